@@ -1,0 +1,96 @@
+"""Radiographs, studies, and the names of what the mSASSS grades.
+
+The mSASSS grades 24 anterior vertebral corners: the two that face each of the discs C2/C3 .. C7/T1 and
+T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LEVELS", "REGIONS", "SITES", "Facing", "Radiograph", "Region", "Reject", "Study", "sites_of"]
+
+Region = Literal["cervical", "lumbar"]
+Facing = Literal["left", "right"]
+
+REGIONS: tuple[Region, ...] = ("cervical", "lumbar")
+
+LEVELS: dict[Region, tuple[str, ...]] = {
+    "cervical": ("C2/C3", "C3/C4", "C4/C5", "C5/C6", "C6/C7", "C7/T1"),
+    "lumbar": ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1"),
+}
+
+
+def sites_of(level: str) -> tuple[str, str]:
+    """The two sites that face the disc `level`, from above: `C2/C3` has `C2-inferior` and `C3-superior`."""
+    upper, lower = level.split("/")
+    return f"{upper}-inferior", f"{lower}-superior"
+
+
+SITES: dict[Region, tuple[str, ...]] = {
+    region: tuple(site for level in levels for site in sites_of(level)) for region, levels in LEVELS.items()
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One projection radiograph as it was acquired, and what its header says of it.
+
+    `pixels` holds the stored values (H x W, uint8, uint16, int8 or int16) after decoding and before any table.
+    `table` maps them to grey in [0, 1], 1 brightest: `grey = table[pixels - stored_min]` (float32, 2**bits_stored
+    entries; every value in `pixels` is within it). `has_window` is false where the header states no VOI
+    transformation and the table's contrast was taken from the pixels. `facing` is the side of the image towards
+    which the patient looks. What the header does not say is None.
+    """
+
+    pixels: NDArray[np.integer]
+    table: NDArray[np.float32]
+    stored_min: int = 0
+    has_window: bool = True
+    spacing_mm: tuple[float, float] | None = None  # between rows, between columns
+    region: Region | None = None
+    view: Literal["lateral", "other"] | None = None
+    facing: Facing | None = None
+    modality: str | None = None
+    sop_instance_uid: str | None = None
+    study_instance_uid: str | None = None
+    study_date: str | None = None  # YYYYMMDD, as DICOM has it
+    patient_key: str | None = None  # keyed hash of issuer and patient ID
+    decoder: str = "none"
+    source: str = ""  # a name for messages, never a full path
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def columns(self) -> int:
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Why a file, or a region of a study, was not scored. `code` is one of `errors.REJECT_CODES`."""
+
+    code: str
+    message: str
+    source: str = ""
+    region: Region | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The radiographs of one patient's study in the order of their SOP instance UIDs, and the files that were refused."""
+
+    radiographs: tuple[Radiograph, ...]
+    rejects: tuple[Reject, ...] = ()
+    study_instance_uid: str | None = None
+    study_date: str | None = None
+    patient_key: str | None = None
+    warnings: tuple[str, ...] = ()
+    read_ms: float | None = None
