@@ -85,7 +85,7 @@ class Reject:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The radiographs of one patient's study in the order of their SOP instance UIDs, and the files that were refused."""
+    """One study: its radiographs in the order of their SOP instance UIDs, and the files that were refused."""
 
     radiographs: tuple[Radiograph, ...]
     rejects: tuple[Reject, ...] = ()
