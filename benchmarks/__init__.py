@@ -1,0 +1,1 @@
+"""Measurements of spinescore, and the phantom studies that they and the demo run on."""

@@ -1,0 +1,48 @@
+"""What pyproject.toml says of the package, held against the tree."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("benchmarks", "export", "kernels", "runtime")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_folder_with_code_is_packaged(project):
+    folders = {
+        "spinescore." + ".".join(source.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for source in (ROOT / package).rglob("*.py")
+        if "__pycache__" not in source.parts
+    }
+    assert folders == set(project["tool"]["setuptools"]["packages"])
+
+
+def test_constraints_name_the_floors(project):
+    """The oldest versions that are tested are the oldest that pip accepts (in major and minor number)."""
+    extras = project["project"]["optional-dependencies"]
+    stated = project["project"]["dependencies"] + extras["dicom"] + extras["export"]
+    floors = dict(re.match(r"([\w-]+)>=(\d+\.\d+)", line).groups() for line in stated if not line.startswith("tomli"))
+    constraints = (ROOT / "tests" / "constraints-oldest.txt").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([\w-]+)==(\d+\.\d+)", constraints, re.MULTILINE))
+    assert pinned == floors
+
+
+def test_command_is_installed(project):
+    assert project["project"]["scripts"] == {"spinescore": "spinescore.runtime.cli:main"}
+
+
+def test_licence_is_whole():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
