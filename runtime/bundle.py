@@ -1,0 +1,121 @@
+"""Bundles: a folder with `bundle.json`, the networks and what proves them. Nothing in it is run or unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest import Manifest
+
+__all__ = ["MANIFEST_NAME", "Bundle", "shipped_bundles"]
+
+MANIFEST_NAME = "bundle.json"
+
+_SHIPPED = Path(__file__).parent / "bundles"
+_MANIFEST_LIMIT_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder, its manifest, and the hash that names it in reports."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+
+    @classmethod
+    def open(cls, bundle: str | Path) -> Bundle:
+        """Open a bundle by its folder, or by the name of one that ships with the package; check every file.
+
+        Raises `BundleError` where the folder, the manifest or a file is not what it should be.
+        """
+        folder = _find(bundle)
+        manifest = Manifest.from_dict(_read_json(folder / MANIFEST_NAME))
+        for path, entry in manifest.files.items():
+            _check(folder, path, entry.bytes, entry.sha256)
+        return cls(folder, manifest, manifest_sha256(manifest))
+
+    def path(self, name: str) -> Path:
+        """The path of one of the manifest's files."""
+        return _inside(self.folder, name)
+
+    def network(self, files: Mapping[str, str], preferred: tuple[str, ...]) -> tuple[Path, str]:
+        """The file of a network (`manifest.localizer.files[region]`, ..) in the first precision that it has."""
+        for precision in preferred:
+            if precision in files:
+                return self.path(files[precision]), precision
+        raise BundleError(
+            f"Bundle {self.manifest.name} has the network {next(iter(files.values()))} only in {', '.join(files)}; "
+            f"this device wants {' or '.join(preferred)}. Export the bundle again with that precision."
+        )
+
+
+def manifest_sha256(manifest: Manifest) -> str:
+    """SHA-256 of the canonical manifest (sorted keys, no spaces, UTF-8), without the files under `engines/`.
+
+    Engines are built per machine: the same networks keep the same name wherever they run.
+    """
+    document = manifest.to_dict()
+    document["files"] = {path: entry for path, entry in document["files"].items() if not path.startswith("engines/")}
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Names of the bundles that ship with the package."""
+    return tuple(sorted(path.parent.name for path in _SHIPPED.glob(f"*/{MANIFEST_NAME}")))
+
+
+def _find(bundle: str | Path) -> Path:
+    folder = Path(bundle)
+    if folder.is_dir():
+        return folder
+    if str(bundle) in shipped_bundles():
+        return _SHIPPED / str(bundle)
+    raise BundleError(
+        f"There is no bundle {str(bundle)!r}: it is no folder, and the bundles that ship with this package are "
+        f"{', '.join(shipped_bundles()) or 'none'}. Give the folder that holds {MANIFEST_NAME}."
+    )
+
+
+def _read_json(path: Path) -> object:
+    try:
+        if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
+            raise BundleError(f"{path} is larger than a manifest can be; export the bundle again.")
+        document: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BundleError(f"{path} cannot be read ({reason}); give the folder that holds {MANIFEST_NAME}.") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from error
+    return document
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of `name` in the bundle, refused where it would leave the folder (also by a link)."""
+    parts = PurePosixPath(name)
+    plain = bool(name) and not parts.is_absolute() and ".." not in parts.parts and not set(name) & set("\\:\0")
+    path = folder / name if plain else folder
+    if not plain or not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder / MANIFEST_NAME} names the file {name!r}, which leaves the bundle's folder.")
+    return path
+
+
+def _check(folder: Path, name: str, size: int, sha256: str) -> None:
+    path = _inside(folder, name)
+    try:
+        found_size = path.stat().st_size
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if found_size == size else None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise BundleError(f"The bundle's file {path} cannot be read ({reason}); copy or export it again.") from error
+    if found_size != size:
+        raise BundleError(
+            f"The bundle's file {path} has {found_size} bytes instead of {size}; copy or export it again."
+        )
+    if found != sha256:
+        raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")
