@@ -1,0 +1,122 @@
+"""A small ONNX builder: the handful of operators that HRNet and ResNet are made of.
+
+Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the height
+and width of an exported network are fixed by its bundle. Nodes and initializers carry the names of the layers that
+they came from, so that a message about one can be traced to the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["IR_VERSION", "OPSET", "Graph", "finish_model"]
+
+OPSET = 17
+IR_VERSION = 8
+
+FloatArray = NDArray[np.floating]
+
+
+def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """The model around `graph`, with this module's opset and IR version, checked with shape inference."""
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="spinescore")
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class Graph:
+    """Nodes in the order they are added. A value is known by its name; its shape (channels, height, width) is kept.
+
+    The input is `image`, float32 (N, channels, height_px, width_px).
+    """
+
+    def __init__(self, name: str, channels: int, height_px: int, width_px: int) -> None:
+        self.name = name
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {"image": (channels, height_px, width_px)}
+
+    def _add(
+        self, operator: str, inputs: Sequence[str], name: str, shape: tuple[int, ...], **attributes: object
+    ) -> str:
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self.shapes[name] = shape
+        return name
+
+    def _constant(self, name: str, value: FloatArray) -> str:
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+        return name
+
+    def conv(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str, stride: int = 1) -> str:
+        """Convolution with `weight` (out, in, k, k), k odd, and zero padding k // 2 on every side."""
+        channels, height, width = self.shapes[x]
+        if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
+            raise CheckpointError(f"{name}: its weight has shape {weight.shape}; expected (out, in, k, k) with odd k")
+        if weight.shape[1] != channels:
+            raise CheckpointError(
+                f"{name}: its weight takes {weight.shape[1]} channels, but {channels} arrive there; "
+                "the checkpoint is of another architecture (grouped convolutions are not read)"
+            )
+        if bias.shape != weight.shape[:1]:
+            raise CheckpointError(f"{name}: {weight.shape[0]} output channels, but its bias has shape {bias.shape}")
+        pad = weight.shape[2] // 2
+        shape = (weight.shape[0], (height - 1) // stride + 1, (width - 1) // stride + 1)
+        inputs = [x, self._constant(f"{name}.weight", weight), self._constant(f"{name}.bias", bias)]
+        kernel = list(weight.shape[2:])
+        return self._add("Conv", inputs, name, shape, kernel_shape=kernel, strides=[stride] * 2, pads=[pad] * 4)
+
+    def relu(self, x: str) -> str:
+        return self._add("Relu", [x], f"{x}.relu", self.shapes[x])
+
+    def add(self, x: str, y: str, *, name: str) -> str:
+        if self.shapes[x] != self.shapes[y]:
+            raise CheckpointError(
+                f"{name}: shapes {self.shapes[x]} and {self.shapes[y]} cannot be added; the input's height and width "
+                "must be multiples of 32, and the checkpoint's widths must agree"
+            )
+        return self._add("Add", [x, y], name, self.shapes[x])
+
+    def upsample(self, x: str, factor: int, *, name: str) -> str:
+        """Each pixel repeated `factor` times in both directions."""
+        channels, height, width = self.shapes[x]
+        scales = self._constant(f"upsample.scales{factor}", np.array([1, 1, factor, factor], np.float32))
+        shape = (channels, height * factor, width * factor)
+        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self._add("Resize", [x, "", scales], name, shape, **modes)
+
+    def max_pool(self, x: str, *, name: str) -> str:
+        """3x3 maximum, stride 2, padding 1. After a ReLU, padding with zeros or with nothing is the same."""
+        channels, height, width = self.shapes[x]
+        shape = (channels, (height - 1) // 2 + 1, (width - 1) // 2 + 1)
+        return self._add("MaxPool", [x], name, shape, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+
+    def global_mean(self, x: str, *, name: str) -> str:
+        channels = self.shapes[x][0]
+        pooled = self._add("GlobalAveragePool", [x], name, (channels, 1, 1))
+        return self._add("Flatten", [pooled], f"{name}.flat", (channels,))
+
+    def dense(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str) -> str:
+        """x @ weight + bias, with `weight` (in, out)."""
+        if weight.ndim != 2 or self.shapes[x] != weight.shape[:1]:
+            raise CheckpointError(f"{name}: its weight has shape {weight.shape}, but {self.shapes[x]} features arrive")
+        if bias.shape != weight.shape[1:]:
+            raise CheckpointError(f"{name}: {weight.shape[1]} outputs, but its bias has shape {bias.shape}")
+        inputs = [x, self._constant(f"{name}.weight", weight), self._constant(f"{name}.bias", bias)]
+        return self._add("Gemm", inputs, name, (int(weight.shape[1]),))
+
+    def model(self, value: str, output: str) -> onnx.ModelProto:
+        """The finished model, whose only output is `value` under the name `output`."""
+        if self.nodes[-1].output[0] != value:
+            raise ValueError(f"{value} is not the last node's value")
+        self.nodes[-1].output[0] = output
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.shapes["image"]])
+        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shapes[value]])
+        graph = helper.make_graph(self.nodes, self.name, [image], [result], list(self.initializers.values()))
+        return finish_model(graph)

@@ -1,0 +1,205 @@
+"""FP32 graphs to FP16: initializers and activations half, strongly typed, no casts.
+
+TensorRT 11 has no FP16 flag: the precision of every tensor is what the ONNX file says. Converters put a cast around
+each Resize; here its scales, which ONNX wants in float32, stay as they are and its data is half like all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["HALF_MAX", "HalfReport", "LayerCount", "LayerMax", "float_names", "store_half", "to_half"]
+
+HALF_MAX = 65504.0  # the largest finite half; magnitudes from 65520 on round to infinity
+_SMALLEST_NORMAL = 2.0**-14
+_FLOAT_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}  # inputs that ONNX defines as float32: roi and scales
+_STORED = ".half"
+_SMALL = 256  # elements; smaller initializers are not worth a Cast
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """How many of a layer's weights something is true of."""
+
+    layer: str
+    count: int
+    total: int
+
+
+@dataclass(frozen=True)
+class LayerMax:
+    """The largest magnitude in a layer."""
+
+    layer: str
+    value: float
+
+
+@dataclass(frozen=True)
+class HalfReport:
+    """What half precision does to a network's weights, by layer.
+
+    `overflowed` becomes infinite; `flushed` was not zero and becomes zero; `subnormal` keeps fewer than 11 bits, and
+    hardware that flushes subnormals makes it zero.
+    """
+
+    largest_weight: LayerMax
+    overflowed: tuple[LayerCount, ...]
+    flushed: tuple[LayerCount, ...]
+    subnormal: tuple[LayerCount, ...]
+
+
+def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
+    """A copy of the FP32 `model` in which every float32 tensor is float16, ends included, and what that costs.
+
+    Weights that overflow become infinite; the report names them, and the caller decides. Also undoes `store_half`.
+    Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted.
+    """
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    _refuse_inner_graphs(graph)
+    _drop_casts_of_stored(graph)
+    keep = float_names(graph)
+    weights: dict[str, NDArray[np.floating]] = {}
+    for tensor in graph.initializer:
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            weights[tensor.name] = numpy_helper.to_array(tensor)
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in keep:
+            tensor.CopyFrom(_half_tensor(tensor))
+    for node in graph.node:
+        if not keep.intersection(node.output):
+            _convert_attributes(node)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name not in keep:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.checker.check_model(half, full_check=True)
+    return half, _report(graph, {name: value for name, value in weights.items() if name not in keep})
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the FP32 `model` that holds its large weights as float16, each with a Cast to float32 behind it.
+
+    Half the file; engines fold the casts when they load it, and all arithmetic stays FP32. Initializers with a
+    magnitude that half cannot hold stay float32.
+    """
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    casts = []
+    for tensor in small.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALL:
+            continue
+        if np.abs(numpy_helper.to_array(tensor)).max() > HALF_MAX:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(_half_tensor(tensor))
+        tensor.name = name + _STORED
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *small.graph.node]
+    del small.graph.node[:]
+    small.graph.node.extend(nodes)
+    onnx.checker.check_model(small, full_check=True)
+    return small
+
+
+def _half_tensor(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    with np.errstate(over="ignore", under="ignore"):
+        return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name)
+
+
+def _refuse_inner_graphs(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if any(
+            attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
+        ):
+            raise CheckpointError(
+                f"node {node.name or node.op_type} ({node.op_type}) holds an inner graph, which is not converted to "
+                "FP16; export the network without control flow, or write the bundle with FP32 alone"
+            )
+
+
+def _drop_casts_of_stored(graph: onnx.GraphProto) -> None:
+    """Removes casts of float16 initializers to float32: in a half graph they are what the cast would give."""
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored and _cast_target(node) == TensorProto.FLOAT:
+            renamed[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+    if renamed:
+        del graph.node[:]
+        graph.node.extend(kept)
+        described = [value for value in graph.value_info if value.name not in renamed]
+        del graph.value_info[:]
+        graph.value_info.extend(described)
+
+
+def _cast_target(node: onnx.NodeProto) -> int:
+    return next(int(attribute.i) for attribute in node.attribute if attribute.name == "to")
+
+
+def float_names(graph: onnx.GraphProto) -> set[str]:
+    """Names of the roi and scales of Resize nodes, and of all that they are computed from up to an initializer."""
+    needed = {
+        node.input[index]
+        for node in graph.node
+        for index in _FLOAT_INPUTS.get(node.op_type, ())
+        if index < len(node.input) and node.input[index]
+    }
+    for node in reversed(graph.node):  # ONNX stores nodes in topological order
+        if needed.intersection(node.output):
+            needed.update(name for name in node.input if name)
+    shared = [n for n in graph.node if needed.intersection(n.input) and not _reads_as_float(n, needed)]
+    if shared:
+        raise CheckpointError(
+            f"node {shared[0].name or shared[0].op_type} reads a tensor that also scales a Resize; it cannot be half "
+            "and float32 at once. Export the network with constant Resize scales"
+        )
+    return needed
+
+
+def _reads_as_float(node: onnx.NodeProto, needed: set[str]) -> bool:
+    if needed.intersection(node.output) or node.op_type == "Shape":
+        return True
+    places = [index for index, name in enumerate(node.input) if name in needed]
+    return all(index in _FLOAT_INPUTS.get(node.op_type, ()) for index in places)
+
+
+def _convert_attributes(node: onnx.NodeProto) -> None:
+    """Constants inside a node, and casts to float32, follow the graph to half."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
+            attribute.t.CopyFrom(_half_tensor(attribute.t))
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+            attribute.i = TensorProto.FLOAT16
+
+
+def _report(graph: onnx.GraphProto, weights: dict[str, NDArray[np.floating]]) -> HalfReport:
+    layers = {name: node.name or node.output[0] for node in graph.node for name in node.input}
+    largest = LayerMax("", 0.0)
+    overflowed, flushed, subnormal = [], [], []
+    for name, value in weights.items():
+        magnitude, layer = np.abs(value.astype(np.float32)), layers.get(name, name)
+        if magnitude.size and magnitude.max() > largest.value:
+            largest = LayerMax(layer, float(magnitude.max()))
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = magnitude.astype(np.float16)
+        for found, hit in (
+            (overflowed, np.isinf(rounded)),
+            (flushed, (magnitude > 0) & (rounded == 0)),
+            (subnormal, (rounded > 0) & (rounded < _SMALLEST_NORMAL)),
+        ):
+            if hit.any():
+                found.append(LayerCount(layer, int(hit.sum()), int(hit.size)))
+    return HalfReport(largest, tuple(overflowed), tuple(flushed), tuple(subnormal))
