@@ -79,7 +79,8 @@ def _grey(source: Source, roi: np.void, spec: WarpSpec) -> NDArray[np.float64]:
             for axis in (0, 1)
         )
     samples = _bilinear(source, source.tables[spec.table].astype(np.float64), x, y)
-    return samples.reshape(spec.height, n, spec.width, n).mean(axis=(1, 3))
+    grey: NDArray[np.float64] = samples.reshape(spec.height, n, spec.width, n).mean(axis=(1, 3))
+    return grey
 
 
 def _bilinear(

@@ -1,0 +1,80 @@
+"""Logits to corner grades: probabilities for the three kinds of head, the bridge rule, abstention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.manifest import Grader
+
+__all__ = ["CornerGrade", "CornerStatus", "grade_discs", "probabilities"]
+
+CornerStatus = Literal["scored", "abstained", "unreadable", "imputed"]
+
+BRIDGE = 3  # the grade of a bridge, and the index of its probability
+
+
+@dataclass(frozen=True)
+class CornerGrade:
+    """One corner: its grade (None unless scored) and p0 .. p3 (None where the network gave no finite number)."""
+
+    grade: int | None
+    probabilities: tuple[float, float, float, float] | None
+    status: CornerStatus
+
+
+def probabilities(logits: Mapping[str, NDArray[np.floating]], head: str) -> NDArray[np.float64]:
+    """p0 .. p3 of each disc's two corners: (discs, 2, 4), the upper vertebra's corner first.
+
+    `logits` by network, a row per crop, disc by disc: `corners` of head corners4 (discs, 8), of head corner4
+    (2 discs, 4); `bridge` (discs, 2), class 1 the bridge, and `grades` (2 discs, 3). Where there are two crops per
+    disc, the upper corner's comes first. Not-finite logits give not-finite probabilities.
+    """
+    if head == "bridge+grades":
+        bridge = _softmax(logits["bridge"].reshape(-1, 1, 2))[..., 1:]
+        grades = _softmax(logits["grades"].reshape(-1, 2, 3))
+        return np.concatenate([grades * (1 - bridge), np.broadcast_to(bridge, (len(bridge), 2, 1))], axis=2)
+    return _softmax(logits["corners"].reshape(-1, 2, 4))
+
+
+def grade_discs(
+    corner_probabilities: NDArray[np.float64], readable: NDArray[np.bool_], grader: Grader
+) -> list[tuple[CornerGrade, CornerGrade]]:
+    """The grades of each disc's two corners, from p0 .. p3 (discs, 2, 4).
+
+    A disc is a bridge where the mean of its corners' p3 reaches `bridge_threshold`: both are 3. Otherwise each takes
+    the largest of p0 .. p2, the lowest grade on ties. The probability of what was decided (for a bridge the mean p3)
+    below `abstain_below` gives `abstained`; a disc that is not readable, or has no finite probability, `unreadable`.
+    """
+    return [
+        _grade_disc(disc, bool(seen) and bool(np.isfinite(disc).all()), grader)
+        for disc, seen in zip(corner_probabilities, readable, strict=True)
+    ]
+
+
+def _grade_disc(disc: NDArray[np.float64], readable: bool, grader: Grader) -> tuple[CornerGrade, CornerGrade]:
+    bridge = float(disc[:, BRIDGE].mean())
+    is_bridge = bridge >= grader.bridge_threshold
+
+    def corner(p: NDArray[np.float64]) -> CornerGrade:
+        known = (float(p[0]), float(p[1]), float(p[2]), float(p[3])) if np.isfinite(p).all() else None
+        if not readable:
+            return CornerGrade(None, known, "unreadable")
+        grade = BRIDGE if is_bridge else int(p[:BRIDGE].argmax())
+        if (bridge if is_bridge else p[grade]) < grader.abstain_below:
+            return CornerGrade(None, known, "abstained")
+        return CornerGrade(grade, known, "scored")
+
+    return corner(disc[0]), corner(disc[1])
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    values = logits.astype(np.float64)
+    values = np.where(np.isfinite(values).all(axis=-1, keepdims=True), values, np.nan)
+    scaled = np.exp(values - values.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = scaled / scaled.sum(axis=-1, keepdims=True)
+    return result

@@ -1,0 +1,72 @@
+"""The mSASSS: 24 sites, totals per region and study, and what becomes of corners that could not be scored.
+
+A missing corner never becomes 0. Up to `max_imputed_per_region` missing of a region's 12 are replaced by the mean of
+that region's scored corners; above that the region has no total (common practice, see `DEFAULT_MAX_IMPUTED`). The
+range of totals that the missing corners leave open is always given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from spinescore.runtime.study import REGIONS, SITES, Region
+
+__all__ = ["DEFAULT_MAX_IMPUTED", "MAX_GRADE", "RegionScore", "StudyScore", "score_region", "score_study"]
+
+MAX_GRADE = 3
+
+# Practice of clinical trials with the mSASSS; no primary source was at hand, hence a parameter.
+DEFAULT_MAX_IMPUTED = 3
+
+
+@dataclass(frozen=True)
+class RegionScore:
+    """A region's total (None where too many corners are missing), and the least and greatest that it can be."""
+
+    total: float | None
+    range: tuple[int, int]
+    missing: int
+    imputed: Mapping[str, float]  # site -> value that counts in the total
+
+
+@dataclass(frozen=True)
+class StudyScore:
+    """The study's total; `imputed` says that missing corners were replaced, `incomplete` that there is no total."""
+
+    value: float | None
+    range: tuple[int, int]
+    status: Literal["complete", "imputed", "incomplete"]
+    imputed_sites: tuple[str, ...]
+
+
+def score_region(
+    region: Region, grades: Sequence[int | None], max_imputed_per_region: int = DEFAULT_MAX_IMPUTED
+) -> RegionScore:
+    """Score a region's 12 corners, in the order of `SITES[region]`; None is a missing corner."""
+    sites = SITES[region]
+    if len(grades) != len(sites) or any(grade not in (None, 0, 1, 2, 3) for grade in grades):
+        raise ValueError(f"the {region} region has {len(sites)} grades, each 0, 1, 2, 3 or None; got {list(grades)}")
+    scored = [grade for grade in grades if grade is not None]
+    missing = len(grades) - len(scored)
+    bounds = (sum(scored), sum(scored) + MAX_GRADE * missing)
+    if not missing:
+        return RegionScore(sum(scored), bounds, 0, {})
+    if not scored or missing > max_imputed_per_region:
+        return RegionScore(None, bounds, missing, {})
+    mean = sum(scored) / len(scored)
+    imputed = {site: mean for site, grade in zip(sites, grades, strict=True) if grade is None}
+    return RegionScore(sum(scored) + mean * missing, bounds, missing, imputed)
+
+
+def score_study(regions: Mapping[Region, RegionScore]) -> StudyScore:
+    """Add the regions up; a region that is not in `regions` could not be scored at all."""
+    unseen = {region: score_region(region, [None] * len(SITES[region])) for region in REGIONS if region not in regions}
+    scores = [{**regions, **unseen}[region] for region in REGIONS]
+    bounds = (sum(score.range[0] for score in scores), sum(score.range[1] for score in scores))
+    imputed_sites = tuple(site for score in scores for site in score.imputed)
+    totals = [score.total for score in scores if score.total is not None]
+    if len(totals) < len(scores):
+        return StudyScore(None, bounds, "incomplete", imputed_sites)
+    return StudyScore(sum(totals), bounds, "imputed" if imputed_sites else "complete", imputed_sites)

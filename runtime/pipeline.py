@@ -1,0 +1,217 @@
+"""From uploaded radiographs to logits: the verbs in order, captured at open and replayed per study.
+
+View 0 is the cervical radiograph, view 1 the lumbar one; view i reads the source image i. What changes between studies
+(source sizes, facing, given points) stands in two small buffers that are written before a replay; nothing between the
+upload and the logits returns to the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec
+from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import Device
+from spinescore.runtime.engines import Engine
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer, NetworkInput
+from spinescore.runtime.study import REGIONS
+
+__all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "VIEWS", "Pipeline", "Results"]
+
+VIEWS = len(REGIONS)
+LOCALIZER_TABLE, GRADER_TABLE = 0, 1  # of the tables that are uploaded with a source
+HEATMAP_STRIDE = 4
+
+# Which crops a network of the grader sees of each disc: False as it is (for the lower vertebra's corner, or for both),
+# True flipped vertically (for the upper vertebra's corner); the upper corner's crop comes first.
+FLIPS = {"corners8": (False,), "bridge2": (False,), "corners4": (True, False), "grades3": (True, False)}
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One network of the grader and its buffers, all with six rows per view (times the flips)."""
+
+    role: str
+    engine: Engine[Any]
+    spec: CropSpec
+    rois: Any
+    crops: Any
+    logits: Any
+
+    def rows(self, views: slice) -> slice:
+        return slice(views.start * self.per_view, views.stop * self.per_view)
+
+    @property
+    def per_view(self) -> int:
+        return DISCS * len(self.spec.flips)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a replay left, per view of the slice: points (V, 6, 2) of dtype `POINT`, logits by network, stage times."""
+
+    points: NDArray[np.void]
+    logits: dict[str, NDArray[Any]]
+    stages_ms: dict[str, float]
+
+
+class Pipeline:
+    """The networks of a bundle on a device. Buffers are allocated here, once, and belong to the device."""
+
+    def __init__(self, bundle: Bundle, device: Device[Any]) -> None:
+        localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+        self._device, self._passes = device, localizer.passes
+        self._localizers = _localizers(bundle, device)
+        first = self._localizers[0][0]
+        self._joints = first.output_shape[0]
+        self._whole, self._boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
+        self._views = device.allocate((VIEWS,), VIEW)
+        self._inputs = device.allocate((VIEWS, *first.input_shape), first.dtype)
+        self._heatmaps = device.allocate((VIEWS, *first.output_shape), first.dtype)
+        self._points = device.allocate((VIEWS, DISCS, 2), POINT)
+        self._warp_input = _warp_spec(localizer.input, LOCALIZER_TABLE)
+        self._warp_crops = _warp_spec(grader.input, GRADER_TABLE)
+        self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
+        self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
+        self._networks = [_network(bundle, device, role) for role in HEAD_OUTPUTS[grader.head]]
+        self._replay = device.capture(self._steps)
+
+    @property
+    def precision(self) -> str:
+        return "+".join(
+            dict.fromkeys([self._localizers[0][0].precision, *(n.engine.precision for n in self._networks)])
+        )
+
+    @property
+    def framework(self) -> str:
+        return self._networks[0].engine.framework
+
+    def score(self, views: slice, whole: NDArray[np.void], parameters: NDArray[np.void]) -> Results:
+        """Replay for a slice of the views. `whole` (2, dtype `ROI`) and `parameters` (2, dtype `VIEW`) have both."""
+        device = self._device
+        device.write(self._whole, whole)
+        device.write(self._views, parameters)
+        self._replay(views)
+        points = device.read(self._points[views])
+        logits = {network.role: device.read(network.logits[network.rows(views)]) for network in self._networks}
+        return Results(points, logits, device.marks_ms())
+
+    def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
+        """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1].
+
+        Outside of the captured steps: asked only where the header does not tell the region or the facing.
+        """
+        device, both = self._device, slice(0, VIEWS)
+        found = np.zeros((VIEWS, len(REGIONS)))
+        device.write(self._whole, whole)
+        device.warp(self._whole, self._warp_input, self._inputs)
+        for region in range(len(REGIONS)):
+            device.write(self._views, _with_region(parameters, region))
+            engine = self._localizers[min(region, len(self._localizers) - 1)][0]
+            device.run(engine, self._inputs, self._heatmaps)
+            device.decode(self._heatmaps, self._whole, self._views, self._decode, self._points)
+            points = device.read(self._points[both])
+            found[:, region] = np.clip(points["confidence"], 0, 1).mean(axis=(1, 2))
+        return found
+
+    def crops(self, views: slice) -> dict[str, NDArray[Any]]:
+        """By network, what the latest replay cut: (V x 6 x flips, channels, height, width), normalised."""
+        return {network.role: self._device.read(network.crops[network.rows(views)]) for network in self._networks}
+
+    def flips(self, role: str) -> tuple[bool, ...]:
+        return next(network.spec.flips for network in self._networks if network.role == role)
+
+    def _steps(self, views: slice) -> None:
+        device, rois = self._device, self._whole
+        device.mark("start")
+        for number in range(self._passes):
+            if number:
+                device.boxes(self._points[views], self._views[views], self._box, self._boxes[views])
+                rois = self._boxes
+            device.warp(rois[views], self._warp_input, self._inputs[views])
+            for engine, part in self._localizers:
+                rows = slice(max(views.start, part.start), min(views.stop, part.stop))
+                if rows.start < rows.stop:
+                    device.run(engine, self._inputs[rows], self._heatmaps[rows])
+            device.decode(self._heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
+        device.mark("localize")
+        for network in self._networks:
+            device.crops(self._points[views], self._views[views], network.spec, network.rois[views])
+            device.warp(network.rois[views], self._warp_crops, network.crops[network.rows(views)])
+        device.mark("crop")
+        for network in self._networks:
+            rows = network.rows(views)
+            device.run(network.engine, network.crops[rows], network.logits[rows])
+        device.mark("grade")
+
+
+def _localizers(bundle: Bundle, device: Device[Any]) -> list[tuple[Engine[Any], slice]]:
+    """The localizers with the views that each serves: one for both, or one each."""
+    localizer = bundle.manifest.localizer
+    parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
+    engines = [
+        device.engine(*bundle.network(localizer.files[REGIONS[part.start]], device.precisions)) for part in parts
+    ]
+    for engine in engines:
+        _check_localizer(engine, localizer)
+        if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
+            raise BundleError(
+                f"The localizers {engines[0].name} and {engine.name} differ in their number of heatmaps or in precision; "
+                "export them with the same."
+            )
+    return list(zip(engines, parts, strict=True))
+
+
+def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
+    size = localizer.input
+    _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
+    highest = max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
+    joints = engine.output_shape[0]
+    wanted = (max(joints, highest + 1), size.height // HEATMAP_STRIDE, size.width // HEATMAP_STRIDE)
+    _check_shape(engine, "heatmaps", engine.output_shape, wanted)
+
+
+def _network(bundle: Bundle, device: Device[Any], role: str) -> _Network:
+    grader = bundle.manifest.grader
+    engine = device.engine(*bundle.network(grader.files[role], device.precisions))
+    outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
+    _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
+    _check_shape(engine, "logits", engine.output_shape, (outputs,))
+    spec = _crop_spec(grader, FLIPS[f"{role}{outputs}"])
+    rows = VIEWS * DISCS * len(spec.flips)
+    return _Network(
+        role,
+        engine,
+        spec,
+        rois=device.allocate((VIEWS, DISCS, len(spec.flips)), ROI),
+        crops=device.allocate((rows, *engine.input_shape), engine.dtype),
+        logits=device.allocate((rows, *engine.output_shape), engine.dtype),
+    )
+
+
+def _check_shape(engine: Engine[Any], tensor: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if found != wanted:
+        raise BundleError(
+            f"Network {engine.name}: tensor {tensor} is {found} per image, the manifest describes {wanted}; export the "
+            "bundle again."
+        )
+
+
+def _crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
+    return CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)
+
+
+def _warp_spec(size: NetworkInput, table: int) -> WarpSpec:
+    return WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table)
+
+
+def _with_region(parameters: NDArray[np.void], region: int) -> NDArray[np.void]:
+    changed = parameters.copy()
+    changed["region"] = region
+    return changed

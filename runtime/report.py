@@ -1,0 +1,222 @@
+"""What a study's scoring gives, as frozen dataclasses, to JSON and back (`spinescore.report/1`).
+
+The published JSON Schema stands beside this file (`report.schema.json`). Fields may be added, never changed; reading
+ignores fields that this version does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from spinescore.runtime.grading import CornerStatus
+from spinescore.runtime.study import Facing, Region
+
+__all__ = [
+    "SCHEMA",
+    "BundleInfo",
+    "CornerReport",
+    "DeviceInfo",
+    "DiscReport",
+    "RadiographInfo",
+    "RegionReport",
+    "RejectInfo",
+    "StudyInfo",
+    "StudyReport",
+    "TimingsMs",
+    "TotalReport",
+    "report_schema",
+]
+
+SCHEMA = "spinescore.report/1"
+
+RegionStatus = Literal["scored", "rejected", "missing"]
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    study_instance_uid: str | None
+    study_date: str | None  # YYYYMMDD
+    patient_key: str | None  # keyed hash, never the patient's ID
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """`sha256` is of the canonical manifest without engines."""
+
+    name: str
+    version: str
+    sha256: str
+    intended_use: str
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    kind: str
+    name: str
+    engine: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class RejectInfo:
+    """`code` is one of `errors.REJECT_CODES`; `source` names the file where there is one."""
+
+    code: str
+    message: str
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class RadiographInfo:
+    sop_instance_uid: str | None
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float] | None  # between rows, between columns
+    facing: Facing | None
+    decoder: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class CornerReport:
+    """One site. `grade` is None unless `status` is scored; `imputed` is what a missing corner counts in the total."""
+
+    site: str
+    grade: int | None
+    probabilities: tuple[float, ...] | None  # p0 .. p3
+    status: CornerStatus
+    imputed: float | None = None
+
+
+@dataclass(frozen=True)
+class DiscReport:
+    """One disc. Points are x, y in source pixels.
+
+    `confidence` is the smaller peak of its two heatmaps, within [0, 1]. `rotation_deg` is the angle of the line from
+    centre to anterior point against the horizontal, positive where the anterior end lies lower in the image; it is
+    the same for a radiograph and its mirror image.
+    """
+
+    level: str
+    centre_px: tuple[float, float]
+    anterior_px: tuple[float, float]
+    confidence: float
+    rotation_deg: float
+    corners: tuple[CornerReport, CornerReport]
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """One region. `discs` is empty unless `status` is scored; `range` is what the total can be."""
+
+    status: RegionStatus
+    reject: RejectInfo | None
+    radiograph: RadiographInfo | None
+    discs: tuple[DiscReport, ...]
+    total: float | None
+    range: tuple[int, int]
+    missing: int
+
+
+@dataclass(frozen=True)
+class TotalReport:
+    value: float | None
+    range: tuple[int, int]
+    status: Literal["complete", "imputed", "incomplete"]
+    imputed_sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TimingsMs:
+    """Milliseconds; a stage that was not measured is None. `total` is from files (or arrays) to report."""
+
+    read: float | None
+    localize: float | None
+    crop: float | None
+    grade: float | None
+    total: float | None
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The result of one study. The same input, bundle and device give the same report, `timings_ms` aside."""
+
+    study: StudyInfo
+    bundle: BundleInfo
+    device: DeviceInfo
+    regions: Mapping[Region, RegionReport]
+    total: TotalReport
+    timings_ms: TimingsMs
+    budget_ms: float | None
+    within_budget: bool | None
+    warnings: tuple[str, ...]
+    rejects: tuple[RejectInfo, ...] = ()  # files that were refused, whichever region they may have shown
+    schema: str = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        document = asdict(self)
+        return {"schema": document.pop("schema"), **document}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The report as JSON text (one line where `indent` is None); equal reports give equal text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> StudyReport:
+        """Read what `to_json` wrote. Raises `ValueError` where the text is no such report."""
+        document = json.loads(text)
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(
+                f"this is no report of the schema {SCHEMA}; write it again with this version of spinescore"
+            )
+        try:
+            parts = dict(
+                document,
+                study=_build(StudyInfo, document["study"]),
+                bundle=_build(BundleInfo, document["bundle"]),
+                device=_build(DeviceInfo, document["device"]),
+                regions={name: _region(region) for name, region in document["regions"].items()},
+                total=_build(TotalReport, document["total"]),
+                timings_ms=_build(TimingsMs, document["timings_ms"]),
+                rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
+            )
+            return _build(cls, parts)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the report is incomplete or damaged ({error}); validate it with its schema") from error
+
+
+def report_schema() -> dict[str, Any]:
+    """The published JSON Schema (2020-12) of reports."""
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+_T = TypeVar("_T")
+
+
+def _build(cls: type[_T], document: Mapping[str, Any]) -> _T:
+    """An instance of a dataclass from the fields that it knows; JSON's arrays become tuples."""
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in document.items() if key in known})
+
+
+def _region(document: Mapping[str, Any]) -> RegionReport:
+    reject, radiograph = document["reject"], document["radiograph"]
+    return _build(
+        RegionReport,
+        dict(
+            document,
+            reject=None if reject is None else _build(RejectInfo, reject),
+            radiograph=None if radiograph is None else _build(RadiographInfo, radiograph),
+            discs=tuple(_disc(disc) for disc in document["discs"]),
+        ),
+    )
+
+
+def _disc(document: Mapping[str, Any]) -> DiscReport:
+    corners = tuple(_build(CornerReport, corner) for corner in document["corners"])
+    return _build(DiscReport, dict(document, corners=corners))
