@@ -162,7 +162,7 @@ def _localizers(bundle: Bundle, device: Device[Any]) -> list[tuple[Engine[Any], 
         _check_localizer(engine, localizer)
         if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
             raise BundleError(
-                f"The localizers {engines[0].name} and {engine.name} differ in their number of heatmaps or in precision; "
+                f"The localizers {engines[0].name} and {engine.name} differ in heatmaps or precision; "
                 "export them with the same."
             )
     return list(zip(engines, parts, strict=True))

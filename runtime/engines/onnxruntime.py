@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
         for end in (self._input, self._output):
             if end.type not in _DTYPES:
                 raise EngineError(
-                    f"Network {self.name}: tensor {end.name} is {end.type} instead of float or float16; export it again."
+                    f"Network {self.name}: tensor {end.name} is {end.type}, not float or float16; export it again."
                 )
         if self._input.type != self._output.type:
             raise EngineError(

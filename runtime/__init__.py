@@ -1,0 +1,66 @@
+"""Score lateral spine studies with the mSASSS.
+
+    from spinescore.runtime import Scorer, load_study
+
+    with Scorer.open(bundle="phantom-reference", device="auto") as scorer:
+        report = scorer.score(load_study("study/"))
+
+Importing this package loads numpy at most; OpenCV, pydicom and the inference engine come with their first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spinescore.runtime.dicom import load_radiograph, load_study
+    from spinescore.runtime.errors import (
+        BudgetExceeded,
+        BundleError,
+        CheckpointError,
+        DeviceError,
+        EngineError,
+        InputRejected,
+        SpineScoreError,
+    )
+    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.study import Radiograph, Study
+
+__all__ = [
+    "BudgetExceeded",
+    "BundleError",
+    "CheckpointError",
+    "DeviceError",
+    "EngineError",
+    "InputRejected",
+    "Radiograph",
+    "Scorer",
+    "SpineScoreError",
+    "Study",
+    "StudyReport",
+    "load_radiograph",
+    "load_study",
+]
+
+_HOMES = {
+    "Radiograph": "study",
+    "Scorer": "scorer",
+    "Study": "study",
+    "StudyReport": "report",
+    "load_radiograph": "dicom",
+    "load_study": "dicom",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

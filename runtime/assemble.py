@@ -1,0 +1,214 @@
+"""From points and probabilities to the report: is the region to be trusted, its grades, its totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.geometry import implausible, rotation_deg
+from spinescore.runtime.grading import CornerGrade, grade_discs
+from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.report import (
+    BundleInfo,
+    CornerReport,
+    DeviceInfo,
+    DiscReport,
+    RadiographInfo,
+    RegionReport,
+    RejectInfo,
+    StudyInfo,
+    StudyReport,
+    TimingsMs,
+    TotalReport,
+)
+from spinescore.runtime.selection import Chosen, Selection
+from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region, Reject, Study, sites_of
+
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "study_report"]
+
+# With fewer discs found than this, the others may as well be one level off, and the region is not scored.
+MIN_KNOWN_DISCS = 4
+
+Grades = Sequence[tuple[CornerGrade, CornerGrade]]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionResult:
+    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected."""
+
+    region: Region
+    chosen: Chosen
+    centre: NDArray[np.float64]
+    anterior: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    grades: Grades
+    reject: Reject | None
+
+    def rather(self, other: Region) -> RegionResult:
+        """The same, rejected because the picture shows the other region."""
+        name = self.chosen.radiograph.source or "The radiograph"
+        message = f"{name} is said to show the {self.region} spine, but looks like the {other} one; correct its region."
+        return replace(self, reject=Reject("wrong-region", message, self.chosen.radiograph.source, self.region))
+
+
+def judge(
+    region: Region, chosen: Chosen, points: NDArray[np.void], probabilities: NDArray[np.float64], manifest: Manifest
+) -> RegionResult:
+    """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
+
+    A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
+    """
+    radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
+    xy = points["xy"].astype(np.float64)
+    peaks = points["confidence"].min(axis=1)
+    confidence = np.clip(peaks.astype(np.float64), 0, 1)
+    inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
+    known = inside & (confidence > 0) & (confidence >= least)
+    reject = None
+    name = radiograph.source or "The radiograph"
+    if known.sum() < MIN_KNOWN_DISCS:
+        unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
+        message = (
+            f"{name}: the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 "
+            "are needed; check that it is a lateral radiograph of that region, or give the points."
+        )
+        reject = Reject("low-confidence", message, radiograph.source, region)
+    else:
+        reason = implausible(xy[:, 0], xy[:, 1], known, chosen.facing)
+        if reason is not None:
+            message = f"{name}: {reason}; check the picture and its orientation, or give the points."
+            reject = Reject("implausible-geometry", message, radiograph.source, region)
+    grades = grade_discs(probabilities, known, manifest.grader)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject)
+
+
+def study_report(
+    study: Study,
+    bundle: Bundle,
+    device: DeviceInfo,
+    selection: Selection,
+    results: Mapping[Region, RegionResult],
+    timings_ms: TimingsMs,
+    budget_ms: float | None,
+    max_imputed: int,
+) -> StudyReport:
+    """The report of one study; regions without a result are rejected or missing."""
+    scores = {
+        region: score_region(region, [corner.grade for disc in result.grades for corner in disc], max_imputed)
+        for region, result in results.items()
+        if result.reject is None
+    }
+    total = score_study(scores)
+    manifest = bundle.manifest
+    within = None if budget_ms is None or timings_ms.total is None else timings_ms.total <= budget_ms
+    refused = _refused(selection, results)
+    return StudyReport(
+        study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
+        bundle=BundleInfo(manifest.name, manifest.version, bundle.sha256, manifest.intended_use),
+        device=device,
+        regions={
+            region: _scored(results[region], scores[region])
+            if region in scores
+            else _unscored(region, results.get(region), refused.get(region))
+            for region in REGIONS
+        },
+        total=TotalReport(_shown(total.value), total.range, total.status, total.imputed_sites),
+        timings_ms=timings_ms,
+        budget_ms=budget_ms,
+        within_budget=within,
+        warnings=tuple(selection.warnings),
+        rejects=tuple(_reject_info(reject) for reject in selection.rejects),
+    )
+
+
+def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> dict[Region, Reject]:
+    """The reject that stands for each region without a result.
+
+    A refused file that did not tell its region may have been any region that has no radiograph: such files are
+    taken in order, and the last one stands for what is left.
+    """
+    nameless = [reject for reject in selection.rejects if reject.region is None]
+    refused = {}
+    for region in (region for region in REGIONS if region not in results):
+        named = [reject for reject in selection.rejects if reject.region == region]
+        if named:
+            refused[region] = named[0]
+        elif nameless:
+            refused[region] = nameless.pop(0) if len(nameless) > 1 else nameless[0]
+    return refused
+
+
+def _scored(result: RegionResult, score: RegionScore) -> RegionReport:
+    return RegionReport(
+        status="scored",
+        reject=None,
+        radiograph=_radiograph_info(result.chosen),
+        discs=tuple(_disc(result, disc, score) for disc in range(len(result.grades))),
+        total=_shown(score.total),
+        range=score.range,
+        missing=score.missing,
+    )
+
+
+def _unscored(region: Region, result: RegionResult | None, refused: Reject | None) -> RegionReport:
+    empty = score_region(region, [None] * len(SITES[region]))
+    reject = result.reject if result is not None else refused
+    return RegionReport(
+        status="missing" if reject is None else "rejected",
+        reject=None if reject is None else _reject_info(reject),
+        radiograph=None if result is None else _radiograph_info(result.chosen),
+        discs=(),
+        total=None,
+        range=empty.range,
+        missing=empty.missing,
+    )
+
+
+def _disc(result: RegionResult, disc: int, score: RegionScore) -> DiscReport:
+    level = LEVELS[result.region][disc]
+    upper, lower = (
+        _corner(site, grade, score.imputed.get(site))
+        for site, grade in zip(sites_of(level), result.grades[disc], strict=True)
+    )
+    centre, anterior = result.centre[disc], result.anterior[disc]
+    return DiscReport(
+        level=level,
+        centre_px=(round(float(centre[0]), 3), round(float(centre[1]), 3)),
+        anterior_px=(round(float(anterior[0]), 3), round(float(anterior[1]), 3)),
+        confidence=round(float(result.confidence[disc]), 4),
+        rotation_deg=round(rotation_deg(centre, anterior, result.chosen.facing), 3),
+        corners=(upper, lower),
+    )
+
+
+def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:
+    known = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
+    status = grade.status if imputed is None else "imputed"
+    return CornerReport(site, grade.grade, known, status, _shown(imputed))
+
+
+def _radiograph_info(chosen: Chosen) -> RadiographInfo:
+    radiograph = chosen.radiograph
+    return RadiographInfo(
+        radiograph.sop_instance_uid,
+        radiograph.rows,
+        radiograph.columns,
+        radiograph.spacing_mm,
+        chosen.facing,
+        radiograph.decoder,
+        radiograph.source,
+    )
+
+
+def _reject_info(reject: Reject) -> RejectInfo:
+    return RejectInfo(reject.code, reject.message, reject.source or None)
+
+
+def _shown(value: float | None) -> float | None:
+    """Scores with three decimals, whole ones (all but those with imputed corners) as whole numbers."""
+    return value if value is None or isinstance(value, int) else round(value, 3)

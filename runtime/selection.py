@@ -1,0 +1,130 @@
+"""Which radiograph shows which region, and to which side the patient looks: by the header, else by evidence.
+
+Evidence is the mean peak of a region's heatmaps, for the radiograph as it is and mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.geometry import facing_of
+from spinescore.runtime.intake import GivenPoints, vet
+from spinescore.runtime.manifest import Localizer
+from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
+
+__all__ = ["FACINGS", "REGION_MARGIN", "Chosen", "Evidence", "Selection", "other_region", "select"]
+
+FACINGS: tuple[Facing, Facing] = ("left", "right")
+
+# By how much one region's mean peak must exceed the other's before the picture is taken to show it.
+REGION_MARGIN = 0.1
+
+Evidence = Callable[[Radiograph], NDArray[np.float64]]  # (facing, region) -> mean peak in [0, 1]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The radiograph that shows a region, and the side to which the patient looks in it."""
+
+    radiograph: Radiograph
+    facing: Facing
+
+
+@dataclass
+class Selection:
+    """The radiographs to score, why others are not, and what the user should know of the choice."""
+
+    chosen: dict[Region, Chosen] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def select(study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence) -> Selection:
+    """Choose a radiograph per region. `evidence` is asked only where the header does not tell."""
+    selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
+    known: dict[int, NDArray[np.float64]] = {}
+
+    def asked(radiograph: Radiograph) -> NDArray[np.float64]:
+        if id(radiograph) not in known:
+            known[id(radiograph)] = evidence(radiograph)
+        return known[id(radiograph)]
+
+    candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
+    for radiograph in study.radiographs:
+        found = vet(radiograph) or radiograph.region or _region(radiograph, localizer, asked)
+        if isinstance(found, Reject):
+            selection.rejects.append(found)
+        else:
+            candidates[found].append(radiograph)
+    for index, region in enumerate(REGIONS):
+        if candidates[region]:
+            best = _best(candidates[region], index, asked, selection.warnings)
+            selection.chosen[region] = Chosen(best, _facing(best, region, given, asked, selection.warnings))
+            selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
+    return selection
+
+
+def other_region(region: Region, evidence: NDArray[np.float64], localizer: Localizer) -> Region | None:
+    """The other region where the evidence (facing, region) clearly speaks for it, else None."""
+    if not localizer.tells_regions:
+        return None
+    own, other = REGIONS.index(region), 1 - REGIONS.index(region)
+    means = evidence.max(axis=0)
+    clear = means[other] >= localizer.min_confidence and means[other] >= means[own] + REGION_MARGIN
+    return REGIONS[other] if clear else None
+
+
+def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Region | Reject:
+    name = radiograph.source or "The radiograph"
+    if not localizer.tells_regions:
+        return Reject(
+            "wrong-region",
+            f"{name} does not state its region, and this bundle's localizer answers for both with the same heatmaps, "
+            "so the picture cannot tell; name the region.",
+            radiograph.source,
+        )
+    cervical, lumbar = (float(mean) for mean in asked(radiograph).max(axis=0))
+    if max(cervical, lumbar) < localizer.min_confidence:
+        return Reject(
+            "wrong-region",
+            f"{name} shows neither the cervical nor the lumbar spine (mean peaks {cervical:.2f} and {lumbar:.2f}, "
+            f"{localizer.min_confidence:.2f} needed).",
+            radiograph.source,
+        )
+    if abs(cervical - lumbar) < REGION_MARGIN:
+        return Reject(
+            "wrong-region",
+            f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it.",
+            radiograph.source,
+        )
+    return "cervical" if cervical > lumbar else "lumbar"
+
+
+def _best(candidates: list[Radiograph], region: int, asked: Evidence, warnings: list[str]) -> Radiograph:
+    if len(candidates) == 1:
+        return candidates[0]
+    means = [float(asked(radiograph)[:, region].max()) for radiograph in candidates]
+    best = candidates[means.index(max(means))]
+    others = ", ".join(_name(radiograph) for radiograph in candidates if radiograph is not best)
+    warnings.append(f"Several {REGIONS[region]} radiographs: {_name(best)} was scored, not {others}.")
+    return best
+
+
+def _facing(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Evidence, warnings: list[str]) -> Facing:
+    """A reader's points tell it best, then the header, then the evidence of both flips (left on a tie)."""
+    points = np.array(list(given.get(region, {}).values()))
+    if len(points):
+        facing = facing_of(points[:, 0], points[:, 1])
+        if radiograph.facing not in (None, facing):
+            warnings.append(f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given "
+                            f"say {facing}; the points were followed.")  # fmt: skip
+        return facing
+    return radiograph.facing or FACINGS[int(asked(radiograph)[:, REGIONS.index(region)].argmax())]
+
+
+def _name(radiograph: Radiograph) -> str:
+    return radiograph.source or radiograph.sop_instance_uid or "a radiograph without a name"
