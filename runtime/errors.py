@@ -34,6 +34,7 @@ REJECT_CODES: dict[str, str] = {
     "too-large": "The image is larger than the declared limit.",
     "too-small": "The image is too small to see vertebral corners.",
     "unsupported-syntax": "No installed decoder reads the file's transfer syntax.",
+    "several-studies": "The files belong to more than one study where one was asked for.",
     "two-patients": "The files belong to more than one patient.",
     "low-confidence": "The localizer is not sure of the discs' positions.",
     "implausible-geometry": "The points that were found cannot be a spine.",

@@ -51,6 +51,7 @@ class Radiograph:
     table: NDArray[np.float32]
     stored_min: int = 0
     has_window: bool = True
+    padding: tuple[int, int] | None = None  # inclusive range of stored values that are no exposure, and have grey 0
     spacing_mm: tuple[float, float] | None = None  # between rows, between columns
     region: Region | None = None
     view: Literal["lateral", "other"] | None = None

@@ -1,0 +1,242 @@
+"""Files to radiographs and studies.
+
+The header is read first, and what it declares is checked before the pixels are. Files are read side by side in
+threads. Whatever pydicom raises or warns of on a hostile file ends as an `InputRejected` or in `Radiograph.warnings`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from spinescore.runtime.dicomfile import brief, caught_warnings, inflated_to, open_file, read_header
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.study import Radiograph, Reject, Study
+from spinescore.runtime.tags import Facts, number, read_facts
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+    from spinescore.runtime.pixels import PixelFormat
+
+__all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study"]
+
+FilePath = str | os.PathLike[str]
+
+MAX_PIXELS = 100_000_000
+# Projection radiography, and what digitised or re-sent films come as. A folder's other files are skipped unread.
+PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
+
+_SKIPPED = frozenset({"not-dicom", "no-pixels", "not-radiograph"})  # in a folder: no radiograph, so no reject
+_MAX_NOTES, _NOTE_LENGTH = 20, 300
+_MAX_THREADS = 4
+
+
+def load_radiograph(path: FilePath, *, max_pixels: int = MAX_PIXELS) -> Radiograph:
+    """Read one file. Raises InputRejected for what cannot be read as one grey-scale image, and for nothing else.
+
+    Codes: not-dicom, no-pixels, corrupt-pixels, not-radiograph (colour, several frames, not 8 or 16 bits),
+    unsupported-syntax, too-large (more than `max_pixels`). Whether it shows a lateral spine is the scorer's to judge.
+    """
+    found = _load(_File(Path(path), Path(path).name, in_folder=False), max_pixels)
+    if found.radiograph is None:
+        reject = cast(Reject, found.reject)
+        raise InputRejected(reject.code, reject.message)
+    return found.radiograph
+
+
+def load_study(path: FilePath, *more: FilePath, max_pixels: int = MAX_PIXELS) -> Study:
+    """Read files and folders that hold one study. Raises InputRejected: two-patients, several-studies."""
+    loaded, started = _load_all((path, *more), max_pixels)
+    patients = {found.facts.patient_key for found in loaded if not found.skipped} - {None}
+    if len(patients) > 1:
+        raise InputRejected(
+            "two-patients", f"the files belong to {len(patients)} patients; give the files of one patient at a time"
+        )
+    studies = _studies(loaded, started)
+    if len(studies) > 1:
+        raise InputRejected(
+            "several-studies",
+            f"the files belong to {len(studies)} studies; give one study at a time, or use load_studies",
+        )
+    return studies[0]
+
+
+def load_studies(paths: Iterable[FilePath], *, max_pixels: int = MAX_PIXELS) -> list[Study]:
+    """Read files and folders into studies, in the order of their study instance UIDs.
+
+    In a folder, files that are no radiograph are skipped with a warning; files named by hand are rejects. Rejects
+    whose study is unknown join the only study, else they form one of their own. A study with two patients keeps no
+    radiograph.
+    """
+    return _studies(*_load_all(paths, max_pixels))
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    source: str
+    in_folder: bool
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    file: _File
+    facts: Facts
+    radiograph: Radiograph | None = None
+    reject: Reject | None = None
+
+    @property
+    def skipped(self) -> bool:
+        return self.reject is not None and self.file.in_folder and self.reject.code in _SKIPPED
+
+
+def _load_all(paths: Iterable[FilePath], max_pixels: int) -> tuple[list[_Loaded], float]:
+    started = time.perf_counter()
+    files = {os.path.realpath(file.path): file for path in paths for file in _files(Path(path))}
+    workers = max(1, min(_MAX_THREADS, len(files)))
+    with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
+        loaded = list(pool.map(lambda file: _load(file, max_pixels), files.values()))
+    loaded.sort(key=lambda found: (found.facts.sop_instance_uid or "", found.file.source))
+    return loaded, started
+
+
+def _files(path: Path) -> Iterator[_File]:
+    """The file itself, or all files of a folder in a fixed order; index files and hidden ones are passed over."""
+    if not path.is_dir():
+        yield _File(path, path.name, in_folder=False)
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            if name.upper() != "DICOMDIR" and not name.startswith("."):
+                file = Path(folder, name)
+                yield _File(file, file.relative_to(path).as_posix(), in_folder=True)
+
+
+def _studies(loaded: list[_Loaded], started: float) -> list[Study]:
+    groups: dict[str, list[_Loaded]] = {}
+    strays: list[_Loaded] = []
+    for found in loaded:
+        uid = found.facts.study_instance_uid
+        if found.skipped or (found.radiograph is None and uid is None):
+            strays.append(found)
+        else:
+            groups.setdefault(uid or "", []).append(found)
+    own_group = any(not found.skipped for found in strays) and len(groups) != 1
+    ordered = [groups[uid] for uid in sorted(groups)]
+    if own_group or not ordered:
+        ordered.append(strays)
+    else:
+        ordered[0].extend(strays)
+    read_ms = (time.perf_counter() - started) * 1e3 if len(ordered) == 1 else None
+    return [_study(group, read_ms) for group in ordered]
+
+
+def _study(group: list[_Loaded], read_ms: float | None) -> Study:
+    notes = [f"skipped: {found.reject.message}" for found in group if found.skipped and found.reject]
+    if len(notes) > _MAX_NOTES:
+        notes[_MAX_NOTES:] = [f"skipped {len(notes) - _MAX_NOTES} more files that are no radiographs"]
+    if not group:
+        notes.append("no file was found; give DICOM files or a folder that holds some")
+    members = [found for found in group if not found.skipped]
+    rejects = [found.reject for found in members if found.reject is not None]
+    radiographs: dict[str, Radiograph] = {}
+    for radiograph in (found.radiograph for found in members if found.radiograph is not None):
+        first = radiographs.setdefault(radiograph.sop_instance_uid or f"#{len(radiographs)}", radiograph)
+        if first is not radiograph:
+            notes.append(f"{radiograph.source} is the same image as {first.source} and was left out")
+    facts = [found.facts for found in members]
+    patients = sorted({fact.patient_key for fact in facts if fact.patient_key is not None})
+    if len(patients) > 1:
+        message = "the study holds images of several patients; correct its patient IDs, or give one patient's files"
+        rejects += [Reject("two-patients", message, image.source, image.region) for image in radiographs.values()]
+        radiographs = {}
+    return Study(
+        radiographs=tuple(radiographs.values()),
+        rejects=tuple(rejects),
+        study_instance_uid=next((fact.study_instance_uid for fact in facts if fact.study_instance_uid), None),
+        study_date=next((fact.study_date for fact in facts if fact.study_date), None),
+        patient_key=patients[0] if len(patients) == 1 else None,
+        warnings=tuple(notes),
+        read_ms=read_ms,
+    )
+
+
+def _load(file: _File, max_pixels: int) -> _Loaded:
+    """Read one file; everything that can go wrong ends in a reject."""
+    facts = Facts()
+    try:
+        with caught_warnings() as warned, open_file(file.path, file.source) as stream:
+            ds, stream, syntax = read_header(stream, file.source)
+            facts = read_facts(ds)
+            if file.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
+                raise InputRejected("not-radiograph", f"{file.source} has the modality {facts.modality}")
+            return _Loaded(file, facts, _radiograph(stream, ds, syntax, facts, file.source, max_pixels, warned))
+    except InputRejected as fault:
+        return _Loaded(file, facts, reject=Reject(fault.code, str(fault), file.source, facts.region))
+    except Exception as fault:  # whatever a hostile file makes pydicom or a decoder raise
+        message = f"{file.source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
+        return _Loaded(file, facts, reject=Reject("corrupt-pixels", message, file.source, facts.region))
+
+
+def _radiograph(
+    stream: BinaryIO,
+    ds: FileDataset,
+    syntax: str | None,
+    facts: Facts,
+    source: str,
+    max_pixels: int,
+    warned: list[str],
+) -> Radiograph:
+    from spinescore.runtime import greyscale, pixels
+
+    if "Rows" not in ds and "Columns" not in ds:
+        raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")
+    declared = pixels.pixel_format(ds, source, max_pixels)
+    notes = list(facts.notes)
+    stream = inflated_to(stream, declared.byte_count)
+    stored, decoder = pixels.read_pixels(stream, ds, declared, syntax, source, notes)
+    padding = _padding(ds, declared)
+    table, has_window, remarks = greyscale.table(ds, stored, declared.bits_stored, declared.stored_min, padding)
+    unique = dict.fromkeys(note[:_NOTE_LENGTH] for note in (*notes, *remarks, *warned))
+    return Radiograph(
+        pixels=stored,
+        table=table,
+        stored_min=declared.stored_min,
+        has_window=has_window,
+        padding=padding,
+        spacing_mm=facts.spacing_mm,
+        region=facts.region,
+        view=facts.view,
+        facing=facts.facing,
+        modality=facts.modality,
+        sop_instance_uid=facts.sop_instance_uid,
+        study_instance_uid=facts.study_instance_uid,
+        study_date=facts.study_date,
+        patient_key=facts.patient_key,
+        decoder=decoder,
+        source=source,
+        warnings=tuple(unique)[:_MAX_NOTES],
+    )
+
+
+def _padding(ds: FileDataset, declared: PixelFormat) -> tuple[int, int] | None:
+    """Pixel Padding Value, up to the Range Limit where there is one (PS3.3 C.7.5.1.1.2), as stored values."""
+    ends = [number(ds, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    span = 1 << 16  # a signed value is often written as unsigned, and the other way round
+    stored = [int(end) for end in ends if end is not None]
+    wrapped = [
+        end - span if end > declared.stored_max and end - span >= declared.stored_min else
+        end + span if end < declared.stored_min and end + span <= declared.stored_max else end
+        for end in stored
+    ]  # fmt: skip
+    low, high = max(min(wrapped), declared.stored_min), min(max(wrapped), declared.stored_max)
+    return (low, high) if low <= high else None

@@ -1,0 +1,168 @@
+"""DICOM files as streams: opening, the header, deflated data sets, and the warnings that reading them raises.
+
+No step takes more memory than a file has bytes, or than its checked header declares.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from spinescore.runtime.errors import InputRejected
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+__all__ = ["brief", "caught_warnings", "inflated_to", "open_file", "read_header"]
+
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_META_BYTES = 64 << 10
+_HEADER_BYTES = 16 << 20  # a deflated header is inflated no further
+_DEFER_BYTES = 4 << 20  # larger elements are left in the file
+
+
+def brief(fault: Exception, length: int = 160) -> str:
+    """An exception in one line of bounded length."""
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:length]
+
+
+class _Stream(io.BufferedReader):
+    """A file whose `read` never takes more memory than there are bytes, whatever length an element declares."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= 1 << 16:
+            left = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
+            size = left if size is None or size < 0 else min(size, left)
+        return super().read(size)
+
+
+class _Inflated(io.BytesIO):
+    """The beginning of a deflated dataset; `packed` is all of it, still deflated."""
+
+    packed = b""
+
+
+def open_file(path: Path, source: str) -> _Stream:
+    if path.is_dir():
+        raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study")
+    try:
+        return _Stream(io.FileIO(path))
+    except OSError as fault:
+        raise InputRejected("not-dicom", f"{source} cannot be opened ({fault.strerror}); check the path") from None
+
+
+def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, str | None]:
+    """Everything before the pixels, a stream that stands at them, and the transfer syntax that the file names."""
+    from pydicom import dcmread
+
+    head = stream.read(_META_BYTES)
+    if not _is_plausible(head):
+        raise InputRejected("not-dicom", f"{source} is not a DICOM file; give the original files of the study")
+    stream.seek(0)
+    try:
+        syntax, start = _file_meta(head)
+        if syntax == _DEFLATED:
+            stream.seek(start)
+            packed = stream.read()
+            stream, syntax = _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
+            stream.packed = packed
+        ds = dcmread(stream, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
+    except Exception as fault:
+        raise InputRejected("not-dicom", f"{source} is not DICOM that can be read ({brief(fault)})") from None
+    if not any(keyword in ds for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
+        raise InputRejected("not-dicom", f"{source} does not hold a DICOM image; give the original files of the study")
+    return ds, stream, syntax or None
+
+
+def _is_plausible(head: bytes) -> bool:
+    """A preamble with its mark, or a first element of group 2 or 8 with a sane VR or length (PS3.10 7.1)."""
+    if head[128:132] == b"DICM":
+        return True
+    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"
+    big = head[:3] == b"\x00\x08\x00"
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return len(head) >= 16 and ((little and (explicit or head[6:8] == b"\x00\x00")) or (big and explicit))
+
+
+def _file_meta(head: bytes) -> tuple[str | None, int]:
+    """The transfer syntax and the start of the data set, from the file meta information (PS3.10 7.1, explicit VR)."""
+    at, syntax = (132, None) if head[128:132] == b"DICM" else (0, None)
+    while head[at : at + 2] == b"\x02\x00":
+        if at + 12 > len(head):
+            raise ValueError(f"more than {len(head)} bytes of file meta information")
+        long_form = head[at + 4 : at + 6] in (b"OB", b"UN", b"OW", b"SQ", b"UT")
+        start = at + (12 if long_form else 8)
+        length = int.from_bytes(head[start - 4 : start] if long_form else head[start - 2 : start], "little")
+        if head[at + 2 : at + 4] == b"\x10\x00":
+            syntax = head[start : start + length].decode("ascii", "replace").strip(" \0")
+        at = start + length
+    return syntax, at
+
+
+def _inflate(packed: bytes, limit: int) -> bytes:
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
+
+
+def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
+    """`stream` itself, or for a deflated file one that reaches to the end of the pixels; both stand at Pixel Data."""
+    if not isinstance(stream, _Inflated):
+        return stream
+    here = stream.tell()
+    whole = io.BytesIO(_inflate(stream.packed, here + 12 + byte_count + 2))
+    whole.seek(here)
+    return whole
+
+
+_warnings_lock = threading.Lock()
+_warnings_local = threading.local()
+_warnings_users = 0
+_warnings_saved: Any = None
+
+
+@contextmanager
+def caught_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of this thread; those of other threads go where they went before.
+
+    `warnings.catch_warnings` alone changes the state of the whole process and is not safe between threads, so the first
+    reader in sets it up and the last one out restores it.
+    """
+    global _warnings_users, _warnings_saved
+    caught: list[str] = []
+    with _warnings_lock:
+        if _warnings_users == 0:
+            _warnings_saved = warnings.catch_warnings()
+            _warnings_saved.__enter__()
+            _collect_by_thread()
+        _warnings_users += 1
+    _warnings_local.caught = caught
+    try:
+        yield caught
+    finally:
+        _warnings_local.caught = None
+        with _warnings_lock:
+            _warnings_users -= 1
+            if _warnings_users == 0:
+                _warnings_saved.__exit__(None, None, None)
+                _warnings_saved = None
+
+
+def _collect_by_thread() -> None:
+    show = warnings.showwarning
+    warnings.simplefilter("always")
+
+    def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        caught = getattr(_warnings_local, "caught", None)
+        if caught is None:
+            show(message, category, *where, **more)
+        else:
+            caught.append(" ".join(str(message).split()))
+
+    warnings.showwarning = collect

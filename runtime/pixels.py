@@ -1,0 +1,195 @@
+"""Pixel data of one grey-scale frame: limits, decoders, stored values (PS3.5 section 8 and annex A, PS3.3 C.7.6.3).
+
+What is declared is checked against limits and against the bytes that are there before memory is taken for it.
+Uncompressed pixels are read straight into their array, compressed ones go through `decoders`.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.tags import number, text
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["PixelFormat", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
+
+_IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+_EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_UNCOMPRESSED = (_IMPLICIT_LITTLE_ENDIAN, _EXPLICIT_LITTLE_ENDIAN, _EXPLICIT_BIG_ENDIAN, None)
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_SLACK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the header declares the pixels; checked, so that it can be trusted."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+
+    @property
+    def stored_min(self) -> int:
+        return -(1 << (self.bits_stored - 1)) if self.signed else 0
+
+    @property
+    def stored_max(self) -> int:
+        return self.stored_min + (1 << self.bits_stored) - 1
+
+    @property
+    def byte_count(self) -> int:
+        return self.rows * self.columns * self.bits_allocated // 8
+
+
+def pixel_format(ds: Dataset, source: str, max_pixels: int) -> PixelFormat:
+    """Read and check what the header declares. Raises InputRejected: not-radiograph, too-large or corrupt-pixels."""
+    photometric = text(ds, "PhotometricInterpretation") or "no"
+    samples, frames = _integer(ds, "SamplesPerPixel", source, 1), _integer(ds, "NumberOfFrames", source, 1)
+    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputRejected(
+            "not-radiograph",
+            f"{source} has {samples} samples per pixel and {photometric[:32]} photometric interpretation; "
+            "a radiograph has one sample, MONOCHROME1 or MONOCHROME2: give the original image",
+        )
+    if frames != 1:
+        raise InputRejected("not-radiograph", f"{source} has {frames} frames; give a radiograph, which has one")
+    rows, columns = _integer(ds, "Rows", source), _integer(ds, "Columns", source)
+    allocated, stored = _integer(ds, "BitsAllocated", source), _integer(ds, "BitsStored", source)
+    if allocated not in (8, 16):
+        raise InputRejected(
+            "not-radiograph",
+            f"{source} has {allocated} bits per pixel; a radiograph has 8 or 16: give the original image",
+        )
+    if rows < 1 or columns < 1 or not 1 <= stored <= allocated:
+        raise corrupt(source, f"declares {rows} x {columns} pixels with {stored} of {allocated} bits")
+    if rows * columns > max_pixels:
+        raise InputRejected(
+            "too-large",
+            f"{source} declares {rows} x {columns} pixels, the limit is {max_pixels}; "
+            "raise max_pixels if the image is really that large",
+        )
+    high_bit = _integer(ds, "HighBit", source, stored - 1)
+    if not stored - 1 <= high_bit < allocated:
+        raise corrupt(source, f"declares high bit {high_bit} with {stored} of {allocated} bits")
+    signed = _integer(ds, "PixelRepresentation", source)
+    if signed not in (0, 1):
+        raise corrupt(source, f"declares pixel representation {signed}")
+    return PixelFormat(rows, columns, allocated, stored, high_bit, bool(signed), photometric)
+
+
+def read_pixels(
+    file: BinaryIO, ds: Dataset, declared: PixelFormat, syntax: str | None, source: str, notes: list[str]
+) -> tuple[NDArray[np.integer], str]:
+    """The stored values (rows x columns), within the declared range, and the decoder's name (`none`: uncompressed).
+
+    `file` stands at the Pixel Data element. Raises InputRejected: no-pixels, corrupt-pixels or unsupported-syntax.
+    """
+    from spinescore.runtime import decoders  # it builds on this module
+
+    implicit, little_endian = (flag is not False for flag in ds.original_encoding)
+    big_endian = syntax == _EXPLICIT_BIG_ENDIAN or (syntax is None and not little_endian)
+    length, vr = _pixel_element(file, implicit, big_endian, source)
+    if decoders.is_compressed(syntax):
+        if length != _UNDEFINED_LENGTH:
+            raise corrupt(source, "declares a length for compressed pixels, which have none")
+        left = _bytes_left(file)
+        if left > 2 * declared.byte_count + _SLACK_BYTES:
+            raise corrupt(source, f"has {left} bytes of compressed pixels for {declared.byte_count} uncompressed ones")
+        return decoders.decoded(file.read(), declared, str(syntax), source, notes)
+    if syntax not in _UNCOMPRESSED or length == _UNDEFINED_LENGTH:
+        raise decoders.unsupported(source, syntax)
+    raw = _native(file, length, declared, big_endian, vr, source)
+    if length > declared.byte_count + 1:
+        notes.append(f"{length - declared.byte_count} bytes follow the declared pixels and were ignored")
+    return without_unused_bits(raw, declared), "none"
+
+
+def _integer(ds: Dataset, keyword: str, source: str, default: int | None = None) -> int:
+    if text(ds, keyword) is None and keyword not in ds and default is not None:
+        return default
+    found = number(ds, keyword)
+    if found is None and default is not None and text(ds, keyword) is None:
+        return default
+    if found is None or found != int(found):
+        raise corrupt(source, f"does not state {keyword} as a whole number")
+    return int(found)
+
+
+def corrupt(source: str, what: str) -> InputRejected:
+    return InputRejected("corrupt-pixels", f"{source} {what}; send the image again from the modality or the archive")
+
+
+def _pixel_element(file: BinaryIO, implicit: bool, big_endian: bool, source: str) -> tuple[int, bytes]:
+    """Length and VR of the Pixel Data element at which `file` stands; the file is left at its value."""
+    order = ">" if big_endian else "<"
+    head = file.read(8)
+    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
+        if len(head) == 8 and struct.unpack(f"{order}HH", head[:4]) in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)):
+            raise InputRejected("not-radiograph", f"{source} holds floating-point pixels; give the original radiograph")
+        raise InputRejected("no-pixels", f"{source} holds no pixel data; give the image itself")
+    # Pixel Data has an even length, and both VRs begin with an odd letter: an implicit length is never mistaken for one
+    if head[4:6] in (b"OW", b"OB", b"UN") or not implicit:
+        tail = file.read(4)
+        if len(tail) < 4:
+            raise corrupt(source, "ends at its pixel data")
+        return int(struct.unpack(f"{order}I", tail)[0]), head[4:6]
+    return int(struct.unpack(f"{order}I", head[4:8])[0]), b"OW"
+
+
+def _bytes_left(file: BinaryIO) -> int:
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here
+
+
+def _native(
+    file: BinaryIO, length: int, declared: PixelFormat, big_endian: bool, vr: bytes, source: str
+) -> NDArray[np.unsignedinteger]:
+    """Uncompressed pixels, read once into their array, in the machine's byte order."""
+    there = min(length, _bytes_left(file))
+    if there < declared.byte_count:
+        raise corrupt(source, f"holds {there} of the {declared.byte_count} bytes that its pixels need")
+    count = declared.rows * declared.columns
+    in_words = declared.bits_allocated == 16 or (big_endian and vr == b"OW")  # PS3.5 8.1.1 and annex D
+    raw = np.zeros((count + 1) // 2 if declared.bits_allocated == 8 else count, dtype=np.uint16)
+    memory = memoryview(raw).cast("B")
+    wanted = min(raw.nbytes, there)
+    if file.readinto(memory[:wanted]) != wanted:  # type: ignore[attr-defined]
+        raise corrupt(source, "could not be read to its end")
+    if in_words and (big_endian if declared.bits_allocated == 8 else big_endian == (sys.byteorder == "little")):
+        raw.byteswap(inplace=True)
+    flat = raw.view(np.uint8)[:count] if declared.bits_allocated == 8 else raw
+    return flat.reshape(declared.rows, declared.columns)
+
+
+def without_unused_bits(raw: NDArray[np.unsignedinteger], declared: PixelFormat) -> NDArray[np.integer]:
+    """In place: drop the bits outside the stored ones (they may hold overlays) and extend the sign."""
+    below = declared.high_bit + 1 - declared.bits_stored
+    above = raw.dtype.itemsize * 8 - declared.high_bit - 1
+    if declared.signed:
+        signed: NDArray[np.signedinteger] = raw.view(f"i{raw.dtype.itemsize}")
+        if above:
+            np.left_shift(signed, above, out=signed)
+        if above + below:
+            np.right_shift(signed, above + below, out=signed)
+        return signed
+    if below:
+        np.right_shift(raw, below, out=raw)
+    if (above or below) and int(raw.max()) > declared.stored_max:
+        np.bitwise_and(raw, raw.dtype.type(declared.stored_max), out=raw)
+    return raw
