@@ -19,7 +19,7 @@ from spinescore.runtime.study import LEVELS, REGIONS, Facing, Region, sites_of
 __all__ = ["PhantomView", "draw_study", "draw_view", "write_study"]
 
 _SPACING_MM: dict[Region, tuple[float, float]] = {"cervical": (18.5, 1.4), "lumbar": (37.0, 2.6)}  # between vertebrae
-_UID_ROOT = "1.2.826.0.1.3680043.10.1462."  # below pydicom's own root for examples; the seed follows
+_UID_ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's root, which it offers for files made with it; the seed follows
 _ROWS = (1500, 3500)
 _PIXEL_MM = (0.1, 0.2)
 
@@ -50,6 +50,7 @@ def draw_view(seed: int, region: Region, scale: float = 1.0) -> PhantomView:
     rng = np.random.default_rng([seed, REGIONS.index(region)])
     spine, frame = _framed(rng, region)
     spacing_mm = float(np.clip(rng.normal(*_SPACING_MM[region]), *_limits(region)))
+    spacing_mm = max(spacing_mm, _ROWS[0] * _PIXEL_MM[0] * frame.spacing_over_height)
     height_mm = spacing_mm / frame.spacing_over_height
     low = max(_ROWS[0], int(np.ceil(height_mm / _PIXEL_MM[1])))
     high = max(min(_ROWS[1], int(height_mm / _PIXEL_MM[0])), low)

@@ -1,0 +1,107 @@
+"""How well a bundle scores phantom studies that it was not trained on: points, grades, totals.
+
+    python -m spinescore.benchmarks.phantom.evaluate --seed 1000000 --count 200 --out FILE
+
+Each study is written as DICOM, read and scored as any other; the truth is compared with the report afterwards.
+Corners that are not scored (a rejected region) count as wrong, and their points as lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.benchmarks.phantom.study import write_study
+from spinescore.runtime import Scorer, StudyReport, load_study
+
+__all__ = ["Tally", "quadratic_kappa"]
+
+UNSCORED = 4  # the column of the confusion matrix for corners without a grade
+
+
+def quadratic_kappa(confusion: NDArray[np.integer]) -> float:
+    """Cohen's kappa with quadratic weights of a square confusion matrix (Cohen 1968, doi 10.1037/h0026256)."""
+    k = len(confusion)
+    weights = np.subtract.outer(np.arange(k), np.arange(k)) ** 2 / (k - 1) ** 2
+    expected = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
+    return float(1 - (weights * confusion).sum() / (weights * expected).sum())
+
+
+@dataclass
+class Tally:
+    """What has been compared so far."""
+
+    confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((4, 5), np.int64))  # true, predicted
+    errors: list[float] = field(default_factory=list)  # of points, in units of the disc spacing
+    totals: list[tuple[int, float | None]] = field(default_factory=list)
+    rejects: list[str] = field(default_factory=list)
+
+    def add(self, report: StudyReport, truth: dict[str, Any]) -> None:
+        """Compares one study's report with its truth."""
+        for region, true in truth["regions"].items():
+            found = report.regions[region]
+            centres = np.array([disc["centre_px"] for disc in true["discs"]])
+            spacing = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
+            if found.reject is not None:
+                self.rejects.append(f"{truth['seed']} {region}: {found.reject.code}")
+            for i, disc in enumerate(true["discs"]):
+                grades: list[int | None] = [None, None]
+                if found.discs:
+                    grades = [corner.grade for corner in found.discs[i].corners]
+                for name in ("centre_px", "anterior_px"):
+                    error = np.inf
+                    if found.discs:
+                        error = float(np.linalg.norm(np.subtract(getattr(found.discs[i], name), disc[name]))) / spacing
+                    self.errors.append(error)
+                for corner, grade in zip(disc["corners"], grades, strict=True):
+                    self.confusion[corner["grade"], UNSCORED if grade is None else grade] += 1
+        self.totals.append((truth["total"]["value"], report.total.value))
+
+    def figures(self) -> dict[str, Any]:
+        """The figures that the README quotes."""
+        errors = np.array(self.errors)
+        scored = self.confusion[:, :4]
+        close = [found is not None and abs(found - true) <= 4 for true, found in self.totals]
+        return {
+            "studies": len(self.totals),
+            "point_error_median": round(float(np.median(errors)), 5),
+            "points_within_quarter": round(float((errors <= 0.25).mean()), 5),
+            "accuracy": round(float(np.trace(scored) / self.confusion.sum()), 5),
+            "kappa_quadratic": round(quadratic_kappa(scored), 5),
+            "totals_within_4": round(float(np.mean(close)), 5),
+            "grade_fractions": np.round(self.confusion.sum(1) / self.confusion.sum(), 4).tolist(),
+            "confusion": self.confusion.tolist(),
+            "rejects": self.rejects,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--bundle", default="phantom-reference", help="name or folder of the bundle")
+    parser.add_argument("--seed", type=int, default=1_000_000)
+    parser.add_argument("--count", type=int, default=200, help="studies")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    tally = Tally()
+    with Scorer.open(args.bundle, "cpu") as scorer:
+        for seed in range(args.seed, args.seed + args.count):
+            with tempfile.TemporaryDirectory() as folder:
+                path = write_study(seed, folder)
+                tally.add(scorer.score(load_study(path)), json.loads((path / "truth.json").read_text("utf-8")))
+        bundle = {"name": scorer.bundle.manifest.name, "sha256": scorer.bundle.sha256}
+    result = {"bundle": bundle, "first_seed": args.seed, **tally.figures()}
+    text = json.dumps(result, indent=1)
+    if args.out is not None:
+        args.out.write_text(text + "\n", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
