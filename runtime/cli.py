@@ -1,0 +1,202 @@
+"""The command line: `spinescore VERB ...`. What the verbs do stands in `spinescore.runtime.verbs`.
+
+Reports go to standard output, messages to standard error. Exit status: 0 at least one region was scored (or the verb
+did its work), 1 unexpected fault, 2 wrong usage, 3 nothing could be scored, 4 bundle, checkpoint, engine or device
+refused, 5 scored but over budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from spinescore.runtime import verbs
+from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
+from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_DEBUG = "SPINESCORE_DEBUG"
+
+_BUNDLE = "phantom-reference"
+_DEMO_SEED = 1_000_003  # the shipped bundle was trained on seeds below 100,000
+_STATUSES = """\
+exit status: 0 at least one region was scored, 1 unexpected fault, 2 wrong usage, 3 nothing could be scored,
+4 bundle, checkpoint, engine or device refused, 5 scored but over budget"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Wrong options end in `SystemExit(2)`, as argparse has it."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.verb(arguments))
+    except verbs.UsageError as error:
+        return _fail(USAGE, str(error))
+    except InputRejected as error:
+        return _fail(NOTHING_SCORED, f"{error.code}: {error}")
+    except BudgetExceeded as error:
+        return _fail(OVER_BUDGET, str(error))
+    except SpineScoreError as error:
+        return _fail(REFUSED, str(error))
+    except KeyboardInterrupt:
+        return _fail(_INTERRUPTED, "interrupted")
+    except BrokenPipeError:  # the reader went away, as `head` does; without this Python complains again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            traceback.print_exc()
+        return _fail(FAULT, f"unexpected {type(error).__name__}: {error} (set {_DEBUG}=1 to see where)")
+
+
+def _fail(status: int, message: str) -> int:
+    print(f"spinescore: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+Verbs = argparse._SubParsersAction  # the type that add_subparsers gives has no public name
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spinescore",
+        description="Scores a lateral spine study (DICOM) with the mSASSS. Not a medical device.",
+        epilog=_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added = parser.add_subparsers(metavar="VERB", required=True)
+    for add in (_add_demo, _add_score, _add_export, _add_bundle, _add_phantom, _add_crops, _add_bench, _add_doctor):
+        add(added)
+    return parser
+
+
+def _add_demo(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("demo", help="score a synthetic study with the shipped bundle")
+    parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder to write (demo)")
+    parser.add_argument("--seed", type=_count, default=_DEMO_SEED, metavar="N", help="seed of the phantom")
+    _add_bundle_and_device(parser)
+    parser.set_defaults(verb=verbs.demo)
+
+
+def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("score", help="score DICOM files or folders")
+    _add_paths(parser)
+    _add_bundle_and_device(parser)
+    _add_keypoints(parser)
+    parser.add_argument("--budget-ms", type=_milliseconds, metavar="N", help="latency budget; over it, status is 5")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and one overlay per region")
+    parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
+    parser.set_defaults(verb=verbs.score)
+
+
+def _add_crops(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("crops", help="write the regions exactly as the grader sees them")
+    _add_paths(parser)
+    _add_bundle_and_device(parser)
+    _add_keypoints(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
+    parser.set_defaults(verb=verbs.crops)
+
+
+def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("export", help="make a bundle from trained weights")
+    parser.add_argument(
+        "--localizer",
+        required=True,
+        metavar="F",
+        help="HRNet weights, an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
+    )
+    parser.add_argument(
+        "--grader",
+        required=True,
+        metavar="F",
+        help="ResNet weights, an ONNX file or synthetic:resnet152; or bridge=F,grades=F",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--manifest", type=Path, metavar="F", help="TOML or JSON with any of the manifest's fields")
+    parser.add_argument("--name", help="the bundle's name (that of the folder)")
+    parser.add_argument("--version", help="the bundle's version")
+    parser.add_argument("--golden", type=Path, nargs="+", default=[], metavar="PATH", help="radiographs to check on")
+    parser.add_argument("--strict", action="store_true", help="fail where half precision overflows")
+    parser.set_defaults(verb=verbs.export)
+
+
+def _add_bundle(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("bundle", help="show or verify a bundle")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for name, verb, text in (
+        ("info", verbs.bundle_info, "what the bundle is and holds"),
+        ("verify", verbs.bundle_verify, "check its files and run its golden inputs"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.set_defaults(verb=verb)
+
+
+def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("phantom", help="draw synthetic studies with known truth")
+    parser.add_argument("--seed", type=_count, required=True, metavar="N", help="seed of the first study")
+    parser.add_argument("--count", type=_positive, default=1, metavar="K", help="number of studies (1)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each study")
+    parser.set_defaults(verb=verbs.phantom)
+
+
+def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:
+    from spinescore.benchmarks import latency
+
+    parser = added.add_parser("bench", help="measure the latency of this machine")
+    latency.add_arguments(parser)
+    parser.set_defaults(verb=latency.run)
+
+
+def _add_doctor(added: Verbs[argparse.ArgumentParser]) -> None:
+    parser = added.add_parser("doctor", help="what this machine can run, and what is missing for the rest")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(verb=verbs.doctor)
+
+
+def _add_paths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, or folders to walk")
+
+
+def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+
+
+def _add_keypoints(parser: argparse.ArgumentParser) -> None:
+    text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
+    parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if (number := _count(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""What this machine can run, and what is missing for the rest. Nothing is loaded that is not installed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
+
+State = Literal["ok", "missing", "absent"]  # absent: not here, and nothing that this package could install
+
+# What pip calls it -> the extra that brings it (None: installed with spinescore itself).
+_PACKAGES: dict[str, str | None] = {
+    "numpy": None,
+    "onnxruntime": None,
+    "opencv-python-headless": None,
+    "pydicom": None,
+    "pyjpegls": "dicom",
+    "pylibjpeg-openjpeg": "dicom",
+    "python-gdcm": "dicom",
+    "h5py": "export",
+    "ml_dtypes": "export",
+    "onnx": "export",
+    "safetensors": "export",
+    "tqdm": "export",
+}
+
+# Other builds of the same library, under other names.
+_SAME: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+}
+
+# Transfer syntaxes of radiographs (PS3.5, annex A.4). Those without compression need no decoder.
+_SYNTAXES: dict[str, str] = {
+    "1.2.840.10008.1.2.5": "RLE",
+    "1.2.840.10008.1.2.4.50": "JPEG baseline",
+    "1.2.840.10008.1.2.4.51": "JPEG extended",
+    "1.2.840.10008.1.2.4.57": "JPEG lossless",
+    "1.2.840.10008.1.2.4.70": "JPEG lossless, first-order",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+}
+
+# Instructions that decide how fast networks run on a CPU, as Linux names them.
+_CPU_FLAGS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "asimd",
+    "asimddp",
+    "bf16",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `fix` is the line that brings what is missing, empty where there is none."""
+
+    group: str
+    name: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at Python, the CPU, packages, decoders, inference providers, the GPU's parts and the shipped bundles."""
+    return [*_machine(), *_packages(), *_decoders(), *_providers(), *_gpu(), *_bundles()]
+
+
+def can_score(findings: list[Finding]) -> bool:
+    """Everything that scoring on the CPU needs is here."""
+    needed = {name for name, extra in _PACKAGES.items() if extra is None}
+    return all(finding.state == "ok" for finding in findings if finding.name in needed)
+
+
+def findings_text(findings: list[Finding]) -> str:
+    """The findings by group, one line each, and below the lines that bring what is missing."""
+    width = max(len(finding.name) for finding in findings)
+    lines: list[str] = []
+    group = ""
+    for finding in findings:
+        if finding.group != group:
+            group = finding.group
+            lines += ["", group]
+        state = "ok" if finding.state == "ok" else "--"
+        lines.append(f"  {state}  {finding.name:<{width}}  {finding.detail}")
+    fixes = dict.fromkeys(finding.fix for finding in findings if finding.fix)
+    if fixes:
+        lines += ["", "To add what is missing:", *(f"  {fix}" for fix in fixes)]
+    return "\n".join(lines[1:])
+
+
+def findings_dict(findings: list[Finding]) -> dict[str, Any]:
+    """The findings as a JSON document."""
+    return {
+        "schema": "spinescore.doctor/1",
+        "can_score": can_score(findings),
+        "findings": [asdict(f) for f in findings],
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, cores and system, for the record of a measurement."""
+    name, flags = _cpu()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": name,
+        "cpu_flags": flags,
+        "cores": available,
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def _machine() -> list[Finding]:
+    facts = hardware()
+    version = platform.python_version()
+    supported = sys.version_info >= (3, 10)
+    return [
+        Finding("Machine", "Python", "ok" if supported else "missing", f"{version}, {platform.platform(terse=True)}"),
+        Finding("Machine", "CPU", "ok", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts['cpu_flags'])}"),
+    ]
+
+
+def _cpu() -> tuple[str, list[str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine(), []
+    name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    known = set(flags[1].split()) if flags else set()
+    return (name[1].strip() if name else platform.machine()), [flag for flag in _CPU_FLAGS if flag in known]
+
+
+def _packages() -> list[Finding]:
+    findings = []
+    for name, extra in _PACKAGES.items():
+        group = "Packages" if extra is None else f"Packages of the extra [{extra}]"
+        found = _version(name)
+        if found:
+            findings.append(Finding(group, name, "ok", found))
+        else:
+            fix = f'pip install "spinescore[{extra}]"' if extra else f"pip install {name}"
+            findings.append(Finding(group, name, "missing", "not installed", fix))
+    return findings
+
+
+def _version(name: str) -> str | None:
+    if found := _installed(name):
+        return found
+    others = ((other, _installed(other)) for other in _SAME.get(name, ()))
+    return next((f"{version} ({other})" for other, version in others if version), None)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _decoders() -> list[Finding]:
+    if util.find_spec("pydicom") is None:
+        return []
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    findings = [Finding("DICOM transfer syntaxes", "uncompressed, deflated", "ok", "read without a decoder")]
+    for uid, name in _SYNTAXES.items():
+        plugins = get_decoder(UID(uid)).available_plugins
+        if plugins:
+            findings.append(Finding("DICOM transfer syntaxes", name, "ok", ", ".join(plugins)))
+        else:
+            fix = 'pip install "spinescore[dicom]"'
+            findings.append(Finding("DICOM transfer syntaxes", name, "missing", "no decoder is installed", fix))
+    return findings
+
+
+def _providers() -> list[Finding]:
+    if util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    return [Finding("Inference", "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(names)}")]
+
+
+def _gpu() -> list[Finding]:
+    group = "NVIDIA GPU (not needed to score on a CPU)"
+    findings = [_driver(group), _nvcc(group)]
+    for module, name in (
+        ("pycuda", "pycuda"),
+        ("tensorrt", "TensorRT"),
+        ("tensorrt_lean", "TensorRT lean runtime"),
+        ("tensorrt_rtx", "TensorRT-RTX"),
+    ):
+        here = util.find_spec(module) is not None
+        findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
+    return findings
+
+
+def _driver(group: str) -> Finding:
+    """The CUDA version that the driver supports, asked of the driver's own library (cuDriverGetVersion)."""
+    library = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return Finding(group, "driver", "absent", f"{library} is not installed")
+    if failed:
+        return Finding(group, "driver", "absent", f"{library} answers with error {failed}")
+    return Finding(group, "driver", "ok", f"supports CUDA {version.value // 1000}.{version.value % 1000 // 10}")
+
+
+def _nvcc(group: str) -> Finding:
+    program = shutil.which("nvcc")
+    if program is None:
+        return Finding(group, "nvcc", "absent", "not on PATH")
+    try:
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(group, "nvcc", "absent", f"on PATH, but does not run ({type(error).__name__})")
+    release = re.search(r"release ([\d.]+)", text)
+    return Finding(group, "nvcc", "ok", release[1] if release else "version unknown")
+
+
+def _bundles() -> list[Finding]:
+    from spinescore.runtime.bundle import shipped_bundles
+
+    names = shipped_bundles()
+    if names:
+        return [Finding("Bundles that ship with the package", name, "ok", "") for name in names]
+    return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]

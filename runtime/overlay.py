@@ -1,0 +1,218 @@
+"""A picture of what was scored: the radiograph, the discs' points, the crops that the grader saw, and the grades.
+
+It shows the radiograph's pixels as they are (text that is burned into them included) and nothing else of the header.
+Grades are told apart by colour (Okabe and Ito's palette, safe for colour-blind readers) and by their digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
+from spinescore.runtime.geometry import crop_outline
+from spinescore.runtime.manifest import Grader
+from spinescore.runtime.report import DiscReport, RegionReport
+from spinescore.runtime.study import Radiograph
+
+__all__ = ["draw_overlay"]
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_HEIGHT_PX = 1000  # of the drawn radiograph; a smaller one is not enlarged
+_MIN_WIDTH_PX = 480
+_MARGIN_PX = 12
+_LINE_PX = 22
+
+_WHITE: Colour = (255, 255, 255)
+_BLACK: Colour = (0, 0, 0)
+_CAUTION: Colour = (0, 159, 230)
+_SQUARE: Colour = (115, 158, 0)
+
+# Blue, green, red.
+_GRADES: dict[int | None, tuple[Colour, str]] = {
+    0: ((233, 180, 86), "normal"),
+    1: ((66, 228, 240), "erosion, sclerosis or squaring"),
+    2: ((0, 159, 230), "syndesmophyte"),
+    3: ((60, 60, 235), "bridge"),
+    None: ((170, 170, 170), "not scored"),
+}
+
+
+def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, title: str, intended_use: str) -> Image:
+    """The picture of a scored region, H x W x 3, uint8, blue-green-red.
+
+    `grader` says which crops it saw; `title` and `intended_use` stand above the radiograph. Discs without points
+    (confidence 0) are left out.
+    """
+    picture, scale = _radiograph(radiograph)
+    found = [disc for disc in region.discs if disc.confidence > 0]
+    for outline in _outlines(region, grader):
+        _polygon(picture, _scaled(outline, scale))
+    for disc in found:
+        _points(picture, disc, scale)
+    for disc in found:
+        _grades(picture, disc, scale, _spacing(found) * scale)
+    width = picture.shape[1]
+    parts = [_header(title, intended_use, width), picture, _legend(width)]
+    return np.vstack(parts)
+
+
+def _outlines(region: RegionReport, grader: Grader) -> list[NDArray[np.float64]]:
+    """The crops' corners (4, 2) in source pixels, from the same kernel that cuts them for the grader."""
+    view, points = np.zeros(1, VIEW), np.zeros((1, len(region.discs), 2), POINT)
+    view["faces_right"] = region.radiograph is not None and region.radiograph.facing == "right"
+    points["xy"] = [[[disc.centre_px, disc.anterior_px] for disc in region.discs]]
+    points["confidence"] = [[[disc.confidence] * 2 for disc in region.discs]]
+    size = grader.input.height
+    spec = CropSpec(size, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
+    return [crop_outline(roi, size) for roi in crops(points, view, spec).reshape(-1) if roi["source"] >= 0]
+
+
+def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:
+    import cv2
+
+    indices = radiograph.pixels.astype(np.int32) - radiograph.stored_min
+    grey = (radiograph.table[indices] * 255.0 + 0.5).astype(np.uint8)
+    scale = min(1.0, _HEIGHT_PX / radiograph.rows)
+    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    missing = max(0, _MIN_WIDTH_PX - small.shape[1])
+    padded = np.pad(small, ((0, 0), (0, missing)))  # on the right, so that coordinates keep their meaning
+    return np.ascontiguousarray(np.repeat(padded[:, :, None], 3, axis=2)), scale
+
+
+def _scaled(points_px: Any, scale: float) -> NDArray[np.float64]:
+    """Source pixels to picture pixels (integers are pixel centres in both)."""
+    scaled: NDArray[np.float64] = (np.asarray(points_px, np.float64) + 0.5) * scale - 0.5
+    return scaled
+
+
+def _spacing(discs: Sequence[DiscReport]) -> float:
+    """Mean distance between neighbouring discs, in source pixels; of a single disc, twice its length."""
+    centres = np.array([disc.centre_px for disc in discs], np.float64)
+    if len(centres) < 2:
+        return 4 * float(np.linalg.norm(np.subtract(discs[0].anterior_px, discs[0].centre_px)))
+    return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
+
+
+def _points(picture: Image, disc: DiscReport, scale: float) -> None:
+    centre, anterior = _scaled(disc.centre_px, scale), _scaled(disc.anterior_px, scale)
+    _line(picture, centre, anterior, _WHITE)
+    for point in (centre, anterior):
+        _disc(picture, point, 4, _BLACK)
+        _disc(picture, point, 3, _WHITE)
+    _label(picture, disc.level, centre - 2.3 * (anterior - centre))
+
+
+def _grades(picture: Image, disc: DiscReport, scale: float, spacing: float) -> None:
+    """One badge per corner in front of the spine, a quarter of the discs' spacing above and below the disc's axis."""
+    centre, anterior = _scaled(disc.centre_px, scale), _scaled(disc.anterior_px, scale)
+    axis = anterior - centre
+    along = np.array([-axis[1], axis[0]]) / max(float(np.linalg.norm(axis)), 1e-6)
+    up = along if along[1] < 0 else -along
+    radius = int(np.clip(spacing * 0.19, 7, 13))
+    for corner, side in zip(disc.corners, (up, -up), strict=True):
+        badge = anterior + 0.75 * axis + 0.25 * spacing * side
+        _line(picture, anterior + 0.1 * spacing * side, badge, _GRADES[corner.grade][0])
+        _badge(picture, badge, radius, corner.grade)
+
+
+def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
+    _disc(picture, centre, radius + 1, _BLACK)
+    _disc(picture, centre, radius, _GRADES[grade][0])
+    _text(picture, "?" if grade is None else str(grade), centre, radius / 22, _BLACK, centred=True)
+
+
+def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
+    """Text on a black plate, readable on bone and on air."""
+    import cv2
+
+    x, y = round(float(centre[0])), round(float(centre[1]))
+    half = _text_width(text, 0.42) // 2 + 3
+    cv2.rectangle(picture, (x - half, y - 8), (x + half, y + 8), _BLACK, cv2.FILLED)
+    _text(picture, text, centre, 0.42, _WHITE, centred=True)
+
+
+def _header(title: str, intended_use: str, width: int) -> Image:
+    lines = [(line, 0.65, _WHITE) for line in _wrapped(title, 0.65, width)]
+    lines += [(line, 0.45, _CAUTION) for line in _wrapped(intended_use, 0.45, width)]
+    strip: Image = np.zeros((_LINE_PX * len(lines) + _MARGIN_PX + 6, width, 3), np.uint8)
+    for number, (line, size, colour) in enumerate(lines):
+        _text(strip, line, np.array([_MARGIN_PX, _LINE_PX * (number + 1) + 2]), size, colour)
+    return strip
+
+
+def _legend(width: int) -> Image:
+    x, y, places = _MARGIN_PX, _LINE_PX, []
+    for grade, (_, meaning) in _GRADES.items():
+        needed = 30 + _text_width(meaning, 0.42) + 14
+        if x > _MARGIN_PX and x + needed > width:
+            x, y = _MARGIN_PX, y + _LINE_PX + 4
+        places.append((x, y, grade, meaning))
+        x += needed
+    strip: Image = np.zeros((y + _LINE_PX, width, 3), np.uint8)
+    for x, y, grade, meaning in places:
+        _badge(strip, np.array([x + 9, y]), 9, grade)
+        _text(strip, meaning, np.array([x + 26, y + 5]), 0.42, _WHITE)
+    return strip
+
+
+def _wrapped(text: str, size: float, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _text_width(longer, size) > width - 2 * _MARGIN_PX:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+# OpenCV draws at integer coordinates; with `shift` they are in 1/16 pixel.
+
+
+def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
+    return round(float(point[0]) * 16), round(float(point[1]) * 16)
+
+
+def _disc(picture: Image, centre: NDArray[np.floating], radius: int, colour: Colour) -> None:
+    import cv2
+
+    cv2.circle(picture, _fixed(centre), radius * 16, colour, cv2.FILLED, cv2.LINE_AA, 4)
+
+
+def _line(picture: Image, start: NDArray[np.floating], end: NDArray[np.floating], colour: Colour) -> None:
+    import cv2
+
+    for width, shade in ((3, _BLACK), (1, colour)):  # a dark edge, so that the line shows on bone too
+        cv2.line(picture, _fixed(start), _fixed(end), shade, width, cv2.LINE_AA, 4)
+
+
+def _polygon(picture: Image, corners: NDArray[np.floating]) -> None:
+    import cv2
+
+    points = np.round(corners * 16).astype(np.int32)
+    cv2.polylines(picture, [points], True, _SQUARE, 1, cv2.LINE_AA, 4)
+
+
+def _text_width(text: str, size: float) -> int:
+    import cv2
+
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+
+
+def _text(
+    picture: Image, text: str, place: NDArray[np.floating], size: float, colour: Colour, centred: bool = False
+) -> None:
+    """`place` is the text's lower left end, or its middle."""
+    import cv2
+
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    width, height = cv2.getTextSize(text, font, size, 1)[0]
+    x, y = (place[0] - width / 2, place[1] + height / 2) if centred else (place[0], place[1])
+    cv2.putText(picture, text, (round(float(x)), round(float(y))), font, size, colour, 1, cv2.LINE_AA)

@@ -1,0 +1,263 @@
+"""What the command line's verbs do: each takes the parsed arguments and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.study import Radiograph, Study
+
+if TYPE_CHECKING:
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scorer import ScoredCrops, Scorer
+
+__all__ = [
+    "FAULT",
+    "NOTHING_SCORED",
+    "OK",
+    "OVER_BUDGET",
+    "REFUSED",
+    "USAGE",
+    "UsageError",
+    "bundle_info",
+    "bundle_verify",
+    "crops",
+    "demo",
+    "doctor",
+    "export",
+    "phantom",
+    "score",
+]
+
+_KEYPOINTS_FORM = '{"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
+
+OK, FAULT, USAGE, NOTHING_SCORED, REFUSED, OVER_BUDGET = range(6)
+
+
+class UsageError(Exception):
+    """An argument that names something which is not there, or does not say what it should."""
+
+
+def score(arguments: argparse.Namespace) -> int:
+    keypoints = _read_keypoints(arguments.keypoints)
+    _check_folder(arguments.out)
+    studies = _read_studies(arguments.paths)
+    reports = []
+    with _open_scorer(arguments) as scorer:
+        for number, study in enumerate(studies, 1):
+            several = len(studies) > 1
+            if several:
+                _say(f"study {number} of {len(studies)}")
+            report = scorer.score(study, budget_ms=arguments.budget_ms, keypoints=keypoints)
+            _say_what_was_refused(report)
+            if arguments.out is not None:
+                folder = arguments.out / f"study-{number}" if several else arguments.out
+                _write_results(folder, study, report, scorer.bundle)
+            _print_report(report, arguments.json, several)
+            reports.append(report)
+    return _status(reports)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    from spinescore.benchmarks.phantom import write_study
+    from spinescore.runtime.dicom import load_study
+    from spinescore.runtime.summary import study_summary
+
+    _check_folder(arguments.out)
+    folder = arguments.out / "study"
+    _say(f"drawing the synthetic study {arguments.seed} in {folder}")
+    write_study(arguments.seed, folder)
+    with _open_scorer(arguments) as scorer:
+        study = load_study(*sorted(folder.glob("*.dcm")))
+        report = scorer.score(study)
+        _say_what_was_refused(report)
+        print(study_summary(report, _read_truth(folder / "truth.json")))
+        _write_results(arguments.out, study, report, scorer.bundle)
+    _say(f"\nreport.json, overlay-cervical.png and overlay-lumbar.png are in {arguments.out}")
+    return _status([report])
+
+
+def crops(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.crops import write_crops
+
+    keypoints = _read_keypoints(arguments.keypoints)
+    _check_folder(arguments.out)
+    studies = _read_studies(arguments.paths)
+    with _open_scorer(arguments) as scorer:
+        count = write_crops(_cropped(scorer, studies, keypoints), arguments.out)
+    _say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
+    return OK if count else NOTHING_SCORED
+
+
+def _cropped(scorer: Scorer, studies: Sequence[Study], keypoints: Any) -> Iterator[ScoredCrops]:
+    for study in studies:
+        found = scorer.crops(study, keypoints=keypoints)
+        _say_what_was_refused(found.report)
+        yield found
+
+
+def phantom(arguments: argparse.Namespace) -> int:
+    from spinescore.benchmarks.phantom import write_study
+
+    _check_folder(arguments.out)
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        folder = arguments.out / f"phantom-{seed}"
+        write_study(seed, folder)
+        _say(str(folder))
+    return OK
+
+
+def export(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def bundle_info(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.summary import bundle_summary
+
+    bundle = Bundle.open(arguments.bundle)
+    if arguments.json:
+        print(json.dumps({"sha256": bundle.sha256, "manifest": bundle.manifest.to_dict()}, indent=2))
+    else:
+        print(bundle_summary(bundle))
+    return OK
+
+
+def bundle_verify(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.doctor import can_score, examine, findings_dict, findings_text
+
+    findings = examine()
+    print(json.dumps(findings_dict(findings), indent=2) if arguments.json else findings_text(findings))
+    return OK if can_score(findings) else REFUSED
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _check_folder(folder: Path | None) -> None:
+    """Refuse, before any work, a folder for results that is a file."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; name a folder")
+
+
+def _read_studies(paths: Sequence[Path]) -> list[Study]:
+    """The studies in files and folders; what cannot be read stands in a study's rejects."""
+    from spinescore.runtime.dicom import load_studies
+
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no file or folder {path}")
+    return load_studies(paths)
+
+
+def _open_scorer(arguments: argparse.Namespace) -> Scorer:
+    from spinescore.runtime.scorer import Scorer
+
+    return Scorer.open(arguments.bundle, arguments.device)
+
+
+def _read_keypoints(path: Path | None) -> dict[str, dict[str, tuple[Any, Any]]] | None:
+    """A reader's points: region -> level -> {"centre_px": [x, y], "anterior_px": [x, y]}, for any of the 12 discs."""
+    from spinescore.runtime.intake import given_points
+
+    if path is None:
+        return None
+    document = _read_json(path)
+    try:
+        found = {
+            region: {level: _centre_and_anterior(points) for level, points in levels.items()}
+            for region, levels in document.items()
+        }
+        given_points(found)  # refuses what the scorer would refuse, before anything is read
+    except AttributeError as error:
+        raise UsageError(f"{path}: expected {_KEYPOINTS_FORM}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found
+
+
+def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
+    if set(points.keys()) != {"centre_px", "anterior_px"}:
+        raise ValueError(f"expected {_KEYPOINTS_FORM}, found {', '.join(points) or 'nothing'}")
+    return points["centre_px"], points["anterior_px"]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON ({error})") from error
+
+
+def _read_truth(path: Path) -> dict[str, int]:
+    """Site -> grade that the phantom was drawn with."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    discs = [disc for region in document["regions"].values() for disc in region["discs"]]
+    return {corner["site"]: corner["grade"] for disc in discs for corner in disc["corners"]}
+
+
+def _say_what_was_refused(report: StudyReport) -> None:
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    for reject in report.rejects:
+        _say(f"rejected {reject.source or 'input'} ({reject.code}): {reject.message}")
+    for name, region in report.regions.items():
+        if region.reject is not None:
+            _say(f"rejected {name} ({region.reject.code}): {region.reject.message}")
+
+
+def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:
+    """A report for people, or as JSON where it was asked for or where nothing could be scored."""
+    from spinescore.runtime.summary import study_summary
+
+    if as_json or not _is_scored(report):
+        print(report.to_json(indent=None if several else 2), flush=True)
+    else:
+        print(study_summary(report) + ("\n" if several else ""), flush=True)
+
+
+def _is_scored(report: StudyReport) -> bool:
+    return any(region.status == "scored" for region in report.regions.values())
+
+
+def _status(reports: Sequence[StudyReport]) -> int:
+    if not any(_is_scored(report) for report in reports):
+        return NOTHING_SCORED
+    return OVER_BUDGET if any(report.within_budget is False for report in reports) else OK
+
+
+def _write_results(folder: Path, study: Study, report: StudyReport, bundle: Bundle) -> None:
+    """`report.json` and `overlay-<region>.png` of what was scored."""
+    from spinescore.runtime.output import write_atomic, write_png
+    from spinescore.runtime.overlay import draw_overlay
+
+    manifest = bundle.manifest
+    write_atomic(folder / "report.json", report.to_json() + "\n")
+    for name, region in report.regions.items():
+        radiograph = _radiograph_of(report, name, study)
+        if region.status == "scored" and radiograph is not None:
+            total = "no total" if region.total is None else f"{region.total:g} of 36"
+            title = f"mSASSS {name}: {total}"
+            note = f"{manifest.name} {manifest.version}. {manifest.intended_use}"
+            write_png(folder / f"overlay-{name}.png", draw_overlay(radiograph, region, manifest.grader, title, note))
+
+
+def _radiograph_of(report: StudyReport, region: Any, study: Study) -> Radiograph | None:
+    """The radiograph of the study that the region was scored on."""
+    info = report.regions[region].radiograph
+    for radiograph in study.radiographs:
+        if info and (radiograph.sop_instance_uid, radiograph.source) == (info.sop_instance_uid, info.source):
+            return radiograph
+    return None
