@@ -53,10 +53,9 @@ def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, t
     found = [disc for disc in region.discs if disc.confidence > 0]
     for outline in _outlines(region, grader):
         _polygon(picture, _scaled(outline, scale))
-    for disc in found:
-        _points(picture, disc, scale)
-    for disc in found:
-        _grades(picture, disc, scale, _spacing(found) * scale)
+    for draw in (_points, _grades):
+        for disc in found:
+            draw(picture, disc, scale, _spacing(found) * scale)
     width = picture.shape[1]
     parts = [_header(title, intended_use, width), picture, _legend(width)]
     return np.vstack(parts)
@@ -100,13 +99,15 @@ def _spacing(discs: Sequence[DiscReport]) -> float:
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
 
 
-def _points(picture: Image, disc: DiscReport, scale: float) -> None:
+def _points(picture: Image, disc: DiscReport, scale: float, spacing: float) -> None:
+    """Centre, anterior point and the line between them; the level's name behind the spine."""
     centre, anterior = _scaled(disc.centre_px, scale), _scaled(disc.anterior_px, scale)
     _line(picture, centre, anterior, _WHITE)
     for point in (centre, anterior):
         _disc(picture, point, 4, _BLACK)
         _disc(picture, point, 3, _WHITE)
-    _label(picture, disc.level, centre - 2.3 * (anterior - centre))
+    backward = (centre - anterior) / max(float(np.linalg.norm(centre - anterior)), 1e-6)
+    _label(picture, disc.level, centre + 1.1 * spacing * backward)
 
 
 def _grades(picture: Image, disc: DiscReport, scale: float, spacing: float) -> None:

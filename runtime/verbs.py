@@ -77,8 +77,8 @@ def demo(arguments: argparse.Namespace) -> int:
         report = scorer.score(study)
         _say_what_was_refused(report)
         print(study_summary(report, _read_truth(folder / "truth.json")))
-        _write_results(arguments.out, study, report, scorer.bundle)
-    _say(f"\nreport.json, overlay-cervical.png and overlay-lumbar.png are in {arguments.out}")
+        written = _write_results(arguments.out, study, report, scorer.bundle)
+    _say(f"\nwritten: {', '.join(map(str, written))}")
     return _status([report])
 
 
@@ -211,11 +211,9 @@ def _read_truth(path: Path) -> dict[str, int]:
 def _say_what_was_refused(report: StudyReport) -> None:
     for warning in report.warnings:
         _say(f"warning: {warning}")
-    for reject in report.rejects:
-        _say(f"rejected {reject.source or 'input'} ({reject.code}): {reject.message}")
-    for name, region in report.regions.items():
-        if region.reject is not None:
-            _say(f"rejected {name} ({region.reject.code}): {region.reject.message}")
+    rejects = [*report.rejects, *(region.reject for region in report.regions.values() if region.reject)]
+    for line in dict.fromkeys(f"rejected ({reject.code}): {reject.message}" for reject in rejects):
+        _say(line)
 
 
 def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:
@@ -238,20 +236,22 @@ def _status(reports: Sequence[StudyReport]) -> int:
     return OVER_BUDGET if any(report.within_budget is False for report in reports) else OK
 
 
-def _write_results(folder: Path, study: Study, report: StudyReport, bundle: Bundle) -> None:
-    """`report.json` and `overlay-<region>.png` of what was scored."""
+def _write_results(folder: Path, study: Study, report: StudyReport, bundle: Bundle) -> list[Path]:
+    """`report.json` and `overlay-<region>.png` of what was scored; the paths that were written."""
     from spinescore.runtime.output import write_atomic, write_png
     from spinescore.runtime.overlay import draw_overlay
 
     manifest = bundle.manifest
-    write_atomic(folder / "report.json", report.to_json() + "\n")
+    written = [write_atomic(folder / "report.json", report.to_json() + "\n")]
     for name, region in report.regions.items():
         radiograph = _radiograph_of(report, name, study)
         if region.status == "scored" and radiograph is not None:
             total = "no total" if region.total is None else f"{region.total:g} of 36"
             title = f"mSASSS {name}: {total}"
             note = f"{manifest.name} {manifest.version}. {manifest.intended_use}"
-            write_png(folder / f"overlay-{name}.png", draw_overlay(radiograph, region, manifest.grader, title, note))
+            picture = draw_overlay(radiograph, region, manifest.grader, title, note)
+            written.append(write_png(folder / f"overlay-{name}.png", picture))
+    return written
 
 
 def _radiograph_of(report: StudyReport, region: Any, study: Study) -> Radiograph | None:
