@@ -69,7 +69,7 @@ def _of_radiographs(radiographs: Sequence[Radiograph]) -> Study:
     )
 
 
-def _radiograph(region: Region, image: Image) -> Radiograph:
+def _radiograph(region: Region, image: object) -> Radiograph:
     if isinstance(image, Radiograph):
         return replace(image, region=region)
     if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype not in _INTEGERS or not image.size:

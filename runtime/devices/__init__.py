@@ -32,10 +32,8 @@ class Buffer(Protocol):
     def __getitem__(self, part: slice, /) -> Any: ...
 
 
-class Replay(Protocol):
-    """Captured steps. A device may run more views than are asked for; what those yield is left unread."""
-
-    def __call__(self, views: slice) -> None: ...
+# Captured steps. A device may run more views than are asked for; what those yield is left unread.
+Replay = Callable[[slice], None]
 
 
 B = TypeVar("B", bound=Buffer)

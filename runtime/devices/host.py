@@ -36,7 +36,7 @@ class HostDevice:
     """Everything runs when it is called; a replay runs only the views that are asked for."""
 
     kind = "cpu"
-    precisions = ("fp32", "fp16")
+    precisions: tuple[str, ...] = ("fp32", "fp16")
 
     def __init__(self, threads: int | None = None) -> None:
         if int(cv2.__version__.split(".")[0]) < 5:

@@ -13,7 +13,7 @@ from spinescore.runtime.errors import EngineError
 
 __all__ = ["OnnxRuntimeEngine"]
 
-_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
 
 
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return _DTYPES[self._input.type]
+        return _DTYPES[str(self._input.type)]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
