@@ -128,7 +128,7 @@ def manifest(heads: int | str = 24, head: str = "corners4") -> dict[str, Any]:
         "localizer": {
             "files": {region: {"fp32": f"localizer{suffix[region]}.fp32.onnx"} for region in REGIONS},
             "input": {"height": HEIGHT, "width": WIDTH, "fit": "stretch", "antialias": 4, **plain},
-            "contrast": contrast,
+            "contrast": dict(contrast),
             "keypoints": {
                 region: [
                     {"channel": offsets[region] + 2 * disc + point, "level": level, "point": name}
@@ -146,7 +146,7 @@ def manifest(heads: int | str = 24, head: str = "corners4") -> dict[str, Any]:
         "grader": {
             "files": {network: {"fp32": f"grader-{network}.fp32.onnx"} for network in networks},
             "input": {"height": CROP, "width": CROP, "antialias": 2, **plain},
-            "contrast": contrast,
+            "contrast": dict(contrast),
             "crop": {"unit": "anterior-distance", "extent": EXTENT, "anterior": "left"},
             "head": head,
             "bridge_threshold": 0.5,

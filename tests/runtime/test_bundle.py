@@ -1,0 +1,112 @@
+"""Opening bundles: every file is checked, nothing outside of the folder is touched."""
+
+import json
+
+import pytest
+from tiny import write_bundle
+
+from spinescore.runtime.bundle import Bundle, manifest_sha256, shipped_bundles
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest import Manifest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_bundle(tmp_path / "tiny")
+
+
+def edit(folder, change):
+    path = folder / "bundle.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_open_by_path_and_by_text(folder):
+    bundle = Bundle.open(folder)
+    assert bundle == Bundle.open(str(folder))
+    assert bundle.manifest.name == "tiny"
+    assert bundle.path("localizer.fp32.onnx") == folder / "localizer.fp32.onnx"
+    assert bundle.network(bundle.manifest.grader.files["corners"], ("fp16", "fp32")) == (
+        folder / "grader-corners.fp32.onnx",
+        "fp32",
+    )
+    with pytest.raises(BundleError, match="only in fp32"):
+        bundle.network(bundle.manifest.grader.files["corners"], ("fp16",))
+
+
+def test_every_shipped_bundle_opens():
+    for name in shipped_bundles():
+        assert Bundle.open(name).manifest.name == name
+
+
+def test_the_hash_is_of_the_manifest_without_engines_and_not_of_its_layout(folder):
+    before = Bundle.open(folder).sha256
+    path = folder / "bundle.json"
+    path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items())), indent=4))
+    assert Bundle.open(folder).sha256 == before
+    document = json.loads(path.read_text())
+    document["files"]["engines/orin/localizer.plan"] = {"sha256": "0" * 64, "bytes": 1, "precision": "fp16"}
+    assert manifest_sha256(Manifest.from_dict(document)) == before
+    document["localizer"]["min_confidence"] = 0.31
+    assert manifest_sha256(Manifest.from_dict(document)) != before
+
+
+@pytest.mark.parametrize("name", ["no-such-bundle", "phantom-reference/../..", ""])
+def test_no_bundle_names_what_there_is(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"no bundle|bundle\.json"):
+        Bundle.open(name)
+
+
+def test_no_manifest_or_no_json(folder):
+    (folder / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="not valid JSON"):
+        Bundle.open(folder)
+    (folder / "bundle.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="not valid JSON"):
+        Bundle.open(folder)
+    (folder / "bundle.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="not valid JSON"):
+        Bundle.open(folder)
+    (folder / "bundle.json").unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(folder)
+
+
+def test_altered_truncated_and_missing_files(folder):
+    model = folder / "localizer.fp32.onnx"
+    data = model.read_bytes()
+    model.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BundleError, match="was altered"):
+        Bundle.open(folder)
+    model.write_bytes(data[:-10])
+    with pytest.raises(BundleError, match=f"{len(data) - 10} bytes instead of {len(data)}"):
+        Bundle.open(folder)
+    model.unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.bin", "/etc/hostname", "a/../../outside.bin", "C:\\x", "..\\x", "a:b", "", "."]
+)
+def test_files_outside_of_the_folder_are_refused(folder, path):
+    (folder.parent / "outside.bin").write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    edit(folder, lambda d: d["files"].update({path: {"sha256": empty, "bytes": 0, "precision": None}}))
+    with pytest.raises(BundleError, match=r"leaves the bundle's folder|cannot be read|bytes instead of"):
+        Bundle.open(folder)
+
+
+def test_links_that_leave_the_folder_are_refused(folder, tmp_path):
+    outside = tmp_path / "outside.bin"
+    outside.write_bytes(b"")
+    try:
+        (folder / "inside.bin").symlink_to(outside)
+    except OSError:
+        pytest.skip("this system makes no links")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    edit(folder, lambda d: d["files"].update({"inside.bin": {"sha256": empty, "bytes": 0, "precision": None}}))
+    with pytest.raises(BundleError, match="leaves the bundle's folder"):
+        Bundle.open(folder)

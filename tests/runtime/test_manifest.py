@@ -1,0 +1,134 @@
+"""The manifest: nothing missing, unknown, mistyped or out of range goes through, and the message names the field."""
+
+import copy
+import json
+import re
+
+import pytest
+from tiny import listed, manifest
+
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest import Manifest
+
+HEADS = ["corners4", "corner4", "bridge+grades"]
+
+
+def document(head="corners4", heads=24):
+    return listed(manifest(heads, head))
+
+
+def places(node, path=()):
+    """Every field of the document as a path of keys, those of free-form objects aside."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield (*path, key)
+            if (*path, key) != ("provenance",):
+                yield from places(value, (*path, key))
+    elif isinstance(node, list) and node and isinstance(node[0], dict):
+        yield from places(node[0], (*path, 0))
+
+
+def changed(path, value, head="corners4"):
+    found = document(head)
+    node = found
+    for key in path[:-1]:
+        node = node[key]
+    if value is KeyError:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    return found
+
+
+def dotted(path):
+    return re.sub(r"\.(\d+)", r"[\1]", ".".join(str(key) for key in path))
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("heads", [24, 12, "separate"])
+def test_round_trip(head, heads):
+    found = document(head, heads)
+    read = Manifest.from_dict(json.loads(json.dumps(found)))
+    assert read.to_dict() == found
+    assert Manifest.from_dict(read.to_dict()) == read
+    assert read.localizer.shared == (heads != "separate")
+    assert read.localizer.tells_regions == (heads != 12)
+
+
+def test_channels_follow_the_keypoints_in_any_order():
+    found = document()
+    found["localizer"]["keypoints"]["lumbar"].reverse()
+    found["localizer"]["keypoints"]["cervical"][0]["channel"] = 99
+    channels = Manifest.from_dict(found).localizer.channels()
+    assert channels[0][0] == (99, 1)
+    assert channels[1] == tuple((12 + 2 * disc, 13 + 2 * disc) for disc in range(6))
+
+
+@pytest.mark.parametrize("path", list(places(document())), ids=dotted)
+def test_every_field_is_needed(path):
+    if path in {("localizer", "files", "cervical", "fp32"), ("localizer", "files", "lumbar", "fp32"),
+                ("grader", "files", "corners", "fp32")}:  # fmt: skip
+        named = dotted(path[:-1])
+    elif path[0] == "files" and len(path) == 2:
+        named = "not listed in files"
+    else:
+        named = dotted(path)
+    with pytest.raises(BundleError, match=re.escape(named)):
+        Manifest.from_dict(changed(path, KeyError))
+
+
+@pytest.mark.parametrize("value", [{"odd": 1}, [None], "", -7, 1e9, float("nan"), True])
+@pytest.mark.parametrize("path", [p for p in places(document()) if p != ("provenance",)], ids=dotted)
+def test_every_field_has_a_type_and_a_range(path, value):
+    with pytest.raises(BundleError, match=re.escape(dotted(path))):
+        Manifest.from_dict(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [(), ("localizer",), ("localizer", "input"), ("localizer", "files"), ("localizer", "files", "lumbar"),
+     ("localizer", "contrast"), ("localizer", "keypoints"), ("localizer", "keypoints", "cervical", 3), ("grader",),
+     ("grader", "input"), ("grader", "crop"), ("grader", "files"), ("golden",), ("files", "localizer.fp32.onnx")],
+    ids=dotted,
+)  # fmt: skip
+def test_unknown_fields_are_refused(path):
+    with pytest.raises(BundleError, match=re.escape(dotted((*path, "surprise")))):
+        Manifest.from_dict(changed((*path, "surprise"), "x"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema",), "spinescore.bundle/2", "schema: this version reads spinescore.bundle/1"),
+        (("localizer", "input", "mean"), [0.0, 0.0], "localizer.input.mean: expected 1 numbers, found 2"),
+        (("localizer", "input", "std"), [0.0], "localizer.input.std[0]"),
+        (("localizer", "passes"), 3, "localizer.passes: expected one of 1, 2"),
+        (("localizer", "passes"), True, "localizer.passes"),
+        (("localizer", "contrast", "low"), 99.0, "localizer.contrast.low: must be below high"),
+        (("localizer", "keypoints", "cervical", 1, "point"), "centre", "localizer.keypoints.cervical"),
+        (("localizer", "keypoints", "cervical", 1, "channel"), 0, "localizer.keypoints.cervical"),
+        (("localizer", "keypoints", "cervical", 1, "level"), "L1/L2", "localizer.keypoints.cervical[1].level"),
+        (("grader", "input", "height"), 32, "grader.input: crops are square"),
+        (("grader", "head"), "corner4 ", "grader.head: expected one of corners4"),
+        (("grader", "files", "corners", "fp32"), "other.onnx", "'other.onnx' is not listed in files"),
+        (("files", "grader-corners.fp32.onnx", "precision"), "fp16", "files.grader-corners.fp32.onnx.precision"),
+        (("files", "grader-corners.fp32.onnx", "sha256"), "A" * 64, "files.grader-corners.fp32.onnx.sha256"),
+        (("golden",), {"localizer": "golden.npz"}, "golden.localizer: 'golden.npz' is not listed"),
+    ],
+)
+def test_messages(path, value, message):
+    with pytest.raises(BundleError, match=re.escape(message)):
+        Manifest.from_dict(changed(path, value))
+
+
+def test_a_head_wants_its_own_networks():
+    found = document("bridge+grades")
+    found["grader"]["files"] = copy.deepcopy(document()["grader"]["files"])
+    with pytest.raises(BundleError, match=r"grader\.files\.bridge: this field is missing"):
+        Manifest.from_dict(found)
+
+
+@pytest.mark.parametrize("wrong", [None, [], "text", 3])
+def test_no_object_is_no_manifest(wrong):
+    with pytest.raises(BundleError, match="expected an object"):
+        Manifest.from_dict(wrong)

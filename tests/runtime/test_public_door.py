@@ -1,0 +1,34 @@
+"""The public names, and that importing them stays lean."""
+
+import subprocess
+import sys
+
+import pytest
+
+import spinescore.runtime as door
+
+NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_radiograph", "SpineScoreError",
+         "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "BudgetExceeded"}  # fmt: skip
+
+
+def test_the_public_names():
+    assert set(door.__all__) == NAMES
+    assert list(door.__all__) == sorted(door.__all__)
+    assert set(dir(door)) >= NAMES
+    for name in NAMES:
+        assert getattr(door, name).__name__ == name
+
+
+def test_other_names_are_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'Scores'"):
+        _ = door.Scores
+
+
+@pytest.mark.parametrize(
+    "statement", ["import spinescore.runtime", "from spinescore.runtime import Scorer, Study, StudyReport"]
+)
+def test_importing_loads_numpy_at_most(statement):
+    heavy = ("cv2", "onnxruntime", "onnx", "pydicom", "torch", "tensorflow", "h5py", "spinescore.export")
+    code = f"{statement}\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not found.stdout.strip()
