@@ -1,0 +1,226 @@
+"""Trained weights from a file, read without the framework that wrote them and without running anything in it.
+
+What a file is follows from its bytes, not from its name: PyTorch's two formats, safetensors, NumPy's .npz, and Keras'
+.h5, .weights.h5 and .keras. SavedModel folders and TensorFlow's .ckpt are refused with the line that converts them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.export.hdf5 import HDF5_MAGIC
+from spinescore.export.keras import read_h5, read_keras
+from spinescore.export.torchfiles import LEGACY_MAGIC, read_legacy, read_zip
+from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["Checkpoint", "KerasLayer", "read_checkpoint"]
+
+MAX_FILE_BYTES = 4 << 30  # a ResNet152 with its optimizer has 0.7 GB
+MAX_SAFETENSORS_HEADER = 100_000_000  # as the format's own reader has it
+
+_SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "bfloat16",
+    **{f"I{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"<u{bits // 8}" for bits in (8, 16, 32, 64)},
+    "BOOL": "|b1",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The floating-point tensors of one file, float32 in C order, in the file's order.
+
+    `framework` is whose names and layouts they have: "torch" (`conv1.weight`, OIHW; a prefix `module.` and containers
+    such as `state_dict` are gone) or "keras" (`conv1_conv/kernel`, HWIO; submodels' names are gone). `layers` is the
+    Keras model's configuration in its order, without the models themselves; empty where the file has none. Integer
+    tensors (step counts) are left out. `source` is the file's name without its folder.
+    """
+
+    framework: Literal["torch", "keras"]
+    format: Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
+    tensors: Mapping[str, NDArray[np.float32]]
+    source: str
+    sha256: str
+    bytes: int
+    layers: tuple[KerasLayer, ...] = ()
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the weights in `path`.
+
+    Raises CheckpointError, which names the entry at fault, for a file that is damaged, that would run code, or whose
+    format is not read; the error of a format that can be converted gives the line that does it.
+    """
+    path = Path(path)
+    _refuse_tensorflow(path)
+    try:
+        size = path.stat().st_size
+        if not path.is_file() or size > MAX_FILE_BYTES:
+            what = f"has {size} bytes, more than any of these networks" if path.is_file() else "is no file"
+            raise CheckpointError(f"{path.name} {what}; give the file with the trained weights")
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check its path") from None
+    try:
+        found, tensors, layers = _read(data)
+        if found not in ("keras-h5", "keras-zip"):
+            tensors = _without_module(tensors)
+        if not tensors:
+            raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
+    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    except (TypeError, ValueError, struct.error) as error:
+        raise _damaged(path, error) from None
+    keras = found.startswith("keras") or any("/" in name for name in tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    return Checkpoint("keras" if keras else "torch", found, tensors, path.name, digest, len(data), layers)
+
+
+_Format = Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
+_Found = tuple[_Format, dict[str, NDArray[np.float32]], tuple[KerasLayer, ...]]
+
+
+def _read(data: bytes) -> _Found:
+    """Choose the reader by the file's first bytes."""
+    if data.startswith(b"PK\x03\x04"):
+        archive = Zip(data)
+        if "config.json" in archive.entries or "model.weights.h5" in archive.entries:
+            return "keras-zip", *read_keras(archive)
+        if any(name.endswith("/data.pkl") for name in archive.entries):
+            return "torch-zip", read_zip(archive, len(data)), ()
+        if archive.entries and all(name.endswith(".npy") for name in archive.entries):
+            return "npz", _read_npz(archive), ()
+        raise CheckpointError("the zip archive is neither of PyTorch, nor of Keras, nor an .npz; give the file itself")
+    if data.startswith(HDF5_MAGIC):
+        return "keras-h5", *read_h5(data)
+    if data.startswith(LEGACY_MAGIC):
+        return "torch-legacy", read_legacy(data), ()
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        return "safetensors", _read_safetensors(data), ()
+    raise CheckpointError(
+        f"its {len(data)} bytes are none of: PyTorch (.pth, .pt), safetensors, .npz, Keras (.h5, .weights.h5, .keras); "
+        "it may be truncated, or a pickle of another kind, which is never loaded"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    detail = str(error)[:200] or type(error).__name__
+    return CheckpointError(f"{path.name}: the file is damaged ({detail}); get it again, or save the weights again")
+
+
+def _without_module(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Drop the prefix that torch.nn.DataParallel puts before every name."""
+    while tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:
+    """NumPy's archive of arrays (numpy/lib/_format_impl.py); arrays of objects, which are pickles, are refused."""
+    result: dict[str, NDArray[np.float32]] = {}
+    for entry in archive.entries:
+        name = entry.removesuffix(".npy")
+        stream = io.BytesIO(archive.read(entry))
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); get it again") from None
+        if dtype.hasobject or dtype.kind not in "fiub":
+            what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, no numbers"
+            raise CheckpointError(f"entry {name!r} {what}; save the weights as float32 arrays")
+        raw = stream.getbuffer()[stream.tell() :]
+        shape = check_shape(name, shape, dtype.itemsize, len(raw))
+        array = array_from(raw, dtype.str, shape[::-1] if fortran else shape)
+        weights = as_float32(name, array.T if fortran else array)
+        if weights is not None:
+            result[name] = weights
+    return result
+
+
+def _read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
+    """The safetensors format: a length, a JSON header, and the tensors' bytes side by side."""
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_SAFETENSORS_HEADER:
+        raise CheckpointError(f"the header has {length} bytes, more than safetensors allows; the file is damaged")
+    try:
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the header is damaged ({str(error)[:100]}); get the file again") from None
+    header.pop("__metadata__", None)
+    body, result = memoryview(data)[8 + length :], {}
+    check_total({name: _span(name, entry)[1] - _span(name, entry)[0] for name, entry in header.items()}, len(body))
+    for name, entry in header.items():
+        start, end = _span(name, entry)
+        if end > len(body):
+            raise CheckpointError(
+                f"entry {name!r} ends at byte {end} of {len(body)}; the file is truncated, get it again"
+            )
+        dtype, shape = entry.get("dtype"), entry.get("shape")
+        if dtype not in _SAFETENSORS or not isinstance(shape, list):
+            raise CheckpointError(
+                f"entry {name!r} is of type {str(dtype)[:20]!r}, which is not read; save it as float32"
+            )
+        itemsize = 2 if dtype == "BF16" else np.dtype(_SAFETENSORS[dtype]).itemsize
+        dims = check_shape(name, shape, itemsize, end - start)
+        if int(np.prod(dims, dtype=np.int64)) * itemsize != end - start:
+            raise CheckpointError(
+                f"entry {name!r} has {end - start} bytes, not those of the shape {dims}; it is damaged"
+            )
+        weights = as_float32(name, array_from(body[start:end], _SAFETENSORS[dtype], dims))
+        if weights is not None:
+            result[name] = weights
+    return result
+
+
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
+        raise CheckpointError(f"entry {name!r} does not say where its bytes are; the file is damaged")
+    if not 0 <= offsets[0] <= offsets[1]:
+        raise CheckpointError(f"entry {name!r} has bytes from {offsets[0]} to {offsets[1]}, which cannot be")
+    return offsets[0], offsets[1]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name stands twice")
+    return result
+
+
+def _refuse_tensorflow(path: Path) -> None:
+    """SavedModel folders and .ckpt pairs hold a program or need one; say how to get weights out of them."""
+    if path.is_dir() and any((path / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        raise CheckpointError(
+            f"{path.name} is a SavedModel folder, which holds a program and is not read. Where TensorFlow is installed "
+            "(with 2.16 and later also tf_keras) convert it, and give the new file: "
+            "python -c \"import os; os.environ['TF_USE_LEGACY_KERAS'] = '1'; import tensorflow as tf; "
+            f"tf.keras.models.load_model('{path.as_posix()}', compile=False).save('{path.name}.h5')\""
+        )
+    index = path if path.suffix == ".index" else path.with_name(f"{path.name}.index")
+    shard = ".data-0" in path.name
+    if (index.is_file() or shard) and not path.is_dir():
+        stem = path.with_name(path.name.split(".data-0")[0] if shard else index.name.removesuffix(".index"))
+        raise CheckpointError(
+            f"{path.name} is part of a TensorFlow checkpoint, which does not name its layers and is not read. In the "
+            "script that builds the model, convert it with this line, and give the new file: "
+            f"model.load_weights('{stem.as_posix()}').expect_partial(); model.save('{stem.name}.h5')"
+        )

@@ -1,0 +1,230 @@
+"""Keras' weights without Keras: `.h5` (whole model and weights only), `.weights.h5` and `.keras`.
+
+Names come out as "<layer>/<variable>" (`conv1_conv/kernel`), without the submodels that a layer is nested in.
+
+Keras 2, and the `.h5` files of Keras 3, name each variable. `.weights.h5` and `.keras` number them by class instead
+("layers/conv2d_3/vars/0", keras/src/saving/saving_lib.py); which layer `conv2d_3` is follows from, in this order,
+the model's configuration, the layer's name that newer Keras 3 writes beside its variables, and the order in which
+Keras lists the layers of its own ResNets. Where none of them decides, the file is refused.
+The configuration is read for names and settings; nothing in it is built or run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.export.hdf5 import Dataset, Group, read_hdf5
+from spinescore.export.keras_config import layer_of, layers_of, model_in, parse_config, slots_of
+from spinescore.export.keras_order import resnet_names
+from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_total
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["read_h5", "read_keras"]
+
+Tensors = dict[str, NDArray[np.float32]]
+
+_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # Keras >= 2.13, Keras 2.12
+_NOT_THE_MODEL = ("optimizer", "optimizer_weights", "top_level_model_weights")
+_METRICS = re.compile(r"(^|_)(metrics|tracker)$")
+_VARIABLES = {
+    "conv2d": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One layer's variables in a file that numbers them. `slot` is its place, "layers/conv2d_3"."""
+
+    slot: str
+    kind: str
+    number: int
+    layer: KerasLayer | None
+    name: str | None
+    variables: tuple[Dataset, ...]
+
+
+def read_keras(archive: Zip) -> tuple[Tensors, tuple[KerasLayer, ...]]:
+    """Tensors and layers of a `.keras` file: a zip of the configuration and a `.weights.h5`."""
+    for name in ("config.json", "model.weights.h5"):
+        if name not in archive.entries:
+            raise CheckpointError(f"the .keras archive has no entry {name!r}; save the model again")
+    return read_h5(archive.read("model.weights.h5"), archive.read("config.json").decode("utf-8", "replace"))
+
+
+def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[KerasLayer, ...]]:
+    """Tensors and layers of an HDF5 file of Keras; `config` where the configuration stands outside of it."""
+    root = read_hdf5(data)
+    config = config if config is not None else _one(root.attributes.get("model_config"))
+    tree = parse_config(config) if config else None
+    weights = root.groups.get("model_weights", root)
+    if _names(weights, "layer_names") is not None:
+        datasets = dict(_by_name(weights))
+    elif any(container in root.groups for container in _CONTAINERS):
+        datasets = dict(_by_number(root, tree))
+    else:
+        raise CheckpointError("the HDF5 file holds no weights of a Keras model; save them with model.save_weights(..)")
+    check_total({name: dataset.raw.nbytes for name, dataset in datasets.items()}, len(data))
+    arrays = ((name, as_float32(name, _array(dataset))) for name, dataset in datasets.items())
+    return {name: array for name, array in arrays if array is not None}, tuple(layers_of(tree) if tree else ())
+
+
+def _array(dataset: Dataset) -> NDArray[np.generic]:
+    dtype = dataset.dtype
+    if dtype == "opaque" and dataset.attributes.get("dtype") == "bfloat16":  # as Keras 3 writes it
+        dtype = "bfloat16"
+    if dtype in ("opaque", "other", "text", "heap text"):
+        raise CheckpointError(f"entry {dataset.path!r} holds no numbers that are known here; save it as float32")
+    return array_from(dataset.raw, dtype, dataset.shape)
+
+
+# Files that name their variables
+
+
+def _names(group: Group, attribute: str) -> list[str] | None:
+    """A list of names; Keras cuts it into `attribute0`, `attribute1`, .. where it is too long for one."""
+    if attribute in group.attributes:
+        value = group.attributes[attribute]
+        return value if isinstance(value, list) else None
+    chunks: list[str] = []
+    number = 0
+    while isinstance(chunk := group.attributes.get(f"{attribute}{number}"), list):
+        chunks += chunk
+        number += 1
+    return chunks if number else None
+
+
+def _by_name(weights: Group) -> Iterator[tuple[str, Dataset]]:
+    """Each variable's name and dataset, in the order of layers and weights that the file states."""
+    taken: dict[str, str] = {}
+    for layer in _names(weights, "layer_names") or []:
+        group = weights.groups.get(layer)
+        if group is None:
+            raise CheckpointError(f"layer {layer!r} is missing from the file; it is truncated or damaged")
+        for weight in _names(group, "weight_names") or []:
+            parts = [re.sub(r":\d+$", "", part) for part in weight.split("/")]
+            name = "/".join(parts[-2:]) if len(parts) > 1 else f"{layer}/{parts[0]}"
+            dataset = _find(group, weight)
+            if name in taken:
+                raise _twice(name)
+            taken[name] = dataset.path
+            yield name, dataset
+    used = set(taken.values())
+    for dataset in _all(weights, skip=_NOT_THE_MODEL):
+        if dataset.path not in used:
+            raise CheckpointError(f"entry {dataset.path!r} belongs to no layer that the file names; it is damaged")
+
+
+def _find(group: Group, path: str) -> Dataset:
+    *folders, last = path.split("/")
+    for folder in folders:
+        if folder not in group.groups:
+            break
+        group = group.groups[folder]
+    else:
+        if last in group.datasets:
+            return group.datasets[last]
+    raise CheckpointError(f"variable {path!r} is missing from the file; it is truncated or damaged")
+
+
+def _all(group: Group, skip: tuple[str, ...] = ()) -> Iterator[Dataset]:
+    yield from group.datasets.values()
+    for name, inner in group.groups.items():
+        if name not in skip:
+            yield from _all(inner)
+
+
+# Files that number their variables
+
+
+def _by_number(root: Group, tree: dict[str, Any] | None) -> Iterator[tuple[str, Dataset]]:
+    leaves = [leaf for leaf in _leaves(root, tree, "") if leaf.variables]
+    unnamed = [leaf for leaf in leaves if leaf.name is None]
+    names = resnet_names([(leaf.slot, leaf.kind, leaf.number, leaf.variables[0].shape) for leaf in unnamed])
+    taken: set[str] = set()
+    for leaf in leaves:
+        layer = leaf.name if leaf.name is not None else names[leaf.slot]
+        if layer in taken:
+            raise _twice(layer)
+        taken.add(layer)
+        for variable, dataset in zip(_variables(leaf), leaf.variables, strict=True):
+            yield f"{layer}/{variable}", dataset
+
+
+def _leaves(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_Leaf]:
+    """The layers below a model's group, those of nested models included."""
+    for name, inner in group.groups.items():
+        if not path and (name in (*_NOT_THE_MODEL, "vars") or _METRICS.search(name)):
+            continue
+        if name in _CONTAINERS:
+            yield from _container(inner, tree, f"{path}{name}/")
+        elif name != "vars":  # what a layer or a model holds besides: a seed, a layer that it wraps
+            yield from _slot(name, inner, None, f"{path}{name}", known=False)
+
+
+def _container(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_Leaf]:
+    entries = slots_of(tree) if tree is not None else {}
+    order = {slot: place for place, slot in enumerate(entries)}
+    for slot in sorted(group.groups, key=lambda name: (order.get(name, len(order)), *_class_and_number(name))):
+        entry = entries.get(slot)
+        if tree is not None and entry is None and any(True for _ in _all(group.groups[slot])):
+            raise CheckpointError(f"entry {path + slot!r} belongs to no layer of the model's configuration")
+        yield from _slot(slot, group.groups[slot], entry, path + slot, known=tree is not None)
+
+
+def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, known: bool) -> Iterator[_Leaf]:
+    """One layer's own variables, then those of the layers inside it."""
+    variables = group.groups.get("vars")
+    kind, number = _class_and_number(slot)
+    if variables is not None:
+        stated = _one(variables.attributes.get("name"))
+        layer = layer_of(entry) if entry is not None else None
+        if layer is not None and stated not in (None, layer.name):
+            raise CheckpointError(
+                f"entry {path!r} is layer {stated!r} by its own name, {layer.name!r} by the configuration"
+            )
+        values = tuple(variables.datasets[key] for key in sorted(variables.datasets, key=lambda key: (len(key), key)))
+        if sorted(variables.datasets) != sorted(map(str, range(len(values)))):
+            raise CheckpointError(f"entry {path + '/vars'!r} does not number its variables from 0; it is damaged")
+        yield _Leaf(path, kind, number, layer, layer.name if layer is not None else stated, values)
+    nested = model_in(entry) if entry is not None else None
+    if known and nested is None and any(container in group.groups for container in _CONTAINERS):
+        nested = {"layers": []}
+    yield from _leaves(group, nested, path + "/")
+
+
+def _variables(leaf: _Leaf) -> list[str]:
+    """The names of a layer's variables, in the order in which Keras numbers them."""
+    count, names = len(leaf.variables), list(_VARIABLES.get(leaf.kind, ()))
+    if leaf.kind == "batch_normalization" and count != 4:
+        config = leaf.layer.config if leaf.layer is not None else {}
+        left_out = {name for name, key in (("gamma", "scale"), ("beta", "center")) if config.get(key) is False}
+        names = [name for name in names if name not in left_out] if config or count != 2 else names[2:]
+        if len(names) != count:
+            raise CheckpointError(f"entry {leaf.slot!r} has {count} variables, and nothing says which; save as .keras")
+        return names
+    if not names:
+        return [f"vars/{index}" for index in range(count)]
+    if count > len(names) or (leaf.kind == "batch_normalization" and count != 4):
+        raise CheckpointError(f"entry {leaf.slot!r} has {count} variables, more than a {leaf.kind} layer has")
+    return names[:count]
+
+
+def _class_and_number(slot: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", slot, re.DOTALL)
+    return (found[1], int(found[2] or 0)) if found else (slot, 0)
+
+
+def _one(value: str | list[str] | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _twice(name: str) -> CheckpointError:
+    return CheckpointError(f"{name!r} stands twice in the file, in two submodels; give a file with one network in it")

@@ -1,0 +1,132 @@
+"""What every reader of weights shares: bytes from anywhere become float32 arrays, or an error that names the entry.
+
+A reader checks a declared size against the bytes there are before it takes memory, and never looks at a file again
+after its hash was taken: all of them work on the file's bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total"]
+
+MAX_DIMENSIONS = 8
+MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more than this as a whole is a bomb
+INFLATION_FLOOR = 1 << 20
+
+
+@dataclass(frozen=True)
+class KerasLayer:
+    """One layer of a Keras model's configuration; `path` are the names of the submodels that it is nested in."""
+
+    name: str
+    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..
+    config: dict[str, object]
+    path: tuple[str, ...] = ()
+
+
+def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: int) -> tuple[int, ...]:
+    """The shape as integers, or CheckpointError where it cannot be, or needs more bytes than `available`."""
+    dims = [dim for dim in shape if isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0]
+    if len(dims) != len(shape) or len(dims) > MAX_DIMENSIONS:
+        raise CheckpointError(f"entry {entry!r} declares the shape {_short(shape)}, which no tensor can have")
+    if prod(dims) * itemsize > available:
+        raise CheckpointError(
+            f"entry {entry!r} declares the shape {_short(shape)} ({itemsize} bytes an element), but only {available} "
+            "bytes are there; the file is truncated or damaged, get it again"
+        )
+    return tuple(dims)
+
+
+def check_total(sizes: dict[str, int], file_bytes: int) -> None:
+    """Entries lie side by side in a file: together they cannot hold more than it does. `sizes` are in bytes."""
+    if sum(sizes.values()) > file_bytes:
+        largest = max(sizes, key=lambda entry: sizes[entry])
+        raise CheckpointError(
+            f"the entries declare {sum(sizes.values())} bytes together (the largest is {largest!r}), but the file has "
+            f"{file_bytes}; entries overlap or the file is damaged"
+        )
+
+
+def array_from(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """An array over `raw`, without a copy except for bfloat16, which NumPy lacks and which becomes float32."""
+    if dtype in ("bfloat16", ">bfloat16"):
+        bits = np.frombuffer(raw, "<u2" if dtype == "bfloat16" else ">u2", prod(shape)).astype(np.uint32)
+        return (bits << 16).view(np.float32).reshape(shape)
+    return np.frombuffer(raw, np.dtype(dtype), prod(shape)).reshape(shape)
+
+
+def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | None:
+    """The array as float32 in C order; None for integers and booleans, which count steps and are no weights.
+
+    Raises CheckpointError for other kinds of numbers, for values that are not finite and for float64 values that
+    float32 cannot hold.
+    """
+    if array.dtype.kind in "iub":
+        return None
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise CheckpointError(f"entry {entry!r} holds numbers of type {array.dtype}; save it as float32")
+    if not np.isfinite(array).all():
+        raise CheckpointError(
+            f"entry {entry!r} holds values that are not finite; the training diverged, or it is damaged"
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        result = np.array(array, np.float32, order="C")
+    if not np.isfinite(result).all():
+        raise CheckpointError(
+            f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38); it cannot be exported"
+        )
+    return result
+
+
+class Zip:
+    """A zip archive in memory whose entries are named once, and inflate within a bound that the whole file sets."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            self._file = zipfile.ZipFile(io.BytesIO(data))
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise CheckpointError(f"the zip archive is truncated or damaged ({error}); get the file again") from None
+        self.entries: dict[str, zipfile.ZipInfo] = {}
+        for info in self._file.infolist():
+            if info.filename in self.entries:
+                raise CheckpointError(
+                    f"entry {info.filename!r} stands twice in the zip archive; it is damaged or forged"
+                )
+            if info.flag_bits & 0x1:
+                raise CheckpointError(f"entry {info.filename!r} is encrypted; save the file without a password")
+            self.entries[info.filename] = info
+        total = sum(info.file_size for info in self.entries.values())
+        if total > MAX_INFLATION * len(data) + INFLATION_FLOOR:
+            raise CheckpointError(
+                f"the zip archive has {len(data)} bytes and says that it inflates to {total}; no set of weights "
+                "compresses so well, it is refused as a zip bomb"
+            )
+
+    def read(self, name: str) -> bytes:
+        """The entry's bytes, checked against its declared size and checksum."""
+        info = self.entries[name]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise CheckpointError(f"entry {name!r} is packed by method {info.compress_type}; save it unpacked")
+        try:
+            with self._file.open(info) as stream:
+                content = stream.read(info.file_size) if info.file_size else b""  # a bound, unlike read()
+        except Exception as error:  # zlib, struct and zipfile each have their own; all mean the same here
+            raise CheckpointError(f"entry {name!r} is truncated or damaged ({error}); get the file again") from None
+        if len(content) != info.file_size:
+            raise CheckpointError(f"entry {name!r} has {len(content)} of {info.file_size} bytes; get the file again")
+        return content
+
+
+def _short(shape: Sequence[object]) -> str:
+    text = str(tuple(shape)[:MAX_DIMENSIONS])
+    return text if len(text) < 100 else text[:100] + " .."
