@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["IR_VERSION", "OPSET", "Graph", "finish_model"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
 from spinescore.export.weights import Weights

@@ -27,18 +27,20 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 @dataclass(frozen=True)
 class Ready:
-    """A graph in the bundle's form, its number of outputs (joints or logits), and what was changed to get there."""
+    """A graph in the bundle's form, its channels and outputs (joints or logits), and what was changed to get there."""
 
     model: onnx.ModelProto
+    channels: int
     outputs: int
     notes: tuple[str, ...]
 
 
 def read_ready(
-    path: Path, output: Literal["heatmaps", "logits"], channels: int, height_px: int, width_px: int
+    path: Path, output: Literal["heatmaps", "logits"], channels: int | None, height_px: int, width_px: int
 ) -> Ready:
     """Reads `path` and checks that it maps (N, channels, height, width) to `heatmaps` or `logits`.
 
+    `channels` None takes the file's own, where its shape tells them.
     Raises `CheckpointError` for a file that is no FP32 ONNX graph of standard operators, for more than one input or
     output, and for shapes that do not fit.
     """
@@ -61,13 +63,14 @@ def read_ready(
         _cut_softmax(model.graph, path, notes)
     _rename(model.graph, inputs[0].name, "image")
     _rename(model.graph, model.graph.output[0].name, output)
+    channels = channels or _channels(model.graph, path)
     _settle_input(model.graph, path, (channels, height_px, width_px), notes)
     outputs = _settle_output(model, path, output, (channels, height_px, width_px), notes)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckpointError(f"{path.name}: not a valid ONNX graph: {error}") from error
-    return Ready(model, outputs, tuple(notes))
+    return Ready(model, channels, outputs, tuple(notes))
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -161,6 +164,17 @@ def _dimensions(value: onnx.ValueInfoProto) -> list[int]:
     return [int(dim.dim_value) if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
 
 
+def _channels(graph: onnx.GraphProto, path: Path) -> int:
+    found = _dimensions(next(value for value in graph.input if value.name == "image"))
+    fitting = [found[axis] for axis in (1, 3) if len(found) == 4 and found[axis] in (1, 3)]
+    if len(fitting) != 1:
+        raise CheckpointError(
+            f"{path.name}: its input has shape {found} (0 is free), which does not tell the channels; set the "
+            "network's input.channels in the manifest"
+        )
+    return fitting[0]
+
+
 def _fits(found: list[int], wanted: tuple[int, ...]) -> bool:
     return len(found) == len(wanted) and all(a in (0, b) for a, b in zip(found, wanted, strict=True))
 
@@ -170,7 +184,7 @@ def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int
     value = next(value for value in graph.input if value.name == "image")
     found = _dimensions(value)
     channels, height, width = image
-    if len(found) == 4 and found[1] in (0, channels) and _fits(found[1:], image):
+    if _fits(found[1:], image):
         layout_nhwc = False
     elif _fits(found[1:], (height, width, channels)):
         layout_nhwc = True

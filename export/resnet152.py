@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
 from spinescore.export.weights import Array64, Weights, fold_batch_norm

@@ -74,7 +74,7 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def _rounding(source: str, target: str) -> list[onnx.NodeProto]:
-    middle = f"{target}.half"
+    middle = f"{target}.as_half"
     return [
         helper.make_node("Cast", [source], [middle], to=TensorProto.FLOAT16),
         helper.make_node("Cast", [middle], [target], to=TensorProto.FLOAT),

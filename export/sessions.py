@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from spinescore.runtime.errors import CheckpointError
 
@@ -28,18 +29,17 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
         raise CheckpointError(f"ONNX Runtime does not accept the graph {model.graph.name}: {error}") from error
 
 
-def batches_of(images: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    """`images` along the first axis, a few at a time so that memory stays small."""
-    for start in range(0, len(images), _BATCH):
+def batches_of(images: NDArray[np.floating], label: str = "") -> Iterator[NDArray[np.floating]]:
+    """`images` a few at a time, so that memory stays small; with a `label`, progress shows on a terminal."""
+    starts = range(0, len(images), _BATCH)
+    for start in tqdm(starts, desc=label, unit="batch", leave=False, disable=None if label else True):
         yield images[start : start + _BATCH]
 
 
-def run_model(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_model(model: onnx.ModelProto, images: NDArray[np.floating], label: str = "") -> NDArray[np.float32]:
     """The only output of `model` for `images` (N, C, H, W), as float32 whatever precision the model's ends have."""
     session = open_session(model)
     name = session.get_inputs()[0].name
-    half = session.get_inputs()[0].type == "tensor(float16)"
-    results = [
-        session.run(None, {name: batch.astype(np.float16 if half else np.float32)})[0] for batch in batches_of(images)
-    ]
+    kind = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
+    results = [session.run(None, {name: batch.astype(kind)})[0] for batch in batches_of(images, label)]
     return np.concatenate(results).astype(np.float32)

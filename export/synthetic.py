@@ -9,7 +9,6 @@ the localizer's so that points spread over the image in a spine's order, the gra
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,21 +139,22 @@ def _draw_exchange(drawing: _Drawing, prefix: str, widths: list[int], targets: i
                 drawing.conv_norm(f"{name}.{step}.0", f"{name}.{step}.1", shape, gain if last else 1.0)
 
 
-def fit_localizer(tensors: Tensors, images: NDArray[np.float32], points: NDArray[np.floating]) -> Tensors:
-    """`tensors` with a final layer whose heatmaps peak, as far as random features allow, at `points`.
+def fit_localizer(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
+    """`tensors` with a final layer whose heatmaps peak, as far as random features allow, along an upright spine.
 
-    `images` is (N, C, H, W), normalised; `points` (N, joints, 2) in heatmap pixels, x then y. Least squares over
-    all pixels of all images, so the layer comes out centred; then scaled so that peaks are about one.
+    `images` is (N, C, H, W), normalised. Least squares over all pixels of all images, so the layer comes out centred;
+    then scaled so that peaks are about one.
     """
     joints, width = tensors["final_layer.weight"].shape[:2]
     identity = {"final_layer.weight": np.eye(width, dtype=np.float32)[:, :, None, None]}
     probe = {**tensors, **identity, "final_layer.bias": np.zeros(width, np.float32)}
-    features = run_model(build_hrnet(probe, *images.shape[2:]), images).astype(np.float64)
+    features = run_model(build_hrnet(probe, *images.shape[2:]), images, "fitting the localizer").astype(np.float64)
+    points = _upright_spine(joints, *features.shape[2:])
     rows, columns = np.indices(features.shape[2:])
-    distance = (columns - points[..., 0, None, None]) ** 2 + (rows - points[..., 1, None, None]) ** 2
+    distance = (columns - points[:, 0, None, None]) ** 2 + (rows - points[:, 1, None, None]) ** 2
     targets = np.exp(-distance / (2 * _SIGMA_PX**2))
     x = np.concatenate([features, np.ones_like(features[:, :1])], 1).transpose(0, 2, 3, 1).reshape(-1, width + 1)
-    y = targets.transpose(0, 2, 3, 1).reshape(-1, joints)
+    y = np.tile(targets.reshape(joints, -1).T, (len(images), 1))
     gram = x.T @ x
     ridge = 1e-6 * np.trace(gram) / len(gram)
     solution = np.linalg.solve(gram + ridge * np.eye(len(gram)), x.T @ y)
@@ -167,6 +167,12 @@ def fit_localizer(tensors: Tensors, images: NDArray[np.float32], points: NDArray
     }
 
 
+def _upright_spine(joints: int, height: int, width: int) -> NDArray[np.float64]:
+    """Points (joints, 2) in heatmap pixels, disc by disc from above, centre then anterior, twelve to a region."""
+    disc, anterior = np.divmod(np.arange(joints) % 12, 2)
+    return np.stack([width * (0.5 - 0.15 * anterior), height * (0.2 + 0.12 * disc)], axis=1)
+
+
 def fit_grader(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
     """`tensors` with a final layer under which every grade occurs equally often on `images` (N, C, H, W), normalised.
 
@@ -175,7 +181,7 @@ def fit_grader(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
     """
     outputs, width = tensors["fc.weight"].shape
     probe = {**tensors, "fc.weight": np.eye(width, dtype=np.float32), "fc.bias": np.zeros(width, np.float32)}
-    features = run_model(build_resnet(probe, *images.shape[2:]), images).astype(np.float64)
+    features = run_model(build_resnet(probe, *images.shape[2:]), images, "fitting the grader").astype(np.float64)
     mean = features.mean(0)
     _, spread, directions = np.linalg.svd(features - mean, full_matrices=False)
     if len(images) < _MIN_IMAGES or spread[1] < 1e-9 * spread[0]:

@@ -1,0 +1,258 @@
+"""Trained networks to a bundle: the whole export as one function."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from spinescore.export.checks import MAX_FLIPS, MAX_MEDIAN_SHIFT_PX, GradeAgreement, PointAgreement
+from spinescore.export.defaults import contract, input_size, read_overrides
+from spinescore.export.folder import check_target, replaced_folder, write_synced
+from spinescore.export.golden import phantom_views, read_views
+from spinescore.export.half import HALF_MAX, HalfReport
+from spinescore.export.resnet152 import head_of
+from spinescore.export.sources import Network, open_network, split_sources
+from spinescore.export.trial import (
+    Options,
+    Trial,
+    agreement_of_grader,
+    agreement_of_localizer,
+    try_graders,
+    try_localizers,
+)
+from spinescore.runtime.bundle import MANIFEST_NAME
+from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.manifest import HEAD_OUTPUTS, SCHEMA, Manifest
+from spinescore.runtime.study import REGIONS
+
+__all__ = ["ExportReport", "export_bundle"]
+
+GOLDEN = {"localizer": "golden/localizer.npz", "grader": "golden/grader.npz"}
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote, how half precision agrees with FP32 on the golden inputs, and what to know of it.
+
+    `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None.
+    """
+
+    folder: Path
+    manifest: Manifest
+    points: Mapping[str, PointAgreement]
+    grades: GradeAgreement | None
+    warnings: tuple[str, ...]
+
+
+def export_bundle(
+    localizer: str,
+    grader: str,
+    out: Path,
+    *,
+    manifest: Path | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    golden: Sequence[Path] = (),
+    golden_studies: int = 9,
+    precisions: Sequence[Literal["fp32", "fp16"]] = ("fp32", "fp16"),
+    weights: Literal["single", "half"] = "single",
+    strict: bool = False,
+) -> ExportReport:
+    """Write the bundle `out` from trained networks, and check half precision against FP32 on golden inputs.
+
+    `localizer` is a checkpoint, an ONNX file or `synthetic:hrnet-w32`, or `cervical=F,lumbar=F`; `grader` likewise, or
+    `bridge=F,grades=F`. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs
+    to check on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32
+    graphs' weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away.
+
+    A network that overflows in half precision is written in FP32 alone, with a warning; with `strict` that is an error.
+    Raises `CheckpointError` for networks and `BundleError` for the manifest or `out`; then `out` is as it was.
+    """
+    if "fp32" not in precisions or golden_studies < 1:
+        raise ValueError(f"precisions {precisions} must hold fp32, golden_studies {golden_studies} be at least 1")
+    check_target(out)
+    overrides = read_overrides(manifest)
+    localizers = _open_localizers(localizer, overrides)
+    head, graders = _open_graders(grader, overrides)
+    networks = [*localizers, *graders]
+    by_region = {region: network for network in localizers for region in network.regions}
+    document = contract(by_region, head, graders[0], overrides)
+    document["name"] = name or document.get("name") or out.absolute().name
+    document["version"] = version or document["version"]
+    draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
+    options = Options(stored_half=weights == "half", fp16="fp16" in precisions)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, replaced_folder(out) as folder:
+        views = read_views(golden) if golden else phantom_views(Path(scratch), golden_studies)
+        located, points = try_localizers(localizers, views, draft.localizer, options)
+        graded = try_graders(graders, views, points, draft.grader, options)
+        moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
+        changed = agreement_of_grader(graded, draft.grader)
+        warnings = _warnings([*located, *graded], strict)
+        if options.fp16:
+            warnings += _out_of_bounds(moved, changed)
+        document["provenance"] = {**document["provenance"], **_provenance([*located, *graded], weights, len(golden))}
+        files = _files(located, graded)
+        written = _manifest(document, networks, files)
+        for path, content in files.items():
+            write_synced(folder / path, content)
+        text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_synced(folder / MANIFEST_NAME, text.encode())
+    compared = options.fp16
+    return ExportReport(out, written, moved if compared else {}, changed if compared else None, tuple(warnings))
+
+
+def _open_localizers(text: str, overrides: Document) -> list[Network]:
+    size = input_size(overrides, "localizer")
+    sources = split_sources(text, REGIONS)
+    networks = [open_network(source, "localizer", region, size) for region, source in sources.items()]
+    if len({(network.channels, network.outputs, network.preprocessing) for network in networks}) > 1:
+        raise CheckpointError(
+            f"the localizers of {text} differ in channels, heatmaps or preprocessing; both regions share one input"
+        )
+    return networks
+
+
+def _open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
+    """The head's name, and its networks."""
+    size = input_size(overrides, "grader")
+    sources = split_sources(text, ("bridge", "grades"))
+    networks = [open_network(source, "grader", role or "corners", size) for role, source in sources.items()]
+    heads = [head_of(network.outputs) for network in networks]
+    for network, head in zip(networks, heads, strict=True):
+        fits = head in ("corners4", "corner4") if network.role == "corners" else head == network.role
+        if not fits:
+            raise CheckpointError(
+                f"{network.provenance['source']}: has {network.outputs} outputs ({head}); a grader alone has 8 or 4, "
+                "a pair bridge=FILE,grades=FILE has 2 and 3"
+            )
+    if len({(network.channels, network.preprocessing) for network in networks}) > 1:
+        raise CheckpointError(f"the graders of {text} differ in channels or preprocessing; both see the same crops")
+    return heads[0] if len(networks) == 1 else "bridge+grades", networks
+
+
+def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, bytes]) -> Manifest:
+    """The manifest over `files`, checked as any reader checks it; raises `BundleError` that names a wrong field."""
+    paths: dict[str, dict[str, str]] = {}
+    for network in networks:
+        named = {precision: f"{network.stem}.{precision}.onnx" for precision in ("fp32", "fp16")}
+        present = {precision: path for precision, path in named.items() if path in files}
+        keys = network.regions if network.kind == "localizer" else (network.role,)
+        paths.update(dict.fromkeys(keys, present))
+    return Manifest.from_dict(
+        {
+            **document,
+            "schema": SCHEMA,
+            "localizer": {**document["localizer"], "files": {region: paths[region] for region in REGIONS}},
+            "grader": {
+                **document["grader"],
+                "files": {role: paths[role] for role in HEAD_OUTPUTS[document["grader"]["head"]]},
+            },
+            "golden": GOLDEN,
+            "files": {path: _entry(path, content) for path, content in files.items()},
+        }
+    )
+
+
+def _entry(path: str, content: bytes) -> Document:
+    precision = path.split(".")[-2] if path.endswith(".onnx") else None
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "precision": precision}
+
+
+def _no_golden() -> dict[str, bytes]:
+    return dict.fromkeys(GOLDEN.values(), b"")
+
+
+def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes]:
+    """Contents by path: the networks, then the golden inputs with what FP32 gives for them."""
+    files = {}
+    for trial in (*located, *graded):
+        files[f"{trial.network.stem}.fp32.onnx"] = trial.model.SerializeToString()
+        if trial.half is not None and trial.half.model is not None:
+            files[f"{trial.network.stem}.fp16.onnx"] = trial.half.model.SerializeToString()
+    for kind, trials in (("localizer", located), ("grader", graded)):
+        arrays: dict[str, Any] = {}
+        for trial in trials:
+            role = trial.network.role or "both"
+            arrays[f"image_{role}"] = trial.pictures
+            arrays[f"expected_{role}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
+            if kind == "localizer":
+                arrays[f"region_{role}"] = trial.regions
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)
+        files[GOLDEN[kind]] = packed.getvalue()
+    return files
+
+
+def _compact(heatmaps: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, Any]:
+    """Heatmaps as half, which is near enough to recognise them and a quarter of the bundle smaller."""
+    return heatmaps.astype(np.float16) if np.abs(heatmaps).max() <= HALF_MAX else heatmaps
+
+
+def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
+    warnings = []
+    for trial in trials:
+        stem = trial.network.stem
+        warnings += [f"{stem}: {note}" for note in trial.network.notes]
+        if trial.half is None:
+            continue
+        if trial.half.fault:
+            if strict:
+                raise CheckpointError(
+                    f"{stem}: no half precision: {trial.half.fault}; export without strict for FP32 alone"
+                )
+            warnings.append(f"{stem}: written in FP32 alone: {trial.half.fault}")
+        flushed = sum(layer.count for layer in trial.half.weights.flushed)
+        if flushed:
+            worst = max(trial.half.weights.flushed, key=lambda layer: layer.count / layer.total)
+            warnings.append(
+                f"{stem}: {flushed} weights become zero in half precision, most in {worst.layer} "
+                f"({worst.count} of {worst.total})"
+            )
+    return warnings
+
+
+def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement) -> list[str]:
+    warnings = [
+        f"{stem}: half precision moves points by {found.median_shift_px:.3f} heatmap pixels in the median; "
+        f"{MAX_MEDIAN_SHIFT_PX} is the bound"
+        for stem, found in points.items()
+        if not found.within_bounds
+    ]
+    if not grades.within_bounds:
+        warnings.append(
+            f"grader: half precision changes {grades.flips} of {grades.corners} grades; {MAX_FLIPS:.1%} is the bound"
+        )
+    return warnings
+
+
+def _provenance(trials: Sequence[Trial], weights: str, radiographs: int) -> Document:
+    networks = {}
+    for trial in trials:
+        entry = {**trial.network.provenance, "changes": list(trial.network.notes)}
+        if trial.half is not None:
+            entry["half_precision"] = {**_counts(trial.half.weights), "fault": trial.half.fault}
+            entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
+        networks[trial.network.stem] = entry
+    return {
+        "exporter": f"spinescore {installed_version('spinescore')}",
+        "stored_weights": "float16" if weights == "half" else "float32",
+        "golden_inputs": "radiographs given at export" if radiographs else "phantoms",
+        "networks": networks,
+    }
+
+
+def _counts(report: HalfReport) -> Document:
+    lost = {"overflowed": report.overflowed, "flushed": report.flushed, "subnormal": report.subnormal}
+    counts = {name: sum(layer.count for layer in layers) for name, layers in lost.items()}
+    return {"largest_weight": asdict(report.largest_weight), **counts}

@@ -1,0 +1,151 @@
+"""The manifest's fields that training decides: defaults written out in full, and a file that overrides any of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spinescore.export.sources import InputSize, Network
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.study import LEVELS, REGIONS
+
+__all__ = ["contract", "input_size", "read_overrides"]
+
+Document = dict[str, Any]
+
+_SIZES = {"localizer": (256, 192), "grader": (224, 224)}
+_WRITTEN_HERE = ("schema", "files", "golden")  # fields that follow from what is exported
+
+# Per channel, in grey [0, 1]. ImageNet as in torchvision and the official HRNet; 'caffe' as in Keras' preprocess_input:
+# blue, green, red of 0 .. 255 minus the mean, without scaling. A radiograph's one grey stands in every channel.
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CAFFE = (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 3)
+_NORMALISATION = {"imagenet": _IMAGENET, "caffe": _CAFFE}
+
+
+def read_overrides(path: Path | None) -> Document:
+    """The TOML or JSON file of manifest fields; empty without one. Raises `BundleError` for what is neither."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = _parse_toml(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror or error}); give a TOML or JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is neither valid TOML (.toml) nor JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{path} holds no object of manifest fields; see a bundle's bundle.json for their names")
+    parts = [("", document), *((f"{part}.", document.get(part, {})) for part in _SIZES)]
+    for prefix, fields in parts:
+        if not isinstance(fields, dict):
+            raise BundleError(f"{path}: {prefix[:-1]} must be an object of fields")
+        wrong = [f"{prefix}{name}" for name in _WRITTEN_HERE if name in fields]
+        if wrong:
+            raise BundleError(f"{path}: {wrong[0]} is written by the export and cannot be set; leave it out")
+    return document
+
+
+def input_size(overrides: Document, kind: str) -> InputSize:
+    """The input size that `overrides` gives the networks of `kind`, else the published one."""
+    given = overrides.get(kind, {}).get("input", {})
+    if not isinstance(given, dict):
+        raise BundleError(f"{kind}.input must be an object of fields")
+    height, width = (given.get(name, usual) for name, usual in zip(("height", "width"), _SIZES[kind], strict=True))
+    channels = given.get("channels")
+    for name, value in (("height", height), ("width", width), ("channels", 1 if channels is None else channels)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BundleError(f"{kind}.input.{name} is {value!r}; it must be a whole number of at least 1")
+    return InputSize(channels, height, width)
+
+
+def contract(localizers: Mapping[str, Network], head: str, grader: Network, overrides: Document) -> Document:
+    """`localizer`, `grader`, names and intended use as the manifest has them, without files: defaults, then overrides.
+
+    `localizers` by region, the same network twice where it is shared.
+    """
+    documents: Document = {
+        "version": "1",
+        "intended_use": "Not stated by the maker of this bundle; not for clinical use.",
+        "localizer": {
+            "input": {**_input(localizers["cervical"]), "fit": "stretch", "antialias": 4, "levels": None},
+            "contrast": {"mode": "dicom", "low": 1.0, "high": 99.0},
+            "keypoints": _keypoints(localizers, overrides),
+            "align": "stride",
+            "box_padding": 1.25,
+            "decode": "dark",
+            "passes": 1,
+            "min_confidence": 0.3,
+        },
+        "grader": {
+            "input": {**_input(grader), "antialias": 2, "levels": None},
+            "contrast": {"mode": "dicom", "low": 1.0, "high": 99.0},
+            "crop": {"unit": "anterior-distance", "extent": 3.2, "anterior": "left"},
+            "head": head,
+            "bridge_threshold": 0.5,
+            "abstain_below": 0.0,
+        },
+        "provenance": {},
+    }
+    if overrides.get("grader", {}).get("head", head) != head:
+        raise BundleError(
+            f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
+        )
+    return _merged(documents, overrides)
+
+
+def _input(network: Network) -> Document:
+    mean, std = _NORMALISATION[network.preprocessing]
+    if network.channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    elif network.channels != 3:
+        mean, std = (), ()  # the manifest's own check asks for them
+    return {
+        "height": network.size.height_px,
+        "width": network.size.width_px,
+        "channels": network.channels,
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _keypoints(localizers: Mapping[str, Network], overrides: Document) -> Document:
+    """12 channels serve their region, or both, disc by disc from above, centre then anterior; 24 cervical, lumbar."""
+    if "keypoints" in overrides.get("localizer", {}):
+        return {}
+    keypoints: Document = {}
+    for index, region in enumerate(REGIONS):
+        joints = localizers[region].outputs
+        if joints not in (12, 24):
+            raise BundleError(
+                f"the localizer gives {joints} heatmaps; 12 (both regions alike) or 24 (cervical, then lumbar) explain "
+                "themselves. Set localizer.keypoints in the manifest file"
+            )
+        first = 12 * index if joints == 24 else 0
+        keypoints[region] = [
+            {"channel": first + 2 * disc + offset, "level": level, "point": point}
+            for disc, level in enumerate(LEVELS[region])
+            for offset, point in enumerate(("centre", "anterior"))
+        ]
+    return keypoints
+
+
+def _merged(base: Document, changes: Mapping[str, Any]) -> Document:
+    """`base` with `changes`, object by object; lists and values are replaced whole."""
+    merged = dict(base)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged
+
+
+def _parse_toml(text: str) -> Document:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    document: Document = tomllib.loads(text)
+    return document

@@ -1,0 +1,70 @@
+"""A folder that is replaced as a whole: an interrupted export leaves the old one as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spinescore.runtime.bundle import MANIFEST_NAME
+from spinescore.runtime.errors import BundleError
+
+__all__ = ["check_target", "replaced_folder", "write_synced"]
+
+
+def check_target(target: Path) -> None:
+    """Raises `BundleError` where `target` is something else than a bundle, an empty folder or nothing."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir() or target.is_symlink():
+        raise BundleError(f"{target} is no folder; name a new one, or a bundle to replace")
+    if any(target.iterdir()) and not (target / MANIFEST_NAME).is_file():
+        raise BundleError(f"{target} is a folder that holds no bundle, so it is not replaced; name another one")
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` to write into; it takes the place of `target` when the block ends without error.
+
+    Otherwise it is removed and `target` stays as it was. The exchange is two renames: a power cut between them leaves
+    the old folder beside it, under a name that ends in `.old`.
+    """
+    check_target(target)
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        yield draft
+        if os.name == "posix":  # mkdtemp makes folders that only the owner enters; the result follows the umask
+            umask = os.umask(0)
+            os.umask(umask)
+            draft.chmod(0o777 & ~umask)
+        _exchange(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Writes `data`, and returns when it is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _exchange(draft: Path, target: Path) -> None:
+    old = draft.with_name(f"{draft.name}.old")
+    replaces = target.exists()
+    if replaces:
+        target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        if replaces:
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,147 @@
+"""Golden inputs: what the networks see of real radiographs or of phantoms, as 8-bit pictures.
+
+They are cut by the runtime's own host device and kernels, so that an export is checked on what will be run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, crops, decode
+from spinescore.kernels.warp import Source, WarpSpec
+from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.errors import BundleError, InputRejected
+from spinescore.runtime.geometry import whole_image
+from spinescore.runtime.greyscale import contrast_table
+from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
+from spinescore.runtime.pipeline import HEATMAP_STRIDE
+from spinescore.runtime.study import REGIONS, Radiograph, Region
+
+__all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]
+
+_FIRST_SEED = 900_000  # neither among the phantoms that train (below 100,000) nor those that test (from 1,000,000 on)
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenView:
+    """One radiograph file; `points_px` (6, 2, 2), centre and anterior xy, where they are known."""
+
+    path: Path
+    region: Region
+    faces_right: bool
+    points_px: NDArray[np.float32] | None = None
+
+    def parameters(self) -> NDArray[np.void]:
+        """The `VIEW` record (shape (1,)) of this radiograph as source 0."""
+        view = np.zeros(1, VIEW)
+        view["region"], view["faces_right"] = REGIONS.index(self.region), self.faces_right
+        if self.points_px is not None:
+            view["given"], view["given_xy"] = 1, self.points_px
+        return view
+
+
+def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
+    """Both radiographs of so many phantom studies, written into `folder`."""
+    from spinescore.benchmarks.phantom import write_study
+
+    views = []
+    for seed in tqdm(range(_FIRST_SEED, _FIRST_SEED + studies), desc="drawing phantoms", leave=False, disable=None):
+        written = write_study(seed, folder / str(seed))
+        truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
+        for region in REGIONS:
+            found = truth["regions"][region]
+            points = [[disc["centre_px"], disc["anterior_px"]] for disc in found["discs"]]
+            faces_right = found["radiograph"]["facing"] == "right"
+            views.append(GoldenView(written / f"{region}.dcm", region, faces_right, np.array(points, np.float32)))
+    return views
+
+
+def read_views(paths: Sequence[Path]) -> list[GoldenView]:
+    """The radiographs among `paths` (files and folders). Where the header names no region, they take turns."""
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    views = []
+    for file in (file for file in files if file.is_file() or file in paths):
+        try:
+            radiograph = load_radiograph(file)
+        except InputRejected as error:
+            if file in paths:
+                raise BundleError(f"golden radiograph {file} cannot be used: {error}") from error
+            continue
+        region = radiograph.region or REGIONS[len(views) % len(REGIONS)]
+        views.append(GoldenView(file, region, radiograph.facing == "right"))
+    if not views:
+        raise BundleError(f"no radiograph in {', '.join(map(str, paths))}; give DICOM radiographs of the spine")
+    return views
+
+
+def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer) -> NDArray[np.uint8]:
+    """The whole radiographs as the localizer sees them, (N, height, width)."""
+    size, fit = localizer.input, localizer.input.fit or "stretch"
+    pictures = []
+    for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
+        radiograph = load_radiograph(view.path)
+        roi = _whole(view, radiograph, size, fit).reshape(1)
+        pictures.append(_cut(radiograph, roi, size, localizer.contrast))
+    return np.concatenate(pictures)
+
+
+def locate(
+    views: Sequence[GoldenView], heatmaps: Sequence[NDArray[np.float32]], localizer: Localizer
+) -> NDArray[np.void]:
+    """Points (N, 6, 2) of dtype `POINT`: the known ones, else those that one pass of the localizer finds.
+
+    `heatmaps` (joints, h, w) per view.
+    """
+    points = np.zeros((len(views), DISCS, 2), POINT)
+    spec = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
+    for number, view in enumerate(views):
+        radiograph = load_radiograph(view.path)
+        roi = _whole(view, radiograph, localizer.input, localizer.input.fit or "stretch").reshape(1)
+        points[number] = decode(heatmaps[number][None], roi, view.parameters(), spec)[0]
+    return points
+
+
+def crop_pictures(
+    views: Sequence[GoldenView], points: NDArray[np.void], grader: Grader, flips: tuple[bool, ...]
+) -> NDArray[np.uint8]:
+    """The crops of all discs as the grader sees them, (discs x flips, size, size), view by view from above."""
+    size = grader.input
+    spec = CropSpec(size.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)
+    pictures = []
+    for view, found in zip(tqdm(views, desc="golden crops", leave=False, disable=None), points, strict=True):
+        rois = crops(found[None], view.parameters(), spec).reshape(-1)
+        pictures.append(_cut(load_radiograph(view.path), rois, size, grader.contrast))
+    return np.concatenate(pictures)
+
+
+def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
+    """8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
+    grey = pictures[:, None].astype(np.float32) / 255
+    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
+    result: NDArray[np.float32] = (grey - mean) / std
+    return result
+
+
+def _whole(view: GoldenView, radiograph: Radiograph, size: NetworkInput, fit: str) -> NDArray[np.void]:
+    shape = (size.height, size.width)
+    chosen = "letterbox" if fit == "letterbox" else "stretch"
+    facing = "right" if view.faces_right else "left"
+    return whole_image(0, radiograph.rows, radiograph.columns, shape, chosen, facing)  # type: ignore[arg-type]
+
+
+def _cut(radiograph: Radiograph, rois: NDArray[np.void], size: NetworkInput, contrast: Contrast) -> NDArray[np.uint8]:
+    table = contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
+    out = np.empty((len(rois), 1, size.height, size.width), np.float32)
+    device = HostDevice()
+    device.upload(0, Source(radiograph.pixels, (table,), radiograph.stored_min))
+    device.warp(rois, WarpSpec(size.height, size.width, size.antialias, (0.0,), (1.0,)), out)
+    device.close()
+    return np.rint(out[:, 0] * 255).astype(np.uint8)

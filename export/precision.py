@@ -1,0 +1,58 @@
+"""A network in half precision, and whether it holds on golden inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from spinescore.export.checks import difference_of_range
+from spinescore.export.half import HALF_MAX, HalfReport, LayerMax, to_half
+from spinescore.export.rounding import largest_activations, round_like_half
+from spinescore.export.sessions import batches_of, run_model
+
+__all__ = ["HalfResult", "make_half"]
+
+_SAMPLE = 8  # images on which the FP16 file itself runs and the activations' magnitude is taken
+_FILE_TOLERANCE = 0.05  # of the range: a file that was written wrongly is far beyond, rounding far below
+
+
+@dataclass(frozen=True, eq=False)
+class HalfResult:
+    """The FP16 graph and what it gave for the golden inputs; both None where `fault` says why there is none."""
+
+    model: onnx.ModelProto | None
+    output: NDArray[np.float32] | None  # every tensor rounded to half, products and sums in FP32
+    weights: HalfReport
+    largest_activation: LayerMax
+    fault: str | None = None
+
+
+def make_half(
+    model: onnx.ModelProto, images: NDArray[np.float32], reference: NDArray[np.float32], name: str
+) -> HalfResult:
+    """The FP32 `model` in half precision, tried on `images`; `reference` is what FP32 gave for them."""
+    half, weights = to_half(model)
+    sample = images[:_SAMPLE]
+    largest = max(largest_activations(model, batches_of(sample)), key=_magnitude)
+    if weights.overflowed:
+        first = weights.overflowed[0]
+        fault = f"{first.count} of {first.total} weights of layer {first.layer} exceed {HALF_MAX:.0f}"
+        return HalfResult(None, None, weights, largest, fault)
+    output = run_model(round_like_half(model), images, f"{name}: half precision")
+    if not np.isfinite(output).all() or _magnitude(largest) > HALF_MAX:
+        found = largest_activations(model, batches_of(images, f"{name}: looking for the overflow"))
+        first_over = next((layer for layer in found if _magnitude(layer) > HALF_MAX), max(found, key=_magnitude))
+        fault = f"the output of layer {first_over.layer} reaches {first_over.value:.3g}, half ends at {HALF_MAX:.0f}"
+        return HalfResult(None, None, weights, first_over, fault)
+    difference = difference_of_range(reference, np.concatenate([run_model(half, sample), reference[_SAMPLE:]]))
+    if difference > _FILE_TOLERANCE:
+        fault = f"ONNX Runtime's result for the FP16 file is {difference:.3f} of the range off"
+        return HalfResult(None, None, weights, largest, fault)
+    return HalfResult(half, output, weights, largest)
+
+
+def _magnitude(layer: LayerMax) -> float:
+    return layer.value if np.isfinite(layer.value) else float("inf")

@@ -1,0 +1,176 @@
+"""Where a bundle's networks come from: a checkpoint, a ready ONNX file, or `synthetic:` with no file at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from spinescore.export.checkpoints import read_checkpoint
+from spinescore.export.hrnet import build_hrnet
+from spinescore.export.ready import read_ready
+from spinescore.export.resnet152 import build_resnet, is_keras_resnet
+from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
+from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.manifest import HEAD_OUTPUTS
+from spinescore.runtime.study import REGIONS, Region
+
+__all__ = ["InputSize", "Network", "Preprocessing", "open_network", "parameters_of", "split_sources"]
+
+Kind = Literal["localizer", "grader"]
+Preprocessing = Literal["imagenet", "caffe"]
+
+_JOINTS = 12
+_SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """What the manifest says of a network's input; `channels` None takes the network's own."""
+
+    channels: int | None
+    height_px: int
+    width_px: int
+
+
+@dataclass(eq=False)
+class Network:
+    """One network on its way into a bundle.
+
+    `model` is the FP32 graph; a synthetic network has it once `fit` has seen images. `outputs` are joints or logits.
+    """
+
+    kind: Kind
+    role: str  # a region or "" for both; corners, bridge or grades
+    size: InputSize
+    channels: int
+    outputs: int
+    preprocessing: Preprocessing
+    provenance: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    model: onnx.ModelProto | None = None
+    tensors: Tensors = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """Of its files' names: localizer, localizer-cervical, grader, grader-bridge, .."""
+        return self.kind if self.role in ("", "corners") else f"{self.kind}-{self.role}"
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions that a localizer serves."""
+        return tuple(region for region in REGIONS if self.role in ("", region))
+
+    def fit(self, images: NDArray[np.float32]) -> onnx.ModelProto:
+        """The FP32 graph; a synthetic one is fitted to `images` (N, C, H, W), normalised, at the first call."""
+        if self.model is None:
+            fitted = (
+                fit_localizer(self.tensors, images) if self.kind == "localizer" else fit_grader(self.tensors, images)
+            )
+            self.model = _build(self.kind, fitted, self.size)
+            self.provenance["parameters"] = parameters_of(self.model)
+        return self.model
+
+
+def split_sources(text: str, keys: tuple[str, str]) -> dict[str, str]:
+    """`F` is {"": F}; `cervical=F,lumbar=G` is one each. Raises `CheckpointError` where one of the two is missing."""
+    parts = re.split(rf"(?:^|,)({'|'.join(keys)})=", text)
+    if len(parts) == 1:
+        return {"": text}
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    if parts[0] or len(parts) != 5 or set(found) != set(keys) or not all(found.values()):
+        raise CheckpointError(f"{text}: give one file, or both of {keys[0]}=FILE,{keys[1]}=FILE")
+    return found
+
+
+def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network:
+    """Reads the network `source`. `role` is a region or "" for both; `corners`, `bridge` or `grades`.
+
+    Raises `CheckpointError` where it cannot be read, or is no HRNet or ResNet with that input.
+    """
+    if source.startswith(PREFIX):
+        return _synthetic(source, kind, role, size)
+    path = Path(source)
+    if not path.exists():
+        raise CheckpointError(f"{source}: there is no such file; give trained weights, an ONNX file or {PREFIX}..")
+    if path.suffix.lower() == ".onnx":
+        return _ready(path, kind, role, size)
+    checkpoint = read_checkpoint(path)
+    model = _build(kind, checkpoint.tensors, size)
+    channels = _input_shape(model)[1]
+    if size.channels not in (None, channels):
+        raise CheckpointError(
+            f"{path.name}: its first convolution takes {channels} channels, the manifest says {size.channels}; "
+            "leave input.channels out of the manifest, or correct it"
+        )
+    keras = kind == "grader" and is_keras_resnet(checkpoint.tensors)
+    provenance = {
+        "source": path.name,
+        "source_sha256": checkpoint.sha256,
+        "source_bytes": checkpoint.bytes,
+        "framework": checkpoint.framework,
+        "architecture": "HRNet" if kind == "localizer" else "ResNet",
+        "parameters": parameters_of(model),
+    }
+    outputs = _output_shape(model)[1]
+    return Network(kind, role, size, channels, outputs, "caffe" if keras else "imagenet", provenance, (), model)
+
+
+def parameters_of(model: onnx.ModelProto) -> int:
+    """Trainable numbers of the graph, batch normalisation folded."""
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type in kinds)
+
+
+def _build(kind: Kind, tensors: Mapping[str, NDArray[Any]], size: InputSize) -> onnx.ModelProto:
+    return (build_hrnet if kind == "localizer" else build_resnet)(tensors, size.height_px, size.width_px)
+
+
+def _synthetic(source: str, kind: Kind, role: str, size: InputSize) -> Network:
+    synthetic = parse_synthetic(source)
+    if (synthetic.architecture == "hrnet") != (kind == "localizer"):
+        raise CheckpointError(f"{source}: the localizer is an hrnet, the grader a resnet; exchange the two")
+    channels = size.channels or 3
+    outputs = _JOINTS if kind == "localizer" else _SYNTHETIC_OUTPUTS[role]
+    tensors = random_tensors(synthetic, outputs, channels)
+    provenance = {
+        "source": source,
+        "framework": "none: seeded random weights, for measuring latency",
+        "architecture": "HRNet" if kind == "localizer" else "ResNet",
+    }
+    return Network(kind, role, size, channels, outputs, "imagenet", provenance, tensors=tensors)
+
+
+def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
+    output: Literal["heatmaps", "logits"] = "heatmaps" if kind == "localizer" else "logits"
+    ready = read_ready(path, output, size.channels, size.height_px, size.width_px)
+    producer = ready.model.producer_name
+    content = path.read_bytes()
+    provenance = {
+        "source": path.name,
+        "source_sha256": hashlib.sha256(content).hexdigest(),
+        "source_bytes": len(content),
+        "framework": f"ONNX by {producer or 'an unnamed producer'}",
+        "architecture": "as in the ONNX file",
+        "parameters": parameters_of(ready.model),
+    }
+    keras = "tf2onnx" in producer.lower()
+    return Network(
+        kind, role, size, ready.channels, ready.outputs, "caffe" if keras else "imagenet", provenance, ready.notes,
+        ready.model,
+    )  # fmt: skip
+
+
+def _input_shape(model: onnx.ModelProto) -> list[int]:
+    return [int(dim.dim_value) for dim in model.graph.input[0].type.tensor_type.shape.dim]
+
+
+def _output_shape(model: onnx.ModelProto) -> list[int]:
+    return [int(dim.dim_value) for dim in model.graph.output[0].type.tensor_type.shape.dim]

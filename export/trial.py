@@ -1,0 +1,115 @@
+"""Networks tried on golden inputs: what FP32 gives, and whether half precision agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from spinescore.export.checks import GradeAgreement, PointAgreement, compare_grades, compare_points
+from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
+from spinescore.export.half import store_half
+from spinescore.export.precision import HalfResult, make_half
+from spinescore.export.sessions import run_model
+from spinescore.export.sources import Network
+from spinescore.runtime.errors import BundleError, CheckpointError
+from spinescore.runtime.manifest import Grader, Localizer, NetworkInput
+from spinescore.runtime.pipeline import FLIPS
+from spinescore.runtime.study import REGIONS
+
+__all__ = ["Options", "Trial", "agreement_of_grader", "agreement_of_localizer", "try_graders", "try_localizers"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Whether the FP32 graph stores its weights as half, and whether there is an FP16 graph besides."""
+
+    stored_half: bool
+    fp16: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One network: its final FP32 graph, its golden pictures (N, H, W) and what they give, and the FP16 graph.
+
+    `regions` (N) is of a localizer's pictures: 0 cervical, 1 lumbar.
+    """
+
+    network: Network
+    model: onnx.ModelProto
+    pictures: NDArray[np.uint8]
+    expected: NDArray[np.float32]
+    half: HalfResult | None
+    regions: NDArray[np.uint8]
+
+    @property
+    def rounded(self) -> NDArray[np.float32]:
+        """What the network gives in half precision; in FP32 where it has no FP16 graph."""
+        return self.expected if self.half is None or self.half.output is None else self.half.output
+
+
+def try_localizers(
+    networks: Sequence[Network], views: Sequence[GoldenView], localizer: Localizer, options: Options
+) -> tuple[list[Trial], NDArray[np.void]]:
+    """Every localizer on the radiographs of its regions, and the discs' points (N, 6, 2) of all views."""
+    pictures = localizer_pictures(views, localizer)
+    regions = np.array([REGIONS.index(view.region) for view in views], np.uint8)
+    heatmaps: dict[int, NDArray[np.float32]] = {}
+    trials = []
+    for network in networks:
+        served = [REGIONS.index(region) for region in network.regions]
+        mine = np.flatnonzero(np.isin(regions, served))
+        if not len(mine):
+            raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
+        trial = _try(network, pictures[mine], localizer.input, options, regions[mine])
+        heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
+        trials.append(trial)
+    return trials, locate(views, [heatmaps[number] for number in range(len(views))], localizer)
+
+
+def try_graders(
+    networks: Sequence[Network],
+    views: Sequence[GoldenView],
+    points: NDArray[np.void],
+    grader: Grader,
+    options: Options,
+) -> list[Trial]:
+    """Every network of the grader on the crops about `points`."""
+    trials = []
+    for network in networks:
+        flips = FLIPS[f"{network.role}{network.outputs}"]
+        pictures = crop_pictures(views, points, grader, flips)
+        trials.append(_try(network, pictures, grader.input, options, np.zeros(0, np.uint8)))
+    return trials
+
+
+def agreement_of_localizer(trial: Trial, localizer: Localizer) -> PointAgreement:
+    return compare_points(trial.expected, trial.rounded, localizer, trial.regions)
+
+
+def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreement:
+    return compare_grades(
+        {trial.network.role: trial.expected for trial in trials},
+        {trial.network.role: trial.rounded for trial in trials},
+        grader,
+    )
+
+
+def _try(
+    network: Network, pictures: NDArray[np.uint8], size: NetworkInput, options: Options, regions: NDArray[np.uint8]
+) -> Trial:
+    images = normalised(pictures, size)
+    model = network.fit(images)
+    if options.stored_half:
+        model = store_half(model)
+    expected = run_model(model, images, f"{network.stem}: FP32")
+    if not np.isfinite(expected).all():
+        raise CheckpointError(
+            f"{network.provenance['source']}: gives NaN or infinity on golden inputs; are mean and std of its input "
+            "those that it was trained with?"
+        )
+    half = make_half(model, images, expected, network.stem) if options.fp16 else None
+    return Trial(network, model, pictures, expected, half, regions)
