@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.manifest import Manifest, NetworkInput
 from spinescore.runtime.output import table
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 
-__all__ = ["bundle_summary", "study_summary"]
+if TYPE_CHECKING:
+    from spinescore.export.bundle import ExportReport
+    from spinescore.export.checks import GradeAgreement, PointAgreement
+    from spinescore.export.verify import VerifyReport
+
+__all__ = ["bundle_summary", "export_summary", "study_summary", "verify_summary"]
 
 _REGION_MAX = 36
 _STUDY_MAX = 72
@@ -77,21 +83,53 @@ def _amount(value: float | None, bounds: tuple[int, int], most: int) -> str:
 
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is and what it holds."""
-    manifest = bundle.manifest
-    facts: list[tuple[str, Any]] = [
-        ("name", f"{manifest.name} {manifest.version}"),
-        ("intended use", manifest.intended_use),
-        ("folder", bundle.folder),
-        ("sha256", bundle.sha256),
-        ("localizer", _input(manifest.localizer.input) + f", {manifest.localizer.passes} pass(es), "
-         f"decode {manifest.localizer.decode}, align {manifest.localizer.align}"),
-        ("grader", _input(manifest.grader.input) + f", head {manifest.grader.head}, "
-         f"crop {manifest.grader.crop.extent:g} x {manifest.grader.crop.unit}"),
-    ]  # fmt: skip
-    lines = "\n".join(f"{name:<13} {value}" for name, value in facts)
-    files = [[path, entry.precision or "-", entry.bytes, entry.sha256[:16]] for path, entry in manifest.files.items()]
-    return f"{lines}\n\n{table(files, ['file', 'precision', 'bytes', 'sha256'])}"
+    facts = _manifest_facts(bundle.manifest, str(bundle.folder))
+    return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}"
 
 
-def _input(network: Any) -> str:
+def export_summary(report: ExportReport) -> str:
+    """What was exported, and how half precision agrees with FP32 on the golden inputs."""
+    agreement = "\n".join(_agreement(report.points, report.grades))
+    return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
+
+
+def verify_summary(report: VerifyReport) -> str:
+    """How a bundle's golden inputs came out on this machine."""
+    lines = [f"Bundle {report.bundle}: the files are as exported."]
+    lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
+    lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
+    lines += _agreement(report.points, report.grades)
+    return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
+
+
+def _agreement(points: Mapping[str, PointAgreement], grades: GradeAgreement | None) -> Iterator[str]:
+    for name, found in points.items():
+        yield (
+            f"half precision against FP32, {name}: {found.points} points, median shift {found.median_shift_px:.3f} "
+            f"heatmap pixels, 99th percentile {found.p99_shift_px:.3f}"
+        )
+    if grades is not None:
+        share = 100 * grades.flip_share
+        yield f"half precision against FP32, grades: {grades.flips} of {grades.corners} flip ({share:.2f} %)"
+
+
+def _manifest_facts(manifest: Manifest, folder: str) -> str:
+    localizer, grader = manifest.localizer, manifest.grader
+    passes = "1 pass" if localizer.passes == 1 else f"{localizer.passes} passes"
+    facts = {
+        "name": f"{manifest.name} {manifest.version}",
+        "intended use": manifest.intended_use,
+        "folder": folder,
+        "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
+        "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
+    }
+    return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
+
+
+def _files(manifest: Manifest) -> str:
+    rows = [[path, entry.precision or "-", entry.bytes, entry.sha256[:16]] for path, entry in manifest.files.items()]
+    return table(rows, ["file", "precision", "bytes", "sha256 (first 16)"])
+
+
+def _input(network: NetworkInput) -> str:
     return f"{network.height}x{network.width}x{network.channels}"

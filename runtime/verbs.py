@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.study import Radiograph, Study
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.study import Study
 
 if TYPE_CHECKING:
-    from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import ScoredCrops, Scorer
 
@@ -44,6 +46,8 @@ class UsageError(Exception):
 
 
 def score(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.results import write_results
+
     keypoints = _read_keypoints(arguments.keypoints)
     _check_folder(arguments.out)
     studies = _read_studies(arguments.paths)
@@ -57,7 +61,7 @@ def score(arguments: argparse.Namespace) -> int:
             _say_what_was_refused(report)
             if arguments.out is not None:
                 folder = arguments.out / f"study-{number}" if several else arguments.out
-                _write_results(folder, study, report, scorer.bundle)
+                write_results(folder, study, report, scorer.bundle)
             _print_report(report, arguments.json, several)
             reports.append(report)
     return _status(reports)
@@ -66,6 +70,7 @@ def score(arguments: argparse.Namespace) -> int:
 def demo(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.phantom import write_study
     from spinescore.runtime.dicom import load_study
+    from spinescore.runtime.results import write_results
     from spinescore.runtime.summary import study_summary
 
     _check_folder(arguments.out)
@@ -77,7 +82,7 @@ def demo(arguments: argparse.Namespace) -> int:
         report = scorer.score(study)
         _say_what_was_refused(report)
         print(study_summary(report, _read_truth(folder / "truth.json")))
-        written = _write_results(arguments.out, study, report, scorer.bundle)
+        written = write_results(arguments.out, study, report, scorer.bundle)
     _say(f"\nwritten: {', '.join(map(str, written))}")
     return _status([report])
 
@@ -113,7 +118,37 @@ def phantom(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    with _export_extra():
+        from spinescore.export.bundle import export_bundle
+    from spinescore.runtime.summary import export_summary
+
+    report = export_bundle(
+        arguments.localizer,
+        arguments.grader,
+        arguments.out,
+        manifest=arguments.manifest,
+        name=arguments.name,
+        version=arguments.version,
+        golden=arguments.golden,
+        strict=arguments.strict,
+    )
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    print(export_summary(report))
+    return OK
+
+
+@contextmanager
+def _export_extra() -> Iterator[None]:
+    """Says which extra brings what the exporter needs, where that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "spinescore").startswith("spinescore"):
+            raise
+        raise BundleError(
+            f'bundles are made and verified with {error.name}, which is missing: pip install "spinescore[export]"'
+        ) from error
 
 
 def bundle_info(arguments: argparse.Namespace) -> int:
@@ -129,7 +164,14 @@ def bundle_info(arguments: argparse.Namespace) -> int:
 
 
 def bundle_verify(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    with _export_extra():
+        from spinescore.export.verify import verify_bundle
+    from spinescore.runtime.summary import verify_summary
+
+    report = verify_bundle(arguments.bundle)
+    found = {**asdict(report), "passed": report.passed}
+    print(json.dumps(found, indent=2) if arguments.json else verify_summary(report))
+    return OK if report.passed else REFUSED
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -234,30 +276,3 @@ def _status(reports: Sequence[StudyReport]) -> int:
     if not any(_is_scored(report) for report in reports):
         return NOTHING_SCORED
     return OVER_BUDGET if any(report.within_budget is False for report in reports) else OK
-
-
-def _write_results(folder: Path, study: Study, report: StudyReport, bundle: Bundle) -> list[Path]:
-    """`report.json` and `overlay-<region>.png` of what was scored; the paths that were written."""
-    from spinescore.runtime.output import write_atomic, write_png
-    from spinescore.runtime.overlay import draw_overlay
-
-    manifest = bundle.manifest
-    written = [write_atomic(folder / "report.json", report.to_json() + "\n")]
-    for name, region in report.regions.items():
-        radiograph = _radiograph_of(report, name, study)
-        if region.status == "scored" and radiograph is not None:
-            total = "no total" if region.total is None else f"{region.total:g} of 36"
-            title = f"mSASSS {name}: {total}"
-            note = f"{manifest.name} {manifest.version}. {manifest.intended_use}"
-            picture = draw_overlay(radiograph, region, manifest.grader, title, note)
-            written.append(write_png(folder / f"overlay-{name}.png", picture))
-    return written
-
-
-def _radiograph_of(report: StudyReport, region: Any, study: Study) -> Radiograph | None:
-    """The radiograph of the study that the region was scored on."""
-    info = report.regions[region].radiograph
-    for radiograph in study.radiographs:
-        if info and (radiograph.sop_instance_uid, radiograph.source) == (info.sop_instance_uid, info.source):
-            return radiograph
-    return None

@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, and text tables."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from spinescore.runtime.output import table, write_atomic, write_png
+
+
+def test_writes_into_a_folder_that_is_made(tmp_path):
+    path = write_atomic(tmp_path / "a" / "b.txt", "Grüße")
+    assert path.read_bytes() == "Grüße".encode()
+    assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_atomic(tmp_path / "report.json", b"old")
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_the_umask_decides_who_reads(tmp_path):
+    before = os.umask(0o027)
+    try:
+        assert write_atomic(tmp_path / "x", b"").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png_keeps_every_value(tmp_path, shape, dtype):
+    image = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    read = cv2.imread(str(write_png(tmp_path / "x.png", image)), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read, image)
+    assert read.dtype == dtype
+
+
+def test_table_aligns_numbers_to_the_right():
+    assert table([["C2", 3], ["T12", 12]], ["site", "grade"]).splitlines() == [
+        "site  grade",
+        "----  -----",
+        "C2        3",
+        "T12      12",
+    ]
+
+
+def test_table_without_rows():
+    assert table([], ["site", "grade"]).splitlines() == ["site  grade", "----  -----"]
