@@ -3,8 +3,8 @@
 The HDF5 library itself cannot be given files from anywhere: with a few bytes of a Keras file changed at random it read
 outside its memory, or never came back. What Keras writes through h5py needs little of the format: superblock 0, groups
 as symbol tables, object headers of version 1, contiguous datasets, and attributes of text. All else is refused, above
-all what leads out of the file: external and soft links, external and virtual storage. A linked object is read once,
-so that neither loops nor one block of bytes shown many times can grow what is read beyond the file.
+all what leads out of the file: external and soft links, external and virtual storage. An object is read once, so that
+neither loops nor one block of bytes shown many times can grow what is read beyond the file.
 
 Section numbers: HDF5 File Format Specification, version 3.0.
 """
@@ -31,7 +31,6 @@ _FLOATS = {  # size, exponent bits, mantissa bits of a floating-point datatype (
     (8, 11, 52): "f8",
     (2, 8, 7): "bfloat16",
 }
-_OPAQUE = "opaque"
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,8 @@ class _Reader:
         version, count, _, size = self._unpack("<BxHII", address, path)
         if version != 1:
             raise CheckpointError(f"entry {path!r} is of an HDF5 layout that Keras does not write; {_AGAIN}")
-        blocks, messages = [self._take(address + 16, size, path)], []
+        blocks = [self._take(address + 16, size, path)]
+        messages: list[tuple[int, memoryview]] = []
         while blocks:
             block = blocks.pop()
             while len(block) >= 8 and len(messages) < count:
@@ -134,8 +134,8 @@ class _Reader:
 
     def _group(self, body: memoryview, path: str, attributes: dict[str, str | list[str]], depth: int) -> Group:
         tree, heap = struct.unpack_from("<QQ", _at_least(body, 16, path))
-        signature, size, _, start = self._unpack("<4s4xQQQ", heap, path)
-        if signature != b"HEAP":
+        size, _, start = self._unpack("<8xQQQ", heap, path)
+        if bytes(self._take(heap, 4, path)) != b"HEAP":
             raise CheckpointError(f"group {path or '/'!r} has no table of names; the file is damaged")
         names = self._take(start, size, path)
         group = Group(path, attributes)
@@ -227,10 +227,10 @@ class _Reader:
         self._text_left -= length
         if self._text_left < 0:
             raise CheckpointError(f"entry {entry!r} declares more text than the file holds; it is damaged or forged")
-        signature, size = self._unpack("<4s4xQ", address, entry)
+        (size,) = self._unpack("<8xQ", address, entry)
         heap = self._take(address, size, entry)
         position = 16
-        while signature == b"GCOL" and position + 16 <= len(heap):
+        while bytes(heap[:4]) == b"GCOL" and position + 16 <= len(heap):
             self._step()
             index, _, extent = struct.unpack_from("<HH4xQ", heap, position)
             if index == wanted:
@@ -293,7 +293,7 @@ def _datatype(body: memoryview, path: str) -> _Datatype:
     if kind == 3:
         return _Datatype("text", size)
     if kind == 5:
-        return _Datatype(_OPAQUE, size)
+        return _Datatype("opaque", size)
     if kind == 8 and size == 1:
         return _Datatype("|b1", size)  # h5py's way to write booleans
     if kind == 9 and bits & 0x0F == 1:

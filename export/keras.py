@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import Dataset, Group, read_hdf5
-from spinescore.export.keras_config import layer_of, layers_of, model_in, parse_config, slots_of
+from spinescore.export.keras_layers import layer_of, layers_of, model_in, parse_config, slots_of
 from spinescore.export.keras_order import resnet_names
 from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_total
 from spinescore.runtime.errors import CheckpointError

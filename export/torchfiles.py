@@ -13,7 +13,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.pickles import PickleMachine, StorageRef, Stub, TensorRef
+from spinescore.export.pickle_names import StorageRef, Stub, TensorRef
+from spinescore.export.pickles import PickleMachine
 from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, check_total
 from spinescore.runtime.errors import CheckpointError
 
