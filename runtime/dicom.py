@@ -172,8 +172,8 @@ def _load(file: _File, max_pixels: int) -> _Loaded:
     """Read one file; everything that can go wrong ends in a reject."""
     facts = Facts()
     try:
-        with caught_warnings() as warned, open_file(file.path, file.source) as stream:
-            ds, stream, syntax = read_header(stream, file.source)
+        with caught_warnings() as warned, open_file(file.path, file.source) as opened:
+            ds, stream, syntax = read_header(opened, file.source)
             facts = read_facts(ds)
             if file.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
                 raise InputRejected("not-radiograph", f"{file.source} has the modality {facts.modality}")

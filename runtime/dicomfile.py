@@ -116,6 +116,8 @@ def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
     if not isinstance(stream, _Inflated):
         return stream
     here = stream.tell()
+    if here >= _HEADER_BYTES:  # an element that claims to reach beyond what was inflated: there are no pixels to find
+        return stream
     whole = io.BytesIO(_inflate(stream.packed, here + 12 + byte_count + 2))
     whole.seek(here)
     return whole

@@ -167,7 +167,7 @@ def _native(
     count = declared.rows * declared.columns
     in_words = declared.bits_allocated == 16 or (big_endian and vr == b"OW")  # PS3.5 8.1.1 and annex D
     raw = np.zeros((count + 1) // 2 if declared.bits_allocated == 8 else count, dtype=np.uint16)
-    memory = memoryview(raw).cast("B")
+    memory = raw.view(np.uint8).data
     wanted = min(raw.nbytes, there)
     if file.readinto(memory[:wanted]) != wanted:  # type: ignore[attr-defined]
         raise corrupt(source, "could not be read to its end")

@@ -7,6 +7,7 @@ import pytest
 from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
+
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.greyscale import contrast_table, displayed_percentiles
 from spinescore.runtime.greyscale import table as fold
@@ -39,7 +40,8 @@ def folded(ds: Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 def expected_window(ds: Dataset, values: np.ndarray) -> np.ndarray:
     """pydicom's chain gives values from y_min to y_max of the declared range; here they are brought to [0, 1]."""
-    shown = apply_voi_lut(apply_modality_lut(values, ds), ds).astype(np.float64)
+    with np.errstate(over="ignore"):  # pydicom's sigmoid
+        shown = apply_voi_lut(apply_modality_lut(values, ds), ds).astype(np.float64)
     ends = np.array([values[0], values[-1]], dtype=np.float64)
     if "ModalityLUTSequence" in ds:
         ends = np.array([0.0, (1 << ds.ModalityLUTSequence[0].LUTDescriptor[2]) - 1])
@@ -52,7 +54,7 @@ def expected_window(ds: Dataset, values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("bits", "signed"), FORMATS)
 def test_window_is_pydicoms(function: str | None, bits: int, signed: bool) -> None:
     span = 1 << bits
-    for center, width in ((span * 0.5, span * 0.7), (span * 0.31, 17), (span * 0.5, span), (20.5, 2)):
+    for center, width in ((span * 0.5, span * 0.7), (span * 0.31, 17), (span * 0.5, span), (span * 0.5 + 0.5, 2)):
         middle = center - span / 2 if signed else center
         ds = radiograph_dataset(picture(bits, signed), bits, WindowCenter=middle, WindowWidth=width)
         if function:
@@ -83,8 +85,8 @@ def test_negative_slope_shows_large_stored_values_dark() -> None:
     np.testing.assert_allclose(grey, np.linspace(1, 0, 4096), atol=1e-3)
 
 
-@pytest.mark.parametrize(("count", "first", "bits", "signed"), [(4096, 0, 16, False), (700, 512, 12, False),
-                                                                 (3000, -1500, 10, True)])  # fmt: skip
+@pytest.mark.parametrize(("count", "first", "bits", "signed"), [(4096, 0, 16, False), (700, 512, 16, False),
+                                                                 (3000, -1500, 16, True)])  # fmt: skip
 def test_modality_lut(count: int, first: int, bits: int, signed: bool) -> None:
     ds = radiograph_dataset(picture(12, signed), WindowCenter=2 ** (bits - 1), WindowWidth=2 ** (bits - 1))
     ds.ModalityLUTSequence = [lut_item(count, first, bits, signed)]
@@ -93,10 +95,12 @@ def test_modality_lut(count: int, first: int, bits: int, signed: bool) -> None:
     assert notes == []
 
 
-@pytest.mark.parametrize(("count", "first", "bits", "signed"), [(4096, 0, 8, False), (256, 1000, 12, False),
-                                                                 (4096, -2048, 16, True), (65536, 0, 16, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("count", "first", "bits", "signed"),
+    [(200, 20, 8, False), (256, 1000, 12, False), (4096, -2048, 16, True), (65536, 0, 16, False)],
+)
 def test_voi_lut(count: int, first: int, bits: int, signed: bool) -> None:
-    stored_bits = 16 if count == 65536 else 12
+    stored_bits = {65536: 16, 200: 8}.get(count, 12)  # pydicom wraps larger values for LUTs of 8 bits
     ds = radiograph_dataset(picture(stored_bits, signed), stored_bits, WindowCenter=1, WindowWidth=2)
     ds.VOILUTSequence = [lut_item(count, first, bits, signed)]  # a LUT goes before a window
     grey, values, notes = folded(ds)
@@ -108,7 +112,9 @@ def test_lut_of_packed_bytes_is_the_one_of_words() -> None:
     words, packed = radiograph_dataset(), radiograph_dataset()
     words.VOILUTSequence = [lut_item(4096, 0, 8, False)]
     packed.VOILUTSequence = [lut_item(4096, 0, 8, False, packed=True)]
-    np.testing.assert_array_equal(folded(words)[0], folded(packed)[0])
+    expected = np.round(255 * np.linspace(0, 1, 4096) ** 0.6) / 255
+    np.testing.assert_allclose(folded(words)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(folded(packed)[0], expected, atol=1e-6)
 
 
 def test_broken_lut_leaves_the_window_and_says_so() -> None:
@@ -167,7 +173,8 @@ def test_padding_is_black_and_not_counted(tmp_path, padding: int, limit: int | N
 
 
 def test_signed_padding_written_as_unsigned(tmp_path) -> None:
-    ds = radiograph_dataset(picture(12, signed=True), PixelPaddingValue=63488)  # -2048
+    ds = radiograph_dataset(picture(12, signed=True))
+    ds.add_new("PixelPaddingValue", "US", 63488)  # -2048
     assert load_radiograph(write(ds, tmp_path / "padded")).padding == (-2048, -2048)
 
 
@@ -198,9 +205,9 @@ def test_window_that_shows_nothing_gives_way_to_the_pixels(tmp_path) -> None:
     assert shown.table[4000] == 1
 
 
-@pytest.mark.parametrize("tags", [{"WindowWidth": 0}, {"WindowWidth": -5}, {"WindowWidth": None}])
+@pytest.mark.parametrize("tags", [{"WindowWidth": 0}, {"WindowWidth": -5}, {}])
 def test_impossible_window_is_ignored(tmp_path, tags: dict[str, int]) -> None:
-    ds = radiograph_dataset(**{"WindowCenter": 2000, "WindowWidth": 1, **tags})
+    ds = radiograph_dataset(WindowCenter=2000, **tags)
     assert not load_radiograph(write(ds, tmp_path / "window")).has_window
 
 

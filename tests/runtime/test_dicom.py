@@ -1,0 +1,444 @@
+"""Files to radiographs: every transfer syntax, every limit, and hostile input."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import tracemalloc
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread, uid
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+
+from spinescore.runtime import decoders
+from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.study import Radiograph
+
+imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
+
+
+def rejected(path: Path, **options: int) -> InputRejected:
+    with pytest.raises(InputRejected) as caught:
+        load_radiograph(path, **options)
+    assert path.name in str(caught.value)
+    assert str(path.parent) not in str(caught.value)
+    return caught.value
+
+
+def assert_stored(found: Radiograph, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert found.pixels.dtype == expected.dtype.newbyteorder("=")
+    assert found.pixels.flags.c_contiguous
+    seen = found.table[found.pixels.astype(np.int64) - found.stored_min]
+    assert seen.shape == expected.shape
+    assert 0 <= seen.min() <= seen.max() <= 1
+
+
+def compressed(pixels: np.ndarray, bits: int, syntax: str, frame: bytes, **tags: object) -> Dataset:
+    ds = radiograph_dataset(pixels, bits, **tags)
+    ds.file_meta.TransferSyntaxUID = uid.UID(syntax)
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].VR = "OB"
+    return ds
+
+
+# ---- uncompressed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(7, False), (8, False), (8, True), (10, False), (12, False), (12, True),
+                                              (13, True), (15, False), (16, False), (16, True)])  # fmt: skip
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian,
+                                    uid.DeflatedExplicitVRLittleEndian])  # fmt: skip
+def test_uncompressed(tmp_path: Path, bits: int, signed: bool, syntax: uid.UID) -> None:
+    expected = picture(bits, signed)
+    ds = radiograph_dataset(expected, bits)
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == uid.ExplicitVRBigEndian:
+        words = np.frombuffer(ds.PixelData, "<u2").astype(">u2")  # pixels of 8 bits are in words here too
+        ds.PixelData = words.tobytes()
+    found = load_radiograph(write(ds, tmp_path / "image"))
+    assert_stored(found, expected)
+    assert found.decoder == "none"
+    assert found.stored_min == (-(1 << (bits - 1)) if signed else 0)
+    assert found.table.size == 1 << bits
+    assert found.warnings == ()
+
+
+def test_big_endian_bytes(tmp_path: Path) -> None:
+    expected = picture(8)
+    ds = radiograph_dataset(expected, 8)
+    ds.file_meta.TransferSyntaxUID = uid.ExplicitVRBigEndian
+    ds["PixelData"].VR = "OB"
+    assert_stored(load_radiograph(write(ds, tmp_path / "image")), expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_unused_high_bits_are_masked(tmp_path: Path, signed: bool) -> None:
+    expected = picture(12, signed)
+    dirty = expected.view("u2") & 0x0FFF | (np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) % 16 << 12).astype("u2")
+    ds = radiograph_dataset(expected, 12)
+    ds.PixelData = dirty.astype("<u2").tobytes()
+    assert_stored(load_radiograph(write(ds, tmp_path / "image")), expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_high_bit_above_the_stored_bits(tmp_path: Path, signed: bool) -> None:
+    expected = picture(12, signed)
+    ds = radiograph_dataset(expected, 12, HighBit=13)
+    ds.PixelData = (expected.view("u2") << 2 | 0x3).astype("<u2").tobytes()
+    assert_stored(load_radiograph(write(ds, tmp_path / "image")), expected)
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm",
+                                  "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "CT_small.dcm",
+                                  "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "image_dfl.dcm"])  # fmt: skip
+def test_files_of_pydicom(name: str) -> None:
+    path = get_testdata_file(name, download=False)
+    assert_stored(load_radiograph(path), dcmread(path).pixel_array)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+@pytest.mark.parametrize("keep_meta", [False, True])
+def test_without_preamble(tmp_path: Path, syntax: uid.UID, keep_meta: bool) -> None:
+    ds = radiograph_dataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == uid.ExplicitVRBigEndian:
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    whole = write(ds, tmp_path / "whole").read_bytes()
+    meta = 12 + struct.unpack_from("<I", whole, 140)[0]
+    (tmp_path / "bare").write_bytes(whole[132 if keep_meta else 132 + meta :])
+    assert_stored(load_radiograph(tmp_path / "bare"), picture())
+
+
+# ---- compressed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, False), (16, True)])
+def test_rle(tmp_path: Path, bits: int, signed: bool) -> None:
+    ds = radiograph_dataset(picture(bits, signed), bits)
+    ds.compress(uid.RLELossless, encoding_plugin="pydicom")
+    found = load_radiograph(write(ds, tmp_path / "image"))
+    assert_stored(found, picture(bits, signed))
+    assert found.decoder == "pydicom"
+
+
+LOSSLESS = [
+    (uid.JPEGLossless, lambda x, bits: imagecodecs.jpeg8_encode(x, lossless=True, predictor=4, bitspersample=bits)),
+    (uid.JPEGLosslessSV1, lambda x, bits: imagecodecs.jpeg8_encode(x, lossless=True, predictor=1, bitspersample=bits)),
+    (uid.JPEGLSLossless, lambda x, bits: imagecodecs.jpegls_encode(x)),
+    (uid.JPEG2000Lossless, lambda x, bits: imagecodecs.jpeg2k_encode(x, level=0, codecformat="j2k", reversible=True)),
+    (uid.JPEG2000, lambda x, bits: imagecodecs.jpeg2k_encode(x, level=0, codecformat="j2k", reversible=True)),
+]
+PLUGINS = ["imagecodecs", "pyjpegls", "pylibjpeg"]
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, bits: int, plugin: str) -> None:
+    if plugin not in decoders.installed(syntax):
+        pytest.skip(f"{plugin} does not read {syntax.name} here")
+    monkeypatch.setitem(decoders._PREFERENCE, syntax, (plugin,))
+    ds = compressed(picture(bits), bits, syntax, encode(picture(bits), bits))
+    found = load_radiograph(write(ds, tmp_path / "image"))
+    assert_stored(found, picture(bits))
+    assert found.decoder == plugin
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless])
+def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, plugin: str) -> None:
+    """JPEG and JPEG-LS code bit patterns, JPEG 2000 knows the sign; 12 bits, so that the sign must be extended."""
+    if plugin not in decoders.installed(syntax):
+        pytest.skip(f"{plugin} does not read {syntax.name} here")
+    expected = picture(12, signed=True)
+    pattern = expected.view("u2") & 0x0FFF
+    frame = {
+        uid.JPEGLosslessSV1: lambda: imagecodecs.jpeg8_encode(pattern, lossless=True, predictor=1, bitspersample=12),
+        uid.JPEGLSLossless: lambda: imagecodecs.jpegls_encode(pattern),
+        uid.JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(
+            expected, level=0, codecformat="j2k", reversible=True, bitspersample=12
+        ),
+    }[syntax]()
+    monkeypatch.setitem(decoders._PREFERENCE, syntax, (plugin,))
+    assert_stored(load_radiograph(write(compressed(expected, 12, syntax, frame), tmp_path / "image")), expected)
+
+
+@pytest.mark.parametrize(("syntax", "bits", "frame"), [
+    (uid.JPEGBaseline8Bit, 8, lambda x: imagecodecs.jpeg8_encode(x, level=95)),
+    (uid.JPEGExtended12Bit, 12, lambda x: imagecodecs.jpeg8_encode(x, level=95, bitspersample=12)),
+    (uid.JPEGLSNearLossless, 8, lambda x: imagecodecs.jpegls_encode(x, level=2)),
+])  # fmt: skip
+def test_lossy(tmp_path: Path, syntax: uid.UID, bits: int, frame) -> None:
+    smooth = np.linspace(0, (1 << bits) - 1, ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype("u1" if bits == 8 else "u2")
+    found = load_radiograph(write(compressed(smooth, bits, syntax, frame(smooth)), tmp_path / "image"))
+    np.testing.assert_allclose(found.pixels.astype(int), smooth.astype(int), atol=0.02 * (1 << bits))
+    assert found.table.size == 1 << bits
+
+
+def test_decoded_beyond_the_declared_range_is_clamped(tmp_path: Path) -> None:
+    """A lossy 12-bit codestream of an image with 10 bits overshoots: 1024 must become 1023, never 0."""
+    blocks = np.kron(np.indices((6, 6)).sum(0) % 2, np.ones((9, 9)))[:ROWS, :COLUMNS].astype("u2") * 1023
+    frame = imagecodecs.jpeg8_encode(blocks, level=40, bitspersample=12)
+    assert imagecodecs.jpeg8_decode(frame).max() > 1023
+    found = load_radiograph(write(compressed(blocks, 10, uid.JPEGExtended12Bit, frame), tmp_path / "image"))
+    np.testing.assert_array_equal(found.pixels, np.minimum(imagecodecs.jpeg8_decode(frame), 1023))
+    assert any("clamped" in note for note in found.warnings)
+
+
+def test_the_next_decoder_is_tried(monkeypatch, tmp_path: Path) -> None:
+    def broken(frame: bytes, syntax: str) -> np.ndarray:
+        raise RuntimeError("no")
+
+    if "pyjpegls" not in decoders.installed(uid.JPEGLSLossless):
+        pytest.skip("pyjpegls is not here")
+    monkeypatch.setattr(decoders, "_imagecodecs", broken)
+    ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
+    assert load_radiograph(write(ds, tmp_path / "image")).decoder == "pyjpegls"
+
+
+def test_decoder_that_fails_alone(monkeypatch, tmp_path: Path) -> None:
+    def broken(frame: bytes, syntax: str) -> np.ndarray:
+        raise RuntimeError("bit stream ends")
+
+    monkeypatch.setattr(decoders, "_imagecodecs", broken)
+    frame = imagecodecs.jpeg8_encode(picture(8), level=95)
+    fault = rejected(write(compressed(picture(8), 8, uid.JPEGBaseline8Bit, frame), tmp_path / "image"))
+    assert fault.code == "corrupt-pixels"
+    assert "imagecodecs: RuntimeError: bit stream ends" in str(fault)
+
+
+def test_missing_decoder_names_syntax_and_remedy(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(decoders._PREFERENCE, uid.JPEGLSLossless, ())
+    ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
+    fault = rejected(write(ds, tmp_path / "image"))
+    assert fault.code == "unsupported-syntax"
+    assert "JPEG-LS Lossless" in str(fault)
+    assert 'pip install "spinescore[dicom]"' in str(fault)
+
+
+def test_syntax_that_no_decoder_is_for(tmp_path: Path) -> None:
+    ds = compressed(picture(), 12, uid.MPEG2MPML, b"\0" * 64)
+    fault = rejected(write(ds, tmp_path / "image"))
+    assert fault.code == "unsupported-syntax"
+    assert "MPEG2" in str(fault)
+
+
+@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
+def test_codestream_of_another_size_never_meets_a_decoder(monkeypatch, tmp_path, syntax, encode) -> None:
+    monkeypatch.setattr(decoders, "installed", lambda syntax: pytest.fail("a decoder was asked for"))
+    ds = compressed(picture(8), 8, syntax, encode(picture(8, rows=64, columns=80), 8))
+    fault = rejected(write(ds, tmp_path / "image"))
+    assert fault.code == "corrupt-pixels"
+    assert "64 x 80" in str(fault)
+
+
+@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
+def test_truncated_codestream(tmp_path: Path, syntax: uid.UID, encode) -> None:
+    frame = encode(np.random.default_rng(1).integers(0, 256, (ROWS, COLUMNS), dtype=np.uint8), 8)
+    ds = compressed(picture(8), 8, syntax, frame[: len(frame) // 8])
+    path = write(ds, tmp_path / "image")
+    try:  # some decoders fill up what is missing
+        found, code = load_radiograph(path), None
+    except InputRejected as fault:
+        found, code = None, fault.code
+    assert code == "corrupt-pixels" if found is None else found.pixels.shape == (ROWS, COLUMNS)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tags", "code"), [
+    ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}, "not-radiograph"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "not-radiograph"),
+    ({"PhotometricInterpretation": None}, "not-radiograph"),
+    ({"NumberOfFrames": 2}, "not-radiograph"),
+    ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "not-radiograph"),
+    ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, "not-radiograph"),
+    ({"BitsStored": 17}, "corrupt-pixels"),
+    ({"BitsStored": 0}, "corrupt-pixels"),
+    ({"BitsStored": None}, "corrupt-pixels"),
+    ({"HighBit": 20}, "corrupt-pixels"),
+    ({"PixelRepresentation": 2}, "corrupt-pixels"),
+    ({"Rows": 0}, "corrupt-pixels"),
+    ({"Rows": None}, "corrupt-pixels"),
+    ({"Rows": ROWS + 1}, "corrupt-pixels"),
+    ({"Rows": 65535, "Columns": 65535}, "too-large"),
+    ({"PixelData": None}, "no-pixels"),
+    ({"Rows": None, "Columns": None, "PixelData": None}, "no-pixels"),
+])  # fmt: skip
+def test_refused(tmp_path: Path, tags: dict[str, object], code: str) -> None:
+    assert rejected(write(radiograph_dataset(**tags), tmp_path / "image")).code == code
+
+
+def test_limit_is_a_parameter(tmp_path: Path) -> None:
+    path = write(radiograph_dataset(), tmp_path / "image")
+    assert rejected(path, max_pixels=ROWS * COLUMNS - 1).code == "too-large"
+    assert load_radiograph(path, max_pixels=ROWS * COLUMNS).rows == ROWS
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"not an image", b"\x08\x00", b"\x89PNG\r\n" + b"\0" * 200,
+                                     b"\0" * 128 + b"DICM", b"{" + b'"a": 1' * 99])  # fmt: skip
+def test_not_dicom(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file.bin").write_bytes(content)
+    assert rejected(tmp_path / "file.bin").code == "not-dicom"
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    assert rejected(tmp_path / "nowhere").code == "not-dicom"
+    (tmp_path / "folder").mkdir()
+    assert rejected(tmp_path / "folder").code == "not-dicom"
+
+
+def test_float_pixels(tmp_path: Path) -> None:
+    ds = radiograph_dataset(PixelData=None)
+    ds.FloatPixelData = np.zeros(ROWS * COLUMNS, "<f4").tobytes()
+    assert rejected(write(ds, tmp_path / "image")).code == "not-radiograph"
+
+
+def huge_declarations(tmp_path: Path) -> list[tuple[Path, str]]:
+    """Small files that declare gigabytes, each in another way."""
+    large = {"Rows": 9000, "Columns": 9000}
+    short = write(radiograph_dataset(**large), tmp_path / "short")
+    rle = radiograph_dataset(picture(8), 8)
+    rle.compress(uid.RLELossless, encoding_plugin="pydicom")
+    rle.Rows, rle.Columns = 9000, 11000
+    element = write(radiograph_dataset(PixelData=None), tmp_path / "element")
+    element.write_bytes(element.read_bytes() + struct.pack("<HH2sHI", 0x7FDF, 0x0011, b"OB", 0, 0xF0000000))
+    whole = write(radiograph_dataset(), tmp_path / "whole").read_bytes()
+    at = whole.index(b"\xe0\x7f\x10\x00OW") + 8
+    length = tmp_path / "length"
+    length.write_bytes(whole[:at] + struct.pack("<I", 0xFFFFFFF0) + whole[at + 4 :])
+    bomb = radiograph_dataset()
+    bomb.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    packed = write(bomb, tmp_path / "bomb").read_bytes()
+    start = 144 + struct.unpack_from("<I", packed, 140)[0]
+    inflater = zlib.decompressobj(-15)
+    plain = inflater.decompress(packed[start:])
+    plain = plain[: plain.index(b"\xe0\x7f\x10\x00")] + struct.pack("<HH2sHI", 0x7FDF, 0x0011, b"OB", 0, 0xF0000000)
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = deflater.compress(plain + b"\0" * (200 << 20)) + deflater.flush()
+    (tmp_path / "bomb").write_bytes(packed[:start] + body)
+    return [
+        (short, "corrupt-pixels"),
+        (write(rle, tmp_path / "rle"), "corrupt-pixels"),
+        (element, "no-pixels"),
+        (tmp_path / "bomb", "no-pixels"),
+        (length, ""),
+    ]
+
+
+def test_declared_sizes_take_no_memory(tmp_path: Path) -> None:
+    load_radiograph(write(radiograph_dataset(), tmp_path / "first"))  # imports are not counted
+    for path, code in huge_declarations(tmp_path):
+        tracemalloc.start()
+        try:
+            if code:
+                assert rejected(path).code == code, path.name
+            else:
+                assert load_radiograph(path).rows == ROWS
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        if path.name != "rle":  # its declared size is within the limit, and RLE has no size of its own
+            assert peak < 64 << 20, path.name
+
+
+# ---- hostile input ---------------------------------------------------------------------------------------------------
+
+
+def small_files() -> list[bytes]:
+    folder = Path(get_testdata_file("MR_small.dcm")).parent
+    names = ("MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm")
+    return [(folder / name).read_bytes() for name in names]
+
+
+SMALL = small_files()
+edit = st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=6))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.integers(0, len(SMALL) - 1),
+    edits=st.lists(edit, min_size=1, max_size=6),
+    in_header=st.booleans(),
+    cut=st.none() | st.integers(0, 1 << 20),
+)
+def test_mutated_files(tmp_path: Path, which: int, edits: list, in_header: bool, cut: int | None) -> None:
+    """Whatever bytes are changed or missing: a radiograph or a coded reject, and no warning leaks (they are errors)."""
+    data = bytearray(SMALL[which])
+    for where, what in edits:
+        at = where % min(len(data), 2500 if in_header else len(data))
+        data[at : at + len(what)] = what
+    path = tmp_path / "mutated"
+    path.write_bytes(data if cut is None else data[: cut % len(data)])
+    try:
+        found = load_radiograph(path)
+    except InputRejected:
+        return
+    index = found.pixels.astype(np.int64) - found.stored_min
+    assert 0 <= index.min() <= index.max() < found.table.size
+    assert np.isfinite(found.table).all()
+
+
+FRAMES = [(syntax, encode(picture(8), 8)) for syntax, encode in LOSSLESS if syntax != uid.JPEGLSLossless]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.integers(0, len(FRAMES) - 1), edits=st.lists(edit, min_size=1, max_size=4))
+def test_mutated_codestreams(tmp_path: Path, which: int, edits: list) -> None:
+    """A decoder that ends the process, as some do, fails this test. JPEG-LS is left out: CharLS may take seconds."""
+    syntax, frame = FRAMES[which]
+    data = bytearray(frame)
+    for where, what in edits:
+        at = where % len(data)
+        data[at : at + len(what)] = what
+    path = write(compressed(picture(8), 8, syntax, bytes(data[: len(frame)])), tmp_path / "mutated")
+    try:
+        found, code = load_radiograph(path), None
+    except InputRejected as fault:
+        found, code = None, fault.code
+    assert code == "corrupt-pixels" if found is None else found.pixels.shape == (ROWS, COLUMNS)
+
+
+def test_pydicoms_warnings_are_the_radiographs(tmp_path: Path) -> None:
+    path = write(radiograph_dataset(), tmp_path / "image")
+    data = path.read_bytes().replace(b"1.2.3.4.5\0", b"1.2.3.x.5\0")
+    data = data.replace(b"20260105", b"2026o1o5")
+    path.write_bytes(data)
+    before = list(warnings.filters)
+    found = load_radiograph(path)
+    assert found.study_date is None
+    assert warnings.filters == before
+
+
+def test_warnings_of_threads_stay_apart(tmp_path: Path) -> None:
+    """Readers in many threads at once leave the process's warning filters as they were."""
+    paths = [write(radiograph_dataset(picture(8), 8), tmp_path / f"{number}") for number in range(8)]
+    for path in paths[::2]:
+        ds = dcmread(path)
+        ds.PixelData += b"\0" * 2000
+        write(ds, path)
+    before, found = list(warnings.filters), {}
+
+    def read(path: Path) -> None:
+        for _ in range(10):
+            found[path] = load_radiograph(path).warnings
+
+    threads = [threading.Thread(target=read, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == before
+    assert [len(found[path]) for path in paths] == [1, 0] * 4
