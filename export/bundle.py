@@ -86,7 +86,7 @@ def export_bundle(
     localizers = _open_localizers(localizer, overrides)
     head, graders = _open_graders(grader, overrides)
     networks = [*localizers, *graders]
-    by_region = {region: network for network in localizers for region in network.regions}
+    by_region: dict[str, Network] = {region: network for network in localizers for region in network.regions}
     document = contract(by_region, head, graders[0], overrides)
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
@@ -114,7 +114,7 @@ def export_bundle(
 
 def _open_localizers(text: str, overrides: Document) -> list[Network]:
     size = input_size(overrides, "localizer")
-    sources = split_sources(text, REGIONS)
+    sources = split_sources(text, ("cervical", "lumbar"))
     networks = [open_network(source, "localizer", region, size) for region, source in sources.items()]
     if len({(network.channels, network.outputs, network.preprocessing) for network in networks}) > 1:
         raise CheckpointError(

@@ -98,6 +98,8 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
 
 
 def _input(network: Network) -> Document:
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     mean, std = _NORMALISATION[network.preprocessing]
     if network.channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)

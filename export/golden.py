@@ -67,7 +67,7 @@ def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
 def read_views(paths: Sequence[Path]) -> list[GoldenView]:
     """The radiographs among `paths` (files and folders). Where the header names no region, they take turns."""
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    views = []
+    views: list[GoldenView] = []
     for file in (file for file in files if file.is_file() or file in paths):
         try:
             radiograph = load_radiograph(file)
@@ -124,10 +124,9 @@ def crop_pictures(
 
 def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
     """8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
-    grey = pictures[:, None].astype(np.float32) / 255
+    grey = pictures[:, None].astype(np.float32) / np.float32(255)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
-    result: NDArray[np.float32] = (grey - mean) / std
-    return result
+    return np.asarray((grey - mean) / std, np.float32)
 
 
 def _whole(view: GoldenView, radiograph: Radiograph, size: NetworkInput, fit: str) -> NDArray[np.void]:

@@ -8,6 +8,7 @@ they came from, so that a message about one can be traced to the checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,9 +45,7 @@ class Graph:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.shapes: dict[str, tuple[int, ...]] = {"image": (channels, height_px, width_px)}
 
-    def _add(
-        self, operator: str, inputs: Sequence[str], name: str, shape: tuple[int, ...], **attributes: object
-    ) -> str:
+    def _add(self, operator: str, inputs: Sequence[str], name: str, shape: tuple[int, ...], **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         self.shapes[name] = shape
         return name

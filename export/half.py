@@ -188,7 +188,9 @@ def _convert_attributes(node: onnx.NodeProto) -> None:
 def _report(graph: onnx.GraphProto, weights: dict[str, NDArray[np.floating]]) -> HalfReport:
     layers = {name: node.name or node.output[0] for node in graph.node for name in node.input}
     largest = LayerMax("", 0.0)
-    overflowed, flushed, subnormal = [], [], []
+    overflowed: list[LayerCount] = []
+    flushed: list[LayerCount] = []
+    subnormal: list[LayerCount] = []
     for name, value in weights.items():
         magnitude, layer = np.abs(value.astype(np.float32)), layers.get(name, name)
         if magnitude.size and magnitude.max() > largest.value:

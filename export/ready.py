@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, external_data_helper, helper
 
 from spinescore.export.sessions import run_model

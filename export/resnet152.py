@@ -9,7 +9,7 @@ He et al. 2016, arXiv 1512.03385, in its two usual layouts:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
+from spinescore.export.keras_check import KERAS_EPSILON, check_layers
+from spinescore.export.untrusted import KerasLayer
 from spinescore.export.weights import Array64, Weights, fold_batch_norm
 from spinescore.runtime.errors import CheckpointError
 
@@ -27,8 +29,6 @@ Head = Literal["corners4", "corner4", "grades", "bridge"]
 
 # What a grader's outputs mean follows from their number.
 HEADS: dict[int, Head] = {8: "corners4", 4: "corner4", 3: "grades", 2: "bridge"}
-
-KERAS_EPSILON = 1.001e-5
 
 _KERAS = "ResNet (Keras layout)"
 _TORCH = "ResNet (torchvision layout)"
@@ -49,15 +49,20 @@ def is_keras_resnet(names: Iterable[str]) -> bool:
 
 
 def build_resnet(
-    tensors: Mapping[str, NDArray[np.generic]], height_px: int = 224, width_px: int = 224
+    tensors: Mapping[str, NDArray[np.generic]],
+    height_px: int = 224,
+    width_px: int = 224,
+    layers: Sequence[KerasLayer] = (),
 ) -> onnx.ModelProto:
     """FP32 graph from `image` (N, channels, height, width) to raw `logits` (N, outputs), in either layout.
 
-    Softmax or another last activation is no tensor, so it is not part of the graph. Several dense layers after the
-    pooling are read as a chain with ReLU between them, if their shapes allow one order only. Raises `CheckpointError`
-    where a tensor is missing, left over or of a wrong shape.
+    Softmax at the end is no tensor, so it is not part of the graph. Several dense layers after the pooling are read as
+    a chain with ReLU between them, if their shapes allow one order only. `layers`, a Keras model's configuration where
+    the file has one, is held against that. Raises `CheckpointError` where a tensor is missing, left over or of a wrong
+    shape, or where the configuration says otherwise.
     """
     if is_keras_resnet(tensors):
+        check_layers(layers)
         weights = Weights(tensors, _KERAS)
         graph, features = _keras_features(weights, height_px, width_px)
         kernels = [name for name in weights.names() if name.endswith("/kernel") and len(weights.shape(name)) == 2]
@@ -67,12 +72,12 @@ def build_resnet(
         graph, features = _torch_features(weights, height_px, width_px)
         kernels = [name for name in weights.names("fc.") if name.endswith("weight")]
         dense = {name[: -len(".weight")]: (weights.take(name, 2).T, f"{name[:-6]}bias") for name in kernels}
-    layers = {
+    known = {
         name: (kernel, weights.take(bias, 1) if bias in weights else np.zeros(kernel.shape[1]))
         for name, (kernel, bias) in dense.items()
     }
     weights.close()
-    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), layers)
+    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), known)
     return graph.model(logits, "logits")
 
 

@@ -103,7 +103,10 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     if path.suffix.lower() == ".onnx":
         return _ready(path, kind, role, size)
     checkpoint = read_checkpoint(path)
-    model = _build(kind, checkpoint.tensors, size)
+    if kind == "localizer":
+        model = build_hrnet(checkpoint.tensors, size.height_px, size.width_px)
+    else:
+        model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
     channels = _input_shape(model)[1]
     if size.channels not in (None, channels):
         raise CheckpointError(
