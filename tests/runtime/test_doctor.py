@@ -1,0 +1,116 @@
+"""Doctor: what is here is said to be here, what is missing comes with the line that brings it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import shutil
+import subprocess
+from importlib import metadata
+
+import pytest
+
+from spinescore.runtime import cli, doctor
+
+
+def named(findings, name) -> doctor.Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_installed_packages_have_their_version():
+    found = named(doctor.examine(), "numpy")
+    assert (found.state, found.detail, found.fix) == ("ok", metadata.version("numpy"), "")
+
+
+def test_a_missing_package_comes_with_its_extra(monkeypatch):
+    known = metadata.version
+
+    def version(name):
+        if name == "h5py":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    findings = doctor.examine()
+    assert named(findings, "h5py").state == "missing"
+    assert named(findings, "h5py").fix == 'pip install "spinescore[export]"'
+    assert 'pip install "spinescore[export]"' in doctor.findings_text(findings)
+    assert doctor.can_score(findings)
+
+
+def test_without_the_engine_nothing_can_be_scored(monkeypatch, capsys):
+    known = metadata.version
+
+    def version(name):
+        if name.startswith("onnxruntime"):
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert cli.main(["doctor"]) == 4
+    assert "pip install onnxruntime" in capsys.readouterr().out
+
+
+def test_another_build_of_the_same_library_counts(monkeypatch):
+    known = metadata.version
+
+    def version(name):
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return "9.9" if name == "onnxruntime-gpu" else known(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    found = named(doctor.examine(), "onnxruntime")
+    assert (found.state, found.detail) == ("ok", "9.9 (onnxruntime-gpu)")
+
+
+def test_a_syntax_without_decoder_comes_with_the_extra(monkeypatch):
+    class Nothing:
+        available_plugins = ()
+
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda uid: Nothing)
+    found = named(doctor.examine(), "JPEG 2000")
+    assert (found.state, found.fix) == ("missing", 'pip install "spinescore[dicom]"')
+
+
+def test_a_machine_without_driver(monkeypatch):
+    def no_library(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+    assert named(doctor.examine(), "driver").state == "absent"
+
+
+def test_the_driver_states_its_cuda_version(monkeypatch):
+    class Driver:
+        def cuDriverGetVersion(self, version):  # noqa: N802, the driver's own name
+            version._obj.value = 12060
+            return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    found = named(doctor.examine(), "driver")
+    assert (found.state, found.detail) == ("ok", "supports CUDA 12.6")
+
+
+@pytest.mark.parametrize("where", [None, "/somewhere/nvcc"])
+def test_a_machine_without_compiler(monkeypatch, where):
+    def fail(*arguments, **options):
+        raise subprocess.TimeoutExpired("nvcc", 20)
+
+    monkeypatch.setattr(shutil, "which", lambda name: where)
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert named(doctor.examine(), "nvcc").state == "absent"
+
+
+def test_json(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "spinescore.doctor/1"
+    assert document["can_score"] is True
+    assert {"Machine", "Packages", "DICOM transfer syntaxes", "Inference"} <= {f["group"] for f in document["findings"]}
+
+
+def test_hardware_is_stated_for_measurements():
+    facts = doctor.hardware()
+    assert facts["cores"] >= 1
+    assert facts["cpu"]
