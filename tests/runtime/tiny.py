@@ -49,7 +49,7 @@ def draw(
     facing: str = "left",
     dtype: str = "uint8",
     tagged: bool = True,
-    heads: int = 24,
+    heads: int | str = 24,
 ) -> Drawn:
     """A lateral radiograph of `rows` x 3/4 `rows` pixels; with 12 heads both regions use the same dots."""
     columns, spacing = rows * 3 // 4, rows * 0.12
@@ -68,7 +68,7 @@ def draw(
         in_crop = (along >= 0) & (along <= reach) & (np.abs(above) <= reach)
         for corner, patch in enumerate((in_crop & (above > 0), in_crop & (above < 0))):
             grey[patch] = PATCH_GREYS[grades[disc][corner]]
-    offset = 12 * REGIONS.index(region) if heads == 24 else 0
+    offset = 12 * REGIONS.index(region) if heads != 12 else 0
     for index, point in enumerate(np.stack([centre, anterior], 1).reshape(-1, 2)):
         dot = (x - point[0]) ** 2 + (y - point[1]) ** 2 <= (DOT_RADIUS_PX * rows / HEIGHT) ** 2
         grey[dot] = DOT_GREYS[offset + index]
