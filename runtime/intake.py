@@ -27,8 +27,6 @@ MODALITIES = ("CR", "DX", "RF", "XA")
 # Six discs in 128 pixels leave 20 to a vertebra, of which a corner's erosion would be two.
 MIN_SIDE_PX = 128
 
-_INTEGERS = tuple(np.dtype(name) for name in ("uint8", "uint16", "int8", "int16"))
-
 
 def as_study(study: StudyInput) -> Study:
     """A `Study` from what `Scorer.score` takes: a study, radiographs, or an image per region.
@@ -51,6 +49,10 @@ def as_study(study: StudyInput) -> Study:
         if not all(isinstance(item, Radiograph) for item in radiographs):
             raise ValueError("a study is a Study, radiographs, or a mapping from region to image")
         found = _of_radiographs(radiographs)
+    for radiograph in found.radiographs:
+        _check_pixels(radiograph.source or "a radiograph's pixels", radiograph.pixels)
+        if radiograph.table.ndim != 1 or not radiograph.table.size:
+            raise ValueError(f"{radiograph.source or 'a radiograph'}: its table must be one row of greys")
     patients = {radiograph.patient_key for radiograph in found.radiographs} - {None}
     if len(patients) > 1:
         raise InputRejected(
@@ -72,12 +74,9 @@ def _of_radiographs(radiographs: Sequence[Radiograph]) -> Study:
 def _radiograph(region: Region, image: object) -> Radiograph:
     if isinstance(image, Radiograph):
         return replace(image, region=region)
-    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype not in _INTEGERS or not image.size:
-        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(
-            f"the {region} image must be an array of height x width whole numbers of 8 or 16 bits, got {what}; wrap "
-            "other grey scales in a Radiograph with its own table"
-        )
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"the {region} image must be a Radiograph or an array, got {type(image).__name__}")
+    _check_pixels(f"the {region} array", image)
     limits = np.iinfo(image.dtype)
     linear = np.linspace(0, 1, limits.max - limits.min + 1, dtype=np.float32)
     radiograph = Radiograph(
@@ -88,6 +87,14 @@ def _radiograph(region: Region, image: object) -> Radiograph:
     from spinescore.runtime.greyscale import contrast_table
 
     return replace(radiograph, table=contrast_table(radiograph, "percentile"))
+
+
+def _check_pixels(name: str, pixels: NDArray[Any]) -> None:
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
+        raise ValueError(
+            f"{name} must hold height x width stored values, whole numbers of 8 or 16 bits, got {pixels.dtype} "
+            f"{pixels.shape}; bring other pictures to 16 bits first"
+        )
 
 
 def vet(radiograph: Radiograph) -> Reject | None:
