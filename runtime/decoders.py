@@ -45,6 +45,7 @@ def is_compressed(syntax: str | None) -> bool:
 
 
 def unsupported(source: str, syntax: str | None) -> InputRejected:
+    """The reject of a file whose transfer syntax cannot be read here, with what to do about it."""
     if syntax is None:
         return InputRejected(
             "unsupported-syntax",
@@ -104,9 +105,13 @@ def _check_codestream(frame: bytes, declared: PixelFormat, syntax: str, source: 
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components from the SIZ segment (ISO 15444-1 A.5.1); a JP2 box may come before it."""
-    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start < 0 or len(frame) < start + 42:
+    """Rows, columns and components from the SIZ segment (ISO 15444-1 A.5.1); a JP2 box may come before it.
+
+    With a second beginning of a codestream it would be unknown which of them the decoder takes.
+    """
+    beginning = b"\xff\x4f\xff\x51"
+    start = frame.find(beginning)
+    if frame.count(beginning) != 1 or len(frame) < start + 42:
         return None
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     return bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]

@@ -98,7 +98,11 @@ class _Loaded:
 
 def _load_all(paths: Iterable[FilePath], max_pixels: int) -> tuple[list[_Loaded], float]:
     started = time.perf_counter()
-    files = {os.path.realpath(file.path): file for path in paths for file in _files(Path(path))}
+    files: dict[str, _File] = {}
+    for file in (file for path in paths for file in _files(Path(path))):
+        real = os.path.realpath(file.path)
+        if real not in files or not file.in_folder:  # named by hand counts more than found in a folder
+            files[real] = file
     workers = max(1, min(_MAX_THREADS, len(files)))
     with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
         loaded = list(pool.map(lambda file: _load(file, max_pixels), files.values()))
@@ -228,15 +232,19 @@ def _radiograph(
 
 def _padding(ds: FileDataset, declared: PixelFormat) -> tuple[int, int] | None:
     """Pixel Padding Value, up to the Range Limit where there is one (PS3.3 C.7.5.1.1.2), as stored values."""
-    ends = [number(ds, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    if ends[0] is None:
+    value, limit = number(ds, "PixelPaddingValue"), number(ds, "PixelPaddingRangeLimit")
+    if value is None:
         return None
-    span = 1 << 16  # a signed value is often written as unsigned, and the other way round
-    stored = [int(end) for end in ends if end is not None]
-    wrapped = [
-        end - span if end > declared.stored_max and end - span >= declared.stored_min else
-        end + span if end < declared.stored_min and end + span <= declared.stored_max else end
-        for end in stored
-    ]  # fmt: skip
-    low, high = max(min(wrapped), declared.stored_min), min(max(wrapped), declared.stored_max)
+    first = _as_stored(int(value), declared)
+    last = first if limit is None else _as_stored(int(limit), declared)
+    low, high = max(min(first, last), declared.stored_min), min(max(first, last), declared.stored_max)
     return (low, high) if low <= high else None
+
+
+def _as_stored(value: int, declared: PixelFormat) -> int:
+    """Devices write a signed value as unsigned, and the other way round: take the one that can be stored."""
+    span = 1 << declared.bits_allocated
+    return next(
+        (same for same in (value, value - span, value + span) if declared.stored_min <= same <= declared.stored_max),
+        value,
+    )

@@ -26,6 +26,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _META_BYTES = 64 << 10
 _HEADER_BYTES = 16 << 20  # a deflated header is inflated no further
+_PACKED_BYTES = 256 << 20  # and no more than this of a deflated file is read
 _DEFER_BYTES = 4 << 20  # larger elements are left in the file
 
 
@@ -71,7 +72,7 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
         syntax, start = _file_meta(head)
         if syntax == _DEFLATED:
             stream.seek(start)
-            packed = stream.read()
+            packed = stream.read(_PACKED_BYTES)
             stream, syntax = _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
             stream.packed = packed
         ds = dcmread(stream, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)

@@ -24,9 +24,7 @@ _PACKAGES: dict[str, str | None] = {
     "onnxruntime": None,
     "opencv-python-headless": None,
     "pydicom": None,
-    "pyjpegls": "dicom",
-    "pylibjpeg-openjpeg": "dicom",
-    "python-gdcm": "dicom",
+    "imagecodecs": "dicom",
     "h5py": "export",
     "ml_dtypes": "export",
     "onnx": "export",
@@ -180,14 +178,13 @@ def _installed(name: str) -> str | None:
 def _decoders() -> list[Finding]:
     if util.find_spec("pydicom") is None:
         return []
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
+    from spinescore.runtime import decoders
 
     findings = [Finding("DICOM transfer syntaxes", "uncompressed, deflated", "ok", "read without a decoder")]
     for uid, name in _SYNTAXES.items():
-        plugins = get_decoder(UID(uid)).available_plugins
-        if plugins:
-            findings.append(Finding("DICOM transfer syntaxes", name, "ok", ", ".join(plugins)))
+        installed = decoders.installed(uid)
+        if installed:
+            findings.append(Finding("DICOM transfer syntaxes", name, "ok", ", ".join(installed)))
         else:
             fix = 'pip install "spinescore[dicom]"'
             findings.append(Finding("DICOM transfer syntaxes", name, "missing", "no decoder is installed", fix))
