@@ -1,0 +1,83 @@
+"""The golden checkpoints, unpacked, and ways to make files that no framework would."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import lzma
+import pickle
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NAMES = sorted(path.stem for path in (GOLDEN / "checkpoints").glob("*.xz"))
+
+_spec = importlib.util.spec_from_file_location("make_checkpoints", GOLDEN / "make_checkpoints.py")
+assert _spec is not None
+assert _spec.loader is not None
+maker = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(maker)
+
+
+@cache
+def golden(name: str) -> bytes:
+    return lzma.decompress((GOLDEN / "checkpoints" / f"{name}.xz").read_bytes())
+
+
+def torch_zip(root: object, storages: dict[str, bytes] | None = None, *, method: int = zipfile.ZIP_STORED) -> bytes:
+    """A file of PyTorch's zip format whose pickle is `root`; an object pickled already is taken as bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("w/data.pkl", root if isinstance(root, bytes) else pickle.dumps(root, protocol=2))
+        for key, content in (storages or {}).items():
+            archive.writestr(f"w/data/{key}", content)
+    return stream.getvalue()
+
+
+def tensor_pickle(
+    name: str = "conv1.weight",
+    *,
+    numel: int = 6,
+    offset: int = 0,
+    size: tuple[int, ...] = (2, 3),
+    stride: tuple[int, ...] = (3, 1),
+    storage: str = "FloatStorage",
+) -> bytes:
+    """The pickle of a state dict with one tensor, as torch.save writes it but with any numbers."""
+
+    def text(value: str) -> bytes:
+        return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+    def number(value: int) -> bytes:
+        return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
+
+    def numbers(values: tuple[int, ...]) -> bytes:
+        return b"(" + b"".join(map(number, values)) + b"t"
+
+    identity = (
+        b"(" + text("storage") + f"ctorch\n{storage}\n".encode() + text("0") + text("cpu") + number(numel) + b"tQ"
+    )
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + number(offset) + numbers(size) + numbers(stride)
+    return b"\x80\x02}" + text(name) + rebuilt + b"\x89}tRs."
+
+
+def h5(path: Path, build: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        build(file)
+    return path
+
+
+def weights_only(file: Any, kernel: Any = None) -> Any:
+    """The least weights file of Keras 2: one layer with one kernel; returns the layer's group."""
+    file.attrs["layer_names"] = np.array([b"conv"])
+    group = file.create_group("conv")
+    group.attrs["weight_names"] = np.array([b"conv/kernel:0"])
+    inner = group.create_group("conv")
+    if kernel is not None:
+        inner.create_dataset("kernel:0", data=kernel)
+    return inner
