@@ -49,6 +49,18 @@ VIEW = np.dtype(
 
 _BLUR_RADIUS = 5
 _BLUR_SIGMA = 2.0
+
+
+def _blur_rows() -> NDArray[np.float64]:
+    """(5, 15): row i holds the normalised Gaussian of 11 taps that yields pixel i of five from the 15 about them."""
+    weights = np.exp(-(np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) ** 2) / (2 * _BLUR_SIGMA**2))
+    rows = np.zeros((5, 5 + 2 * _BLUR_RADIUS))
+    for row in range(5):
+        rows[row, row : row + len(weights)] = weights / weights.sum()
+    return rows
+
+
+_BLUR = _blur_rows()
 _MAX_STEP = 2.0
 _LOG_FLOOR = 1e-10
 
@@ -224,18 +236,15 @@ def _dark_shift(heatmap: NDArray[np.float64], x: int, y: int) -> tuple[float, fl
 
 def _blurred_around(heatmap: NDArray[np.float64], x: int, y: int) -> NDArray[np.float64]:
     """The Gaussian-blurred heatmap on the 5 x 5 pixels about (x, y); outside of the heatmap is 0."""
-    reach = 2 + _BLUR_RADIUS
-    offsets = np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
-    weights = np.exp(-(offsets**2) / (2 * _BLUR_SIGMA**2))
-    weights /= weights.sum()
+    reach = len(_BLUR[0]) // 2
     height, width = heatmap.shape
-    window = np.zeros((2 * reach + 1, 2 * reach + 1))
     top, bottom, left, right = (
         max(y - reach, 0),
         min(y + reach + 1, height),
         max(x - reach, 0),
         min(x + reach + 1, width),
     )
-    window[top - y + reach : bottom - y + reach, left - x + reach : right - x + reach] = heatmap[top:bottom, left:right]
-    rows = np.stack([weights @ window[i : i + len(weights)] for i in range(5)])
-    return np.stack([rows[:, i : i + len(weights)] @ weights for i in range(5)], axis=1)
+    rows = _BLUR[:, top - y + reach : bottom - y + reach]
+    columns = _BLUR[:, left - x + reach : right - x + reach]
+    blurred: NDArray[np.float64] = rows @ heatmap[top:bottom, left:right] @ columns.T
+    return blurred

@@ -1,5 +1,6 @@
 """The decoding reference: known peaks, ties and degenerate heatmaps, boxes and crops."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,6 +78,25 @@ def test_dark_does_not_move_where_the_peak_is_no_maximum_of_the_blurred_map():
     heatmap[4:8, 8:13] = 0.49
     xy, _ = peaks(heatmap, "dark")
     assert np.abs(xy - [10, 10]).max() <= 2
+
+
+@given(seed=st.integers(0, 2**32 - 1), blur=st.sampled_from([3, 7, 15]))
+def test_dark_is_the_published_formula(seed, blur):
+    heatmap = cv2.GaussianBlur(np.random.default_rng(seed).random((40, 30)), (blur, blur), 0)
+    h = np.log(np.maximum(cv2.GaussianBlur(heatmap, (11, 11), 0, borderType=cv2.BORDER_CONSTANT), 1e-10))
+    y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    shift = np.zeros(2)
+    if 1 < x < 28 and 1 < y < 38:
+        gradient = 0.5 * np.array([h[y, x + 1] - h[y, x - 1], h[y + 1, x] - h[y - 1, x]])
+        dxx = 0.25 * (h[y, x + 2] - 2 * h[y, x] + h[y, x - 2])
+        dyy = 0.25 * (h[y + 2, x] - 2 * h[y, x] + h[y - 2, x])
+        dxy = 0.25 * (h[y + 1, x + 1] - h[y - 1, x + 1] - h[y + 1, x - 1] + h[y - 1, x - 1])
+        hessian = np.array([[dxx, dxy], [dxy, dyy]])
+        if (np.linalg.eigvalsh(hessian) < 0).all():
+            shift = np.clip(-np.linalg.inv(hessian) @ gradient, -2, 2)
+    xy, value = peaks(heatmap, "dark")
+    assert np.allclose(xy, np.array([x, y]) + shift, atol=1e-6)
+    assert value == heatmap.max()
 
 
 def views(count=1, **values):

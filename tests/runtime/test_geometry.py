@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinescore.benchmarks.phantom.shape import sample_spine
 from spinescore.runtime.geometry import crop_outline, facing_of, implausible, rotation_deg, to_source, whole_image
+from spinescore.runtime.study import REGIONS
 
 SIZES = st.integers(16, 4096)
 SIZE = (256, 192)
@@ -99,6 +101,16 @@ def test_only_known_discs_are_judged_and_gaps_are_counted():
     assert implausible(centre, ANTERIOR, ALL, "left")
     assert implausible(centre, ANTERIOR, ALL & (np.arange(6) != 2), "left") is None
     assert implausible(centre, ANTERIOR, np.zeros(6, bool), "left") is None
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_spines_as_real_ones_vary_are_plausible(region):
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        spine = sample_spine(rng, region)
+        centre = np.array([spine.disc_centre(disc) for disc in range(6)])
+        anterior = np.array([spine.disc_anterior(disc) for disc in range(6)])
+        assert implausible(centre, anterior, ALL, "left") is None
 
 
 @given(

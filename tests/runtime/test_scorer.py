@@ -67,6 +67,7 @@ def assert_found(region, drawn):
         {"heads": "separate", "grader.head": "corner4"},
         {"heads": 12, "grader.head": "bridge+grades"},
         {"grader.head": "corner4", "localizer.passes": 2},
+        {"precision": "fp16", "localizer.passes": 2},
     ],
     ids=str,
 )

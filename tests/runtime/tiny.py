@@ -88,6 +88,7 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     head = changes.get("grader.head", "corners4")
     heads = changes.pop("heads", 24)
     prefers_left = changes.pop("prefers_left", False)
+    precision = changes.pop("precision", "fp32")
     folder.mkdir(parents=True, exist_ok=True)
     channels = changes.get("localizer.input.channels", 1)
     models: dict[str, onnx.ModelProto] = {}
@@ -99,16 +100,19 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         models["localizer.fp32.onnx"] = localizer(DOT_GREYS[:heads], channels, prefers_left)
     for network in {"corners4": ["corners"], "corner4": ["corners"], "bridge+grades": ["bridge", "grades"]}[head]:
         models[f"grader-{network}.fp32.onnx"] = grader(network, head)
+    document = manifest(heads, head)
+    if precision == "fp16":
+        models = {name.replace("fp32", "fp16"): halved(model) for name, model in models.items()}
+        document = json.loads(json.dumps(document).replace("fp32", "fp16"))
     for name, model in models.items():
         (folder / name).write_bytes(model.SerializeToString())
-    document = manifest(heads, head)
     for name, value in changes.items():
         *parents, last = name.split(".")
         place = document
         for parent in parents:
             place = place[parent]
         place[last] = value
-    document["files"] = {name: _entry(folder / name) for name in models}
+    document["files"] = {name: _entry(folder / name, precision) for name in models}
     (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
     return folder
 
@@ -240,6 +244,15 @@ def _model(
     return model
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with weights and ends in half precision."""
+    for end in (*model.graph.input, *model.graph.output):
+        end.type.tensor_type.elem_type = TensorProto.FLOAT16
+    for weight in model.graph.initializer:
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), weight.name))
+    return model
+
+
+def _entry(path: Path, precision: str) -> dict[str, Any]:
     data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "precision": "fp32"}
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "precision": precision}
