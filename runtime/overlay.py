@@ -69,7 +69,8 @@ def _outlines(region: RegionReport, grader: Grader) -> list[NDArray[np.float64]]
     points["confidence"] = [[[disc.confidence] * 2 for disc in region.discs]]
     size = grader.input.height
     spec = CropSpec(size, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
-    return [crop_outline(roi, size) for roi in crops(points, view, spec).reshape(-1) if roi["source"] >= 0]
+    rois: list[Any] = list(crops(points, view, spec).reshape(-1))
+    return [crop_outline(roi, size) for roi in rois if roi["source"] >= 0]
 
 
 def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:

@@ -93,7 +93,8 @@ def _texture(rng: np.random.Generator, mm: float) -> Map:
     tile = rng.standard_normal((256, 256)).astype(np.float32)
     fine = cv2.GaussianBlur(tile, (0, 0), max(0.35 * mm, 0.4), borderType=cv2.BORDER_REFLECT)
     coarse = cv2.GaussianBlur(tile, (0, 0), max(1.2 * mm, 0.5), borderType=cv2.BORDER_REFLECT)
-    return (1 + 0.07 * fine / fine.std() + 0.05 * coarse / coarse.std()).astype(np.float32)
+    texture: Map = (1 + 0.07 * fine / fine.std() + 0.05 * coarse / coarse.std()).astype(np.float32)
+    return texture
 
 
 class _Body:
@@ -239,7 +240,9 @@ def _curve(knots: NDArray[np.float64], count: int = 40) -> NDArray[np.float64]:
     t = np.linspace(0, len(knots) - 1 - 1e-9, count)
     i, f = t.astype(int), (t % 1)[:, None]
     p0, p1, p2, p3 = ends[i], ends[i + 1], ends[i + 2], ends[i + 3]
-    return 0.5 * (2 * p1 + (p2 - p0) * f + (2 * p0 - 5 * p1 + 4 * p2 - p3) * f**2 + (3 * p1 - p0 - 3 * p2 + p3) * f**3)
+    squared, cubed = 2 * p0 - 5 * p1 + 4 * p2 - p3, 3 * p1 - p0 - 3 * p2 + p3
+    path: NDArray[np.float64] = 0.5 * (2 * p1 + (p2 - p0) * f + squared * f**2 + cubed * f**3)
+    return path
 
 
 def _band(bone: Map, path: NDArray[np.float64], widths: NDArray[np.float64], strength: float, mm: float) -> None:
@@ -263,7 +266,7 @@ def fill(bone: Map, outline: NDArray[np.float64], strength: float, blur: float, 
     cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
     soft = mask.astype(np.float32) / 255
     if blur > 0.3:
-        soft = cv2.GaussianBlur(soft, (0, 0), blur)
+        soft = cv2.GaussianBlur(soft, (0, 0), blur).astype(np.float32, copy=False)
     if shell > 0:
         core = cv2.GaussianBlur(soft, (0, 0), 2.2 * blur + 1)
         soft = soft * (1 + shell * np.clip(1.6 * (1 - core), 0, 1))

@@ -36,7 +36,8 @@ def expose(rng: np.random.Generator, attenuation: Map, pixel_mm: float, mirrored
     field, shutter = _collimation(rng, rows, columns)
     _marker(rng, attenuation, field)
     primary = np.exp(-attenuation)
-    heel = np.linspace(*rng.uniform(0.85, 1.15, 2), rows, dtype=np.float32)[:, None]
+    top, bottom = rng.uniform(0.85, 1.15, 2)
+    heel = np.linspace(top, bottom, rows, dtype=np.float32)[:, None]
     primary *= heel
     x0, y0, x1, y1 = field
     blocked = np.full((rows, columns), 0.004, np.float32)

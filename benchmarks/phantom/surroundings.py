@@ -61,7 +61,8 @@ def _along(spine: Spine, ys: Map, edge: str, extend: float) -> Map:
     y, x = points[order, 1], points[order, 0]
     y = np.concatenate([[y[0] - 20 * spine.unit], y, [y[-1] + 20 * spine.unit]])
     x = np.concatenate([[x[0] + 20 * spine.unit * extend], x, [x[-1]]])
-    return np.interp(ys[:, 0], y, x).astype(np.float32)[:, None]
+    along: Map = np.interp(ys[:, 0], y, x).astype(np.float32)[:, None]
+    return along
 
 
 def _profile(xs: Map, low: Map, high: Map) -> Map:

@@ -53,7 +53,7 @@ def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int
     half[:, :2] /= 2
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     fine = cv2.warpAffine(image, half, (2 * size[1], 2 * size[0]), flags=flags)
-    return cv2.resize(fine, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return cv2.resize(fine, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
 
 
 def _similarity(centre: NDArray[np.float64], scale: float, angle: float, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -195,9 +195,10 @@ def train(task: _Localizer | _Grader, data: Path, out: Path, minutes: float, see
     """Trains for `minutes` and writes the weights to `out` every ten minutes and at the end."""
     rng = np.random.default_rng(seed)
     source = _Shards(data, task.keys)
-    first, *shards = source.new() or [None]
-    if first is None or not shards:
+    shards = source.new()
+    if len(shards) < 2:
         raise SystemExit(f"{data} holds fewer than two shards; draw some with spinescore.benchmarks.phantom.data first")
+    first, *shards = shards
     held_out = task.examples(first)
     examples = [example for shard in shards for example in task.examples(shard)]
     model = task.model.to(memory_format=torch.channels_last)
