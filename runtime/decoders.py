@@ -26,6 +26,7 @@ _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{process}" for process in (50, 51, 57, 70))  # baseline, extended, lossless
+_END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
 _SLACK_BYTES = 1 << 20
 _JPEG_2000_THREADS = 4
 
@@ -93,7 +94,10 @@ def decoded(
 
 
 def _check_codestream(frame: bytes, declared: PixelFormat, syntax: str, source: str) -> None:
-    """Refuse a codestream of another size than the header's before a decoder takes memory for it."""
+    """Refuse a codestream that is cut short, or of another size than the header's, before a decoder sees it.
+
+    Some decoders fill up what is missing with grey, and CharLS searches for seconds.
+    """
     if syntax == _RLE:
         if len(frame) > declared.byte_count + declared.byte_count // 64 + _SLACK_BYTES:
             raise corrupt(source, f"has {len(frame)} bytes of RLE for {declared.byte_count} uncompressed ones")
@@ -102,6 +106,8 @@ def _check_codestream(frame: bytes, declared: PixelFormat, syntax: str, source: 
     if size != (declared.rows, declared.columns, 1):
         found = "no readable size" if size is None else f"{size[0]} x {size[1]} pixels of {size[2]} samples"
         raise corrupt(source, f"declares {declared.rows} x {declared.columns} pixels, its compressed image {found}")
+    if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # devices pad with either
+        raise corrupt(source, "has a compressed image that is cut short")
 
 
 def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
