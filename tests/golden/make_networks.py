@@ -104,7 +104,13 @@ def make_keras(folder: Path) -> dict[str, np.ndarray]:
 
     def transfer(depth, classes):
         backbone = resnet.ResNet(
-            stack(DEPTHS[depth]), False, True, f"resnet{depth}", include_top=False, weights=None, input_shape=(64, 64, 3)
+            stack(DEPTHS[depth]),
+            False,
+            True,
+            f"resnet{depth}",
+            include_top=False,
+            weights=None,
+            input_shape=(64, 64, 3),
         )
         x = keras.layers.GlobalAveragePooling2D()(backbone.output)
         x = keras.layers.Dense(16, activation="relu", name="corner_features")(x)

@@ -1,0 +1,41 @@
+"""What README.md promises: its program runs, its links lead somewhere, its commands are understood."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+import tiny_study
+
+from spinescore.runtime import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_program_runs(tmp_path, capsys):
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    bundle, study = tiny.write_bundle(tmp_path / "bundle"), tiny_study.write_study(tmp_path / "study")
+    program = program.replace('"phantom-reference"', repr(str(bundle))).replace('"demo/study"', repr(str(study)))
+    exec(compile(program, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "cervical scored 13" in out
+    assert f"mSASSS {tiny_study.TOTAL} possible" in out
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^    (spinescore .+)$", README, re.MULTILINE))
+def test_commands_are_understood(line):
+    arguments = cli._parser().parse_args(line.split()[1:])
+    assert callable(arguments.verb)
+
+
+def test_every_verb_is_listed():
+    verbs = {name for action in cli._parser()._subparsers._group_actions for name in action.choices}
+    assert verbs == {name for name in verbs if f"`spinescore {name}" in README}
