@@ -10,11 +10,23 @@ from typing import Any
 
 _HOMES = {
     "Checkpoint": "spinescore.export.checkpoints",
+    "ExportReport": "spinescore.export.bundle",
     "KerasLayer": "spinescore.export.checkpoints",
+    "VerifyReport": "spinescore.export.verify",
+    "export_bundle": "spinescore.export.bundle",
     "read_checkpoint": "spinescore.export.checkpoints",
+    "verify_bundle": "spinescore.export.verify",
 }
 
-__all__ = ["Checkpoint", "KerasLayer", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "ExportReport",
+    "KerasLayer",
+    "VerifyReport",
+    "export_bundle",
+    "read_checkpoint",
+    "verify_bundle",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """A CPU session of `model`; raises `CheckpointError` where ONNX Runtime refuses it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong arrives as an exception
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
