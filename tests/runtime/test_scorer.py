@@ -146,7 +146,8 @@ def test_a_closed_scorer_says_so(tmp_path):
     [
         ({"grader.input": {"height": 32, "width": 32, "channels": 1, "mean": [0.0], "std": [1.0], "antialias": 1,
                            "levels": None}}, "grader-corners.fp32.onnx: tensor image is"),
-        ({"heads": 12, "localizer.keypoints": manifest(24)["localizer"]["keypoints"]}, "localizer.fp32.onnx: tensor heatmaps is"),
+        ({"heads": 12, "localizer.keypoints": manifest(24)["localizer"]["keypoints"]},
+         "localizer.fp32.onnx: tensor heatmaps is"),
     ],
 )  # fmt: skip
 def test_networks_that_do_not_fit_the_manifest(tmp_path, changes, message):
