@@ -14,11 +14,12 @@ from spinescore.runtime.errors import EngineError
 __all__ = ["OnnxRuntimeEngine"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_KEPT_BINDINGS = 8  # the pipeline needs four: both views, each alone, and evidence
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
 
 
 class OnnxRuntimeEngine:
-    """A session with bindings to the caller's buffers, made once per pair of buffers and kept.
+    """A session with bindings to the caller's buffers, made once per pair of buffers; the latest few are kept.
 
     The buffers are the caller's; the engine keeps a reference to those that it is bound to.
     """
@@ -36,7 +37,7 @@ class OnnxRuntimeEngine:
                 "export it again."
             )
         self._input, self._output = inputs[0], outputs[0]
-        self._bindings: dict[tuple[int, int, int], tuple[Any, NDArray[Any], NDArray[Any]]] = {}
+        self._bindings: dict[tuple[Any, ...], tuple[Any, NDArray[Any], NDArray[Any]]] = {}
         for end in (self._input, self._output):
             if end.type not in _DTYPES:
                 raise EngineError(
@@ -61,9 +62,11 @@ class OnnxRuntimeEngine:
         return self._fixed(self._output)
 
     def run(self, inputs: NDArray[Any], outputs: NDArray[Any]) -> None:
-        key = (inputs.ctypes.data, outputs.ctypes.data, len(inputs))
+        key = (inputs.ctypes.data, inputs.shape, outputs.ctypes.data, outputs.shape)
         try:
             if key not in self._bindings:
+                while len(self._bindings) >= _KEPT_BINDINGS:
+                    del self._bindings[next(iter(self._bindings))]
                 self._bindings[key] = (self._bind(inputs, outputs), inputs, outputs)
             self._session.run_with_iobinding(self._bindings[key][0])
         except Exception as error:  # the library's exceptions share no base of their own
