@@ -14,6 +14,7 @@ from spinescore.kernels.warp import Source, WarpSpec, warp
 from spinescore.runtime import BundleError, DeviceError, Scorer, Study
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.greyscale import contrast_table
 from spinescore.runtime.study import LEVELS, REGIONS
 
 
@@ -84,11 +85,16 @@ def test_the_same_study_gives_the_same_bytes(scorer, tmp_path):
 
 
 class Spy(HostDevice):
-    """A host device that notes how many images each network is given."""
+    """A host device that notes what is uploaded and how many images each network is given."""
 
     def __init__(self):
         super().__init__(1)
         self.batches = []
+        self.sources = []
+
+    def upload(self, slot, source):
+        self.sources.append(source)
+        super().upload(slot, source)
 
     def run(self, engine, inputs, outputs):
         self.batches.append(len(inputs))
@@ -109,6 +115,21 @@ def test_one_radiograph_alone_costs_half_and_leaves_no_total(tmp_path, drawn):
     assert (missing.status, missing.range, missing.missing, missing.reject) == ("missing", (0, 36), 12, None)
     low = sum(map(sum, drawn.grades))
     assert (report.total.value, report.total.range, report.total.status) == (None, (low, low + 36), "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("contrast", "levels"),
+    [(("dicom", 1.0, 99.0), None), (("dicom", 1.0, 99.0), 256), (("percentile", 2.0, 90.0), None)],
+)
+def test_each_network_sees_its_own_contrast(tmp_path, contrast, levels):
+    own = {"grader.contrast": dict(zip(("mode", "low", "high"), contrast, strict=True)), "grader.input.levels": levels}
+    spy, radiograph = Spy(), draw("cervical", dtype="uint16").radiograph
+    with Scorer(Bundle.open(write_bundle(tmp_path / "b", **own)), spy) as scorer:
+        scorer.score(radiograph)
+    localizer, grader = spy.sources[-1].tables
+    assert localizer is radiograph.table
+    assert np.array_equal(grader, contrast_table(radiograph, *contrast, levels))
+    assert (grader is localizer) == (contrast[0] == "dicom" and levels is None)
 
 
 @pytest.mark.parametrize("heads", [24, "separate"])
