@@ -30,6 +30,7 @@ _STORAGES = {
     "ComplexFloatStorage": "<c8",
     "ComplexDoubleStorage": "<c16",
 }
+_BUILTINS = ("builtins", "__builtin__")
 # Calls that stand in honest checkpoints beside the tensors. None is made: the result is a stub.
 _INERT_CALLS = {
     "_codecs.encode",
@@ -44,18 +45,13 @@ _INERT_CALLS = {
     "datetime.date",
     "datetime.datetime",
     "datetime.timedelta",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-    *(
-        f"{home}.{name}"
-        for home in ("builtins", "__builtin__")
-        for name in ("set", "frozenset", "complex", "bytearray")
-    ),
+    *(f"{home}.{name}Path" for home in ("pathlib", "pathlib._local") for name in ("", "Posix", "Windows")),
+    *(f"{home}.{name}" for home in _BUILTINS for name in ("set", "frozenset", "complex", "bytearray")),
     *(f"torch._utils._rebuild_{kind}" for kind in ("sparse_tensor", "qtensor", "tensor_v3", "wrapper_subclass")),
 }
 _DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
-# Modules that no weights name except for the calls above: naming one at all is refused.
+_PLAIN_TYPES = {f"{home}.{name}" for home in _BUILTINS for name in ("object", "dict", "list", "int", "float", "str")}
+# Modules that no weights name except for what stands above: naming one at all is refused.
 _REFUSED_MODULES = frozenset(
     """
     os posix nt sys subprocess builtins __builtin__ importlib runpy ctypes socket shutil pty code codeop pickle _pickle
@@ -102,7 +98,7 @@ class TensorRef:
 def name_of(module: str, name: str) -> Global:
     """A name that the pickle mentions. It is never looked up."""
     full = f"{module}.{name}"
-    if module.split(".")[0] in _REFUSED_MODULES and full not in _INERT_CALLS and full != "builtins.object":
+    if module.split(".")[0] in _REFUSED_MODULES and full not in _INERT_CALLS | _PLAIN_TYPES:
         raise _refusal(full)
     return Global(full)
 
@@ -154,8 +150,8 @@ def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 def _refusal(function: str) -> CheckpointError:
     return CheckpointError(
-        f"the file asks to run {function!r}, which no set of weights needs; nothing was run. If you trust where it "
-        "comes from, save the weights alone there: torch.save(model.state_dict(), 'weights.pth')"
+        f"the file asks to run {function[:100]!r}, which no set of weights needs; nothing was run. If you trust "
+        "where it comes from, save the weights alone there: torch.save(model.state_dict(), 'weights.pth')"
     )
 
 

@@ -80,7 +80,8 @@ class PickleMachine:
         self._stack.append(tuple(items))
 
     def list_of(self, _: Any) -> None:
-        self._stack.append(self._pop_mark())
+        items = self._pop_mark()
+        self._stack.append(items)
 
     def dict_of(self, _: Any) -> None:
         target: dict[Any, Any] = {}

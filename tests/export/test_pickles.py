@@ -7,7 +7,10 @@ import os
 import pickle
 import subprocess
 import zipfile
+from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +145,24 @@ def test_settings_of_unknown_classes_beside_the_weights_become_stubs(tmp_path: P
     root = b"\x80\x02}" + settings + weights + b"."
     tensors = read_checkpoint(save(tmp_path, torch_zip(root, {"0": SIX.tobytes()}))).tensors
     np.testing.assert_array_equal(tensors["conv1.weight"], SIX.reshape(2, 3))
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_what_training_scripts_store_beside_the_weights(protocol: int, tmp_path: Path) -> None:
+    beside = {
+        "args": Namespace(lr=0.1, out=Path("runs")),
+        "history": defaultdict(list, loss=[1.0]),
+        "when": datetime(2026, 1, 2),
+        "perf": np.float64(0.75),
+        "curve": np.arange(3.0),
+        "kinds": {1, 2, (3, 4)},
+        "raw": b"bytes",
+    }
+    root = pickle.dumps(beside, protocol)
+    root = root[11:-1] if protocol == 4 else root[:-1]  # protocol 4 opens with a frame of the old length
+    root += b"X\x0a\0\0\0state_dict" + tensor_pickle()[2:-1] + b"s."
+    tensors = read_checkpoint(save(tmp_path, torch_zip(root, {"0": SIX.tobytes()}))).tensors
+    assert list(tensors) == ["conv1.weight"]
 
 
 def test_crafted_tensor_is_read_when_it_is_honest(tmp_path: Path) -> None:
