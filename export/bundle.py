@@ -212,11 +212,12 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
                     f"{stem}: no half precision: {trial.half.fault}; export without strict for FP32 alone"
                 )
             warnings.append(f"{stem}: written in FP32 alone: {trial.half.fault}")
-        flushed = sum(layer.count for layer in trial.half.weights.flushed)
+        flushed = trial.half.weights.flushed if trial.half.weights else ()
         if flushed:
-            worst = max(trial.half.weights.flushed, key=lambda layer: layer.count / layer.total)
+            worst = max(flushed, key=lambda layer: layer.count / layer.total)
+            count = sum(layer.count for layer in flushed)
             warnings.append(
-                f"{stem}: {flushed} weights become zero in half precision, most in {worst.layer} "
+                f"{stem}: {count} weights become zero in half precision, most in {worst.layer} "
                 f"({worst.count} of {worst.total})"
             )
     return warnings
@@ -241,8 +242,10 @@ def _provenance(trials: Sequence[Trial], weights: str, radiographs: int) -> Docu
     for trial in trials:
         entry = {**trial.network.provenance, "changes": list(trial.network.notes)}
         if trial.half is not None:
-            entry["half_precision"] = {**_counts(trial.half.weights), "fault": trial.half.fault}
-            entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
+            entry["half_precision"] = {"fault": trial.half.fault}
+            if trial.half.weights is not None and trial.half.largest_activation is not None:
+                entry["half_precision"] |= _counts(trial.half.weights)
+                entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
         networks[trial.network.stem] = entry
     return {
         "exporter": f"spinescore {installed_version('spinescore')}",

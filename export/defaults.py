@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
     """
     documents: Document = {
         "version": "1",
-        "intended_use": "Not stated by the maker of this bundle; not for clinical use.",
+        "intended_use": _intended_use([*localizers.values(), grader]),
         "localizer": {
             "input": {**_input(localizers["cervical"]), "fit": "stretch", "antialias": 4, "levels": None},
             "contrast": {"mode": "dicom", "low": 1.0, "high": 99.0},
@@ -95,6 +95,12 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
             f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
         )
     return _merged(documents, overrides)
+
+
+def _intended_use(networks: Sequence[Network]) -> str:
+    if any(network.tensors for network in networks):
+        return "Random weights, for measuring latency alone; what it finds and grades means nothing."
+    return "Not stated by the maker of this bundle; not for clinical use."
 
 
 def _input(network: Network) -> Document:

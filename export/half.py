@@ -59,7 +59,8 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
     """A copy of the FP32 `model` in which every float32 tensor is float16, ends included, and what that costs.
 
     Weights that overflow become infinite; the report names them, and the caller decides. Also undoes `store_half`.
-    Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted.
+    Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted, and for operators
+    that take no half.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -79,7 +80,10 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name not in keep:
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    onnx.checker.check_model(half, full_check=True)
+    try:
+        onnx.checker.check_model(half, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckpointError(f"the graph {graph.name} is not valid in half precision: {error}") from error
     return half, _report(graph, {name: value for name, value in weights.items() if name not in keep})
 
 
@@ -120,7 +124,7 @@ def _refuse_inner_graphs(graph: onnx.GraphProto) -> None:
         ):
             raise CheckpointError(
                 f"node {node.name or node.op_type} ({node.op_type}) holds an inner graph, which is not converted to "
-                "FP16; export the network without control flow, or write the bundle with FP32 alone"
+                "FP16; export the network without control flow"
             )
 
 

@@ -12,6 +12,7 @@ from spinescore.export.checks import difference_of_range
 from spinescore.export.half import HALF_MAX, HalfReport, LayerMax, to_half
 from spinescore.export.rounding import largest_activations, round_like_half
 from spinescore.export.sessions import batches_of, run_model
+from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HalfResult", "make_half"]
 
@@ -21,12 +22,15 @@ _FILE_TOLERANCE = 0.05  # of the range: a file that was written wrongly is far b
 
 @dataclass(frozen=True, eq=False)
 class HalfResult:
-    """The FP16 graph and what it gave for the golden inputs; both None where `fault` says why there is none."""
+    """The FP16 graph and what it gave for the golden inputs; both None where `fault` says why there is none.
+
+    `weights` and `largest_activation` are None where the graph cannot be converted at all.
+    """
 
     model: onnx.ModelProto | None
     output: NDArray[np.float32] | None  # every tensor rounded to half, products and sums in FP32
-    weights: HalfReport
-    largest_activation: LayerMax
+    weights: HalfReport | None
+    largest_activation: LayerMax | None
     fault: str | None = None
 
 
@@ -34,7 +38,10 @@ def make_half(
     model: onnx.ModelProto, images: NDArray[np.float32], reference: NDArray[np.float32], name: str
 ) -> HalfResult:
     """The FP32 `model` in half precision, tried on `images`; `reference` is what FP32 gave for them."""
-    half, weights = to_half(model)
+    try:
+        half, weights = to_half(model)
+    except CheckpointError as error:
+        return HalfResult(None, None, None, None, str(error))
     sample = images[:_SAMPLE]
     largest = max(largest_activations(model, batches_of(sample)), key=_magnitude)
     if weights.overflowed:

@@ -23,6 +23,7 @@ __all__ = ["Ready", "read_ready"]
 
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # what ONNX Runtime 1.20, the oldest supported, reads
 _STANDARD = ("", "ai.onnx")
+_ITEM_BYTES = {TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.INT32: 4}
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
@@ -97,6 +98,12 @@ def _load(path: Path) -> onnx.ModelProto:
             raise CheckpointError(
                 f"{path.name}: tensor {tensor.name} cannot be read from {location}: {error}"
             ) from error
+        expected = int(np.prod(tensor.dims)) * _ITEM_BYTES.get(tensor.data_type, 0)
+        if expected and len(tensor.raw_data) != expected:
+            raise CheckpointError(
+                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {len(tensor.raw_data)} bytes "
+                f"instead of {expected}; copy both files again"
+            )
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
     return model

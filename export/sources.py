@@ -98,8 +98,6 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     if source.startswith(PREFIX):
         return _synthetic(source, kind, role, size)
     path = Path(source)
-    if not path.exists():
-        raise CheckpointError(f"{source}: there is no such file; give trained weights, an ONNX file or {PREFIX}..")
     if path.suffix.lower() == ".onnx":
         return _ready(path, kind, role, size)
     checkpoint = read_checkpoint(path)

@@ -191,6 +191,7 @@ def test_synthetic_networks_on_phantoms(tmp_path):
         golden_studies=1,
     )
     assert report.grades.corners == 24
+    assert "means nothing" in report.manifest.intended_use
     with np.load(tmp_path / "b" / "golden" / "grader.npz") as golden:
         grades = golden["expected_corners"].reshape(-1, 4).argmax(1)
     assert set(grades) == {0, 1, 2, 3}
@@ -205,6 +206,25 @@ def overflowing(tmp_path, factor):
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([factor], np.float32), "factor"))
     onnx.save(model, str(tmp_path / "ready.onnx"))
     return tmp_path / "ready.onnx"
+
+
+def test_graph_that_cannot_be_half_is_written_in_fp32(inputs, tmp_path):
+    model = mean_grader()
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["dense"], ["same"])],
+        "inner",
+        [],
+        [onnx.helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, None)],
+    )
+    model.graph.node[-1].output[0] = "dense"
+    model.graph.node.append(
+        onnx.helper.make_node("If", ["yes"], ["y"], name="branch", then_branch=inner, else_branch=inner)
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    onnx.save(model, str(tmp_path / "ready.onnx"))
+    report = exported(inputs, tmp_path / "b", "localizer.onnx", tmp_path / "ready.onnx")
+    assert any("FP32 alone: node branch (If)" in warning for warning in report.warnings)
+    assert set(report.manifest.grader.files["corners"]) == {"fp32"}
 
 
 @pytest.mark.parametrize(("factor", "named"), [(6e4, "huge"), (2 * HALF_MAX, "too_large")])
@@ -283,7 +303,8 @@ def test_wrong_manifest_file_is_refused_before_any_work(inputs, tmp_path, docume
 @pytest.mark.parametrize(
     ("localizer", "grader", "message"),
     [
-        ("none.pth", "resnet50-grades.pth", "there is no such file"),
+        ("none.pth", "resnet50-grades.pth", "none.pth cannot be read"),
+        ("none.onnx", "resnet50-grades.pth", "none.onnx: cannot be read"),
         ("resnet50-grades.pth", "keras-resnet152-corners4.h5", "HRNet: the checkpoint has no tensor"),
         ("hrnet-legacy.pth", "resnet50-grades.pth", "has 3 outputs"),
         ("hrnet-legacy.pth", "hrnet-legacy.pth", "no place in the network"),
