@@ -1,4 +1,7 @@
-"""Networks on ONNX Runtime's CPU provider. The only module that imports onnxruntime."""
+"""Networks on ONNX Runtime: its CPU provider, or its CUDA provider on a device's own buffers and stream.
+
+The only module that imports onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,36 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
 
 __all__ = ["OnnxRuntimeEngine"]
 
+Memory = NDArray[Any] | DeviceMemory
+
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 _KEPT_BINDINGS = 8  # the pipeline needs four: both views, each alone, and evidence
+_CUDA = "CUDAExecutionProvider"
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
 
 
 class OnnxRuntimeEngine:
     """A session with bindings to the caller's buffers, made once per pair of buffers; the latest few are kept.
 
-    The buffers are the caller's; the engine keeps a reference to those that it is bound to.
+    The buffers are the caller's; the engine keeps a reference to those that it is bound to. With a `queue` it runs on
+    that GPU: buffers are device memory, and `run` queues on the queue's stream without waiting.
     """
 
-    framework = f"onnxruntime {onnxruntime.__version__}"
+    capturable = False  # the provider allocates while it runs, and may copy shapes to the host
 
-    def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, precision: str, threads: int | None = None, *, queue: CudaQueue | None = None
+    ) -> None:
         self.name = path.name
         self.precision = precision
-        self._session = _session(path, threads)
+        self.framework = f"onnxruntime {onnxruntime.__version__}{'' if queue is None else ' CUDA'}"
+        self._place = ("cpu", 0) if queue is None else ("cuda", queue.index)
+        self._session = _session(path, threads, queue)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise EngineError(
@@ -37,7 +49,10 @@ class OnnxRuntimeEngine:
                 "export it again."
             )
         self._input, self._output = inputs[0], outputs[0]
-        self._bindings: dict[tuple[Any, ...], tuple[Any, NDArray[Any], NDArray[Any]]] = {}
+        self._run_options = onnxruntime.RunOptions()
+        if queue is not None:
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._bindings: dict[tuple[Any, ...], tuple[Any, Memory, Memory]] = {}
         for end in (self._input, self._output):
             if end.type not in _DTYPES:
                 raise EngineError(
@@ -61,29 +76,35 @@ class OnnxRuntimeEngine:
     def output_shape(self) -> tuple[int, ...]:
         return self._fixed(self._output)
 
-    def run(self, inputs: NDArray[Any], outputs: NDArray[Any]) -> None:
-        key = (inputs.ctypes.data, inputs.shape, outputs.ctypes.data, outputs.shape)
+    def run(self, inputs: Memory, outputs: Memory) -> None:
+        if self._session is None:
+            raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
+        key = (_address(inputs), inputs.shape, _address(outputs), outputs.shape)
         try:
             if key not in self._bindings:
                 while len(self._bindings) >= _KEPT_BINDINGS:
                     del self._bindings[next(iter(self._bindings))]
                 self._bindings[key] = (self._bind(inputs, outputs), inputs, outputs)
-            self._session.run_with_iobinding(self._bindings[key][0])
+            self._session.run_with_iobinding(self._bindings[key][0], self._run_options)
         except Exception as error:  # the library's exceptions share no base of their own
             raise EngineError(
                 f"Network {self.name} failed on tensor {self._input.name} {inputs.shape} ({_first_line(error)}); check "
                 "the bundle with `spinescore bundle verify`."
             ) from error
 
-    def _bind(self, inputs: NDArray[Any], outputs: NDArray[Any]) -> Any:
+    def close(self) -> None:
+        self._bindings.clear()
+        self._session = None
+
+    def _bind(self, inputs: Memory, outputs: Memory) -> Any:
         binding = self._session.io_binding()
         for bind, end, array in (
             (binding.bind_input, self._input, inputs),
             (binding.bind_output, self._output, outputs),
         ):
-            if array.dtype != self.dtype or not array.flags.c_contiguous:
+            if array.dtype != self.dtype or (isinstance(array, np.ndarray) and not array.flags.c_contiguous):
                 raise EngineError(f"tensor {end.name} wants a contiguous {self.dtype} buffer, got {array.dtype}")
-            bind(end.name, "cpu", 0, array.dtype.type, list(array.shape), array.ctypes.data)
+            bind(end.name, *self._place, array.dtype.type, list(array.shape), _address(array))
         return binding
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
@@ -95,19 +116,47 @@ class OnnxRuntimeEngine:
         return shape
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def _address(memory: Memory) -> int:
+    return int(memory.ctypes.data) if isinstance(memory, np.ndarray) else memory.address
+
+
+def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.inter_op_num_threads = 1
     if threads is not None:
         options.intra_op_num_threads = threads
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if queue is not None:
+        providers.insert(0, _cuda_provider(path, queue))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         raise EngineError(
             f"ONNX Runtime cannot load the network {path.name} ({_first_line(error)}); export the bundle again."
         ) from error
+    if queue is not None and _CUDA not in session.get_providers():  # it falls back to the CPU in silence
+        raise EngineError(
+            f"ONNX Runtime could not start its CUDA provider for the network {path.name} on {queue.name}; install the "
+            f"CUDA and cuDNN libraries that onnxruntime-gpu {onnxruntime.__version__} needs, or use device cpu."
+        )
+    return session
+
+
+def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
+    """The CUDA provider on the queue's stream. TF32 is off: a network in fp32 is asked for where fp16 will not do."""
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"The network {path.name} cannot run on {queue.name}: this ONNX Runtime {onnxruntime.__version__} has no "
+            "CUDA provider. Install it (pip install onnxruntime-gpu, in place of onnxruntime), or use device cpu."
+        )
+    return _CUDA, {
+        "device_id": str(queue.index),
+        "user_compute_stream": str(queue.stream_handle),
+        "do_copy_in_default_stream": "1",
+        "use_tf32": "0",
+    }
 
 
 def _first_line(error: Exception) -> str:
