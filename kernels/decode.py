@@ -5,7 +5,7 @@ Contract, the same for every implementation
               its `VIEW` record names: (6 discs, 2 points), the centre first, then the anterior point.
     Peak      the largest value; ties go to the lowest index (row by row); NaN and infinity count as 0. Its value
               is the point's confidence. A peak that is not above 0, a view whose ROI has no source, and a point whose
-              coordinates are not finite give the point (0, 0) with confidence 0.
+              coordinates are not finite or not below `FAR` give the point (0, 0) with confidence 0.
     Subpixel  `argmax`  none.
               `quarter` 0.25 pixel towards the larger neighbour along each axis, sign(0) = 0, only where
                         1 < x < w-1 and 1 < y < h-1 (get_final_preds of deep-high-resolution-net.pytorch).
@@ -16,7 +16,8 @@ Contract, the same for every implementation
                         throw a point).
     Source    `stride` x_in = 4 x_heatmap, `centre` x_in = 4 (x_heatmap + 0.5) - 0.5 (4 = input size / heatmap size);
               then the ROI that cut the network's input maps x_in to source pixels.
-    Given     points that a reader gave (`VIEW.given`) replace the decoded ones, with confidence 1.
+    Given     points that a reader gave (`VIEW.given`) replace the decoded ones, with confidence 1 (0 where they are
+              not finite or too far away, too).
     Next ROIs `boxes`: for a second pass, the bounding box of the view's points. `crops`: six discs per view. What
               cannot be determined (confidence 0, coinciding points) gets source -1, origin 0 and a zero matrix.
 """
@@ -29,7 +30,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.warp import NO_SOURCE, ROI
+from spinescore.kernels.warp import FAR, NO_SOURCE, ROI
 
 __all__ = ["DISCS", "POINT", "VIEW", "BoxSpec", "CropSpec", "DecodeSpec", "boxes", "crops", "decode", "peaks"]
 
@@ -126,11 +127,13 @@ def decode(
     matrix, origin = rois["matrix"].astype(np.float64), rois["origin"].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         source = np.einsum("nab,ndpb->ndpa", matrix[:, :, :2], inputs) + (matrix[:, :, 2] + origin)[:, None, None]
-    lost = (confidence <= 0) | (rois["source"] < 0)[:, None, None] | ~np.isfinite(source).all(-1)
     given = views["given"].astype(bool)[:, :, None]
+    xy = np.where(given[..., None], views["given_xy"], source)
+    confidence = np.where(given, 1.0, np.where((rois["source"] < 0)[:, None, None], 0.0, confidence))
+    lost = ~((confidence > 0) & (np.abs(xy) < FAR).all(-1))
     points = np.zeros(channels.shape, POINT)
-    points["xy"] = np.where(given[..., None], views["given_xy"], np.where(lost[..., None], 0.0, source))
-    points["confidence"] = np.where(given, 1.0, np.where(lost, 0.0, confidence))
+    points["xy"] = np.where(lost[..., None], 0.0, xy)
+    points["confidence"] = np.where(lost, 0.0, confidence)
     return points
 
 

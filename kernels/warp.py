@@ -10,7 +10,8 @@ Contract, the same for every implementation
     Sample    bilinear between the four neighbouring greys; whatever lies outside the source has grey 0.
     Output    pixel = mean of n x n samples at offsets (i + 0.5) / n - 0.5 about its centre (n = `antialias`), then
               (pixel - mean[c]) / std[c] for each channel c; NCHW, float16 or float32.
-    Defined   a ROI whose source is not in 0 .. M-1, and a sample whose coordinate is not a finite number, has grey 0.
+    Defined   a ROI whose source is not in 0 .. M-1 or whose origin is not below `FAR`, and a sample whose coordinate is
+              not a finite number, has grey 0.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NO_SOURCE", "ROI", "Source", "WarpSpec", "warp"]
+__all__ = ["FAR", "NO_SOURCE", "ROI", "Source", "WarpSpec", "warp"]
 
 ROI = np.dtype([("source", "<i4"), ("origin", "<i4", (2,)), ("matrix", "<f4", (2, 3))])
 
+FAR = 2.0**29  # pixels: beyond any image, and sums of a few such numbers still fit an int32
 NO_SOURCE = -1  # a region of interest that could not be determined
 
 
@@ -61,7 +63,7 @@ def warp(sources: Sequence[Source | None], rois: NDArray[np.void], spec: WarpSpe
     out = np.empty((len(rois), spec.channels, spec.height, spec.width))
     mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (spec.mean, spec.std))
     for index, roi in enumerate(rois):
-        known = 0 <= roi["source"] < len(sources)
+        known = 0 <= roi["source"] < len(sources) and (np.abs(roi["origin"].astype(np.float64)) < FAR).all()
         source = sources[roi["source"]] if known else None
         grey = np.zeros((spec.height, spec.width)) if source is None else _grey(source, roi, spec)
         out[index] = (grey[None] - mean) / std

@@ -1,0 +1,82 @@
+// Records and argument blocks that the kernels share with the host: the dtypes of warp.py, decode.py and launch.py.
+#pragma once
+
+constexpr int kDiscs = 6;        // per region
+constexpr int kRegions = 2;      // cervical, lumbar
+constexpr int kTables = 2;       // per source: the localizer's and the grader's
+constexpr int kMaxChannels = 16; // of a warp's output
+constexpr int kNoSource = -1;    // a region of interest that could not be determined
+
+// Coordinates from here on lie outside of every image; below it they are exact enough, and sums of three fit an int.
+constexpr float kFar = 536870912.0f; // 2^29
+
+struct Roi {
+    int source;
+    int origin[2];      // x, y in the source
+    float matrix[2][3]; // output pixel (x, y, 1) to source pixel, relative to the origin
+};
+
+struct Source {
+    const unsigned char *pixels; // null: no image
+    const float *tables[kTables];
+    int lengths[kTables];
+    int pitch; // bytes
+    int columns, rows;
+    int bytes;      // per pixel: 1 or 2
+    int sign;       // the sign bit of signed pixels, else 0
+    int stored_min; // stored value of the tables' first entry
+};
+
+struct Point {
+    float xy[2]; // source pixels
+    float confidence;
+};
+
+struct View {
+    int source;
+    int region;
+    int faces_right;
+    int given[kDiscs];
+    float given_xy[kDiscs][2][2]; // centre, anterior
+};
+
+struct WarpArgs {
+    const Source *sources;
+    const Roi *rois;
+    void *out;
+    int source_count;
+    int height, width, antialias, channels, table;
+    float mean[kMaxChannels], std[kMaxChannels];
+};
+
+struct DecodeArgs {
+    const void *heatmaps;
+    const Roi *rois;
+    const View *views;
+    Point *points;
+    int joints, height, width;
+    int method; // 0 argmax, 1 quarter, 2 dark
+    int centre_aligned, stride;
+    int channels[kRegions][2 * kDiscs];
+};
+
+struct BoxesArgs {
+    const Point *points;
+    const View *views;
+    Roi *rois;
+    int count, height, width;
+    float padding;
+};
+
+struct CropsArgs {
+    const Point *points;
+    const View *views;
+    Roi *rois;
+    int count, size, spacing_unit;
+    float extent;
+    int anterior_right, flips, flip_bits, unused;
+};
+
+static_assert(sizeof(Roi) == 36 && sizeof(Source) == 56 && sizeof(Point) == 12 && sizeof(View) == 132, "warp.py, decode.py");
+static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "launch.py");
+static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "launch.py");

@@ -1,0 +1,12 @@
+"""The kernels compiled for the host: once per change of their sources, kept in pytest's cache."""
+
+import host_build
+import pytest
+
+
+@pytest.fixture(scope="session")
+def kernels(pytestconfig):
+    reason = host_build.unavailable()
+    if reason:
+        pytest.skip(reason)
+    return host_build.HostKernels(host_build.build(pytestconfig.cache.mkdir("kernels")))
