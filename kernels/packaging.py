@@ -1,0 +1,45 @@
+"""The step of building the package that compiles the kernels. Only setuptools imports this file (pyproject.toml)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from setuptools.command.build_py import build_py
+
+__all__ = ["BuildWithKernels"]
+
+
+class BuildWithKernels(build_py):
+    """Copies the modules as ever, then puts the fatbins beside them where nvcc is; elsewhere first use compiles."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        build = _build_module()
+        nvcc = build.find_nvcc()
+        if nvcc is None:
+            self.warn("nvcc was not found: the CUDA kernels will be compiled when they are first used")
+            return
+        folder = Path(self.build_lib) / "spinescore" / "kernels"
+        for stale in folder.glob("*.fatbin"):
+            stale.unlink()
+        try:
+            for source in build.SOURCES:
+                build.compile_fatbin(source, folder / build.shipped_name(source), nvcc)
+        except build.KernelBuildError as error:
+            self.warn(f"{error} The CUDA kernels will be compiled when they are first used.")
+
+
+def _build_module() -> ModuleType:
+    """build.py, which cannot be imported by its name before the package is installed."""
+    spec = importlib.util.spec_from_file_location("spinescore_kernels_build", Path(__file__).with_name("build.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
