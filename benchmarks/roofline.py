@@ -1,0 +1,294 @@
+"""The least time that a study's networks and kernels can take on named GPUs: an estimate from datasheets.
+
+    python -m spinescore.benchmarks.roofline [--bundle B] [--device NAME] [--layers] [--json]
+
+Nothing is measured here. Per layer the floor is the larger of its operations over the device's dense FP16 tensor rate
+and its bytes over the memory bandwidth (S. Williams et al., Roofline, CACM 52(4), 2009), and a network's floor is the
+sum over its layers. A layer is a convolution or matrix product with what follows it element by element, as engines
+fuse them; weights, what enters and what leaves move once, in half precision. Launches, caches that keep a tensor from
+one layer to the next, and clocks below the stated one are left out. `devices.json` says where the figures come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from spinescore.export.half import to_half
+from spinescore.kernels.decode import DISCS
+from spinescore.kernels.warp import WarpSpec
+from spinescore.runtime.errors import BundleError, SpineScoreError
+
+__all__ = ["Floor", "Gpu", "Work", "floor_ms", "kernel_works", "load_gpus", "network_works"]
+
+_HALF_BYTES = 2
+_TABLE_BYTES = 4 * 2**16
+_SOURCE_PX = (3000, 2500)  # a usual radiograph of 16 bits
+_LOCALIZER_BATCH, _GRADER_BATCH = 2, 2 * DISCS
+_FUSED = {"Relu", "Add", "Resize", "Flatten", "Cast"}
+_SAMPLE_FLOPS = 24  # two coordinates of two products each, four weights, four taps, what is inside
+_DARK_FLOPS = 24 * 2 * 11 * 7  # the separable blur of 11 taps on the 7 x 7 pixels about a peak, both ways, about
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A row of `devices.json`. The rates are products of the multiprocessors, the clock and the rate per clock."""
+
+    name: str
+    mode: str
+    compute_capability: str
+    multiprocessors: int
+    boost_mhz: float
+    fp16_flops_per_clock: int  # of one multiprocessor, dense
+    fp16_tflops: float
+    fp32_tflops: float
+    bandwidth_gb_s: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one layer or kernel does for its whole batch. `flops` counts a multiplication and an addition as two."""
+
+    name: str
+    flops: float
+    bytes: float
+    tensor_cores: bool
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The floor of a network or kernel on a device, and the part of it that the memory sets."""
+
+    name: str
+    gpu: str
+    gflops: float
+    megabytes: float
+    floor_ms: float
+    memory_bound_ms: float
+
+
+def load_gpus() -> tuple[Gpu, ...]:
+    """The devices of `devices.json`."""
+    document = json.loads(Path(__file__).with_name("devices.json").read_text(encoding="utf-8"))
+    return tuple(Gpu(**row) for row in document["devices"])
+
+
+def network_works(model: onnx.ModelProto, batch: int) -> list[Work]:
+    """The layers of a network in half precision, with their operations and bytes for `batch` images."""
+    half, _ = to_half(model)
+    for end in (*half.graph.input, *half.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_value = batch
+    graph = onnx.shape_inference.infer_shapes(half, strict_mode=True, data_prop=True).graph
+    elements = {v.name: _elements(v) for v in (*graph.input, *graph.output, *graph.value_info)}
+    weights = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    layers: list[list[onnx.NodeProto]] = []
+    home: dict[str, int] = {}  # tensor -> the layer that gives it
+    for node in graph.node:
+        number = _joined(node, graph, home)
+        if number is None:
+            number = len(layers)
+            layers.append([])
+        layers[number].append(node)
+        home[node.output[0]] = number
+    outputs = {value.name for value in graph.output}
+    return [_layer_work(layer, graph, elements, weights, outputs) for layer in layers]
+
+
+def _joined(node: onnx.NodeProto, graph: onnx.GraphProto, home: dict[str, int]) -> int | None:
+    """The layer that an element-wise node is fused to: the latest that gives one of its inputs to nobody else."""
+    if node.op_type not in _FUSED:
+        return None
+    alone = [name for name in node.input if name in home and sum(name in other.input for other in graph.node) == 1]
+    return max((home[name] for name in alone), default=None)
+
+
+def _layer_work(
+    layer: Sequence[onnx.NodeProto],
+    graph: onnx.GraphProto,
+    elements: dict[str, int],
+    weights: dict[str, int],
+    outputs: set[str],
+) -> Work:
+    made = {node.output[0] for node in layer}
+    mine = {id(node) for node in layer}
+    read_elsewhere = {name for node in graph.node if id(node) not in mine for name in node.input}
+    read = {name for node in layer for name in node.input if name and name not in made}
+    moved = sum(weights[name] if name in weights else elements[name] for name in read)
+    moved += sum(elements[name] for name in made if name in outputs or name in read_elsewhere)
+    flops = sum(_flops(node, elements, graph) for node in layer)
+    dense = any(node.op_type in ("Conv", "Gemm") for node in layer)
+    return Work(layer[0].name or layer[0].output[0], flops, moved * _HALF_BYTES, dense)
+
+
+def _flops(node: onnx.NodeProto, elements: dict[str, int], graph: onnx.GraphProto) -> float:
+    out = elements[node.output[0]]
+    if node.op_type in ("Conv", "Gemm"):
+        dims = next(tensor.dims for tensor in graph.initializer if tensor.name == node.input[1])
+        attributes = {attribute.name: attribute.i for attribute in node.attribute}
+        taps = dims[1 if attributes.get("transB") else 0] if node.op_type == "Gemm" else math.prod(dims[1:])
+        return 2.0 * out * taps
+    if node.op_type == "MaxPool":
+        return float(out * math.prod(next(a.ints for a in node.attribute if a.name == "kernel_shape")))
+    if node.op_type == "GlobalAveragePool":
+        return float(elements[node.input[0]])
+    return float(out) if node.op_type in ("Relu", "Add") else 0.0
+
+
+def kernel_works(localizer: WarpSpec, crop: WarpSpec, joints: int, crops: int = _GRADER_BATCH) -> list[Work]:
+    """Our own kernels for both views; sources of 3000 x 2500 pixels of 16 bits, each sector of them read once."""
+    views = _LOCALIZER_BATCH
+    peaks = joints * localizer.height * localizer.width / 16
+    heatmaps = views * peaks
+    return [
+        _warp_work("warp localizer", localizer, views, views),
+        Work("decode", heatmaps + views * 2 * DISCS * _DARK_FLOPS, heatmaps * _HALF_BYTES, False),
+        _warp_work("warp crops", crop, crops, views),
+    ]
+
+
+def _warp_work(name: str, spec: WarpSpec, count: int, views: int) -> Work:
+    samples = count * spec.height * spec.width * spec.antialias**2
+    source = min(views * math.prod(_SOURCE_PX), 4 * samples) * 2
+    out = count * spec.channels * spec.height * spec.width * _HALF_BYTES
+    return Work(name, float(samples * _SAMPLE_FLOPS), float(source + views * _TABLE_BYTES + out), False)
+
+
+def floor_ms(work: Work, gpu: Gpu) -> tuple[float, float]:
+    """(by the operations, by the bytes): the floor is the larger."""
+    rate = gpu.fp16_tflops if work.tensor_cores else gpu.fp32_tflops
+    return work.flops / (rate * 1e9), work.bytes / (gpu.bandwidth_gb_s * 1e6)
+
+
+def total(name: str, works: Sequence[Work], gpu: Gpu) -> Floor:
+    """The floor of layers that run one after another."""
+    times = [floor_ms(work, gpu) for work in works]
+    return Floor(
+        name,
+        gpu.name,
+        sum(work.flops for work in works) / 1e9,
+        sum(work.bytes for work in works) / 1e6,
+        sum(max(pair) for pair in times),
+        sum(by_bytes for by_flops, by_bytes in times if by_bytes > by_flops),
+    )
+
+
+def _elements(value: onnx.ValueInfoProto) -> int:
+    return math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def published_works() -> dict[str, list[Work]]:
+    """HRNet-W32 at 256x192 with 24 heatmaps, ResNet152 at 224x224 with 8 logits, and the kernels around them."""
+    from spinescore.export.hrnet import build_hrnet
+    from spinescore.export.resnet152 import build_resnet
+    from spinescore.export.synthetic import parse_synthetic, random_tensors
+
+    hrnet = build_hrnet(random_tensors(parse_synthetic("synthetic:hrnet-w32"), 24, 3), 256, 192)
+    resnet = build_resnet(random_tensors(parse_synthetic("synthetic:resnet152"), 8, 3), 224, 224)
+    grey = ((0.0,) * 3, (1.0,) * 3)
+    kernels = kernel_works(WarpSpec(256, 192, 4, *grey), WarpSpec(224, 224, 1, *grey), 24)
+    return {
+        f"hrnet-w32 x{_LOCALIZER_BATCH}": network_works(hrnet, _LOCALIZER_BATCH),
+        f"resnet152 x{_GRADER_BATCH}": network_works(resnet, _GRADER_BATCH),
+        **{work.name: [work] for work in kernels},
+    }
+
+
+def bundle_works(name: str) -> dict[str, list[Work]]:
+    """The same for the networks of a bundle, a second pass of the localizer included."""
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.pipeline import FLIPS
+
+    bundle = Bundle.open(name)
+    localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+    works: dict[str, list[Work]] = {}
+    crops = 0
+    regions = ["cervical"] if localizer.shared else ["cervical", "lumbar"]
+    for region in regions:
+        path, _ = bundle.network(localizer.files[region], ("fp32", "fp16"))  # type: ignore[index]
+        works[path.name] = network_works(onnx.load(str(path)), _LOCALIZER_BATCH // len(regions)) * localizer.passes
+    for role, files in grader.files.items():
+        path, _ = bundle.network(files, ("fp32", "fp16"))
+        model = onnx.load(str(path))
+        outputs = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        count = _GRADER_BATCH * len(FLIPS[f"{role}{outputs}"])
+        works[path.name] = network_works(model, count)
+        crops += count
+    specs = [
+        WarpSpec(size.height, size.width, size.antialias, size.mean, size.std)
+        for size in (localizer.input, grader.input)
+    ]
+    joints = max(point.channel for points in localizer.keypoints.values() for point in points) + 1
+    for work in kernel_works(specs[0], specs[1], joints, crops):
+        works[work.name] = [work] * (1 if work.name == "warp crops" else localizer.passes)
+    return works
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m spinescore.benchmarks.roofline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bundle", metavar="B", help="a bundle's networks (HRNet-W32 and ResNet152)")
+    parser.add_argument("--device", metavar="NAME", help="only devices whose name holds this")
+    parser.add_argument("--layers", action="store_true", help="a line for each layer")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    gpus = [gpu for gpu in load_gpus() if (arguments.device or "").lower() in gpu.name.lower()]
+    if not gpus:
+        print(
+            f"no device is called {arguments.device!r}; known: {', '.join(g.name for g in load_gpus())}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        works = bundle_works(arguments.bundle) if arguments.bundle else published_works()
+    except SpineScoreError as error:
+        print(f"spinescore: {error}", file=sys.stderr)
+        return 4 if isinstance(error, BundleError) else 1
+    if arguments.json:
+        print(json.dumps(_document(works, gpus), indent=2))
+    else:
+        print(_table(works, gpus, arguments.layers))
+    return 0
+
+
+def _document(works: dict[str, list[Work]], gpus: Sequence[Gpu]) -> dict[str, Any]:
+    return {
+        "kind": "estimate from datasheets, not a measurement",
+        "devices": [asdict(gpu) for gpu in gpus],
+        "layers": {name: [asdict(work) for work in found] for name, found in works.items()},
+        "floors": [asdict(total(name, found, gpu)) for gpu in gpus for name, found in works.items()],
+        "study_ms": {gpu.name: sum(total(name, found, gpu).floor_ms for name, found in works.items()) for gpu in gpus},
+    }
+
+
+def _table(works: dict[str, list[Work]], gpus: Sequence[Gpu], layers: bool) -> str:
+    lines = ["Floors in milliseconds: an estimate from datasheets, not a measurement. Real times are longer.", ""]
+    for name, found in works.items():
+        flops, moved = sum(work.flops for work in found), sum(work.bytes for work in found)
+        lines.append(f"{name:<24}{flops / 1e9:10.2f} GFLOP {moved / 1e6:10.1f} MB {len(found):5} layers")
+        if layers:
+            lines += [f"    {work.name:<44}{work.flops / 1e9:9.3f} GFLOP {work.bytes / 1e6:9.2f} MB" for work in found]
+    lines += ["", f"{'':<24}" + "".join(f"{name[:16]:>18}" for name in works) + f"{'study':>12}"]
+    for gpu in gpus:
+        floors = [total(name, found, gpu).floor_ms for name, found in works.items()]
+        lines.append(f"{gpu.name:<24}" + "".join(f"{floor:18.4f}" for floor in floors) + f"{sum(floors):12.3f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
