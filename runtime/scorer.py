@@ -18,8 +18,8 @@ from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.assemble import RegionResult, judge, study_report
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import Device, open_device
-from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, cpu_instead, open_device
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
@@ -80,13 +80,21 @@ class Scorer:
         *,
         threads: int | None = None,
         max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
+        largest_image_px: int = LARGEST_IMAGE_PX,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
 
-        `device` is `auto`, `cpu` or `cuda`; `threads` limits the networks' threads on a CPU. Raises `BundleError`,
-        `EngineError` or `DeviceError`.
+        `device` is `auto`, `cpu` or `cuda`; `auto` takes the GPU where it can score this bundle, else the CPU, and each
+        report then warns why. `threads` limits the networks' threads on a CPU, `largest_image_px` is the number of
+        pixels that a GPU allocates memory for. Raises `BundleError`, `EngineError` or `DeviceError`.
         """
-        return cls(Bundle.open(bundle), open_device(device, threads), max_imputed_per_region)
+        opened, chosen = Bundle.open(bundle), open_device(device, threads, largest_image_px)
+        try:
+            return cls(opened, chosen, max_imputed_per_region)
+        except (BundleError, EngineError, DeviceError) as error:
+            if device != "auto" or chosen.kind == "cpu":
+                raise
+            return cls(opened, cpu_instead(error, threads), max_imputed_per_region)
 
     def score(
         self, study: StudyInput, budget_ms: float | None = None, keypoints: Keypoints | None = None
@@ -128,6 +136,7 @@ class Scorer:
             if self._closed:
                 raise DeviceError("This scorer is closed; open another one with Scorer.open.")
             selection = select(study, self.bundle.manifest.localizer, given, self._evidence)
+            selection.warnings.extend(self._device.warnings)
             results, stages_ms = self._run(selection.chosen, given)
             crops = self._crops(results) if with_crops else ()
         elapsed_ms = (time.perf_counter() - started) * 1e3

@@ -5,6 +5,7 @@ A device owns all that it allocates, frees it on `close`, and is used by one thr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,9 +18,10 @@ from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import DeviceError
 
-__all__ = ["DEVICES", "Buffer", "Device", "Replay", "open_device"]
+__all__ = ["DEVICES", "LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "cpu_instead", "open_device"]
 
 DEVICES = ("auto", "cpu", "cuda")
+LARGEST_IMAGE_PX = 5120 * 5120  # for which a GPU's memory is allocated, where nothing else is said
 
 
 class Buffer(Protocol):
@@ -45,6 +47,7 @@ class Device(Protocol[B]):
     kind: str  # "cpu", "cuda"
     name: str  # the hardware, for reports
     precisions: tuple[str, ...]  # of networks, the preferred one first
+    warnings: tuple[str, ...]  # for every report: what the device should have been
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> B:
         """A zeroed buffer in C order, kept until `close`."""
@@ -92,17 +95,48 @@ class Device(Protocol[B]):
         """Free everything. Closing twice is no error."""
 
 
-def open_device(name: str = "auto", threads: int | None = None) -> Device[Any]:
-    """The device of that name; `auto` takes the best that this machine has. `threads` limits a CPU's engine.
+def open_device(
+    name: str = "auto", threads: int | None = None, largest_image_px: int = LARGEST_IMAGE_PX
+) -> Device[Any]:
+    """The device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
 
-    Raises `DeviceError` where the device is not there, `ValueError` for a name that no device has.
+    `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for. Raises `DeviceError` where
+    the device is not there, `ValueError` for a name that no device has.
     """
-    if name == "cuda":
-        raise DeviceError(
-            "Device cuda is not available: this version of spinescore has no CUDA device yet. Use device cpu or auto."
-        )
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
+    if name != "cpu":
+        try:
+            return _cuda_device(largest_image_px)
+        except DeviceError as error:
+            if name == "cuda":
+                raise
+            return cpu_instead(error, threads)
     from spinescore.runtime.devices.host import HostDevice
 
     return HostDevice(threads)
+
+
+def cpu_instead(reason: Exception, threads: int | None = None) -> Device[Any]:
+    """The CPU where a GPU was looked for; its warning gives the reason."""
+    from spinescore.runtime.devices.host import HostDevice
+
+    return HostDevice(threads, (f"Scored on the CPU. {reason}",))
+
+
+def _cuda_device(largest_image_px: int) -> Device[Any]:
+    missing = "Device cuda is not available"
+    try:
+        with warnings.catch_warnings():  # of pycuda, which warns of what it then raises
+            warnings.simplefilter("ignore")
+            from spinescore.runtime.devices.cuda import CudaDevice
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "pycuda":
+            raise
+        raise DeviceError(
+            f"{missing}: pycuda is not installed. Install it (pip install 'spinescore[cuda]'), or use device cpu."
+        ) from error
+    except ImportError as error:  # pycuda is there, but the driver's library is not, or lacks what pycuda names
+        step = "update the NVIDIA driver" if "symbol" in str(error) else "install the NVIDIA driver"
+        raise DeviceError(f"{missing}: pycuda cannot load the driver ({error}); {step}, or use device cpu.") from error
+    return CudaDevice(largest_image_px=largest_image_px)

@@ -38,14 +38,14 @@ class HostDevice:
     kind = "cpu"
     precisions: tuple[str, ...] = ("fp32", "fp16")
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, warnings: tuple[str, ...] = ()) -> None:
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"
             )
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.name = _cpu_name()
+        self.name, self.warnings = _cpu_name(), warnings
         self._threads = threads
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
         self._marks: dict[str, int] = {}

@@ -1,0 +1,356 @@
+"""An NVIDIA GPU as a device: CUDA kernels and an engine on one stream, replayed as a CUDA graph.
+
+The only module that imports pycuda.
+
+Memory     Everything is allocated at open, belongs to the device and is freed by `close`: two slots for radiographs of
+           up to `largest_image_px` pixels with pinned host memory beside each, and what the pipeline allocates. Where
+           host and GPU share their memory (Jetson) the slots' host memory is mapped and radiographs are not copied.
+Order      Kernels and engines are queued on one stream; each slot is uploaded on a stream of its own, so that one view
+           is on its way while the next is brought into pinned memory. Where an image lies and how large it is stands in
+           device memory, so that a graph that was captured once serves every size.
+Context    The GPU's primary context, shared with TensorRT, ONNX Runtime and PyTorch. It is current only inside the
+           verbs, so that any thread may call them, but one at a time: two at once are refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycuda.driver as drv
+from numpy.typing import DTypeLike, NDArray
+
+from spinescore.kernels import launch
+from spinescore.kernels.build import KernelBuildError, fatbin
+from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
+from spinescore.kernels.warp import Source, WarpSpec
+from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay
+from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, Recording, explained
+from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, CudaBuffer, Memory, Slot
+from spinescore.runtime.engines import CudaQueue, Engine
+from spinescore.runtime.errors import DeviceError
+
+__all__ = ["CudaBuffer", "CudaDevice"]
+
+OpenEngine = Callable[[Path, str, CudaQueue], Engine[Any]]
+Compiled = Callable[[str, tuple[int, int]], bytes]  # kernel source and compute capability -> what the driver loads
+
+_SLOTS = 2
+_BOTH_VIEWS = slice(0, 2)
+
+
+class CudaDevice:
+    """The first GPU that CUDA sees. Owns its memory, streams, graphs and engines; close it, or lose them at exit.
+
+    `graphs=False` queues every step anew instead of replaying a graph. `open_engine` and `compiled` are where networks
+    and compiled kernels come from. Raises `DeviceError` where the GPU cannot be used.
+    """
+
+    kind = "cuda"
+    precisions: tuple[str, ...] = ("fp16", "fp32")
+    warnings: tuple[str, ...] = ()
+    index = 0
+
+    def __init__(
+        self,
+        *,
+        largest_image_px: int = LARGEST_IMAGE_PX,
+        graphs: bool = True,
+        open_engine: OpenEngine | None = None,
+        compiled: Compiled | None = None,
+    ) -> None:
+        gpu = _first_gpu()
+        self.name: str = gpu.name()
+        self.compute_capability: tuple[int, int] = gpu.compute_capability()
+        self._where = f"GPU {self.name}"
+        self._driver = CudaDriver(self._where)
+        self._largest_px, self._graphs = largest_image_px, graphs
+        self._open_engine, self._compiled = open_engine or _open_engine, compiled or _fatbin
+        self._memories: list[Memory] = []
+        self._engines: list[Engine[Any]] = []
+        self._recordings: list[Recording] = []
+        self._recording: Recording | None = None  # the capture that is going on
+        self._marks: dict[str, int] = {}
+        self._slots: list[Slot] = []
+        self._functions: dict[str, Any] = {}
+        self._stream: Any = None
+        self._idle: Any = None
+        self._sources: Any = None
+        self._sent: set[Memory] = set()  # whose host memory may still be on its way
+        self._used = False  # the slots have been read since the latest upload
+        self._lock, self._depth = threading.RLock(), 0
+        with _translated("Device cuda is not available"):
+            self._context = gpu.retain_primary_context()
+        try:
+            with self._active():
+                self._open(bool(gpu.integrated and gpu.can_map_host_memory))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def stream_handle(self) -> int:
+        return int(self._stream.handle)
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> CudaBuffer:
+        with self._active(outside_capture="memory is allocated"):
+            kind = np.dtype(dtype)
+            memory = self._keep(Memory(drv, max(prod(shape) * kind.itemsize, 1)))
+            memory.clear(self._stream)
+            return CudaBuffer(memory, 0, tuple(shape), kind)
+
+    def write(self, buffer: CudaBuffer, values: NDArray[Any]) -> None:
+        if (values.shape, values.dtype) != (buffer.shape, buffer.dtype):
+            raise ValueError(f"a buffer {buffer.shape} of {buffer.dtype} got {values.shape} of {values.dtype}")
+        with self._active(outside_capture="a buffer is written"):
+            if buffer.memory in self._sent:
+                self.synchronise()
+            start, stop = buffer.offset, buffer.offset + buffer.nbytes
+            buffer.memory.host[start:stop] = np.frombuffer(values.tobytes(), np.uint8)
+            buffer.memory.send(start, stop, self._stream)
+            self._sent.add(buffer.memory)
+
+    def read(self, buffer: CudaBuffer) -> NDArray[Any]:
+        with self._active(outside_capture="a buffer is read"):
+            start, stop = buffer.offset, buffer.offset + buffer.nbytes
+            buffer.memory.fetch(start, stop, self._stream)
+            self.synchronise()
+            return buffer.memory.host[start:stop].view(buffer.dtype).reshape(buffer.shape).copy()
+
+    def upload(self, slot: int, source: Source) -> None:
+        """Copies the pixels and returns while they are on their way. Raises `DeviceError` for a larger image."""
+        self._check_size(source)
+        with self._active(outside_capture="a radiograph is uploaded"):
+            place, size = self._slots[slot], launch.SOURCE.itemsize
+            place.arrived.synchronize()
+            if self._used:
+                self._idle.record(self._stream)
+                self._used = False
+                if self._mapped:  # there the GPU reads the host memory itself
+                    self._idle.synchronize()
+            record, pixel_bytes, table_bytes = place.fill(source)
+            self._sources.host[slot * size : (slot + 1) * size] = np.frombuffer(record.tobytes(), np.uint8)
+            place.stream.wait_for_event(self._idle)
+            place.pixels.send(0, pixel_bytes, place.stream)
+            place.tables.send(0, table_bytes, place.stream)
+            self._sources.send(slot * size, (slot + 1) * size, place.stream)
+            place.arrived.record(place.stream)
+            self._stream.wait_for_event(place.arrived)
+
+    def engine(self, path: Path, precision: str) -> Engine[CudaBuffer]:
+        with self._active(outside_capture="a network is opened"):
+            engine = self._open_engine(path, precision, self)
+            self._engines.append(engine)
+            return engine
+
+    def warp(self, rois: CudaBuffer, spec: WarpSpec, out: CudaBuffer) -> None:
+        half = out.dtype == np.float16
+        count = prod(rois.shape)
+        self._launch(launch.warp_launch(self._sources.address, _SLOTS, rois.address, count, spec, out.address, half))
+
+    def decode(
+        self, heatmaps: CudaBuffer, rois: CudaBuffer, views: CudaBuffer, spec: DecodeSpec, points: CudaBuffer
+    ) -> None:
+        count, joints, height, width = heatmaps.shape
+        half = heatmaps.dtype == np.float16
+        places = (rois.address, views.address, count, spec, points.address)
+        self._launch(launch.decode_launch(heatmaps.address, (joints, height, width), half, *places))
+
+    def boxes(self, points: CudaBuffer, views: CudaBuffer, spec: BoxSpec, rois: CudaBuffer) -> None:
+        self._launch(launch.boxes_launch(points.address, views.address, views.shape[0], spec, rois.address))
+
+    def crops(self, points: CudaBuffer, views: CudaBuffer, spec: CropSpec, rois: CudaBuffer) -> None:
+        self._launch(launch.crops_launch(points.address, views.address, views.shape[0], spec, rois.address))
+
+    def run(self, engine: Engine[CudaBuffer], inputs: CudaBuffer, outputs: CudaBuffer) -> None:
+        with self._active():
+            if self._recording is not None and not engine.capturable:
+                self._recording.between(lambda: engine.run(inputs, outputs))
+            else:
+                engine.run(inputs, outputs)
+
+    def mark(self, stage: str) -> None:
+        with self._active():
+            if stage not in self._marks:
+                self._marks[stage] = self._driver.create_event()
+            self._driver.record(self._marks[stage], self.stream_handle, captured=self._recording is not None)
+
+    def marks_ms(self) -> dict[str, float]:
+        with self._active(outside_capture="the marks are read"):
+            self.synchronise()
+            first = next(iter(self._marks.values()), 0)
+            return {stage: self._driver.elapsed_ms(first, event) for stage, event in self._marks.items()}
+
+    def capture(self, steps: Callable[[slice], None]) -> Replay:
+        """The first run, outside of the capture, is the one in which engines and kernels may still allocate."""
+        with self._active(outside_capture="another capture begins"):
+            steps(_BOTH_VIEWS)
+            self.synchronise()
+            if not self._graphs:
+                return steps
+            recording = Recording(self._driver, self.stream_handle)
+            self._recordings.append(recording)
+            self._recording = recording
+            try:
+                recording.begin()
+                steps(_BOTH_VIEWS)
+                recording.end()
+            except BaseException:
+                recording.free()
+                raise
+            finally:
+                self._recording = None
+
+        def replay(views: slice) -> None:
+            with self._active(outside_capture="a graph is replayed"):
+                self._used = True
+                recording.replay()
+
+        return replay
+
+    def synchronise(self) -> None:
+        with self._active(outside_capture="the device is waited for"):
+            self._stream.synchronize()
+            self._sent.clear()
+
+    def close(self) -> None:
+        with self._lock:
+            context, self._context = self._context, None
+            if context is None:
+                return
+            handle = context.handle
+            context.push()
+            with ExitStack() as last:  # backwards, each step also where one before it failed
+                last.callback(self._driver.forget_context, handle)
+                last.callback(context.detach)
+                last.callback(self._let_go)
+                for memory in self._memories:
+                    last.callback(memory.free)
+                for event in self._marks.values():
+                    last.callback(self._driver.destroy_event, event)
+                for engine in self._engines:
+                    last.callback(engine.close)
+                for recording in self._recordings:
+                    last.callback(recording.free)
+                if self._stream is not None:
+                    with suppress(drv.Error):  # a lost device is closed too
+                        self._stream.synchronize()
+
+    def _open(self, mapped: bool) -> None:
+        self._mapped = mapped
+        self._stream = drv.Stream()
+        self._idle = drv.Event(drv.event_flags.DISABLE_TIMING)
+        self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, mapped))
+        self._sources.clear(self._stream)
+        for _ in range(_SLOTS):
+            self._slots.append(Slot(drv, self._largest_px, mapped, self._keep))
+        for source in sorted({source for source, _ in launch.KERNELS.values()}):
+            module = drv.module_from_buffer(self._compiled(source, self.compute_capability))
+            for kernel, (held_by, _) in launch.KERNELS.items():
+                if held_by == source:
+                    self._functions[kernel] = module.get_function(kernel)
+        self._stream.synchronize()
+
+    def _keep(self, memory: Memory) -> Memory:
+        self._memories.append(memory)
+        return memory
+
+    def _let_go(self) -> None:
+        """Streams, events and modules are destroyed with the last reference to them."""
+        for held in (self._memories, self._slots, self._functions, self._marks, self._engines, self._recordings):
+            held.clear()
+        self._stream = self._idle = self._sources = None
+
+    def _launch(self, what: launch.Launch) -> None:
+        with self._active():
+            self._used = True
+            self._functions[what.kernel](what.args[()], grid=what.grid, block=what.block, stream=self._stream)
+
+    def _check_size(self, source: Source) -> None:
+        rows, columns = source.pixels.shape
+        if source.pixels.size > self._largest_px:
+            raise DeviceError(
+                f"{self._where} was opened for images of up to {self._largest_px} pixels, this one has {rows} x "
+                f"{columns} = {rows * columns}; open it again with largest_image_px={rows * columns} or more."
+            )
+        entries = max(len(table) for table in source.tables)
+        if entries > MOST_TABLE_ENTRIES or len(source.tables) > launch.TABLES:
+            raise DeviceError(
+                f"{self._where} takes {launch.TABLES} tables of up to {MOST_TABLE_ENTRIES} entries with an image, got "
+                f"{len(source.tables)} of up to {entries}; shorten the radiograph's table to its stored bits."
+            )
+
+    @contextmanager
+    def _active(self, outside_capture: str = "") -> Iterator[None]:
+        """The context current and the device ours alone; what pycuda raises becomes a `DeviceError`."""
+        if not self._lock.acquire(blocking=False):
+            raise DeviceError(
+                f"{self._where} is in use by another thread; share a Scorer, whose calls wait for each other, or open "
+                "a device for each thread."
+            )
+        try:
+            if self._context is None:
+                raise DeviceError(f"{self._where} is closed; open it again.")
+            if outside_capture and self._recording is not None:
+                raise DeviceError(f"{self._where}: {outside_capture} while steps are captured; do it before or after.")
+            with _translated(self._where), self._current():
+                yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        self._depth += 1
+        if self._depth == 1:
+            self._context.push()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                drv.Context.pop()
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except drv.Error as error:
+        raise explained(str(error), where) from error
+
+
+def _first_gpu() -> Any:
+    where = "Device cuda is not available"
+    with _translated(where):
+        drv.init()
+        count, version = drv.Device.count(), drv.get_driver_version()
+        if not count:
+            raise explained("no CUDA-capable device is detected", where)
+        if version < LEAST_DRIVER:
+            raise DeviceError(
+                f"{where}: the NVIDIA driver supports CUDA {_version(version)}, at least {_version(LEAST_DRIVER)} is "
+                "needed; update the driver, or use device cpu."
+            )
+        return drv.Device(CudaDevice.index)
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _open_engine(path: Path, precision: str, queue: CudaQueue) -> Engine[Any]:
+    from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path, precision, queue=queue)
+
+
+def _fatbin(source: str, compute_capability: tuple[int, int]) -> bytes:
+    try:
+        return fatbin(source, compute_capability)
+    except KernelBuildError as error:
+        raise DeviceError(str(error)) from error

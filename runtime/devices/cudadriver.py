@@ -1,0 +1,162 @@
+"""What pycuda does not offer of the CUDA driver: graphs, event nodes in them, and the order of contexts at close.
+
+Calls go through ctypes to the library that pycuda has loaded. Every status is checked; what fails is a `DeviceError`
+that says what to do next. Handles belong to the caller, the context must be current.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from spinescore.runtime.errors import DeviceError
+
+__all__ = ["LEAST_DRIVER", "CudaDriver", "Recording", "explained"]
+
+LEAST_DRIVER = 11040  # CUDA 11.4: cuGraphInstantiateWithFlags
+
+_THREAD_LOCAL = 1  # capture mode: other threads of the process (another engine, PyTorch) may allocate meanwhile
+_EXTERNAL = 1  # record: as a node of the graph, so that every replay records the event anew
+
+# Fragments of the driver's messages (cuGetErrorString) -> what to do next; the first that fits counts.
+_NEXT_STEPS = (
+    ("out of memory", "free memory of the GPU, declare a smaller largest image, or use device cpu"),
+    ("no CUDA-capable device", "check that the GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES), or use device cpu"),
+    ("invalid device ordinal", "check that the GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES), or use device cpu"),
+    ("unsupported toolchain", "update the NVIDIA driver, or build the kernels with this machine's CUDA toolkit"),
+    (
+        "no kernel image",
+        "build the kernels for this GPU: remove their cache and open the device again with nvcc on PATH",
+    ),
+    ("kernel image is invalid", "the compiled kernels are damaged: remove their cache or install the package again"),
+    ("driver version is insufficient", "update the NVIDIA driver"),
+    ("unsupported display driver", "update the NVIDIA driver, and restart where an update is pending"),
+    ("busy or unavailable", "another process holds the GPU exclusively; end it, or use device cpu"),
+    ("illegal memory access", "the GPU's context is lost: close the scorer and start the process again"),
+    ("launch failure", "the GPU's context is lost: close the scorer and start the process again"),
+    ("ECC error", "the GPU's memory is faulty: restart it, and have it examined if this comes again"),
+    ("captur", "a step that a CUDA graph cannot hold was captured; open the device with graphs=False and report this"),
+)
+_OTHERWISE = "close the scorer and open it again; if it fails again, look for Xid lines in the system's log"
+
+
+def explained(message: str, where: str) -> DeviceError:
+    """The error for a driver call that failed; `message` reads like `cuMemAlloc failed: out of memory`."""
+    step = next((step for fragment, step in _NEXT_STEPS if fragment in message), _OTHERWISE)
+    return DeviceError(f"{where}: {message}; {step}.")
+
+
+class CudaDriver:
+    """A few calls of libcuda, for one GPU whose name stands in messages."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        try:
+            self._library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        except OSError as error:
+            raise DeviceError(
+                f"{where}: the CUDA driver cannot be loaded ({error}); install the NVIDIA driver."
+            ) from error
+
+    def begin_capture(self, stream: int) -> None:
+        self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
+
+    def end_capture(self, stream: int) -> int:
+        """The executable graph of what was queued since `begin_capture`."""
+        graph, runnable = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_ulonglong(0))
+        finally:
+            self._quietly("cuGraphDestroy", graph)
+        return runnable.value or 0
+
+    def abandon_capture(self, stream: int) -> None:
+        """End a capture that failed, whatever it holds."""
+        graph = ctypes.c_void_p()
+        self._quietly("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
+        if graph.value:
+            self._quietly("cuGraphDestroy", graph)
+
+    def launch(self, runnable: int, stream: int) -> None:
+        self._call("cuGraphLaunch", ctypes.c_void_p(runnable), ctypes.c_void_p(stream))
+
+    def destroy_graph(self, runnable: int) -> None:
+        self._quietly("cuGraphExecDestroy", ctypes.c_void_p(runnable))
+
+    def create_event(self) -> int:
+        event = ctypes.c_void_p()
+        self._call("cuEventCreate", ctypes.byref(event), 0)
+        return event.value or 0
+
+    def destroy_event(self, event: int) -> None:
+        self._quietly("cuEventDestroy_v2", ctypes.c_void_p(event))
+
+    def record(self, event: int, stream: int, captured: bool) -> None:
+        flags = _EXTERNAL if captured else 0
+        self._call("cuEventRecordWithFlags", ctypes.c_void_p(event), ctypes.c_void_p(stream), flags)
+
+    def elapsed_ms(self, first: int, last: int) -> float:
+        """Between two events that have both been reached."""
+        ms = ctypes.c_float()
+        self._call("cuEventElapsedTime", ctypes.byref(ms), ctypes.c_void_p(first), ctypes.c_void_p(last))
+        return ms.value
+
+    def forget_context(self, handle: int) -> None:
+        """Take a context that pycuda has released, but left on this thread's stack, from under the current one."""
+        above, popped = [], ctypes.c_void_p()
+        while self._quietly("cuCtxPopCurrent_v2", ctypes.byref(popped)) == 0 and popped.value not in (handle, None):
+            above.append(ctypes.c_void_p(popped.value))
+        for context in reversed(above):
+            self._quietly("cuCtxPushCurrent_v2", context)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = self._quietly(name, *arguments)
+        if status:
+            text = ctypes.c_char_p()
+            self._quietly("cuGetErrorString", status, ctypes.byref(text))
+            reason = text.value.decode() if text.value else f"error {status}"
+            raise explained(f"{name} failed: {reason}", self._where)
+
+    def _quietly(self, name: str, *arguments: Any) -> int:
+        return int(getattr(self._library, name)(*arguments))
+
+
+class Recording:
+    """What was captured: graphs, and between them the calls that a graph cannot hold."""
+
+    def __init__(self, driver: CudaDriver, stream: int) -> None:
+        self._driver, self._stream = driver, stream
+        self._graphs: list[int] = []
+        self._parts: list[Callable[[], None]] = []
+        self._capturing = False
+
+    def begin(self) -> None:
+        self._driver.begin_capture(self._stream)
+        self._capturing = True
+
+    def end(self) -> None:
+        self._capturing = False
+        graph = self._driver.end_capture(self._stream)
+        self._graphs.append(graph)
+        self._parts.append(lambda: self._driver.launch(graph, self._stream))
+
+    def between(self, call: Callable[[], None]) -> None:
+        self.end()
+        self._parts.append(call)
+        self.begin()
+
+    def replay(self) -> None:
+        for part in self._parts:
+            part()
+
+    def free(self) -> None:
+        """Also in the middle of a capture. Twice is no error."""
+        if self._capturing:
+            self._capturing = False
+            self._driver.abandon_capture(self._stream)
+        self._parts.clear()
+        while self._graphs:
+            self._driver.destroy_graph(self._graphs.pop())
