@@ -32,11 +32,10 @@ def measure(nvcc: Path) -> dict[str, Any]:
                 name, architecture = numbers.pop("kernel"), numbers.pop("architecture")
                 kernels.setdefault(name, {})[f"sm_{architecture}"] = numbers
             sizes[source] = target.stat().st_size
-    version = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=True).stdout
     return {
         "what": "resources of the CUDA kernels as compiled (ptxas); nothing ran on a GPU",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "nvcc": version.strip().splitlines()[-1],
+        "nvcc": _version(nvcc),
         "fatbin_bytes": sizes,
         "kernels": {name: dict(sorted(per.items(), key=_number)) for name, per in sorted(kernels.items())},
     }
@@ -60,6 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _version(nvcc: Path) -> str:
+    said = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=True).stdout
+    return said.strip().splitlines()[-1]
 
 
 def _number(item: tuple[str, object]) -> int:
