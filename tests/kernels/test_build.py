@@ -1,5 +1,6 @@
 """Compiling the kernels: every architecture where nvcc is, and the shipped, cached and missing cases with a double."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,21 @@ FATBIN = (0xBA55ED50).to_bytes(4, "little") + b"\x01\x00\x10\x00" + (5).to_bytes
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Both fatbins for all architectures: source -> (file, ptxas' report)."""
+def compiled(pytestconfig):
+    """Both fatbins for all architectures: source -> (file, ptxas' report). Kept until a source or nvcc changes."""
     nvcc = build.find_nvcc()
     if nvcc is None:
         pytest.skip("nvcc is not installed, so the kernels are not compiled for GPUs")
-    folder = tmp_path_factory.mktemp("fatbins")
-    return {s: (folder / f"{s}.fatbin", compile_fatbin(s, folder / f"{s}.fatbin", nvcc)) for s in SOURCES}
+    version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    folder = pytestconfig.cache.mkdir(f"fatbins-{hashlib.sha256(version).hexdigest()[:16]}")
+    found = {}
+    for source in SOURCES:
+        target = folder / build.shipped_name(source)
+        report = target.with_suffix(".txt")
+        if not report.exists():
+            report.write_text(compile_fatbin(source, target, nvcc), encoding="utf-8")
+        found[source] = target, report.read_text(encoding="utf-8")
+    return found
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -42,7 +51,7 @@ class FakeNvcc:
         self.known, self.writes, self.fails, self.compiled = (75, 90), FATBIN, None, []
         monkeypatch.setattr(build.subprocess, "run", self.run)
         monkeypatch.setattr(build, "find_nvcc", lambda: Path("/cuda/nvcc"))
-        monkeypatch.setattr(build, "shipped_name", lambda source: "not-shipped.fatbin")
+        monkeypatch.setattr(build, "shipped_name", lambda source: f"not-shipped-{source}.fatbin")
         monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
 
     def run(self, command, **options):
@@ -125,7 +134,7 @@ def test_without_nvcc_the_error_says_what_to_install(nvcc, monkeypatch):
 
 def test_an_nvcc_that_cannot_be_started(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "find_nvcc", lambda: tmp_path / "gone")
-    monkeypatch.setattr(build, "shipped_name", lambda source: "not-shipped.fatbin")
+    monkeypatch.setattr(build, "shipped_name", lambda source: f"not-shipped-{source}.fatbin")
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path))
     with pytest.raises(KernelBuildError, match="use device cpu"):
         fatbin("warp", (9, 0))
@@ -142,7 +151,7 @@ def test_a_shipped_fatbin_comes_first(nvcc, monkeypatch, tmp_path):
     for path in build._HERE.glob("*.cu*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(build, "_HERE", tmp_path)
-    (tmp_path / "not-shipped.fatbin").write_bytes(FATBIN)
+    (tmp_path / "not-shipped-warp.fatbin").write_bytes(FATBIN)
     assert fatbin("warp", (12, 0)) == FATBIN
     assert nvcc.compiled == []
 
@@ -172,3 +181,41 @@ def test_ptxas_in_unknown_words_is_an_error():
     with pytest.raises(KernelBuildError, match="words that are not known"):
         resources("ptxas info : Compiling entry function 'warp_f16' for 'sm_75'\nregisters: 40\n")
     assert tuple(sorted(ARCHITECTURES)) == ARCHITECTURES
+
+
+@pytest.fixture
+def package_step(monkeypatch, tmp_path):
+    """The step of building the package, its copying left out, with the folder into which it builds."""
+    pytest.importorskip("setuptools", reason="setuptools is not installed, so no package is built here")
+    from setuptools import Distribution
+
+    from spinescore.kernels import packaging
+
+    monkeypatch.setattr(packaging.build_py, "run", lambda self: None)
+    monkeypatch.setattr(packaging, "_build_module", lambda: build)
+    step = packaging.BuildWithKernels(Distribution())
+    step.build_lib, step.editable_mode = str(tmp_path), False
+    folder = tmp_path / "spinescore" / "kernels"
+    folder.mkdir(parents=True)
+    return step, folder
+
+
+def test_a_package_is_built_with_the_fatbins_where_nvcc_is(nvcc, package_step):
+    step, folder = package_step
+    (folder / "warp-of-an-earlier-build.fatbin").write_bytes(FATBIN)
+    step.run()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(build.shipped_name(source) for source in SOURCES)
+    assert nvcc.compiled == [["compute_75", "sm_75", "sm_90"]] * 2
+
+
+def test_a_package_is_built_without_fatbins_where_nvcc_is_missing_or_fails(nvcc, package_step, monkeypatch):
+    step, folder = package_step
+    said = []
+    monkeypatch.setattr(step, "warn", said.append)
+    nvcc.fails = "nvcc fatal: no host compiler"
+    step.run()
+    monkeypatch.setattr(build, "find_nvcc", lambda: None)
+    step.run()
+    assert [*folder.iterdir()] == []
+    assert "no host compiler" in said[0]
+    assert "nvcc was not found" in said[1]
