@@ -1,0 +1,187 @@
+"""What an engine's sidecar says of it, and whether the engine may run here. Nothing in here imports TensorRT.
+
+An engine lies in `engines/<target>/` of a bundle, `localizer.fp16.engine` beside `localizer.fp16.engine.json`. It is
+tied to the network that it was built from, to the TensorRT that built it and to the GPU that it was built for; each of
+these is in the sidecar, and an engine without one, or with one that does not fit, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.fields import Fields
+
+__all__ = [
+    "ENGINES",
+    "FLAVOURS",
+    "HARDWARE",
+    "SCHEMA",
+    "SUFFIX",
+    "Sidecar",
+    "engine_paths",
+    "file_sha256",
+    "sidecar_path",
+    "this_platform",
+]
+
+SCHEMA = "spinescore.engine/1"
+ENGINES = "engines"
+SUFFIX = ".engine"
+FLAVOURS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")  # as they are imported
+HARDWARE = ("this", "same-compute-capability", "ampere-plus")  # GPUs that an engine of the full TensorRT runs on
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The sidecar of one engine. `gpu` and what follows from it is None where an engine was built without a GPU."""
+
+    flavour: str  # that built it; `tensorrt_lean` runs version-compatible engines of `tensorrt`
+    version: str
+    precision: str
+    least_batch: int
+    most_batch: int
+    onnx: str  # file name
+    onnx_sha256: str
+    engine_sha256: str
+    compute_capabilities: tuple[str, ...]
+    hardware: str
+    version_compatible: bool
+    gpu: str | None
+    multiprocessors: int | None
+    driver: str | None
+    platform: str
+    build_seconds: float
+    schema: str = SCHEMA
+
+    @classmethod
+    def read(cls, engine: Path) -> Sidecar:
+        """The sidecar of the engine's file. Raises `EngineError` where it is missing or not valid."""
+        path = sidecar_path(engine)
+        try:
+            return _sidecar(Fields(json.loads(path.read_text(encoding="utf-8"))))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise EngineError(f"Engine {engine.name} has no sidecar {path} ({reason}); {_REBUILD}") from error
+        except (ValueError, RecursionError) as error:
+            raise EngineError(f"The sidecar {path} is not valid ({error}); {_REBUILD}") from error
+
+    def write(self, engine: Path) -> None:
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        sidecar_path(engine).write_text(text, encoding="utf-8")
+
+    def check_files(self, engine: Path, onnx: Path) -> None:
+        """Refuse an engine that was altered, or that another network was built into."""
+        if _hash(engine) != self.engine_sha256:
+            raise EngineError(
+                f"Engine {engine} was altered or is truncated: its SHA-256 is not its sidecar's; {_REBUILD}"
+            )
+        if onnx.name != self.onnx or _hash(onnx) != self.onnx_sha256:
+            raise EngineError(f"Engine {engine} was built from another {self.onnx} than {onnx}; {_REBUILD}")
+
+    def check_machine(self, engine: Path, flavour: str, version: str, gpu: str, capability: tuple[int, int]) -> None:
+        """Refuse an engine of another TensorRT, another platform or another GPU."""
+        if this_platform() != self.platform:
+            raise EngineError(f"Engine {engine} is for {self.platform}, this is {this_platform()}; {_REBUILD}")
+        if not self._runs_on(flavour, version):
+            raise EngineError(
+                f"Engine {engine} was built by {self.flavour} {self.version}, this is {flavour} {version}; {_REBUILD}"
+            )
+        if not self._is_for(gpu, capability):
+            built = f"{self.gpu or 'GPUs'} (compute capability {', '.join(self.compute_capabilities)})"
+            found = f"{gpu} ({capability[0]}.{capability[1]})"
+            raise EngineError(f"Engine {engine} is for {built}, this is {found}; {_REBUILD}")
+
+    def _runs_on(self, flavour: str, version: str) -> bool:
+        """Version-compatible engines run on the builder's version and on later ones of the same major number."""
+        if not self.version_compatible:
+            return (flavour, version) == (self.flavour, self.version)
+        built, found = _numbers(self.version), _numbers(version)
+        return flavour != "tensorrt_rtx" and found[:1] == built[:1] and found >= built
+
+    def _is_for(self, gpu: str, capability: tuple[int, int]) -> bool:
+        if self.hardware == "ampere-plus":
+            return capability >= (8, 0)
+        same = f"{capability[0]}.{capability[1]}" in self.compute_capabilities
+        named = self.gpu is not None and self.hardware == "this" and self.flavour != "tensorrt_rtx"
+        return same and (not named or gpu == self.gpu)
+
+
+_REBUILD = "build it for this machine: spinescore engine build BUNDLE"
+
+
+def sidecar_path(engine: Path) -> Path:
+    return engine.with_name(f"{engine.name}.json")
+
+
+def engine_paths(folder: Path) -> Iterator[Path]:
+    """The engines of a bundle's folder that have a sidecar, by target and name."""
+    for sidecar in sorted(folder.glob(f"{ENGINES}/*/*{SUFFIX}.json")):
+        yield sidecar.with_suffix("")
+
+
+def file_sha256(path: Path) -> str:
+    """Raises `OSError`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def this_platform() -> str:
+    """As `linux-x86_64`, `linux-aarch64` or `windows-amd64`."""
+    return f"{platform.system()}-{platform.machine()}".lower()
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise EngineError(f"{path} cannot be read ({reason}); {_REBUILD}") from error
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _sidecar(fields: Fields) -> Sidecar:
+    fields.choice("schema", (SCHEMA,))
+    least = fields.integer("least_batch", 1, 4096)
+    found = Sidecar(
+        flavour=fields.choice("flavour", FLAVOURS),
+        version=fields.text("version"),
+        precision=fields.choice("precision", ("fp16", "fp32", "int8")),
+        least_batch=least,
+        most_batch=fields.integer("most_batch", least, 4096),
+        onnx=fields.text("onnx"),
+        onnx_sha256=fields.text("onnx_sha256"),
+        engine_sha256=fields.text("engine_sha256"),
+        compute_capabilities=tuple(str(item) for item in fields.array("compute_capabilities")),
+        hardware=fields.choice("hardware", HARDWARE),
+        version_compatible=fields.choice("version_compatible", (True, False)),
+        gpu=_maybe(fields, "gpu", fields.text),
+        multiprocessors=_maybe(fields, "multiprocessors", lambda name: fields.integer(name, 1, 4096)),
+        driver=_maybe(fields, "driver", fields.text),
+        platform=fields.text("platform"),
+        build_seconds=fields.number("build_seconds", 0.0, 1e7),
+    )
+    fields.done()
+    return found
+
+
+def _maybe(fields: Fields, name: str, read: Callable[[str], Any]) -> Any:
+    """None where the field is null."""
+    try:
+        return read(name)
+    except ValueError as error:
+        if str(error).endswith("found None"):
+            return None
+        raise

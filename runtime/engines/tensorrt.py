@@ -1,0 +1,253 @@
+"""Networks on TensorRT: the full library, its lean runtime, or TensorRT-RTX; 10.3 to 11.4 and 1.x.
+
+The only module that imports any of them; `import_flavour` gives the builder (`spinescore.export.engine`) the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.runtime.engines import CudaQueue, DeviceMemory
+from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar, engine_paths
+from spinescore.runtime.errors import EngineError
+
+__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine"]
+
+_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_lean": "tensorrt-lean", "tensorrt_rtx": "tensorrt-rtx"}
+_KEPT_LINES = 12
+_ALIGNMENT = 256  # of activation memory
+
+
+def installed_flavours() -> tuple[str, ...]:
+    """Import names of the flavours that are installed, the full library first; none is imported."""
+    return tuple(name for name in FLAVOURS if importlib.util.find_spec(name) is not None)
+
+
+def import_flavour(name: str) -> Any:
+    """The module. Raises `EngineError` that says which extra brings it."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{_EXTRAS[name]}]" (on a Jetson, '
+            "JetPack brings tensorrt)"
+        ) from error
+
+
+def make_logger(module: Any) -> Any:
+    """An `ILogger` that keeps the latest warnings and errors: `logger.lines`, a deque of text."""
+
+    class Lines(module.ILogger):  # type: ignore[misc]  # the base is known when the flavour is imported
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+            self._kept = (self.INTERNAL_ERROR, self.ERROR, self.WARNING)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in self._kept:
+                self.lines.append(msg.strip())
+
+    return Lines()
+
+
+def open_engine(path: Path, precision: str, queue: CudaQueue) -> TensorRTEngine:
+    """The first engine in `engines/` beside the network `path` that this machine accepts.
+
+    Raises `EngineError` with the reason for each engine that was refused. `precision` is the network file's; the engine
+    has its own, since a network that a bundle holds in fp32 alone is built in fp16.
+    """
+    reasons = []
+    for engine in engine_paths(path.parent):
+        try:
+            if Sidecar.read(engine).onnx == path.name:
+                return TensorRTEngine(engine, path, queue)
+        except EngineError as error:  # noqa: PERF203  # each engine may be refused for itself
+            reasons.append(str(error))
+    raise EngineError(
+        f"There is no engine of {path.name} ({precision}) for {queue.name} in {path.parent / ENGINES}: "
+        + (" ".join(reasons) or "none was built; run: spinescore engine build BUNDLE")
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """An execution context whose shapes and addresses never change, so that a graph captured from it stays valid."""
+
+    context: Any
+    kept: tuple[Any, ...]  # the buffers and the activation memory
+
+
+class TensorRTEngine:
+    """An engine file on the queue's GPU and stream.
+
+    There is a context for each pair of buffers that it runs on, with activation memory from the queue's device; the
+    first run on a pair must be outside of a capture. The buffers are the caller's; references to them are kept.
+    """
+
+    def __init__(self, path: Path, onnx: Path, queue: CudaQueue) -> None:
+        self.name, self._queue, self._path = path.name, queue, path
+        self._sidecar = Sidecar.read(path)
+        self._sidecar.check_files(path, onnx)
+        flavour = _runtime_flavour(self._sidecar)
+        self._trt = import_flavour(flavour)
+        self._sidecar.check_machine(path, flavour, self._trt.__version__, queue.name, queue.compute_capability)
+        self.framework, self.precision = f"{flavour} {self._trt.__version__}", self._sidecar.precision
+        self._logger = make_logger(self._trt)
+        self._bound: dict[tuple[Any, ...], _Bound] = {}
+        self._runtime = self._checked(self._trt.Runtime(self._logger), "start TensorRT for")
+        if self._sidecar.version_compatible:  # such engines bring host code of their own
+            self._runtime.engine_host_code_allowed = True
+        self._engine = self._checked(self._runtime.deserialize_cuda_engine(path.read_bytes()), "load")
+        self._config, self._cache = _runtime_config(self._trt, self._engine, self._cache_path)
+        self._input, self._output = self._ends()
+        self._dtype = self._one_dtype()
+
+    @property
+    def capturable(self) -> bool:
+        contexts = [bound.context for bound in self._bound.values()]
+        return all(_capturable(context, self._queue.stream_handle) for context in contexts)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self._shape(self._input)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self._shape(self._output)
+
+    def run(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
+        if self._engine is None:
+            raise EngineError(f"Engine {self.name} is closed; open the device and its networks again.")
+        key = (inputs.address, inputs.shape, outputs.address, outputs.shape)
+        if key not in self._bound:
+            self._bound[key] = self._bind(inputs, outputs)
+        if not self._bound[key].context.execute_async_v3(self._queue.stream_handle):
+            raise self._error("run")
+
+    def close(self) -> None:
+        self._keep_cache()
+        self._bound.clear()
+        self._cache = self._config = self._engine = self._runtime = None
+
+    def _bind(self, inputs: DeviceMemory, outputs: DeviceMemory) -> _Bound:
+        batch, least, most = inputs.shape[0], self._sidecar.least_batch, self._sidecar.most_batch
+        if not least <= batch <= most:
+            raise EngineError(
+                f"Engine {self.name} was built for {least} to {most} images at once, got {batch}; build it again with "
+                "spinescore engine build --any-batch."
+            )
+        for tensor, memory, shape in (
+            (self._input, inputs, self.input_shape),
+            (self._output, outputs, self.output_shape),
+        ):
+            if memory.shape != (batch, *shape) or memory.dtype != self._dtype:
+                raise EngineError(
+                    f"Engine {self.name}: tensor {tensor} wants {(batch, *shape)} of {self._dtype}, got "
+                    f"{memory.shape} of {memory.dtype}; export the bundle and build its engines again."
+                )
+        context = self._checked(_new_context(self._trt, self._engine, self._config), "make a context of")
+        if not context.set_input_shape(self._input, inputs.shape):
+            raise self._error(f"set {self._input} to {inputs.shape} in")
+        size = max(int(context.update_device_memory_size_for_shapes()), _ALIGNMENT)
+        memory = self._queue.allocate((size,), np.uint8)
+        context.set_device_memory(memory.address, size)
+        for tensor, buffer in ((self._input, inputs), (self._output, outputs)):
+            if not context.set_tensor_address(tensor, buffer.address):
+                raise self._error(f"bind {tensor} in")
+        return _Bound(context, (inputs, outputs, memory))
+
+    def _ends(self) -> tuple[str, str]:
+        modes = self._trt.TensorIOMode
+        names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
+        inputs = [name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT]
+        outputs = [name for name in names if self._engine.get_tensor_mode(name) == modes.OUTPUT]
+        if inputs != ["image"] or len(outputs) != 1:
+            raise EngineError(
+                f"Engine {self.name} has the inputs {inputs} and outputs {outputs}; one `image` and one output are "
+                "needed: export the bundle and build its engines again."
+            )
+        return inputs[0], outputs[0]
+
+    def _one_dtype(self) -> np.dtype[Any]:
+        known = {self._trt.DataType.HALF: np.dtype(np.float16), self._trt.DataType.FLOAT: np.dtype(np.float32)}
+        first, second = (self._engine.get_tensor_dtype(name) for name in (self._input, self._output))
+        if first != second or first not in known:
+            raise EngineError(
+                f"Engine {self.name}: tensor {self._input} is {first} and {self._output} {second}, not both half or "
+                "both float; build it again: spinescore engine build BUNDLE"
+            )
+        found: np.dtype[Any] = known[first]
+        return found
+
+    def _shape(self, tensor: str) -> tuple[int, ...]:
+        return tuple(int(size) for size in self._engine.get_tensor_shape(tensor))[1:]
+
+    def _checked(self, made: Any, action: str) -> Any:
+        if made is None:
+            raise self._error(action)
+        return made
+
+    def _error(self, action: str) -> EngineError:
+        said = "; ".join(self._logger.lines) or "it gave no reason"
+        return EngineError(
+            f"TensorRT could not {action} the engine {self._path} on {self._queue.name}: {said}. Build it again "
+            "for this machine: spinescore engine build BUNDLE"
+        )
+
+    @property
+    def _cache_path(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.runtime-cache")
+
+    def _keep_cache(self) -> None:
+        """What the GPU's compiler made at the first run spares the next start that work. It is an optimisation only."""
+        if self._cache is None or not self._bound:
+            return
+        with suppress(OSError):
+            draft = self._cache_path.with_suffix(".part")
+            draft.write_bytes(bytes(self._cache.serialize()))
+            draft.replace(self._cache_path)
+
+
+def _runtime_flavour(sidecar: Sidecar) -> str:
+    """What runs an engine: the flavour that built it, or the lean runtime where only that is installed."""
+    if sidecar.flavour not in installed_flavours() and sidecar.version_compatible:
+        return "tensorrt_lean"
+    return sidecar.flavour
+
+
+# What differs between flavours and versions, told apart by what they have, stands from here on.
+
+
+def _runtime_config(trt: Any, engine: Any, cache_path: Path) -> tuple[Any, Any]:
+    """TensorRT-RTX compiles for the GPU at the first run: (configuration with a cache for that, cache), else Nones."""
+    if not hasattr(trt, "IRuntimeCache"):
+        return None, None
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    cache = config.create_runtime_cache()
+    with suppress(OSError):
+        cache.deserialize(cache_path.read_bytes())  # a cache of another machine is left unread
+    config.set_runtime_cache(cache)
+    return config, cache
+
+
+def _new_context(trt: Any, engine: Any, config: Any) -> Any:
+    if config is not None:
+        return engine.create_execution_context(config)
+    return engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+
+
+def _capturable(context: Any, stream: int) -> bool:
+    return bool(context.is_stream_capturable(stream)) if hasattr(context, "is_stream_capturable") else True

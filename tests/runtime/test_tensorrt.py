@@ -1,0 +1,203 @@
+"""The TensorRT engine on a stand-in for its module; what only a GPU can show is left to the GPU machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from tensorrt_double import DataType, TensorIOMode, make_double
+
+from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_engine
+from spinescore.runtime.errors import EngineError
+
+HALF = np.dtype(np.float16)
+
+
+@dataclass(frozen=True)
+class Memory:
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype = HALF
+    nbytes: int = 0
+
+
+class Queue:
+    name, index, compute_capability, stream_handle = "GeForce RTX 4060", 0, (8, 9), 77
+
+    def __init__(self):
+        self.allocated = []
+
+    def allocate(self, shape, dtype):
+        self.allocated.append((shape, np.dtype(dtype)))
+        return Memory(4096 * len(self.allocated), shape, np.dtype(dtype))
+
+
+IMAGES, HEATMAPS = Memory(1 << 20, (2, 1, 8, 6)), Memory(2 << 20, (2, 3, 2, 2))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """(network, engine) of a bundle."""
+    onnx = tmp_path / "localizer.fp16.onnx"
+    onnx.write_bytes(b"network")
+    engine = tmp_path / "engines" / "here" / "localizer.fp16.engine"
+    engine.parent.mkdir(parents=True)
+    engine.write_bytes(b"plan")
+    Sidecar(
+        flavour="tensorrt",
+        version="10.16.1.11",
+        precision="fp16",
+        least_batch=2,
+        most_batch=2,
+        onnx=onnx.name,
+        onnx_sha256=file_sha256(onnx),
+        engine_sha256=file_sha256(engine),
+        compute_capabilities=("8.9",),
+        hardware="this",
+        version_compatible=False,
+        gpu=Queue.name,
+        multiprocessors=24,
+        driver="13.0",
+        platform=this_platform(),
+        build_seconds=1.0,
+    ).write(engine)
+    return onnx, engine
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Installs a stand-in with the given faults as `tensorrt`."""
+
+    def put(*failing, **changes):
+        double = make_double(frozenset(failing), **changes)
+        monkeypatch.setitem(sys.modules, "tensorrt", double)
+        return double
+
+    return put
+
+
+def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
+    double, queue = install(), Queue()
+    engine = open_engine(files[0], "fp16", queue)
+    assert (engine.dtype, engine.input_shape, engine.output_shape) == (HALF, (1, 8, 6), (3, 2, 2))
+    assert (engine.framework, engine.precision, engine.capturable) == ("tensorrt 10.16.1.11", "fp16", True)
+    engine.run(IMAGES, HEATMAPS)
+    assert double.calls == [
+        ("load", b"plan"),
+        ("shape", "image", IMAGES.shape),
+        ("memory", 4096, 1000),
+        ("address", "image", IMAGES.address),
+        ("address", "heatmaps", HEATMAPS.address),
+        ("execute", 77),
+    ]
+    assert queue.allocated == [((1000,), np.dtype(np.uint8))]
+    assert not double.runtime.engine_host_code_allowed
+
+
+def test_a_pair_of_buffers_has_its_own_context_for_good(files, install):
+    double, queue = install(), Queue()
+    engine = open_engine(files[0], "fp16", queue)
+    other = Memory(3 << 20, IMAGES.shape)
+    for inputs in (IMAGES, other, IMAGES, other):
+        engine.run(inputs, HEATMAPS)
+    assert len(queue.allocated) == 2
+    assert [call[0] for call in double.calls].count("shape") == 2
+    assert [call[0] for call in double.calls].count("execute") == 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "deserialize_cuda_engine",
+        "create_execution_context",
+        "set_input_shape",
+        "set_tensor_address",
+        "execute_async_v3",
+    ],
+)
+def test_tensorrts_own_lines_are_in_the_error(files, install, fault):
+    install(fault)
+    with pytest.raises(EngineError, match=rf"localizer\.fp16\.engine.*the double failed in {fault}\.") as raised:
+        open_engine(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
+    assert "small talk" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "named"),
+    [
+        (Memory(1 << 20, (1, 1, 8, 6)), Memory(2 << 20, (1, 3, 2, 2)), "built for 2 to 2 images at once, got 1"),
+        (Memory(1 << 20, (2, 1, 8, 5)), HEATMAPS, "tensor image wants"),
+        (IMAGES, Memory(2 << 20, (2, 4, 2, 2)), "tensor heatmaps wants"),
+        (IMAGES, Memory(2 << 20, (2, 3, 2, 2), np.dtype(np.float32)), "float32"),
+    ],
+)
+def test_buffers_that_do_not_fit(files, install, inputs, outputs, named):
+    double = install()
+    with pytest.raises(EngineError, match=named):
+        open_engine(files[0], "fp16", Queue()).run(inputs, outputs)
+    assert "execute" not in [call[0] for call in double.calls]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"tensors": {"picture": TensorIOMode.INPUT, "heatmaps": TensorIOMode.OUTPUT}}, "picture"),
+        ({"tensors": {"image": TensorIOMode.INPUT}}, "outputs"),
+        ({"dtypes": {"image": DataType.INT8, "heatmaps": DataType.INT8}}, "not both half or both float"),
+        ({"dtypes": {"image": DataType.HALF, "heatmaps": DataType.FLOAT}}, "not both half or both float"),
+    ],
+)
+def test_ends_that_are_not_ours(files, install, changes, named):
+    install(**changes)
+    with pytest.raises(EngineError, match=named):
+        open_engine(files[0], "fp16", Queue())
+
+
+def test_nothing_is_loaded_from_an_engine_that_is_refused(files, install):
+    double = install()
+    onnx, engine = files
+    engine.write_bytes(b"pla")
+    with pytest.raises(EngineError, match=r"no engine of localizer\.fp16\.onnx.*altered or is truncated"):
+        open_engine(onnx, "fp16", Queue())
+    assert double.calls == []
+
+
+def test_the_first_engine_that_fits_is_taken(files, install):
+    install()
+    onnx, engine = files
+    other = engine.parent.parent / "a-first" / engine.name
+    other.parent.mkdir()
+    other.write_bytes(b"plan")
+    replace(Sidecar.read(engine), gpu="another GPU").write(other)
+    assert open_engine(onnx, "fp16", Queue())._path == engine
+
+
+def test_no_engine_at_all(files, install):
+    install()
+    with pytest.raises(EngineError, match=r"none was built; run: spinescore engine build BUNDLE"):
+        open_engine(files[0].with_name("grader.fp16.onnx"), "fp16", Queue())
+
+
+def test_missing_library_names_its_extra(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineError, match=r'pip install "spinescore\[tensorrt\]"'):
+        TensorRTEngine(files[1], files[0], Queue())
+
+
+def test_version_compatible_engines_may_bring_host_code(files, install):
+    double = install()
+    replace(Sidecar.read(files[1]), version_compatible=True, version="10.3.0").write(files[1])
+    TensorRTEngine(files[1], files[0], Queue())
+    assert double.runtime.engine_host_code_allowed
+
+
+def test_closed(files, install):
+    install()
+    engine = open_engine(files[0], "fp16", Queue())
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(IMAGES, HEATMAPS)
