@@ -134,7 +134,7 @@ def _flops(node: onnx.NodeProto, elements: dict[str, int], graph: onnx.GraphProt
     if node.op_type in ("Conv", "Gemm"):
         dims = next(tensor.dims for tensor in graph.initializer if tensor.name == node.input[1])
         attributes = {attribute.name: attribute.i for attribute in node.attribute}
-        taps = dims[1 if attributes.get("transB") else 0] if node.op_type == "Gemm" else math.prod(dims[1:])
+        taps = int(dims[1 if attributes.get("transB") else 0] if node.op_type == "Gemm" else math.prod(dims[1:]))
         return 2.0 * out * taps
     if node.op_type == "MaxPool":
         return float(out * math.prod(next(a.ints for a in node.attribute if a.name == "kernel_shape")))

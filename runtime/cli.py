@@ -71,7 +71,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     added = parser.add_subparsers(metavar="VERB", required=True)
-    for add in (_add_demo, _add_score, _add_export, _add_bundle, _add_phantom, _add_crops, _add_bench, _add_doctor):
+    for add in (
+        _add_demo,
+        _add_score,
+        _add_export,
+        _add_bundle,
+        _add_engine,
+        _add_phantom,
+        _add_crops,
+        _add_bench,
+        _add_doctor,
+    ):
         add(added)
     return parser
 
@@ -138,6 +148,12 @@ def _add_bundle(added: Verbs[argparse.ArgumentParser]) -> None:
         action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
+
+
+def _add_engine(added: Verbs[argparse.ArgumentParser]) -> None:
+    from spinescore.runtime import engineverbs
+
+    engineverbs.add_arguments(added.add_parser("engine", help="build, list or verify TensorRT engines"))
 
 
 def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "demo",
     "doctor",
     "export",
+    "export_extra",
     "phantom",
     "score",
 ]
@@ -118,7 +119,7 @@ def phantom(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    with _export_extra():
+    with export_extra():
         from spinescore.export.bundle import export_bundle
     from spinescore.runtime.summary import export_summary
 
@@ -139,7 +140,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _export_extra() -> Iterator[None]:
+def export_extra() -> Iterator[None]:
     """Says which extra brings what the exporter needs, where that is missing."""
     try:
         yield
@@ -164,7 +165,7 @@ def bundle_info(arguments: argparse.Namespace) -> int:
 
 
 def bundle_verify(arguments: argparse.Namespace) -> int:
-    with _export_extra():
+    with export_extra():
         from spinescore.export.verify import verify_bundle
     from spinescore.runtime.summary import verify_summary
 

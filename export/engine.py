@@ -1,0 +1,246 @@
+"""Networks of a bundle to TensorRT engines, for this machine's GPU or, with TensorRT-RTX, for named ones.
+
+Every network is strongly typed: the precision is what the FP16 ONNX says (TensorRT 11 has no other way). A network
+that its bundle holds in FP32 alone is converted first. One engine per network, with the batch that the pipeline runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from spinescore.export.folder import write_synced
+from spinescore.export.half import to_half
+from spinescore.export.thisgpu import Gpu, first_gpu
+from spinescore.kernels.decode import DISCS
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
+from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
+from spinescore.runtime.pipeline import FLIPS, VIEWS
+
+__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches"]
+
+_TIMING_CACHE = "timing.cache"
+_PREFERRED = ("fp16", "fp32")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How engines are built.
+
+    `targets` are compute capabilities as `8.6` (TensorRT-RTX alone; none: this GPU's). `any_batch` serves 1 up to the
+    pipeline's batch. `version_compatible` engines run on later TensorRT of the same major number and on the lean
+    runtime, `hardware` chooses the GPUs that an engine runs on (the full TensorRT alone).
+    """
+
+    flavour: str
+    targets: tuple[str, ...] = ()
+    any_batch: bool = False
+    version_compatible: bool = False
+    hardware: str = "this"
+
+
+def network_batches(manifest: Manifest) -> dict[str, int]:
+    """Network file (FP16 where there is one) -> images that the pipeline gives it at once, two radiographs a study."""
+    batches: dict[str, int] = {}
+    for files in manifest.localizer.files.values():
+        batches[_source(files)] = VIEWS if manifest.localizer.shared else 1
+    head = manifest.grader.head
+    for role, files in manifest.grader.files.items():
+        flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
+        batches[_source(files)] = VIEWS * DISCS * len(flips)
+    return batches
+
+
+def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], None] = lambda line: None) -> list[Path]:
+    """Build every network of the bundle into `engines/<target>/`; returns the engines' paths. `say` gets progress.
+
+    An engine that is there already is replaced. Raises `EngineError` where the flavour cannot build here, or a network
+    cannot be built, and `BundleError` where the bundle's folder cannot be written.
+    """
+    trt = import_flavour(options.flavour)
+    gpu = first_gpu()
+    _check_options(trt, options, gpu)
+    folder = bundle.folder / ENGINES / _target_name(trt, options, gpu)
+    batches, made = network_batches(bundle.manifest), []
+    for number, (name, batch) in enumerate(batches.items(), 1):
+        say(f"building {name} for {folder.name}, batch {batch} ({number} of {len(batches)})")
+        path = folder / (name.removesuffix(".onnx").removesuffix(".fp32").removesuffix(".fp16") + f".fp16{SUFFIX}")
+        start = time.perf_counter()
+        plan = build_engine(trt, _half_model(bundle.path(name)), name, batch, options, folder / _TIMING_CACHE)
+        seconds = time.perf_counter() - start
+        sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
+        try:
+            write_synced(path, plan)
+            sidecar.write(path)
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours"
+            ) from error
+        made.append(path)
+        say(f"  {path}: {len(plan) / 1e6:.1f} MB in {seconds:.1f} s")
+    return made
+
+
+def _describe(
+    trt: Any, plan: bytes, source: Path, batch: int, options: BuildOptions, gpu: Gpu | None, seconds: float
+) -> Sidecar:
+    here = None if options.targets else gpu  # an engine for named targets is not this GPU's
+    return Sidecar(
+        flavour=options.flavour,
+        version=trt.__version__,
+        precision="fp16",
+        least_batch=1 if options.any_batch else batch,
+        most_batch=batch,
+        onnx=source.name,
+        onnx_sha256=file_sha256(source),
+        engine_sha256=hashlib.sha256(plan).hexdigest(),
+        compute_capabilities=options.targets or _capabilities(gpu),
+        hardware=options.hardware,
+        version_compatible=options.version_compatible,
+        gpu=here.name if here else None,
+        multiprocessors=here.multiprocessors if here else None,
+        driver=here.driver if here else None,
+        platform=this_platform(),
+        build_seconds=round(seconds, 3),
+    )
+
+
+def build_engine(
+    trt: Any, model: onnx.ModelProto, name: str, batch: int, options: BuildOptions, timing_cache: Path
+) -> bytes:
+    """The serialized engine of an FP16 network. Raises `EngineError` with what TensorRT logged."""
+    logger = make_logger(trt)
+    builder = _made(trt.Builder(logger), logger, f"start a builder for {name}")
+    network, _parser = define_network(trt, builder, logger, model, name)
+    config = _made(builder.create_builder_config(), logger, f"configure the build of {name}")
+    _add_profile(builder, config, network, batch, options.any_batch)
+    cache = _configure(trt, config, options, timing_cache)
+    plan = _made(builder.build_serialized_network(network, config), logger, f"build {name}")
+    if cache is not None:
+        with suppress(OSError):  # it only makes the next build faster
+            write_synced(timing_cache, bytes(config.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def define_network(trt: Any, builder: Any, logger: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
+    """(network definition, the parser that keeps its weights alive). Refuses ends that are not half precision."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(_made(network, logger, f"define {name}"), logger)
+    if not parser.parse(model.SerializeToString()):
+        faults = [parser.get_error(number) for number in range(parser.num_errors)]
+        reasons = "; ".join(f"{fault.node_operator()} {fault.node_name()}: {fault.desc()}" for fault in faults)
+        raise EngineError(f"{trt.__name__} cannot read the network {name}: {reasons}. Export it again.")
+    if (network.num_inputs, network.num_outputs) != (1, 1):
+        raise EngineError(
+            f"Network {name} has {network.num_inputs} inputs and {network.num_outputs} outputs, one of each is needed; "
+            "export it again."
+        )
+    for end in (network.get_input(0), network.get_output(0)):
+        if end.dtype != trt.DataType.HALF:
+            raise EngineError(f"Network {name}: tensor {end.name} is {end.dtype}, not half; export it again.")
+    return network, parser
+
+
+def _add_profile(builder: Any, config: Any, network: Any, batch: int, any_batch: bool) -> None:
+    image = network.get_input(0)
+    profile = builder.create_optimization_profile()
+    least, most = ((size, *tuple(image.shape)[1:]) for size in (1 if any_batch else batch, batch))
+    profile.set_shape(image.name, least, most, most)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"TensorRT refused {image.name} of {least} to {most}; export the bundle again.")
+
+
+def _configure(trt: Any, config: Any, options: BuildOptions, timing_cache: Path) -> Any:
+    """What differs between flavours and versions, told apart by what they have; returns the timing cache, if used."""
+    flags = trt.BuilderFlag
+    if options.version_compatible:
+        config.set_flag(flags.VERSION_COMPATIBLE)
+    if options.hardware != "this":
+        levels = trt.HardwareCompatibilityLevel
+        same = options.hardware == "same-compute-capability"
+        config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY if same else levels.AMPERE_PLUS
+    if hasattr(flags, "REQUIRE_USER_ALLOCATION"):  # else TensorRT-RTX may allocate, and cannot be captured
+        config.set_flag(flags.REQUIRE_USER_ALLOCATION)
+    if hasattr(config, "num_compute_capabilities"):
+        capabilities = [_capability(trt, target) for target in options.targets]
+        config.num_compute_capabilities = max(len(capabilities), 1)
+        for number, capability in enumerate(capabilities or [trt.ComputeCapability.CURRENT]):
+            if not config.set_compute_capability(capability, number):
+                raise EngineError(f"{trt.__name__} refused the target {options.targets[number]}; leave it out.")
+        return None  # a timing cache has no effect there, and makes the build ask for a GPU
+    data = timing_cache.read_bytes() if timing_cache.is_file() else b""
+    cache = config.create_timing_cache(data)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")  # of another version or GPU: start anew
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _capability(trt: Any, target: str) -> Any:
+    found = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}", None)
+    if found is None or "." not in target:
+        names = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+        known = ", ".join(f"{name[:-1]}.{name[-1]}" for name in names)
+        raise EngineError(f"{trt.__name__} {trt.__version__} has no target {target}; it builds for {known}.")
+    return found
+
+
+def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
+    if not hasattr(trt, "Builder"):
+        raise EngineError(f"{options.flavour} only runs engines; build them with tensorrt, --version-compatible.")
+    rtx = hasattr(trt, "ComputeCapability")
+    if options.targets and not rtx:
+        raise EngineError(f"{options.flavour} builds for the GPU that it runs on; --target is for TensorRT-RTX.")
+    if rtx and (options.version_compatible or options.hardware != "this"):
+        raise EngineError("TensorRT-RTX engines are built for targets; leave the compatibility options out.")
+    if gpu is None and not options.targets:
+        way = "name the GPU's compute capability, as --target 8.6" if rtx else "build on the machine that has it"
+        raise EngineError(f"{options.flavour} finds no GPU and driver on this machine; {way}.")
+    for target in options.targets:
+        _capability(trt, target)
+
+
+def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
+    places = "-".join(f"sm{target.replace('.', '')}" for target in options.targets or _capabilities(gpu))
+    ending = "-compatible" if options.version_compatible or options.hardware != "this" else ""
+    return f"{options.flavour}-{trt.__version__}-{places}{ending}"
+
+
+def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
+    return () if gpu is None else (f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",)
+
+
+def _source(files: Any) -> str:
+    return str(next(files[precision] for precision in _PREFERRED if precision in files))
+
+
+def _half_model(path: Path) -> onnx.ModelProto:
+    model, report = to_half(onnx.load(str(path)))
+    if report.overflowed:
+        layers = ", ".join(found.layer for found in report.overflowed[:3])
+        raise EngineError(f"Network {path.name} overflows in half precision in {layers}; no FP16 engine can be built.")
+    return model
+
+
+def _made(made: Any, logger: Any, action: str) -> Any:
+    if made is None:
+        said = "; ".join(logger.lines) or "it gave no reason"
+        raise EngineError(
+            f"TensorRT could not {action}: {said}. Check the GPU's driver and free memory, then try again."
+        )
+    return made
+
+
+def sort_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    """Without repetition, in ascending order."""
+    return tuple(sorted(set(targets), key=lambda text: [int(part) for part in text.split(".") if part.isdecimal()]))

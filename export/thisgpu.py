@@ -1,0 +1,47 @@
+"""Facts about this machine's first GPU for an engine's sidecar, asked of the driver by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Gpu", "first_gpu"]
+
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR, ..
+_NAME_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`driver` is the CUDA version that the driver supports, as `13.0`."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    driver: str
+
+
+def first_gpu(library: str | None = None) -> Gpu | None:
+    """None where there is no driver or no GPU. `library` is the driver's (libcuda.so.1, nvcuda.dll)."""
+    try:
+        cuda: Any = ctypes.CDLL(library or ("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"))
+    except OSError:
+        return None
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    if cuda.cuDeviceGetName(name, _NAME_BYTES, device):
+        return None
+    values = []
+    for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR):
+        value = ctypes.c_int()
+        if cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
+            return None
+        values.append(value.value)
+    version = ctypes.c_int()
+    if cuda.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    driver = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    return Gpu(name.value.decode(errors="replace"), (values[1], values[2]), values[0], driver)

@@ -1,0 +1,203 @@
+"""Engines built by TensorRT-RTX without a GPU, and what the command line says of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import types
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+from onnx import numpy_helper
+
+from spinescore.export import engine as module
+from spinescore.export import thisgpu
+from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
+from spinescore.export.half import to_half
+from spinescore.export.hrnet import build_hrnet
+from spinescore.export.resnet152 import build_resnet
+from spinescore.export.synthetic import parse_synthetic, random_tensors
+from spinescore.runtime import cli
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.sidecar import Sidecar, file_sha256
+from spinescore.runtime.engines.tensorrt import make_logger
+from spinescore.runtime.errors import EngineError
+
+trt = pytest.importorskip("tensorrt_rtx", reason='TensorRT-RTX is missing: pip install "spinescore[tensorrt-rtx]"')
+
+RTX = BuildOptions("tensorrt_rtx", targets=("8.6", "12.0"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Bundle, list[Path]]:
+    bundle = Bundle.open(tiny.write_bundle(tmp_path_factory.mktemp("bundle")))
+    return bundle, build_engines(bundle, RTX)
+
+
+@pytest.fixture
+def copy(built, tmp_path) -> Path:
+    return Path(shutil.copytree(built[0].folder, tmp_path / "copy"))
+
+
+def half(name: str, outputs: int) -> onnx.ModelProto:
+    tensors = random_tensors(parse_synthetic(f"synthetic:{name}"), outputs, 3)
+    model = build_hrnet(tensors, 256, 192) if name.startswith("hrnet") else build_resnet(tensors, 224, 224)
+    return to_half(model)[0]
+
+
+def test_an_engine_for_each_network_with_its_sidecar(built):
+    bundle, paths = built
+    folder = bundle.folder / "engines" / f"tensorrt_rtx-{trt.__version__}-sm86-sm120"
+    assert paths == [folder / "localizer.fp16.engine", folder / "grader-corners.fp16.engine"]
+    for path, batch in zip(paths, (2, 12), strict=True):
+        sidecar = Sidecar.read(path)
+        assert (sidecar.flavour, sidecar.version) == ("tensorrt_rtx", trt.__version__)
+        assert (sidecar.least_batch, sidecar.most_batch, sidecar.precision) == (batch, batch, "fp16")
+        assert (sidecar.compute_capabilities, sidecar.gpu) == (("8.6", "12.0"), None)
+        assert sidecar.engine_sha256 == file_sha256(path)
+        sidecar.check_files(path, bundle.path(sidecar.onnx))
+    assert not list(folder.glob("*.cache")), "TensorRT-RTX has no use for a timing cache"
+
+
+def test_the_bundle_keeps_its_name(built):
+    assert Bundle.open(built[0].folder).sha256 == built[0].sha256
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
+def test_every_tensor_is_half(name, outputs):
+    """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    network, _parser = define_network(trt, builder, logger, half(name, outputs), name)
+    assert network.get_input(0).dtype == network.get_output(0).dtype == trt.DataType.HALF
+    given = [network.get_layer(number).get_output(0).dtype for number in range(network.num_layers)]
+    assert given.count(trt.DataType.HALF) > 100
+    assert trt.DataType.FLOAT not in given
+
+
+@pytest.mark.parametrize(("name", "outputs", "batch"), [("hrnet-w4", 12, 2), ("resnet152-w4", 8, 12)])
+def test_thin_networks(name, outputs, batch, tmp_path):
+    plan = build_engine(trt, half(name, outputs), name, batch, RTX, tmp_path / "cache")
+    assert len(plan) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "batch", "least_mb"), [("hrnet-w32", 24, 2, 56), ("resnet152", 8, 12, 115)]
+)
+def test_full_size_networks(name, outputs, batch, least_mb, tmp_path):
+    """The engine holds the weights in half precision: 28.5 and 58.2 million of them."""
+    plan = build_engine(trt, half(name, outputs), name, batch, RTX, tmp_path / "cache")
+    assert least_mb < len(plan) / 1e6 < 1.2 * least_mb
+
+
+def test_any_batch(tmp_path):
+    bundle = Bundle.open(tiny.write_bundle(tmp_path, precision="fp16"))
+    paths = build_engines(bundle, BuildOptions("tensorrt_rtx", targets=("8.9",), any_batch=True))
+    found = [Sidecar.read(path) for path in paths]
+    assert [(sidecar.least_batch, sidecar.most_batch) for sidecar in found] == [(1, 2), (1, 12)]
+    assert [sidecar.onnx for sidecar in found] == ["localizer.fp16.onnx", "grader-corners.fp16.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "batches"),
+    [
+        ({}, [2, 12]),
+        ({"heads": "separate"}, [1, 1, 12]),
+        ({"grader.head": "corner4"}, [2, 24]),
+        ({"grader.head": "bridge+grades"}, [2, 12, 24]),
+    ],
+)
+def test_batches_are_the_pipelines(tmp_path, changes, batches):
+    files = changes and {"grader.files": tiny.manifest(head=changes.get("grader.head", "corners4"))["grader"]["files"]}
+    bundle = Bundle.open(tiny.write_bundle(tmp_path, **changes, **files))
+    assert list(network_batches(bundle.manifest).values()) == batches
+
+
+def test_what_tensorrt_says_of_a_network_it_cannot_read(tmp_path):
+    model = half("hrnet-w4", 12)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(EngineError, match="cannot read the network odd: NoSuchOperator conv1: "):
+        build_engine(trt, model, "odd", 2, RTX, tmp_path / "cache")
+
+
+def test_single_precision_ends_are_refused(tmp_path):
+    tensors = random_tensors(parse_synthetic("synthetic:hrnet-w4"), 12, 3)
+    with pytest.raises(EngineError, match=r"tensor image is .*FLOAT, not half"):
+        build_engine(trt, build_hrnet(tensors, 256, 192), "single", 2, RTX, tmp_path / "cache")
+
+
+def test_a_network_that_overflows_is_refused(tmp_path):
+    model = tiny.grader("corners", "corners4")
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e6), weight.name))
+    path = tmp_path / "large.fp32.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(EngineError, match=r"large\.fp32\.onnx overflows"):
+        module._half_model(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"targets": ("8.7",)}, "no target 8.7; it builds for 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"),
+        ({"targets": ("86",)}, "no target 86"),
+        ({"targets": ()}, "--target 8.6"),
+        ({"targets": ("8.6",), "version_compatible": True}, "compatibility"),
+        ({"targets": ("8.6",), "hardware": "ampere-plus"}, "compatibility"),
+    ],
+)
+def test_options_that_do_not_go_together(built, monkeypatch, options, named):
+    monkeypatch.setattr(module, "first_gpu", lambda: None)
+    with pytest.raises(EngineError, match=named):
+        build_engines(built[0], BuildOptions("tensorrt_rtx", **options))
+
+
+def test_flavours_that_cannot_do_it(built, monkeypatch):
+    lean = types.SimpleNamespace(__name__="tensorrt_lean", __version__="10.16.1.11")
+    monkeypatch.setattr(module, "import_flavour", lambda name: lean)
+    with pytest.raises(EngineError, match="only runs engines"):
+        build_engines(built[0], BuildOptions("tensorrt_lean"))
+    full = types.SimpleNamespace(Builder=None, **vars(lean))
+    monkeypatch.setattr(module, "import_flavour", lambda name: full)
+    with pytest.raises(EngineError, match="--target is for TensorRT-RTX"):
+        build_engines(built[0], BuildOptions("tensorrt", targets=("8.6",)))
+    monkeypatch.setattr(module, "first_gpu", lambda: None)
+    with pytest.raises(EngineError, match="finds no GPU and driver"):
+        build_engines(built[0], BuildOptions("tensorrt"))
+
+
+def test_no_driver_is_no_gpu(tmp_path):
+    assert thisgpu.first_gpu(str(tmp_path / "libcuda.so.1")) is None
+
+
+def test_command_builds_lists_and_verifies(tmp_path, capsys):
+    bundle = str(tiny.write_bundle(tmp_path / "b"))
+    assert cli.main(["engine", "list", bundle]) == 0
+    assert "no engines" in capsys.readouterr().out
+    assert cli.main(["engine", "build", bundle, "--engine", "tensorrt-rtx", "--target", "8.9"]) == 0
+    printed = capsys.readouterr()
+    assert [Path(line).name for line in printed.out.splitlines()] == [
+        "localizer.fp16.engine",
+        "grader-corners.fp16.engine",
+    ]
+    assert "batch 12 (2 of 2)" in printed.err
+    assert cli.main(["engine", "list", bundle]) == 0
+    assert "fp16, batch 2, for compute capability 8.9" in capsys.readouterr().out
+    assert cli.main(["engine", "verify", bundle, "--json"]) == 0
+    assert [row["error"] for row in json.loads(capsys.readouterr().out)] == [None, None]
+
+
+@pytest.mark.parametrize("spoil", ["*.engine", "*.engine.json"])
+def test_command_refuses_spoilt_engines(copy, capsys, spoil):
+    next(copy.glob(f"engines/*/{spoil}")).write_bytes(b"{")
+    assert cli.main(["engine", "verify", str(copy)]) == 4
+    assert "spinescore engine build BUNDLE" in capsys.readouterr().out
+
+
+def test_command_without_a_gpu_names_the_option(copy, capsys, monkeypatch):
+    monkeypatch.setattr(module, "first_gpu", lambda: None)
+    assert cli.main(["engine", "build", str(copy), "--engine", "tensorrt-rtx"]) == 4
+    assert "--target 8.6" in capsys.readouterr().err
