@@ -15,8 +15,9 @@ Context    The GPU's primary context, shared with TensorRT, ONNX Runtime and PyT
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay
 from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, Recording, explained
 from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, CudaBuffer, Memory, Slot
 from spinescore.runtime.engines import CudaQueue, Engine
-from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.errors import DeviceError, EngineError
 
 __all__ = ["CudaBuffer", "CudaDevice"]
 
@@ -64,31 +65,34 @@ class CudaDevice:
         open_engine: OpenEngine | None = None,
         compiled: Compiled | None = None,
     ) -> None:
-        gpu = _first_gpu()
-        self.name: str = gpu.name()
-        self.compute_capability: tuple[int, int] = gpu.compute_capability()
+        with _translated("Device cuda is not available"):
+            gpu = _first_gpu()
+            self.name: str = gpu.name()
+            self.compute_capability: tuple[int, int] = gpu.compute_capability()
+            self._mapped = bool(gpu.integrated and gpu.can_map_host_memory)
         self._where = f"GPU {self.name}"
         self._driver = CudaDriver(self._where)
         self._largest_px, self._graphs = largest_image_px, graphs
-        self._open_engine, self._compiled = open_engine or _open_engine, compiled or _fatbin
+        self._open_engine, self._compiled = open_engine or self._best_engine, compiled or _fatbin
         self._memories: list[Memory] = []
         self._engines: list[Engine[Any]] = []
         self._recordings: list[Recording] = []
         self._recording: Recording | None = None  # the capture that is going on
         self._marks: dict[str, int] = {}
         self._slots: list[Slot] = []
-        self._functions: dict[str, Any] = {}
+        self._modules: dict[str, Any] = {}  # by source file
+        self._functions: dict[str, Any] = {}  # by kernel
         self._stream: Any = None
         self._idle: Any = None
         self._sources: Any = None
         self._sent: set[Memory] = set()  # whose host memory may still be on its way
         self._used = False  # the slots have been read since the latest upload
         self._lock, self._depth = threading.RLock(), 0
-        with _translated("Device cuda is not available"):
+        with _translated(self._where):
             self._context = gpu.retain_primary_context()
         try:
             with self._active():
-                self._open(bool(gpu.integrated and gpu.can_map_host_memory))
+                self._open()
         except BaseException:
             self.close()
             raise
@@ -226,43 +230,67 @@ class CudaDevice:
             handle = context.handle
             context.push()
             with ExitStack() as last:  # backwards, each step also where one before it failed
+                last.callback(self._let_go)
                 last.callback(self._driver.forget_context, handle)
                 last.callback(context.detach)
-                last.callback(self._let_go)
-                for memory in self._memories:
-                    last.callback(memory.free)
+                if self._finished():
+                    last.callback(self._let_go)
+                    for memory in self._memories:
+                        last.callback(memory.free)
                 for event in self._marks.values():
                     last.callback(self._driver.destroy_event, event)
                 for engine in self._engines:
                     last.callback(engine.close)
                 for recording in self._recordings:
                     last.callback(recording.free)
-                if self._stream is not None:
-                    with suppress(drv.Error):  # a lost device is closed too
-                        self._stream.synchronize()
 
-    def _open(self, mapped: bool) -> None:
-        self._mapped = mapped
+    def _finished(self) -> bool:
+        """False where the GPU is lost: its memory went with it, and every call to free it would fail."""
+        try:
+            if self._stream is not None:
+                self._stream.synchronize()
+        except drv.Error:
+            return False
+        return True
+
+    def _open(self) -> None:
         self._stream = drv.Stream()
         self._idle = drv.Event(drv.event_flags.DISABLE_TIMING)
-        self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, mapped))
+        self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, self._mapped))
         self._sources.clear(self._stream)
         for _ in range(_SLOTS):
-            self._slots.append(Slot(drv, self._largest_px, mapped, self._keep))
+            self._slots.append(Slot(drv, self._largest_px, self._mapped, self._keep))
         for source in sorted({source for source, _ in launch.KERNELS.values()}):
-            module = drv.module_from_buffer(self._compiled(source, self.compute_capability))
-            for kernel, (held_by, _) in launch.KERNELS.items():
-                if held_by == source:
-                    self._functions[kernel] = module.get_function(kernel)
+            self._modules[source] = drv.module_from_buffer(self._compiled(source, self.compute_capability))
+        for kernel, (source, _) in launch.KERNELS.items():
+            self._functions[kernel] = self._modules[source].get_function(kernel)
         self._stream.synchronize()
+
+    def _best_engine(self, path: Path, precision: str, queue: CudaQueue) -> Engine[Any]:
+        """TensorRT where this GPU has an engine of the network, else ONNX Runtime with a warning that says why."""
+        from spinescore.runtime.engines import onnxruntime, tensorrt
+
+        try:
+            return tensorrt.open_engine(path, precision, queue)
+        except EngineError as refused:
+            try:
+                engine = onnxruntime.OnnxRuntimeEngine(path, precision, queue=queue)
+            except EngineError as error:
+                raise EngineError(f"{refused} {error}") from error
+            self.warnings = (*self.warnings, f"{path.name} runs on ONNX Runtime. {refused}")
+            return engine
 
     def _keep(self, memory: Memory) -> Memory:
         self._memories.append(memory)
         return memory
 
     def _let_go(self) -> None:
-        """Streams, events and modules are destroyed with the last reference to them."""
-        for held in (self._memories, self._slots, self._functions, self._marks, self._engines, self._recordings):
+        """Streams, events and modules are destroyed with the last reference to them: no other is kept anywhere."""
+        for slot in self._slots:
+            slot.let_go()
+        for kept in (self._functions, self._modules, self._marks):
+            kept.clear()
+        for held in (self._memories, self._slots, self._engines, self._recordings):
             held.clear()
         self._stream = self._idle = self._sources = None
 
@@ -321,32 +349,25 @@ def _translated(where: str) -> Iterator[None]:
     try:
         yield
     except drv.Error as error:
+        traceback.clear_frames(error.__traceback__)  # a stream that a frame holds would outlive the context
         raise explained(str(error), where) from error
 
 
 def _first_gpu() -> Any:
-    where = "Device cuda is not available"
-    with _translated(where):
-        drv.init()
-        count, version = drv.Device.count(), drv.get_driver_version()
-        if not count:
-            raise explained("no CUDA-capable device is detected", where)
-        if version < LEAST_DRIVER:
-            raise DeviceError(
-                f"{where}: the NVIDIA driver supports CUDA {_version(version)}, at least {_version(LEAST_DRIVER)} is "
-                "needed; update the driver, or use device cpu."
-            )
-        return drv.Device(CudaDevice.index)
+    drv.init()
+    if not drv.Device.count():
+        raise explained("no CUDA-capable device is detected", "Device cuda is not available")
+    version = drv.get_driver_version()
+    if version < LEAST_DRIVER:
+        raise DeviceError(
+            f"Device cuda is not available: the NVIDIA driver supports CUDA {_version(version)}, at least "
+            f"{_version(LEAST_DRIVER)} is needed; update the driver, or use device cpu."
+        )
+    return drv.Device(CudaDevice.index)
 
 
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _open_engine(path: Path, precision: str, queue: CudaQueue) -> Engine[Any]:
-    from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(path, precision, queue=queue)
 
 
 def _fatbin(source: str, compute_capability: tuple[int, int]) -> bytes:

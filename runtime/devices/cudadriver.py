@@ -138,8 +138,8 @@ class Recording:
         self._capturing = True
 
     def end(self) -> None:
-        self._capturing = False
         graph = self._driver.end_capture(self._stream)
+        self._capturing = False
         self._graphs.append(graph)
         self._parts.append(lambda: self._driver.launch(graph, self._stream))
 

@@ -119,3 +119,7 @@ class Slot:
         shape = (source.pixels.shape[0], source.pixels.shape[1])
         record = launch.source_record(self.pixels.address, pitch, shape, dtype, source.stored_min, tables)
         return record, nbytes, 4 * placed
+
+    def let_go(self) -> None:
+        """Streams and events are destroyed with the last reference to them."""
+        self.stream = self.arrived = None

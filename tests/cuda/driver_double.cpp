@@ -1,0 +1,583 @@
+// A driver of one GPU that is the host's memory: the calls of libcuda that pycuda, the device and its graphs make.
+//
+// Queued work runs as late as it may: when something waits for its stream, or for an event behind it. So a copy whose
+// source is overwritten too early, or a stream that does not wait for another, gives wrong results. Freed addresses are
+// never used again and cannot be read; a copy or a launch that names one fails. What a GPU forbids while a stream is
+// captured fails and spoils the capture. Kernels come from a library as host_build.py makes it, whose path stands behind
+// the header of the "fatbin". One thread at a time; host functions (cuLaunchHostFunc) may be Python.
+//
+// The tests ask and steer by the double_* functions at the end. Calls that are not here are generated (double.py) and
+// answer CUDA_ERROR_NOT_SUPPORTED.
+
+#include <cuda.h>
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#undef cuEventElapsedTime
+
+namespace {
+
+using Run = std::function<CUresult()>;
+
+struct Block { // memory that was handed out, and stays known when it is freed
+    std::size_t bytes;
+    bool on_host, live;
+};
+struct Mark { // one recording of an event
+    CUstream stream;
+    bool reached = false;
+    double ms = 0;
+};
+using MarkPointer = std::shared_ptr<Mark>;
+struct Step { // of a stream's queue: runs, or waits for a mark, or reaches one
+    Run run;
+    MarkPointer awaits, reaches;
+};
+struct Node { // of a graph: runs, or records an event
+    Run run;
+    CUevent records;
+};
+using Nodes = std::vector<Node>;
+
+std::map<std::uintptr_t, Block> blocks;
+std::map<std::string, long> calls, settings = {{"devices", 1}, {"version", CUDA_VERSION}, {"memory", 1L << 40}};
+std::set<const void *> contexts, modules;
+thread_local std::vector<CUcontext> stack;
+CUresult lost = CUDA_SUCCESS;
+struct {
+    long left = 0;
+    CUresult status;
+    bool for_good;
+    std::string name;
+} failure;
+
+} // namespace
+
+struct CUctx_st {};
+struct CUevent_st {
+    MarkPointer last;
+};
+struct CUstream_st {
+    std::deque<Step> queue;
+    std::unique_ptr<Nodes> capture;
+    bool spoiled = false;
+};
+struct CUgraph_st {
+    Nodes nodes;
+};
+struct CUgraphExec_st {
+    Nodes nodes;
+};
+struct CUfunc_st {
+    std::string name;
+    CUmodule module;
+};
+struct CUmod_st {
+    void *library;
+    std::map<std::string, CUfunc_st> functions;
+};
+
+namespace {
+
+CUctx_st primary;
+long retained = 0;
+std::set<CUstream> streams;
+std::set<CUevent> events;
+std::set<CUgraph> graphs;
+std::set<CUgraphExec> runnables;
+
+enum { kAlways = 0, kContext = 1, kNotCaptured = 3 }; // what a call needs
+
+CUresult enter(const char *name, int needs) {
+    ++calls[name];
+    if (lost != CUDA_SUCCESS) {
+        return lost;
+    }
+    if (failure.left > 0 && (failure.name.empty() || failure.name == name) && --failure.left == 0) {
+        lost = failure.for_good ? failure.status : CUDA_SUCCESS;
+        return failure.status;
+    }
+    if ((needs & kContext) && (stack.empty() || !retained)) {
+        return CUDA_ERROR_INVALID_CONTEXT;
+    }
+    if (needs == kNotCaptured) {
+        for (CUstream stream : streams) {
+            if (stream->capture) {
+                stream->spoiled = true;
+                return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+            }
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+#define ENTER(needs)                                                  \
+    if (CUresult status = enter(__func__, needs); status != CUDA_SUCCESS) \
+    return status
+#define NEED(condition, status) \
+    if (!(condition))           \
+    return status
+
+double now_ms() {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+const Block *block_of(std::uintptr_t address, std::size_t *left = nullptr) {
+    auto next = blocks.upper_bound(address);
+    if (next == blocks.begin()) {
+        return nullptr;
+    }
+    --next;
+    if (address >= next->first + next->second.bytes) {
+        return nullptr;
+    }
+    if (left) {
+        *left = next->first + next->second.bytes - address;
+    }
+    return &next->second;
+}
+
+bool is_whole(std::uintptr_t address, std::size_t bytes) {
+    std::size_t left = 0;
+    const Block *block = block_of(address, &left);
+    return block && block->live && bytes <= left;
+}
+
+bool is_pinned(const void *host, std::size_t bytes) {
+    const Block *block = block_of(reinterpret_cast<std::uintptr_t>(host));
+    return block && block->on_host && is_whole(reinterpret_cast<std::uintptr_t>(host), bytes);
+}
+
+std::size_t pages(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+CUresult take(std::size_t bytes, bool on_host, std::uintptr_t *address) {
+    NEED(bytes > 0, CUDA_ERROR_INVALID_VALUE);
+    long used = 0;
+    for (const auto &block : blocks) {
+        used += block.second.live && block.second.on_host == on_host ? block.second.bytes : 0;
+    }
+    NEED(used + static_cast<long>(bytes) <= settings["memory"], CUDA_ERROR_OUT_OF_MEMORY);
+    void *memory = mmap(nullptr, pages(bytes) + 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    NEED(memory != MAP_FAILED && mprotect(memory, pages(bytes), PROT_READ | PROT_WRITE) == 0, CUDA_ERROR_OUT_OF_MEMORY);
+    *address = reinterpret_cast<std::uintptr_t>(memory);
+    blocks[*address] = {bytes, on_host, true};
+    return CUDA_SUCCESS;
+}
+
+CUresult give_back(std::uintptr_t address, bool on_host) {
+    auto found = blocks.find(address);
+    NEED(found != blocks.end() && found->second.live && found->second.on_host == on_host, CUDA_ERROR_INVALID_VALUE);
+    found->second.live = false;
+    void *memory = reinterpret_cast<void *>(address);
+    madvise(memory, pages(found->second.bytes), MADV_DONTNEED);
+    mprotect(memory, pages(found->second.bytes), PROT_NONE);
+    return CUDA_SUCCESS;
+}
+
+CUresult drain(CUstream stream, const Mark *until = nullptr) {
+    while (!stream->queue.empty() && !(until && until->reached) && lost == CUDA_SUCCESS) {
+        Step step = std::move(stream->queue.front());
+        stream->queue.pop_front();
+        if (step.awaits && !step.awaits->reached) {
+            drain(step.awaits->stream, step.awaits.get());
+        }
+        if (step.run) {
+            lost = step.run();
+        }
+        if (step.reaches) {
+            step.reaches->reached = true;
+            step.reaches->ms = now_ms();
+        }
+    }
+    return lost;
+}
+
+CUresult queue(CUstream stream, Run run) {
+    NEED(streams.count(stream), CUDA_ERROR_INVALID_HANDLE);
+    NEED(!stream->spoiled, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    if (stream->capture) {
+        stream->capture->push_back({std::move(run), nullptr});
+    } else {
+        stream->queue.push_back({std::move(run), nullptr, nullptr});
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult record(CUevent event, CUstream stream) {
+    event->last = std::make_shared<Mark>(Mark{stream});
+    stream->queue.push_back({nullptr, nullptr, event->last});
+    return CUDA_SUCCESS;
+}
+
+CUresult copy(void *to, const void *from, std::size_t bytes, const void *on_device) {
+    NEED(is_whole(reinterpret_cast<std::uintptr_t>(on_device), bytes), CUDA_ERROR_ILLEGAL_ADDRESS);
+    std::memcpy(to, from, bytes);
+    return CUDA_SUCCESS;
+}
+
+CUresult run_kernel(CUfunction function, const unsigned *grid, const unsigned *block, const std::string &arguments) {
+    NEED(modules.count(function->module), CUDA_ERROR_ILLEGAL_ADDRESS);
+    for (std::size_t at = 0; at + 8 <= arguments.size(); at += 8) {
+        std::uintptr_t word;
+        std::memcpy(&word, arguments.data() + at, 8);
+        const Block *named = block_of(word);
+        NEED(!named || named->live, CUDA_ERROR_ILLEGAL_ADDRESS);
+    }
+    using Launch = int (*)(const char *, const unsigned *, const unsigned *, const void *);
+    auto launch = reinterpret_cast<Launch>(dlsym(function->module->library, "spinescore_launch"));
+    return launch(function->name.c_str(), grid, block, arguments.data()) ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
+}
+
+} // namespace
+
+extern "C" {
+
+CUresult cuInit(unsigned) {
+    ENTER(kAlways);
+    return settings["devices"] ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+}
+
+CUresult cuDriverGetVersion(int *version) {
+    *version = static_cast<int>(settings["version"]);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetCount(int *count) {
+    ENTER(kAlways);
+    *count = static_cast<int>(settings["devices"]);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+    ENTER(kAlways);
+    *device = ordinal;
+    return ordinal < settings["devices"] ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuDeviceGetName(char *name, int size, CUdevice) {
+    ENTER(kAlways);
+    std::strncpy(name, "driver double", size);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice) {
+    ENTER(kAlways);
+    *major = 8, *minor = 7;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
+    ENTER(kAlways);
+    const bool integrated = attribute == CU_DEVICE_ATTRIBUTE_INTEGRATED && settings["integrated"];
+    *value = integrated || attribute == CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
+    ENTER(kAlways);
+    ++retained;
+    *context = &primary;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRelease(CUdevice) { // this and the next two work on a lost device too
+    ++calls[__func__];
+    NEED(retained > 0, CUDA_ERROR_INVALID_CONTEXT);
+    --retained;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPushCurrent(CUcontext context) {
+    ++calls[__func__];
+    stack.push_back(context);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPopCurrent(CUcontext *context) {
+    ++calls[__func__];
+    NEED(!stack.empty(), CUDA_ERROR_INVALID_CONTEXT);
+    *context = stack.back();
+    stack.pop_back();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemAlloc(CUdeviceptr *address, std::size_t bytes) {
+    ENTER(kNotCaptured);
+    std::uintptr_t found = 0;
+    const CUresult status = take(bytes, false, &found);
+    *address = found;
+    return status;
+}
+
+CUresult cuMemFree(CUdeviceptr address) {
+    ENTER(kNotCaptured);
+    for (CUstream stream : streams) { // freeing waits for the device
+        drain(stream);
+    }
+    return give_back(address, false);
+}
+
+CUresult cuMemHostAlloc(void **host, std::size_t bytes, unsigned) {
+    ENTER(kNotCaptured);
+    std::uintptr_t found = 0;
+    const CUresult status = take(bytes, true, &found);
+    *host = reinterpret_cast<void *>(found);
+    return status;
+}
+
+CUresult cuMemFreeHost(void *host) {
+    ENTER(kNotCaptured);
+    return give_back(reinterpret_cast<std::uintptr_t>(host), true);
+}
+
+CUresult cuMemHostGetDevicePointer(CUdeviceptr *address, void *host, unsigned) {
+    ENTER(kContext);
+    *address = reinterpret_cast<std::uintptr_t>(host);
+    return is_pinned(host, 1) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, std::size_t bytes, CUstream stream) {
+    ENTER(kContext);
+    void *device = reinterpret_cast<void *>(to);
+    NEED(is_whole(to, bytes) && is_pinned(from, bytes), CUDA_ERROR_INVALID_VALUE); // the device copies pinned memory only
+    return queue(stream, [=] { return copy(device, from, bytes, device); });
+}
+
+CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    ENTER(kContext);
+    const void *device = reinterpret_cast<const void *>(from);
+    NEED(is_whole(from, bytes) && is_pinned(to, bytes), CUDA_ERROR_INVALID_VALUE);
+    return queue(stream, [=] { return copy(to, device, bytes, device); });
+}
+
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t bytes, CUstream stream) {
+    ENTER(kContext);
+    NEED(is_whole(to, bytes), CUDA_ERROR_INVALID_VALUE);
+    return queue(stream, [=] {
+        NEED(is_whole(to, bytes), CUDA_ERROR_ILLEGAL_ADDRESS);
+        std::memset(reinterpret_cast<void *>(to), value, bytes);
+        return CUDA_SUCCESS;
+    });
+}
+
+CUresult cuStreamCreate(CUstream *stream, unsigned) {
+    ENTER(kContext);
+    *stream = *streams.insert(new CUstream_st).first;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamDestroy(CUstream stream) {
+    ENTER(kNotCaptured);
+    NEED(streams.count(stream), CUDA_ERROR_INVALID_HANDLE);
+    drain(stream);
+    streams.erase(stream); // never freed, so that a handle of the past is never a new one's
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamSynchronize(CUstream stream) {
+    ENTER(kNotCaptured);
+    NEED(streams.count(stream), CUDA_ERROR_INVALID_HANDLE);
+    return drain(stream);
+}
+
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
+    ENTER(kNotCaptured); // a capture that joins streams is legal on a GPU, and not needed here
+    NEED(streams.count(stream) && events.count(event), CUDA_ERROR_INVALID_HANDLE);
+    if (event->last) {
+        stream->queue.push_back({nullptr, event->last, nullptr});
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult cuEventCreate(CUevent *event, unsigned) {
+    ENTER(kContext);
+    *event = *events.insert(new CUevent_st).first;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuEventDestroy(CUevent event) {
+    ENTER(kContext);
+    return events.erase(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags) {
+    ENTER(kContext);
+    NEED(events.count(event) && streams.count(stream), CUDA_ERROR_INVALID_HANDLE);
+    NEED(!stream->spoiled, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    if (!stream->capture) {
+        return flags == CU_EVENT_RECORD_EXTERNAL ? CUDA_ERROR_ILLEGAL_STATE : record(event, stream);
+    }
+    NEED(flags == CU_EVENT_RECORD_EXTERNAL, CUDA_ERROR_CAPTURED_EVENT); // it could not be read after a replay
+    stream->capture->push_back({nullptr, event});
+    return CUDA_SUCCESS;
+}
+
+CUresult cuEventRecord(CUevent event, CUstream stream) { return cuEventRecordWithFlags(event, stream, 0); }
+
+CUresult cuEventSynchronize(CUevent event) {
+    ENTER(kNotCaptured);
+    NEED(events.count(event), CUDA_ERROR_INVALID_HANDLE);
+    return event->last ? drain(event->last->stream, event->last.get()) : CUDA_SUCCESS;
+}
+
+CUresult cuEventElapsedTime(float *ms, CUevent first, CUevent last) {
+    ENTER(kContext);
+    NEED(events.count(first) && events.count(last) && first->last && last->last, CUDA_ERROR_INVALID_HANDLE);
+    NEED(first->last->reached && last->last->reached, CUDA_ERROR_NOT_READY);
+    *ms = static_cast<float>(last->last->ms - first->last->ms);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned, CUjit_option *, void **) {
+    ENTER(kNotCaptured);
+    const auto *path = static_cast<const char *>(image) + 16;
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    NEED(library, CUDA_ERROR_INVALID_IMAGE);
+    *module = new CUmod_st{library, {}};
+    modules.insert(*module);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuModuleUnload(CUmodule module) {
+    ENTER(kNotCaptured);
+    return modules.erase(module) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {
+    ENTER(kContext);
+    NEED(modules.count(module), CUDA_ERROR_INVALID_HANDLE);
+    auto bytes = reinterpret_cast<long (*)(const char *)>(dlsym(module->library, "spinescore_args_bytes"));
+    NEED(bytes && bytes(name) >= 0, CUDA_ERROR_NOT_FOUND);
+    *function = &(module->functions[name] = {name, module});
+    return CUDA_SUCCESS;
+}
+
+CUresult cuFuncSetBlockShape(CUfunction, int, int, int) { // pycuda says it, and then says it again with the launch
+    ENTER(kContext);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                        unsigned, CUstream stream, void **, void **extra) {
+    ENTER(kContext);
+    NEED(extra && extra[0] == CU_LAUNCH_PARAM_BUFFER_POINTER && extra[2] == CU_LAUNCH_PARAM_BUFFER_SIZE, CUDA_ERROR_INVALID_VALUE);
+    const std::string arguments(static_cast<const char *>(extra[1]), *static_cast<std::size_t *>(extra[3]));
+    auto bytes = reinterpret_cast<long (*)(const char *)>(dlsym(function->module->library, "spinescore_args_bytes"));
+    NEED(bytes(function->name.c_str()) == static_cast<long>(arguments.size()), CUDA_ERROR_INVALID_VALUE);
+    return queue(stream, [=] {
+        const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
+        return run_kernel(function, grid, block, arguments);
+    });
+}
+
+CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void *data) {
+    ENTER(kContext);
+    return queue(stream, [=] {
+        function(data);
+        return CUDA_SUCCESS;
+    });
+}
+
+CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
+    ENTER(kNotCaptured);
+    NEED(streams.count(stream), CUDA_ERROR_INVALID_HANDLE);
+    stream->capture = std::make_unique<Nodes>();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+    *graph = nullptr;
+    NEED(streams.count(stream) && stream->capture, CUDA_ERROR_ILLEGAL_STATE);
+    const bool spoiled = stream->spoiled;
+    auto nodes = std::move(stream->capture); // the capture is over also where this call fails
+    stream->spoiled = false;
+    ENTER(kContext);
+    NEED(!spoiled, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    *graph = *graphs.insert(new CUgraph_st{std::move(*nodes)}).first;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *runnable, CUgraph graph, unsigned long long) {
+    ENTER(kContext);
+    NEED(graphs.count(graph), CUDA_ERROR_INVALID_VALUE);
+    *runnable = *runnables.insert(new CUgraphExec_st{graph->nodes}).first;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphLaunch(CUgraphExec runnable, CUstream stream) {
+    ENTER(kNotCaptured);
+    NEED(runnables.count(runnable) && streams.count(stream), CUDA_ERROR_INVALID_VALUE);
+    for (const Node &node : runnable->nodes) {
+        if (node.records) {
+            NEED(events.count(node.records), CUDA_ERROR_INVALID_HANDLE);
+            record(node.records, stream);
+        } else {
+            stream->queue.push_back({node.run, nullptr, nullptr});
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphDestroy(CUgraph graph) {
+    ENTER(kContext);
+    return graphs.erase(graph) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec runnable) {
+    ENTER(kContext);
+    return runnables.erase(runnable) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorString(CUresult status, const char **text) { // as the driver words them
+    static const std::map<int, const char *> texts = {
+        {CUDA_ERROR_OUT_OF_MEMORY, "out of memory"},
+        {CUDA_ERROR_NO_DEVICE, "no CUDA-capable device is detected"},
+        {CUDA_ERROR_INVALID_IMAGE, "device kernel image is invalid"},
+        {CUDA_ERROR_NO_BINARY_FOR_GPU, "no kernel image is available for execution on the device"},
+        {CUDA_ERROR_INVALID_CONTEXT, "invalid device context"},
+        {CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered"},
+        {CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"},
+        {CUDA_ERROR_NOT_SUPPORTED, "operation not supported"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"},
+        {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"},
+    };
+    const auto found = texts.find(status);
+    *text = found == texts.end() ? "invalid argument" : found->second;
+    return CUDA_SUCCESS;
+}
+
+// For the tests.
+
+void double_set(const char *name, long value) { settings[name] = value; }
+
+// The n-th call from now on (of that name, or of any where it is empty) fails; `for_good`: and all that come after it.
+void double_fail(long nth, int status, int for_good, const char *name) {
+    failure = {nth, static_cast<CUresult>(status), for_good != 0, name};
+}
+
+long double_calls(const char *name) { return calls[name]; }
+
+// How many there are that were not given back. "current": contexts on this thread's stack.
+long double_live(const char *kind) {
+    long memory[2] = {0, 0};
+    for (const auto &block : blocks) {
+        memory[block.second.on_host] += block.second.live;
+    }
+    const std::map<std::string, long> live = {
+        {"device", memory[0]},         {"host", memory[1]},     {"stream", streams.size()},
+        {"event", events.size()},      {"module", modules.size()}, {"graph", graphs.size()},
+        {"runnable", runnables.size()}, {"context", retained},  {"current", stack.size()},
+    };
+    return live.at(kind);
+}
+}

@@ -1,0 +1,44 @@
+"""An engine that runs a network's ONNX in ONNX Runtime on the addresses that the driver double calls device memory.
+
+Runs on the double's stream, as a host function: so it is queued, captured and replayed like a kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from spinescore.runtime.engines import CudaQueue, DeviceMemory
+from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from spinescore.runtime.errors import EngineError
+
+_HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class EngineDouble(OnnxRuntimeEngine):
+    """`capturable=False` stands for an engine that a graph cannot hold: its run is refused while one is captured."""
+
+    def __init__(self, path: Path, precision: str, queue: CudaQueue, capturable: bool = True) -> None:
+        super().__init__(path, precision, threads=1)
+        self.capturable = capturable
+        self.closed = False
+        self._queue = queue
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._kept: list[object] = []  # graphs call the functions again and again
+
+    def run(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
+        if not self.capturable and self._driver.cuStreamSynchronize(ctypes.c_void_p(self._queue.stream_handle)):
+            raise EngineError(f"{self.name} waits for its stream, which is being captured")
+
+        def infer(_: object) -> None:
+            OnnxRuntimeEngine.run(self, inputs, outputs)
+
+        function = _HOST_FUNCTION(infer)
+        self._kept.append(function)
+        status = self._driver.cuLaunchHostFunc(ctypes.c_void_p(self._queue.stream_handle), function, None)
+        if status:
+            raise EngineError(f"{self.name}: the double answered {status}")
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()

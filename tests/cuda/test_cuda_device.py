@@ -1,0 +1,67 @@
+"""The CUDA device without a GPU: each case of on_double.py in a child process, on the driver double."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import double
+import host_build
+import pytest
+
+CASES = [
+    node.name.removeprefix("case_")
+    for node in ast.parse((Path(__file__).parent / "on_double.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("case_")
+]
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    """The driver double, and the kernels compiled for the host."""
+    reason = double.unavailable() or host_build.unavailable()
+    if reason:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("double")
+    return double.build(folder), host_build.build(folder)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_the_driver_double(libraries, tmp_path, case):
+    library, kernels = libraries
+    double.run_child(library, "on_double.py", case, str(kernels), str(tmp_path))
+
+
+def test_there_are_cases():
+    assert len(CASES) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("pycuda", "ModuleNotFoundError('No module named pycuda', name='pycuda')", "pip install 'spinescore[cuda]'"),
+        ("pycuda", "ImportError('libcuda.so.1: cannot open shared object file')", "install the NVIDIA driver"),
+        ("pycuda", "ImportError('undefined symbol: cuCtxCreate_v4')", "update the NVIDIA driver"),
+    ],
+)
+def test_without_pycuda_or_driver(name, error, message):
+    code = f"""
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            raise {error}
+sys.meta_path.insert(0, Finder())
+from spinescore.runtime import DeviceError
+from spinescore.runtime.devices import open_device
+try:
+    open_device("cuda")
+except DeviceError as refused:
+    print(refused)
+print(*open_device("auto").warnings)
+"""
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    refused, warned = found.stdout.splitlines()
+    assert refused.startswith("Device cuda is not available: ")
+    assert message in refused
+    assert warned == f"Scored on the CPU. {refused}"
