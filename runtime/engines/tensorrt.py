@@ -181,15 +181,15 @@ class TensorRTEngine:
         return inputs[0], outputs[0]
 
     def _one_dtype(self) -> np.dtype[Any]:
-        known = {self._trt.DataType.HALF: np.dtype(np.float16), self._trt.DataType.FLOAT: np.dtype(np.float32)}
+        kinds = self._trt.DataType
+        known: dict[Any, np.dtype[Any]] = {kinds.HALF: np.dtype(np.float16), kinds.FLOAT: np.dtype(np.float32)}
         first, second = (self._engine.get_tensor_dtype(name) for name in (self._input, self._output))
         if first != second or first not in known:
             raise EngineError(
                 f"Engine {self.name}: tensor {self._input} is {first} and {self._output} {second}, not both half or "
                 "both float; build it again: spinescore engine build BUNDLE"
             )
-        found: np.dtype[Any] = known[first]
-        return found
+        return known[first]
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         return tuple(int(size) for size in self._engine.get_tensor_shape(tensor))[1:]

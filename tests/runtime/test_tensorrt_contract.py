@@ -24,6 +24,8 @@ HOLDS = {  # file -> variable or attribute -> class
         "module": "",
         "trt": "",
         "_trt": "",
+        "modes": "TensorIOMode",
+        "kinds": "DataType",
         "_runtime": "Runtime",
         "engine": "ICudaEngine",
         "_engine": "ICudaEngine",
@@ -34,6 +36,8 @@ HOLDS = {  # file -> variable or attribute -> class
     },
     "export/engine.py": {
         "trt": "",
+        "flags": "BuilderFlag",
+        "levels": "HardwareCompatibilityLevel",
         "builder": "Builder",
         "network": "INetworkDefinition",
         "parser": "OnnxParser",
@@ -131,11 +135,12 @@ def used() -> dict:
 
 def test_what_is_used_is_found_in_the_sources(used):
     assert {
+        "DataType.HALF",
+        "TensorIOMode.INPUT",
         "Runtime.deserialize_cuda_engine",
         "IExecutionContext.execute_async_v3",
         "IExecutionContext.set_tensor_address",
         "ICudaEngine.get_tensor_name",
-        "DataType.HALF",
         "ExecutionContextAllocationStrategy.USER_MANAGED",
         "IRuntimeCache.serialize",
     } <= set(used)
