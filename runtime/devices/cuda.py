@@ -14,10 +14,8 @@ Context    The GPU's primary context, shared with TensorRT, ONNX Runtime and PyT
 
 from __future__ import annotations
 
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -31,8 +29,9 @@ from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay
-from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, Recording, explained
-from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, CudaBuffer, Memory, Slot
+from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext, first_gpu, translated
+from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
+from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKING, CudaBuffer, Memory, Slot
 from spinescore.runtime.engines import CudaQueue, Engine
 from spinescore.runtime.errors import DeviceError, EngineError
 
@@ -65,8 +64,8 @@ class CudaDevice:
         open_engine: OpenEngine | None = None,
         compiled: Compiled | None = None,
     ) -> None:
-        with _translated("Device cuda is not available"):
-            gpu = _first_gpu()
+        gpu = first_gpu(drv, self.index)
+        with translated(drv, NOT_AVAILABLE):
             self.name: str = gpu.name()
             self.compute_capability: tuple[int, int] = gpu.compute_capability()
             self._mapped = bool(gpu.integrated and gpu.can_map_host_memory)
@@ -87,9 +86,7 @@ class CudaDevice:
         self._sources: Any = None
         self._sent: set[Memory] = set()  # whose host memory may still be on its way
         self._used = False  # the slots have been read since the latest upload
-        self._lock, self._depth = threading.RLock(), 0
-        with _translated(self._where):
-            self._context = gpu.retain_primary_context()
+        self._context = PrimaryContext(drv, gpu, self._where)
         try:
             with self._active():
                 self._open()
@@ -223,26 +220,20 @@ class CudaDevice:
             self._sent.clear()
 
     def close(self) -> None:
-        with self._lock:
-            context, self._context = self._context, None
-            if context is None:
+        with self._context.last_use() as last:
+            if last is None:
                 return
-            handle = context.handle
-            context.push()
-            with ExitStack() as last:  # backwards, each step also where one before it failed
+            if self._finished():
                 last.callback(self._let_go)
-                last.callback(self._driver.forget_context, handle)
-                last.callback(context.detach)
-                if self._finished():
-                    last.callback(self._let_go)
-                    for memory in self._memories:
-                        last.callback(memory.free)
-                for event in self._marks.values():
-                    last.callback(self._driver.destroy_event, event)
-                for engine in self._engines:
-                    last.callback(engine.close)
-                for recording in self._recordings:
-                    last.callback(recording.free)
+                for memory in self._memories:
+                    last.callback(memory.free)
+            for event in self._marks.values():
+                last.callback(self._driver.destroy_event, event)
+            for engine in self._engines:
+                last.callback(engine.close)
+            for recording in self._recordings:
+                last.callback(recording.free)
+        self._let_go()
 
     def _finished(self) -> bool:
         """False where the GPU is lost: its memory went with it, and every call to free it would fail."""
@@ -254,7 +245,7 @@ class CudaDevice:
         return True
 
     def _open(self) -> None:
-        self._stream = drv.Stream()
+        self._stream = drv.Stream(NON_BLOCKING)
         self._idle = drv.Event(drv.event_flags.DISABLE_TIMING)
         self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, self._mapped))
         self._sources.clear(self._stream)
@@ -315,59 +306,11 @@ class CudaDevice:
 
     @contextmanager
     def _active(self, outside_capture: str = "") -> Iterator[None]:
-        """The context current and the device ours alone; what pycuda raises becomes a `DeviceError`."""
-        if not self._lock.acquire(blocking=False):
-            raise DeviceError(
-                f"{self._where} is in use by another thread; share a Scorer, whose calls wait for each other, or open "
-                "a device for each thread."
-            )
-        try:
-            if self._context is None:
-                raise DeviceError(f"{self._where} is closed; open it again.")
+        """Every verb runs in this. `outside_capture` names what a capture cannot hold, and is refused in one."""
+        with self._context.active():
             if outside_capture and self._recording is not None:
                 raise DeviceError(f"{self._where}: {outside_capture} while steps are captured; do it before or after.")
-            with _translated(self._where), self._current():
-                yield
-        finally:
-            self._lock.release()
-
-    @contextmanager
-    def _current(self) -> Iterator[None]:
-        self._depth += 1
-        if self._depth == 1:
-            self._context.push()
-        try:
             yield
-        finally:
-            self._depth -= 1
-            if self._depth == 0:
-                drv.Context.pop()
-
-
-@contextmanager
-def _translated(where: str) -> Iterator[None]:
-    try:
-        yield
-    except drv.Error as error:
-        traceback.clear_frames(error.__traceback__)  # a stream that a frame holds would outlive the context
-        raise explained(str(error), where) from error
-
-
-def _first_gpu() -> Any:
-    drv.init()
-    if not drv.Device.count():
-        raise explained("no CUDA-capable device is detected", "Device cuda is not available")
-    version = drv.get_driver_version()
-    if version < LEAST_DRIVER:
-        raise DeviceError(
-            f"Device cuda is not available: the NVIDIA driver supports CUDA {_version(version)}, at least "
-            f"{_version(LEAST_DRIVER)} is needed; update the driver, or use device cpu."
-        )
-    return drv.Device(CudaDevice.index)
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _fatbin(source: str, compute_capability: tuple[int, int]) -> bytes:

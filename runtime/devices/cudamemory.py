@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from spinescore.kernels import launch
 from spinescore.kernels.warp import Source
 
-__all__ = ["MOST_TABLE_ENTRIES", "CudaBuffer", "Memory", "Slot"]
+__all__ = ["MOST_TABLE_ENTRIES", "NON_BLOCKING", "CudaBuffer", "Memory", "Slot"]
 
 MOST_TABLE_ENTRIES = 2**16
+NON_BLOCKING = 1  # of a stream: it does not wait for the default stream, on which other libraries work
 _MOST_PIXEL_BYTES = 2
 
 
@@ -99,7 +100,7 @@ class Slot:
     def __init__(self, drv: Any, largest_image_px: int, mapped: bool, keep: Callable[[Memory], Memory]) -> None:
         self.pixels = keep(Memory(drv, largest_image_px * _MOST_PIXEL_BYTES, mapped))
         self.tables = keep(Memory(drv, launch.TABLES * MOST_TABLE_ENTRIES * 4, mapped))
-        self.stream = drv.Stream()
+        self.stream = drv.Stream(NON_BLOCKING)
         self.arrived = drv.Event(drv.event_flags.DISABLE_TIMING)
 
     def fill(self, source: Source) -> tuple[NDArray[np.void], int, int]:

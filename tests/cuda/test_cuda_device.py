@@ -1,4 +1,4 @@
-"""The CUDA device without a GPU: each case of on_double.py in a child process, on the driver double."""
+"""The CUDA device without a GPU: each case of cases_*.py in a child process, on the driver double."""
 
 import ast
 import subprocess
@@ -10,8 +10,9 @@ import host_build
 import pytest
 
 CASES = [
-    node.name.removeprefix("case_")
-    for node in ast.parse((Path(__file__).parent / "on_double.py").read_text(encoding="utf-8")).body
+    (file.name, node.name.removeprefix("case_"))
+    for file in sorted(Path(__file__).parent.glob("cases_*.py"))
+    for node in ast.parse(file.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("case_")
 ]
 
@@ -26,10 +27,10 @@ def libraries(tmp_path_factory):
     return double.build(folder), host_build.build(folder)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_on_the_driver_double(libraries, tmp_path, case):
+@pytest.mark.parametrize(("file", "case"), CASES)
+def test_on_the_driver_double(libraries, tmp_path, file, case):
     library, kernels = libraries
-    double.run_child(library, "on_double.py", case, str(kernels), str(tmp_path))
+    double.run_child(library, file, case, str(kernels), str(tmp_path))
 
 
 def test_there_are_cases():

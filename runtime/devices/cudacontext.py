@@ -1,0 +1,102 @@
+"""The GPU's primary context: found, current inside the device's verbs and nowhere else, released at the end.
+
+`drv` is pycuda's driver module, handed in by the device that imports it.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, explained
+from spinescore.runtime.errors import DeviceError
+
+__all__ = ["NOT_AVAILABLE", "PrimaryContext", "first_gpu", "translated"]
+
+NOT_AVAILABLE = "Device cuda is not available"
+
+
+def first_gpu(drv: Any, index: int) -> Any:
+    """pycuda's device. Raises `DeviceError` where there is none, or its driver is too old."""
+    with translated(drv, NOT_AVAILABLE):
+        drv.init()
+        if not drv.Device.count():
+            raise explained("no CUDA-capable device is detected", NOT_AVAILABLE)
+        version = drv.get_driver_version()
+        if version < LEAST_DRIVER:
+            raise DeviceError(
+                f"{NOT_AVAILABLE}: the NVIDIA driver supports CUDA {_version(version)}, at least "
+                f"{_version(LEAST_DRIVER)} is needed; update the driver, or use device cpu."
+            )
+        return drv.Device(index)
+
+
+@contextmanager
+def translated(drv: Any, where: str) -> Iterator[None]:
+    """What pycuda raises becomes a `DeviceError`."""
+    try:
+        yield
+    except drv.Error as error:
+        traceback.clear_frames(error.__traceback__)  # a stream that a frame holds would outlive the context
+        raise explained(str(error), where) from error
+
+
+class PrimaryContext:
+    """Shared with whatever else in the process uses the GPU; for any thread, but for one at a time."""
+
+    def __init__(self, drv: Any, gpu: Any, where: str) -> None:
+        self._drv, self._where = drv, where
+        self._driver = CudaDriver(where)
+        self._lock, self._depth = threading.RLock(), 0
+        with translated(drv, where):
+            self._context = gpu.retain_primary_context()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The context current and the device this thread's alone. Raises `DeviceError` where it is not to be had."""
+        if not self._lock.acquire(blocking=False):
+            raise DeviceError(
+                f"{self._where} is in use by another thread; share a Scorer, whose calls wait for each other, or open "
+                "a device for each thread."
+            )
+        try:
+            if self._context is None:
+                raise DeviceError(f"{self._where} is closed; open it again.")
+            with translated(self._drv, self._where), self._current():
+                yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def last_use(self) -> Iterator[ExitStack | None]:
+        """For what is to be freed, latest first, before the context is released; None where it was released before."""
+        with self._lock:
+            context, self._context = self._context, None
+            if context is None:
+                yield None
+                return
+            handle = context.handle
+            context.push()
+            with ExitStack() as last:  # each step also where one before it failed
+                last.callback(self._driver.forget_context, handle)
+                last.callback(context.detach)
+                yield last
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        self._depth += 1
+        if self._depth == 1:
+            self._context.push()
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._drv.Context.pop()
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,0 +1,184 @@
+"""On the driver double: what fails is named, everything is freed, and threads do not meet."""
+
+from __future__ import annotations
+
+import threading
+
+import double
+import numpy as np
+import pytest
+from on_double import CONTROL, FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, bundle, opened, run, study, untimed
+
+from spinescore.runtime import DeviceError, EngineError, Scorer
+from spinescore.runtime.devices import open_device
+
+LAUNCH_FAILED = 719  # CUDA_ERROR_LAUNCH_FAILED
+STEP = 5
+
+
+def case_every_failing_call():
+    """Whichever call fails while a scorer is opened: a named error, and nothing stays behind."""
+    tested, messages, nth = bundle(), [], 0
+    while nth == len(messages) * STEP:
+        nth += STEP
+        CONTROL.fail(nth)
+        try:
+            scorer = Scorer(tested, opened())
+        except (DeviceError, EngineError) as error:
+            CONTROL.fail(0)
+            assert CONTROL.live() == {}, (nth, CONTROL.live())  # also while the error is held
+            messages.append(str(error))
+        else:
+            CONTROL.fail(0)
+            scorer.close()
+    assert len({message.split(" failed")[0] for message in messages}) > 8, messages
+    assert_everything_freed()
+
+
+def case_failing_capture():
+    """Each call of a capture fails once; so does a step that is illegal in one, or raises something of its own."""
+    names = ("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuEventRecordWithFlags")
+    tested = bundle()
+    for name in names:
+        CONTROL.fail(1 if name != "cuEventRecordWithFlags" else 6, name=name)
+        with pytest.raises(DeviceError, match=f"{name} failed"):
+            Scorer(tested, opened())
+        CONTROL.fail(0)
+        assert_everything_freed()
+    CONTROL.fail(5, name="cuLaunchKernel")
+    with pytest.raises(DeviceError, match="cuLaunchKernel failed"):
+        Scorer(tested, opened())
+    assert_everything_freed()
+    device = opened()
+    buffer = device.allocate((4,), np.float32)
+    runs = []
+    illegal = {
+        "memory is allocated": lambda: device.allocate((1,), np.float32),
+        "a buffer is read": lambda: device.read(buffer),
+        "a buffer is written": lambda: device.write(buffer, np.zeros(4, np.float32)),
+        "the device is waited for": device.synchronise,
+    }
+    for message, step in illegal.items():
+        runs.clear()
+
+        def steps(views, step=step):
+            runs.append(views)
+            if len(runs) == 2:
+                step()
+
+        with pytest.raises(DeviceError, match=message):
+            device.capture(steps)
+        device.write(buffer, np.arange(4, dtype=np.float32))  # the device goes on
+        assert device.read(buffer).tolist() == [0, 1, 2, 3]
+    device.close()
+    device.close()
+    assert_everything_freed()
+
+
+def case_errors():
+    """No memory, a lost GPU, an image larger than declared, damaged kernels: named, with what to do next."""
+    tested = bundle()
+    CONTROL.set("memory", 1_000_000)
+    with pytest.raises(
+        DeviceError, match=r"GPU driver double: cuMem\w+ failed: out of memory; .*smaller largest image"
+    ):
+        opened()
+    CONTROL.set("memory", 1 << 40)
+    assert_everything_freed()
+    with pytest.raises(DeviceError, match=r"kernel image is invalid.*; the compiled kernels are damaged"):
+        opened(kernels=FOLDER / "missing.so")
+    assert_everything_freed()
+    with Scorer(tested, opened()) as cuda:
+        with pytest.raises(
+            DeviceError, match=r"up to 786432 pixels, .* 1200 x 900 = 1080000; .*largest_image_px=1080000"
+        ):
+            cuda.score(study(rows=1200))
+        assert cuda.score(study()).total.status == "complete"  # the device goes on
+        CONTROL.fail(1, LAUNCH_FAILED, for_good=True, name="cuGraphLaunch")
+        with pytest.raises(DeviceError, match=r"cuGraphLaunch failed: unspecified launch failure; .*start the process"):
+            cuda.score(study())
+        with pytest.raises(DeviceError, match="launch failure"):
+            cuda.score(study())
+    with pytest.raises(DeviceError, match="closed"):
+        cuda.score(study())
+
+
+def case_no_gpu():
+    for setting, value, message in (
+        ("devices", 0, "no CUDA-capable device"),
+        ("version", 11030, "CUDA 11.3, at least 11.4"),
+    ):
+        CONTROL.set(setting, value)
+        with pytest.raises(DeviceError, match=f"cuda is not available: .*{message}.*device cpu"):
+            open_device("cuda")
+        chosen = open_device("auto", threads=1)
+        assert chosen.kind == "cpu"
+        with Scorer(bundle(), chosen) as scorer:
+            assert [w for w in scorer.score(study()).warnings if message in w and w.startswith("Scored on the CPU")]
+        CONTROL.set("devices", 1)
+    assert_everything_freed()
+
+
+def case_auto():
+    """Where the GPU is there, but has no engine for the bundle, `auto` scores on the CPU and `cuda` does not."""
+    import spinescore.runtime.devices.cuda as module
+
+    module.fatbin = lambda source, capability: double.fatbin(KERNELS)
+    folder = bundle().folder
+    with pytest.raises(EngineError, match="no CUDA provider"):
+        Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX)
+    assert_everything_freed()
+    with Scorer.open(folder, threads=1) as scorer:
+        report = scorer.score(study())
+        assert report.device.kind == "cpu"
+        assert [warning for warning in report.warnings if "no CUDA provider" in warning]
+    module.fatbin = _cannot_build
+    with pytest.raises(DeviceError, match="nvcc is missing"):
+        Scorer.open(folder, "cuda")
+    assert_everything_freed()
+
+
+def _cannot_build(source, capability):
+    from spinescore.kernels.build import KernelBuildError
+
+    raise KernelBuildError("nvcc is missing")
+
+
+def case_threads():
+    """Any thread may use the device and close it, but two at once are refused; a scorer's calls wait."""
+    device = opened()
+    inside, go_on, found = threading.Event(), threading.Event(), []
+
+    def steps(views):
+        inside.set()
+        go_on.wait()
+
+    def capture():
+        device.capture(steps)
+
+    other = threading.Thread(target=capture)
+    other.start()
+    inside.wait()
+    with pytest.raises(DeviceError, match="in use by another thread"):
+        device.synchronise()
+    go_on.set()
+    other.join()
+    device.synchronise()
+    elsewhere = threading.Thread(target=device.close)
+    elsewhere.start()
+    elsewhere.join()
+    assert_everything_freed()
+    with Scorer(bundle(), opened()) as cuda:
+        one = study()
+        threads = [threading.Thread(target=lambda: found.append(untimed(cuda.score(one)))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4
+        assert all(report == found[0] for report in found)
+    assert_everything_freed()
+
+
+if __name__ == "__main__":
+    run(globals())

@@ -1,0 +1,161 @@
+"""On the driver double: the CUDA device gives what the host device gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+from on_double import (
+    CONTROL,
+    OTHER_GRADES,
+    assert_everything_freed,
+    assert_same,
+    bundle,
+    opened,
+    run,
+    study,
+    untimed,
+)
+
+from spinescore.runtime import DeviceError, Scorer
+from spinescore.runtime.devices.host import HostDevice
+
+
+def case_same_report():
+    """Sizes, depths and signs change between replays of one graph; one view alone; facing asked of the model."""
+    tested = bundle(**{"localizer.passes": 2})
+    with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+        launches = CONTROL.calls("cuGraphLaunch")
+        studies = [
+            study(),
+            study(rows=512, dtype="uint16", facing="right"),
+            study(rows=768, dtype="int16"),
+            {"lumbar": tiny.draw("lumbar", OTHER_GRADES).radiograph},
+            study(),
+        ]
+        reports = [cuda.score(one) for one in studies]
+        assert CONTROL.calls("cuGraphLaunch") - launches == len(studies)
+        assert CONTROL.calls("cuGraphInstantiateWithFlags") == 1
+        for one, report in zip(studies, reports, strict=True):
+            assert_same(report, host.score(one))
+        assert untimed(reports[0]) == untimed(reports[-1])
+        stages = reports[0].timings_ms
+        assert all(value is not None and value >= 0 for value in (stages.localize, stages.crop, stages.grade))
+        untagged = [tiny.draw(region, tagged=False, facing="right").radiograph for region in ("cervical", "lumbar")]
+        assert_same(cuda.score(untagged), host.score(untagged))
+        points = {"cervical": {"C2/C3": ((300.0, 200.0), (230.0, 180.0))}}
+        assert_same(cuda.score(study(), keypoints=points), host.score(study(), keypoints=points))
+        assert cuda.score(study()).device.kind == "cuda"
+    assert_everything_freed()
+
+
+def case_heads():
+    """Other heads, two localizers, three channels, half precision: each through graph and launches alike."""
+    variants = [
+        {"grader.head": "corner4"},
+        {"grader.head": "bridge+grades"},
+        {"heads": "separate"},
+        {"localizer.input.channels": 3, "localizer.input.mean": [0.0] * 3, "localizer.input.std": [1.0] * 3},
+        {"precision": "fp16", "localizer.passes": 2},
+    ]
+    for changes in variants:
+        tested = bundle(**changes)
+        with Scorer(tested, opened()) as graph, Scorer(tested, opened(graphs=False)) as plain:
+            first = graph.score(study())
+            assert untimed(first) == untimed(plain.score(study()))
+            with Scorer(tested, HostDevice(1)) as host:
+                half = changes.get("precision") == "fp16"
+                assert_same(first, host.score(study()), *((1.0, 0.2) if half else ()))
+    assert_everything_freed()
+
+
+def case_crops():
+    tested = bundle()
+    with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+        found, wanted = cuda.crops(study()).crops, host.crops(study()).crops
+        assert len(found) == len(wanted) == 12
+        for one, other in zip(found, wanted, strict=True):
+            assert (one.region, one.level, one.sites) == (other.region, other.level, other.sites)
+            assert np.abs(one.image - other.image).mean() < 0.5 / 255
+    assert_everything_freed()
+
+
+def case_integrated():
+    """Host and GPU share their memory: the same report, and no copy of a radiograph."""
+    CONTROL.set("integrated", 1)
+    tested = bundle()
+    with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+        for one in (study(), study(rows=512, dtype="uint16"), study()):
+            copies = CONTROL.calls("cuMemcpyHtoDAsync_v2")
+            assert_same(cuda.score(one), host.score(one))
+            assert CONTROL.calls("cuMemcpyHtoDAsync_v2") - copies == 2  # ROIs and views, written before each replay
+    assert_everything_freed()
+
+
+def case_engine_outside_of_graphs():
+    """An engine that cannot be captured runs between graphs."""
+    tested, engines = bundle(), []
+    with Scorer(tested, opened(engines, capturable=False)) as cuda, Scorer(tested, HostDevice(1)) as host:
+        launches = CONTROL.calls("cuGraphLaunch")
+        assert_same(cuda.score(study()), host.score(study()))
+        assert CONTROL.calls("cuGraphLaunch") - launches == 3  # before the localizer, to the grader, after it
+    assert all(engine.closed for engine in engines)
+    assert_everything_freed()
+
+
+def case_many_replays():
+    with Scorer(bundle(), opened()) as cuda:
+        wanted, before = untimed(cuda.score(study())), CONTROL.live()
+        for _ in range(20):
+            assert untimed(cuda.score(study())) == wanted
+        assert CONTROL.live() == before
+    assert_everything_freed()
+
+
+def case_contexts():
+    """Another library's context, current on this thread, is current again after each verb and after close."""
+    import pycuda.driver as drv
+
+    drv.init()
+    theirs = drv.Device(0).retain_primary_context()
+    theirs.push()
+    device = opened()
+    assert CONTROL.live()["current"] == 1
+    device.allocate((2, 2), np.float32)
+    device.close()
+    assert CONTROL.live() == {"context": 1, "current": 1}
+    drv.Context.pop()
+    assert CONTROL.live() == {"context": 1}
+    two = opened()
+    three = opened()
+    two.close()
+    three.synchronise()
+    three.close()
+    assert CONTROL.live() == {"context": 1}
+    theirs.detach()
+    assert CONTROL.live().get("context") is None
+
+
+def case_buffers():
+    device = opened()
+    buffer = device.allocate((4, 2), np.int32)
+    assert device.read(buffer).tolist() == [[0, 0]] * 4
+    device.write(buffer[1:3], np.array([[1, 2], [3, 4]], np.int32))
+    device.write(buffer[3:], np.array([[5, 6]], np.int32))
+    copy = device.read(buffer)
+    assert copy.tolist() == [[0, 0], [1, 2], [3, 4], [5, 6]]
+    device.write(buffer, np.zeros((4, 2), np.int32))
+    assert copy[3].tolist() == [5, 6]
+    assert device.read(buffer[1:2][0:1]).tolist() == [[0, 0]]
+    with pytest.raises(ValueError, match="got"):
+        device.write(buffer, np.zeros((4, 2), np.int64))
+    with pytest.raises(ValueError, match="steps of 1"):
+        buffer[::2]
+    device.close()
+    with pytest.raises(DeviceError, match="closed"):
+        device.read(buffer)
+    assert_everything_freed()
+
+
+if __name__ == "__main__":
+    run(globals())
