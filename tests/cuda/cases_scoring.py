@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
+from engine_double import EngineDouble
 from on_double import (
     CONTROL,
+    FOLDER,
     OTHER_GRADES,
     assert_everything_freed,
     assert_same,
@@ -17,8 +19,12 @@ from on_double import (
     untimed,
 )
 
-from spinescore.runtime import DeviceError, Scorer
+from spinescore.benchmarks.phantom.study import write_study
+from spinescore.runtime import DeviceError, Scorer, load_study
+from spinescore.runtime.bundle import Bundle, shipped_bundles
+from spinescore.runtime.devices import LARGEST_IMAGE_PX
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.engines import onnxruntime, tensorrt
 
 
 def case_same_report():
@@ -46,6 +52,31 @@ def case_same_report():
         points = {"cervical": {"C2/C3": ((300.0, 200.0), (230.0, 180.0))}}
         assert_same(cuda.score(study(), keypoints=points), host.score(study(), keypoints=points))
         assert cuda.score(study()).device.kind == "cuda"
+    assert_everything_freed()
+
+
+def case_shipped_bundle():
+    """Phantoms as DICOM files, scored with the bundles that ship with the package."""
+    for name in shipped_bundles():
+        tested = Bundle.open(name)
+        with Scorer(tested, opened(largest_image_px=LARGEST_IMAGE_PX)) as cuda, Scorer(tested, HostDevice()) as host:
+            for seed in (1_000_003, 1_000_004):
+                phantom = load_study(write_study(seed, FOLDER / f"{name}-{seed}"))
+                assert_same(cuda.score(phantom), host.score(phantom), points_px=0.5)
+    assert_everything_freed()
+
+
+def case_engine_choice():
+    """Without a TensorRT engine ONNX Runtime runs the network, and the report says so; with one it is not asked."""
+    device = opened(open_engine=None)
+    onnxruntime.OnnxRuntimeEngine = lambda path, precision, queue: EngineDouble(path, precision, queue)
+    with Scorer(bundle(), device) as cuda:
+        report = cuda.score(study())
+    assert [w for w in report.warnings if w.startswith("localizer.fp32.onnx runs on ONNX Runtime. There is no engine")]
+    assert [w for w in report.warnings if w.startswith("grader-corners.fp32.onnx runs on ONNX Runtime.")]
+    tensorrt.open_engine = lambda path, precision, queue: EngineDouble(path, precision, queue)
+    with Scorer(bundle(), opened(open_engine=None)) as cuda:
+        assert not cuda.score(study()).warnings
     assert_everything_freed()
 
 
