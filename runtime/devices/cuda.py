@@ -41,6 +41,7 @@ OpenEngine = Callable[[Path, str, CudaQueue], Engine[Any]]
 Compiled = Callable[[str, tuple[int, int]], bytes]  # kernel source and compute capability -> what the driver loads
 
 _SLOTS = 2
+_SMALL_BYTES = 2**20  # what is written and read for each study; host memory beside more is pinned when it is asked for
 _BOTH_VIEWS = slice(0, 2)
 
 
@@ -103,6 +104,8 @@ class CudaDevice:
             kind = np.dtype(dtype)
             memory = self._keep(Memory(drv, max(prod(shape) * kind.itemsize, 1)))
             memory.clear(self._stream)
+            if memory.nbytes <= _SMALL_BYTES:
+                memory.pin()
             return CudaBuffer(memory, 0, tuple(shape), kind)
 
     def write(self, buffer: CudaBuffer, values: NDArray[Any]) -> None:
@@ -247,7 +250,7 @@ class CudaDevice:
     def _open(self) -> None:
         self._stream = drv.Stream(NON_BLOCKING)
         self._idle = drv.Event(drv.event_flags.DISABLE_TIMING)
-        self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, self._mapped))
+        self._sources = self._keep(Memory(drv, _SLOTS * launch.SOURCE.itemsize, self._mapped)).pin()
         self._sources.clear(self._stream)
         for _ in range(_SLOTS):
             self._slots.append(Slot(drv, self._largest_px, self._mapped, self._keep))

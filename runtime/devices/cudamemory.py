@@ -30,7 +30,7 @@ class Memory:
     """
 
     def __init__(self, drv: Any, nbytes: int, mapped: bool = False) -> None:
-        self._drv, self._nbytes = drv, nbytes
+        self._drv, self.nbytes = drv, nbytes
         self._host: NDArray[np.uint8] | None = None
         self._device: Any = None
         if mapped:
@@ -41,17 +41,24 @@ class Memory:
 
     @property
     def host(self) -> NDArray[np.uint8]:
-        return self._pinned(0) if self._host is None else self._host
+        found: NDArray[np.uint8] = self._pinned(0)
+        return found
+
+    def pin(self) -> Memory:
+        """Allocate the host memory now."""
+        self._pinned(0)
+        return self
 
     def _pinned(self, flags: int) -> Any:
-        self._host = self._drv.pagelocked_empty(self._nbytes, np.uint8, mem_flags=flags)
+        if self._host is None:
+            self._host = self._drv.pagelocked_empty(self.nbytes, np.uint8, mem_flags=flags)
         return self._host
 
     def clear(self, stream: Any) -> None:
         if self._device is None:
             self.host[...] = 0
         else:
-            self._drv.memset_d8_async(self.address, 0, self._nbytes, stream)
+            self._drv.memset_d8_async(self.address, 0, self.nbytes, stream)
 
     def send(self, start: int, stop: int, stream: Any) -> None:
         if self._device is not None:
@@ -98,8 +105,8 @@ class Slot:
     """Memory for one radiograph with its tables, the stream that uploads it, and the event of its arrival."""
 
     def __init__(self, drv: Any, largest_image_px: int, mapped: bool, keep: Callable[[Memory], Memory]) -> None:
-        self.pixels = keep(Memory(drv, largest_image_px * _MOST_PIXEL_BYTES, mapped))
-        self.tables = keep(Memory(drv, launch.TABLES * MOST_TABLE_ENTRIES * 4, mapped))
+        self.pixels = keep(Memory(drv, largest_image_px * _MOST_PIXEL_BYTES, mapped)).pin()
+        self.tables = keep(Memory(drv, launch.TABLES * MOST_TABLE_ENTRIES * 4, mapped)).pin()
         self.stream = drv.Stream(NON_BLOCKING)
         self.arrived = drv.Event(drv.event_flags.DISABLE_TIMING)
 
