@@ -26,7 +26,7 @@ _MOST_PIXEL_BYTES = 2
 class Memory:
     """Device memory and pinned host memory from which it is filled; `mapped`: the host memory as the GPU sees it.
 
-    Host memory beside device memory is allocated when it is first asked for.
+    Host memory beside device memory is allocated by `pin`, or when it is first asked for.
     """
 
     def __init__(self, drv: Any, nbytes: int, mapped: bool = False) -> None:
