@@ -133,6 +133,14 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--name", help="the bundle's name (that of the folder)")
     parser.add_argument("--version", help="the bundle's version")
     parser.add_argument("--golden", type=Path, nargs="+", default=[], metavar="PATH", help="radiographs to check on")
+    parser.add_argument(
+        "--golden-studies", type=_positive, default=9, metavar="K", help="without --golden: phantoms to check on (9)"
+    )
+    parser.add_argument(
+        "--half-weights",
+        action="store_true",
+        help="FP32 files alone, their weights stored in half: a third of the size",
+    )
     parser.add_argument("--strict", action="store_true", help="fail where half precision overflows")
     parser.set_defaults(verb=verbs.export)
 

@@ -25,10 +25,7 @@ _PACKAGES: dict[str, str | None] = {
     "opencv-python-headless": None,
     "pydicom": None,
     "imagecodecs": "dicom",
-    "h5py": "export",
-    "ml_dtypes": "export",
     "onnx": "export",
-    "safetensors": "export",
     "tqdm": "export",
 }
 

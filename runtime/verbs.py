@@ -131,6 +131,9 @@ def export(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         version=arguments.version,
         golden=arguments.golden,
+        golden_studies=arguments.golden_studies,
+        precisions=("fp32",) if arguments.half_weights else ("fp32", "fp16"),
+        weights="half" if arguments.half_weights else "single",
         strict=arguments.strict,
     )
     for warning in report.warnings:

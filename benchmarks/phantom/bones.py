@@ -26,11 +26,20 @@ _SUBPIXEL = 16  # cv2's fixed-point factor for shift=4
 
 @dataclass(frozen=True)
 class Corner:
-    """One anterior corner: its grade, the sign that makes it, and the sign's size from 0 (barely visible) to 1."""
+    """One anterior corner: its grade, the sign that makes it, and the sign's size from 0 (barely visible) to 1.
+
+    A syndesmophyte may grow from a corner that is squared, eroded or sclerotic already: `under` says from which.
+    """
 
     grade: int
     sign: Sign = "none"
     size: float = 0.0
+    under: Sign = "none"
+
+    @property
+    def body_sign(self) -> Sign:
+        """What shows in the vertebral body itself."""
+        return self.under if self.grade == 2 else self.sign
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,12 @@ def _sample_corner(rng: np.random.Generator, severity: float) -> Corner:
     p1 = 0.20 + 0.18 * severity
     draw = rng.random()
     size = float(rng.random())
+    signs: tuple[Sign, ...] = ("squaring", "erosion", "sclerosis")
+    body_sign = signs[int(rng.integers(3))]
     if draw < p2:
-        return Corner(2, "syndesmophyte", size)
+        return Corner(2, "syndesmophyte", size, body_sign if rng.random() < 0.5 else "none")
     if draw < p2 + p1:
-        signs: tuple[Sign, ...] = ("squaring", "erosion", "sclerosis")
-        return Corner(1, signs[int(rng.integers(3))], size)
+        return Corner(1, body_sign, size)
     return Corner(0)
 
 
@@ -105,15 +115,15 @@ class _Body:
     ) -> None:
         self.rng, self.vertebra, self.mm = rng, vertebra, mm
         self.corners = (upper, lower)
-        hollow = concavity * rng.uniform(0.75, 1.25, 2)
+        hollow = concavity * rng.uniform(0.7, 1.3, 2)
         for k, corner in enumerate(self.corners):
-            if corner.sign == "squaring":
-                hollow[k] = concavity * (0.40 - 0.75 * corner.size)  # straight, then convex
+            if corner.body_sign == "squaring":
+                hollow[k] = concavity * (0.60 - 0.95 * corner.size)  # flatter than normal, straight, then convex
         self.hollow = hollow
         self.posterior = rng.uniform(0.05, 0.12)
         self.plates = rng.uniform(0.05, 0.13, 2)
         self.parallax = rng.uniform(0.4, 2.6) * mm
-        self.rounding = rng.uniform(0.4, 1.0) * mm
+        self.rounding = rng.uniform(0.4, 1.6) * mm
 
     def draw(self, bone: Map, density: float, shell_mm: float, texture: Map) -> None:
         v = self.vertebra
@@ -152,15 +162,15 @@ class _Body:
 
     def _sign(self, corner: Corner, side: float, us: Map, vs: Map, filling: Map, cover: Map) -> tuple[Map, Map]:
         """Erosion takes bone from the corner, sclerosis makes it dense; both are measured in millimetres."""
-        if corner.sign not in ("erosion", "sclerosis"):
+        if corner.body_sign not in ("erosion", "sclerosis"):
             return filling, cover
         scale = float(np.linalg.norm(self.vertebra.height))
         depth = float(np.linalg.norm(self.vertebra.depth))
         slide = self.rng.uniform(0.0, 0.12)
         along = (us + 1 - slide) * depth
         down = (vs - side) * -side * scale  # into the body
-        if corner.sign == "erosion":
-            radius = scale * (0.17 + 0.30 * corner.size)
+        if corner.body_sign == "erosion":
+            radius = scale * (0.11 + 0.34 * corner.size)
             angle = np.arctan2(down, along)
             ragged = 1 + 0.12 * np.sin(3 * angle + self.rng.uniform(0, 6)) + 0.08 * np.sin(7 * angle)
             away = np.hypot(along, down) - radius * ragged.astype(np.float32)
@@ -169,7 +179,7 @@ class _Body:
             return (filling + rim).astype(np.float32), (cover * keep).astype(np.float32)
         radius = scale * (0.36 + 0.34 * corner.size)
         dense = np.exp(-((np.hypot(along, down) / radius) ** 4))
-        return (filling + (0.14 + 0.22 * corner.size) * dense).astype(np.float32), cover
+        return (filling + (0.06 + 0.28 * corner.size) * dense).astype(np.float32), cover
 
 
 def _outgrowths(
@@ -187,7 +197,7 @@ def _outgrowths(
         width = thick * (0.75 + 1.4 * signs.corners[0].size)
         _bridge(rng, bone, spine, disc, outward, width, strength, mm)
         return
-    lengths = [(0.20 + 0.42 * c.size) * (c.grade == 2) for c in signs.corners]
+    lengths = [(0.12 + 0.50 * c.size) * (c.grade == 2) for c in signs.corners]
     if sum(lengths) > 0.72:  # two that grow towards each other do not meet
         lengths = [x * 0.72 / sum(lengths) for x in lengths]
     for corner, root, direction, part in zip(

@@ -31,6 +31,7 @@ INPUT = (256, 192)
 _SIGMA = 2.0  # of the target Gaussians, in heatmap pixels
 _PADDING = 1.25  # of the second pass's box, as in the manifest
 _EXTENT = 3.2  # of the grader's crop, as in the manifest
+_RESUMED = 0.6  # of the schedule
 
 Picture = NDArray[np.float32]
 
@@ -191,8 +192,13 @@ class _Grader:
         return nn.functional.cross_entropy(logits.float().reshape(-1, 4), grades.reshape(-1))
 
 
-def train(task: _Localizer | _Grader, data: Path, out: Path, minutes: float, seed: int) -> None:
-    """Trains for `minutes` and writes the weights to `out` every ten minutes and at the end."""
+def train(
+    task: _Localizer | _Grader, data: Path, out: Path, minutes: float, seed: int, weights: Path | None = None
+) -> None:
+    """Trains for `minutes` and writes the weights to `out` every ten minutes and at the end.
+
+    From `weights` it goes on as if it stood at `_RESUMED` of the schedule: small steps, full-size crops.
+    """
     rng = np.random.default_rng(seed)
     source = _Shards(data, task.keys)
     shards = source.new()
@@ -201,10 +207,14 @@ def train(task: _Localizer | _Grader, data: Path, out: Path, minutes: float, see
     first, *shards = shards
     held_out = task.examples(first)
     examples = [example for shard in shards for example in task.examples(shard)]
+    begin = 0.0
+    if weights is not None:
+        task.model.load_state_dict(torch.load(weights, weights_only=True))
+        begin = _RESUMED
     model = task.model.to(memory_format=torch.channels_last)
-    warm_up, step, saved, losses = 100, 0, 0.0, []
+    warm_up, step, saved, losses = 100, 0, begin, []
     start = time.monotonic()
-    while (progress := (time.monotonic() - start) / 60 / minutes) < 1:
+    while (progress := begin + (1 - begin) * (time.monotonic() - start) / 60 / minutes) < 1:
         rate = task.rate * min(1, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * progress))
         for group in task.optimizer.param_groups:
             group["lr"] = rate
@@ -218,7 +228,7 @@ def train(task: _Localizer | _Grader, data: Path, out: Path, minutes: float, see
         step += 1
         if step % 200 == 0:
             print(f"step {step} progress {progress:.3f} loss {np.mean(losses[-200:]):.4f}", flush=True)
-        if progress - saved > 10 / minutes:
+        if progress - saved > (1 - begin) * 10 / minutes:
             _save(model, out)
             saved = progress
             examples += [example for shard in source.new() for example in task.examples(shard)]
@@ -249,13 +259,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of shards")
     parser.add_argument("--out", type=Path, required=True, help="the .pth to write")
     parser.add_argument("--minutes", type=float, default=70)
+    parser.add_argument("--weights", type=Path, help="the .pth of an earlier run to go on from")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     task = _Localizer() if args.network == "localizer" else _Grader()
-    train(task, args.data, args.out, args.minutes, args.seed)
+    train(task, args.data, args.out, args.minutes, args.seed, args.weights)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,14 @@ def test_a_missing_package_comes_with_its_extra(monkeypatch):
     known = metadata.version
 
     def version(name):
-        if name == "h5py":
+        if name == "tqdm":
             raise metadata.PackageNotFoundError(name)
         return known(name)
 
     monkeypatch.setattr(metadata, "version", version)
     findings = doctor.examine()
-    assert named(findings, "h5py").state == "missing"
-    assert named(findings, "h5py").fix == 'pip install "spinescore[export]"'
+    assert named(findings, "tqdm").state == "missing"
+    assert named(findings, "tqdm").fix == 'pip install "spinescore[export]"'
     assert 'pip install "spinescore[export]"' in doctor.findings_text(findings)
     assert doctor.can_score(findings)
 

@@ -14,6 +14,7 @@ from spinescore.benchmarks.phantom import write_study
 from spinescore.export.bundle import export_bundle
 from spinescore.export.half import HALF_MAX
 from spinescore.export.verify import verify_bundle
+from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError, CheckpointError
 
@@ -149,6 +150,19 @@ def test_stored_half_without_fp16(inputs, bundle, tmp_path):
     sizes = [found.files["localizer.fp32.onnx"].bytes for found in (manifest, bundle.manifest)]
     assert sizes[0] < 0.85 * sizes[1]  # tiny layers: names weigh as much as numbers
     assert verify_bundle(report.folder).passed
+
+
+def test_the_command_line_exports_and_verifies(inputs, tmp_path, capsys):
+    out = str(tmp_path / "mine")
+    networks = ["--localizer", str(inputs / "hrnet-zip.pth"), "--grader", str(inputs / "keras-resnet152-corners4.h5")]
+    checked = ["--manifest", str(inputs / "small.json"), "--golden-studies", "1", "--half-weights"]
+    assert cli.main(["export", *networks, *checked, "--version", "3", "--out", out]) == 0
+    assert cli.main(["bundle", "verify", out, "--json"]) == 0
+    assert cli.main(["bundle", "info", out]) == 0
+    printed = capsys.readouterr().out
+    assert '"passed": true' in printed
+    assert "fp16" not in Bundle.open(out).manifest.localizer.files["lumbar"]
+    assert cli.main(["export", *networks, "--out", str(inputs / "study" / "truth.json")]) == 4
 
 
 def test_one_network_per_region_and_per_question(inputs, tmp_path):

@@ -1,0 +1,109 @@
+"""The bundle that ships with the package, on phantoms that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinescore.benchmarks.phantom import write_study
+from spinescore.benchmarks.phantom.evaluate import Tally
+from spinescore.runtime import Scorer, Study, StudyReport, load_study
+
+SEEDS = range(1_600_000, 1_600_008)
+MAX_BYTES = 25_000_000
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Iterator[Scorer]:
+    with Scorer.open("phantom-reference", "cpu") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [write_study(seed, tmp_path_factory.mktemp("study")) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def study(folders: list[Path]) -> Study:
+    return load_study(folders[0])
+
+
+def without_timings(report: StudyReport) -> dict[str, object]:
+    document = json.loads(report.to_json())
+    del document["timings_ms"]
+    return document
+
+
+def grades(report: StudyReport) -> list[int | None]:
+    return [corner.grade for region in report.regions.values() for disc in region.discs for corner in disc.corners]
+
+
+def test_it_is_small_and_says_what_it_is_for(scorer: Scorer) -> None:
+    assert sum(entry.bytes for entry in scorer.bundle.manifest.files.values()) <= MAX_BYTES
+    assert "not for clinical use" in scorer.bundle.manifest.intended_use
+
+
+def test_unseen_phantoms_are_scored_as_the_readme_says(scorer: Scorer, folders: list[Path]) -> None:
+    """On 192 corners; the bounds leave room for the chance of so few, and are those of the full measure below."""
+    tally = Tally()
+    for folder in folders:
+        tally.add(scorer.score(load_study(folder)), json.loads((folder / "truth.json").read_text("utf-8")))
+    figures = tally.figures()
+    assert figures["rejects"] == []
+    assert figures["point_error_median"] <= 0.03
+    assert figures["points_within_quarter"] >= 0.97
+    assert figures["accuracy"] >= 0.80
+    assert figures["kappa_quadratic"] >= 0.87
+
+
+def test_two_runs_give_the_same_report(scorer: Scorer, study: Study, folders: list[Path]) -> None:
+    first, second = scorer.score(study), scorer.score(load_study(folders[0]))
+    assert without_timings(first) == without_timings(second)
+
+
+def test_without_tags_the_picture_tells_region_and_facing(scorer: Scorer, study: Study) -> None:
+    bare = [dataclasses.replace(radiograph, region=None, facing=None, view=None) for radiograph in study.radiographs]
+    known, found = scorer.score(study), scorer.score(dataclasses.replace(study, radiographs=tuple(bare)))
+    assert grades(found) == grades(known)
+    for region, report in known.regions.items():
+        assert found.regions[region].radiograph == report.radiograph
+
+
+def test_a_mirror_image_has_the_same_grades(scorer: Scorer, study: Study) -> None:
+    mirrored = [
+        dataclasses.replace(radiograph, pixels=radiograph.pixels[:, ::-1].copy(), facing=None)
+        for radiograph in study.radiographs
+    ]
+    known, found = scorer.score(study), scorer.score(dataclasses.replace(study, radiographs=tuple(mirrored)))
+    assert grades(found) == grades(known)
+    for region, report in known.regions.items():
+        assert {found.regions[region].radiograph.facing, report.radiograph.facing} == {"left", "right"}  # type: ignore[union-attr]
+
+
+def test_the_wrong_region_is_refused(scorer: Scorer, study: Study) -> None:
+    swapped = [
+        dataclasses.replace(radiograph, region=other)
+        for radiograph, other in zip(study.radiographs, ("lumbar", "cervical"), strict=True)
+    ]
+    report = scorer.score(dataclasses.replace(study, radiographs=tuple(swapped)))
+    assert [region.reject and region.reject.code for region in report.regions.values()] == ["wrong-region"] * 2
+
+
+@pytest.mark.parametrize("kind", ["noise", "blank", "gradient"])
+def test_what_is_no_spine_is_refused(scorer: Scorer, kind: str) -> None:
+    rows, columns = 1800, 1400
+    pictures = {
+        "noise": np.random.default_rng(0).integers(0, 4096, (rows, columns)),
+        "blank": np.full((rows, columns), 2000),
+        "gradient": np.add.outer(np.arange(rows), np.arange(columns)),
+    }
+    report = scorer.score({"cervical": pictures[kind].astype(np.uint16)})
+    assert report.regions["cervical"].status == "rejected"
+    assert report.regions["lumbar"].status == "missing"
+    assert report.total.value is None
