@@ -6,75 +6,19 @@ Everything adds to one map of bone attenuation (line integral, dimensionless). L
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.benchmarks.phantom.corners import Corner, Disc
 from spinescore.benchmarks.phantom.shape import Spine, Vertebra
 
-__all__ = ["Corner", "Disc", "draw_spine", "fill", "sample_discs"]
+__all__ = ["draw_spine", "fill"]
 
 Map = NDArray[np.float32]
 Point = NDArray[np.float64]
-Sign = Literal["none", "squaring", "erosion", "sclerosis", "syndesmophyte", "bridge"]
 
 _SUBPIXEL = 16  # cv2's fixed-point factor for shift=4
-
-
-@dataclass(frozen=True)
-class Corner:
-    """One anterior corner: its grade, the sign that makes it, and the sign's size from 0 (barely visible) to 1.
-
-    A syndesmophyte may grow from a corner that is squared, eroded or sclerotic already: `under` says from which.
-    """
-
-    grade: int
-    sign: Sign = "none"
-    size: float = 0.0
-    under: Sign = "none"
-
-    @property
-    def body_sign(self) -> Sign:
-        """What shows in the vertebral body itself."""
-        return self.under if self.grade == 2 else self.sign
-
-
-@dataclass(frozen=True)
-class Disc:
-    """The two corners that face a disc (upper vertebra's, lower vertebra's)."""
-
-    corners: tuple[Corner, Corner]
-
-
-def sample_discs(rng: np.random.Generator, count: int = 6) -> tuple[Disc, ...]:
-    """Corners of `count` discs at a severity that the spine shares, as ankylosing spondylitis spreads along it."""
-    severity = rng.beta(1.0, 1.1)
-    discs = []
-    for _ in range(count):
-        local = float(np.clip(severity + rng.normal(0, 0.22), 0, 1))
-        if rng.random() < 0.50 * local**1.3:
-            size = rng.random()
-            discs.append(Disc((Corner(3, "bridge", size), Corner(3, "bridge", size))))
-        else:
-            discs.append(Disc((_sample_corner(rng, local), _sample_corner(rng, local))))
-    return tuple(discs)
-
-
-def _sample_corner(rng: np.random.Generator, severity: float) -> Corner:
-    p2 = 0.08 + 0.32 * severity
-    p1 = 0.20 + 0.18 * severity
-    draw = rng.random()
-    size = float(rng.random())
-    signs: tuple[Sign, ...] = ("squaring", "erosion", "sclerosis")
-    body_sign = signs[int(rng.integers(3))]
-    if draw < p2:
-        return Corner(2, "syndesmophyte", size, body_sign if rng.random() < 0.5 else "none")
-    if draw < p2 + p1:
-        return Corner(1, body_sign, size)
-    return Corner(0)
 
 
 def draw_spine(rng: np.random.Generator, bone: Map, spine: Spine, discs: tuple[Disc, ...], mm: float) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.phantom.bones import Disc, draw_spine, sample_discs
+from spinescore.benchmarks.phantom.bones import draw_spine
+from spinescore.benchmarks.phantom.corners import Disc, sample_discs
 from spinescore.benchmarks.phantom.detector import Image, expose
 from spinescore.benchmarks.phantom.shape import Frame, Spine, sample_frame, sample_spine
 from spinescore.benchmarks.phantom.surroundings import draw_surroundings

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from spinescore.benchmarks.phantom import draw_view, write_study
-from spinescore.benchmarks.phantom.bones import Corner, Disc, sample_discs
+from spinescore.benchmarks.phantom.bones import draw_spine
+from spinescore.benchmarks.phantom.corners import Corner, Disc, sample_discs
 from spinescore.benchmarks.phantom.evaluate import quadratic_kappa
 from spinescore.benchmarks.phantom.shape import sample_frame, sample_spine
 from spinescore.runtime import load_study
@@ -110,7 +111,6 @@ def test_every_grade_occurs_and_bridges_are_shared() -> None:
 
 def test_each_sign_changes_the_picture() -> None:
     """The same seed with another grade at one corner differs there, and the bodies far from it stay as they are."""
-    from spinescore.benchmarks.phantom.bones import draw_spine
 
     def bone(corner: Corner) -> np.ndarray:
         rng = np.random.default_rng(5)
