@@ -97,6 +97,8 @@ class _Loaded:
 
 
 def _load_all(paths: Iterable[FilePath], max_pixels: int) -> tuple[list[_Loaded], float]:
+    import pydicom  # noqa: F401  # before any file, so that a broken installation is not taken for a broken file
+
     started = time.perf_counter()
     files: dict[str, _File] = {}
     for file in (file for path in paths for file in _files(Path(path))):
