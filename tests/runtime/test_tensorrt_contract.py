@@ -2,7 +2,7 @@
 
 What is used is read from our sources: which variable holds which class stands below. Each flavour is imported in a
 process of its own, and only its classes are looked at: making a runtime of some of them needs a driver. Those that are
-not installed are looked for in `.flavours/<import name>-<version>/` (`pip install --no-deps --target`).
+not installed are looked for in `.flavours/python3.x/<import name>-<version>/` (`pip install --no-deps --target`).
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def look(flavour: str, used: dict, folder: Path | None = None) -> tuple[str, lis
 
 def folders(flavour: str) -> list[Path | None]:
     found: list[Path | None] = [None] if importlib.util.find_spec(flavour) else []
-    return found + sorted((ROOT / ".flavours").glob(f"{flavour}-*"))
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"  # their bindings are of one version of Python
+    return found + sorted((ROOT / ".flavours" / python).glob(f"{flavour}-*"))
 
 
 @pytest.fixture(scope="module")
