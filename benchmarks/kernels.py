@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.kernels.build import SOURCES, KernelBuildError, compile_fatbin, find_nvcc, resources
+from spinescore.runtime.output import write_atomic
 
 __all__ = ["main", "measure"]
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         if out is None:
             print(text, end="")
         else:
-            out.write_text(text, encoding="utf-8")
+            write_atomic(out, text)
     except (KernelBuildError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from dataclasses import dataclass
 from typing import Any
+
+from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
 
 __all__ = ["Gpu", "first_gpu"]
 
@@ -26,7 +27,7 @@ class Gpu:
 def first_gpu(library: str | None = None) -> Gpu | None:
     """None where there is no driver or no GPU. `library` is the driver's (libcuda.so.1, nvcuda.dll)."""
     try:
-        cuda: Any = ctypes.CDLL(library or ("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"))
+        cuda: Any = ctypes.CDLL(library or DRIVER_LIBRARY)
     except OSError:
         return None
     device, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
@@ -43,5 +44,5 @@ def first_gpu(library: str | None = None) -> Gpu | None:
     version = ctypes.c_int()
     if cuda.cuDriverGetVersion(ctypes.byref(version)):
         return None
-    driver = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Gpu(name.value.decode(errors="replace"), (values[1], values[2]), values[0], driver)
+    capability = values[1], values[2]
+    return Gpu(name.value.decode(errors="replace"), capability, values[0], cuda_version(version.value))

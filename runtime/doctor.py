@@ -213,15 +213,16 @@ def _gpu() -> list[Finding]:
 
 def _driver(group: str) -> Finding:
     """The CUDA version that the driver supports, asked of the driver's own library (cuDriverGetVersion)."""
-    library = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
+
     version = ctypes.c_int()
     try:
-        failed = ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version))
+        failed = ctypes.CDLL(DRIVER_LIBRARY).cuDriverGetVersion(ctypes.byref(version))
     except (OSError, AttributeError):
-        return Finding(group, "driver", "absent", f"{library} is not installed")
+        return Finding(group, "driver", "absent", f"{DRIVER_LIBRARY} is not installed")
     if failed:
-        return Finding(group, "driver", "absent", f"{library} answers with error {failed}")
-    return Finding(group, "driver", "ok", f"supports CUDA {version.value // 1000}.{version.value % 1000 // 10}")
+        return Finding(group, "driver", "absent", f"{DRIVER_LIBRARY} answers with error {failed}")
+    return Finding(group, "driver", "ok", f"supports CUDA {cuda_version(version.value)}")
 
 
 def _nvcc(group: str) -> Finding:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
+from spinescore.runtime.output import write_atomic
 
 __all__ = ["Tally", "quadratic_kappa"]
 
@@ -99,7 +100,7 @@ def main() -> None:
     result = {"bundle": bundle, "first_seed": args.seed, **tally.figures()}
     text = json.dumps(result, indent=1)
     if args.out is not None:
-        args.out.write_text(text + "\n", "utf-8")
+        write_atomic(args.out, text + "\n")
     print(text)
 
 

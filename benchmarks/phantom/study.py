@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from spinescore.benchmarks.phantom.corners import Disc, sample_discs
 from spinescore.benchmarks.phantom.detector import Image, expose
 from spinescore.benchmarks.phantom.shape import Frame, Spine, sample_frame, sample_spine
 from spinescore.benchmarks.phantom.surroundings import draw_surroundings
+from spinescore.runtime.output import write_atomic
 from spinescore.runtime.study import LEVELS, REGIONS, Facing, Region, sites_of
 
 __all__ = ["PhantomView", "draw_study", "draw_view", "write_study"]
@@ -99,24 +101,13 @@ def write_study(seed: int, folder: str | Path) -> Path:
     grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     truth: dict[str, Any] = {"schema": "spinescore.truth/1", "seed": seed, "regions": {}}
     for region, view in draw_study(seed).items():
-        _replace(folder / f"{region}.dcm", lambda path, view=view: _write_dicom(seed, view, path))
+        write_atomic(folder / f"{region}.dcm", _dicom(seed, view))
         truth["regions"][region] = _truth(view)
     truth["total"] = {"value": sum(r["total"] for r in truth["regions"].values())}
-    text = json.dumps(truth, indent=1) + "\n"
-    _replace(folder / "truth.json", lambda path: path.write_text(text, "utf-8"))
+    write_atomic(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
     return folder
-
-
-def _replace(path: Path, write: Any) -> None:
-    temporary = path.with_name(path.name + ".part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _truth(view: PhantomView) -> dict[str, Any]:
@@ -135,7 +126,7 @@ def _truth(view: PhantomView) -> dict[str, Any]:
     }
 
 
-def _write_dicom(seed: int, view: PhantomView, path: Path) -> None:
+def _dicom(seed: int, view: PhantomView) -> bytes:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -162,7 +153,9 @@ def _write_dicom(seed: int, view: PhantomView, path: Path) -> None:
     if rng.random() < 0.7:
         ds.PatientOrientation = ["P" if view.facing == "left" else "A", "F"]
     _pixel_module(ds, view)
-    ds.save_as(path, enforce_file_format=True)
+    file = io.BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def _pixel_module(ds: Any, view: PhantomView) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, explained
+from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, cuda_version, explained
 from spinescore.runtime.errors import DeviceError
 
 __all__ = ["NOT_AVAILABLE", "PrimaryContext", "first_gpu", "translated"]
@@ -28,8 +28,8 @@ def first_gpu(drv: Any, index: int) -> Any:
         version = drv.get_driver_version()
         if version < LEAST_DRIVER:
             raise DeviceError(
-                f"{NOT_AVAILABLE}: the NVIDIA driver supports CUDA {_version(version)}, at least "
-                f"{_version(LEAST_DRIVER)} is needed; update the driver, or use device cpu."
+                f"{NOT_AVAILABLE}: the NVIDIA driver supports CUDA {cuda_version(version)}, at least "
+                f"{cuda_version(LEAST_DRIVER)} is needed; update the driver, or use device cpu."
             )
         return drv.Device(index)
 
@@ -96,7 +96,3 @@ class PrimaryContext:
             self._depth -= 1
             if self._depth == 0:
                 self._drv.Context.pop()
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"

@@ -13,7 +13,9 @@ from typing import Any
 
 from spinescore.runtime.errors import DeviceError
 
-__all__ = ["LEAST_DRIVER", "CudaDriver", "Recording", "explained"]
+__all__ = ["DRIVER_LIBRARY", "LEAST_DRIVER", "CudaDriver", "Recording", "cuda_version", "explained"]
+
+DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 LEAST_DRIVER = 11040  # CUDA 11.4: cuGraphInstantiateWithFlags
 
@@ -48,13 +50,18 @@ def explained(message: str, where: str) -> DeviceError:
     return DeviceError(f"{where}: {message}; {step}.")
 
 
+def cuda_version(number: int) -> str:
+    """13000, as cuDriverGetVersion counts, to `13.0`."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 class CudaDriver:
     """A few calls of libcuda, for one GPU whose name stands in messages."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         try:
-            self._library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+            self._library = ctypes.CDLL(DRIVER_LIBRARY)
         except OSError as error:
             raise DeviceError(
                 f"{where}: the CUDA driver cannot be loaded ({error}); install the NVIDIA driver."

@@ -17,6 +17,7 @@ from typing import Any
 
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.fields import Fields
+from spinescore.runtime.output import write_atomic
 
 __all__ = [
     "ENGINES",
@@ -73,8 +74,7 @@ class Sidecar:
             raise EngineError(f"The sidecar {path} is not valid ({error}); {_REBUILD}") from error
 
     def write(self, engine: Path) -> None:
-        text = json.dumps(asdict(self), indent=2) + "\n"
-        sidecar_path(engine).write_text(text, encoding="utf-8")
+        write_atomic(sidecar_path(engine), json.dumps(asdict(self), indent=2) + "\n")
 
     def check_files(self, engine: Path, onnx: Path) -> None:
         """Refuse an engine that was altered, or that another network was built into."""

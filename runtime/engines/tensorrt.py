@@ -18,6 +18,7 @@ import numpy as np
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar, engine_paths
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.output import write_atomic
 
 __all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine"]
 
@@ -215,9 +216,7 @@ class TensorRTEngine:
         if self._cache is None or not self._bound:
             return
         with suppress(OSError):
-            draft = self._cache_path.with_suffix(".part")
-            draft.write_bytes(bytes(self._cache.serialize()))
-            draft.replace(self._cache_path)
+            write_atomic(self._cache_path, bytes(self._cache.serialize()))
 
 
 def _runtime_flavour(sidecar: Sidecar) -> str:

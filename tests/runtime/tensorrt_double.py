@@ -10,11 +10,45 @@ import types
 from enum import Enum
 from importlib.machinery import ModuleSpec
 
+from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+
 DataType = Enum("DataType", "HALF FLOAT INT8")
 TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")
 Strategy = Enum("Strategy", "STATIC USER_MANAGED")
 
 SHAPES = {"image": (2, 1, 8, 6), "heatmaps": (2, 3, 2, 2)}
+
+
+GPU = "GeForce RTX 4060"
+
+
+def write_engine(folder):
+    """(engine, network, sidecar) of a bundle in `folder` that fit together."""
+    onnx = folder / "localizer.fp16.onnx"
+    onnx.write_bytes(b"network")
+    engine = folder / "engines" / "here" / "localizer.fp16.engine"
+    engine.parent.mkdir(parents=True)
+    engine.write_bytes(b"plan")
+    sidecar = Sidecar(
+        flavour="tensorrt",
+        version="10.16.1.11",
+        precision="fp16",
+        least_batch=2,
+        most_batch=2,
+        onnx=onnx.name,
+        onnx_sha256=file_sha256(onnx),
+        engine_sha256=file_sha256(engine),
+        compute_capabilities=("8.9",),
+        hardware="this",
+        version_compatible=False,
+        gpu=GPU,
+        multiprocessors=24,
+        driver="13.0",
+        platform=this_platform(),
+        build_seconds=1.5,
+    )
+    sidecar.write(engine)
+    return engine, onnx, sidecar
 
 
 def make_double(failing: frozenset[str] = frozenset(), tensors=None, dtypes=None) -> types.ModuleType:

@@ -6,42 +6,19 @@ import json
 from dataclasses import replace
 
 import pytest
+from tensorrt_double import GPU, write_engine
 
 from spinescore.runtime.engines import sidecar as module
-from spinescore.runtime.engines.sidecar import Sidecar, engine_paths, file_sha256, sidecar_path, this_platform
+from spinescore.runtime.engines.sidecar import Sidecar, engine_paths, sidecar_path
 from spinescore.runtime.errors import EngineError
 
-GPU, CAPABILITY = "GeForce RTX 4060", (8, 9)
+CAPABILITY = (8, 9)
 
 
 @pytest.fixture
 def files(tmp_path):
     """(engine, network, sidecar) that fit together."""
-    onnx = tmp_path / "localizer.fp16.onnx"
-    onnx.write_bytes(b"network")
-    engine = tmp_path / "engines" / "here" / "localizer.fp16.engine"
-    engine.parent.mkdir(parents=True)
-    engine.write_bytes(b"engine")
-    sidecar = Sidecar(
-        flavour="tensorrt",
-        version="10.16.1.11",
-        precision="fp16",
-        least_batch=2,
-        most_batch=2,
-        onnx=onnx.name,
-        onnx_sha256=file_sha256(onnx),
-        engine_sha256=file_sha256(engine),
-        compute_capabilities=("8.9",),
-        hardware="this",
-        version_compatible=False,
-        gpu=GPU,
-        multiprocessors=24,
-        driver="13.0",
-        platform=this_platform(),
-        build_seconds=1.5,
-    )
-    sidecar.write(engine)
-    return engine, onnx, sidecar
+    return write_engine(tmp_path)
 
 
 def test_written_and_read(files, tmp_path):

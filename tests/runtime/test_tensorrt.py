@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from tensorrt_double import DataType, TensorIOMode, make_double
+from tensorrt_double import GPU, DataType, TensorIOMode, make_double, write_engine
 
-from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_engine
 from spinescore.runtime.errors import EngineError
 
@@ -25,7 +25,7 @@ class Memory:
 
 
 class Queue:
-    name, index, compute_capability, stream_handle = "GeForce RTX 4060", 0, (8, 9), 77
+    name, index, compute_capability, stream_handle = GPU, 0, (8, 9), 77
 
     def __init__(self):
         self.allocated = []
@@ -41,29 +41,7 @@ IMAGES, HEATMAPS = Memory(1 << 20, (2, 1, 8, 6)), Memory(2 << 20, (2, 3, 2, 2))
 @pytest.fixture
 def files(tmp_path):
     """(network, engine) of a bundle."""
-    onnx = tmp_path / "localizer.fp16.onnx"
-    onnx.write_bytes(b"network")
-    engine = tmp_path / "engines" / "here" / "localizer.fp16.engine"
-    engine.parent.mkdir(parents=True)
-    engine.write_bytes(b"plan")
-    Sidecar(
-        flavour="tensorrt",
-        version="10.16.1.11",
-        precision="fp16",
-        least_batch=2,
-        most_batch=2,
-        onnx=onnx.name,
-        onnx_sha256=file_sha256(onnx),
-        engine_sha256=file_sha256(engine),
-        compute_capabilities=("8.9",),
-        hardware="this",
-        version_compatible=False,
-        gpu=Queue.name,
-        multiprocessors=24,
-        driver="13.0",
-        platform=this_platform(),
-        build_seconds=1.0,
-    ).write(engine)
+    engine, onnx, _ = write_engine(tmp_path)
     return onnx, engine
 
 
