@@ -228,6 +228,7 @@ def _radiograph(
         patient_key=facts.patient_key,
         decoder=decoder,
         source=source,
+        header=ds,
         warnings=tuple(unique)[:_MAX_NOTES],
     )
 

@@ -7,7 +7,7 @@ T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,7 @@ class Radiograph:
     patient_key: str | None = None  # keyed hash of issuer and patient ID
     decoder: str = "none"
     source: str = ""  # a name for messages, never a full path
+    header: Any = None  # the pydicom Dataset up to the pixels, for results that refer to it; None where there is none
     warnings: tuple[str, ...] = ()
 
     @property
