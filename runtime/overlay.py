@@ -6,19 +6,17 @@ Grades are told apart by colour (Okabe and Ito's palette, safe for colour-blind 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
-from spinescore.runtime.geometry import crop_outline
 from spinescore.runtime.manifest import Grader
-from spinescore.runtime.report import DiscReport, RegionReport
+from spinescore.runtime.marks import MEANINGS, DiscMarks, disc_marks, disc_spacing
+from spinescore.runtime.report import RegionReport
 from spinescore.runtime.study import Radiograph
 
-__all__ = ["draw_overlay"]
+__all__ = ["draw_overlay", "shown_grey"]
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -34,12 +32,12 @@ _CAUTION: Colour = (0, 159, 230)
 _SQUARE: Colour = (115, 158, 0)
 
 # Blue, green, red.
-_GRADES: dict[int | None, tuple[Colour, str]] = {
-    0: ((233, 180, 86), "normal"),
-    1: ((66, 228, 240), "erosion, sclerosis or squaring"),
-    2: ((0, 159, 230), "syndesmophyte"),
-    3: ((60, 60, 235), "bridge"),
-    None: ((170, 170, 170), "not scored"),
+_COLOURS: dict[int | None, Colour] = {
+    0: (233, 180, 86),
+    1: (66, 228, 240),
+    2: (0, 159, 230),
+    3: (60, 60, 235),
+    None: (170, 170, 170),
 }
 
 
@@ -50,37 +48,32 @@ def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, t
     (confidence 0) are left out.
     """
     picture, scale = _radiograph(radiograph)
-    found = [disc for disc in region.discs if disc.confidence > 0]
-    for outline in _outlines(region, grader):
-        _polygon(picture, _scaled(outline, scale))
-    for draw in (_points, _grades):
-        for disc in found:
-            draw(picture, disc, scale, _spacing(found) * scale)
+    discs = disc_marks(region, grader)
+    radius = int(np.clip(disc_spacing([marks.disc for marks in discs]) * scale * 0.19, 7, 13)) if discs else 0
+    for marks in discs:
+        if marks.crop is not None:
+            _polygon(picture, _scaled(marks.crop, scale))
+    for marks in discs:
+        _points(picture, marks, scale)
+    for marks in discs:
+        _grades(picture, marks, scale, radius)
     width = picture.shape[1]
     parts = [_header(title, intended_use, width), picture, _legend(width)]
     return np.vstack(parts)
 
 
-def _outlines(region: RegionReport, grader: Grader) -> list[NDArray[np.float64]]:
-    """The crops' corners (4, 2) in source pixels, from the same kernel that cuts them for the grader."""
-    view, points = np.zeros(1, VIEW), np.zeros((1, len(region.discs), 2), POINT)
-    view["faces_right"] = region.radiograph is not None and region.radiograph.facing == "right"
-    points["xy"] = [[[disc.centre_px, disc.anterior_px] for disc in region.discs]]
-    points["confidence"] = [[[disc.confidence] * 2 for disc in region.discs]]
-    size = grader.input.height
-    spec = CropSpec(size, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
-    rois: list[Any] = list(crops(points, view, spec).reshape(-1))
-    return [crop_outline(roi, size) for roi in rois if roi["source"] >= 0]
+def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[Image, float]:
+    """The radiograph as it is shown (H x W, uint8), made smaller where it is higher than `height_px`; and the scale."""
+    import cv2
+
+    grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
+    scale = min(1.0, height_px / radiograph.rows)
+    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:
-    import cv2
-
-    indices = radiograph.pixels.astype(np.int32) - radiograph.stored_min
-    grey = (radiograph.table[indices] * 255.0 + 0.5).astype(np.uint8)
-    scale = min(1.0, _HEIGHT_PX / radiograph.rows)
-    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    small, scale = shown_grey(radiograph, _HEIGHT_PX)
     missing = max(0, _MIN_WIDTH_PX - small.shape[1])
     padded = np.pad(small, ((0, 0), (0, missing)))  # on the right, so that coordinates keep their meaning
     return np.ascontiguousarray(np.repeat(padded[:, :, None], 3, axis=2)), scale
@@ -92,41 +85,26 @@ def _scaled(points_px: Any, scale: float) -> NDArray[np.float64]:
     return scaled
 
 
-def _spacing(discs: Sequence[DiscReport]) -> float:
-    """Mean distance between neighbouring discs, in source pixels; of a single disc, twice its length."""
-    centres = np.array([disc.centre_px for disc in discs], np.float64)
-    if len(centres) < 2:
-        return 4 * float(np.linalg.norm(np.subtract(discs[0].anterior_px, discs[0].centre_px)))
-    return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
-
-
-def _points(picture: Image, disc: DiscReport, scale: float, spacing: float) -> None:
+def _points(picture: Image, marks: DiscMarks, scale: float) -> None:
     """Centre, anterior point and the line between them; the level's name behind the spine."""
-    centre, anterior = _scaled(disc.centre_px, scale), _scaled(disc.anterior_px, scale)
+    centre, anterior = _scaled(marks.centre, scale), _scaled(marks.anterior, scale)
     _line(picture, centre, anterior, _WHITE)
     for point in (centre, anterior):
         _disc(picture, point, 4, _BLACK)
         _disc(picture, point, 3, _WHITE)
-    backward = (centre - anterior) / max(float(np.linalg.norm(centre - anterior)), 1e-6)
-    _label(picture, disc.level, centre + 1.1 * spacing * backward)
+    _label(picture, marks.disc.level, _scaled(marks.label, scale))
 
 
-def _grades(picture: Image, disc: DiscReport, scale: float, spacing: float) -> None:
-    """One badge per corner in front of the spine, a quarter of the discs' spacing above and below the disc's axis."""
-    centre, anterior = _scaled(disc.centre_px, scale), _scaled(disc.anterior_px, scale)
-    axis = anterior - centre
-    along = np.array([-axis[1], axis[0]]) / max(float(np.linalg.norm(axis)), 1e-6)
-    up = along if along[1] < 0 else -along
-    radius = int(np.clip(spacing * 0.19, 7, 13))
-    for corner, side in zip(disc.corners, (up, -up), strict=True):
-        badge = anterior + 0.75 * axis + 0.25 * spacing * side
-        _line(picture, anterior + 0.1 * spacing * side, badge, _GRADES[corner.grade][0])
-        _badge(picture, badge, radius, corner.grade)
+def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None:
+    for badge in marks.badges:
+        centre = _scaled(badge.centre, scale)
+        _line(picture, _scaled(badge.foot, scale), centre, _COLOURS[badge.corner.grade])
+        _badge(picture, centre, radius, badge.corner.grade)
 
 
 def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
     _disc(picture, centre, radius + 1, _BLACK)
-    _disc(picture, centre, radius, _GRADES[grade][0])
+    _disc(picture, centre, radius, _COLOURS[grade])
     _text(picture, "?" if grade is None else str(grade), centre, radius / 22, _BLACK, centred=True)
 
 
@@ -151,7 +129,7 @@ def _header(title: str, intended_use: str, width: int) -> Image:
 
 def _legend(width: int) -> Image:
     x, y, places = _MARGIN_PX, _LINE_PX, []
-    for grade, (_, meaning) in _GRADES.items():
+    for grade, meaning in MEANINGS.items():
         needed = 30 + _text_width(meaning, 0.42) + 14
         if x > _MARGIN_PX and x + needed > width:
             x, y = _MARGIN_PX, y + _LINE_PX + 4

@@ -1,0 +1,96 @@
+"""Where the marks of a scored region stand on its radiograph, in source pixels: crops, badges, names of levels.
+
+Every picture of a result (PNG, page) takes its places from here, so that all of them show the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
+from spinescore.runtime.geometry import crop_outline
+from spinescore.runtime.manifest import Grader
+from spinescore.runtime.report import CornerReport, DiscReport, RegionReport
+
+__all__ = ["MEANINGS", "Badge", "DiscMarks", "disc_marks", "disc_spacing"]
+
+Point = NDArray[np.float64]  # x, y
+
+# What a grade of the mSASSS says of a corner (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
+MEANINGS: dict[int | None, str] = {
+    0: "normal",
+    1: "erosion, sclerosis or squaring",
+    2: "syndesmophyte",
+    3: "bridge",
+    None: "not scored",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Badge:
+    """A corner's grade in front of the spine: the line's `foot` near the disc, and the badge's middle."""
+
+    corner: CornerReport
+    foot: Point
+    centre: Point
+
+
+@dataclass(frozen=True, eq=False)
+class DiscMarks:
+    """One disc's marks. `crop` is the outline (4, 2) of what the grader saw, None where there was no crop."""
+
+    disc: DiscReport
+    centre: Point
+    anterior: Point
+    label: Point  # middle of the level's name, behind the spine
+    badges: tuple[Badge, Badge]
+    crop: Point | None
+
+
+def disc_spacing(discs: Sequence[DiscReport]) -> float:
+    """Mean distance between neighbouring discs, in source pixels; of a single disc, four times its length."""
+    centres = np.array([disc.centre_px for disc in discs], np.float64)
+    if len(centres) < 2:
+        return 4 * float(np.linalg.norm(np.subtract(discs[0].anterior_px, discs[0].centre_px)))
+    return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
+
+
+def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
+    """The marks of a region's discs, from above; discs without points (confidence 0) are left out."""
+    outlines = _outlines(region, grader)
+    found = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
+    if not found:
+        return ()
+    spacing = disc_spacing([disc for disc, _ in found])
+    return tuple(_marks(disc, outline, spacing) for disc, outline in found)
+
+
+def _marks(disc: DiscReport, crop: Point | None, spacing: float) -> DiscMarks:
+    """Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point."""
+    centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
+    axis = anterior - centre
+    length = max(float(np.linalg.norm(axis)), 1e-6)
+    along = np.array([-axis[1], axis[0]]) / length
+    up = along if along[1] < 0 else -along
+    upper, lower = (
+        Badge(corner, anterior + 0.1 * spacing * side, anterior + 0.75 * axis + 0.25 * spacing * side)
+        for corner, side in zip(disc.corners, (up, -up), strict=True)
+    )
+    return DiscMarks(disc, centre, anterior, centre - 1.1 * spacing * axis / length, (upper, lower), crop)
+
+
+def _outlines(region: RegionReport, grader: Grader) -> list[Point | None]:
+    """The crops' corners (4, 2), from the same kernel that cuts them for the grader; None where it cut none."""
+    view, points = np.zeros(1, VIEW), np.zeros((1, len(region.discs), 2), POINT)
+    view["faces_right"] = region.radiograph is not None and region.radiograph.facing == "right"
+    points["xy"] = [[[disc.centre_px, disc.anterior_px] for disc in region.discs]]
+    points["confidence"] = [[[disc.confidence] * 2 for disc in region.discs]]
+    size = grader.input.height
+    spec = CropSpec(size, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
+    rois: list[Any] = list(crops(points, view, spec).reshape(-1))
+    return [crop_outline(roi, size) if roi["source"] >= 0 else None for roi in rois]
