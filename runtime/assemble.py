@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.expected import UNKNOWN, Expected, expected_score, total_distribution
 from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
 from spinescore.runtime.manifest import Manifest
@@ -117,7 +118,13 @@ def study_report(
             else _unscored(region, results.get(region), refused.get(region))
             for region in REGIONS
         },
-        total=TotalReport(_shown(total.value), total.range, total.status, total.imputed_sites),
+        total=TotalReport(
+            _shown(total.value),
+            total.range,
+            total.status,
+            total.imputed_sites,
+            _expected([results[region] for region in scores]) if len(scores) == len(REGIONS) else None,
+        ),
         timings_ms=timings_ms,
         budget_ms=budget_ms,
         within_budget=within,
@@ -152,6 +159,7 @@ def _scored(result: RegionResult, score: RegionScore) -> RegionReport:
         total=_shown(score.total),
         range=score.range,
         missing=score.missing,
+        expected=_expected([result]),
     )
 
 
@@ -183,7 +191,21 @@ def _disc(result: RegionResult, disc: int, score: RegionScore) -> DiscReport:
         confidence=round(float(result.confidence[disc]), 4),
         rotation_deg=round(rotation_deg(centre, anterior, result.chosen.facing), 3),
         corners=(upper, lower),
+        total=_shown(score.discs[disc].total),
+        range=score.discs[disc].range,
     )
+
+
+def _expected(results: Sequence[RegionResult]) -> Expected:
+    """What the probabilities expect of the regions' sum; see `expected` for the model."""
+    discs = [np.array([_believed(corner) for corner in disc]) for result in results for disc in result.grades]
+    found = expected_score(total_distribution(discs))
+    return Expected(round(found.mean, 3), round(found.sd, 3), found.interval)
+
+
+def _believed(corner: CornerGrade) -> tuple[float, float, float, float]:
+    """p0 .. p3; what a network said of a corner that was not to be read counts for nothing."""
+    return UNKNOWN if corner.status == "unreadable" or corner.probabilities is None else corner.probabilities
 
 
 def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:

@@ -2,7 +2,10 @@
 
 A missing corner never becomes 0. Up to `max_imputed_per_region` missing of a region's 12 are replaced by the mean of
 that region's scored corners; above that the region has no total (common practice, see `DEFAULT_MAX_IMPUTED`). The
-range of totals that the missing corners leave open is always given.
+range of totals that the missing corners leave open is always given. It does not make use of a bridge's being shared:
+that a scored corner is no bridge is a grade like any other, and no fact about the corner that is missing.
+
+A disc with its two corners is the vertebral unit of van der Heijde et al. 2008 (ASSERT).
 """
 
 from __future__ import annotations
@@ -13,12 +16,28 @@ from typing import Literal
 
 from spinescore.runtime.study import REGIONS, SITES, Region
 
-__all__ = ["DEFAULT_MAX_IMPUTED", "MAX_GRADE", "RegionScore", "StudyScore", "score_region", "score_study"]
+__all__ = [
+    "DEFAULT_MAX_IMPUTED",
+    "MAX_GRADE",
+    "DiscScore",
+    "RegionScore",
+    "StudyScore",
+    "score_region",
+    "score_study",
+]
 
 MAX_GRADE = 3
 
 # Practice of clinical trials with the mSASSS; no primary source was at hand, hence a parameter.
 DEFAULT_MAX_IMPUTED = 3
+
+
+@dataclass(frozen=True)
+class DiscScore:
+    """A disc's total, 0 to 6 (None where a corner is missing and not imputed), and the least and greatest it can be."""
+
+    total: float | None
+    range: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,7 @@ class RegionScore:
     range: tuple[int, int]
     missing: int
     imputed: Mapping[str, float]  # site -> value that counts in the total
+    discs: tuple[DiscScore, ...]  # from above; where there is a total, theirs add up to it
 
 
 @dataclass(frozen=True)
@@ -50,14 +70,24 @@ def score_region(
         raise ValueError(f"the {region} region has {len(sites)} grades, each 0, 1, 2, 3 or None; got {list(grades)}")
     scored = [grade for grade in grades if grade is not None]
     missing = len(grades) - len(scored)
-    bounds = (sum(scored), sum(scored) + MAX_GRADE * missing)
-    if not missing:
-        return RegionScore(sum(scored), bounds, 0, {})
-    if not scored or missing > max_imputed_per_region:
-        return RegionScore(None, bounds, missing, {})
-    mean = sum(scored) / len(scored)
-    imputed = {site: mean for site, grade in zip(sites, grades, strict=True) if grade is None}
-    return RegionScore(sum(scored) + mean * missing, bounds, missing, imputed)
+    imputed = {}
+    if missing and scored and missing <= max_imputed_per_region:
+        mean = sum(scored) / len(scored)
+        imputed = {site: mean for site, grade in zip(sites, grades, strict=True) if grade is None}
+    discs = tuple(_score_disc(sites[corner : corner + 2], grades[corner : corner + 2], imputed)
+                  for corner in range(0, len(sites), 2))  # fmt: skip
+    total = None if missing and not imputed else sum(scored) + sum(imputed.values())
+    bounds = (sum(disc.range[0] for disc in discs), sum(disc.range[1] for disc in discs))
+    return RegionScore(total, bounds, missing, imputed, discs)
+
+
+def _score_disc(sites: Sequence[str], grades: Sequence[int | None], imputed: Mapping[str, float]) -> DiscScore:
+    values = [imputed.get(site) if grade is None else grade for site, grade in zip(sites, grades, strict=True)]
+    counted = [value for value in values if value is not None]
+    scored = [grade for grade in grades if grade is not None]
+    least = sum(scored)
+    total = sum(counted) if len(counted) == len(sites) else None
+    return DiscScore(total, (least, least + MAX_GRADE * (len(sites) - len(scored))))
 
 
 def score_study(regions: Mapping[Region, RegionScore]) -> StudyScore:

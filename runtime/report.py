@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from spinescore.runtime.expected import Expected
 from spinescore.runtime.grading import CornerStatus
 from spinescore.runtime.study import Facing, Region
 
@@ -98,7 +99,8 @@ class DiscReport:
 
     `confidence` is the smaller peak of its two heatmaps, within [0, 1]. `rotation_deg` is the angle of the line from
     centre to anterior point against the horizontal, positive where the anterior end lies lower in the image; it is
-    the same for a radiograph and its mirror image.
+    the same for a radiograph and its mirror image. `total` and `range` are those of its two corners (None in reports
+    of before they were written).
     """
 
     level: str
@@ -107,11 +109,16 @@ class DiscReport:
     confidence: float
     rotation_deg: float
     corners: tuple[CornerReport, CornerReport]
+    total: float | None = None
+    range: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class RegionReport:
-    """One region. `discs` is empty unless `status` is scored; `range` is what the total can be."""
+    """One region. `discs` is empty unless `status` is scored; `range` is what the total can be.
+
+    `expected` is what the probabilities expect the total to be; None unless `status` is scored.
+    """
 
     status: RegionStatus
     reject: RejectInfo | None
@@ -120,14 +127,18 @@ class RegionReport:
     total: float | None
     range: tuple[int, int]
     missing: int
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
 class TotalReport:
+    """The study's total. `expected` is there where both regions were scored."""
+
     value: float | None
     range: tuple[int, int]
     status: Literal["complete", "imputed", "incomplete"]
     imputed_sites: tuple[str, ...]
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +191,7 @@ class StudyReport:
                 bundle=_build(BundleInfo, document["bundle"]),
                 device=_build(DeviceInfo, document["device"]),
                 regions={name: _region(region) for name, region in document["regions"].items()},
-                total=_build(TotalReport, document["total"]),
+                total=_build(TotalReport, _with_expected(document["total"])),
                 timings_ms=_build(TimingsMs, document["timings_ms"]),
                 rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
             )
@@ -209,12 +220,17 @@ def _region(document: Mapping[str, Any]) -> RegionReport:
     return _build(
         RegionReport,
         dict(
-            document,
+            _with_expected(document),
             reject=None if reject is None else _build(RejectInfo, reject),
             radiograph=None if radiograph is None else _build(RadiographInfo, radiograph),
             discs=tuple(_disc(disc) for disc in document["discs"]),
         ),
     )
+
+
+def _with_expected(document: Mapping[str, Any]) -> dict[str, Any]:
+    found = document.get("expected")
+    return dict(document, expected=None if found is None else _build(Expected, found))
 
 
 def _disc(document: Mapping[str, Any]) -> DiscReport:

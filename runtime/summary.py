@@ -57,6 +57,9 @@ def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[st
     yield f"{'mSASSS':<9} {_amount(total.value, total.range, _STUDY_MAX)}{known}"
     if total.imputed_sites:
         yield f"{'':<9} with the region's mean for {', '.join(total.imputed_sites)}"
+    if (expected := total.expected) is not None:
+        low, high = expected.interval
+        yield f"{'expected':<9} {expected.mean:.1f} by the probabilities, 95 % interval {low} to {high}"
     if truth is not None:
         pairs = [(corner.grade, truth[corner.site]) for corner in _corners(report) if corner.site in truth]
         yield f"{'':<9} {sum(grade == true for grade, true in pairs)} of {len(truth)} corners agree with the truth"

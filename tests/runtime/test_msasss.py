@@ -28,12 +28,31 @@ def test_the_total_lies_within_the_range_and_is_there_only_when_few_are_missing(
         }
 
 
+@given(grades=GRADES, most=FEW)
+def test_discs_add_up_to_their_region(grades, most):
+    score = score_region("lumbar", grades, most)
+    assert len(score.discs) == 6
+    assert tuple(sum(disc.range[end] for disc in score.discs) for end in (0, 1)) == score.range
+    totals = [disc.total for disc in score.discs]
+    if score.total is not None:
+        assert sum(totals) == pytest.approx(score.total)
+    for disc, pair in zip(score.discs, zip(grades[::2], grades[1::2], strict=True), strict=True):
+        assert disc.range[1] - disc.range[0] == 3 * pair.count(None)
+        if disc.total is None:
+            assert None in pair
+            assert not score.imputed
+        else:
+            assert disc.range[0] <= disc.total <= disc.range[1]
+
+
 @given(grades=GRADES, index=st.integers(0, 11))
 def test_another_missing_corner_never_narrows_the_range(grades, index):
     fewer = [None if number == index else grade for number, grade in enumerate(grades)]
     before, after = score_region("lumbar", grades).range, score_region("lumbar", fewer).range
     assert after[0] <= before[0]
     assert after[1] >= before[1]
+    whole, fewer_discs = (score_region("lumbar", found).discs[index // 2].range for found in (grades, fewer))
+    assert fewer_discs[0] <= whole[0] <= whole[1] <= fewer_discs[1]
 
 
 @given(cervical=GRADES, lumbar=GRADES)
@@ -56,6 +75,8 @@ def test_imputed_corners_take_the_mean_of_the_regions_scored_ones():
     assert score.total == pytest.approx(12 * 12 / 10)
     assert score.imputed == {"C3-inferior": pytest.approx(1.2), "C6-superior": pytest.approx(1.2)}
     assert score.range == (12, 18)
+    assert [disc.range for disc in score.discs] == [(3, 3), (3, 6), (0, 0), (0, 3), (6, 6), (0, 0)]
+    assert [disc.total for disc in score.discs] == [3, pytest.approx(4.2), 0, pytest.approx(1.2), 6, 0]
 
 
 def test_extremes_and_one_region_alone():

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from spinescore.runtime.errors import REJECT_CODES
+from spinescore.runtime.expected import Expected
 from spinescore.runtime.report import (
     BundleInfo,
     CornerReport,
@@ -30,7 +31,7 @@ def disc(level):
         CornerReport(upper, 2, (0.1, 0.2, 0.6, 0.1), "scored"),
         CornerReport(lower, None, None, "imputed", 2.0),
     )
-    return DiscReport(level, (100.25, 200.5), (50.0, 210.125), 0.875, 10.5, corners)
+    return DiscReport(level, (100.25, 200.5), (50.0, 210.125), 0.875, 10.5, corners, 4.0, (2, 5))
 
 
 REPORT = StudyReport(
@@ -46,6 +47,7 @@ REPORT = StudyReport(
             None,
             (12, 30),
             6,
+            Expected(20.5, 2.25, (16, 25)),
         ),
         "lumbar": RegionReport(
             "rejected", RejectInfo("low-confidence", "Not sure.", "a.dcm"), None, (), None, (0, 36), 12
@@ -70,6 +72,20 @@ def test_round_trip(indent):
     assert StudyReport.from_json(text).to_json(indent) == text
     assert ("\n" in text) == (indent is not None)
     VALIDATOR.validate(json.loads(text))
+
+
+def test_reports_of_before_the_expected_score_still_read():
+    document = json.loads(REPORT.to_json())
+    for region in document["regions"].values():
+        del region["expected"]
+        for found in region["discs"]:
+            del found["total"], found["range"]
+    del document["total"]["expected"]
+    VALIDATOR.validate(document)
+    report = StudyReport.from_json(json.dumps(document))
+    assert report.regions["cervical"].expected is None
+    assert report.regions["cervical"].discs[0].total is None
+    assert report.total == REPORT.total
 
 
 def test_the_schema_is_valid_and_knows_every_reject():
@@ -110,6 +126,8 @@ CORNER = ("regions", "cervical", "discs", 0, "corners", 0)
         broken(*CORNER, "status", value="abstained"),
         broken(*CORNER, "site", value="C1-inferior"),
         broken(*CORNER, "probabilities", value=[0.5, 0.5]),
+        broken("regions", "cervical", "discs", 0, "total", value=7),
+        broken("regions", "cervical", "expected", value={"mean": 1}),
         broken("total", "value", value=73),
         broken("timings_ms", "read", value=-1),
         broken("budget_ms", value=0),
@@ -123,7 +141,7 @@ def test_the_schema_refuses(document):
     "text",
     ["", "{", "[]", "null", '{"schema": "spinescore.report/2"}', '{"schema": "spinescore.report/1"}',
      json.dumps(broken("regions", value=[])), json.dumps(broken("study", value={})),
-     json.dumps(broken("total", value=3))],
+     json.dumps(broken("total", value=3)), json.dumps(broken("total", "expected", value=3))],
 )  # fmt: skip
 def test_what_is_no_report(text):
     with pytest.raises(ValueError, match=r"report|Expecting"):

@@ -150,6 +150,8 @@ def test_abstention(tmp_path):
         region = checked(scorer.score(CERVICAL.radiograph)).regions["cervical"]
     assert {corner.status for disc in region.discs for corner in disc.corners} == {"abstained"}
     assert (region.status, region.total, region.range) == ("scored", None, (0, 36))
+    assert [(disc.total, disc.range) for disc in region.discs] == [(None, (0, 6))] * 6
+    assert region.expected.mean == pytest.approx(sum(map(sum, CERVICAL.grades)), abs=0.01)  # what it abstained from
     with Scorer.open(tmp_path / "b", "cpu", max_imputed_per_region=12) as scorer:
         assert scorer.score(CERVICAL.radiograph).regions["cervical"].total is None
 

@@ -115,6 +115,8 @@ def test_discs_that_are_not_found_are_imputed_while_they_are_few(scorer):
     assert grades(region)[5] == (None, None)
     assert region.discs[5].corners[0].imputed == pytest.approx(1.3)
     assert (region.total, region.range, region.missing) == (pytest.approx(15.6), (13, 19), 2)
+    assert (region.discs[5].total, region.discs[5].range) == (pytest.approx(2.6), (0, 6))
+    assert region.expected.mean == pytest.approx(13 + 3, abs=0.01)  # its points are guessed: any grade alike
     report = checked(scorer.score([without(CERVICAL, 5), LUMBAR.radiograph]))
     assert (report.total.status, report.total.imputed_sites) == ("imputed", ("C7-inferior", "T1-superior"))
     region = checked(scorer.score(without(CERVICAL, 0, 5))).regions["cervical"]

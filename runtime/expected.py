@@ -1,0 +1,73 @@
+"""The score that the probabilities expect: its distribution, mean, standard deviation and interval.
+
+The model, disc by disc. A bridge is shared by the two corners that face a disc, so these are not independent: there is
+one with the mean of their p3 (the number that `grading` compares with the threshold), and then both grades are 3.
+Otherwise the two corners are independent, each with its own p0 .. p2 made to sum to 1. Discs are taken as independent
+of each other, so that the distribution of a sum of discs is the convolution of theirs, with nothing approximated.
+
+A corner on which the network abstained counts with its probabilities. One that could not be read has none; its disc is
+taken for any grade alike (`UNKNOWN`), never for a 0. The interval says how unsure the network is of its grades; it is
+as good as the probabilities are calibrated, and knows nothing of an error that the discs of a picture have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["UNKNOWN", "Expected", "disc_distribution", "expected_score", "total_distribution"]
+
+UNKNOWN = (0.25, 0.25, 0.25, 0.25)  # p0 .. p3 of a corner of which nothing is known
+
+_BRIDGE = 3
+_OUTSIDE = 0.025  # on either side of the interval
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Units of the mSASSS. `interval` holds at least 95 % of the probability, at most 2.5 % lies on either side."""
+
+    mean: float
+    sd: float
+    interval: tuple[int, int]
+
+
+def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of each total 0 .. 6 of a disc, (7,), from p0 .. p3 of its two corners, (2, 4).
+
+    A corner whose p3 is 1 says nothing of what it is where there is no bridge: then 0, 1 and 2 are taken alike.
+    """
+    bridge = float(corners[:, _BRIDGE].mean())
+    upper, lower = (_without_bridge(corner) for corner in corners)
+    total = np.zeros(2 * _BRIDGE + 1)
+    total[: 2 * _BRIDGE - 1] = (1 - bridge) * np.convolve(upper, lower)
+    total[2 * _BRIDGE] = bridge
+    return total
+
+
+def total_distribution(discs: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The probability of each total 0 .. 6 n of n discs, (6 n + 1,), from each one's corners (2, 4)."""
+    total = np.ones(1)
+    for corners in discs:
+        total = np.convolve(total, disc_distribution(corners))
+    return total
+
+
+def expected_score(distribution: NDArray[np.float64]) -> Expected:
+    """Mean, standard deviation and 95 % interval of a total whose probabilities are `distribution`."""
+    values = np.arange(len(distribution))
+    mean = float(distribution @ values)
+    variance = float(distribution @ (values - mean) ** 2)
+    below = np.cumsum(distribution)
+    low = int(np.searchsorted(below, _OUTSIDE))
+    high = int(np.searchsorted(below, 1 - _OUTSIDE))
+    return Expected(mean, variance**0.5, (low, min(high, len(distribution) - 1)))
+
+
+def _without_bridge(corner: NDArray[np.float64]) -> NDArray[np.float64]:
+    others = corner[:_BRIDGE]
+    whole = float(others.sum())
+    return others / whole if whole > 0 else np.full(_BRIDGE, 1 / _BRIDGE)
