@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from spinescore.export.sources import InputSize, Network
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.study import LEVELS, REGIONS
+from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["contract", "input_size", "read_overrides"]
 
@@ -89,6 +91,7 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
             "abstain_below": 0.0,
         },
         "provenance": {},
+        "tolerances": asdict(Tolerances()),
     }
     if overrides.get("grader", {}).get("head", head) != head:
         raise BundleError(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
-from pathlib import Path
 from typing import Any, Literal
+
+from spinescore.runtime.processor import instruction_sets, processor_name
 
 __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
 
@@ -47,20 +48,6 @@ _SYNTAXES: dict[str, str] = {
     "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
     "1.2.840.10008.1.2.4.91": "JPEG 2000",
 }
-
-# Instructions that decide how fast networks run on a CPU, as Linux names them.
-_CPU_FLAGS = (
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_tile",
-    "asimd",
-    "asimddp",
-    "bf16",
-)
 
 
 @dataclass(frozen=True)
@@ -113,11 +100,10 @@ def findings_dict(findings: list[Finding]) -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     """CPU, cores and system, for the record of a measurement."""
-    name, flags = _cpu()
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "cpu": name,
-        "cpu_flags": flags,
+        "cpu": processor_name(),
+        "cpu_flags": list(instruction_sets()),
         "cores": available,
         "machine": platform.machine(),
         "system": platform.system(),
@@ -132,17 +118,6 @@ def _machine() -> list[Finding]:
         Finding("Machine", "Python", "ok" if supported else "missing", f"{version}, {platform.platform(terse=True)}"),
         Finding("Machine", "CPU", "ok", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts['cpu_flags'])}"),
     ]
-
-
-def _cpu() -> tuple[str, list[str]]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine(), []
-    name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    return (name[1].strip() if name else platform.machine()), [flag for flag in _CPU_FLAGS if flag in known]
 
 
 def _packages() -> list[Finding]:

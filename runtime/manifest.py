@@ -1,7 +1,8 @@
 """The manifest of a bundle: the contract between training and runtime, as frozen dataclasses.
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
-unknown, of the wrong type or out of range: nothing is guessed, and there are no defaults. `to_dict` is its inverse.
+unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` may be left out, as a whole. `to_dict`
+is its inverse.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.fields import Fields
 from spinescore.runtime.study import LEVELS, REGIONS, Region
+from spinescore.runtime.tolerances import Tolerances, read_tolerances
 
 __all__ = [
     "HEAD_OUTPUTS",
@@ -148,6 +150,7 @@ class Manifest:
     golden: Mapping[str, str]
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
+    tolerances: Tolerances | None = None  # None: not stated, and left out of the document
     schema: str = SCHEMA
 
     @classmethod
@@ -158,10 +161,17 @@ class Manifest:
         except ValueError as error:
             raise BundleError(f"The bundle's manifest is not valid: {error}.") from error
 
+    @property
+    def bounds(self) -> Tolerances:
+        """The tolerances that hold: those of the manifest, else the usual ones."""
+        return self.tolerances or Tolerances()
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document: `Manifest.from_dict(manifest.to_dict()) == manifest`."""
         document = {"schema": self.schema, **{key: value for key, value in _plain(self).items() if key != "schema"}}
         del document["grader"]["input"]["fit"]
+        if self.tolerances is None:
+            del document["tolerances"]
         return document
 
 
@@ -188,6 +198,7 @@ def _manifest(fields: Fields) -> Manifest:
         golden=_paths(fields.object("golden"), ("localizer", "grader")),
         files=_entries(fields.object("files")),
         provenance=_provenance(fields),
+        tolerances=read_tolerances(fields.object("tolerances")) if "tolerances" in fields.remaining() else None,
     )
     fields.done()
     _check_references(manifest)

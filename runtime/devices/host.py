@@ -7,7 +7,6 @@ images up to 4096 x 4096: OpenCV 5 interpolates with float32 coordinates (4.x ro
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.devices import Replay
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.processor import processor_name
 
 __all__ = ["HostDevice"]
 
@@ -45,7 +45,7 @@ class HostDevice:
             )
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.name, self.warnings = _cpu_name(), warnings
+        self.name, self.warnings = processor_name(), warnings
         self._threads = threads
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
         self._marks: dict[str, int] = {}
@@ -154,14 +154,3 @@ def _cut_tile(pixels: Array, table: Array, matrix: NDArray[np.float64], n: int, 
         borderValue=0,
     )
     tile[...] = cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA) if n > 1 else samples
-
-
-def _cpu_name() -> str:
-    """The processor's name where the system tells it without starting a program."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "CPU"

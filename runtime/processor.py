@@ -1,0 +1,56 @@
+"""The CPU: its name, and its kind, which is what decides how networks run on it. The standard library only."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+__all__ = ["instruction_sets", "processor_kind", "processor_name"]
+
+# Instruction sets that decide how networks run on a CPU: as Linux names them -> as they are commonly written.
+_SETS = {
+    "avx2": "avx2",
+    "avx512f": "avx512",
+    "avx512_vnni": "avx512-vnni",
+    "avx_vnni": "avx-vnni",
+    "avx512_bf16": "avx512-bf16",
+    "amx_int8": "amx-int8",
+    "amx_bf16": "amx-bf16",
+    "asimddp": "dotprod",
+    "i8mm": "i8mm",
+    "bf16": "bf16",
+    "sve": "sve",
+}
+_ARCHITECTURES = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}
+_FACTS = Path("/proc/cpuinfo")
+
+
+def processor_name() -> str:
+    """The processor's name, where the system tells it without starting a program."""
+    name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", _facts(), re.MULTILINE)
+    return name[1].strip() if name else platform.processor() or platform.machine() or "CPU"
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that decide how networks run on a CPU; none where the system does not list them (Windows, macOS)."""
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _facts(), re.MULTILINE)
+    known = set(flags[1].split()) if flags else set()
+    return tuple(name for flag, name in _SETS.items() if flag in known)
+
+
+def processor_kind() -> str:
+    """Architecture and instruction sets, as `x86-64 avx2 avx512 avx512-vnni`: equal where networks run alike.
+
+    Where the system lists no instruction sets, family and model stand in their place.
+    """
+    machine = platform.machine().lower()
+    architecture = _ARCHITECTURES.get(machine, machine or "cpu")
+    return " ".join([architecture, *(instruction_sets() or (platform.processor(),))]).strip()
+
+
+def _facts() -> str:
+    try:
+        return _FACTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
