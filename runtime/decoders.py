@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.decodeworker import DecoderFailed
 from spinescore.runtime.dicomfile import brief
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.pixels import PixelFormat, corrupt, without_unused_bits
 
-__all__ = ["decoded", "installed", "is_compressed", "unsupported"]
+__all__ = ["decoded", "installed", "is_compressed", "run_decoder", "unsupported"]
 
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
@@ -71,6 +72,8 @@ def decoded(
     """Decode with the first decoder that can; the others are tried where it fails."""
     from pydicom.encaps import get_frame
 
+    from spinescore.runtime import decodepool  # the workers import this module
+
     try:
         frame = get_frame(data, 0, number_of_frames=1)
     except Exception as fault:
@@ -79,13 +82,11 @@ def decoded(
     faults: list[str] = []
     for name in installed(syntax):
         try:
-            pixels = _decode(name, frame, data, syntax, declared)
-            if pixels.shape != (declared.rows, declared.columns):
-                raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
-            if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
-                raise ValueError(f"{pixels.dtype} pixels")
-        except Exception as fault:
-            faults.append(f"{name}: {brief(fault)}")
+            pixels = decodepool.decode(name, frame if name == "imagecodecs" else data, syntax, declared)
+        except decodepool.DecoderLost as fault:
+            raise corrupt(source, f"has compressed pixels that {fault}") from None
+        except DecoderFailed as fault:
+            faults.append(f"{name}: {fault}")
             continue
         return _within_range(pixels, declared, syntax, notes), name
     if not faults:
@@ -147,8 +148,20 @@ def installed(syntax: str) -> tuple[str, ...]:
     return tuple(name for name in _PREFERENCE[syntax] if name in own + plugins)
 
 
-def _decode(name: str, frame: bytes, data: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
-    return _imagecodecs(frame, syntax) if name == "imagecodecs" else _plugin(data, name, syntax, declared)
+def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
+    """Decode here, in this process; `payload` is the codestream for imagecodecs, encapsulated for pydicom's plugins.
+
+    Raises DecoderFailed for whatever a decoder raises, and for pixels that are not what was declared.
+    """
+    try:
+        pixels = _imagecodecs(payload, syntax) if name == "imagecodecs" else _plugin(payload, name, syntax, declared)
+        if pixels.shape != (declared.rows, declared.columns):
+            raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
+        if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
+            raise ValueError(f"{pixels.dtype} pixels")
+    except Exception as fault:
+        raise DecoderFailed(brief(fault)) from None
+    return pixels
 
 
 def _imagecodecs(frame: bytes, syntax: str) -> NDArray[np.integer]:

@@ -19,7 +19,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from spinescore.runtime import decoders
+from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.study import Radiograph
@@ -202,6 +202,7 @@ def test_the_next_decoder_is_tried(monkeypatch, tmp_path: Path) -> None:
 
     if "pyjpegls" not in decoders.installed(uid.JPEGLSLossless):
         pytest.skip("pyjpegls is not here")
+    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
     monkeypatch.setattr(decoders, "_imagecodecs", broken)
     ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
     assert load_radiograph(write(ds, tmp_path / "image")).decoder == "pyjpegls"
@@ -219,6 +220,7 @@ def test_decoder_that_fails_alone(monkeypatch, tmp_path: Path) -> None:
     def broken(frame: bytes, syntax: str) -> np.ndarray:
         raise RuntimeError("bit stream ends")
 
+    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
     monkeypatch.setattr(decoders, "_imagecodecs", broken)
     frame = imagecodecs.jpeg8_encode(picture(8), level=95)
     fault = rejected(write(compressed(picture(8), 8, uid.JPEGBaseline8Bit, frame), tmp_path / "image"))
