@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         DeviceError,
         EngineError,
         InputRejected,
+        OutputError,
         SpineScoreError,
     )
     from spinescore.runtime.report import StudyReport
@@ -35,6 +36,7 @@ __all__ = [
     "DeviceError",
     "EngineError",
     "InputRejected",
+    "OutputError",
     "Radiograph",
     "Scorer",
     "SpineScoreError",

@@ -6,6 +6,7 @@ SpineScoreError
 ├── BundleError       a bundle whose manifest or files are not what they should be
 ├── EngineError       an inference engine that cannot be loaded or failed to run
 ├── DeviceError       a device that is missing, full or lost
+├── OutputError       a result that cannot be written in the format that was asked for
 └── BudgetExceeded    a hard latency budget that was not kept
 
 Every message says what happened, with which object, and what to do next.
@@ -21,6 +22,7 @@ __all__ = [
     "DeviceError",
     "EngineError",
     "InputRejected",
+    "OutputError",
     "SpineScoreError",
 ]
 
@@ -82,6 +84,12 @@ class DeviceError(SpineScoreError):
     """A device that is missing, out of memory or lost."""
 
     code = "device"
+
+
+class OutputError(SpineScoreError):
+    """A result that cannot be written in the format asked for: no DICOM header to refer to, a library missing."""
+
+    code = "output"
 
 
 class BudgetExceeded(SpineScoreError):

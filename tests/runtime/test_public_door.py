@@ -8,7 +8,8 @@ import pytest
 import spinescore.runtime as door
 
 NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_radiograph", "SpineScoreError",
-         "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "BudgetExceeded"}  # fmt: skip
+         "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
+         "BudgetExceeded"}  # fmt: skip
 
 
 def test_the_public_names():
