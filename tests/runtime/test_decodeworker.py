@@ -1,0 +1,269 @@
+"""Decoding in worker processes: the same pixels, and what becomes of a decoder that crashes, hangs or lies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
+from pydicom import uid
+from pydicom.encaps import encapsulate
+
+from spinescore.runtime import decodepool, decoders
+from spinescore.runtime.decodepool import DecoderLost, decode
+from spinescore.runtime.decodeworker import DecoderFailed
+from spinescore.runtime.dicom import load_radiograph, load_study
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.pixels import PixelFormat
+
+imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
+
+DECLARED = PixelFormat(ROWS, COLUMNS, 16, 16, 15, False, "MONOCHROME2")
+FRAME = imagecodecs.jpegls_encode(picture(16))
+NAME = decoders.installed(uid.JPEGLSLossless)[0]
+# A decoder of its own, in the worker: `f` is the codestream. `{}` stands for the function's body.
+REPLACED = """
+import os, sys, time
+sys.path[:] = sys.argv[2:]
+import numpy as np
+from spinescore.runtime import decoders
+from spinescore.runtime.decodeworker import main
+def decoder(f, name):
+    {}
+decoders._imagecodecs = decoder
+main(sys.argv[1])
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_pool(monkeypatch) -> Iterator[None]:
+    monkeypatch.delenv(decodepool.IN_PROCESS_VARIABLE, raising=False)
+    monkeypatch.setattr(decodepool._Pool, "_pools", {})
+    yield
+    decodepool.stop()
+
+
+@pytest.fixture
+def replace_decoder(monkeypatch):
+    def replace(body: str) -> None:
+        decodepool.stop()
+        monkeypatch.setattr(decodepool, "_START", REPLACED.format(body))
+
+    return replace
+
+
+def idle() -> list[int]:
+    return [worker._process.pid for worker in decodepool._Pool.of_this_process()._idle]
+
+
+def decoded(frame: bytes = FRAME, timeout_s: float | None = None) -> np.ndarray:
+    return decode(NAME, frame, uid.JPEGLSLossless, DECLARED, timeout_s)
+
+
+def file_of(frame: bytes, path: Path) -> Path:
+    ds = radiograph_dataset(picture(16), 16)
+    ds.file_meta.TransferSyntaxUID = uid.JPEGLSLossless
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].VR = "OB"
+    return write(ds, path)
+
+
+def test_same_pixels_from_one_warm_worker() -> None:
+    found = decoded()
+    first = idle()
+    np.testing.assert_array_equal(found, picture(16))
+    np.testing.assert_array_equal(found, decoders.run_decoder(NAME, FRAME, uid.JPEGLSLossless, DECLARED))
+    assert found.flags.owndata or found.base.flags.owndata
+    found[:] = 0
+    np.testing.assert_array_equal(decoded(), picture(16))
+    assert idle() == first
+    assert len(first) == 1
+
+
+def test_larger_and_smaller_images_in_turn(monkeypatch) -> None:
+    monkeypatch.setattr(decodepool, "_KEPT_BYTES", 100_000)
+    for rows in (16, 400, 20, 300):
+        pixels = picture(8, rows=rows, columns=333)
+        declared = PixelFormat(rows, 333, 8, 8, 7, False, "MONOCHROME2")
+        found = decode(NAME, imagecodecs.jpegls_encode(pixels), uid.JPEGLSLossless, declared)
+        np.testing.assert_array_equal(found, pixels)
+    assert len(idle()) == 1
+
+
+def test_what_a_decoder_reports_costs_no_worker() -> None:
+    decoded()
+    first = idle()
+    with pytest.raises(DecoderFailed, match=r"JpeglsError|Error"):
+        decoded(FRAME[: len(FRAME) // 2])
+    with pytest.raises(DecoderFailed, match="pixels instead of"):
+        decoded(imagecodecs.jpegls_encode(picture(16, rows=ROWS + 1)))
+    assert idle() == first
+
+
+@pytest.mark.parametrize(("body", "what"), [
+    ("os.abort()", "SIGABRT" if os.name == "posix" else "exit status"),
+    ("os._exit(7)", "exit status 7"),
+])  # fmt: skip
+def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: str) -> None:
+    start = decodepool._START
+    replace_decoder(body)
+    with pytest.raises(InputRejected, match=what) as caught:
+        load_radiograph(file_of(FRAME, tmp_path / "image"))
+    assert caught.value.code == "corrupt-pixels"
+    assert "made the decoder crash" in str(caught.value)
+    assert idle() == []
+    monkeypatch.setattr(decodepool, "_START", start)
+    np.testing.assert_array_equal(decoded(), picture(16))
+
+
+def test_hang(replace_decoder, monkeypatch, tmp_path: Path) -> None:
+    replace_decoder("time.sleep(300)")
+    monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, "0.05")
+    with pytest.raises(InputRejected, match=r"not decoded within 0\.05 s") as caught:
+        load_radiograph(file_of(FRAME, tmp_path / "image"))
+    assert caught.value.code == "corrupt-pixels"
+    assert idle() == []
+
+
+def test_one_image_crashes_the_other_is_read(replace_decoder, tmp_path: Path) -> None:
+    replace_decoder("import imagecodecs; return imagecodecs.jpegls_decode(f) if len(f) > 500 else os.abort()")
+    file_of(FRAME, tmp_path / "study" / "good")
+    ds = radiograph_dataset(picture(8, rows=8, columns=8), 8, SOPInstanceUID="1.2.3")
+    ds.file_meta.TransferSyntaxUID = uid.JPEGLSLossless
+    ds.PixelData = encapsulate([imagecodecs.jpegls_encode(np.zeros((8, 8), "u1"))])
+    ds["PixelData"].VR = "OB"
+    write(ds, tmp_path / "study" / "bad")
+    study = load_study(tmp_path / "study")
+    assert [image.source for image in study.radiographs] == ["good"]
+    assert [(reject.code, reject.source) for reject in study.rejects] == [("corrupt-pixels", "bad")]
+
+
+def test_two_images_at_once_have_a_worker_each(replace_decoder, tmp_path: Path) -> None:
+    """Each decoder waits until the other one runs."""
+    folder = str(tmp_path)
+    replace_decoder(
+        f"open(os.path.join({folder!r}, str(os.getpid())), 'w').close()\n"
+        f"    while len(os.listdir({folder!r})) < 2: time.sleep(0.01)\n"
+        f"    return np.full(({ROWS}, {COLUMNS}), os.getpid() % 65521, 'u2')"
+    )
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: decoded(timeout_s=60.0), range(2)))
+    assert {int(pixels[0, 0]) for pixels in found} == {pid % 65521 for pid in idle()}
+    assert len(idle()) == 2
+
+
+def test_a_decoder_that_prints(replace_decoder) -> None:
+    replace_decoder(f"os.write(1, b'x' * 99); print('y'); return np.ones(({ROWS}, {COLUMNS}), 'u2')")
+    assert decoded().sum() == ROWS * COLUMNS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
+def test_memory_of_a_decoder_is_limited(replace_decoder) -> None:
+    replace_decoder("return np.empty(4 << 30, 'u1')")
+    with pytest.raises(DecoderFailed, match="Unable to allocate"):
+        decoded()
+
+
+@pytest.mark.parametrize("answer", ["b'\\xff' * 8", "b'\\2\\0\\0\\0[]'", "b'\\4\\0\\0\\0nono'", "b'\\2\\0\\0\\0{}'"])
+def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
+    """Too long, no object, no JSON, no pixels."""
+    hello = "import os, sys; os.write(1, b'\\2\\0\\0\\0{}'); sys.stdin.buffer.read(4); "
+    monkeypatch.setattr(decodepool, "_START", f"{hello}os.write(1, {answer}); sys.stdin.read()")
+    with pytest.raises(DecoderLost):
+        decoded()
+    assert idle() == []
+
+
+def test_a_worker_that_died_idle_is_replaced() -> None:
+    decoded()
+    worker = decodepool._Pool.of_this_process()._idle[0]
+    worker._process.kill()
+    worker._process.wait()
+    np.testing.assert_array_equal(decoded(), picture(16))
+
+
+def test_a_worker_ends_with_its_input() -> None:
+    decoded()
+    worker = decodepool._Pool.of_this_process()._idle[0]
+    worker._input.close()
+    assert worker._process.wait(60) == 0
+
+
+def test_nothing_is_left_behind() -> None:
+    """A process that ends without ado: no warning of any kind, no worker that lives on, no file."""
+    code = f"""
+import os, sys
+import numpy as np
+from spinescore.runtime import decodepool
+from spinescore.runtime.pixels import PixelFormat
+declared = PixelFormat({ROWS}, {COLUMNS}, 16, 16, 15, False, "MONOCHROME2")
+decodepool.decode({NAME!r}, bytes.fromhex({FRAME.hex()!r}), {str(uid.JPEGLSLossless)!r}, declared)
+print(decodepool._Pool.of_this_process()._idle[0]._process.pid)
+"""
+    ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    if sys.platform == "linux":
+        assert not Path("/proc", ended.stdout.decode().strip()).exists()
+        assert list(Path("/dev/shm").glob("spinescore*")) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_stopping_closes_every_file() -> None:
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
+    decoded()
+    assert open_files() > before
+    decodepool.stop()
+    assert open_files() == before
+
+
+def test_a_worker_loads_little() -> None:
+    code = (
+        "import sys; import spinescore.runtime.decodeworker; from spinescore.runtime import decoders; "
+        "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'subprocess', 'multiprocessing'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
+
+
+def no_worker(monkeypatch) -> None:
+    monkeypatch.setattr(decodepool, "_Worker", lambda: pytest.fail("a worker was started"))
+
+
+def test_switched_off(monkeypatch) -> None:
+    no_worker(monkeypatch)
+    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
+    np.testing.assert_array_equal(decoded(), picture(16))
+    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "0")
+    assert not decodepool.in_process()
+
+
+def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> None:
+    no_worker(monkeypatch)
+    with monkeypatch.context() as frozen:
+        frozen.setattr(sys, "frozen", True, raising=False)
+        np.testing.assert_array_equal(decoded(), picture(16))
+    for executable in ("/opt/console/viewer", "C:/console/viewer.exe", None):
+        monkeypatch.setattr(decodepool.spawn, "get_executable", lambda name=executable: name)
+        np.testing.assert_array_equal(decoded(), picture(16))
+
+
+@pytest.mark.parametrize("start", ["raise SystemExit(3)", "import os; os.abort()"])
+def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
+    monkeypatch.setattr(decodepool, "_START", start)
+    np.testing.assert_array_equal(decoded(), picture(16))
+    assert decodepool.in_process()  # it is not tried again for every image
+
+
+@pytest.mark.parametrize(("stated", "limit_s"), [("", 5.0), ("2.5", 2.5), ("0", 5.0), ("-1", 5.0), ("nan", 5.0),
+                                                 ("inf", 5.0), ("soon", 5.0)])  # fmt: skip
+def test_time_limit(monkeypatch, stated: str, limit_s: float) -> None:
+    monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, stated)
+    assert decodepool.time_limit_s() == limit_s
