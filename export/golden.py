@@ -20,6 +20,7 @@ from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
 from spinescore.runtime.geometry import whole_image
+from spinescore.runtime.golden import normalised
 from spinescore.runtime.greyscale import contrast_table
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
 from spinescore.runtime.pipeline import HEATMAP_STRIDE
@@ -120,13 +121,6 @@ def crop_pictures(
         rois = crops(found[None], view.parameters(), spec).reshape(-1)
         pictures.append(_cut(load_radiograph(view.path), rois, size, grader.contrast))
     return np.concatenate(pictures)
-
-
-def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
-    """8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
-    grey = pictures[:, None].astype(np.float32) / np.float32(255)
-    mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
-    return np.asarray((grey - mean) / std, np.float32)
 
 
 def _whole(view: GoldenView, radiograph: Radiograph, size: NetworkInput, fit: str) -> NDArray[np.void]:

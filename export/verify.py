@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,12 +16,11 @@ from spinescore.export.checks import (
     compare_points,
     difference_of_range,
 )
-from spinescore.export.golden import normalised
 from spinescore.export.rounding import round_like_half
 from spinescore.export.sessions import run_model
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import Files, Localizer, NetworkInput
+from spinescore.runtime.golden import GoldenNetwork, golden_grader, golden_localizers
 
 __all__ = ["VerifyReport", "verify_bundle"]
 
@@ -68,19 +64,15 @@ def verify_bundle(path: str | Path) -> VerifyReport:
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    localizer, grader = manifest.localizer, manifest.grader
-    golden = {kind: _golden(bundle, kind) for kind in ("localizer", "grader")}
     points, runs = {}, {}
-    for role, files in _localizer_files(localizer).items():
-        name = f"localizer {role}"
-        runs[name] = _run(bundle, golden["localizer"], role, files, localizer.input)
-        regions = _array(golden["localizer"], f"region_{role}", bundle)
-        points[name] = compare_points(runs[name].fp32, runs[name].half, localizer, regions)
-    by_role = {role: _run(bundle, golden["grader"], role, files, grader.input) for role, files in grader.files.items()}
+    for golden in golden_localizers(bundle):
+        found = runs[golden.name] = _run(bundle, golden)
+        points[golden.name] = compare_points(found.fp32, found.half, manifest.localizer, golden.regions)
+    by_role = {golden.role: _run(bundle, golden) for golden in golden_grader(bundle)}
     grades = compare_grades(
         {role: found.fp32 for role, found in by_role.items()},
         {role: found.half for role, found in by_role.items()},
-        grader,
+        manifest.grader,
     )
     runs.update({f"grader {role}": found for role, found in by_role.items()})
     return VerifyReport(
@@ -92,40 +84,17 @@ def verify_bundle(path: str | Path) -> VerifyReport:
     )
 
 
-def _localizer_files(localizer: Localizer) -> dict[str, Files]:
-    """By the role that golden inputs are filed under: `both`, or one for each region."""
-    if localizer.shared:
-        return {"both": localizer.files["cervical"]}
-    return {str(region): files for region, files in localizer.files.items()}
-
-
-def _run(bundle: Bundle, golden: dict[str, NDArray[Any]], role: str, files: Files, size: NetworkInput) -> _Runs:
-    images = normalised(_array(golden, f"image_{role}", bundle), size)
-    expected = _array(golden, f"expected_{role}", bundle).astype(np.float32)
-    path, _ = bundle.network(files, ("fp32",))
+def _run(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
+    images = golden.images()
+    path, _ = bundle.network(golden.files, ("fp32",))
     model = onnx.load(str(path))
     fp32 = run_model(model, images, f"{path.name}: FP32")
     half = run_model(round_like_half(model), images, f"{path.name}: half precision")
-    if fp32.shape != expected.shape:
-        raise BundleError(f"{path.name} gives {fp32.shape}, the golden inputs expect {expected.shape}; export again")
+    if fp32.shape != golden.expected.shape:
+        raise BundleError(
+            f"{path.name} gives {fp32.shape}, the golden inputs expect {golden.expected.shape}; export again"
+        )
     file = None
-    if "fp16" in files:
-        file = run_model(onnx.load(str(bundle.path(files["fp16"]))), images, f"{files['fp16']}")
-    return _Runs(expected, fp32, half, file)
-
-
-def _golden(bundle: Bundle, kind: str) -> dict[str, NDArray[Any]]:
-    if kind not in bundle.manifest.golden:
-        raise BundleError(f"bundle {bundle.manifest.name} has no golden inputs for the {kind}; export it again")
-    name = bundle.manifest.golden[kind]
-    try:
-        with np.load(io.BytesIO(bundle.path(name).read_bytes()), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"bundle {bundle.manifest.name}: {name} is no golden file ({error}); export again") from error
-
-
-def _array(golden: dict[str, NDArray[Any]], name: str, bundle: Bundle) -> NDArray[Any]:
-    if name not in golden:
-        raise BundleError(f"bundle {bundle.manifest.name}: its golden inputs lack {name}; export it again")
-    return golden[name]
+    if "fp16" in golden.files:
+        file = run_model(onnx.load(str(bundle.path(golden.files["fp16"]))), images, f"{golden.files['fp16']}")
+    return _Runs(golden.expected, fp32, half, file)
