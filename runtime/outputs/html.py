@@ -1,0 +1,325 @@
+"""The report as one page: self-contained, for a screen in a dark room and for one sheet of A4.
+
+The page loads nothing: pictures are embedded, and its content security policy admits only the style and the script
+whose hashes it names. Whatever came from the input is escaped (`svg.clean`) and wrapped so that its writing direction
+stays its own. Without scripts all but dragging works. The page names the study by its instance UID and date, and files
+by the names that the user gave them, as the report in JSON does; nothing else of a header is on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from string import Template
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.marks import MEANINGS, disc_marks
+from spinescore.runtime.msasss import MAX_GRADE
+from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
+from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, StudyReport, TotalReport
+from spinescore.runtime.study import SITES, Radiograph, Region, Study
+
+__all__ = ["html_report", "shown_radiograph"]
+
+_FOLDER = Path(__file__).parent
+_REGION_MAX = MAX_GRADE * len(SITES["cervical"])
+_STUDY_MAX = MAX_GRADE * sum(map(len, SITES.values()))
+_STAGES = ("read", "localize", "crop", "grade", "total")
+
+
+def html_report(study: Study, report: StudyReport, bundle: Bundle) -> str:
+    """The page. `study` gives the radiographs, `bundle` the crops that its grader saw."""
+    style, script, page = ((_FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return Template(page).substitute(
+        policy=policy,
+        style=style,
+        script=script,
+        symbols=symbols(),
+        study=_study(report),
+        total=_total(report),
+        intended_use=_given(report.bundle.intended_use),
+        legend=_legend(),
+        regions="\n".join(_region(name, region, study, bundle) for name, region in report.regions.items()),
+        notes=_notes(report, bundle),
+        origin=_origin(report),
+        footer=_footer(report),
+    )
+
+
+def shown_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
+    """The radiograph that a region's report is of; None where it has none."""
+    info = region.radiograph
+    if info is None:
+        return None
+    named = (info.sop_instance_uid, info.source)
+    return next((image for image in study.radiographs if (image.sop_instance_uid, image.source) == named), None)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _given(text: object) -> str:
+    """Text from the input, set apart from the page's own."""
+    return f"<bdi>{clean(text)}</bdi>"
+
+
+def _facts(facts: dict[str, str]) -> str:
+    """Terms and descriptions (HTML)."""
+    return f'<dl class="facts">{"".join(f"<dt>{term}</dt><dd>{said}</dd>" for term, said in facts.items())}</dl>'
+
+
+def _study(report: StudyReport) -> str:
+    study, facts = report.study, {}
+    if study.study_date:
+        date = study.study_date
+        facts["Study date"] = clean(f"{date[:4]}-{date[4:6]}-{date[6:]}")
+    if study.study_instance_uid:
+        facts["Study UID"] = f'<span class="code">{_given(study.study_instance_uid)}</span>'
+    return _facts(facts) if facts else ""
+
+
+def _total(report: StudyReport) -> str:
+    total, (low, high) = report.total, report.total.range
+    said = {
+        "complete": "All 24 corners were graded.",
+        "imputed": f"{len(total.imputed_sites)} of 24 corners imputed with their region's mean; "
+        f"the total lies between {low} and {high}.",
+        "incomplete": f"Too many corners are missing; the total lies between {low} and {high}.",
+    }[total.status]
+    if total.value is None:
+        value = '<div class="value none">No total</div>'
+    else:
+        value = f'<div class="value">{total.value:.4g} <span class="most">of {_STUDY_MAX}</span></div>'
+    return (
+        f'<div class="total" role="group" aria-label="Total">{value}{_scale(total)}'
+        f'<p class="said">{said}{_expected(total)}</p></div>'
+    )
+
+
+def _scale(total: TotalReport) -> str:
+    """The total (a triangle), what it can be (a bar) and the interval expected (a line), on an axis from 0 to 72."""
+    low, high = total.range
+
+    def x(score: float) -> str:
+        return f"{10 + 220 * score / _STUDY_MAX:.1f}"
+
+    def level(name: str, y: float, start: float, end: float) -> str:
+        return f'<line class="{name}" x1="{x(start)}" x2="{x(end)}" y1="{y}" y2="{y}"/>'
+
+    drawn = [level("axis", 16, 0, _STUDY_MAX)]
+    drawn += [
+        f'<path class="axis" d="M{x(tick)} 16v5"/><text x="{x(tick)}" y="31">{tick}</text>'
+        for tick in range(0, _STUDY_MAX + 1, 12)
+    ]
+    if high > low:
+        drawn.append(level("span", 16, low, high))
+    if total.expected is not None:
+        drawn.append(level("expected", 20, *total.expected.interval))
+    if total.value is not None:
+        drawn.append(f'<path class="mark" d="M{x(total.value)} 13l-5-9h10z"/>')
+    return f'<svg class="scale" viewBox="0 0 240 34" aria-hidden="true">{"".join(drawn)}</svg>'
+
+
+def _expected(total: TotalReport) -> str:
+    if total.expected is None:
+        return ""
+    low, high = total.expected.interval
+    return f"<br>Expected from the probabilities: {total.expected.mean:.1f}, 95 % interval {low} to {high}."
+
+
+def _legend() -> str:
+    entries = (f"<li>{symbol(grade)} {meaning}</li>" for grade, meaning in MEANINGS.items())
+    return f'<ul class="legend" aria-label="Grades">{"".join(entries)}</ul>'
+
+
+def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) -> str:
+    parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
+    radiograph = shown_radiograph(region, study)
+    if region.status == "rejected" and region.reject is not None:
+        parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
+                     f"{_given(region.reject.message)}</p>")  # fmt: skip
+    if radiograph is None:
+        parts.append(f'<div class="absent">{_absent(name, region)}</div>')
+    else:
+        parts.append(_figure(name, region, radiograph, bundle))
+    if region.discs:
+        parts.append(_table(name, region))
+    return "\n".join([*parts, "</article>"])
+
+
+def _heading(name: Region, region: RegionReport) -> str:
+    low, high = region.range
+    if region.status == "scored" and region.total is not None:
+        amount = f"{region.total:.4g} <small>of {_REGION_MAX}</small>"
+        amount += f" <small>range {low}&ndash;{high}, {region.missing} of 12 imputed</small>" if region.missing else ""
+    elif region.status == "scored":
+        amount = f"no total <small>range {low}&ndash;{high}, {region.missing} of 12 missing</small>"
+    else:
+        amount = region.status
+    return f'<h2 id="{name}-title">{name.capitalize()} <span class="amount">{amount}</span></h2>'
+
+
+def _absent(name: Region, region: RegionReport) -> str:
+    if region.status == "missing":
+        return f"Missing: the study holds no {name} radiograph."
+    return "There is no picture to show."
+
+
+def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: Bundle) -> str:
+    url, (rows, columns) = embedded_picture(radiograph)
+    found = region.status == "scored"
+    alt = f"Lateral radiograph of the {name} spine" + (", with its corners' grades" if found else ", not scored")
+    discs = disc_marks(region, bundle.manifest.grader) if found else ()
+    spacing = "" if radiograph.spacing_mm is None else f" of {radiograph.spacing_mm[0]:.3g} mm"
+    decoder = f", decoder {clean(radiograph.decoder)}" if radiograph.decoder != "none" else ""
+    facing = "" if region.radiograph is None else f", facing {clean(region.radiograph.facing or 'unknown')}"
+    caption = f"{radiograph.columns} &times; {radiograph.rows} pixels{spacing}, here {columns} &times; {rows}, 8 bit"
+    return (
+        f'<figure><div class="viewport" tabindex="0" role="region" aria-label="{name.capitalize()} radiograph">'
+        f"{figure(radiograph, url, alt, discs)}</div>\n<figcaption>{caption}{facing}{decoder}</figcaption></figure>"
+    )
+
+
+def _table(name: Region, region: RegionReport) -> str:
+    heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
+    return (
+        f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"
+        '<thead><tr><th scope="col" class="disc">Disc</th><th scope="col" class="corner">Corner</th>'
+        f'<th scope="col" class="grade">Grade</th>{heads}<th scope="col" class="sum">Sum</th>'
+        '<th scope="col" class="note"><span class="unseen">Note</span></th></tr></thead>\n'
+        f"{''.join(map(_disc, region.discs))}</table>"
+    )
+
+
+def _disc(disc: DiscReport) -> str:
+    upper, lower = disc.corners
+    level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}</th>'
+    total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
+    return f"<tbody>{_corner(disc, upper, level, total)}{_corner(disc, lower)}</tbody>\n"
+
+
+def _sum(disc: DiscReport) -> str:
+    if disc.range is None:
+        return ""
+    low, high = disc.range
+    return str(low) if low == high else f"{low}&ndash;{high}"
+
+
+def _corner(disc: DiscReport, corner: CornerReport, level: str = "", total: str = "") -> str:
+    """A row; `level` and `total` are the cells that both rows of a disc share."""
+    site, grade = clean(corner.site), "?" if corner.grade is None else corner.grade
+    linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
+    if corner.probabilities is None:
+        bars = '<td class="p" colspan="4">&ndash;</td>'
+    else:
+        bars = "".join(_bar(p, number == corner.grade) for number, p in enumerate(corner.probabilities))
+    return (
+        f'<tr id="row-{site}">{level}<th scope="row">{linked}</th><td class="grade">{symbol(corner.grade)}'
+        f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner)}</td></tr>'
+    )
+
+
+def _bar(p: float, best: bool) -> str:
+    return (
+        f'<td class="p{" best" if best else ""}">{100 * p:.0f}<svg viewBox="0 0 100 4" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect class="track" width="100" height="4"/><rect class="bar" width="{100 * p:.1f}" '
+        'height="4"/></svg></td>'
+    )
+
+
+def _note(corner: CornerReport) -> str:
+    if corner.status == "scored":
+        return ""
+    return _why(corner) if corner.imputed is None else f"imputed {corner.imputed:.3g}"
+
+
+def _why(corner: CornerReport) -> str:
+    """An imputed corner was one or the other before: what abstained has probabilities."""
+    return "unreadable" if corner.probabilities is None else "abstained"
+
+
+def _notes(report: StudyReport, bundle: Bundle) -> str:
+    lines = [*_unscored(report, bundle), *_refused(report)]
+    lines += [f"<strong>Warning:</strong> {_given(warning)}" for warning in report.warnings]
+    if not lines:
+        return "<p>Nothing: every corner was graded, and there was no warning.</p>"
+    return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
+
+
+def _refused(report: StudyReport) -> Iterator[str]:
+    """What was rejected; a region's reject stands in full in its column."""
+    said = [region.reject for region in report.regions.values() if region.reject]
+    for name, region in report.regions.items():
+        if region.status != "scored":
+            why = "no radiograph of it" if region.reject is None else f"rejected, {clean(region.reject.code)}"
+            yield f"<strong>{name.capitalize()}:</strong> {why}; its 12 corners have no grade"
+    for reject in dict.fromkeys(reject for reject in report.rejects if reject not in said):
+        yield f"<strong>Rejected ({clean(reject.code)}):</strong> {_given(reject.message)}"
+
+
+def _unscored(report: StudyReport, bundle: Bundle) -> Iterator[str]:
+    """One line per kind of missing corner and what became of it."""
+    manifest = bundle.manifest
+    reasons = {
+        "abstained": f"no grade reached the bundle's least probability of {manifest.grader.abstain_below:g}",
+        "unreadable": "their disc was not found, or with less than the bundle's least confidence of "
+        f"{manifest.localizer.min_confidence:g}",
+    }
+    for name, region in report.regions.items():
+        missing = [corner for disc in region.discs for corner in disc.corners if corner.status != "scored"]
+        for kind, reason in reasons.items():
+            found = [corner for corner in missing if _why(corner) == kind]
+            if found:
+                sites = ", ".join(clean(corner.site) for corner in found)
+                counts = (
+                    "" if found[0].imputed is None else f"; each counts as the mean of its region, {found[0].imputed:g}"
+                )
+                yield f"<strong>{name.capitalize()}, {kind}:</strong> {sites} ({reason}{counts})"
+
+
+def _origin(report: StudyReport) -> str:
+    bundle, device = report.bundle, report.device
+    facts = _facts(
+        {
+            "Bundle": f"{_given(bundle.name)} {_given(bundle.version)}",
+            "Its SHA-256": f'<span class="code">{clean(bundle.sha256)}</span>',
+            "Device": _given(f"{device.name} ({device.kind}), {device.engine}, {device.precision}"),
+            "Software": f"spinescore {clean(_version())}, {clean(report.schema)}",
+        }
+    )
+    return f'<div class="columns">{facts}{_timings(report)}</div>'
+
+
+def _timings(report: StudyReport) -> str:
+    values = {stage: getattr(report.timings_ms, stage) for stage in _STAGES}
+    heads = "".join(f'<th scope="col">{stage}</th>' for stage in values)
+    cells = "".join(f"<td>{'&ndash;' if value is None else f'{value:.0f}'}</td>" for value in values.values())
+    budget = ""
+    if report.within_budget is not None:
+        budget = f"; the budget of {report.budget_ms:g} ms was {'kept' if report.within_budget else 'not kept'}"
+    return (
+        f"<table><caption>Milliseconds from files to report{budget}</caption><thead><tr>{heads}</tr></thead>"
+        f"<tbody><tr>{cells}</tr></tbody></table>"
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("spinescore")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _footer(report: StudyReport) -> str:
+    return (
+        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8 bit and compressed, "
+        "for orientation; read the original radiographs. Text that is burned into a radiograph stays in its picture."
+    )

@@ -1,0 +1,159 @@
+"""A radiograph with its marks as an SVG picture for a page: the pixels embedded, every kind of mark in a group.
+
+The picture's user units are the radiograph's pixels (integer coordinates are pixel centres), so that a mark stands at
+the coordinates that the report states. A grade is told by its digit, its badge's shape and its colour, in this order.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.marks import MEANINGS, Badge, DiscMarks, disc_spacing
+from spinescore.runtime.overlay import shown_grey
+from spinescore.runtime.report import CornerReport
+from spinescore.runtime.study import Radiograph
+
+__all__ = ["clean", "embedded_picture", "figure", "spoken", "symbol", "symbols"]
+
+_HEIGHT_PX = 1600
+_MOST_BYTES = 900_000  # of one JPEG picture, so that a page of two stays below 2.5 MB
+_QUALITIES = (90, 75, 60, 45)
+
+# Okabe and Ito's palette, as in the PNG overlays.
+_COLOURS: dict[int | None, str] = {0: "#56b4e9", 1: "#f0e442", 2: "#e69f00", 3: "#eb3c3c", None: "#cccccc"}
+_SHAPES: dict[int | None, str] = {
+    0: '<circle class="shape" r="10" fill="{}"/>',
+    1: '<rect class="shape" x="-9" y="-9" width="18" height="18" rx="3" fill="{}"/>',
+    2: '<path class="shape" d="M0-12 12 0 0 12-12 0Z" fill="{}"/>',
+    3: '<path class="shape" d="M-6.2-10.8H6.2L12.4 0 6.2 10.8H-6.2L-12.4 0Z" fill="{}"/>',
+    None: '<circle class="shape" r="10" fill="{}" stroke-dasharray="3.1 2.1"/>',
+}
+
+
+def clean(text: object) -> str:
+    """Text from the input as HTML: markup escaped, and what no page may hold (controls, lone surrogates) replaced."""
+    printable = "".join(
+        char if char.isprintable() or char == " " else "\N{REPLACEMENT CHARACTER}" for char in str(text)
+    )
+    return html.escape(printable, quote=True)
+
+
+def symbols() -> str:
+    """The badges, once for the page."""
+    drawn = (
+        f'<symbol id="badge-{_name(grade)}" viewBox="-13 -13 26 26" overflow="visible">'
+        f'{shape.format(_COLOURS[grade])}<text class="digit" y="5.4">{_digit(grade)}</text></symbol>'
+        for grade, shape in _SHAPES.items()
+    )
+    return f'<svg class="symbols" aria-hidden="true">{"".join(drawn)}</svg>'
+
+
+def symbol(grade: int | None) -> str:
+    """A badge within text; the words beside it say what it is."""
+    return (
+        f'<svg viewBox="-13 -13 26 26" aria-hidden="true"><use href="#badge-{_name(grade)}" {_placed(0, 0, 13)}/></svg>'
+    )
+
+
+def embedded_picture(radiograph: Radiograph) -> tuple[str, tuple[int, int]]:
+    """The radiograph as a data URL (JPEG, 8 bit, at most 1600 rows), and the rows and columns of that picture."""
+    import cv2
+
+    grey, _ = shown_grey(radiograph, _HEIGHT_PX)
+    for quality in _QUALITIES:
+        _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if len(data) <= _MOST_BYTES:
+            break
+    url = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    return url, (grey.shape[0], grey.shape[1])
+
+
+def figure(radiograph: Radiograph, url: str, alt: str, discs: Sequence[DiscMarks]) -> str:
+    """The picture at `url` with the marks of its discs in the groups crops, points, levels and grades."""
+    rows, columns = radiograph.rows, radiograph.columns
+    spacing = disc_spacing([marks.disc for marks in discs]) if discs else 0.0
+    radius = float(np.clip(0.19 * spacing, 0.010 * rows, 0.017 * rows))
+    groups = {
+        "crops": [_crop(marks.crop) for marks in discs if marks.crop is not None],
+        "points": [_points(marks, radius) for marks in discs],
+        "levels": [_level(marks, radius) for marks in discs],
+        "grades": [_bridge(marks) for marks in discs] + [_badges(marks, radius) for marks in discs],
+    }
+    marks = "".join(f'<g class="{name}">{"".join(drawn)}</g>\n' for name, drawn in groups.items() if drawn)
+    return (
+        f'<svg viewBox="-0.5 -0.5 {columns} {rows}" role="group" aria-label="{clean(alt)}">'
+        f'<image x="-0.5" y="-0.5" width="{columns}" height="{rows}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{clean(alt)}" href="{url}"/>\n{marks}</svg>'
+    )
+
+
+def _crop(outline: NDArray[np.float64]) -> str:
+    return f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in outline)}"/>'
+
+
+def _points(marks: DiscMarks, radius: float) -> str:
+    """A filled centre and a hollow anterior point, joined by the disc's axis."""
+    (x, y), (ax, ay) = marks.centre, marks.anterior
+    dot = 0.3 * radius
+    return (
+        f"{_line('edge', marks.centre, marks.anterior)}{_line('axis', marks.centre, marks.anterior)}"
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{dot:.1f}"/>'
+        f'<circle class="anterior" cx="{ax:.1f}" cy="{ay:.1f}" r="{dot:.1f}"/>'
+    )
+
+
+def _level(marks: DiscMarks, radius: float) -> str:
+    x, y = marks.label
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{1.2 * radius:.1f}">{clean(marks.disc.level)}</text>'
+
+
+def _bridge(marks: DiscMarks) -> str:
+    """Two corners of grade 3 are one bridge, and joined as one."""
+    upper, lower = marks.badges
+    if upper.corner.grade != 3 or lower.corner.grade != 3:
+        return ""
+    return _line("bridge-edge", upper.centre, lower.centre) + _line("bridge", upper.centre, lower.centre)
+
+
+def _badges(marks: DiscMarks, radius: float) -> str:
+    return "".join(_badge(badge, radius) for badge in marks.badges)
+
+
+def _badge(badge: Badge, radius: float) -> str:
+    (x, y), site = badge.centre, clean(badge.corner.site)
+    lead = _line("edge", badge.foot, badge.centre) + _line("lead", badge.foot, badge.centre)
+    return (
+        f'{lead}<a id="mark-{site}" href="#row-{site}"><title>{clean(spoken(badge.corner))}</title>'
+        f'<use href="#badge-{_name(badge.corner.grade)}" {_placed(x, y, 1.3 * radius)}/></a>'
+    )
+
+
+def spoken(corner: CornerReport) -> str:
+    """A corner in words: `C5-inferior: grade 2, syndesmophyte, probability 0.93`."""
+    if corner.grade is None:
+        counts = "" if corner.imputed is None else f", counts as {corner.imputed:g}"
+        return f"{corner.site}: not graded{counts}"
+    sure = "" if corner.probabilities is None else f", probability {corner.probabilities[corner.grade]:.2f}"
+    return f"{corner.site}: grade {corner.grade}, {MEANINGS[corner.grade]}{sure}"
+
+
+def _placed(x: float, y: float, half: float) -> str:
+    return f'x="{x - half:.1f}" y="{y - half:.1f}" width="{2 * half:.1f}" height="{2 * half:.1f}"'
+
+
+def _line(name: str, start: NDArray[np.float64], end: NDArray[np.float64]) -> str:
+    coordinates = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
+    return f'<line class="{name}" {coordinates}/>'
+
+
+def _name(grade: int | None) -> str:
+    return "none" if grade is None else str(grade)
+
+
+def _digit(grade: int | None) -> str:
+    return "?" if grade is None else str(grade)
