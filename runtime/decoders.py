@@ -1,7 +1,7 @@
 """Decoders of compressed pixels: which one reads which transfer syntax, and the checks around them.
 
-`imagecodecs` is called directly, all others are pydicom's plugins. A codestream's own size is compared with the header
-before any decoder sees it.
+A decoder is a codec of imagecodecs (`imagecodecs.jpeg8`) or one of pydicom's plugins (`pylibjpeg`); reports name it.
+A codestream's own size is compared with the header before any decoder sees it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only paddin
 _SLACK_BYTES = 1 << 20
 _JPEG_2000_THREADS = 4
 
-# The fastest first, of those that turn a corrupt codestream into an error. gdcm is left out: its binding lets C++
-# exceptions through, which end the whole process (seen for every syntax with python-gdcm 3.2.6).
+# The fastest first, as benchmarks/results/decode-*.json has it, of those that turn a corrupt codestream into an error.
+# Left out, because a corrupt codestream ends their process: gdcm (python-gdcm 3.2.6, every syntax; its binding lets C++
+# exceptions through), and dicomrle, ljpeg and jpegsof3 of imagecodecs 2026.3.6. jpeg8 is libjpeg-turbo, htj2k OpenJPH.
 _PREFERENCE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_JPEG, ("imagecodecs",)),
-    **dict.fromkeys(_JPEG_LS, ("imagecodecs", "pyjpegls")),
-    **dict.fromkeys(_JPEG_2000 + _HTJ2K, ("imagecodecs", "pylibjpeg")),
+    **dict.fromkeys(_JPEG, ("imagecodecs.jpeg8",)),  # 8 and 12 bits, and lossless with all predictors
+    **dict.fromkeys(_JPEG_LS, ("imagecodecs.jpegls", "pyjpegls")),
+    **dict.fromkeys(_JPEG_2000, ("imagecodecs.jpeg2k", "pylibjpeg")),
+    **dict.fromkeys(_HTJ2K, ("imagecodecs.htj2k", "imagecodecs.jpeg2k", "pylibjpeg")),
     _RLE: ("pylibjpeg", "pydicom"),
 }
+_CODECS = "imagecodecs."
 
 
 def is_compressed(syntax: str | None) -> bool:
@@ -82,7 +85,7 @@ def decoded(
     faults: list[str] = []
     for name in installed(syntax):
         try:
-            pixels = decodepool.decode(name, frame if name == "imagecodecs" else data, syntax, declared)
+            pixels = decodepool.decode(name, frame if name.startswith(_CODECS) else data, syntax, declared)
         except decodepool.DecoderLost as fault:
             raise corrupt(source, f"has compressed pixels that {fault}") from None
         except DecoderFailed as fault:
@@ -144,8 +147,16 @@ def installed(syntax: str) -> tuple[str, ...]:
     from pydicom.pixels.decoders.base import get_decoder
 
     plugins = get_decoder(syntax).available_plugins
-    own = ("imagecodecs",) if find_spec("imagecodecs") is not None else ()
-    return tuple(name for name in _PREFERENCE[syntax] if name in own + plugins)
+    return tuple(name for name in _PREFERENCE[syntax] if name in plugins or _has_codec(name))
+
+
+def _has_codec(name: str) -> bool:
+    """Whether `name` is a codec of imagecodecs that is in this build of it (older ones have no htj2k)."""
+    if not name.startswith(_CODECS) or find_spec("imagecodecs") is None:
+        return False
+    import imagecodecs
+
+    return bool(getattr(getattr(imagecodecs, name.removeprefix(_CODECS).upper(), None), "available", False))
 
 
 def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
@@ -154,7 +165,8 @@ def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -
     Raises DecoderFailed for whatever a decoder raises, and for pixels that are not what was declared.
     """
     try:
-        pixels = _imagecodecs(payload, syntax) if name == "imagecodecs" else _plugin(payload, name, syntax, declared)
+        own = name.startswith(_CODECS)
+        pixels = _imagecodecs(payload, name) if own else _plugin(payload, name, syntax, declared)
         if pixels.shape != (declared.rows, declared.columns):
             raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
         if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
@@ -164,16 +176,12 @@ def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -
     return pixels
 
 
-def _imagecodecs(frame: bytes, syntax: str) -> NDArray[np.integer]:
+def _imagecodecs(frame: bytes, name: str) -> NDArray[np.integer]:
     import imagecodecs
 
-    pixels: NDArray[np.integer]
-    if syntax in _JPEG:  # libjpeg-turbo: baseline, 12 bits, and all predictors of lossless
-        pixels = imagecodecs.jpeg8_decode(frame)
-    elif syntax in _JPEG_LS:
-        pixels = imagecodecs.jpegls_decode(frame)
-    else:
-        pixels = imagecodecs.jpeg2k_decode(frame, numthreads=min(_JPEG_2000_THREADS, os.cpu_count() or 1))
+    codec = name.removeprefix(_CODECS)
+    options = {"numthreads": min(_JPEG_2000_THREADS, os.cpu_count() or 1)} if codec == "jpeg2k" else {}
+    pixels: NDArray[np.integer] = getattr(imagecodecs, f"{codec}_decode")(frame, **options)
     return pixels
 
 

@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.study import Radiograph
 
 ROWS, COLUMNS = 37, 51  # odd in both directions, so that padding bytes and transposed axes show
 
@@ -54,3 +60,28 @@ def write(ds: Dataset, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
     return path
+
+
+def rejected(path: Path, **options: int) -> InputRejected:
+    with pytest.raises(InputRejected) as caught:
+        load_radiograph(path, **options)
+    assert path.name in str(caught.value)
+    assert str(path.parent) not in str(caught.value)
+    return caught.value
+
+
+def assert_stored(found: Radiograph, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert found.pixels.dtype == expected.dtype.newbyteorder("=")
+    assert found.pixels.flags.c_contiguous
+    seen = found.table[found.pixels.astype(np.int64) - found.stored_min]
+    assert seen.shape == expected.shape
+    assert 0 <= seen.min() <= seen.max() <= 1
+
+
+def compressed(pixels: np.ndarray, bits: int, syntax: str, frame: bytes, **tags: object) -> Dataset:
+    ds = radiograph_dataset(pixels, bits, **tags)
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    ds.PixelData = encapsulate([frame])
+    ds["PixelData"].VR = "OB"
+    return ds

@@ -1,4 +1,4 @@
-"""Files to radiographs: every transfer syntax, every limit, and hostile input."""
+"""Files to radiographs: uncompressed pixels, every limit, and hostile input."""
 
 from __future__ import annotations
 
@@ -11,46 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
+from dicom_files import COLUMNS, ROWS, assert_stored, picture, radiograph_dataset, rejected, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 
-from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.study import Radiograph
-
-imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
-
-
-def rejected(path: Path, **options: int) -> InputRejected:
-    with pytest.raises(InputRejected) as caught:
-        load_radiograph(path, **options)
-    assert path.name in str(caught.value)
-    assert str(path.parent) not in str(caught.value)
-    return caught.value
-
-
-def assert_stored(found: Radiograph, expected: np.ndarray) -> None:
-    np.testing.assert_array_equal(found.pixels, expected)
-    assert found.pixels.dtype == expected.dtype.newbyteorder("=")
-    assert found.pixels.flags.c_contiguous
-    seen = found.table[found.pixels.astype(np.int64) - found.stored_min]
-    assert seen.shape == expected.shape
-    assert 0 <= seen.min() <= seen.max() <= 1
-
-
-def compressed(pixels: np.ndarray, bits: int, syntax: str, frame: bytes, **tags: object) -> Dataset:
-    ds = radiograph_dataset(pixels, bits, **tags)
-    ds.file_meta.TransferSyntaxUID = uid.UID(syntax)
-    ds.PixelData = encapsulate([frame])
-    ds["PixelData"].VR = "OB"
-    return ds
-
 
 # ---- uncompressed ----------------------------------------------------------------------------------------------------
 
@@ -118,147 +86,6 @@ def test_without_preamble(tmp_path: Path, syntax: uid.UID, keep_meta: bool) -> N
     meta = 12 + struct.unpack_from("<I", whole, 140)[0]
     (tmp_path / "bare").write_bytes(whole[132 if keep_meta else 132 + meta :])
     assert_stored(load_radiograph(tmp_path / "bare"), picture())
-
-
-# ---- compressed ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, False), (16, True)])
-def test_rle(tmp_path: Path, bits: int, signed: bool) -> None:
-    ds = radiograph_dataset(picture(bits, signed), bits)
-    ds.compress(uid.RLELossless, encoding_plugin="pydicom")
-    found = load_radiograph(write(ds, tmp_path / "image"))
-    assert_stored(found, picture(bits, signed))
-    assert found.decoder == "pydicom"
-
-
-LOSSLESS = [
-    (uid.JPEGLossless, lambda x, bits: imagecodecs.jpeg8_encode(x, lossless=True, predictor=4, bitspersample=bits)),
-    (uid.JPEGLosslessSV1, lambda x, bits: imagecodecs.jpeg8_encode(x, lossless=True, predictor=1, bitspersample=bits)),
-    (uid.JPEGLSLossless, lambda x, bits: imagecodecs.jpegls_encode(x)),
-    (uid.JPEG2000Lossless, lambda x, bits: imagecodecs.jpeg2k_encode(x, level=0, codecformat="j2k", reversible=True)),
-    (uid.JPEG2000, lambda x, bits: imagecodecs.jpeg2k_encode(x, level=0, codecformat="j2k", reversible=True)),
-]
-PLUGINS = ["imagecodecs", "pyjpegls", "pylibjpeg"]
-
-
-@pytest.mark.parametrize("plugin", PLUGINS)
-@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
-@pytest.mark.parametrize("bits", [8, 16])
-def test_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, bits: int, plugin: str) -> None:
-    if plugin not in decoders.installed(syntax):
-        pytest.skip(f"{plugin} does not read {syntax.name} here")
-    monkeypatch.setitem(decoders._PREFERENCE, syntax, (plugin,))
-    ds = compressed(picture(bits), bits, syntax, encode(picture(bits), bits))
-    found = load_radiograph(write(ds, tmp_path / "image"))
-    assert_stored(found, picture(bits))
-    assert found.decoder == plugin
-
-
-@pytest.mark.parametrize("plugin", PLUGINS)
-@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless])
-def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, plugin: str) -> None:
-    """JPEG and JPEG-LS code bit patterns, JPEG 2000 knows the sign; 12 bits, so that the sign must be extended."""
-    if plugin not in decoders.installed(syntax):
-        pytest.skip(f"{plugin} does not read {syntax.name} here")
-    expected = picture(12, signed=True)
-    pattern = expected.view("u2") & 0x0FFF
-    frame = {
-        uid.JPEGLosslessSV1: lambda: imagecodecs.jpeg8_encode(pattern, lossless=True, predictor=1, bitspersample=12),
-        uid.JPEGLSLossless: lambda: imagecodecs.jpegls_encode(pattern),
-        uid.JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(
-            expected, level=0, codecformat="j2k", reversible=True, bitspersample=12
-        ),
-    }[syntax]()
-    monkeypatch.setitem(decoders._PREFERENCE, syntax, (plugin,))
-    assert_stored(load_radiograph(write(compressed(expected, 12, syntax, frame), tmp_path / "image")), expected)
-
-
-@pytest.mark.parametrize(("syntax", "bits", "frame"), [
-    (uid.JPEGBaseline8Bit, 8, lambda x: imagecodecs.jpeg8_encode(x, level=95)),
-    (uid.JPEGExtended12Bit, 12, lambda x: imagecodecs.jpeg8_encode(x, level=95, bitspersample=12)),
-    (uid.JPEGLSNearLossless, 8, lambda x: imagecodecs.jpegls_encode(x, level=2)),
-])  # fmt: skip
-def test_lossy(tmp_path: Path, syntax: uid.UID, bits: int, frame) -> None:
-    smooth = np.linspace(0, (1 << bits) - 1, ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype("u1" if bits == 8 else "u2")
-    found = load_radiograph(write(compressed(smooth, bits, syntax, frame(smooth)), tmp_path / "image"))
-    np.testing.assert_allclose(found.pixels.astype(int), smooth.astype(int), atol=0.02 * (1 << bits))
-    assert found.table.size == 1 << bits
-
-
-def test_decoded_beyond_the_declared_range_is_clamped(tmp_path: Path) -> None:
-    """A lossy 12-bit codestream of an image with 10 bits overshoots: 1024 must become 1023, never 0."""
-    blocks = np.kron(np.indices((6, 6)).sum(0) % 2, np.ones((9, 9)))[:ROWS, :COLUMNS].astype("u2") * 1023
-    frame = imagecodecs.jpeg8_encode(blocks, level=40, bitspersample=12)
-    assert imagecodecs.jpeg8_decode(frame).max() > 1023
-    found = load_radiograph(write(compressed(blocks, 10, uid.JPEGExtended12Bit, frame), tmp_path / "image"))
-    np.testing.assert_array_equal(found.pixels, np.minimum(imagecodecs.jpeg8_decode(frame), 1023))
-    assert any("clamped" in note for note in found.warnings)
-
-
-def test_the_next_decoder_is_tried(monkeypatch, tmp_path: Path) -> None:
-    def broken(frame: bytes, syntax: str) -> np.ndarray:
-        raise RuntimeError("no")
-
-    if "pyjpegls" not in decoders.installed(uid.JPEGLSLossless):
-        pytest.skip("pyjpegls is not here")
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
-    monkeypatch.setattr(decoders, "_imagecodecs", broken)
-    ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
-    assert load_radiograph(write(ds, tmp_path / "image")).decoder == "pyjpegls"
-
-
-@pytest.mark.parametrize("padding", [b"\0", b"\xff", b"\0" * 7])
-def test_padding_after_the_codestream(tmp_path: Path, padding: bytes) -> None:
-    frame = imagecodecs.jpeg8_encode(picture(8), lossless=True, predictor=1) + padding
-    assert_stored(
-        load_radiograph(write(compressed(picture(8), 8, uid.JPEGLosslessSV1, frame), tmp_path / "a")), picture(8)
-    )
-
-
-def test_decoder_that_fails_alone(monkeypatch, tmp_path: Path) -> None:
-    def broken(frame: bytes, syntax: str) -> np.ndarray:
-        raise RuntimeError("bit stream ends")
-
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
-    monkeypatch.setattr(decoders, "_imagecodecs", broken)
-    frame = imagecodecs.jpeg8_encode(picture(8), level=95)
-    fault = rejected(write(compressed(picture(8), 8, uid.JPEGBaseline8Bit, frame), tmp_path / "image"))
-    assert fault.code == "corrupt-pixels"
-    assert "imagecodecs: RuntimeError: bit stream ends" in str(fault)
-
-
-def test_missing_decoder_names_syntax_and_remedy(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(decoders._PREFERENCE, uid.JPEGLSLossless, ())
-    ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
-    fault = rejected(write(ds, tmp_path / "image"))
-    assert fault.code == "unsupported-syntax"
-    assert "JPEG-LS Lossless" in str(fault)
-    assert 'pip install "spinescore[dicom]"' in str(fault)
-
-
-def test_syntax_that_no_decoder_is_for(tmp_path: Path) -> None:
-    ds = compressed(picture(), 12, uid.MPEG2MPML, b"\0" * 64)
-    fault = rejected(write(ds, tmp_path / "image"))
-    assert fault.code == "unsupported-syntax"
-    assert "MPEG2" in str(fault)
-
-
-@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
-def test_codestream_of_another_size_never_meets_a_decoder(monkeypatch, tmp_path, syntax, encode) -> None:
-    monkeypatch.setattr(decoders, "installed", lambda syntax: pytest.fail("a decoder was asked for"))
-    ds = compressed(picture(8), 8, syntax, encode(picture(8, rows=64, columns=80), 8))
-    fault = rejected(write(ds, tmp_path / "image"))
-    assert fault.code == "corrupt-pixels"
-    assert "64 x 80" in str(fault)
-
-
-@pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
-def test_truncated_codestream(tmp_path: Path, syntax: uid.UID, encode) -> None:
-    frame = encode(picture(8), 8)
-    for size in (len(frame) // 8, len(frame) // 2, len(frame) - 2):
-        path = write(compressed(picture(8), 8, syntax, frame[:size]), tmp_path / "image")
-        assert rejected(path).code == "corrupt-pixels"
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -395,26 +222,6 @@ def test_mutated_files(tmp_path: Path, which: int, edits: list, in_header: bool,
     index = found.pixels.astype(np.int64) - found.stored_min
     assert 0 <= index.min() <= index.max() < found.table.size
     assert np.isfinite(found.table).all()
-
-
-FRAMES = [(syntax, encode(picture(8), 8)) for syntax, encode in LOSSLESS]
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(which=st.integers(0, len(FRAMES) - 1), edits=st.lists(edit, min_size=1, max_size=4))
-def test_mutated_codestreams(tmp_path: Path, which: int, edits: list) -> None:
-    """A decoder that ends the process, as some do, fails this test."""
-    syntax, frame = FRAMES[which]
-    data = bytearray(frame)
-    for where, what in edits:
-        at = where % len(data)
-        data[at : at + len(what)] = what
-    path = write(compressed(picture(8), 8, syntax, bytes(data[: len(frame)])), tmp_path / "mutated")
-    try:
-        found, code = load_radiograph(path), None
-    except InputRejected as fault:
-        found, code = None, fault.code
-    assert code == "corrupt-pixels" if found is None else found.pixels.shape == (ROWS, COLUMNS)
 
 
 def test_pydicoms_warnings_are_the_radiographs(tmp_path: Path) -> None:
