@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_phantom,
         _add_crops,
         _add_bench,
+        _add_evaluate,
         _add_doctor,
     ):
         add(added)
@@ -178,6 +179,12 @@ def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("bench", help="measure the latency of this machine")
     latency.add_arguments(parser)
     parser.set_defaults(verb=latency.run)
+
+
+def _add_evaluate(added: Verbs[argparse.ArgumentParser]) -> None:
+    from spinescore.benchmarks.agreement import verb
+
+    verb.add_arguments(added.add_parser("evaluate", help="agreement of grades with a reader's"))
 
 
 def _add_doctor(added: Verbs[argparse.ArgumentParser]) -> None:

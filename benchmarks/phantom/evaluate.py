@@ -18,21 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.benchmarks.agreement.measures import quadratic_kappa
 from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
 from spinescore.runtime.output import write_atomic
 
-__all__ = ["Tally", "quadratic_kappa"]
+__all__ = ["Tally"]
 
 UNSCORED = 4  # the column of the confusion matrix for corners without a grade
-
-
-def quadratic_kappa(confusion: NDArray[np.integer]) -> float:
-    """Cohen's kappa with quadratic weights of a square confusion matrix (Cohen 1968, doi 10.1037/h0026256)."""
-    k = len(confusion)
-    weights = np.subtract.outer(np.arange(k), np.arange(k)) ** 2 / (k - 1) ** 2
-    expected = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
-    return float(1 - (weights * confusion).sum() / (weights * expected).sum())
 
 
 @dataclass

@@ -97,11 +97,12 @@ def draw_study(seed: int) -> dict[Region, PhantomView]:
 def write_study(seed: int, folder: str | Path) -> Path:
     """Writes `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`, and returns it.
 
-    `truth.json` has the report's shape: regions, discs with level, centre_px and anterior_px, corners with site and
+    `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with site and
     grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth.
     """
     folder = Path(folder)
-    truth: dict[str, Any] = {"schema": "spinescore.truth/1", "seed": seed, "regions": {}}
+    study = {"study_instance_uid": f"{_UID_ROOT}{seed}"}
+    truth: dict[str, Any] = {"schema": "spinescore.truth/1", "seed": seed, "study": study, "regions": {}}
     for region, view in draw_study(seed).items():
         write_atomic(folder / f"{region}.dcm", _dicom(seed, view))
         truth["regions"][region] = _truth(view)

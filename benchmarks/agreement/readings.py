@@ -1,0 +1,258 @@
+"""Grades of corners, as a reader or a network gave them: from CSV files, reports, and phantoms' truth.
+
+A CSV file has a header with the columns `study`, `site` and `grade`, and optionally `p0` .. `p3`, `patient` and
+`study_date` (YYYYMMDD or YYYY-MM-DD); others are ignored. One row is one corner; an empty grade is a corner that was
+not graded. Grades are taken as they stand: no bridge rule, no imputation.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from spinescore.runtime.study import SITES
+
+__all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "read_readings"]
+
+Format = Literal["csv", "reports", "truth"]
+
+ALL_SITES: tuple[str, ...] = tuple(chain.from_iterable(SITES.values()))
+
+_SITE_NAMES = "C2-inferior, C3-superior .. T1-superior, and T12-inferior, L1-superior .. S1-superior"
+_REQUIRED = ("study", "site", "grade")
+_PROBABILITIES = ("p0", "p1", "p2", "p3")
+_TRUTH = "spinescore.truth/1"
+_GRADES = {str(grade) + ending: grade for grade in range(4) for ending in ("", ".0")}  # pandas writes 2.0 beside gaps
+_SUM_TOLERANCE = 0.05  # probabilities that were rounded to two decimals, and some more
+
+
+class ReadingsError(ValueError):
+    """A file that does not hold readings, with its name and line."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One corner: grade 0-3, or None where it was not graded; probabilities of the four grades where known."""
+
+    grade: int | None
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass
+class Readings:
+    """All corners of one source: study -> site -> reading; patients and dates (YYYYMMDD) by study, where known."""
+
+    name: str
+    format: Format = "csv"
+    corners: dict[str, dict[str, Reading]] = field(default_factory=dict)
+    patients: dict[str, str] = field(default_factory=dict)
+    dates: dict[str, str] = field(default_factory=dict)
+
+    def add(self, study: str, site: str, reading: Reading) -> None:
+        """Take one corner in. Raises ReadingsError (without a place) for what cannot be one."""
+        if not study:
+            raise ReadingsError("the study has no name")
+        if site not in ALL_SITES:
+            raise ReadingsError(f"{site!r} is no site; sites are {_SITE_NAMES}")
+        if reading.grade not in (None, 0, 1, 2, 3):
+            raise ReadingsError(f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3, or empty where there is none")
+        if reading.probabilities is not None:
+            _check_probabilities(reading.probabilities)
+        sites = self.corners.setdefault(study, {})
+        if site in sites:
+            raise ReadingsError(f"{site} of study {study} stands there twice; leave one row for each corner")
+        sites[site] = reading
+
+    def describe(self, study: str, patient: str | None, date: str | None) -> None:
+        """Whose study it is and when it was made. Raises ReadingsError where that contradicts what was said before."""
+        for known, value, what in ((self.patients, patient, "patients"), (self.dates, date, "dates")):
+            if value and known.setdefault(study, value) != value:
+                raise ReadingsError(f"study {study} has two {what}, {known[study]} and {value}; a study has one")
+
+
+def read_readings(path: str | Path) -> Readings:
+    """Read a CSV file, a report, JSON Lines of reports, a phantom's `truth.json`, or a folder of the JSON kinds.
+
+    In a folder, JSON files of other kinds are skipped, and truth counts only where there is no report. Raises
+    ReadingsError, naming file and line, for anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    readings = Readings(path.name)
+    text = _text(path)
+    if text.lstrip().startswith("{"):
+        _add_documents(readings, list(_documents(path.name, text)))
+    else:
+        _add_csv(readings, text)
+    if not readings.corners:
+        raise ReadingsError(f"{path.name}: there is no corner in it")
+    return readings
+
+
+def _read_folder(folder: Path) -> Readings:
+    readings = Readings(folder.name or str(folder))
+    found: list[tuple[str, Any]] = []
+    for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".json", ".jsonl") and p.is_file()):
+        found.extend(_documents(file.relative_to(folder).as_posix(), _text(file)))
+    known = [(place, document) for place, document in found if _kind(document) is not None]
+    reports = [(place, document) for place, document in known if _kind(document) == "reports"]
+    if not known:
+        raise ReadingsError(f"{readings.name}: there is no report in this folder (report.json, JSON Lines, truth.json)")
+    _add_documents(readings, reports or known)
+    return readings
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ReadingsError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+    except UnicodeDecodeError as error:
+        raise ReadingsError(f"{path.name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+
+
+# ---- CSV
+
+
+def _add_csv(readings: Readings, text: str) -> None:
+    name = readings.name
+    first = text.split("\n", 1)[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    try:
+        header = [column.strip().lower() for column in next(rows, [])]
+        columns = _columns(name, header)
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                _add_row(readings, f"{name}, line {rows.line_num}", columns, len(header), row)
+    except csv.Error as error:
+        raise ReadingsError(f"{name}, line {rows.line_num}: this is no CSV ({error})") from error
+
+
+def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
+    """Where each column stands that is read."""
+    missing = [column for column in _REQUIRED if column not in header]
+    if missing:
+        raise ReadingsError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(header) or 'nothing'}")
+    read = (*_REQUIRED, *_PROBABILITIES, "patient", "study_date")
+    columns = {column: header.index(column) for column in read if column in header}
+    twice = [column for column in columns if header.count(column) > 1]
+    if twice:
+        raise ReadingsError(f"{name}, line 1: column {', '.join(twice)} stands there twice")
+    given = [column for column in _PROBABILITIES if column in columns]
+    if given and len(given) < len(_PROBABILITIES):
+        raise ReadingsError(f"{name}, line 1: of p0 .. p3 there is only {', '.join(given)}; give all four or none")
+    return columns
+
+
+def _add_row(readings: Readings, place: str, columns: Mapping[str, int], width: int, row: Sequence[str]) -> None:
+    if len(row) != width:
+        raise ReadingsError(f"{place}: {len(row)} fields where the header has {width}")
+    cells = {column: row[index].strip() for column, index in columns.items()}
+    if cells["grade"] and cells["grade"] not in _GRADES:
+        raise ReadingsError(f"{place}: {cells['grade']!r} is no grade; grades are 0, 1, 2, 3, or empty for none")
+    try:
+        readings.add(cells["study"], cells["site"], Reading(_GRADES.get(cells["grade"]), _probabilities(cells)))
+        readings.describe(cells["study"], cells.get("patient"), _date(cells.get("study_date")))
+    except ReadingsError as error:
+        raise ReadingsError(f"{place}: {error}") from error
+
+
+def _probabilities(cells: Mapping[str, str]) -> tuple[float, ...] | None:
+    texts = [cells.get(column, "") for column in _PROBABILITIES]
+    if not any(texts):
+        return None
+    try:
+        return tuple(float(text) for text in texts)
+    except ValueError:
+        raise ReadingsError(f"the probabilities {', '.join(texts)} are not four numbers; give all or none") from None
+
+
+def _check_probabilities(values: Sequence[float]) -> None:
+    whole = len(values) == 4 and all(math.isfinite(p) and 0 <= p <= 1 for p in values)
+    if not whole or abs(sum(values) - 1) > _SUM_TOLERANCE:
+        raise ReadingsError(f"{', '.join(map(str, values))} are not four probabilities from 0 to 1 with the sum 1")
+
+
+def _date(text: str | None) -> str | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ReadingsError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
+    return text.replace("-", "")
+
+
+# ---- reports, and the truth of phantoms
+
+
+def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
+    """The JSON documents of a file, each with its place: one in all, or one a line."""
+    try:
+        yield name, json.loads(text)
+        return
+    except (ValueError, RecursionError) as error:
+        whole = error
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for number, line in lines:
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            several = number > lines[0][0]  # the first line was whole: these are JSON Lines
+            place = f", line {number}: {error}" if several else f": {whole}"
+            raise ReadingsError(f"{name}{place}; it is neither JSON nor JSON Lines") from error
+        yield f"{name}, line {number}", document
+
+
+def _kind(document: Any) -> Format | None:
+    from spinescore.runtime.report import SCHEMA
+
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return "reports" if schema == SCHEMA else "truth" if schema == _TRUTH else None
+
+
+def _add_documents(readings: Readings, documents: Sequence[tuple[str, Any]]) -> None:
+    for place, document in documents:
+        kind = _kind(document)
+        if kind is None:
+            raise ReadingsError(f"{place}: this is neither a report of spinescore nor the truth of a phantom")
+        readings.format = kind
+        try:
+            (_add_report if kind == "reports" else _add_truth)(readings, document)
+        except ReadingsError as error:
+            raise ReadingsError(f"{place}: {error}") from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ReadingsError(f"{place}: the document is incomplete or damaged ({error})") from error
+
+
+def _add_report(readings: Readings, document: Any) -> None:
+    from spinescore.runtime.report import StudyReport
+
+    report = StudyReport.from_json(json.dumps(document))
+    corners = [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]
+    found = {corner.site: Reading(corner.grade, corner.probabilities) for corner in corners}
+    _add_study(readings, report.study.study_instance_uid, found)
+    readings.describe(str(report.study.study_instance_uid), report.study.patient_key, report.study.study_date)
+
+
+def _add_truth(readings: Readings, document: Any) -> None:
+    discs = [disc for region in document["regions"].values() for disc in region["discs"]]
+    found = {corner["site"]: Reading(corner["grade"]) for disc in discs for corner in disc["corners"]}
+    _add_study(readings, document["study"]["study_instance_uid"], found)
+
+
+def _add_study(readings: Readings, study: str | None, found: Mapping[str, Reading]) -> None:
+    """All 24 sites of a study; those of a region that was not scored have no grade."""
+    if not study:
+        raise ReadingsError("it names no study (no study instance UID), so that it cannot be matched; use a CSV file")
+    if study in readings.corners:
+        raise ReadingsError(f"there are two reports of study {study}; leave one")
+    for site in (*ALL_SITES, *(site for site in found if site not in ALL_SITES)):
+        readings.add(study, site, found.get(site, Reading(None)))
