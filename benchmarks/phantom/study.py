@@ -97,8 +97,8 @@ def draw_study(seed: int) -> dict[Region, PhantomView]:
 def write_study(seed: int, folder: str | Path) -> Path:
     """Writes `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`, and returns it.
 
-    `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with site and
-    grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth.
+    `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with
+    site and grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth.
     """
     folder = Path(folder)
     study = {"study_instance_uid": f"{_UID_ROOT}{seed}"}
