@@ -20,6 +20,7 @@ from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
 from spinescore.export.half import HALF_MAX, HalfReport
 from spinescore.export.resnet152 import head_of
+from spinescore.export.sensitivity import Int8Result
 from spinescore.export.sources import Network, open_network, split_sources
 from spinescore.export.trial import (
     Options,
@@ -31,7 +32,7 @@ from spinescore.export.trial import (
 )
 from spinescore.runtime.bundle import MANIFEST_NAME
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.manifest import HEAD_OUTPUTS, SCHEMA, Manifest
+from spinescore.runtime.manifest import HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["ExportReport", "export_bundle"]
@@ -43,9 +44,10 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote, how half precision agrees with FP32 on the golden inputs, and what to know of it.
+    """What an export wrote, how half precision and INT8 agree with FP32 on the golden inputs, and what to know of it.
 
-    `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None.
+    `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None. `int8`
+    by network, with every choice that was tried; empty where INT8 was not asked for.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class ExportReport:
     points: Mapping[str, PointAgreement]
     grades: GradeAgreement | None
     warnings: tuple[str, ...]
+    int8: Mapping[str, Int8Result]
 
 
 def export_bundle(
@@ -67,6 +70,7 @@ def export_bundle(
     golden_studies: int = 9,
     precisions: Sequence[Literal["fp32", "fp16"]] = ("fp32", "fp16"),
     weights: Literal["single", "half"] = "single",
+    int8: bool = False,
     strict: bool = False,
 ) -> ExportReport:
     """Write the bundle `out` from trained networks, and check half precision against FP32 on golden inputs.
@@ -74,9 +78,11 @@ def export_bundle(
     `localizer` is a checkpoint, an ONNX file or `synthetic:hrnet-w32`, or `cervical=F,lumbar=F`; `grader` likewise, or
     `bridge=F,grades=F`. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs
     to check on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32
-    graphs' weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away.
+    graphs' weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files,
+    calibrated on the golden inputs, with as many layers in FP32 as the bounds ask for.
 
-    A network that overflows in half precision is written in FP32 alone, with a warning; with `strict` that is an error.
+    A network that overflows in half precision, or that no INT8 graph represents within the bounds, is written without
+    that file, with a warning; with `strict` that is an error.
     Raises `CheckpointError` for networks and `BundleError` for the manifest or `out`; then `out` is as it was.
     """
     if "fp32" not in precisions or golden_studies < 1:
@@ -91,7 +97,7 @@ def export_bundle(
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
     draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
-    options = Options(stored_half=weights == "half", fp16="fp16" in precisions)
+    options = Options(stored_half=weights == "half", fp16="fp16" in precisions, int8=int8)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, replaced_folder(out) as folder:
         views = read_views(golden) if golden else phantom_views(Path(scratch), golden_studies)
         located, points = try_localizers(localizers, views, draft.localizer, options)
@@ -109,7 +115,10 @@ def export_bundle(
         text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_synced(folder / MANIFEST_NAME, text.encode())
     compared = options.fp16
-    return ExportReport(out, written, moved if compared else {}, changed if compared else None, tuple(warnings))
+    quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
+    return ExportReport(
+        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized
+    )
 
 
 def _open_localizers(text: str, overrides: Document) -> list[Network]:
@@ -145,7 +154,7 @@ def _manifest(document: Document, networks: Sequence[Network], files: Mapping[st
     """The manifest over `files`, checked as any reader checks it; raises `BundleError` that names a wrong field."""
     paths: dict[str, dict[str, str]] = {}
     for network in networks:
-        named = {precision: f"{network.stem}.{precision}.onnx" for precision in ("fp32", "fp16")}
+        named = {precision: f"{network.stem}.{precision}.onnx" for precision in PRECISIONS}
         present = {precision: path for precision, path in named.items() if path in files}
         keys = network.regions if network.kind == "localizer" else (network.role,)
         paths.update(dict.fromkeys(keys, present))
@@ -180,6 +189,8 @@ def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes
         files[f"{trial.network.stem}.fp32.onnx"] = trial.model.SerializeToString()
         if trial.half is not None and trial.half.model is not None:
             files[f"{trial.network.stem}.fp16.onnx"] = trial.half.model.SerializeToString()
+        if trial.int8 is not None and trial.int8.model is not None:
+            files[f"{trial.network.stem}.int8.onnx"] = trial.int8.model.SerializeToString()
     for kind, trials in (("localizer", located), ("grader", graded)):
         arrays: dict[str, Any] = {}
         for trial in trials:
@@ -204,6 +215,10 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     for trial in trials:
         stem = trial.network.stem
         warnings += [f"{stem}: {note}" for note in trial.network.notes]
+        if trial.int8 is not None and trial.int8.fault:
+            if strict:
+                raise CheckpointError(f"{stem}: no INT8: {trial.int8.fault}; export without strict, or without INT8")
+            warnings.append(f"{stem}: written without INT8: {trial.int8.fault}")
         if trial.half is None:
             continue
         if trial.half.fault:
@@ -246,6 +261,8 @@ def _provenance(trials: Sequence[Trial], weights: str, radiographs: int) -> Docu
             if trial.half.weights is not None and trial.half.largest_activation is not None:
                 entry["half_precision"] |= _counts(trial.half.weights)
                 entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
+        if trial.int8 is not None:
+            entry["int8"] = {"fault": trial.int8.fault, "steps": [asdict(step) for step in trial.int8.steps]}
         networks[trial.network.stem] = entry
     return {
         "exporter": f"spinescore {installed_version('spinescore')}",

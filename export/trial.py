@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from spinescore.export.checks import GradeAgreement, PointAgreement, compare_gra
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
 from spinescore.export.half import store_half
 from spinescore.export.precision import HalfResult, make_half
+from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
 from spinescore.runtime.errors import BundleError, CheckpointError
@@ -25,15 +27,16 @@ __all__ = ["Options", "Trial", "agreement_of_grader", "agreement_of_localizer", 
 
 @dataclass(frozen=True)
 class Options:
-    """Whether the FP32 graph stores its weights as half, and whether there is an FP16 graph besides."""
+    """Whether the FP32 graph stores its weights as half, and whether there are FP16 and INT8 graphs besides."""
 
     stored_half: bool
     fp16: bool
+    int8: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One network: its final FP32 graph, its golden pictures (N, H, W) and what they give, and the FP16 graph.
+    """One network: its final FP32 graph, its golden pictures (N, H, W) and what they give, FP16 and INT8 graphs.
 
     `regions` (N) is of a localizer's pictures: 0 cervical, 1 lumbar.
     """
@@ -44,6 +47,7 @@ class Trial:
     expected: NDArray[np.float32]
     half: HalfResult | None
     regions: NDArray[np.uint8]
+    int8: Int8Result | None = None
 
     @property
     def rounded(self) -> NDArray[np.float32]:
@@ -65,6 +69,8 @@ def try_localizers(
         if not len(mine):
             raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
         trial = _try(network, pictures[mine], localizer.input, options, regions[mine])
+        if options.int8:
+            trial = _quantized(trial, localizer.input, partial(_moved, trial, localizer))
         heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
     return trials, locate(views, [heatmaps[number] for number in range(len(views))], localizer)
@@ -83,6 +89,8 @@ def try_graders(
         flips = FLIPS[f"{network.role}{network.outputs}"]
         pictures = crop_pictures(views, points, grader, flips)
         trials.append(_try(network, pictures, grader.input, options, np.zeros(0, np.uint8)))
+    if options.int8:
+        trials = [_quantized(trial, grader.input, partial(_regraded, trials, trial, grader)) for trial in trials]
     return trials
 
 
@@ -96,6 +104,24 @@ def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreeme
         {trial.network.role: trial.rounded for trial in trials},
         grader,
     )
+
+
+def _moved(trial: Trial, localizer: Localizer, output: NDArray[np.float32]) -> PointAgreement:
+    return compare_points(trial.expected, output, localizer, trial.regions)
+
+
+def _regraded(trials: Sequence[Trial], changed: Trial, grader: Grader, output: NDArray[np.float32]) -> GradeAgreement:
+    """How grades change where one of the grader's networks gives `output` in place of what FP32 gives."""
+    expected = {trial.network.role: trial.expected for trial in trials}
+    return compare_grades(expected, {**expected, changed.network.role: output}, grader)
+
+
+def _quantized(
+    trial: Trial, size: NetworkInput, judge: Callable[[NDArray[np.float32]], PointAgreement | GradeAgreement]
+) -> Trial:
+    images = normalised(trial.pictures, size)
+    plain = trial.network.fit(images)
+    return replace(trial, int8=make_int8(plain, images, trial.expected, judge, trial.network.stem))
 
 
 def _try(

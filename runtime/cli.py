@@ -142,7 +142,10 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="FP32 files alone, their weights stored in half: a third of the size",
     )
-    parser.add_argument("--strict", action="store_true", help="fail where half precision overflows")
+    parser.add_argument("--int8", action="store_true", help="add INT8 files, calibrated on the golden inputs")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
+    )
     parser.set_defaults(verb=verbs.export)
 
 

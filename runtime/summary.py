@@ -13,6 +13,7 @@ from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport
     from spinescore.export.checks import GradeAgreement, PointAgreement
+    from spinescore.export.sensitivity import Int8Result
     from spinescore.export.verify import VerifyReport
 
 __all__ = ["bundle_summary", "export_summary", "study_summary", "verify_summary"]
@@ -91,8 +92,8 @@ def bundle_summary(bundle: Bundle) -> str:
 
 
 def export_summary(report: ExportReport) -> str:
-    """What was exported, and how half precision agrees with FP32 on the golden inputs."""
-    agreement = "\n".join(_agreement(report.points, report.grades))
+    """What was exported, and how half precision and INT8 agree with FP32 on the golden inputs."""
+    agreement = "\n".join([*_agreement(report.points, report.grades), *_quantization(report.int8)])
     return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
 
 
@@ -114,6 +115,11 @@ def _agreement(points: Mapping[str, PointAgreement], grades: GradeAgreement | No
     if grades is not None:
         share = 100 * grades.flip_share
         yield f"half precision against FP32, grades: {grades.flips} of {grades.corners} flip ({share:.2f} %)"
+
+
+def _quantization(int8: Mapping[str, Int8Result]) -> Iterator[str]:
+    for name, result in int8.items():
+        yield from (f"INT8, {name}: {step}" for step in result.steps)
 
 
 def _manifest_facts(manifest: Manifest, folder: str) -> str:

@@ -134,6 +134,7 @@ def export(arguments: argparse.Namespace) -> int:
         golden_studies=arguments.golden_studies,
         precisions=("fp32",) if arguments.half_weights else ("fp32", "fp16"),
         weights="half" if arguments.half_weights else "single",
+        int8=arguments.int8,
         strict=arguments.strict,
     )
     for warning in report.warnings:

@@ -1,0 +1,134 @@
+"""Which layers may run in 8 bits: quantization tried choice by choice, until the outputs agree as they must.
+
+First the rule for the activations' ranges is chosen, with all layers in 8 bits but the first and the last. Where that
+is not enough the sums stay in FP32, which leave a residual network's main path unrounded; where that is not either, the
+layers are taken in groups of neighbours, ordered by the error that each causes alone, and kept in FP32 one group after
+the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from spinescore.export.checks import GradeAgreement, PointAgreement
+from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize
+from spinescore.export.sessions import run_model
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["MIN_IMAGES", "Int8Result", "Step", "make_int8"]
+
+MIN_IMAGES = 8  # fewer do not show the range of an activation
+_CALIBRATED = 64  # images, evenly taken from all of them
+_LEAST_LAYERS = 3
+_GROUPS = 16
+_MOST_KEPT = 8  # groups; beyond half of the network INT8 is not worth a file
+_PROBES = 8  # images on which a group's own error is measured
+
+Array = NDArray[np.float32]
+Agreement = PointAgreement | GradeAgreement
+
+
+@dataclass(frozen=True)
+class Step:
+    """One choice and what it cost: the mean error of the output in shares of its range, and how results changed.
+
+    `rule` is that of the activations' ranges; `kept` is what stays in FP32 besides the first and the last layer:
+    `sums`, and groups of layers as `first .. last`.
+    """
+
+    rule: str
+    kept: tuple[str, ...]
+    error: float
+    agreement: Agreement
+    within: bool
+
+    def __str__(self) -> str:
+        found = self.agreement
+        if isinstance(found, GradeAgreement):
+            change = f"{found.flips} of {found.corners} grades flip"
+        else:
+            change = f"points move by {found.median_shift_px:.3f} heatmap pixels in the median"
+        kept = f", {', '.join(self.kept)} in FP32" if self.kept else ""
+        return f"ranges by {self.rule}{kept}: error {self.error:.2e} of the range, {change}"
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Result:
+    """The INT8 graph that was chosen, None where `fault` says why there is none."""
+
+    model: onnx.ModelProto | None
+    steps: tuple[Step, ...]
+    fault: str | None = None
+
+
+def make_int8(
+    model: onnx.ModelProto, images: Array, reference: Array, judge: Callable[[Array], Agreement], name: str
+) -> Int8Result:
+    """The FP32 `model` in INT8, tried on normalised `images` (N, C, H, W) for which FP32 gave `reference`.
+
+    `judge` compares an output with the reference and says whether it is within the bounds. Raises `CheckpointError`
+    for images that cannot calibrate: too few, or all blank.
+    """
+    weighted, sums = layers(model, "Conv", "Gemm"), layers(model, "Add")
+    if len(weighted) < _LEAST_LAYERS:
+        return Int8Result(None, (), f"it has {len(weighted)} layers with weights; the first and the last stay in FP32")
+    _check(images, name)
+    ranges = calibrate(model, images[:: -(-len(images) // _CALIBRATED)])
+    ends = {weighted[0], weighted[-1]}
+    steps: list[Step] = []
+
+    def attempt(rule: str, kept: Mapping[str, Collection[str]]) -> onnx.ModelProto:
+        quantized = quantize(model, ranges[rule], ends.union(*kept.values()))
+        output = run_model(quantized, images, f"{name}: INT8")
+        error, agreement = mean_error(reference, output), judge(output)
+        steps.append(Step(rule, tuple(kept), error, agreement, np.isfinite(error) and agreement.within_bounds))
+        return quantized
+
+    for kept in ({}, {"sums": sums}) if sums else ({},):
+        attempts = [attempt(rule, kept) for rule in RULES]
+        tried = steps[-len(RULES) :]
+        best = min(range(len(RULES)), key=lambda number: (not tried[number].within, tried[number].error))
+        if tried[best].within:
+            return Int8Result(attempts[best], tuple(steps))
+    rule = RULES[best]
+    ranked = _ranked(model, ranges[rule], images[:_PROBES], reference[:_PROBES], ends.union(sums), name)
+    for count in range(1, _MOST_KEPT + 1):
+        quantized = attempt(rule, {"sums": sums, **dict(ranked[:count])})
+        if steps[-1].within:
+            return Int8Result(quantized, tuple(steps))
+    return Int8Result(None, tuple(steps), f"not within the bounds with {_MOST_KEPT} of {_GROUPS} groups in FP32")
+
+
+def mean_error(reference: Array, other: Array) -> float:
+    """Mean |other - reference| in shares of the reference's range; infinite where `other` is not finite."""
+    if not np.isfinite(other).all():
+        return float("inf")
+    return float(np.abs(other - reference).mean() / max(float(np.ptp(reference)), np.finfo(np.float32).tiny))
+
+
+def _check(images: Array, name: str) -> None:
+    varied = sum(float(np.ptp(image)) > 0 for image in images)
+    if varied < MIN_IMAGES:
+        raise CheckpointError(
+            f"{name}: INT8 needs at least {MIN_IMAGES} golden pictures that show something to calibrate on, "
+            f"{varied} of {len(images)} do; give more radiographs with --golden, or more phantoms"
+        )
+
+
+def _ranked(
+    model: onnx.ModelProto, ranges: Ranges, images: Array, reference: Array, keep: Collection[str], name: str
+) -> list[tuple[str, tuple[str, ...]]]:
+    """The groups of layers with their names, the one that causes the largest error first."""
+    free = [layer for layer in layers(model) if layer not in keep]
+    groups = [tuple(str(layer) for layer in part) for part in np.array_split(np.array(free), _GROUPS) if len(part)]
+    errors = []
+    for group in tqdm(groups, desc=f"{name}: sensitivity", leave=False, disable=None):
+        others = set(layers(model)) - set(group)
+        errors.append(mean_error(reference, run_model(quantize(model, ranges, others), images)))
+    return [(f"{groups[number][0]} .. {groups[number][-1]}", groups[number]) for number in np.argsort(errors)[::-1]]
