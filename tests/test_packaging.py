@@ -33,7 +33,7 @@ def test_constraints_name_the_floors(project):
     extras = project["project"]["optional-dependencies"]
     tools = ("hypothesis", "jsonschema", "pytest", "spinescore", "tomli")
     stated = project["project"]["dependencies"] + [
-        line for extra in ("agreement", "dicom", "export", "plots", "test") for line in extras[extra]
+        line for extra in ("agreement", "dicom", "export", "plots", "results", "test") for line in extras[extra]
     ]
     floors = dict(re.match(r"([\w-]+)>=(\d+\.\d+)", line).groups() for line in stated if not line.startswith(tools))
     constraints = (ROOT / "tests" / "constraints-oldest.txt").read_text(encoding="utf-8")

@@ -1,0 +1,135 @@
+"""The codes of the structured report, all in one place.
+
+Anatomy and everything else that has a standard code is coded by SNOMED CT (`SCT`) and DICOM (`DCM`, PS3.16 Annex D).
+The mSASSS has no standard codes; those of `PRIVATE` are ours, under the coding scheme designator `99SPINESCORE`
+(PS3.16 section 8 leaves designators that begin with 99 to private use). A code never changes its meaning. A reject
+is coded by its reject code (`errors.REJECT_CODES`), with the same words as its meaning.
+
+| code | of | unit or values |
+|---|---|---|
+| MSASSS | measurement method; the study's total | 0 to 72 |
+| REGION-TOTAL, DISC-TOTAL | a region's and a disc's total | 0 to 36, 0 to 6 |
+| GRADE | a corner's grade, where it was scored | 0 to 3 |
+| GRADE as a qualitative evaluation | why a corner has no grade | ABSTAINED, IMPUTED, or 114006 DCM where it is unreadable |
+| TOTAL-STATUS, REGION-STATUS | how there came to be a total, or why there is none | COMPLETE, IMPUTED, INCOMPLETE; SCORED, REJECTED, MISSING |
+| P0 .. P3 | a corner's probability of each grade | 0 to 1 |
+| LOWEST, HIGHEST | the least and greatest total that the missing corners leave open | as the total |
+| EXPECTED, EXPECTED-LOW, EXPECTED-HIGH | the total that the probabilities expect, and its 95 % interval | as the total |
+| UNSCORED | how many of a region's corners have no grade | 0 to 12 |
+| CONFIDENCE, ROTATION | of a disc's points; of its axis against the horizontal | 0 to 1; degrees |
+| CORNER, DISC | type of finding: one anterior vertebral corner, one disc | |
+| REJECT | why a region was not scored | a reject code |
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from spinescore.runtime.study import LEVELS, Region
+
+__all__ = [
+    "ANTERIOR",
+    "DISCS",
+    "ENDPLATES",
+    "PRIVATE",
+    "PRIVATE_SCHEME",
+    "REGION_SITES",
+    "SPINE",
+    "VERTEBRAE",
+    "Triple",
+    "corner_site",
+    "private",
+    "reject_code",
+    "scale",
+]
+
+Triple = tuple[str, str, str]  # code value, coding scheme designator, code meaning
+
+PRIVATE_SCHEME = "99SPINESCORE"
+
+PRIVATE: dict[str, str] = {
+    "MSASSS": "Modified Stoke Ankylosing Spondylitis Spinal Score",
+    "REGION-TOTAL": "mSASSS of a region",
+    "DISC-TOTAL": "mSASSS of a disc",
+    "GRADE": "mSASSS grade of a vertebral corner",
+    "P0": "Probability of mSASSS grade 0",
+    "P1": "Probability of mSASSS grade 1",
+    "P2": "Probability of mSASSS grade 2",
+    "P3": "Probability of mSASSS grade 3",
+    "LOWEST": "Least total that is possible",
+    "HIGHEST": "Greatest total that is possible",
+    "EXPECTED": "Expected total",
+    "EXPECTED-LOW": "Lower end of the expected total's 95 % interval",
+    "EXPECTED-HIGH": "Upper end of the expected total's 95 % interval",
+    "UNSCORED": "Number of vertebral corners without a grade",
+    "CONFIDENCE": "Localizer's confidence",
+    "ROTATION": "Rotation of the disc's axis",
+    "CORNER": "Anterior vertebral corner",
+    "DISC": "Intervertebral disc with its two corners",
+    "TOTAL-STATUS": "Status of the total",
+    "REGION-STATUS": "Status of the region",
+    "REJECT": "Reason for which the region was rejected",
+    "COMPLETE": "Complete",
+    "INCOMPLETE": "Incomplete, no total",
+    "SCORED": "Scored",
+    "ABSTAINED": "Abstained, no grade",
+    "IMPUTED": "Imputed, counts as its region's mean",
+    "REJECTED": "Rejected, not scored",
+    "MISSING": "No radiograph",
+}
+
+SPINE: Triple = ("421060004", "SCT", "Spine")
+REGION_SITES: dict[Region, Triple] = {
+    "cervical": ("122494005", "SCT", "Cervical spine"),
+    "lumbar": ("122496007", "SCT", "Lumbar spine"),
+}
+
+_DISC_VALUES = {
+    "cervical": ("1078209008", "58820006", "49400002", "73959003", "75095006", "37414007"),
+    "lumbar": ("76206002", "80064006", "67459009", "62551000", "84020006", "715056000"),
+}
+DISCS: dict[str, Triple] = {
+    level: (value, "SCT", f"{level} disc")
+    for region, levels in LEVELS.items()
+    for level, value in zip(levels, _DISC_VALUES[region], strict=True)
+}
+
+VERTEBRAE: dict[str, Triple] = {
+    "C2": ("39976000", "SCT", "C2 vertebra"),
+    "C3": ("113205007", "SCT", "C3 vertebra"),
+    "C4": ("5329002", "SCT", "C4 vertebra"),
+    "C5": ("36978003", "SCT", "C5 vertebra"),
+    "C6": ("36054005", "SCT", "C6 vertebra"),
+    "C7": ("87391001", "SCT", "C7 vertebra"),
+    "T1": ("64864005", "SCT", "T1 vertebra"),
+    "T12": ("23215003", "SCT", "T12 vertebra"),
+    "L1": ("66794005", "SCT", "L1 vertebra"),
+    "L2": ("14293000", "SCT", "L2 vertebra"),
+    "L3": ("36470004", "SCT", "L3 vertebra"),
+    "L4": ("11994002", "SCT", "L4 vertebra"),
+    "L5": ("49668003", "SCT", "L5 vertebra"),
+    "S1": ("54735007", "SCT", "Sacrum"),
+}
+ENDPLATES: dict[str, Triple] = {
+    "superior": ("264217000", "SCT", "Superior"),
+    "inferior": ("261089000", "SCT", "Inferior"),
+}
+ANTERIOR: Triple = ("255549009", "SCT", "Anterior")
+
+
+def corner_site(site: str) -> tuple[Triple, Triple]:
+    """Vertebra and endplate of a site: `C2-inferior` is at the axis, inferior."""
+    vertebra, endplate = site.split("-")
+    return VERTEBRAE[vertebra], ENDPLATES[endplate]
+
+
+def private(code: str) -> Triple:
+    return code, PRIVATE_SCHEME, PRIVATE[code]
+
+
+def reject_code(code: str) -> Triple:
+    """A reject code's words are its meaning; one of more than 16 characters is a long code value (PS3.3 8.1)."""
+    return code, PRIVATE_SCHEME, code.replace("-", " ")
+
+
+def scale(highest: int) -> Triple:
+    """The unit of a score from 0 to `highest` (a UCUM annotation, as PS3.16 writes ranges)."""
+    return f"{{0:{highest}}}", "UCUM", f"range: 0:{highest}"

@@ -1,0 +1,215 @@
+"""Grayscale softcopy presentation states: points, crops and grades as graphics on the radiograph itself.
+
+One state for each region that was scored. A viewer that applies it shows the radiograph with the source's own grey
+scale: its rescale and windows where it states them; else one VOI LUT that is the table the networks saw through, which
+folds the source's LUTs, or the contrast that was taken from the pixels, into one curve (PS3.4 N.2, PS3.3 C.11.8).
+Points, crops and grades are layers of their own, so that a viewer can hide each. Graphics are clipped to the image,
+as PIXEL units ask (PS3.3 C.10.5); 0.0\\0.0 is the outer corner of the first pixel.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.dicomfile import caught_warnings
+from spinescore.runtime.marks import DiscMarks, disc_marks, disc_spacing
+from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
+from spinescore.runtime.outputs.groups import HALF_PIXEL
+from spinescore.runtime.outputs.source import scored_radiographs, source_of
+from spinescore.runtime.outputs.uids import content_name, stable_uid
+from spinescore.runtime.report import RegionReport, StudyReport
+from spinescore.runtime.study import Radiograph, Study
+from spinescore.runtime.tags import number, text, value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["presentation_states"]
+
+_SERIES_NUMBER = 9102
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_LAYERS = (  # name, description, recommended colour (CIELab)
+    ("CROPS", "What the grader saw", (57, -41, 13)),
+    ("POINTS", "Centre and anterior point of each disc", (100, 0, 0)),
+    ("GRADES", "mSASSS grade of each corner, ? where it has none", (71, 17, 75)),
+)
+
+
+def presentation_states(
+    study: Study, report: StudyReport, bundle: Bundle, created: datetime | None = None
+) -> list[Dataset]:
+    """A presentation state for each scored region, ready to be written; all in one new series.
+
+    They go into their radiograph's study. `created` is now where it is None. Raises OutputError where a radiograph has no DICOM header to refer to, or where
+    highdicom is missing.
+    """
+    hd = highdicom()
+    name = content_name(report)
+    states = []
+    with caught_warnings():  # of values that the source's header has
+        for region, radiograph, info in scored_radiographs(study, report):
+            source = source_of(radiograph, info.radiograph.facing if info.radiograph else None)
+            total = "no total" if info.total is None else f"{info.total:g} of 36"
+            title = f"mSASSS {region}: {total}"
+            layers, annotations = _graphics(info, disc_marks(info, bundle.manifest.grader), source, title)
+            state = hd.pr.GrayscaleSoftcopyPresentationState(
+                referenced_images=[source],
+                series_instance_uid=stable_uid("gsps", "series", name),
+                series_number=_SERIES_NUMBER,
+                sop_instance_uid=stable_uid("gsps", "instance", region, name),
+                instance_number=len(states) + 1,
+                content_label="MSASSS",
+                content_description=f"{title}. {NOTICE}",
+                graphic_layers=layers,
+                graphic_annotations=annotations,
+                series_description="mSASSS (not a medical device)",
+                contributing_equipment=contributing(report),
+                **_grey_scale(radiograph),
+                specific_character_set=None,  # `finished` sets it
+                **equipment(report),
+            )
+            _add_curve(state, radiograph)
+            _set_aspect(state, radiograph)
+            states.append(finished(state, source, created, BODY_PARTS[region]))
+    return states
+
+
+def _graphics(
+    region: RegionReport, marks: tuple[DiscMarks, ...], source: Dataset, title: str
+) -> tuple[list[Any], list[Any]]:
+    """The layers and what is on them."""
+    pr = highdicom().pr
+    canvas = _Canvas(source.Columns, source.Rows)
+    size = 0.19 * disc_spacing([mark.disc for mark in marks]) if marks else 0.0
+    heading = pr.TextObject(f"{title}\r\n{NOTICE}", "DISPLAY", (0.01, 0.01, 0.6, 0.08), text_justification="LEFT")
+    drawn: dict[str, tuple[list[Any], list[Any]]] = {
+        "CROPS": ([found for mark in marks for found in canvas.outline(mark.crop)], []),
+        "POINTS": (
+            [found for mark in marks for found in canvas.points(mark.centre, mark.anterior)],
+            [canvas.text(mark.disc.level, mark.label, size) for mark in marks],
+        ),
+        "GRADES": (
+            [],
+            [heading]
+            + [
+                canvas.text("?" if badge.corner.grade is None else str(badge.corner.grade), badge.centre, size)
+                for mark in marks
+                for badge in mark.badges
+            ],
+        ),
+    }
+    layers, annotations = [], []
+    for order, (name, description, colour) in enumerate(_LAYERS, 1):
+        layer = pr.GraphicLayer(name, order, description, highdicom().color.CIELabColor(*colour))
+        layers.append(layer)
+        graphics, texts = drawn[name]
+        if graphics or texts:
+            annotations.append(
+                pr.GraphicAnnotation([source], layer, graphic_objects=graphics or None, text_objects=texts or None)
+            )
+    return layers, annotations
+
+
+class _Canvas:
+    """Graphic and text objects in the image's pixels, within its bounds."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._size = np.array([columns, rows], np.float64)
+        self._pr = highdicom().pr
+
+    def points(self, *points_px: NDArray[np.float64]) -> list[Any]:
+        """The points that lie in the image, and the line through them where all do."""
+        places = [point + HALF_PIXEL for point in points_px]
+        inside = [place for place in places if (place >= 0).all() and (place <= self._size).all()]
+        found = [self._pr.GraphicObject("POINT", place[None], "PIXEL") for place in inside]
+        if len(inside) == len(places):
+            found.append(self._pr.GraphicObject("POLYLINE", np.array(places), "PIXEL"))
+        return found
+
+    def outline(self, corners_px: NDArray[np.float64] | None) -> list[Any]:
+        """The part of a convex polygon that lies in the image, closed."""
+        import cv2
+
+        if corners_px is None:
+            return []
+        columns, rows = self._size
+        image = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
+        area, shared = cv2.intersectConvexConvex((corners_px + HALF_PIXEL).astype(np.float32), image)
+        if area <= 0 or shared is None:
+            return []
+        polygon = np.clip(shared.reshape(-1, 2).astype(np.float64), 0, self._size)
+        return [self._pr.GraphicObject("POLYLINE", np.vstack([polygon, polygon[:1]]), "PIXEL")]
+
+    def text(self, words: str, middle_px: NDArray[np.float64], half_height: float) -> Any:
+        """Text in a box about `middle_px`, moved into the image where it would leave it."""
+        half = np.minimum(np.array([max(len(words), 2) * 0.6, 1.0]) * max(half_height, 1.0), self._size / 2)
+        middle = np.clip(middle_px + HALF_PIXEL, half, self._size - half)
+        box = (*map(float, middle - half), *map(float, middle + half))
+        return self._pr.TextObject(words, "PIXEL", bounding_box=box)
+
+
+def _has_plain_window(radiograph: Radiograph) -> bool:
+    """Whether rescale and windows alone say how the source is shown."""
+    header = radiograph.header
+    luts = value(header, "VOILUTSequence") or value(header, "ModalityLUTSequence")
+    return radiograph.has_window and not luts and number(header, "WindowCenter") is not None
+
+
+def _is_inverted(header: Dataset) -> bool:
+    """MONOCHROME1 and the shape INVERSE both ask for one and the same inversion, as in `greyscale`."""
+    shape = (text(header, "PresentationLUTShape") or "").upper()
+    return text(header, "PhotometricInterpretation") == "MONOCHROME1" or shape == "INVERSE"
+
+
+def _grey_scale(radiograph: Radiograph) -> dict[str, Any]:
+    """The transformations of the source, as highdicom takes them."""
+    hd, header = highdicom(), radiograph.header
+    shape = "INVERSE" if _is_inverted(header) else "IDENTITY"
+    found = {"presentation_lut_transformation": hd.PresentationLUTTransformation(shape)}
+    if not _has_plain_window(radiograph):
+        return found
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    if (slope, intercept) != (None, None) and slope != 0:
+        found["modality_lut_transformation"] = hd.ModalityLUTTransformation(
+            rescale_intercept=intercept or 0.0,
+            rescale_slope=1.0 if slope is None else slope,
+            rescale_type=text(header, "RescaleType") or "US",
+        )
+    function = (text(header, "VOILUTFunction") or "LINEAR").upper()
+    window = hd.pr.SoftcopyVOILUTTransformation(
+        window_center=number(header, "WindowCenter"),
+        window_width=number(header, "WindowWidth"),
+        voi_lut_function=function if function in _FUNCTIONS else "LINEAR",
+    )
+    return {**found, "voi_lut_transformations": [window]}
+
+
+def _add_curve(state: Dataset, radiograph: Radiograph) -> None:
+    """The radiograph's table as a VOI LUT from stored values, where no plain window says the same."""
+    from pydicom.dataelem import DataElement
+    from pydicom.dataset import Dataset
+
+    if _has_plain_window(radiograph):
+        return
+    grey = 1.0 - radiograph.table if _is_inverted(radiograph.header) else radiograph.table
+    lut, item = Dataset(), Dataset()
+    descriptor = [grey.size % 65536, radiograph.stored_min, 16]  # 0 entries stand for 65536 (C.11.2.1.1)
+    lut.add(DataElement("LUTDescriptor", "SS" if radiograph.stored_min < 0 else "US", descriptor))
+    lut.LUTExplanation = "As the networks saw it"
+    lut.add(DataElement("LUTData", "OW", np.round(grey * 65535.0).astype("<u2").tobytes()))
+    item.VOILUTSequence = [lut]
+    state.SoftcopyVOILUTSequence = [item]
+
+
+def _set_aspect(state: Dataset, radiograph: Radiograph) -> None:
+    """Pixels that are not square are shown with their spacing (PS3.3 C.10.4)."""
+    if radiograph.spacing_mm is None or radiograph.spacing_mm[0] == radiograph.spacing_mm[1]:
+        return
+    area = state.DisplayedAreaSelectionSequence[0]
+    area.PresentationPixelSpacing = [f"{side:.8g}" for side in radiograph.spacing_mm]
+    del area.PresentationPixelAspectRatio

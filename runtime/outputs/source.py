@@ -1,0 +1,202 @@
+"""What the DICOM outputs take over from a radiograph's header: identity, references, character set.
+
+Headers are what devices write, and highdicom is strict, so it is handed a new dataset that holds what is needed and
+nothing else. What identifies the patient and the study is taken over as it is. Values that the standard does not
+allow where a result needs a valid one (a birth date that is no date, a sex other than M, F and O) become empty. What
+pydicom and highdicom warn of is the caller's to catch.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.errors import OutputError
+from spinescore.runtime.report import RegionReport, StudyReport
+from spinescore.runtime.study import Facing, Radiograph, Region, Study
+from spinescore.runtime.tags import text, value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["IDENTITY", "radiograph_of", "scored_radiographs", "set_character_set", "source_of"]
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX for processing",
+    "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
+    "1.2.840.10008.5.1.4.1.1.12.1": "XA",
+    "1.2.840.10008.5.1.4.1.1.12.2": "RF",
+}
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+# Type 2 in every image and result: present, and empty where it is not known (PS3.3 C.7.1.1, C.7.2.1).
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+_OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod")
+IDENTITY = (*_TYPE_2, *_OPTIONAL, "DeidentificationMethodCodeSequence")
+_FORMS = {  # PS3.5 6.2
+    "PatientBirthDate": re.compile(r"[0-9]{8}"),
+    "StudyDate": re.compile(r"[0-9]{8}"),
+    "StudyTime": re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?"),
+    "PatientSex": re.compile("[MFO]"),
+    "PatientIdentityRemoved": re.compile("YES|NO"),
+}
+_ORIENTATIONS: dict[Facing, list[str]] = {"left": ["P", "F"], "right": ["A", "F"]}
+_CHARACTER_SETS: tuple[list[str], ...] = ([], ["ISO_IR 100"], ["ISO_IR 192"])  # ASCII, Latin-1, UTF-8
+
+
+def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
+    """The radiograph that a region's report speaks of; None where it speaks of none."""
+    info = region.radiograph
+    if info is None:
+        return None
+    named = (info.sop_instance_uid, info.source)
+    return next((image for image in study.radiographs if (image.sop_instance_uid, image.source) == named), None)
+
+
+def scored_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
+    """Each region that was scored, with its radiograph. Raises OutputError where that is not in the study."""
+    for name, region in report.regions.items():
+        if region.status == "scored":
+            radiograph = radiograph_of(region, study)
+            if radiograph is None:
+                raise OutputError(
+                    f"the radiograph of the {name} region is not in the study; give the study that was scored"
+                )
+            yield name, radiograph, region
+
+
+def source_of(radiograph: Radiograph, facing: Facing | None = None) -> Dataset:
+    """A dataset with what results need of the radiograph's header, and with its character set where that is valid.
+
+    Raises OutputError where the radiograph has no header (arrays, anonymous reading), or one without the UIDs that
+    results refer to.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
+
+    header = radiograph.header
+    name = radiograph.source or "the radiograph"
+    if header is None:
+        raise OutputError(
+            f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files, "
+            "not arrays and not anonymously, or choose another format"
+        )
+    ds = Dataset()
+    for keyword in _UIDS:
+        uid = text(header, keyword) or ""
+        if not _UID.fullmatch(uid) or len(uid) > 64:
+            raise OutputError(
+                f"the header of {name} has no valid {keyword}, and DICOM results must refer to it; "
+                "send the file again from the modality or the archive, or choose another format"
+            )
+        setattr(ds, keyword, uid)
+    if ds.SOPClassUID not in _SOP_CLASSES:
+        raise OutputError(
+            f"{name} is of the SOP class {UID(ds.SOPClassUID).name}; DICOM results refer to "
+            f"{', '.join(_SOP_CLASSES.values())} images. Choose another format"
+        )
+    _copy_identity(ds, header)
+    _copy_image(ds, header, radiograph, facing)
+    declared = _declared(header)
+    if declared:
+        ds.SpecificCharacterSet = declared
+    return ds
+
+
+def set_character_set(ds: Dataset, source: Dataset) -> None:
+    """Give `ds` the first character set that holds all of its text: the source's, ASCII, Latin-1, UTF-8.
+
+    Names with undeclared Latin-1 letters are common, and then declared. Raises nothing: UTF-8 holds everything.
+    """
+    declared = source.get("SpecificCharacterSet") or ()
+    for terms in ([declared] if isinstance(declared, str) else list(declared), *_CHARACTER_SETS):
+        if terms:
+            ds.SpecificCharacterSet = terms
+        elif "SpecificCharacterSet" in ds:
+            del ds.SpecificCharacterSet
+        if _survives(ds, bool(terms)):
+            return
+
+
+def _declared(header: Dataset) -> list[str]:
+    """The header's character sets where all are defined terms (PS3.3 C.12.1.1.2), else none."""
+    from pydicom.charset import python_encoding
+
+    found = value(header, "SpecificCharacterSet")
+    terms = [str(term) for term in ([found] if isinstance(found, str) else found or ())]
+    return terms if all(term in python_encoding and term != "ISO_IR 6" for term in terms) else []
+
+
+def _survives(ds: Dataset, declared: bool) -> bool:
+    """Whether writing and reading gives the same text again; without a declared set it must be ASCII."""
+    from pydicom import dcmread, dcmwrite
+
+    buffer = io.BytesIO()
+    try:
+        dcmwrite(buffer, ds, implicit_vr=False, little_endian=True)
+        texts = _texts(ds)
+        same = texts == _texts(dcmread(io.BytesIO(buffer.getvalue()), force=True))
+    except (UnicodeError, ValueError, LookupError):
+        return False
+    return same and (declared or all(text.isascii() for text in texts))
+
+
+def _texts(ds: Dataset) -> list[str]:
+    """All text that a character set governs, in the order of its elements."""
+    from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
+
+    return [str(element.value or "") for element in ds.iterall() if element.VR in CUSTOMIZABLE_CHARSET_VR]
+
+
+def _copy_identity(ds: Dataset, header: Dataset) -> None:
+    for keyword in (*_TYPE_2, *_OPTIONAL, "Manufacturer", "ManufacturerModelName"):
+        found = _text(header, keyword)
+        form = _FORMS.get(keyword)
+        if form is not None and not form.fullmatch(found):
+            digits = re.sub(r"[.:\-/]", "", found)  # the ACR-NEMA form of dates and times
+            found = digits if keyword.endswith("Date") and form.fullmatch(digits) else ""
+        if found or keyword in _TYPE_2:
+            setattr(ds, keyword, found)
+    if ds.get("PatientIdentityRemoved") == "YES":  # then one of the two is required (PS3.3 C.7.1.1)
+        methods = value(header, "DeidentificationMethodCodeSequence")
+        if methods:
+            ds.DeidentificationMethodCodeSequence = methods
+        elif "DeidentificationMethod" not in ds:
+            ds.DeidentificationMethod = "not stated"
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    """An element's text; a person's name is one text and no sequence of letters."""
+    from pydicom.valuerep import PersonName
+
+    found = value(header, keyword)
+    return str(found) if isinstance(found, PersonName) else text(header, keyword) or ""
+
+
+def _copy_image(ds: Dataset, header: Dataset, radiograph: Radiograph, facing: Facing | None) -> None:
+    ds.Modality = radiograph.modality or "OT"
+    ds.Rows, ds.Columns, ds.SamplesPerPixel = radiograph.rows, radiograph.columns, 1
+    ds.PatientOrientation = _ORIENTATIONS[facing] if facing is not None else []
+    if radiograph.spacing_mm is not None:
+        ds.ImagerPixelSpacing = [f"{side:.8g}" for side in radiograph.spacing_mm]
+    if text(header, "LossyImageCompression") == "01":
+        ds.LossyImageCompression = "01"
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            found = value(header, keyword)
+            if found is not None:
+                setattr(ds, keyword, found)

@@ -1,0 +1,55 @@
+"""Stable UIDs: the same input, bundle and device give the same UIDs, on every machine and in every run.
+
+A UID is `2.25.` and the decimal of a name-based UUID (PS3.5 B.2; RFC 4122 version 5). Its name is everything that the
+report says of the spine, with the identity of bundle, device and software. Timings, dates, file names and warnings are
+no part of it: a result that is made again is the same instance, and an archive that has it may ignore the second. Any
+other result has other UIDs.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from spinescore.runtime.report import RegionReport, StudyReport
+
+__all__ = ["content_name", "software_version", "stable_uid"]
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "spinescore.dicom-uid/1")
+
+
+def stable_uid(*parts: str) -> str:
+    """The UID of what `parts` name."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
+
+
+def software_version() -> str:
+    return version("spinescore")
+
+
+def content_name(report: StudyReport) -> str:
+    """What the report says, as canonical JSON."""
+    document = {
+        "software": software_version(),
+        "study": report.study.study_instance_uid,
+        "bundle": asdict(report.bundle),
+        "device": asdict(report.device),
+        "regions": {name: _region(region) for name, region in report.regions.items()},
+        "total": asdict(report.total),
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _region(region: RegionReport) -> dict[str, Any]:
+    return {
+        "status": region.status,
+        "reject": region.reject and region.reject.code,
+        "radiograph": region.radiograph and region.radiograph.sop_instance_uid,
+        "facing": region.radiograph and region.radiograph.facing,
+        "discs": [asdict(disc) for disc in region.discs],
+        "total": region.total,
+        "range": region.range,
+    }
