@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 import warnings
 import zlib
@@ -20,14 +21,18 @@ from spinescore.runtime.errors import InputRejected
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-__all__ = ["brief", "caught_warnings", "inflated_to", "open_file", "read_header"]
+__all__ = ["MAX_FILE_BYTES", "brief", "caught_warnings", "inflated_to", "is_plausible", "open_file", "read_header"]
+
+MAX_FILE_BYTES = 1 << 30
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _META_BYTES = 64 << 10
-_HEADER_BYTES = 16 << 20  # a deflated header is inflated no further
+_HEADER_BYTES = 16 << 20  # no more is read of a header; a deflated one is inflated no further
+_HEADER_READS = 50_000  # an element takes one or two, an item one; a radiograph's header has a few hundred
 _PACKED_BYTES = 256 << 20  # and no more than this of a deflated file is read
 _DEFER_BYTES = 4 << 20  # larger elements are left in the file
+_MAX_WARNINGS = 10_000  # of pydicom about one file
 
 
 def brief(fault: Exception, length: int = 160) -> str:
@@ -35,26 +40,57 @@ def brief(fault: Exception, length: int = 160) -> str:
     return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:length]
 
 
-class _Stream(io.BufferedReader):
+class _Limited:
+    """Counts what is read while the header is: pydicom takes microseconds and a kilobyte or two for every element."""
+
+    in_header = False
+    too_large = False
+    _reads = 0
+    _taken = 0
+
+    def count(self, size: int) -> None:
+        if self.in_header:
+            self._reads += 1
+            self._taken += size
+            self.too_large = self._reads > _HEADER_READS or self._taken > _HEADER_BYTES
+            if self.too_large:
+                raise ValueError("the header is too large")
+
+
+class _Stream(_Limited, io.BufferedReader):
     """A file whose `read` never takes more memory than there are bytes, whatever length an element declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= 1 << 16:
             left = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
             size = left if size is None or size < 0 else min(size, left)
+        self.count(size)
         return super().read(size)
 
 
-class _Inflated(io.BytesIO):
+class _Inflated(_Limited, io.BytesIO):
     """The beginning of a deflated dataset; `packed` is all of it, still deflated."""
 
     packed = b""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.count(len(found))
+        return found
 
 
 def open_file(path: Path, source: str) -> _Stream:
     if path.is_dir():
         raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study")
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
+            raise InputRejected("not-dicom", f"{source} is a device or a pipe; give the file itself")
+        if status.st_size > MAX_FILE_BYTES:
+            raise InputRejected(
+                "too-large",
+                f"{source} has {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; give the original image",
+            )
         return _Stream(io.FileIO(path))
     except OSError as fault:
         raise InputRejected("not-dicom", f"{source} cannot be opened ({fault.strerror}); check the path") from None
@@ -62,10 +98,8 @@ def open_file(path: Path, source: str) -> _Stream:
 
 def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, str | None]:
     """Everything before the pixels, a stream that stands at them, and the transfer syntax that the file names."""
-    from pydicom import dcmread
-
     head = stream.read(_META_BYTES)
-    if not _is_plausible(head):
+    if not is_plausible(head):
         raise InputRejected("not-dicom", f"{source} is not a DICOM file; give the original files of the study")
     stream.seek(0)
     try:
@@ -75,7 +109,9 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
             packed = stream.read(_PACKED_BYTES)
             stream, syntax = _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
             stream.packed = packed
-        ds = dcmread(stream, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
+        ds = _parsed(stream, source)
+    except InputRejected:
+        raise
     except Exception as fault:
         raise InputRejected("not-dicom", f"{source} is not DICOM that can be read ({brief(fault)})") from None
     if not any(keyword in ds for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
@@ -83,7 +119,29 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
     return ds, stream, syntax or None
 
 
-def _is_plausible(head: bytes) -> bool:
+def _parsed(stream: BinaryIO, source: str) -> FileDataset:
+    from pydicom import dcmread
+
+    limited = stream if isinstance(stream, _Limited) else _Limited()
+    limited.in_header = True
+    try:
+        return dcmread(stream, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
+    except RecursionError:
+        message = f"{source} has sequences in sequences, deeper than any image needs; send it again from the modality"
+        raise InputRejected("not-dicom", message) from None
+    except Exception:
+        if not limited.too_large:
+            raise
+        message = (
+            f"{source} has more than {_HEADER_READS} elements or {_HEADER_BYTES >> 20} MB before its pixels; "
+            "give the original radiograph"
+        )
+        raise InputRejected("too-large", message) from None
+    finally:
+        limited.in_header = False
+
+
+def is_plausible(head: bytes) -> bool:
     """A preamble with its mark, or a first element of group 2 or 8 with a sane VR or length (PS3.10 7.1)."""
     if head[128:132] == b"DICM":
         return True
@@ -167,5 +225,7 @@ def _collect_by_thread() -> None:
             show(message, category, *where, **more)
         else:
             caught.append(" ".join(str(message).split()))
+            if len(caught) > _MAX_WARNINGS:
+                raise ValueError(f"more than {_MAX_WARNINGS} warnings, the last one {caught[-1][:80]}")
 
     warnings.showwarning = collect

@@ -24,6 +24,7 @@ Values = NDArray[np.float64]
 
 DEFAULT_PERCENTILES = (1.0, 99.0)
 _SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
+_LUT_BYTES = 1 << 20  # a table has 128 kB at most, and a sequence may hold several
 _FLAT = 0.1  # a border line whose spread is below this share of the picture's is outside the collimation
 
 
@@ -199,14 +200,14 @@ def _positions(values: Values, lut: Lookup) -> NDArray[np.intp]:
 
 def _lookup(ds: Dataset, keyword: str, notes: list[str]) -> Lookup | None:
     """The first item of a LUT sequence; None where there is none, or with a note where it cannot be used."""
-    sequence = value(ds, keyword)
+    sequence = value(ds, keyword, _LUT_BYTES)
     if not sequence:
         return None
     try:
         item = sequence[0]
-        count, first, bits = (int(part) for part in item.LUTDescriptor)
+        count, first, bits = (int(part) for part in value(item, "LUTDescriptor"))
         count = count % 65536 or 65536  # 0 stands for 65536; a signed reading of the count is undone
-        entries = _entries(item["LUTData"].value, count, bits, _is_little_endian(ds))
+        entries = _entries(value(item, "LUTData", _LUT_BYTES), count, bits, _is_little_endian(ds))
         return entries, float(first), bits
     except Exception as fault:
         notes.append(f"{keyword} cannot be used and was ignored ({type(fault).__name__}: {str(fault)[:120]})")

@@ -24,6 +24,8 @@ __all__ = ["PATIENT_KEY_VARIABLE", "Facts", "number", "read_facts", "text", "val
 View = Literal["lateral", "other"]
 
 PATIENT_KEY_VARIABLE = "SPINESCORE_PATIENT_KEY"
+_MAX_BYTES = 1 << 16  # of an element: pydicom takes microseconds and some 100 bytes for each of its values
+_MAX_ITEMS = 16  # of a code sequence
 _APPLICATION_KEY = b"spinescore.patient-key/1"
 
 # SNOMED CT, and the SNOMED RT codes that older devices write (PS3.16 CID 4031; lumbosacral has no RT code here).
@@ -61,9 +63,12 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
-def value(ds: Dataset, keyword: str) -> Any:
-    """An element's value, or None where it is absent, empty or cannot be converted."""
+def value(ds: Dataset, keyword: str, max_bytes: int = _MAX_BYTES) -> Any:
+    """An element's value, or None where it is absent, empty, longer than `max_bytes` or cannot be converted."""
     try:
+        raw = ds.get_item(keyword) if keyword in ds else None
+        if raw is not None and isinstance(raw.value, bytes) and len(raw.value) > max_bytes:
+            return None
         found = ds.get(keyword)
     except Exception:  # pydicom converts on access, and a bad value can raise anything
         return None
@@ -129,7 +134,8 @@ def _codes(ds: Dataset, keyword: str) -> list[tuple[str, str]]:
     """(code value, upper-case meaning) of the items of a code sequence."""
     try:
         return [
-            (text(item, "CodeValue") or "", (text(item, "CodeMeaning") or "").upper()) for item in value(ds, keyword)
+            (text(item, "CodeValue") or "", (text(item, "CodeMeaning") or "").upper())
+            for item in value(ds, keyword)[:_MAX_ITEMS]
         ]
     except Exception:
         return []
