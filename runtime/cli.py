@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_engine,
         _add_phantom,
         _add_crops,
+        _add_compare,
+        _add_cohort,
         _add_bench,
         _add_evaluate,
         _add_doctor,
@@ -174,6 +176,18 @@ def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--count", type=_positive, default=1, metavar="K", help="number of studies (1)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each study")
     parser.set_defaults(verb=verbs.phantom)
+
+
+def _add_compare(added: Verbs[argparse.ArgumentParser]) -> None:
+    from spinescore.runtime.followup import compare_verb
+
+    compare_verb.add_arguments(added.add_parser("compare", help="what changed between two studies of a patient"))
+
+
+def _add_cohort(added: Verbs[argparse.ArgumentParser]) -> None:
+    from spinescore.runtime.followup import cohort_verb
+
+    cohort_verb.add_arguments(added.add_parser("cohort", help="many reports as tables, with a plot of change"))
 
 
 def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,220 @@
+"""Tidy tables of a cohort: a row per study, per vertebral unit, per corner, and per change; to CSV and to Parquet.
+
+Column names, order and types are fixed by `columns.csv`, which stands beside this file and goes with every export;
+columns may be added at the end, never changed. CSV: UTF-8, comma, one header line, an empty field where there is no
+value, `true` and `false`, dates as YYYY-MM-DD. Every study has 12 units and 24 corners, those of a region that was not
+scored without grades.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.followup.change import is_bridge, study_date, unit_score
+from spinescore.runtime.followup.cohort import Change, Cohort, Entry
+from spinescore.runtime.followup.comparison import Rules
+from spinescore.runtime.report import DiscReport, StudyReport
+from spinescore.runtime.study import LEVELS, REGIONS, sites_of
+
+__all__ = ["TABLES", "Row", "columns_of", "csv_text", "dictionary", "parquet_bytes", "tables_of"]
+
+TABLES = ("studies", "units", "corners", "changes", "patients")
+
+Row = dict[str, Any]
+
+_SYNDESMOPHYTE = 2
+_EMPTY = (None, None, None, None)
+
+
+@cache
+def dictionary() -> str:
+    """The text of `columns.csv`: tables that have it, column, type (text, integer, number, boolean, date), meaning."""
+    return (Path(__file__).parent / "columns.csv").read_text(encoding="utf-8")
+
+
+@cache
+def columns_of(table: str) -> dict[str, str]:
+    """The columns of a table in their order, with their types."""
+    rows = csv.DictReader(io.StringIO(dictionary()))
+    return {row["column"]: row["type"] for row in rows if table in row["tables"].split()}
+
+
+def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]]:
+    """The rows of each of `TABLES`, values as Python has them (dates as `datetime.date`, no value as None)."""
+    return {
+        "studies": [_study_row(entry) for entry in cohort.entries],
+        "units": [row for entry in cohort.entries for row in _unit_rows(entry)],
+        "corners": [row for entry in cohort.entries for row in _corner_rows(entry)],
+        "changes": [_change_row(change) for change in cohort.consecutive_changes(rules)],
+        "patients": [_change_row(change) for change in cohort.whole_changes(rules)],
+    }
+
+
+def csv_text(table: str, rows: Iterable[Row]) -> str:
+    """A table as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns_of(table)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def parquet_bytes(table: str, rows: Sequence[Row]) -> bytes:
+    """A table as a Parquet file. Needs pyarrow; raises ModuleNotFoundError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {
+        "text": pa.string(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "date": pa.date32(),
+    }
+    columns = columns_of(table)
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    arrays = [pa.array([row[name] for row in rows], types[kind]) for name, kind in columns.items()]
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays, schema=schema), buffer)
+    return bytes(buffer.getvalue().to_pybytes())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date):
+        return value.isoformat()
+    return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def _key(entry: Entry) -> Row:
+    study = entry.report.study
+    return {
+        "report": entry.name,
+        "patient_key": study.patient_key,
+        "study_instance_uid": study.study_instance_uid,
+        "study_date": study_date(entry.report),
+    }
+
+
+def _study_row(entry: Entry) -> Row:
+    report, total = entry.report, entry.report.total
+    discs = list(_discs(report))
+    grades = [corner.grade for disc in discs for corner in disc.corners if corner.grade is not None]
+    row = {
+        **_key(entry),
+        "bundle_name": report.bundle.name,
+        "bundle_version": report.bundle.version,
+        "bundle_sha256": report.bundle.sha256,
+        "total": total.value,
+        "total_low": total.range[0],
+        "total_high": total.range[1],
+        "total_status": total.status,
+        "imputed_corners": len(total.imputed_sites),
+        "expected_mean": total.expected.mean if total.expected else None,
+        "expected_sd": total.expected.sd if total.expected else None,
+        "expected_low": total.expected.interval[0] if total.expected else None,
+        "expected_high": total.expected.interval[1] if total.expected else None,
+    }
+    for name in REGIONS:
+        region = report.regions[name]
+        row |= {
+            f"{name}_status": region.status,
+            f"{name}_reject": region.reject.code if region.reject else None,
+            f"{name}_total": region.total,
+            f"{name}_low": region.range[0],
+            f"{name}_high": region.range[1],
+            f"{name}_missing": region.missing,
+        }
+    row["graded_corners"] = len(grades)
+    row["syndesmophyte_corners"] = sum(grade >= _SYNDESMOPHYTE for grade in grades)
+    row["bridged_units"] = sum(_is_bridge(disc) is True for disc in discs)
+    return row
+
+
+def _unit_rows(entry: Entry) -> Iterator[Row]:
+    for region, level, disc in _units(entry.report):
+        total, (low, high) = unit_score(("", "") if disc is None else disc.corners)
+        yield {
+            **_key(entry),
+            "region": region,
+            "level": level,
+            "region_status": entry.report.regions[region].status,
+            "total": total,
+            "low": low,
+            "high": high,
+            "bridge": None if disc is None else _is_bridge(disc),
+            "confidence": None if disc is None else disc.confidence,
+        }
+
+
+def _corner_rows(entry: Entry) -> Iterator[Row]:
+    for region, level, disc in _units(entry.report):
+        corners = (None, None) if disc is None else disc.corners
+        for site, corner in zip(sites_of(level), corners, strict=True):
+            p = (corner.probabilities if corner else None) or _EMPTY
+            yield {
+                **_key(entry),
+                "region": region,
+                "level": level,
+                "site": site,
+                "region_status": entry.report.regions[region].status,
+                "status": corner.status if corner else None,
+                "grade": corner.grade if corner else None,
+                "imputed": corner.imputed if corner else None,
+                **dict(zip(("p0", "p1", "p2", "p3"), p, strict=True)),
+            }
+
+
+def _change_row(change: Change) -> Row:
+    found, baseline, followup = change.comparison, change.baseline, change.followup
+    return {
+        "patient_key": found.patient_key,
+        "bundle_sha256": found.baseline.bundle.sha256,
+        "baseline_report": baseline.name,
+        "followup_report": followup.name,
+        "baseline_date": study_date(baseline.report),
+        "followup_date": study_date(followup.report),
+        "interval_days": found.interval_days,
+        "baseline_total": found.total.baseline,
+        "followup_total": found.total.followup,
+        "change": found.total.change,
+        "change_low": found.total.possible[0],
+        "change_high": found.total.possible[1],
+        "rate": found.progression.rate,
+        "rate_years": found.progression.rate_years,
+        "progressed": found.progression.progressed,
+        "progression_units": found.progression.units,
+        **{f"{name}_change": region.total.change for name, region in found.regions.items()},
+        "comparable_corners": found.corners.comparable,
+        "comparable_change": found.corners.change,
+        "new_syndesmophyte_corners": found.corners.new_syndesmophytes,
+        "growth_corners": found.corners.growth,
+        "lower_corners": found.corners.lower,
+        "comparable_units": 12 - found.units.not_comparable,
+        "new_syndesmophyte_units": found.units.new_syndesmophytes,
+        "growth_units": found.units.growth,
+        "new_bridges": found.units.new_bridges,
+    }
+
+
+def _units(report: StudyReport) -> Iterator[tuple[Any, str, DiscReport | None]]:
+    for region in REGIONS:
+        discs = report.regions[region].discs or (None,) * len(LEVELS[region])
+        yield from ((region, level, disc) for level, disc in zip(LEVELS[region], discs, strict=True))
+
+
+def _discs(report: StudyReport) -> Iterator[DiscReport]:
+    return (disc for _, _, disc in _units(report) if disc is not None)
+
+
+def _is_bridge(disc: DiscReport) -> bool | None:
+    return is_bridge([corner.grade for corner in disc.corners])

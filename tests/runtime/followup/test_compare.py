@@ -1,0 +1,197 @@
+"""The rules of change: totals, progression, syndesmophytes per corner and per unit, bridges, what is not comparable."""
+
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_reports import NORMAL, changed, made_report
+
+from spinescore.runtime import InputRejected, followup
+from spinescore.runtime.followup import Rules, compare, comparison_schema
+from spinescore.runtime.followup.summary import comparison_summary
+from spinescore.runtime.study import SITES
+
+VALIDATOR = jsonschema.Draft202012Validator(comparison_schema())
+GRADES = st.lists(st.sampled_from([0, 1, 2, 3, None]), min_size=12, max_size=12)
+REGIONS = st.fixed_dictionaries({"cervical": GRADES | st.none(), "lumbar": GRADES | st.none()})
+
+
+def checked(baseline, followup, rules=None):
+    """The comparison, its JSON valid."""
+    found = compare(baseline, followup, rules)
+    VALIDATOR.validate(json.loads(found.to_json()))
+    return found
+
+
+def lumbar(baseline, followup, **about):
+    """Two studies with a normal cervical spine, two years (731 days) apart."""
+    first = made_report({"cervical": NORMAL, "lumbar": baseline}, "1", "20220110")
+    second = made_report({"cervical": NORMAL, "lumbar": followup}, "2", "20240111", **about)
+    return checked(first, second)
+
+
+def corners(comparison):
+    return {corner.site: corner for corner in comparison.corner_changes()}
+
+
+def test_the_schema_is_valid_and_the_door_leads_there():
+    jsonschema.Draft202012Validator.check_schema(comparison_schema())
+    assert all(hasattr(followup, name) for name in followup.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = followup.nothing
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "new", "growth"),
+    [
+        (0, 0, False, False), (0, 1, False, False), (0, 2, True, False), (0, 3, True, False),
+        (1, 1, False, False), (1, 2, True, False), (1, 3, True, False), (2, 2, False, False),
+        (2, 3, False, True), (3, 3, False, False), (3, 2, False, False), (2, 1, False, False), (3, 0, False, False),
+    ],
+)  # fmt: skip
+def test_what_a_corner_does(before, after, new, growth):
+    found = lumbar(changed(NORMAL, at4=before), changed(NORMAL, at4=after))
+    corner = corners(found)["L2-inferior"]
+    assert (corner.baseline, corner.followup, corner.change) == (before, after, after - before)
+    assert (corner.new_syndesmophyte, corner.growth, corner.not_comparable) == (new, growth, None)
+    unit = next(unit for unit in found.unit_changes() if unit.level == "L2/L3")
+    assert (unit.new_syndesmophyte, unit.growth, unit.new_bridge) == (new, growth, False)
+    assert unit.total.change == found.total.change == found.regions["lumbar"].total.change == after - before
+    assert found.regions["cervical"].total.change == 0
+    assert (found.corners.new_syndesmophytes, found.units.new_syndesmophytes) == (new, new)
+    assert (found.corners.growth, found.units.growth) == (growth, growth)
+    assert found.corners.lower == (after < before)
+    assert found.corners.comparable == 24
+
+
+def test_a_unit_has_what_one_of_its_corners_has():
+    found = lumbar(changed(NORMAL, at0=2, at1=0, at2=2, at3=2), changed(NORMAL, at0=3, at1=3, at2=3, at3=3))
+    first, second = found.regions["lumbar"].units[:2]
+    assert (first.new_syndesmophyte, first.growth, first.new_bridge) == (True, True, True)
+    assert (second.new_syndesmophyte, second.growth, second.new_bridge) == (False, True, True)
+    assert (first.total.change, second.total.change) == (4, 2)
+    assert (found.corners.new_syndesmophytes, found.corners.growth) == (1, 3)
+    assert (found.units.new_syndesmophytes, found.units.growth, found.units.new_bridges) == (1, 2, 2)
+
+
+def test_a_bridge_that_was_there_is_not_new():
+    found = lumbar(changed(NORMAL, at0=3, at1=3), changed(NORMAL, at0=3, at1=3))
+    assert found.units.new_bridges == 0
+
+
+def test_corners_that_are_not_comparable_say_why_and_count_nowhere():
+    found = lumbar(changed(NORMAL, at4=None, at5=1), changed(NORMAL, at4=2, at5=1, at6=None))
+    first, second = corners(found)["L2-inferior"], corners(found)["L3-inferior"]
+    assert (first.followup, first.change, first.new_syndesmophyte, first.growth) == (2, None, None, None)
+    assert first.not_comparable == "baseline: imputed"
+    assert second.not_comparable == "follow-up: imputed"
+    unit = found.regions["lumbar"].units[2]
+    assert (unit.new_syndesmophyte, unit.growth, unit.new_bridge) == (None, None, False)
+    assert (found.corners.comparable, found.corners.change, found.corners.not_comparable) == (22, 0, 2)
+    assert found.units.not_comparable == 2
+    assert found.total.change == pytest.approx(36 / 11 - 12 / 11, abs=0.002)
+    assert found.total.possible == (3 - 4, 6 - 1)
+    assert sum("region's mean" in warning for warning in found.warnings) == 2
+
+
+def test_without_a_total_there_is_no_change_but_a_range():
+    first = made_report({"cervical": NORMAL, "lumbar": NORMAL}, "1", "20220110")
+    second = made_report({"cervical": changed(NORMAL, at0=2), "lumbar": None}, "2", "20240111")
+    found = checked(first, second)
+    assert (found.total.change, found.total.possible) == (None, (2, 38))
+    assert (found.progression.progressed, found.progression.rate) == (None, None)
+    assert [rule.met for rule in found.progression.no_progression] == [None, None]
+    assert found.regions["cervical"].total.change == 2
+    assert corners(found)["L5-inferior"].not_comparable == "follow-up: region rejected (low-confidence)"
+    assert found.regions["lumbar"].units[0].total.possible == (0, 6)
+    assert found.units.not_comparable == 6
+
+
+@pytest.mark.parametrize(
+    ("units", "progressed", "met"),
+    [(0, False, [True, True]), (1, False, [False, False]), (2, True, [False, False]), (3, True, [False, False])],
+)
+def test_progression(units, progressed, met):
+    found = lumbar(NORMAL, changed(NORMAL, at2=min(units, 2), at4=max(0, units - 2)))
+    assert found.progression.progressed is progressed
+    assert [rule.met for rule in found.progression.no_progression] == met
+    assert found.interval_days == 731
+    assert found.progression.rate == pytest.approx(units * 2 * 365.25 / 731, abs=1e-3)
+
+
+def test_the_rules_are_parameters():
+    first = made_report({"cervical": NORMAL, "lumbar": NORMAL}, "1", "20220110")
+    second = made_report({"cervical": NORMAL, "lumbar": changed(NORMAL, at2=1)}, "2", "20230110")
+    found = checked(first, second, Rules(1.0, (1.0,), 1.0)).progression
+    assert (found.progressed, found.rate) == (True, pytest.approx(365.25 / 365, abs=1e-3))
+    assert [(rule.units, rule.met) for rule in found.no_progression] == [(1.0, True)]
+
+
+@pytest.mark.parametrize(
+    ("about", "warned"),
+    [
+        ({}, None),
+        ({"patient": None}, "could not be checked"),
+        ({"sha256": "c" * 64}, "different bundles"),
+        ({"day": None}, "no date"),
+        ({"day": "20249931"}, "no date"),
+        ({"day": "20200101"}, "not later"),
+        ({"day": "20220110", "uid": "1"}, "same study"),
+    ],
+)
+def test_what_makes_a_comparison_doubtful_is_a_warning(about, warned):
+    first = made_report({"cervical": NORMAL, "lumbar": NORMAL}, "1", "20220110")
+    second = made_report({"cervical": NORMAL, "lumbar": NORMAL}, **{"uid": "2", "day": "20240111", **about})
+    found = checked(first, second)
+    assert any(warned in warning for warning in found.warnings) if warned else not found.warnings
+    if about.get("day") is not None or "day" in about:
+        assert found.progression.rate is None
+
+
+def test_different_patients_are_refused():
+    first, second = (made_report({"cervical": NORMAL, "lumbar": NORMAL}, patient=key) for key in ("a", "b"))
+    with pytest.raises(InputRejected, match="different patients") as caught:
+        compare(first, second)
+    assert caught.value.code == "two-patients"
+
+
+@given(before=REGIONS, after=REGIONS)
+def test_the_change_is_possible_and_the_counts_are_those_of_the_corners(before, after):
+    first, second = made_report(before, "1", "20220110"), made_report(after, "2", "20240111")
+    found = compare(first, second)
+    totals = [
+        found.total,
+        *(region.total for region in found.regions.values()),
+        *(u.total for u in found.unit_changes()),
+    ]
+    for total in totals:
+        assert total.possible[0] <= total.possible[1]
+        if total.change is not None:
+            assert total.possible[0] <= total.change <= total.possible[1]
+    assert tuple(corner.site for corner in found.corner_changes()) == SITES["cervical"] + SITES["lumbar"]
+    missing = [corner for corner in found.corner_changes() if corner.not_comparable]
+    assert len(missing) == found.corners.not_comparable == 24 - found.corners.comparable
+    assert all(None in (corner.baseline, corner.followup) for corner in missing)
+    assert found.units.new_syndesmophytes <= found.corners.new_syndesmophytes <= 2 * found.units.new_syndesmophytes
+    back = compare(second, first)
+    assert back.total.possible == (-found.total.possible[1], -found.total.possible[0])
+    if found.total.change is not None:
+        assert back.total.change == pytest.approx(-found.total.change)
+
+
+def test_the_text_names_what_happened():
+    first = made_report({"cervical": NORMAL, "lumbar": changed(NORMAL, at0=2, at1=2)}, "1", "20220110")
+    second = made_report({"cervical": None, "lumbar": changed(NORMAL, at0=3, at1=3, at3=1, at5=2)}, "2", "20240111")
+    text = comparison_summary(compare(first, second))
+    assert text.isascii()
+    assert all(site in text for site in SITES["cervical"] + SITES["lumbar"])
+    for words in ("growth, new bridge", "erosion, sclerosis or squaring", "new syndesmophyte",
+                  "rejected (low-confidence)", "4 -> 9, change +5", "no total, no change to give, possible +5 to +41",
+                  "731 days", "12 of 24 comparable, their change +5", "new bridges 1"):  # fmt: skip
+        assert words in text
+    whole = comparison_summary(compare(first, replace(second, regions=first.regions, total=first.total)))
+    assert "no progression by >= 2 units; change <= 0: yes; change <= 0.5: yes" in whole
+    assert "+0.00 per 2 years" in whole
