@@ -31,6 +31,7 @@ __all__ = [
     "find_nvcc",
     "resources",
     "shipped_name",
+    "user_cache",
 ]
 
 SOURCES = ("warp", "decode")  # .cu; a fatbin each
@@ -142,15 +143,20 @@ def shipped_name(source: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: SPINESCORE_CACHE, else in the user's cache folder."""
+    """Where compiled kernels are kept."""
+    return user_cache() / "kernels"
+
+
+def user_cache() -> Path:
+    """Where this package keeps what it made on this machine: SPINESCORE_CACHE, else in the user's cache folder."""
     chosen = os.environ.get("SPINESCORE_CACHE")
     if chosen:
-        return Path(chosen) / "kernels"
+        return Path(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spinescore" / "kernels"
+    return Path(base) / "spinescore"
 
 
 def _stem(source: str) -> str:

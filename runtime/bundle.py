@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
 
-__all__ = ["MANIFEST_NAME", "Bundle", "shipped_bundles"]
+__all__ = ["MANIFEST_NAME", "Bundle", "is_shipped", "shipped_bundles"]
 
 MANIFEST_NAME = "bundle.json"
 
@@ -68,6 +68,11 @@ def manifest_sha256(manifest: Manifest) -> str:
 def shipped_bundles() -> tuple[str, ...]:
     """Names of the bundles that ship with the package."""
     return tuple(sorted(path.parent.name for path in _SHIPPED.glob(f"*/{MANIFEST_NAME}")))
+
+
+def is_shipped(folder: Path) -> bool:
+    """The bundle is part of the package, whose folder is not to be written."""
+    return folder.parent == _SHIPPED
 
 
 def _find(bundle: str | Path) -> Path:

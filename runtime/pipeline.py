@@ -92,6 +92,10 @@ class Pipeline:
     def framework(self) -> str:
         return self._networks[0].engine.framework
 
+    @property
+    def engines(self) -> tuple[Engine[Any], ...]:
+        return (*(engine for engine, _ in self._localizers), *(network.engine for network in self._networks))
+
     def score(self, views: slice, whole: NDArray[np.void], parameters: NDArray[np.void]) -> Results:
         """Replay for a slice of the views. `whole` (2, dtype `ROI`) and `parameters` (2, dtype `VIEW`) have both."""
         device = self._device

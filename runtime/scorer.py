@@ -18,13 +18,14 @@ from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.assemble import RegionResult, judge, study_report
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, cpu_instead, open_device
-from spinescore.runtime.errors import BundleError, DeviceError, EngineError
+from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
+from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
 from spinescore.runtime.manifest import Contrast, NetworkInput
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.opening import Candidate, Wanted, open_first
 from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, Pipeline, Results
 from spinescore.runtime.report import DeviceInfo, StudyReport, TimingsMs
 from spinescore.runtime.selection import FACINGS, Chosen, other_region, select
@@ -58,9 +59,18 @@ class Scorer:
     Calls from several threads are safe and run one after the other.
     """
 
-    def __init__(self, bundle: Bundle, device: Device[Any], max_imputed_per_region: int = DEFAULT_MAX_IMPUTED) -> None:
-        """Owns `device` from here on: it is closed with the scorer, or here where the bundle does not fit it."""
-        self.bundle = bundle
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device[Any],
+        max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        """Owns `device` from here on: it is closed with the scorer, or here where the bundle does not fit it.
+
+        The device's engine is taken as it is, accepted or not; each report has `warnings`.
+        """
+        self.bundle, self._warnings = bundle, warnings
         self._device = device
         self._max_imputed = max_imputed_per_region
         self._lock = threading.Lock()
@@ -81,20 +91,37 @@ class Scorer:
         threads: int | None = None,
         max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
         largest_image_px: int = LARGEST_IMAGE_PX,
+        engine: str | None = None,
+        precision: str | None = None,
+        require_acceptance: bool = True,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
 
         `device` is `auto`, `cpu` or `cuda`; `auto` takes the GPU where it can score this bundle, else the CPU, and each
         report then warns why. `threads` limits the networks' threads on a CPU, `largest_image_px` is the number of
-        pixels that a GPU allocates memory for. Raises `BundleError`, `EngineError` or `DeviceError`.
+        pixels that a GPU allocates memory for.
+
+        Networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle verify
+        BUNDLE --device D`), on a CPU without records on ONNX Runtime in FP32. `engine` (`onnxruntime`, `openvino`,
+        `tensorrt`) and `precision` (`fp32`, `bf16`, `fp16`, `int8`) narrow the choice; `require_acceptance=False` also
+        takes what was not accepted. Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that
+        is not known.
         """
-        opened, chosen = Bundle.open(bundle), open_device(device, threads, largest_image_px)
-        try:
-            return cls(opened, chosen, max_imputed_per_region)
-        except (BundleError, EngineError, DeviceError) as error:
-            if device != "auto" or chosen.kind == "cpu":
+        wanted = Wanted(device, engine, precision, require_acceptance)
+        opened = Bundle.open(bundle)
+
+        def attempt(candidate: Candidate) -> Scorer:
+            chosen = open_device(candidate.kind, threads, largest_image_px, candidate.choice)
+            scorer = cls(opened, chosen, max_imputed_per_region, candidate.warnings)
+            try:
+                if candidate.record is not None:
+                    candidate.record.check_opened(scorer._pipeline.engines, opened)
+            except EngineError:
+                scorer.close()
                 raise
-            return cls(opened, cpu_instead(error, threads), max_imputed_per_region)
+            return scorer
+
+        return open_first(opened, wanted, attempt)
 
     def score(
         self, study: StudyInput, budget_ms: float | None = None, keypoints: Keypoints | None = None
@@ -136,7 +163,7 @@ class Scorer:
             if self._closed:
                 raise DeviceError("This scorer is closed; open another one with Scorer.open.")
             selection = select(study, self.bundle.manifest.localizer, given, self._evidence)
-            selection.warnings.extend(self._device.warnings)
+            selection.warnings.extend((*self._warnings, *self._device.warnings))
             results, stages_ms = self._run(selection.chosen, given)
             crops = self._crops(results) if with_crops else ()
         elapsed_ms = (time.perf_counter() - started) * 1e3

@@ -16,9 +16,11 @@ from numpy.typing import DTypeLike, NDArray
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.engines import Engine
+from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.processor import processor_kind
 
-__all__ = ["DEVICES", "LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "cpu_instead", "open_device"]
+__all__ = ["DEVICES", "LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "first_gpu", "hardware_of", "open_device"]
 
 DEVICES = ("auto", "cpu", "cuda")
 LARGEST_IMAGE_PX = 5120 * 5120  # for which a GPU's memory is allocated, where nothing else is said
@@ -96,35 +98,46 @@ class Device(Protocol[B]):
 
 
 def open_device(
-    name: str = "auto", threads: int | None = None, largest_image_px: int = LARGEST_IMAGE_PX
+    name: str = "auto",
+    threads: int | None = None,
+    largest_image_px: int = LARGEST_IMAGE_PX,
+    choice: EngineChoice | None = None,
 ) -> Device[Any]:
     """The device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
 
-    `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for. Raises `DeviceError` where
-    the device is not there, `ValueError` for a name that no device has.
+    `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for, `choice` is what runs the
+    networks (without one, what the device does of itself). Raises `DeviceError` where the device is not there,
+    `ValueError` for a name that no device has.
     """
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
+    warnings: tuple[str, ...] = ()
     if name != "cpu":
         try:
-            return _cuda_device(largest_image_px)
+            device: Device[Any] = _cuda_device()(largest_image_px=largest_image_px, choice=choice)
+            return device
         except DeviceError as error:
             if name == "cuda":
                 raise
-            return cpu_instead(error, threads)
+            warnings = (f"Scored on the CPU. {error}",)
     from spinescore.runtime.devices.host import HostDevice
 
-    return HostDevice(threads)
+    return HostDevice(threads, warnings, choice)
 
 
-def cpu_instead(reason: Exception, threads: int | None = None) -> Device[Any]:
-    """The CPU where a GPU was looked for; its warning gives the reason."""
-    from spinescore.runtime.devices.host import HostDevice
-
-    return HostDevice(threads, (f"Scored on the CPU. {reason}",))
+def hardware_of(kind: str) -> str:
+    """What an acceptance record is of: the kind of this CPU, or the GPU's name. Raises `DeviceError`."""
+    return processor_kind() if kind == "cpu" else first_gpu()[0]
 
 
-def _cuda_device(largest_image_px: int) -> Device[Any]:
+def first_gpu() -> tuple[str, tuple[int, int]]:
+    """Name and compute capability of the GPU that device `cuda` opens. Raises `DeviceError` where there is none."""
+    found: tuple[str, tuple[int, int]] = _cuda_device().first_gpu()
+    return found
+
+
+def _cuda_device() -> Any:
+    """The class. Raises `DeviceError` that says what is missing."""
     missing = "Device cuda is not available"
     try:
         with warnings.catch_warnings():  # of pycuda, which warns of what it then raises
@@ -139,4 +152,4 @@ def _cuda_device(largest_image_px: int) -> Device[Any]:
     except ImportError as error:  # pycuda is there, but the driver's library is not, or lacks what pycuda names
         step = "update the NVIDIA driver" if "symbol" in str(error) else "install the NVIDIA driver"
         raise DeviceError(f"{missing}: pycuda cannot load the driver ({error}); {step}, or use device cpu.") from error
-    return CudaDevice(largest_image_px=largest_image_px)
+    return CudaDevice

@@ -33,7 +33,8 @@ from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
 from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKING, CudaBuffer, Memory, Slot
 from spinescore.runtime.engines import CudaQueue, Engine
-from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.engines.choice import EngineChoice, open_on_gpu
+from spinescore.runtime.errors import DeviceError
 
 __all__ = ["CudaBuffer", "CudaDevice"]
 
@@ -48,7 +49,8 @@ _BOTH_VIEWS = slice(0, 2)
 class CudaDevice:
     """The first GPU that CUDA sees. Owns its memory, streams, graphs and engines; close it, or lose them at exit.
 
-    `graphs=False` queues every step anew instead of replaying a graph. `open_engine` and `compiled` are where networks
+    `graphs=False` queues every step anew instead of replaying a graph. `choice` is what runs networks; without one the
+    best engine that there is. `open_engine` and `compiled` are where networks
     and compiled kernels come from. Raises `DeviceError` where the GPU cannot be used.
     """
 
@@ -62,6 +64,7 @@ class CudaDevice:
         *,
         largest_image_px: int = LARGEST_IMAGE_PX,
         graphs: bool = True,
+        choice: EngineChoice | None = None,
         open_engine: OpenEngine | None = None,
         compiled: Compiled | None = None,
     ) -> None:
@@ -72,7 +75,9 @@ class CudaDevice:
             self._mapped = bool(gpu.integrated and gpu.can_map_host_memory)
         self._where = f"GPU {self.name}"
         self._driver = CudaDriver(self._where)
-        self._largest_px, self._graphs = largest_image_px, graphs
+        self._largest_px, self._graphs, self._choice = largest_image_px, graphs, choice
+        if choice is not None:
+            self.precisions = choice.files
         self._open_engine, self._compiled = open_engine or self._best_engine, compiled or _fatbin
         self._memories: list[Memory] = []
         self._engines: list[Engine[Any]] = []
@@ -94,6 +99,13 @@ class CudaDevice:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def first_gpu(cls) -> tuple[str, tuple[int, int]]:
+        """Name and compute capability of the GPU that would be opened. Raises `DeviceError` where there is none."""
+        gpu = first_gpu(drv, cls.index)
+        with translated(drv, NOT_AVAILABLE):
+            return str(gpu.name()), gpu.compute_capability()
 
     @property
     def stream_handle(self) -> int:
@@ -261,18 +273,9 @@ class CudaDevice:
         self._stream.synchronize()
 
     def _best_engine(self, path: Path, precision: str, queue: CudaQueue) -> Engine[Any]:
-        """TensorRT where this GPU has an engine of the network, else ONNX Runtime with a warning that says why."""
-        from spinescore.runtime.engines import onnxruntime, tensorrt
-
-        try:
-            return tensorrt.open_engine(path, precision, queue)
-        except EngineError as refused:
-            try:
-                engine = onnxruntime.OnnxRuntimeEngine(path, precision, queue=queue)
-            except EngineError as error:
-                raise EngineError(f"{refused} {error}") from error
-            self.warnings = (*self.warnings, f"{path.name} runs on ONNX Runtime. {refused}")
-            return engine
+        engine, warning = open_on_gpu(self._choice, path, precision, queue)
+        self.warnings = (*self.warnings, *([warning] if warning else []))
+        return engine
 
     def _keep(self, memory: Memory) -> Memory:
         self._memories.append(memory)

@@ -1,4 +1,4 @@
-"""The CPU as a device: NumPy buffers, OpenCV for the warp, the float64 reference for decoding, ONNX Runtime.
+"""The CPU as a device: NumPy buffers, OpenCV for the warp, the float64 reference for decoding, a CPU's engine.
 
 The warp stays within 0.1 grey level (of 255) of its reference on white noise and 0.02 on band-limited pictures, for
 images up to 4096 x 4096: OpenCV 5 interpolates with float32 coordinates (4.x rounds them to 1/32 pixel).
@@ -20,6 +20,7 @@ from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec, boxes, crop
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.devices import Replay
 from spinescore.runtime.engines import Engine
+from spinescore.runtime.engines.choice import EngineChoice, open_on_cpu
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.processor import processor_name
 
@@ -38,7 +39,10 @@ class HostDevice:
     kind = "cpu"
     precisions: tuple[str, ...] = ("fp32", "fp16")
 
-    def __init__(self, threads: int | None = None, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, threads: int | None = None, warnings: tuple[str, ...] = (), choice: EngineChoice | None = None
+    ) -> None:
+        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is."""
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"
@@ -46,7 +50,9 @@ class HostDevice:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.name, self.warnings = processor_name(), warnings
-        self._threads = threads
+        self._threads, self._choice = threads, choice
+        if choice is not None:
+            self.precisions = choice.files
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
         self._marks: dict[str, int] = {}
 
@@ -73,9 +79,7 @@ class HostDevice:
         self._sources[slot] = (pixels, tuple(spread[id(table)] for table in source.tables))
 
     def engine(self, path: Path, precision: str) -> Engine[Array]:
-        from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(path, precision, self._threads)
+        return open_on_cpu(self._choice, path, precision, self._threads)
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ class Engine(Protocol[B]):
     framework: str  # and its version, for reports
     precision: str
     name: str  # the model's file, for messages
+    file: Path  # that was loaded: the network's, or the engine built from it
 
     @property
     def capturable(self) -> bool:

@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, path: Path, precision: str, threads: int | None = None, *, queue: CudaQueue | None = None
     ) -> None:
-        self.name = path.name
+        self.name, self.file = path.name, path
         self.precision = precision
         self.framework = f"onnxruntime {onnxruntime.__version__}{'' if queue is None else ' CUDA'}"
         self._place = ("cpu", 0) if queue is None else ("cuda", queue.index)

@@ -59,14 +59,14 @@ def make_logger(module: Any) -> Any:
     return Lines()
 
 
-def open_engine(path: Path, precision: str, queue: CudaQueue) -> TensorRTEngine:
-    """The first engine in `engines/` beside the network `path` that this machine accepts.
+def open_engine(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
+    """The first engine in `engines/` (of `target` alone, if named) beside the network `path` that runs here.
 
     Raises `EngineError` with the reason for each engine that was refused. `precision` is the network file's; the engine
     has its own, since a network that a bundle holds in fp32 alone is built in fp16.
     """
     reasons = []
-    for engine in engine_paths(path.parent):
+    for engine in (found for found in engine_paths(path.parent) if target in (None, found.parent.name)):
         try:
             if Sidecar.read(engine).onnx == path.name:
                 return TensorRTEngine(engine, path, queue)
@@ -94,7 +94,7 @@ class TensorRTEngine:
     """
 
     def __init__(self, path: Path, onnx: Path, queue: CudaQueue) -> None:
-        self.name, self._queue, self._path = path.name, queue, path
+        self.name, self.file, self._queue = path.name, path, queue
         self._sidecar = Sidecar.read(path)
         self._sidecar.check_files(path, onnx)
         flavour = _runtime_flavour(self._sidecar)
@@ -203,13 +203,13 @@ class TensorRTEngine:
     def _error(self, action: str) -> EngineError:
         said = "; ".join(self._logger.lines) or "it gave no reason"
         return EngineError(
-            f"TensorRT could not {action} the engine {self._path} on {self._queue.name}: {said}. Build it again "
+            f"TensorRT could not {action} the engine {self.file} on {self._queue.name}: {said}. Build it again "
             "for this machine: spinescore engine build BUNDLE"
         )
 
     @property
     def _cache_path(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.runtime-cache")
+        return self.file.with_name(f"{self.file.name}.runtime-cache")
 
     def _keep_cache(self) -> None:
         """What the GPU's compiler made at the first run spares the next start that work. It is an optimisation only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import double
@@ -120,21 +121,26 @@ def case_no_gpu():
 
 
 def case_auto():
-    """Where the GPU is there, but has no engine for the bundle, `auto` scores on the CPU and `cuda` does not."""
+    """Where the GPU is there, but has no engine for the bundle, `auto` scores on the CPU and `cuda` does not.
+
+    Without an acceptance record nothing is tried; when none is asked for, what fails is named.
+    """
     import spinescore.runtime.devices.cuda as module
 
     module.fatbin = lambda source, capability: double.fatbin(KERNELS)
     folder = bundle().folder
-    with pytest.raises(EngineError, match="no CUDA provider"):
-        Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX)
-    assert_everything_freed()
-    with Scorer.open(folder, threads=1) as scorer:
-        report = scorer.score(study())
-        assert report.device.kind == "cpu"
-        assert [warning for warning in report.warnings if "no CUDA provider" in warning]
+    anything = {"largest_image_px": LARGEST_PX, "require_acceptance": False}
+    for message, options in (("No engine has been accepted.*--device cuda", {}), ("no CUDA provider", anything)):
+        with pytest.raises(EngineError, match=message):
+            Scorer.open(folder, "cuda", **options)
+        assert_everything_freed()
+        with Scorer.open(folder, threads=1, **options) as scorer:
+            report = scorer.score(study())
+            assert report.device.kind == "cpu"
+            assert [warning for warning in report.warnings if re.search(f"Scored on the CPU.*{message}", warning)]
     module.fatbin = _cannot_build
     with pytest.raises(DeviceError, match="nvcc is missing"):
-        Scorer.open(folder, "cuda")
+        Scorer.open(folder, "cuda", require_acceptance=False)
     assert_everything_freed()
 
 

@@ -150,7 +150,9 @@ def test_the_first_engine_that_fits_is_taken(files, install):
     other.parent.mkdir()
     other.write_bytes(b"plan")
     replace(Sidecar.read(engine), gpu="another GPU").write(other)
-    assert open_engine(onnx, "fp16", Queue())._path == engine
+    assert open_engine(onnx, "fp16", Queue()).file == engine
+    with pytest.raises(EngineError, match="another GPU"):
+        open_engine(onnx, "fp16", Queue(), "a-first")
 
 
 def test_no_engine_at_all(files, install):

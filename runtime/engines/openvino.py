@@ -1,0 +1,143 @@
+"""Networks on OpenVINO's CPU plugin: FP32, BF16 where the CPU has it, INT8 as the file has it.
+
+The only module that imports openvino.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.build import user_cache
+from spinescore.runtime.engines.sidecar import file_sha256
+from spinescore.runtime.errors import EngineError
+
+try:
+    import openvino
+except ImportError as missing:
+    raise EngineError(
+        f'OpenVINO cannot be imported ({missing}); install it: pip install "spinescore[openvino]"'
+    ) from missing
+
+__all__ = ["OpenVinoEngine"]
+
+Array = NDArray[Any]
+
+_DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+_KEPT_TENSORS = 16  # both ends of the pipeline's four pairs of buffers, and as many again
+
+
+class OpenVinoEngine:
+    """A compiled network for any batch, which reads and writes the caller's buffers themselves.
+
+    References to the latest buffers are kept. The arithmetic is that of `precision` and never less: left alone, the
+    plugin would take BF16 for an FP32 network wherever the CPU has it.
+    """
+
+    capturable = False
+
+    def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
+        """`precision` is `bf16` for an FP32 file in BF16 arithmetic, else that of the file."""
+        self.name, self.file, self.precision = path.name, path, precision
+        self.framework = f"openvino {openvino.__version__.split('-')[0]}"
+        self._tensors: dict[tuple[Any, ...], tuple[Any, Array]] = {}
+        try:
+            core = openvino.Core()
+            if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                raise EngineError("this CPU has no BF16 arithmetic; take precision fp32 or int8")
+            compiled = core.compile_model(str(path), "CPU", _settings(path, precision, threads))
+            self._request = compiled.create_infer_request()
+            self._inputs, self._outputs = list(compiled.inputs), list(compiled.outputs)
+        except Exception as error:  # the library's exceptions share no base of their own
+            raise EngineError(
+                f"OpenVINO cannot load the network {self.name} in {precision} ({_last_line(error)}); export the bundle "
+                "again, or use the engine onnxruntime."
+            ) from error
+        self._check_ends()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return _DTYPES[self._inputs[0].element_type.get_type_name()]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self._fixed(self._inputs[0])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return self._fixed(self._outputs[0])
+
+    def run(self, inputs: Array, outputs: Array) -> None:
+        if self._request is None:
+            raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
+        try:
+            self._request.set_input_tensor(self._tensor(inputs))
+            self._request.set_output_tensor(self._tensor(outputs))
+            self._request.infer()
+        except Exception as error:
+            raise EngineError(
+                f"Network {self.name} failed on tensor {self._inputs[0].get_any_name()} {inputs.shape} "
+                f"({_last_line(error)}); check the bundle with `spinescore bundle verify`."
+            ) from error
+
+    def close(self) -> None:
+        self._tensors.clear()
+        self._request = None
+
+    def _tensor(self, array: Array) -> Any:
+        key = (array.ctypes.data, array.shape)
+        if key not in self._tensors:
+            if array.dtype != self.dtype or not array.flags.c_contiguous:
+                raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
+            while len(self._tensors) >= _KEPT_TENSORS:
+                del self._tensors[next(iter(self._tensors))]
+            self._tensors[key] = (openvino.Tensor(array, shared_memory=True), array)
+        return self._tensors[key][0]
+
+    def _check_ends(self) -> None:
+        if len(self._inputs) != 1 or len(self._outputs) != 1:
+            raise EngineError(
+                f"Network {self.name} has {len(self._inputs)} inputs and {len(self._outputs)} outputs, one of each is "
+                "needed; export it again."
+            )
+        kinds = [end.element_type.get_type_name() for end in (*self._inputs, *self._outputs)]
+        if kinds[0] != kinds[1] or kinds[0] not in _DTYPES:
+            raise EngineError(
+                f"Network {self.name}: its input is {kinds[0]} and its output {kinds[1]}, not both f32 or both f16; "
+                "export it again."
+            )
+
+    def _fixed(self, end: Any) -> tuple[int, ...]:
+        shape = list(end.partial_shape)[1:]
+        if any(size.is_dynamic for size in shape):
+            raise EngineError(
+                f"Network {self.name}: tensor {end.get_any_name()} has no fixed shape {end.partial_shape}; export it "
+                "again."
+            )
+        return tuple(int(size.get_length()) for size in shape)
+
+
+def _settings(path: Path, precision: str, threads: int | None) -> dict[str, Any]:
+    """What the plugin is told. Threads keep to their cores only where they have the machine to themselves."""
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+    if threads is not None:
+        settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
+    with suppress(OSError, RuntimeError):  # the cache only makes the next start faster
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            settings["CACHE_DIR"] = str(cache)
+    return settings
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO's messages begin with places in its own source, and end with what is wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -1,0 +1,154 @@
+"""Which engine a bundle is opened with: the fastest that was accepted on this hardware, or the one that was asked for.
+
+Nothing is timed here: acceptance records say how long an engine's networks take, in shares of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import DEVICES, first_gpu, hardware_of
+from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
+from spinescore.runtime.engines.sidecar import Sidecar, engine_paths
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError
+
+__all__ = ["Candidate", "Wanted", "open_first"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller asks for; None leaves it to the records. Raises `ValueError` for a name that is not known."""
+
+    device: str
+    engine: str | None = None
+    precision: str | None = None
+    require_acceptance: bool = True
+
+    def __post_init__(self) -> None:
+        for what, name, known in (
+            ("device", self.device, DEVICES),
+            ("engine", self.engine, (None, *ENGINES)),
+            ("precision", self.precision, (None, *PRECISIONS)),
+        ):
+            if name not in known:
+                raise ValueError(f"there is no {what} {name!r}; choose one of {', '.join(filter(None, known))}")
+
+    @property
+    def names_nothing(self) -> bool:
+        return self.engine is None and self.precision is None
+
+    def allows(self, choice: EngineChoice) -> bool:
+        return self.engine in (None, choice.engine) and self.precision in (None, choice.precision)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to open the bundle. `choice` None is the device's own; `record` None where none is needed."""
+
+    kind: str
+    choice: EngineChoice | None
+    record: AcceptanceRecord | None
+    warnings: tuple[str, ...]  # for every report: what was passed over
+
+
+def open_first(bundle: Bundle, wanted: Wanted, attempt: Callable[[Candidate], T]) -> T:
+    """What `attempt` makes of the first candidate that it can open.
+
+    Raises `EngineError` where nothing that is wanted was accepted, with the command that runs the gate; `DeviceError`
+    and `BundleError` as `attempt` does. With device `auto` a GPU that cannot score is passed over for the CPU.
+    """
+    cpu_alone = wanted.device == "auto" and (wanted.engine == "openvino" or wanted.precision == "bf16")
+    if wanted.device == "cpu" or cpu_alone:
+        return _first(bundle, "cpu", wanted, [], attempt)
+    try:
+        return _first(bundle, "cuda", wanted, [], attempt)
+    except (BundleError, EngineError, DeviceError) as error:
+        if wanted.device == "cuda" or wanted.engine == "tensorrt":
+            raise
+        return _first(bundle, "cpu", wanted, [f"Scored on the CPU. {error}"], attempt)
+
+
+def _first(bundle: Bundle, kind: str, wanted: Wanted, warnings: list[str], attempt: Callable[[Candidate], T]) -> T:
+    records = find_records(bundle, kind, hardware_of(kind))
+    warnings = [*warnings, *records.altered]
+    error: EngineError | None = None
+    for choice, record in _candidates(bundle, kind, wanted, records):
+        passed_over = _built_but_not_accepted(bundle, records) if kind == "cuda" and record else []
+        try:
+            return attempt(Candidate(kind, choice, record, (*warnings, *passed_over)))
+        except EngineError as refused:  # the next one may open
+            error = refused
+            warnings.append(f"An engine was passed over. {refused}")
+    raise error or EngineError(_refusal(bundle, kind, wanted, records))
+
+
+def _candidates(
+    bundle: Bundle, kind: str, wanted: Wanted, records: Records
+) -> Iterator[tuple[EngineChoice | None, AcceptanceRecord | None]]:
+    """Accepted ones, the fastest first; then what needs no record, or what the caller takes without one."""
+    reference = kind == "cpu" and wanted.allows(EngineChoice("onnxruntime", "fp32"))
+    passes = bundle.manifest.localizer.passes
+    for record in records.accepted:
+        slower = reference and record.share_of_reference(passes) >= 1
+        if wanted.allows(record.choice) and not slower:
+            yield record.choice, record
+    if reference or (kind == "cuda" and not wanted.require_acceptance and wanted.names_nothing):
+        yield None, None
+    elif not wanted.require_acceptance:
+        yield from ((choice, None) for choice in _known(bundle, kind) if wanted.allows(choice))
+
+
+def _known(bundle: Bundle, kind: str) -> list[EngineChoice]:
+    networks = [*bundle.manifest.localizer.files.values(), *bundle.manifest.grader.files.values()]
+    return cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
+
+
+def _built_but_not_accepted(bundle: Bundle, records: Records) -> list[str]:
+    """The bundle's TensorRT engines for this very GPU that have no record yet."""
+    name, capability = first_gpu()
+    tried = {record.choice.target for record in (*records.accepted, *records.failed)}
+    found = {}
+    for path in engine_paths(bundle.folder):
+        try:
+            sidecar = Sidecar.read(path)
+            sidecar.check_machine(path, sidecar.flavour, sidecar.version, name, capability)
+        except EngineError:  # of another machine
+            continue
+        found[path.parent.name] = None
+    return [
+        f"The engines in {ENGINE_FOLDER}/{target} have not been accepted, and were passed over: "
+        f"{verify_command(bundle, 'cuda')}"
+        for target in found
+        if target not in tried
+    ]
+
+
+def _refusal(bundle: Bundle, kind: str, wanted: Wanted, records: Records) -> str:
+    asked = " ".join(filter(None, (wanted.engine, wanted.precision))) or "engine"
+    place = "this CPU" if kind == "cpu" else hardware_of(kind)
+    failed = [record for record in records.failed if wanted.allows(record.choice)]
+    if failed:
+        faults = "; ".join(failed[0].figures.faults(bundle.manifest.bounds))
+        return (
+            f"Engine {failed[0].choice} was not accepted for bundle {bundle.manifest.name} on {place}: {faults}. Use "
+            "another engine or precision, or export the bundle again."
+        )
+    known = [choice for choice in _known(bundle, kind) if wanted.allows(choice)]
+    if not known:
+        there = ", ".join(map(str, _known(bundle, kind))) or "none"
+        return (
+            f"Bundle {bundle.manifest.name} cannot be run with {asked} on {place}: it has no such networks, or the "
+            f'engine is not installed (pip install "spinescore[openvino]" brings OpenVINO). There is: {there}.'
+        )
+    first = "" if kind == "cpu" else f"build engines (spinescore engine build {bundle.folder}) or use onnxruntime-gpu, "
+    return (
+        f"No {asked} has been accepted for bundle {bundle.manifest.name} on {place}; {first}"
+        f"run: {verify_command(bundle, kind)}"
+    )
