@@ -53,8 +53,9 @@ class Figures:
         found |= {f"icc.{name}.value": value for name, value in measures.icc(predicted, reference).items()}
         found |= {f"bland_altman.{name}": x for name, x in measures.bland_altman(predicted, reference).items()}
         found["sdc.from_status.value"] = measures.sdc_of_status(predicted, reference)
-        changes = (np.repeat(x, weight[self.changed]) for x in (self.predicted_change, self.reference_change))
-        found["sdc.from_change.value"] = measures.sdc_of_change(*changes)
+        often = weight[self.changed]
+        predicted, reference = (np.repeat(x, often) for x in (self.predicted_change, self.reference_change))
+        found["sdc.from_change.value"] = measures.sdc_of_change(predicted, reference)
         return found
 
 

@@ -143,7 +143,7 @@ def _mean_squares(predicted: Floats, reference: Floats) -> tuple[float, float, f
     """Of two readings of each study: between studies, between sides, residual, within studies."""
     n = len(predicted)
     if n < 2:
-        return (float("nan"),) * 4  # type: ignore[return-value]
+        return (float("nan"),) * 4
     difference = predicted - reference
     between = 2 * np.var((predicted + reference) / 2, ddof=1)
     sides = n * difference.mean() ** 2 / 2

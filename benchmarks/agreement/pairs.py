@@ -56,23 +56,21 @@ def pair_up(predicted: Readings, reference: Readings) -> Pairs:
     names = sorted({*predicted.corners, *reference.corners})
     rows: list[tuple[str, Reading, Reading]] = []
     missing: dict[str, dict[str, tuple[str, ...]]] = {"predicted": {}, "reference": {}}
-    for study in names:
-        found, true = predicted.corners.get(study, {}), reference.corners.get(study, {})
+    for name in names:
+        found, true = predicted.corners.get(name, {}), reference.corners.get(name, {})
         sites = [site for site in ALL_SITES if site in found or site in true]
         for side, corners in (("predicted", found), ("reference", true)):
             if lacking := tuple(site for site in sites if _grade(corners, site) is None):
-                missing[side][study] = lacking
+                missing[side][name] = lacking
         both = [site for site in sites if _grade(found, site) is not None and _grade(true, site) is not None]
-        rows += [(study, found[site], true[site]) for site in both]
+        rows += [(name, found[site], true[site]) for site in both]
     if not rows:
         raise NothingToCompare(_why_not(predicted, reference))
-    studies = tuple(dict.fromkeys(study for study, _, _ in rows))
-    index = {study: i for i, study in enumerate(studies)}
-    patients = {study: reference.patients.get(study) or predicted.patients.get(study) for study in studies}
-    labels = [("patient", p) if (p := patients[study]) else ("study", study) for study in studies]
-    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    studies = tuple(dict.fromkeys(name for name, _, _ in rows))
+    index = {name: i for i, name in enumerate(studies)}
     study = np.array([index[name] for name, _, _ in rows], np.intp)
     grades = np.array([(found.grade, true.grade) for _, found, true in rows], np.int64)
+    patients = {**predicted.patients, **reference.patients}
     return Pairs(
         studies,
         study,
@@ -80,11 +78,17 @@ def pair_up(predicted: Readings, reference: Readings) -> Pairs:
         grades[:, 1],
         np.array([found.probabilities or (np.nan,) * 4 for _, found, _ in rows], np.float64),
         _totals(study, grades, len(studies)),
-        np.array([numbers[label] for label in labels], np.intp),
-        sum(patient is not None for patient in patients.values()),
+        _clusters(studies, patients),
+        sum(name in patients for name in studies),
         {**predicted.dates, **reference.dates},
         missing,
     )
+
+
+def _clusters(studies: tuple[str, ...], patients: Mapping[str, str]) -> NDArray[np.intp]:
+    labels = [("patient", patients[name]) if name in patients else ("study", name) for name in studies]
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], np.intp)
 
 
 def _grade(corners: Mapping[str, Reading], site: str) -> int | None:
@@ -93,7 +97,7 @@ def _grade(corners: Mapping[str, Reading], site: str) -> int | None:
 
 def _totals(study: NDArray[np.intp], grades: NDArray[np.int64], count: int) -> Totals:
     whole = np.flatnonzero(np.bincount(study, minlength=count) == len(ALL_SITES))
-    predicted, reference = (np.bincount(study, grades[:, side], count)[whole] for side in (0, 1))
+    predicted, reference = (np.bincount(study, grades[:, side], count)[whole].astype(np.float64) for side in (0, 1))
     return Totals(whole, predicted, reference)
 
 

@@ -1,0 +1,185 @@
+"""Readings from CSV files, reports and phantoms' truth; and what is refused, with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spinescore.benchmarks.agreement import Reading, Readings, ReadingsError, read_readings
+from spinescore.benchmarks.agreement.readings import ALL_SITES
+from spinescore.runtime.report import (
+    BundleInfo,
+    CornerReport,
+    DeviceInfo,
+    DiscReport,
+    RadiographInfo,
+    RegionReport,
+    StudyInfo,
+    StudyReport,
+    TimingsMs,
+    TotalReport,
+)
+from spinescore.runtime.study import LEVELS, sites_of
+
+
+def report(uid: str | None, patient: str | None = "hash", grade: int = 2) -> StudyReport:
+    """The cervical region scored, its first corner abstained; the lumbar region missing."""
+
+    def corner(site: str) -> CornerReport:
+        if site == "C2-inferior":
+            return CornerReport(site, None, (0.4, 0.3, 0.2, 0.1), "abstained")
+        return CornerReport(site, grade, (0.1, 0.1, 0.7, 0.1), "scored")
+
+    discs = []
+    for level in LEVELS["cervical"]:
+        upper, lower = map(corner, sites_of(level))
+        discs.append(DiscReport(level, (1.0, 2.0), (3.0, 4.0), 0.9, 0.0, (upper, lower)))
+    image = RadiographInfo(None, 2, 2, None, "left", "none")
+    return StudyReport(
+        study=StudyInfo(uid, "20260102", patient),
+        bundle=BundleInfo("tiny", "1", "a" * 64, "Tests."),
+        device=DeviceInfo("cpu", "CPU", "none", "fp32"),
+        regions={
+            "cervical": RegionReport("scored", None, image, tuple(discs), None, (22, 25), 1),
+            "lumbar": RegionReport("missing", None, None, (), None, (0, 36), 12),
+        },
+        total=TotalReport(None, (22, 61), "incomplete", ()),
+        timings_ms=TimingsMs(None, None, None, None, None),
+        budget_ms=None,
+        within_budget=None,
+        warnings=(),
+    )
+
+
+def truth(uid: str) -> dict:
+    regions = {
+        region: {"discs": [{"corners": [{"site": s, "grade": 1} for s in sites_of(level)]} for level in levels]}
+        for region, levels in LEVELS.items()
+    }
+    return {"schema": "spinescore.truth/1", "study": {"study_instance_uid": uid}, "regions": regions}
+
+
+def read_text(folder: Path, text: str | bytes, name: str = "grades.csv") -> Readings:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_readings(path)
+
+
+def test_csv_with_all_columns(tmp_path: Path) -> None:
+    text = (
+        "\ufeffReader,Study,site,grade,p0,p1,p2,p3,patient,study_date\r\n"
+        "A,s1,C2-inferior,2,0.1,0.2,0.6,0.1,x,2026-01-02\r\n"
+        "\r\n"
+        "B,s1,C3-superior,,,,,,x,20260102\r\n"
+        "C,s2,S1-superior,3.0,0,0,0,1,,\r\n"
+    )
+    readings = read_text(tmp_path, text)
+    assert readings == Readings(
+        "grades.csv",
+        "csv",
+        {
+            "s1": {"C2-inferior": Reading(2, (0.1, 0.2, 0.6, 0.1)), "C3-superior": Reading(None)},
+            "s2": {"S1-superior": Reading(3, (0.0, 0.0, 0.0, 1.0))},
+        },
+        {"s1": "x"},
+        {"s1": "20260102"},
+    )
+
+
+def test_csv_with_semicolons(tmp_path: Path) -> None:
+    readings = read_text(tmp_path, "study;site;grade\n7;L1-superior;0\n")
+    assert readings.corners == {"7": {"L1-superior": Reading(0)}}
+
+
+HEADER = "study,site,grade\n"
+SCORES = "study,site,grade,p0,p1,p2,p3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: no column study, site, grade; found nothing"),
+        ("study,grade\n", "line 1: no column site"),
+        ("study,site,grade,grade\n", "line 1: column grade stands there twice"),
+        ("study,site,grade,p0\n", "line 1: of p0 .. p3 there is only p0"),
+        (HEADER, "there is no corner in it"),
+        (HEADER + "a,C2-inferior,1\na,C2-superior,1\n", "line 3: 'C2-superior' is no site"),
+        (HEADER + "a,C2-inferior,4\n", "line 2: '4' is no grade"),
+        (HEADER + "a,C2-inferior,1.5\n", "line 2: '1.5' is no grade"),
+        (HEADER + "a,C2-inferior,NA\n", "line 2: 'NA' is no grade"),
+        (HEADER + ",C2-inferior,1\n", "line 2: the study has no name"),
+        (HEADER + "a,C2-inferior\n", "line 2: 2 fields where the header has 3"),
+        (HEADER + "a,C2-inferior,1\n\na,C2-inferior,1\n", "line 4: C2-inferior of study a stands there twice"),
+        (SCORES + "a,C2-inferior,1,0.5,0.5,,\n", "line 2: the probabilities 0.5, 0.5, ,  are not four numbers"),
+        (SCORES + "a,C2-inferior,1,0.5,0.5,0.5,0.5\n", "line 2: 0.5, 0.5, 0.5, 0.5 are not four probabilities"),
+        (SCORES + "a,C2-inferior,1,1.5,-0.5,0,0\n", "line 2: .* are not four probabilities"),
+        (SCORES + "a,C2-inferior,1,nan,0,0,1\n", "line 2: .* are not four probabilities"),
+        (
+            "study,site,grade,patient\na,C2-inferior,1,x\na,C3-superior,1,y\n",
+            "line 3: study a has two patients, x and y",
+        ),
+        ("study,site,grade,study_date\na,C2-inferior,1,2.1.2026\n", "line 2: '2.1.2026' is no date"),
+        (b"study,site,grade\n\xff\xfe,C2-inferior,1\n", "byte 17 is not UTF-8"),
+        (HEADER + '"' + "x" * 200_000 + '",C2-inferior,1\n', "line 2: this is no CSV"),
+        ("{}", "neither a report of spinescore nor the truth"),
+        ('{"schema": "spinescore.report/1"', "it is neither JSON nor JSON Lines"),
+        ('{"schema": "spinescore.report/1"}', "incomplete or damaged"),
+        ('{"schema": "spinescore.truth/1"}', "incomplete or damaged"),
+        (json.dumps(truth("1")) + "\n{", "line 2: .*neither JSON nor JSON Lines"),
+        ("{" * 100_000, "neither JSON nor JSON Lines"),
+    ],
+)
+def test_what_is_refused_names_file_and_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(ReadingsError, match=rf"^grades\.csv(, |: ).*{message}|^grades\.csv, {message}"):
+        read_text(tmp_path, text)
+
+
+def test_reports_keep_what_was_not_scored(tmp_path: Path) -> None:
+    readings = read_text(tmp_path, report("1.2.3").to_json(), "report.json")
+    assert (readings.format, readings.patients, readings.dates) == ("reports", {"1.2.3": "hash"}, {"1.2.3": "20260102"})
+    corners = readings.corners["1.2.3"]
+    assert list(corners) == list(ALL_SITES)
+    assert corners["C2-inferior"] == Reading(None, (0.4, 0.3, 0.2, 0.1))
+    assert corners["C3-superior"] == Reading(2, (0.1, 0.1, 0.7, 0.1))
+    assert {corners[site] for site in ALL_SITES[12:]} == {Reading(None)}
+
+
+def test_json_lines_and_folders_of_reports(tmp_path: Path) -> None:
+    lines = "\n".join(report(uid).to_json(indent=None) for uid in ("1", "2")) + "\n"
+    assert list(read_text(tmp_path, lines, "reports.jsonl").corners) == ["1", "2"]
+    (tmp_path / "study-3").mkdir()
+    (tmp_path / "study-3" / "report.json").write_text(report("3").to_json(), encoding="utf-8")
+    (tmp_path / "study-3" / "truth.json").write_text(json.dumps(truth("3")), encoding="utf-8")
+    (tmp_path / "other.json").write_text("[1, 2]", encoding="utf-8")
+    folder = read_readings(tmp_path)
+    assert (sorted(folder.corners), folder.format) == (["1", "2", "3"], "reports")
+
+
+def test_truth_of_phantoms(tmp_path: Path) -> None:
+    for uid in ("4", "5"):
+        (tmp_path / uid).mkdir()
+        (tmp_path / uid / "truth.json").write_text(json.dumps(truth(uid)), encoding="utf-8")
+    readings = read_readings(tmp_path)
+    assert (readings.format, sorted(readings.corners)) == ("truth", ["4", "5"])
+    assert set(readings.corners["4"].values()) == {Reading(1)}
+
+
+def test_reports_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReadingsError, match=r"report\.json: it names no study"):
+        read_text(tmp_path, report(None).to_json(), "report.json")
+    twice = "\n".join(report("1").to_json(indent=None) for _ in range(2))
+    with pytest.raises(ReadingsError, match=r"two\.jsonl, line 2: there are two reports of study 1"):
+        read_text(tmp_path, twice, "two.jsonl")
+    with pytest.raises(ReadingsError, match=r"bad\.json: 7 is no grade"):
+        read_text(tmp_path, report("1", grade=7).to_json(), "bad.json")
+    document = json.loads(report("1").to_json())
+    document["regions"]["cervical"]["discs"][0]["corners"][0]["site"] = "T9-superior"
+    with pytest.raises(ReadingsError, match=r"site\.json: 'T9-superior' is no site"):
+        read_text(tmp_path, json.dumps(document), "site.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ReadingsError, match="there is no report in this folder"):
+        read_readings(tmp_path / "empty")
+    with pytest.raises(ReadingsError, match="cannot be read"):
+        read_readings(tmp_path / "nowhere.csv")
