@@ -103,7 +103,8 @@ def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
     parser.add_argument("--budget-ms", type=_milliseconds, metavar="N", help="latency budget; over it, status is 5")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and one overlay per region")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
+    _add_format(parser)
     parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
     parser.set_defaults(verb=verbs.score)
 
@@ -222,6 +223,20 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
 def _add_keypoints(parser: argparse.ArgumentParser) -> None:
     text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
     parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    from spinescore.runtime.results import DEFAULT_FORMATS, FORMATS
+
+    def formats(text: str) -> list[str]:
+        asked = [name.strip().lower() for name in text.split(",")]
+        unknown = [name for name in asked if name not in FORMATS]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
+        return asked
+
+    text = f"what --out writes, of {', '.join(FORMATS)} ({','.join(DEFAULT_FORMATS)})"
+    parser.add_argument("--format", type=formats, metavar="F,F", help=text)
 
 
 def _count(text: str) -> int:

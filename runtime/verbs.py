@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.errors import BundleError
+from spinescore.runtime.errors import BundleError, OutputError
 from spinescore.runtime.study import Study
 
 if TYPE_CHECKING:
@@ -47,25 +47,46 @@ class UsageError(Exception):
 
 
 def score(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.results import write_results
+    from spinescore.runtime.results import DEFAULT_FORMATS, check_formats, study_folders, write_rows
 
     keypoints = _read_keypoints(arguments.keypoints)
     _check_folder(arguments.out)
+    if arguments.format is not None and arguments.out is None:
+        raise UsageError("--format says what is written to a folder; name it with --out DIR")
+    formats = arguments.format or DEFAULT_FORMATS
+    check_formats(formats)
     studies = _read_studies(arguments.paths)
-    reports = []
+    several, all_written, reports = len(studies) > 1, True, []
     with _open_scorer(arguments) as scorer:
-        for number, study in enumerate(studies, 1):
-            several = len(studies) > 1
-            if several:
-                _say(f"study {number} of {len(studies)}")
-            report = scorer.score(study, budget_ms=arguments.budget_ms, keypoints=keypoints)
-            _say_what_was_refused(report)
-            if arguments.out is not None:
-                folder = arguments.out / f"study-{number}" if several else arguments.out
-                write_results(folder, study, report, scorer.bundle)
-            _print_report(report, arguments.json, several)
-            reports.append(report)
-    return _status(reports)
+        folders = None if arguments.out is None else study_folders(arguments.out, len(studies))
+        try:
+            for number, study in enumerate(studies, 1):
+                if several:
+                    _say(f"study {number} of {len(studies)}")
+                report = scorer.score(study, budget_ms=arguments.budget_ms, keypoints=keypoints)
+                _say_what_was_refused(report)
+                reports.append(report)
+                if folders is not None:
+                    own = [name for name in formats if name != "csv" or not several]
+                    all_written &= _write(folders[number - 1], study, report, scorer, own)
+                _print_report(report, arguments.json, several)
+        finally:
+            if several and "csv" in formats and reports:
+                write_rows(arguments.out, reports)
+    status = _status(reports)
+    return status if all_written or status == NOTHING_SCORED else REFUSED
+
+
+def _write(folder: Path, study: Study, report: StudyReport, scorer: Scorer, formats: Sequence[str]) -> bool:
+    """Write a study's results; says what could not be written, and returns whether all were."""
+    from spinescore.runtime.results import write_results
+
+    try:
+        write_results(folder, study, report, scorer.bundle, formats)
+    except OutputError as error:
+        _say(f"not written: {error}")
+        return False
+    return True
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -83,7 +104,7 @@ def demo(arguments: argparse.Namespace) -> int:
         report = scorer.score(study)
         _say_what_was_refused(report)
         print(study_summary(report, _read_truth(folder / "truth.json")))
-        written = write_results(arguments.out, study, report, scorer.bundle)
+        written = write_results(arguments.out, study, report, scorer.bundle, ("json", "html", "png"))
     _say(f"\nwritten: {', '.join(map(str, written))}")
     return _status([report])
 

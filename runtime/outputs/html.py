@@ -11,18 +11,19 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from string import Template
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.marks import MEANINGS, disc_marks
 from spinescore.runtime.msasss import MAX_GRADE
+from spinescore.runtime.outputs.source import radiograph_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
+from spinescore.runtime.outputs.uids import software_version
 from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import SITES, Radiograph, Region, Study
 
-__all__ = ["html_report", "shown_radiograph"]
+__all__ = ["html_report"]
 
 _FOLDER = Path(__file__).parent
 _REGION_MAX = MAX_GRADE * len(SITES["cervical"])
@@ -51,15 +52,6 @@ def html_report(study: Study, report: StudyReport, bundle: Bundle) -> str:
         origin=_origin(report),
         footer=_footer(report),
     )
-
-
-def shown_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
-    """The radiograph that a region's report is of; None where it has none."""
-    info = region.radiograph
-    if info is None:
-        return None
-    named = (info.sop_instance_uid, info.source)
-    return next((image for image in study.radiographs if (image.sop_instance_uid, image.source) == named), None)
 
 
 def _hash(text: str) -> str:
@@ -142,7 +134,7 @@ def _legend() -> str:
 
 def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) -> str:
     parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
-    radiograph = shown_radiograph(region, study)
+    radiograph = radiograph_of(region, study)
     if region.status == "rejected" and region.reject is not None:
         parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
                      f"{_given(region.reject.message)}</p>")  # fmt: skip
@@ -292,7 +284,7 @@ def _origin(report: StudyReport) -> str:
             "Bundle": f"{_given(bundle.name)} {_given(bundle.version)}",
             "Its SHA-256": f'<span class="code">{clean(bundle.sha256)}</span>',
             "Device": _given(f"{device.name} ({device.kind}), {device.engine}, {device.precision}"),
-            "Software": f"spinescore {clean(_version())}, {clean(report.schema)}",
+            "Software": f"spinescore {clean(software_version())}, {clean(report.schema)}",
         }
     )
     return f'<div class="columns">{facts}{_timings(report)}</div>'
@@ -309,13 +301,6 @@ def _timings(report: StudyReport) -> str:
         f"<table><caption>Milliseconds from files to report{budget}</caption><thead><tr>{heads}</tr></thead>"
         f"<tbody><tr>{cells}</tr></tbody></table>"
     )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("spinescore")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _footer(report: StudyReport) -> str:

@@ -276,7 +276,7 @@ def test_demo_shows_the_truth_beside_the_score(bundle, tmp_path, capsys, monkeyp
     truth = json.loads((folder / "study" / "truth.json").read_text(encoding="utf-8"))
     total = sum(region["total"] for region in truth["regions"].values())
     assert f"truth {total}" in capsys.readouterr().out
-    assert sorted(path.name for path in folder.iterdir()) == ["report.json", "study"]
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "study"]
 
 
 def test_phantom_writes_a_folder_for_each_seed(tmp_path, capsys):

@@ -10,7 +10,6 @@ import tiny
 
 from spinescore.runtime import Scorer, Study
 from spinescore.runtime.overlay import draw_overlay
-from spinescore.runtime.results import write_results
 
 GRADES = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
 BLUE, YELLOW, ORANGE, RED, GREY = (233, 180, 86), (66, 228, 240), (0, 159, 230), (60, 60, 235), (170, 170, 170)
@@ -88,12 +87,3 @@ def test_discs_without_points_are_left_out(scorer):
 def test_large_radiographs_are_made_smaller_and_small_ones_are_not_enlarged(scorer):
     assert drawn(scorer, rows=2048)[0].shape[0] < 1200
     assert drawn(scorer, rows=512)[0].shape[0] < 700
-
-
-def test_stale_overlays_are_removed(scorer, tmp_path):
-    study = Study(tuple(tiny.draw(region, GRADES).radiograph for region in ("cervical", "lumbar")))
-    write_results(tmp_path, study, scorer.score(study), scorer.bundle)
-    lumbar = Study(study.radiographs[1:])
-    written = write_results(tmp_path, lumbar, scorer.score(lumbar), scorer.bundle)
-    assert sorted(tmp_path.iterdir()) == sorted(written)
-    assert [path.name for path in written] == ["report.json", "overlay-lumbar.png"]
