@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spinescore.runtime.dicom import load_radiograph, load_study
+    from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
     from spinescore.runtime.errors import (
         BudgetExceeded,
         BundleError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         OutputError,
         SpineScoreError,
     )
+    from spinescore.runtime.intake import anonymous, radiograph_from_array
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.study import Radiograph, Study
@@ -42,8 +43,11 @@ __all__ = [
     "SpineScoreError",
     "Study",
     "StudyReport",
+    "anonymous",
     "load_radiograph",
+    "load_studies",
     "load_study",
+    "radiograph_from_array",
 ]
 
 _HOMES = {
@@ -51,8 +55,11 @@ _HOMES = {
     "Scorer": "scorer",
     "Study": "study",
     "StudyReport": "report",
+    "anonymous": "intake",
     "load_radiograph": "dicom",
+    "load_studies": "dicom",
     "load_study": "dicom",
+    "radiograph_from_array": "intake",
 }
 
 

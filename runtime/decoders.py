@@ -7,7 +7,6 @@ A codestream's own size is compared with the header before any decoder sees it.
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, check_codestream
 from spinescore.runtime.decodeworker import DecoderFailed
 from spinescore.runtime.dicomfile import brief
 from spinescore.runtime.errors import InputRejected
@@ -22,24 +22,19 @@ from spinescore.runtime.pixels import PixelFormat, corrupt, without_unused_bits
 
 __all__ = ["decoded", "installed", "is_compressed", "run_decoder", "unsupported"]
 
-_RLE = "1.2.840.10008.1.2.5"
-_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
-_JPEG = tuple(f"1.2.840.10008.1.2.4.{process}" for process in (50, 51, 57, 70))  # baseline, extended, lossless
-_END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
-_SLACK_BYTES = 1 << 20
 _JPEG_2000_THREADS = 4
+_ITEM = b"\xfe\xff\x00\xe0"
+_MAX_FRAGMENTS, _MAX_OFFSETS_BYTES = 1 << 16, 1 << 12
 
 # The fastest first, as benchmarks/results/decode-*.json has it, of those that turn a corrupt codestream into an error.
 # Left out, because a corrupt codestream ends their process: gdcm (python-gdcm 3.2.6, every syntax; its binding lets C++
 # exceptions through), and dicomrle, ljpeg and jpegsof3 of imagecodecs 2026.3.6. jpeg8 is libjpeg-turbo, htj2k OpenJPH.
 _PREFERENCE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_JPEG, ("imagecodecs.jpeg8",)),  # 8 and 12 bits, and lossless with all predictors
-    **dict.fromkeys(_JPEG_LS, ("imagecodecs.jpegls", "pyjpegls")),
-    **dict.fromkeys(_JPEG_2000, ("imagecodecs.jpeg2k", "pylibjpeg")),
-    **dict.fromkeys(_HTJ2K, ("imagecodecs.htj2k", "imagecodecs.jpeg2k", "pylibjpeg")),
-    _RLE: ("pylibjpeg", "pydicom"),
+    **dict.fromkeys(JPEG, ("imagecodecs.jpeg8",)),  # 8 and 12 bits, and lossless with all predictors
+    **dict.fromkeys(JPEG_LS, ("imagecodecs.jpegls", "pyjpegls")),
+    **dict.fromkeys(JPEG_2000, ("imagecodecs.jpeg2k", "pylibjpeg")),
+    **dict.fromkeys(HTJ2K, ("imagecodecs.htj2k", "imagecodecs.jpeg2k", "pylibjpeg")),
+    RLE: ("pylibjpeg", "pydicom"),
 }
 _CODECS = "imagecodecs."
 
@@ -77,11 +72,12 @@ def decoded(
 
     from spinescore.runtime import decodepool  # the workers import this module
 
+    _check_fragments(data, source)
     try:
         frame = get_frame(data, 0, number_of_frames=1)
     except Exception as fault:
         raise corrupt(source, f"has compressed pixels that cannot be taken apart ({brief(fault)})") from None
-    _check_codestream(frame, declared, syntax, source)
+    check_codestream(frame, declared, syntax, source)
     faults: list[str] = []
     for name in installed(syntax):
         try:
@@ -97,49 +93,20 @@ def decoded(
     raise corrupt(source, f"has pixels that no decoder could read ({'; '.join(faults)})")
 
 
-def _check_codestream(frame: bytes, declared: PixelFormat, syntax: str, source: str) -> None:
-    """Refuse a codestream that is cut short, or of another size than the header's, before a decoder sees it.
+def _check_fragments(data: bytes, source: str) -> None:
+    """Refuse what would take long to put together, or much memory: pydicom keeps a number for each fragment and offset.
 
-    Some decoders fill up what is missing with grey, and CharLS searches for seconds.
+    The first item is the offset table, which has one offset of 4 bytes or none (PS3.5 A.4).
     """
-    if syntax == _RLE:
-        if len(frame) > declared.byte_count + declared.byte_count // 64 + _SLACK_BYTES:
-            raise corrupt(source, f"has {len(frame)} bytes of RLE for {declared.byte_count} uncompressed ones")
-        return
-    size = _jpeg_2000_size(frame) if syntax in _JPEG_2000 + _HTJ2K else _jpeg_size(frame)
-    if size != (declared.rows, declared.columns, 1):
-        found = "no readable size" if size is None else f"{size[0]} x {size[1]} pixels of {size[2]} samples"
-        raise corrupt(source, f"declares {declared.rows} x {declared.columns} pixels, its compressed image {found}")
-    if not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):  # devices pad with either
-        raise corrupt(source, "has a compressed image that is cut short")
-
-
-def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components from the SIZ segment (ISO 15444-1 A.5.1); a JP2 box may come before it.
-
-    With a second beginning of a codestream it would be unknown which of them the decoder takes.
-    """
-    beginning = b"\xff\x4f\xff\x51"
-    start = frame.find(beginning)
-    if frame.count(beginning) != 1 or len(frame) < start + 42:
-        return None
-    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-    return bottom - top, right - left, struct.unpack_from(">H", frame, start + 40)[0]
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components from the start-of-frame segment of JPEG or JPEG-LS (ISO 10918-1 B.2.2)."""
-    at = 2
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker == 0xFF:  # fill bytes may precede a marker
-            at += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            rows, columns, components = struct.unpack_from(">HHB", frame, at + 5)
-            return rows, columns, components
-        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    return None
+    at, count = 0, 0
+    while data[at : at + 4] == _ITEM:
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if at == 0 and length > _MAX_OFFSETS_BYTES:
+            raise corrupt(source, f"has {length} bytes of offsets for the one image that it holds")
+        at += 8 + length
+        count += 1
+        if count > _MAX_FRAGMENTS:
+            raise corrupt(source, f"has its compressed image in more than {_MAX_FRAGMENTS} fragments")
 
 
 def installed(syntax: str) -> tuple[str, ...]:
@@ -171,7 +138,9 @@ def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -
             raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
         if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
             raise ValueError(f"{pixels.dtype} pixels")
-    except Exception as fault:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:  # a panic of Rust is no Exception
         raise DecoderFailed(brief(fault)) from None
     return pixels
 
@@ -215,9 +184,9 @@ def _within_range(
         pixels = pixels.astype(f"{pixels.dtype.kind}2")
     pixels = np.require(pixels, requirements=("C", "W"))
     unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
-    if syntax == _RLE:
+    if syntax == RLE:
         return without_unused_bits(unsigned, declared)
-    if declared.signed != (pixels.dtype.kind == "i") or (declared.signed and syntax in _JPEG + _JPEG_LS):
+    if declared.signed != (pixels.dtype.kind == "i") or (declared.signed and syntax in JPEG + JPEG_LS):
         return without_unused_bits(unsigned, replace(declared, high_bit=declared.bits_stored - 1))
     if declared.bits_stored < pixels.dtype.itemsize * 8:
         low, high = declared.stored_min, declared.stored_max

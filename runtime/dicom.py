@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
-from spinescore.runtime.dicomfile import brief, caught_warnings, inflated_to, open_file, read_header
+from spinescore.runtime.dicomfile import brief, caught_warnings, inflated_to, read_header
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.study import Radiograph, Reject, Study
+from spinescore.runtime.inputs import FileInput, Item, items
+from spinescore.runtime.study import FROM_LIBRARY, Radiograph, Reject, Study
 from spinescore.runtime.tags import Facts, number, read_facts
 
 if TYPE_CHECKING:
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study"]
 
-FilePath = str | os.PathLike[str]
-
 MAX_PIXELS = 100_000_000
 # Projection radiography, and what digitised or re-sent films come as. A folder's other files are skipped unread.
 PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
@@ -35,24 +36,38 @@ PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
 _SKIPPED = frozenset({"not-dicom", "no-pixels", "not-radiograph"})  # in a folder: no radiograph, so no reject
 _MAX_NOTES, _NOTE_LENGTH = 20, 300
 _MAX_THREADS = 4
+_KIND_BYTES = 16  # tell a PNG or JPEG file
 
 
-def load_radiograph(path: FilePath, *, max_pixels: int = MAX_PIXELS) -> Radiograph:
-    """Read one file. Raises InputRejected for what cannot be read as one grey-scale image, and for nothing else.
+def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Radiograph:
+    """Read one radiograph: a path, a file's bytes or a binary stream; DICOM, or for research PNG or JPEG.
 
-    Codes: not-dicom, no-pixels, corrupt-pixels, not-radiograph (colour, several frames, not 8 or 16 bits),
-    unsupported-syntax, too-large (more than `max_pixels`). Whether it shows a lateral spine is the scorer's to judge.
+    A folder, a zip archive or a DICOMDIR will do where it holds one radiograph. `window` names the window or VOI LUT
+    to use by its explanation. Raises InputRejected for what cannot be read as one grey-scale image, and for nothing
+    else that a file may hold.
+
+    Codes: not-dicom, no-pixels, corrupt-pixels, not-radiograph (colour, several frames, not 8 or 16 bits; several
+    radiographs), unsupported-syntax, too-large (more than `max_pixels`). Whether it shows a lateral spine is the
+    scorer's to judge.
     """
-    found = _load(_File(Path(path), Path(path).name, in_folder=False), max_pixels)
-    if found.radiograph is None:
-        reject = cast(Reject, found.reject)
+    loaded, _ = _load_all((file,), max_pixels, window)
+    radiographs = [found.radiograph for found in loaded if found.radiograph is not None]
+    if len(radiographs) == 1:
+        return radiographs[0]
+    name = "what was given" if not isinstance(file, (str, os.PathLike)) else Path(file).name
+    if radiographs:
+        raise InputRejected("not-radiograph", f"{name} holds {len(radiographs)} radiographs; read it with load_study")
+    for reject in (found.reject for found in loaded if found.reject is not None and not found.skipped):
         raise InputRejected(reject.code, reject.message)
-    return found.radiograph
+    raise InputRejected("not-dicom", f"{name} holds no radiograph; give the original files of the study")
 
 
-def load_study(path: FilePath, *more: FilePath, max_pixels: int = MAX_PIXELS) -> Study:
-    """Read files and folders that hold one study. Raises InputRejected: two-patients, several-studies."""
-    loaded, started = _load_all((path, *more), max_pixels)
+def load_study(file: FileInput, *more: FileInput, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Study:
+    """Read what holds one study: paths of files, folders, zip archives and DICOMDIR, bytes, binary streams.
+
+    `window` is as in `load_radiograph`. Raises InputRejected: two-patients, several-studies.
+    """
+    loaded, started = _load_all((file, *more), max_pixels, window)
     patients = {found.facts.patient_key for found in loaded if not found.skipped} - {None}
     if len(patients) > 1:
         raise InputRejected(
@@ -67,75 +82,55 @@ def load_study(path: FilePath, *more: FilePath, max_pixels: int = MAX_PIXELS) ->
     return studies[0]
 
 
-def load_studies(paths: Iterable[FilePath], *, max_pixels: int = MAX_PIXELS) -> list[Study]:
-    """Read files and folders into studies, in the order of their study instance UIDs.
+def load_studies(files: Iterable[FileInput], *, max_pixels: int = MAX_PIXELS, window: str | None = None) -> list[Study]:
+    """Read files into studies (all that `load_study` takes), in the order of their study instance UIDs.
 
-    In a folder, files that are no radiograph are skipped with a warning; files named by hand are rejects. Rejects
-    whose study is unknown join the only study, else they form one of their own. A study with two patients keeps no
-    radiograph.
+    In a folder, an archive or a DICOMDIR, files that are no radiograph are skipped with a warning; files named by hand
+    are rejects. What states no study joins the only one there is: rejects, and radiographs whose patient is not
+    stated either; else they form a study of their own. A study with two patients keeps no radiograph.
     """
-    return _studies(*_load_all(paths, max_pixels))
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    source: str
-    in_folder: bool
+    return _studies(*_load_all(files, max_pixels, window))
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    file: _File
+    item: Item
     facts: Facts
     radiograph: Radiograph | None = None
     reject: Reject | None = None
 
     @property
     def skipped(self) -> bool:
-        return self.reject is not None and self.file.in_folder and self.reject.code in _SKIPPED
+        return self.reject is not None and self.item.in_folder and self.reject.code in _SKIPPED
 
 
-def _load_all(paths: Iterable[FilePath], max_pixels: int) -> tuple[list[_Loaded], float]:
+def _load_all(files: Iterable[FileInput], max_pixels: int, window: str | None) -> tuple[list[_Loaded], float]:
     import pydicom  # noqa: F401  # before any file, so that a broken installation is not taken for a broken file
 
     started = time.perf_counter()
-    files: dict[str, _File] = {}
-    for file in (file for path in paths for file in _files(Path(path))):
-        real = os.path.realpath(file.path)
-        if real not in files or not file.in_folder:  # named by hand counts more than found in a folder
-            files[real] = file
-    workers = max(1, min(_MAX_THREADS, len(files)))
-    with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
-        loaded = list(pool.map(lambda file: _load(file, max_pixels), files.values()))
-    loaded.sort(key=lambda found: (found.facts.sop_instance_uid or "", found.file.source))
+    load = partial(_load, max_pixels=max_pixels, window=window)
+    with ExitStack() as opened:
+        found = items(files, opened)
+        workers = max(1, min(_MAX_THREADS, len(found)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
+            loaded = list(pool.map(load, found))
+    loaded.sort(key=lambda found: (found.facts.sop_instance_uid or "", found.item.source, found.item.key))
     return loaded, started
 
 
-def _files(path: Path) -> Iterator[_File]:
-    """The file itself, or all files of a folder in a fixed order; index files and hidden ones are passed over."""
-    if not path.is_dir():
-        yield _File(path, path.name, in_folder=False)
-        return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            if name.upper() != "DICOMDIR" and not name.startswith("."):
-                file = Path(folder, name)
-                yield _File(file, file.relative_to(path).as_posix(), in_folder=True)
-
-
 def _studies(loaded: list[_Loaded], started: float) -> list[Study]:
-    groups: dict[str, list[_Loaded]] = {}
+    groups: dict[tuple[str, str], list[_Loaded]] = {}
     strays: list[_Loaded] = []
     for found in loaded:
-        uid = found.facts.study_instance_uid
+        uid, patient = found.facts.study_instance_uid, found.facts.patient_key
         if found.skipped or (found.radiograph is None and uid is None):
             strays.append(found)
-        else:
-            groups.setdefault(uid or "", []).append(found)
+        else:  # a study is of one patient; where none is stated, the patient tells files apart
+            groups.setdefault((uid, "") if uid else ("", patient or ""), []).append(found)
+    if len(groups) == 2 and ("", "") in groups:
+        strays += groups.pop(("", ""))
     own_group = any(not found.skipped for found in strays) and len(groups) != 1
-    ordered = [groups[uid] for uid in sorted(groups)]
+    ordered = [groups[key] for key in sorted(groups)]
     if own_group or not ordered:
         ordered.append(strays)
     else:
@@ -174,21 +169,35 @@ def _study(group: list[_Loaded], read_ms: float | None) -> Study:
     )
 
 
-def _load(file: _File, max_pixels: int) -> _Loaded:
+def _load(item: Item, max_pixels: int, window: str | None) -> _Loaded:
     """Read one file; everything that can go wrong ends in a reject."""
-    facts = Facts()
+    facts, source = Facts(), item.source
     try:
-        with caught_warnings() as warned, open_file(file.path, file.source) as opened:
-            ds, stream, syntax = read_header(opened, file.source)
+        with caught_warnings() as warned, item.open() as opened:
+            picture = _picture(opened, item, max_pixels)
+            if picture is not None:
+                return _Loaded(item, facts, picture)
+            ds, stream, syntax = read_header(opened, source)
             facts = read_facts(ds)
-            if file.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
-                raise InputRejected("not-radiograph", f"{file.source} has the modality {facts.modality}")
-            return _Loaded(file, facts, _radiograph(stream, ds, syntax, facts, file.source, max_pixels, warned))
+            if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
+                raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")
+            return _Loaded(item, facts, _radiograph(stream, ds, syntax, facts, source, max_pixels, window, warned))
     except InputRejected as fault:
-        return _Loaded(file, facts, reject=Reject(fault.code, str(fault), file.source, facts.region))
+        return _Loaded(item, facts, reject=Reject(fault.code, str(fault), source, facts.region))
     except Exception as fault:  # whatever a hostile file makes pydicom or a decoder raise
-        message = f"{file.source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
-        return _Loaded(file, facts, reject=Reject("corrupt-pixels", message, file.source, facts.region))
+        message = f"{source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
+        return _Loaded(item, facts, reject=Reject("corrupt-pixels", message, source, facts.region))
+
+
+def _picture(opened: BinaryIO, item: Item, max_pixels: int) -> Radiograph | None:
+    """A PNG or JPEG file as a radiograph; None for all others. In folders they are overlays as a rule, and skipped."""
+    from spinescore.runtime.pictures import picture_kind, read_picture
+
+    kind = picture_kind(opened.read(_KIND_BYTES))
+    opened.seek(0)
+    if kind is not None and item.in_folder:
+        raise InputRejected("not-dicom", f"{item.source} is a {kind} picture; name it by itself to have it read")
+    return None if kind is None else read_picture(opened, kind, item.source, max_pixels)
 
 
 def _radiograph(
@@ -198,6 +207,7 @@ def _radiograph(
     facts: Facts,
     source: str,
     max_pixels: int,
+    window: str | None,
     warned: list[str],
 ) -> Radiograph:
     from spinescore.runtime import greyscale, pixels
@@ -209,8 +219,9 @@ def _radiograph(
     stream = inflated_to(stream, declared.byte_count)
     stored, decoder = pixels.read_pixels(stream, ds, declared, syntax, source, notes)
     padding = _padding(ds, declared)
-    table, has_window, remarks = greyscale.table(ds, stored, declared.bits_stored, declared.stored_min, padding)
-    unique = dict.fromkeys(note[:_NOTE_LENGTH] for note in (*notes, *remarks, *warned))
+    table, has_window, remarks = greyscale.table(ds, stored, declared.bits_stored, declared.stored_min, padding, window)
+    said = (f"{FROM_LIBRARY}{warning}" for warning in warned)
+    unique = dict.fromkeys(note[:_NOTE_LENGTH] for note in (*notes, *remarks, *said))
     return Radiograph(
         pixels=stored,
         table=table,

@@ -35,48 +35,44 @@ _DEFER_BYTES = 4 << 20  # larger elements are left in the file
 _MAX_WARNINGS = 10_000  # of pydicom about one file
 
 
-def brief(fault: Exception, length: int = 160) -> str:
+def brief(fault: BaseException, length: int = 160) -> str:
     """An exception in one line of bounded length."""
     return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:length]
 
 
-class _Limited:
-    """Counts what is read while the header is: pydicom takes microseconds and a kilobyte or two for every element."""
+class _Header:
+    """What pydicom reads a header from. Reads and bytes are counted: it makes a kilobyte or two of a small element."""
 
-    in_header = False
-    too_large = False
-    _reads = 0
-    _taken = 0
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._reads = self._taken = 0
+        self.too_large = False
+        self.seek, self.tell = stream.seek, stream.tell
 
-    def count(self, size: int) -> None:
-        if self.in_header:
-            self._reads += 1
-            self._taken += size
-            self.too_large = self._reads > _HEADER_READS or self._taken > _HEADER_BYTES
-            if self.too_large:
-                raise ValueError("the header is too large")
+    def read(self, size: int = -1) -> bytes:
+        found = self._stream.read(size)
+        self._reads += 1
+        self._taken += len(found)
+        if self._reads > _HEADER_READS or self._taken > _HEADER_BYTES:
+            self.too_large = True
+            raise ValueError("the header is too large")
+        return found
 
 
-class _Stream(_Limited, io.BufferedReader):
+class _Stream(io.BufferedReader):
     """A file whose `read` never takes more memory than there are bytes, whatever length an element declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= 1 << 16:
             left = max(os.fstat(self.fileno()).st_size - self.tell(), 0)
             size = left if size is None or size < 0 else min(size, left)
-        self.count(size)
         return super().read(size)
 
 
-class _Inflated(_Limited, io.BytesIO):
+class _Inflated(io.BytesIO):
     """The beginning of a deflated dataset; `packed` is all of it, still deflated."""
 
     packed = b""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        found = super().read(size)
-        self.count(len(found))
-        return found
 
 
 def open_file(path: Path, source: str) -> _Stream:
@@ -120,25 +116,28 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
 
 
 def _parsed(stream: BinaryIO, source: str) -> FileDataset:
+    """The elements before the pixels; those that are left in the file are left out, for nothing reads them later."""
     from pydicom import dcmread
 
-    limited = stream if isinstance(stream, _Limited) else _Limited()
-    limited.in_header = True
+    header = _Header(stream)
     try:
-        return dcmread(stream, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
-    except RecursionError:
-        message = f"{source} has sequences in sequences, deeper than any image needs; send it again from the modality"
-        raise InputRejected("not-dicom", message) from None
-    except Exception:
-        if not limited.too_large:
-            raise
-        message = (
-            f"{source} has more than {_HEADER_READS} elements or {_HEADER_BYTES >> 20} MB before its pixels; "
-            "give the original radiograph"
-        )
-        raise InputRejected("too-large", message) from None
-    finally:
-        limited.in_header = False
+        ds = dcmread(header, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
+    except Exception as fault:
+        if header.too_large:
+            message = (
+                f"{source} has more than {_HEADER_READS} elements or {_HEADER_BYTES >> 20} MB before its pixels; "
+                "give the original radiograph"
+            )
+            raise InputRejected("too-large", message) from None
+        if isinstance(fault, RecursionError) or isinstance(fault.__context__, RecursionError):
+            message = f"{source} nests sequences deeper than any image needs; send it again from the modality"
+            raise InputRejected("not-dicom", message) from None
+        raise
+    ds.buffer = None  # the file is not kept open, nor its bytes in memory
+    for tag, element in list(ds.items()):
+        if element.value is None and getattr(element, "length", 0) > _DEFER_BYTES:
+            del ds[tag]
+    return ds
 
 
 def is_plausible(head: bytes) -> bool:

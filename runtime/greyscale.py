@@ -7,6 +7,7 @@ Each step maps a value to a value, so all of them fold into one float32 table wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,18 +35,19 @@ def table(
     bits_stored: int,
     stored_min: int,
     padding: tuple[int, int] | None = None,
+    window: str | None = None,
 ) -> tuple[NDArray[np.float32], bool, list[str]]:
     """The table of one image, whether the header's window shaped it, and warnings.
 
     `padding` is the inclusive range of stored values that are no exposure (C.7.5.1.1.2): they become 0. Without a VOI
     transformation, or with one that shows all of the image in one grey, the contrast runs between the 1st and 99th
-    percentiles of the exposed field.
+    percentiles of the exposed field. Of several transformations the first counts, or the one that `window` explains.
     """
     notes: list[str] = []
     values = _modality(ds, stored_min + np.arange(1 << bits_stored, dtype=np.float64), notes)
     span = displayed_percentiles(pixels, *DEFAULT_PERCENTILES, padding)
     low, high = (int(np.clip(round(edge) - stored_min, 0, values.size - 1)) for edge in span)
-    grey = _voi(ds, values, notes)
+    grey = _voi(ds, values, window, notes)
     if grey is not None and low != high and grey[low] == grey[high]:
         notes.append(
             "the header's window shows nearly all of the image in one grey; contrast was taken from the pixels"
@@ -155,13 +157,45 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Values:
     return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
-def _voi(ds: Dataset, values: Values, notes: list[str]) -> Values | None:
-    """VOI LUT sequence, else the first window, in [0, 1] (PS3.3 C.11.2.1); None where the header states neither."""
-    lut = _lookup(ds, "VOILUTSequence", notes)
-    if lut is not None:
-        entries, _, bits = lut
-        return np.clip(entries[_positions(values, lut)] / float((1 << bits) - 1), 0.0, 1.0)
-    center, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
+def _voi(ds: Dataset, values: Values, explained: str | None, notes: list[str]) -> Values | None:
+    """VOI LUT sequence, else a window, in [0, 1] (PS3.3 C.11.2.1); None where the header states neither.
+
+    Of several the first is taken, or the LUT or window whose explanation is `explained`, without regard to case.
+    """
+    luts, windows = _explanations(ds)
+    kind, index = ("lut" if luts else "window"), 0
+    if explained is not None:
+        named = {name.casefold(): place for place, name in reversed([*windows, *luts]) if name}
+        if explained.strip().casefold() in named:
+            kind, index = named[explained.strip().casefold()]
+        else:
+            stated = ", ".join(repr(name[:32]) for _, name in [*luts, *windows][:8] if name) or "none"
+            notes.append(f"no window is explained as {explained!r} (there are: {stated}); the first was used")
+    if kind == "lut":
+        lut = _lookup(ds, "VOILUTSequence", notes, index)
+        if lut is not None:
+            entries, _, bits = lut
+            return np.clip(entries[_positions(values, lut)] / float((1 << bits) - 1), 0.0, 1.0)
+        index = 0
+    return _windowed(ds, values, index, notes)
+
+
+Explanations = list[tuple[tuple[str, int], str]]  # (lut or window, index), explanation
+
+
+def _explanations(ds: Dataset) -> tuple[Explanations, Explanations]:
+    """What the header calls its VOI LUTs and windows; empty where it does not call them anything."""
+    luts, names = value(ds, "VOILUTSequence"), value(ds, "WindowCenterWidthExplanation")
+    items = list(luts) if isinstance(luts, Sequence) and not isinstance(luts, (str, bytes)) else []
+    names = [names] if isinstance(names, str) else names or []
+    return (
+        [(("lut", index), text(item, "LUTExplanation") or "") for index, item in enumerate(items)],
+        [(("window", index), str(name).strip()) for index, name in enumerate(names)],
+    )
+
+
+def _windowed(ds: Dataset, values: Values, index: int, notes: list[str]) -> Values | None:
+    center, width = number(ds, "WindowCenter", index), number(ds, "WindowWidth", index)
     if center is None or width is None:
         return None
     function = (text(ds, "VOILUTFunction") or "LINEAR").upper()
@@ -198,13 +232,13 @@ def _positions(values: Values, lut: Lookup) -> NDArray[np.intp]:
     return np.clip(np.floor(values - first), 0, entries.size - 1).astype(np.intp)
 
 
-def _lookup(ds: Dataset, keyword: str, notes: list[str]) -> Lookup | None:
-    """The first item of a LUT sequence; None where there is none, or with a note where it cannot be used."""
+def _lookup(ds: Dataset, keyword: str, notes: list[str], index: int = 0) -> Lookup | None:
+    """One item of a LUT sequence; None where there is none, or with a note where it cannot be used."""
     sequence = value(ds, keyword, _LUT_BYTES)
     if not sequence:
         return None
     try:
-        item = sequence[0]
+        item = sequence[index]
         count, first, bits = (int(part) for part in value(item, "LUTDescriptor"))
         count = count % 65536 or 65536  # 0 stands for 65536; a signed reading of the count is undone
         entries = _entries(value(item, "LUTData", _LUT_BYTES), count, bits, _is_little_endian(ds))

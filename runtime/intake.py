@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Reject, Study
+from spinescore.runtime.errors import REJECT_CODES, InputRejected
+from spinescore.runtime.study import FROM_LIBRARY, LEVELS, REGIONS, Facing, Radiograph, Region, Reject, Study
 
-__all__ = ["MIN_SIDE_PX", "MODALITIES", "GivenPoints", "Keypoints", "StudyInput", "as_study", "given_points", "vet"]
+__all__ = [
+    "MIN_SIDE_PX",
+    "MODALITIES",
+    "GivenPoints",
+    "Keypoints",
+    "StudyInput",
+    "anonymous",
+    "as_study",
+    "given_points",
+    "radiograph_from_array",
+    "vet",
+]
 
 Image = Radiograph | NDArray[np.integer]
 StudyInput = Study | Radiograph | Iterable[Radiograph] | Mapping[Region, Image]
@@ -31,9 +42,8 @@ MIN_SIDE_PX = 128
 def as_study(study: StudyInput) -> Study:
     """A `Study` from what `Scorer.score` takes: a study, radiographs, or an image per region.
 
-    An image is H x W stored values (uint8, uint16, int8 or int16) in which larger is brighter: 8 bits are shown as
-    they are, the contrast of more is taken from the pixels as for a radiograph without a window. Raises `ValueError`
-    for anything else, `InputRejected` for radiographs of two patients.
+    An image is a radiograph, or an array as for `radiograph_from_array`. Raises `ValueError` for anything else,
+    `InputRejected` for radiographs of two patients.
     """
     if isinstance(study, Study):
         found = study
@@ -43,7 +53,7 @@ def as_study(study: StudyInput) -> Study:
         unknown = [name for name in study if name not in REGIONS]
         if unknown:
             raise ValueError(f"there is no region {unknown[0]!r}; the regions are {', '.join(REGIONS)}")
-        found = _of_radiographs([_radiograph(region, study[region]) for region in REGIONS if region in study])
+        found = _of_radiographs([_of_region(region, study[region]) for region in REGIONS if region in study])
     else:
         radiographs = list(study)
         if not all(isinstance(item, Radiograph) for item in radiographs):
@@ -71,22 +81,95 @@ def _of_radiographs(radiographs: Sequence[Radiograph]) -> Study:
     )
 
 
-def _radiograph(region: Region, image: object) -> Radiograph:
+def _of_region(region: Region, image: object) -> Radiograph:
     if isinstance(image, Radiograph):
         return replace(image, region=region)
     if not isinstance(image, np.ndarray):
         raise ValueError(f"the {region} image must be a Radiograph or an array, got {type(image).__name__}")
-    _check_pixels(f"the {region} array", image)
-    limits = np.iinfo(image.dtype)
+    return radiograph_from_array(image, region=region)
+
+
+def radiograph_from_array(
+    pixels: NDArray[np.integer],
+    *,
+    region: Region | None = None,
+    spacing_mm: float | tuple[float, float] | None = None,
+    facing: Facing | None = None,
+) -> Radiograph:
+    """A radiograph of pixels in memory, for a console that has them already.
+
+    `pixels` are H x W stored values (uint8, uint16, int8 or int16) in which larger is brighter: 8 bits are shown as
+    they are, the contrast of more is taken from the pixels as for a radiograph without a window. `spacing_mm` is
+    between the centres of neighbouring pixels, or of rows and of columns where they differ; `facing` the side of the
+    image towards which the patient looks. What is not given is found out by the model. Raises `ValueError`.
+    """
+    name = f"{region} array" if region else "array"
+    if region not in (None, *REGIONS) or facing not in (None, "left", "right"):
+        raise ValueError(f"region is one of {', '.join(REGIONS)} and facing left or right, got {region!r}, {facing!r}")
+    _check_pixels(f"the {name}", pixels)
+    limits = np.iinfo(pixels.dtype)
     linear = np.linspace(0, 1, limits.max - limits.min + 1, dtype=np.float32)
     radiograph = Radiograph(
-        image, linear, stored_min=limits.min, has_window=False, region=region, source=f"{region} array"
+        pixels,
+        linear,
+        stored_min=limits.min,
+        has_window=False,
+        spacing_mm=None if spacing_mm is None else _spacing_mm(spacing_mm),
+        region=region,
+        facing=facing,
+        source=name,
     )
-    if image.dtype.itemsize == 1:
+    if pixels.dtype.itemsize == 1:
         return radiograph
     from spinescore.runtime.greyscale import contrast_table
 
     return replace(radiograph, table=contrast_table(radiograph, "percentile"))
+
+
+def _spacing_mm(spacing_mm: Any) -> tuple[float, float]:
+    try:
+        rows, columns = np.broadcast_to(np.asarray(spacing_mm, np.float64), 2).tolist()
+    except (TypeError, ValueError):
+        rows = columns = np.nan
+    if not (0 < rows < np.inf and 0 < columns < np.inf):
+        raise ValueError(f"spacing_mm is millimetres above 0, one number or (rows, columns), got {spacing_mm!r}")
+    return rows, columns
+
+
+def anonymous(study: Study) -> Study:
+    """The study without what says whose it is, when it was taken, or how its files are called.
+
+    Gone are study and SOP instance UIDs, date, patient key, headers (so that no DICOM result can refer to the
+    original) and file names; radiographs are numbered in their order. Rejects keep their code and region with the
+    code's own words, and of warnings those remain that quote neither a file's name nor what a library says of a
+    file's content. The pixels stay as they are: a name that is burned into them remains.
+    """
+    names = {image.source: f"radiograph {number}" for number, image in enumerate(study.radiographs, 1)}
+    radiographs = tuple(
+        replace(
+            image,
+            sop_instance_uid=None,
+            study_instance_uid=None,
+            study_date=None,
+            patient_key=None,
+            header=None,
+            source=f"radiograph {number}",
+            warnings=_nameless(image.warnings, image.source, f"radiograph {number}"),
+        )
+        for number, image in enumerate(study.radiographs, 1)
+    )
+    rejects = tuple(
+        Reject(reject.code, f"{name}: {REJECT_CODES[reject.code]}", name, reject.region)
+        for number, reject in enumerate(study.rejects, 1)
+        for name in (names.get(reject.source, f"refused file {number}"),)
+    )
+    left_out = (f"warnings left out because they may name files: {len(study.warnings)}",) if study.warnings else ()
+    return Study(radiographs, rejects, warnings=left_out, read_ms=study.read_ms)
+
+
+def _nameless(warnings: Sequence[str], source: str, name: str) -> tuple[str, ...]:
+    own = [warning for warning in warnings if not warning.startswith(FROM_LIBRARY)]
+    return tuple(warning.replace(source, name) if source else warning for warning in own)
 
 
 def _check_pixels(name: str, pixels: NDArray[Any]) -> None:

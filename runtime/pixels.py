@@ -20,7 +20,7 @@ from spinescore.runtime.tags import number, text
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PixelFormat", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
+__all__ = ["PixelFormat", "bytes_left", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
 
 _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -106,7 +106,7 @@ def read_pixels(
     if decoders.is_compressed(syntax):
         if length != _UNDEFINED_LENGTH:
             raise corrupt(source, "declares a length for compressed pixels, which have none")
-        left = _bytes_left(file)
+        left = bytes_left(file)
         if left > 2 * declared.byte_count + _SLACK_BYTES:
             raise corrupt(source, f"has {left} bytes of compressed pixels for {declared.byte_count} uncompressed ones")
         return decoders.decoded(file.read(), declared, str(syntax), source, notes)
@@ -150,7 +150,7 @@ def _pixel_element(file: BinaryIO, implicit: bool, big_endian: bool, source: str
     return int(struct.unpack(f"{order}I", head[4:8])[0]), b"OW"
 
 
-def _bytes_left(file: BinaryIO) -> int:
+def bytes_left(file: BinaryIO) -> int:
     here = file.tell()
     end = file.seek(0, 2)
     file.seek(here)
@@ -161,7 +161,7 @@ def _native(
     file: BinaryIO, length: int, declared: PixelFormat, big_endian: bool, vr: bytes, source: str
 ) -> NDArray[np.unsignedinteger]:
     """Uncompressed pixels, read once into their array, in the machine's byte order."""
-    there = min(length, _bytes_left(file))
+    there = min(length, bytes_left(file))
     if there < declared.byte_count:
         raise corrupt(source, f"holds {there} of the {declared.byte_count} bytes that its pixels need")
     count = declared.rows * declared.columns

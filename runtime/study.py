@@ -12,7 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "REGIONS", "SITES", "Facing", "Radiograph", "Region", "Reject", "Study", "sites_of"]
+__all__ = [
+    "FROM_LIBRARY",
+    "LEVELS",
+    "REGIONS",
+    "SITES",
+    "Facing",
+    "Radiograph",
+    "Region",
+    "Reject",
+    "Study",
+    "sites_of",
+]
 
 Region = Literal["cervical", "lumbar"]
 Facing = Literal["left", "right"]
@@ -34,6 +45,10 @@ def sites_of(level: str) -> tuple[str, str]:
 SITES: dict[Region, tuple[str, ...]] = {
     region: tuple(site for level in levels for site in sites_of(level)) for region, levels in LEVELS.items()
 }
+
+
+# How a warning begins that a library gave of a file: it may quote what the file holds.
+FROM_LIBRARY = "pydicom: "
 
 
 @dataclass(frozen=True, eq=False)

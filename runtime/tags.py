@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinescore.runtime.study import Facing, Region
@@ -75,19 +76,21 @@ def value(ds: Dataset, keyword: str, max_bytes: int = _MAX_BYTES) -> Any:
     return None if found is None or (isinstance(found, str) and not found.strip()) else found
 
 
-def text(ds: Dataset, keyword: str) -> str | None:
-    """The first value of an element as stripped text."""
+def text(ds: Dataset, keyword: str, index: int = 0) -> str | None:
+    """One value of an element, the first unless `index` says another, as stripped text."""
     found = value(ds, keyword)
-    if found is not None and not isinstance(found, str):
-        found = next(iter(found), None) if hasattr(found, "__iter__") else found
+    if found is not None and not isinstance(found, str) and hasattr(found, "__iter__"):
+        found = next(islice(found, index, None), None)
+    elif index:
+        found = None
     stripped = "" if found is None else str(found).strip(" \0")
     return stripped or None
 
 
-def number(ds: Dataset, keyword: str) -> float | None:
-    """The first value of an element as a finite number."""
+def number(ds: Dataset, keyword: str, index: int = 0) -> float | None:
+    """One value of an element as a finite number."""
     try:
-        found = float(text(ds, keyword) or "nan")
+        found = float(text(ds, keyword, index) or "nan")
     except ValueError:
         return None
     return found if math.isfinite(found) else None

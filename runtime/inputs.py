@@ -1,0 +1,162 @@
+"""What may be handed over for reading, as single files: from paths, folders, DICOMDIR, archives, bytes and streams.
+
+Nothing is unpacked to disk, and what an archive or an index names never leads out of it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from spinescore.runtime import archives
+from spinescore.runtime.dicomfile import brief, caught_warnings, open_file
+from spinescore.runtime.errors import InputRejected
+
+__all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "items"]
+
+FileInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
+_HEAD_BYTES = 1024
+_DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
+_MAX_DICOMDIR_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file. `open` raises InputRejected or OSError; `in_folder`: it was found there, not named by hand."""
+
+    source: str
+    in_folder: bool
+    open: Callable[[], BinaryIO] = field(compare=False)
+    key: str = ""  # of two items with the same key one is read; it also decides between equal names
+
+
+def items(inputs: Iterable[FileInput], opened: ExitStack) -> list[Item]:
+    """All files of the inputs, each once. Archives stay open until `opened` is closed.
+
+    What cannot be opened is an item too, whose `open` says why.
+    """
+    found: dict[str, Item] = {}
+    for item in (item for given in inputs for item in _items(given, opened)):
+        if item.key not in found or not item.in_folder:  # named by hand counts more than found in a folder
+            found[item.key] = item
+    return list(found.values())
+
+
+def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        yield from _in_folder(path) if path.is_dir() else _named(path, opened)
+    else:
+        yield from _in_memory(given, opened)
+
+
+def _file(path: Path, source: str, in_folder: bool) -> Item:
+    return Item(source, in_folder, lambda: open_file(path, source), os.path.realpath(path))
+
+
+def _in_folder(path: Path) -> Iterator[Item]:
+    """All files of a folder in a fixed order; index files and hidden ones are passed over."""
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            if name.upper() != "DICOMDIR" and not name.startswith("."):
+                file = Path(folder, name)
+                yield _file(file, file.relative_to(path).as_posix(), in_folder=True)
+
+
+def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
+    """The file itself, or what it holds or refers to."""
+    item = _file(path, path.name, in_folder=False)
+    try:
+        with item.open() as file:
+            head = file.read(_HEAD_BYTES)
+        if archives.is_archive(head):
+            yield from _members(opened.enter_context(path.open("rb")), item, opened)
+        elif _DICOMDIR in head:
+            yield from _referenced(path)
+        else:
+            yield item
+    except (InputRejected, OSError) as fault:
+        yield _refused(item, fault)
+
+
+def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitStack) -> Iterator[Item]:
+    """One file's bytes, or a binary stream, which is read from where it stands to its end."""
+    name: object = None
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        data = bytes(given)
+    elif callable(getattr(given, "read", None)):
+        data, name = given.read(MAX_BYTES_IN_MEMORY + 1), getattr(given, "name", None)
+    else:
+        raise TypeError(f"a radiograph is read from a path, bytes or a binary stream, got {type(given).__name__}")
+    if not isinstance(data, bytes):
+        raise TypeError(f"a radiograph is read from a binary stream, got one that gives {type(data).__name__}")
+    # the name must not depend on the order in which the inputs are given
+    source = Path(name).name if isinstance(name, str) and name else f"{len(data)} bytes in memory"
+    item = Item(source, False, lambda: io.BytesIO(data), f"memory:{id(given)}")
+    if len(data) > MAX_BYTES_IN_MEMORY:
+        message = f"{source} is larger than {MAX_BYTES_IN_MEMORY} bytes; give the path of the file"
+        yield _refused(item, InputRejected("too-large", message))
+    elif archives.is_archive(data):
+        yield from _members(io.BytesIO(data), item, opened)
+    elif _DICOMDIR in data[:_HEAD_BYTES]:
+        message = f"{source} is a DICOMDIR, which refers to files beside it; give its path"
+        yield _refused(item, InputRejected("not-dicom", message))
+    else:
+        yield item
+
+
+def _members(file: BinaryIO, item: Item, opened: ExitStack) -> Iterator[Item]:
+    try:
+        for name, read in archives.members(file, item.source, opened):
+            yield Item(f"{item.source}/{name}", True, read, f"{item.key}\0{name}")
+    except InputRejected as fault:
+        yield _refused(item, fault)
+
+
+def _refused(item: Item, fault: InputRejected | OSError) -> Item:
+    def refuse() -> BinaryIO:
+        raise fault
+
+    return Item(item.source, item.in_folder, refuse, item.key)
+
+
+def _referenced(path: Path) -> Iterator[Item]:
+    """The images that a DICOMDIR refers to (PS3.3 F.3.2.2), by paths below its own folder (PS3.10 8.5)."""
+    from pydicom import dcmread
+
+    source = path.name
+    if path.stat().st_size > _MAX_DICOMDIR_BYTES:
+        raise InputRejected("too-large", f"{source} has more than {_MAX_DICOMDIR_BYTES} bytes; give the folder instead")
+    try:
+        with caught_warnings(), open_file(path, source) as file:
+            records = dcmread(file).DirectoryRecordSequence
+            names = [_components(record) for record in records if record.get("DirectoryRecordType") == "IMAGE"]
+    except Exception as fault:
+        message = f"{source} is a DICOMDIR that cannot be read ({brief(fault)}); give the folder instead"
+        raise InputRejected("not-dicom", message) from None
+    for components in names:
+        if any(not part.strip(". ") or set(part) & set("/\\:\0") for part in components):
+            raise InputRejected("not-dicom", f"{source} refers to files outside of its folder; give the files instead")
+        yield _file(_on_disk(path.parent, components), "/".join(components), in_folder=True)
+
+
+def _components(record: Any) -> list[str]:
+    found = record.get("ReferencedFileID")
+    return [str(part) for part in ([found] if isinstance(found, str) else found or ())] or [""]
+
+
+def _on_disk(folder: Path, components: list[str]) -> Path:
+    """The referenced file; media are often mounted or copied with names in lower case."""
+    for part in components:
+        if not (folder / part).exists() and folder.is_dir():
+            part = next((path.name for path in sorted(folder.iterdir()) if path.name.upper() == part.upper()), part)
+        folder = folder / part
+    return folder

@@ -1,0 +1,87 @@
+"""PNG and JPEG files as radiographs, for research: no header says what they show, so every one carries a warning.
+
+The size in the file's header is checked before OpenCV decodes it. EXIF orientation is not followed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.codestreams import jpeg_size
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.pixels import bytes_left, corrupt
+from spinescore.runtime.study import Radiograph
+
+__all__ = ["picture_kind", "read_picture"]
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_MAX_BYTES = 256 << 20
+
+
+def picture_kind(head: bytes) -> str | None:
+    """`PNG` or `JPEG` by the file's first bytes, else None."""
+    return "PNG" if head.startswith(_PNG) else "JPEG" if head.startswith(_JPEG) else None
+
+
+def read_picture(file: BinaryIO, kind: str, source: str, max_pixels: int) -> Radiograph:
+    """One grey picture of 8 or 16 bits; larger is brighter, region and facing unknown.
+
+    8 bits are shown as they are; the contrast of 16 is taken from the pixels. Raises InputRejected: too-large,
+    corrupt-pixels, not-radiograph (colour, unless all channels are the same).
+    """
+    from spinescore.runtime.intake import radiograph_from_array
+
+    size = bytes_left(file)
+    if size > _MAX_BYTES:
+        raise InputRejected("too-large", f"{source} has {size} bytes, the limit for a {kind} picture is {_MAX_BYTES}")
+    data = file.read(size)
+    declared = _png_size(data) if kind == "PNG" else jpeg_size(data)
+    if declared is None or min(declared[:2]) < 1:
+        raise corrupt(source, f"is a {kind} picture without a readable size")
+    rows, columns = declared[:2]
+    if rows * columns > max_pixels:
+        raise InputRejected("too-large", f"{source} declares {rows} x {columns} pixels, the limit is {max_pixels}")
+    pixels = _decoded(data, source, kind)
+    if pixels.shape != (rows, columns):
+        raise corrupt(source, f"declares {rows} x {columns} pixels and holds {pixels.shape}")
+    warning = (
+        f"{source} is a {kind} picture, not DICOM, and was read for research: nothing states its patient, region, "
+        "spacing or grey scale"
+    )
+    return replace(radiograph_from_array(pixels), decoder="opencv", source=source, warnings=(warning,))
+
+
+def _png_size(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and bits per sample from the IHDR chunk (ISO 15948, 11.2.2)."""
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        return None
+    columns, rows, bits = struct.unpack_from(">IIB", data, 16)
+    return rows, columns, bits
+
+
+def _decoded(data: bytes, source: str, kind: str) -> NDArray[np.unsignedinteger]:
+    import cv2
+
+    whole = b"IEND" in data[-64:] if kind == "PNG" else data.rstrip(b"\0\xff").endswith(b"\xff\xd9")
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
+    except cv2.error:
+        found = None
+    if found is None or found.dtype not in (np.uint8, np.uint16):
+        raise corrupt(source, f"is a {kind} picture that cannot be decoded, or is cut short")
+    return _grey(cast("NDArray[np.unsignedinteger]", found), source)
+
+
+def _grey(picture: NDArray[np.unsignedinteger], source: str) -> NDArray[np.unsignedinteger]:
+    """The one channel of a grey picture, also of one that was saved as colour or with an opaque alpha channel."""
+    if picture.ndim == 2:
+        return picture
+    colours, alpha = picture[..., :3], picture[..., 3:]
+    if (colours != colours[..., :1]).any() or (alpha != np.iinfo(picture.dtype).max).any():
+        raise InputRejected("not-radiograph", f"{source} is a colour picture; give the grey one, or the DICOM file")
+    return np.ascontiguousarray(colours[..., 0])
