@@ -1,6 +1,15 @@
 """Settings for all tests: property tests draw the same cases in every run, and no test depends on the clock."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("spinescore", deadline=None, derandomize=True, database=None)
 settings.load_profile("spinescore")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_this_user(tmp_path_factory):
+    """No test or child process of one sees which engines were accepted on this machine, or leaves anything there."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SPINESCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
