@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinescore.runtime.followup.comparison import Comparison, CornerChange, RegionChange, Rules, UnitChange
 from spinescore.runtime.followup.summary import amount, corner_event
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["comparison_png", "cumulative_png"]
+__all__ = ["comparison_png", "cumulative_percent", "cumulative_png"]
 
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
 _MARKERS = "osD^v"
@@ -47,7 +48,7 @@ def comparison_png(comparison: Comparison) -> bytes:
 def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: str) -> bytes:
     """Cumulative probability plot (Landewe and van der Heijde 2004): each patient a point, sorted by change.
 
-    `changes`: name of a series (a bundle) to its patients' changes. Patient i of n stands at (i - 0.5) / n.
+    `changes`: name of a series (a bundle) to its patients' changes.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -56,8 +57,7 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
     axes = figure.subplots()
     colours = (_BLUE, _VERMILION, "#009E73", "#CC79A7", "black")
     for number, (name, values) in enumerate(changes.items()):
-        ordered = np.sort(np.asarray(values, np.float64))
-        percent = 100 * (np.arange(len(ordered)) + 0.5) / len(ordered)
+        percent, ordered = cumulative_percent(values)
         style = _MARKERS[number % len(_MARKERS)] + "-"
         label = f"{name} ({len(ordered)} patients)"
         axes.plot(
@@ -81,6 +81,12 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
     axes.legend(loc="upper left", frameon=False, fontsize=9)
     figure.tight_layout()
     return _png(figure)
+
+
+def cumulative_percent(changes: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cumulative percentages and the changes in their order: patient i of n stands at 100 (i - 0.5) / n."""
+    ordered = np.sort(np.asarray(changes, np.float64))
+    return 100 * (np.arange(len(ordered)) + 0.5) / len(ordered), ordered
 
 
 def _draw_region(axes: Axes, name: str, region: RegionChange) -> None:
