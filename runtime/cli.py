@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinescore.runtime import verbs
+from spinescore.runtime import gateverb, verbs
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
 
@@ -163,6 +163,8 @@ def _add_bundle(added: Verbs[argparse.ArgumentParser]) -> None:
         action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
+        if verb is verbs.bundle_verify:
+            gateverb.add_arguments(action)
 
 
 def _add_engine(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -218,6 +220,7 @@ def _add_paths(parser: argparse.ArgumentParser) -> None:
 def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    gateverb.add_engine_arguments(parser)
 
 
 def _add_keypoints(parser: argparse.ArgumentParser) -> None:

@@ -190,6 +190,10 @@ def bundle_info(arguments: argparse.Namespace) -> int:
 
 
 def bundle_verify(arguments: argparse.Namespace) -> int:
+    if arguments.device or arguments.engine or arguments.precision:
+        from spinescore.runtime import gateverb
+
+        return gateverb.run(arguments)
     with export_extra():
         from spinescore.export.verify import verify_bundle
     from spinescore.runtime.summary import verify_summary
@@ -231,7 +235,13 @@ def _read_studies(paths: Sequence[Path]) -> list[Study]:
 def _open_scorer(arguments: argparse.Namespace) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
-    return Scorer.open(arguments.bundle, arguments.device)
+    return Scorer.open(
+        arguments.bundle,
+        arguments.device,
+        engine=arguments.engine,
+        precision=arguments.precision,
+        require_acceptance=not arguments.unaccepted,
+    )
 
 
 def _read_keypoints(path: Path | None) -> dict[str, dict[str, tuple[Any, Any]]] | None:
