@@ -100,18 +100,23 @@ def _add_demo(added: Verbs[argparse.ArgumentParser]) -> None:
 def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("score", help="score DICOM files or folders")
     _add_paths(parser)
+    _add_window(parser)
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
     parser.add_argument("--budget-ms", type=_milliseconds, metavar="N", help="latency budget; over it, status is 5")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
     parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
+    parser.add_argument(
+        "--anonymous", action="store_true", help="leave UIDs, date, patient key and file names out of all results"
+    )
     parser.set_defaults(verb=verbs.score)
 
 
 def _add_crops(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("crops", help="write the regions exactly as the grader sees them")
     _add_paths(parser)
+    _add_window(parser)
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
@@ -214,7 +219,13 @@ def _add_doctor(added: Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _add_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="DICOM files, or folders to walk")
+    text = "DICOM files, folders to walk, zip archives, DICOMDIR; PNG and JPEG files for research"
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+
+
+def _add_window(parser: argparse.ArgumentParser) -> None:
+    text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
+    parser.add_argument("--window", metavar="EXPLANATION", help=text)
 
 
 def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:

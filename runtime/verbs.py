@@ -55,7 +55,11 @@ def score(arguments: argparse.Namespace) -> int:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
     formats = arguments.format or DEFAULT_FORMATS
     check_formats(formats)
-    studies = _read_studies(arguments.paths)
+    studies = _read_studies(arguments.paths, arguments.window)
+    if arguments.anonymous:
+        from spinescore.runtime.intake import anonymous
+
+        studies = [anonymous(study) for study in studies]
     several, all_written, reports = len(studies) > 1, True, []
     with _open_scorer(arguments) as scorer:
         folders = None if arguments.out is None else study_folders(arguments.out, len(studies))
@@ -114,7 +118,7 @@ def crops(arguments: argparse.Namespace) -> int:
 
     keypoints = _read_keypoints(arguments.keypoints)
     _check_folder(arguments.out)
-    studies = _read_studies(arguments.paths)
+    studies = _read_studies(arguments.paths, arguments.window)
     with _open_scorer(arguments) as scorer:
         count = write_crops(_cropped(scorer, studies, keypoints), arguments.out)
     _say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
@@ -222,14 +226,14 @@ def _check_folder(folder: Path | None) -> None:
         raise UsageError(f"--out {folder} is a file; name a folder")
 
 
-def _read_studies(paths: Sequence[Path]) -> list[Study]:
+def _read_studies(paths: Sequence[Path], window: str | None) -> list[Study]:
     """The studies in files and folders; what cannot be read stands in a study's rejects."""
     from spinescore.runtime.dicom import load_studies
 
     for path in paths:
         if not path.exists():
             raise UsageError(f"there is no file or folder {path}")
-    return load_studies(paths)
+    return load_studies(paths, window=window)
 
 
 def _open_scorer(arguments: argparse.Namespace) -> Scorer:
