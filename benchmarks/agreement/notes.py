@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["notes"]
+__all__ = ["figure_at", "notes"]
+
+_FEW_CLUSTERS = 20  # below it, percentile intervals are known to be too narrow
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
@@ -66,9 +68,20 @@ def _of_intervals(document: Mapping[str, Any]) -> Iterator[str]:
     intervals = document["intervals"]
     if intervals["resamples"] == 0:
         yield "Bootstrap intervals were not asked for."
-    elif intervals["clusters"] < 2:
+        return
+    if intervals["clusters"] < 2:
         yield "There is one patient or study alone: bootstrap intervals need two."
-    else:
-        lacking = [name for name, bounds in intervals["figures"].items() if bounds is None]
-        if lacking:
-            yield f"More than a tenth of the resamples leave these undefined, hence no interval: {', '.join(lacking)}."
+        return
+    if intervals["clusters"] < _FEW_CLUSTERS:
+        yield f"Bootstrap intervals from {intervals['clusters']} patients or studies are too narrow: they are a hint."
+    lacking = [name for name, bounds in intervals["figures"].items() if bounds is None]
+    if lacking := [name for name in lacking if figure_at(document, name) is not None]:
+        yield f"More than a tenth of the resamples leave these undefined, hence no interval: {', '.join(lacking)}."
+
+
+def figure_at(document: Mapping[str, Any], path: str) -> float | None:
+    """The figure that `intervals.figures` names: `per_grade.2.f1`."""
+    value: Any = document
+    for key in path.split("."):
+        value = value[int(key)] if key.isdecimal() else value[key]
+    return None if value is None else float(value)

@@ -16,6 +16,7 @@ __all__ = ["bland_altman_picture", "confusion_picture", "roc_picture"]
 
 _DOTS_PER_INCH = 150
 _STYLES = ("-", "--", "-.", ":")  # one per grade; grey alone tells too little apart
+_MINUS = "\N{MINUS SIGN}"  # as on the axes
 _MARKERS = ("o", "s", "^", "D")
 
 
@@ -60,7 +61,7 @@ def roc_picture(document: Mapping[str, Any]) -> bytes:
         )
     axes.set_aspect("equal")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.set_xlabel("false positive rate (1 - specificity)")
+    axes.set_xlabel(f"false positive rate (1 {_MINUS} specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title(f"One grade against the rest, {document['roc']['corners']} corners", fontsize=10)
     axes.legend(loc="lower right", handlelength=4)
@@ -76,11 +77,11 @@ def bland_altman_picture(document: Mapping[str, Any]) -> bytes:
     axes.scatter(x, y, s=22 * counts, facecolor="0.8", edgecolor="black", linewidth=0.8, zorder=3)
     lines = [("bias", "-", "bias:")]
     if limits["sd"] > 0:  # else three labels would stand on one line
-        lines += [("upper", "--", "bias + 1.96 SD:"), ("lower", "--", "bias - 1.96 SD:")]
+        lines += [("upper", "--", "bias + 1.96 SD:"), ("lower", "--", f"bias {_MINUS} 1.96 SD:")]
     for name, style, text in lines:
         axes.axhline(limits[name], color="black", linestyle=style, linewidth=1)
         axes.annotate(
-            f"{text} {limits[name]:+.1f}",
+            f"{text} {limits[name]:+.1f}".replace("-", _MINUS),
             (1.01, limits[name]),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -88,7 +89,7 @@ def bland_altman_picture(document: Mapping[str, Any]) -> bytes:
         )
     axes.axhline(0, color="0.75", linewidth=1, zorder=0)
     axes.set_xlabel("mean of predicted and reference mSASSS")
-    axes.set_ylabel("predicted - reference")
+    axes.set_ylabel(f"predicted {_MINUS} reference")
     several = "; larger circles: several at one place" if counts.max() > 1 else ""
     axes.set_title(f"{len(totals)} studies{several}", fontsize=10)
     return _png(figure)

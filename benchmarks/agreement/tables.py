@@ -8,6 +8,7 @@ from typing import Any
 
 from spinescore.benchmarks.agreement.evaluate import ICC_NAMES
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES
+from spinescore.benchmarks.agreement.notes import figure_at
 
 __all__ = ["markdown", "to_json"]
 
@@ -94,10 +95,7 @@ def _totals(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         ("smallest detectable change, from changes", "sdc.from_change.value"),
         ("smallest detectable difference, from single studies", "sdc.from_status.value"),
     ):
-        value: Any = document
-        for key in path.split("."):
-            value = value[key]
-        yield label, _number(value, 2), _interval(drawn[path], 2)
+        yield label, _number(figure_at(document, path), 2), _interval(drawn[path], 2)
 
 
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -19,6 +19,7 @@ from spinescore.benchmarks.agreement import (
     agreement_schema,
     evaluate,
 )
+from spinescore.benchmarks.agreement.notes import figure_at
 from spinescore.benchmarks.agreement.tables import markdown, to_json
 
 SCHEMA = jsonschema.Draft202012Validator(agreement_schema())
@@ -62,19 +63,14 @@ def test_koo_from_corner_to_document() -> None:
 
 
 def test_complete_comparison_has_every_figure() -> None:
-    document = check(evaluate(*drawn_readings(), resamples=50))
+    document = check(evaluate(*drawn_readings(40), resamples=50))
     first = [f".roc.per_grade.{grade}.threshold.0" for grade in range(4)]
     assert nulls(document) == first  # above every probability
     assert document["notes"] == []
     assert document["intervals"]["unit"] == "patient"
-    assert document["intervals"]["clusters"] == 6
-    assert document["sdc"]["from_change"]["patients"] == 6
+    assert document["intervals"]["clusters"] == document["sdc"]["from_change"]["patients"] == 20
     for name, (low, high) in document["intervals"]["figures"].items():
-        value: Any = document
-        for key in name.split("."):
-            value = value[int(key) if key.isdecimal() else key]
-        assert low <= high, name
-        assert low - 0.3 * abs(value) <= value <= high + 0.3 * abs(value), name
+        assert low <= (figure_at(document, name) or 0) <= high, name
 
 
 def test_curves_keep_their_area_and_start_above_all() -> None:
@@ -131,6 +127,22 @@ def test_no_rule_is_applied_to_the_grades() -> None:
     document = check(evaluate(predicted, reference))
     assert document["confusion"] == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
     assert document["kappa_quadratic"] == 1
+
+
+def test_notes_say_where_intervals_cannot_be_trusted() -> None:
+    predicted, reference = drawn_readings(6)
+    for corners in reference.corners.values():  # but for one patient, no bridge
+        corners.update({site: Reading(min(reading.grade or 0, 2)) for site, reading in corners.items()})
+    reference.corners["study-00"]["L1-superior"] = Reading(3)
+    document = check(evaluate(predicted, reference, resamples=40))
+    assert document["intervals"]["figures"]["per_grade.3.sensitivity"] is None
+    assert document["per_grade"][3]["sensitivity"] is not None
+    assert "Bootstrap intervals from 3 patients or studies are too narrow: they are a hint." in document["notes"]
+    (lacking,) = [note for note in document["notes"] if "hence no interval" in note]
+    assert "per_grade.3.sensitivity" in lacking
+    unasked = evaluate(predicted, reference, resamples=0)
+    assert set(unasked["intervals"]["figures"].values()) == {None}
+    assert "Bootstrap intervals were not asked for." in unasked["notes"]
 
 
 def test_one_study_alone() -> None:
