@@ -1,0 +1,94 @@
+"""The tiny bundle with golden inputs, and half-precision files beside the FP32 ones: right, or of another network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import tiny
+from onnx import numpy_helper
+
+RIGHT = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
+
+
+def write_golden_bundle(folder: Path, half: str = "right", **changes) -> Path:
+    """`half` is `right`, `wrong` (the grader's columns are turned around), `broken` (not finite) or `none`."""
+    tiny.write_bundle(folder, **changes)
+    document = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    document["golden"] = {kind: f"golden/{kind}.npz" for kind in ("localizer", "grader")}
+    contents = {
+        "golden/localizer.npz": _localizers(folder, document["localizer"]),
+        "golden/grader.npz": _graders(folder, document["grader"]),
+    }
+    places = [*document["localizer"]["files"].values(), *document["grader"]["files"].values()]
+    for files in places if half != "none" else ():
+        model = tiny.halved(onnx.load(str(folder / files["fp32"])))
+        if files["fp32"].startswith("grader") and half != "right":
+            _spoil(model, half)
+        files["fp16"] = files["fp32"].replace("fp32", "fp16")
+        contents[files["fp16"]] = model.SerializeToString()
+    for name, data in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+        precision = "fp16" if name.endswith(".onnx") else None
+        document["files"][name] = {
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+            "precision": precision,
+        }
+    (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+def _localizers(folder: Path, localizer: dict) -> bytes:
+    pictures = {region: tiny.draw(region, rows=tiny.HEIGHT).radiograph.pixels for region in tiny.REGIONS}
+    files = localizer["files"]
+    shared = files["cervical"] == files["lumbar"]
+    roles = {"both": tiny.REGIONS} if shared else {region: (region,) for region in tiny.REGIONS}
+    arrays = {}
+    for role, regions in roles.items():
+        images = np.stack([pictures[region] for region in (*regions, regions[0])])  # no whole number of batches
+        arrays[f"image_{role}"] = images
+        arrays[f"region_{role}"] = np.array([tiny.REGIONS.index(region) for region in (*regions, regions[0])], np.uint8)
+        arrays[f"expected_{role}"] = _infer(folder / files[regions[0]]["fp32"], images)
+    return _packed(arrays)
+
+
+def _graders(folder: Path, grader: dict) -> bytes:
+    arrays = {}
+    for role, files in grader["files"].items():
+        flips = (True, False) if grader["head"] == "corner4" or role == "grades" else (False,)
+        images = np.stack([_crop(pair, flip) for _ in range(2) for pair in RIGHT for flip in flips])
+        arrays[f"image_{role}"], arrays[f"expected_{role}"] = images, _infer(folder / files["fp32"], images)
+    return _packed(arrays)
+
+
+def _crop(grades: tuple[int, int], flip: bool) -> np.ndarray:
+    crop = np.zeros((tiny.CROP, tiny.CROP), np.uint8)
+    cell = tiny.CROP // 4
+    for place, grade in ((slice(None, cell), grades[0]), (slice(-cell, None), grades[1])):
+        crop[place, :cell] = round(255 * tiny.PATCH_GREYS[grade])
+    return crop[::-1] if flip else crop
+
+
+def _infer(path: Path, pictures: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": pictures[:, None].astype(np.float32) / np.float32(255)})[0]
+
+
+def _spoil(model: onnx.ModelProto, half: str) -> None:
+    matrix = next(weight for weight in model.graph.initializer if weight.name == "matrix")
+    values = numpy_helper.to_array(matrix)
+    values = values[:, ::-1] if half == "wrong" else np.full_like(values, np.nan)
+    matrix.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), "matrix"))
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
