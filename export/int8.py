@@ -4,7 +4,7 @@ Weights are signed and symmetric, one scale per output channel; biases are left 
 negative is unsigned with zero point 0, so that an engine drops the ReLU before it; any other is unsigned with zero
 point 128, which is the symmetric signed form. ONNX Runtime's and OpenVINO's kernels on x86 are fast for just these
 (the arithmetic: Jacob et al. 2018, doi 10.1109/CVPR.2018.00286). TensorRT takes signed activations with zero point 0
-alone: `to_signed` brings a file to them.
+alone: `to_tensorrt` brings a file to them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.graph import finish_model
+from spinescore.export.half import to_half
 from spinescore.export.sessions import open_session
 
-__all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "to_signed"]
+__all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "to_tensorrt"]
 
 RULES = ("extremes", "percentile", "least-squares")  # by which an activation's range is taken
 
@@ -30,6 +31,8 @@ _PERCENTILE = 99.99
 _CUTS = np.linspace(0.2, 1.0, 33)  # shares of the largest magnitude
 _LEVELS, _SIGNED_LEVELS = 255, 127
 _MIDDLE = 128
+_SMALLEST_SCALE = np.float32(2.0**-14)  # half's smallest normal number, so that scales survive in half
+_HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 9  # from which on scales may be half
 
 Array = NDArray[np.float32]
 Ranges = dict[str, tuple[float, float]]  # activation -> least and greatest value
@@ -106,7 +109,8 @@ def quantize(
     for node in graph.node:
         if node.op_type != "Add" and node.name in computed:
             nodes.append(_packed(node, weights, constants))
-        node.input[:] = [f"{name}.dequantized" if name in scales else name for name in node.input]
+        if node.name in computed or node.op_type in _CARRIED:  # what is kept reads what was not rounded
+            node.input[:] = [f"{name}.dequantized" if name in scales else name for name in node.input]
         nodes.append(node)
         if node.output[0] in scales:
             nodes += _pair(node.output[0], scales, constants)
@@ -116,13 +120,14 @@ def quantize(
     return finish_model(found)
 
 
-def to_signed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of what `quantize` made whose activations are signed with zero point 0, as TensorRT wants them.
+def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of what `quantize` made as TensorRT takes it: signed activations, and half precision for all the rest.
 
-    One that is never negative has 127 steps then in place of 255.
+    An activation that is never negative has 127 steps then in place of 255.
     """
     signed = onnx.ModelProto()
     signed.CopyFrom(model)
+    signed.opset_import[0].version, signed.ir_version = _HALF_SCALES_OPSET, _HALF_SCALES_IR
     tensors = {tensor.name: tensor for tensor in signed.graph.initializer}
     for name, tensor in tensors.items():
         if not name.endswith(".zero") or tensor.data_type != TensorProto.UINT8:
@@ -132,8 +137,7 @@ def to_signed(model: onnx.ModelProto) -> onnx.ModelProto:
             wider = numpy_helper.to_array(scale) * np.float32(_LEVELS / _SIGNED_LEVELS)
             scale.CopyFrom(numpy_helper.from_array(wider.astype(np.float32), scale.name))
         tensor.CopyFrom(numpy_helper.from_array(np.array(0, np.int8), name))
-    onnx.checker.check_model(signed, full_check=True)
-    return signed
+    return to_half(signed)[0]
 
 
 def _scales(
@@ -169,9 +173,9 @@ def _scales(
 
 
 def _scale(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point of an unsigned activation; one that is all zero takes any scale."""
-    largest = max(abs(low), abs(high)) or 1.0
-    return (largest / _LEVELS, 0) if low >= 0 else (largest / _SIGNED_LEVELS, _MIDDLE)
+    """Scale and zero point of an unsigned activation."""
+    scale, zero = (high / _LEVELS, 0) if low >= 0 else (max(-low, high) / _SIGNED_LEVELS, _MIDDLE)
+    return max(scale, float(_SMALLEST_SCALE)), zero
 
 
 def _pair(
@@ -199,7 +203,7 @@ def _packed(
     values = numpy_helper.to_array(weights[name]).astype(np.float32)
     others = tuple(number for number in range(values.ndim) if number != axis)
     largest = np.abs(values).max(axis=others)
-    scale = np.where(largest > 0, largest, np.float32(1)) / np.float32(_SIGNED_LEVELS)
+    scale = np.maximum(largest / np.float32(_SIGNED_LEVELS), _SMALLEST_SCALE)
     spread = scale.reshape([-1 if number == axis else 1 for number in range(values.ndim)])
     small = np.clip(np.rint(values / spread), -_SIGNED_LEVELS, _SIGNED_LEVELS).astype(np.int8)
     parts = {f"{name}.int8": small, f"{name}.scale": scale, f"{name}.zero": np.zeros(len(scale), np.int8)}
