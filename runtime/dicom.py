@@ -114,8 +114,12 @@ def _load_all(files: Iterable[FileInput], max_pixels: int, window: str | None) -
         workers = max(1, min(_MAX_THREADS, len(found)))
         with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
             loaded = list(pool.map(load, found))
-    loaded.sort(key=lambda found: (found.facts.sop_instance_uid or "", found.item.source, found.item.key))
-    return loaded, started
+    return sorted(loaded, key=_place), started
+
+
+def _place(found: _Loaded) -> tuple[str, str, str]:
+    """The order of files, which is not that in which they were given."""
+    return found.facts.sop_instance_uid or "", found.item.source, found.item.key
 
 
 def _studies(loaded: list[_Loaded], started: float) -> list[Study]:
@@ -134,7 +138,7 @@ def _studies(loaded: list[_Loaded], started: float) -> list[Study]:
     if own_group or not ordered:
         ordered.append(strays)
     else:
-        ordered[0].extend(strays)
+        ordered[0] = sorted([*ordered[0], *strays], key=_place)
     read_ms = (time.perf_counter() - started) * 1e3 if len(ordered) == 1 else None
     return [_study(group, read_ms) for group in ordered]
 
