@@ -132,13 +132,14 @@ def _studies(loaded: list[_Loaded], started: float) -> list[Study]:
         else:  # a study is of one patient; where none is stated, the patient tells files apart
             groups.setdefault((uid, "") if uid else ("", patient or ""), []).append(found)
     if len(groups) == 2 and ("", "") in groups:
-        strays += groups.pop(("", ""))
+        unnamed = groups.pop(("", ""))
+        groups = {key: sorted([*group, *unnamed], key=_place) for key, group in groups.items()}
     own_group = any(not found.skipped for found in strays) and len(groups) != 1
     ordered = [groups[key] for key in sorted(groups)]
     if own_group or not ordered:
         ordered.append(strays)
     else:
-        ordered[0] = sorted([*ordered[0], *strays], key=_place)
+        ordered[0].extend(strays)
     read_ms = (time.perf_counter() - started) * 1e3 if len(ordered) == 1 else None
     return [_study(group, read_ms) for group in ordered]
 
