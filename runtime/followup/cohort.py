@@ -79,7 +79,7 @@ def read_cohort(folder: Path) -> Cohort:
     notes: list[str] = []
     first: dict[tuple[str, str], str] = {}
     for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
+        name = path.relative_to(folder).as_posix().encode(errors="replace").decode()  # any name can be written
         try:
             for place, found in read_reports(path):
                 if isinstance(found, ValueError):

@@ -59,7 +59,7 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
     for number, (name, values) in enumerate(changes.items()):
         percent, ordered = cumulative_percent(values)
         style = _MARKERS[number % len(_MARKERS)] + "-"
-        label = f"{name} ({len(ordered)} patients)"
+        label = f"{name} (n = {len(ordered)})"
         axes.plot(
             percent, ordered, style, color=colours[number % len(colours)], linewidth=0.8, markersize=5, label=label
         )
@@ -78,7 +78,7 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
     axes.margins(y=0.12)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.11), frameon=False, fontsize=9)
     figure.tight_layout()
     return _png(figure)
 
@@ -115,12 +115,18 @@ def _draw_corner(axes: Axes, y: float, unit: UnitChange, corner: CornerChange) -
     if before is not None and after is not None and before != after:
         arrow = {"arrowstyle": "-|>", "color": _VERMILION, "lw": 1.8, "shrinkA": 6, "shrinkB": 4}
         axes.annotate("", (after, y), (before, y), arrowprops=arrow, zorder=2)
-    event = corner_event(unit, corner) if corner.change is not None else "not comparable"
+    event = corner_event(unit, corner) if corner.change is not None else _missing(corner)
     if event:
         weight = "bold" if corner.change else "normal"
         axes.text(3.25, y, _short(event), va="center", fontsize=8.5, weight=weight, color="black")
     if corner.change is None:
         axes.plot(-0.2, y, "x", markersize=7, color=_GREY, markeredgewidth=1.6)
+
+
+def _missing(corner: CornerChange) -> str:
+    if corner.baseline is None and corner.followup is None:
+        return "no grade in either"
+    return "no grade at baseline" if corner.baseline is None else "no grade at follow-up"
 
 
 def _short(event: str) -> str:
@@ -136,7 +142,7 @@ def _legend(figure: Figure) -> None:
         ),
         Line2D([], [], marker="o", linestyle="", color=_BLUE, markersize=5.5, label="follow-up"),
         Line2D([], [], marker=">", linestyle="-", color=_VERMILION, label="changed"),
-        Line2D([], [], marker="x", linestyle="", color=_GREY, markersize=7, label="no grade in one of the studies"),
+        Line2D([], [], marker="x", linestyle="", color=_GREY, markersize=7, label="no grade to compare"),
     ]
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.015, 0.03), ncols=4, frameon=False, fontsize=9)
 
@@ -153,7 +159,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _amounts(before: float | None, after: float | None) -> str:
-    return f"{amount(before)} to {amount(after)}"
+    return f"{amount(before)} \N{RIGHTWARDS ARROW} {amount(after)}"
 
 
 def _png(figure: Figure) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +53,8 @@ def _read(text: str) -> StudyReport | ValueError:
         return error
     except RecursionError:
         return ValueError("it is nested too deeply to be a report")
+    except (AttributeError, KeyError, TypeError) as error:  # a value of a kind that cannot even be looked into
+        return ValueError(f"the report is damaged ({error}); validate it with its schema")
     return report
 
 
@@ -61,24 +62,23 @@ def _check(report: StudyReport) -> None:
     """Raises ValueError where something that is counted or shown is not what `report.schema.json` says."""
     study, bundle = report.study, report.bundle
     known = (study.study_instance_uid, study.study_date, study.patient_key)
-    _demand(all(value is None or isinstance(value, str) for value in known), "study")
-    _demand(
-        all(isinstance(v, str) for v in (bundle.name, bundle.version, bundle.sha256, bundle.intended_use)), "bundle"
-    )
+    _demand(all(value is None or _is_text(value) for value in known), "study")
+    _demand(all(map(_is_text, (bundle.name, bundle.version, bundle.sha256, bundle.intended_use))), "bundle")
     _demand(set(report.regions) == set(REGIONS), "regions")
     for region in REGIONS:
         _check_region(region, report.regions[region])
     total = report.total
     _demand(_is_amount(total.value) and _is_range(total.range), "total")
     _demand(total.status in ("complete", "imputed", "incomplete"), "total.status")
-    _demand(all(isinstance(site, str) for site in total.imputed_sites), "total.imputed_sites")
+    sites: Any = total.imputed_sites
+    _demand(isinstance(sites, tuple) and all(map(_is_text, sites)), "total.imputed_sites")
     _check_expected(report.total.expected)
 
 
 def _check_region(name: Region, region: RegionReport) -> None:
     _demand(region.status in ("scored", "rejected", "missing"), f"{name}.status")
     _demand(_is_amount(region.total) and _is_range(region.range) and _is_grade(region.missing, 12), f"{name}.total")
-    _demand(region.reject is None or isinstance(region.reject.code, str), f"{name}.reject")
+    _demand(region.reject is None or _is_text(region.reject.code), f"{name}.reject")
     levels = tuple(disc.level for disc in region.discs)
     _demand(levels == (LEVELS[name] if region.status == "scored" else ()), f"{name}.discs")
     _check_expected(region.expected)
@@ -109,11 +109,14 @@ def _demand(good: bool, what: str) -> None:
         raise ValueError(f"the report is damaged: {what} is not what report.schema.json says")
 
 
+def _is_text(value: Any) -> bool:
+    """Text that can be written: JSON can say half of a character."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _is_amount(value: Any) -> bool:
-    """None, or a number as a score may be."""
-    return value is None or (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 72
-    )
+    """None, or a number as a score may be (no comparison with a NaN holds)."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 72)
 
 
 def _is_grade(value: Any, most: int) -> bool:
