@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
-from spinescore.runtime.geometry import crop_outline
+from spinescore.runtime.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.manifest import Grader
 from spinescore.runtime.report import CornerReport, DiscReport, RegionReport
 
@@ -47,7 +47,7 @@ class DiscMarks:
     disc: DiscReport
     centre: Point
     anterior: Point
-    label: Point  # middle of the level's name, behind the spine
+    label: Point  # middle of the level's name, behind the spine at the height of the disc's centre
     badges: tuple[Badge, Badge]
     crop: Point | None
 
@@ -66,11 +66,13 @@ def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
     found = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
     if not found:
         return ()
-    spacing = disc_spacing([disc for disc, _ in found])
-    return tuple(_marks(disc, outline, spacing) for disc, outline in found)
+    discs = [disc for disc, _ in found]
+    facing = facing_of(np.array([disc.centre_px for disc in discs]), np.array([disc.anterior_px for disc in discs]))
+    behind = np.array([-1.1 * forward(facing) * disc_spacing(discs), 0.0])
+    return tuple(_marks(disc, outline, disc_spacing(discs), behind) for disc, outline in found)
 
 
-def _marks(disc: DiscReport, crop: Point | None, spacing: float) -> DiscMarks:
+def _marks(disc: DiscReport, crop: Point | None, spacing: float, behind: Point) -> DiscMarks:
     """Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point."""
     centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
     axis = anterior - centre
@@ -81,7 +83,7 @@ def _marks(disc: DiscReport, crop: Point | None, spacing: float) -> DiscMarks:
         Badge(corner, anterior + 0.1 * spacing * side, anterior + 0.75 * axis + 0.25 * spacing * side)
         for corner, side in zip(disc.corners, (up, -up), strict=True)
     )
-    return DiscMarks(disc, centre, anterior, centre - 1.1 * spacing * axis / length, (upper, lower), crop)
+    return DiscMarks(disc, centre, anterior, centre + behind, (upper, lower), crop)
 
 
 def _outlines(region: RegionReport, grader: Grader) -> list[Point | None]:

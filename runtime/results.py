@@ -44,12 +44,16 @@ Writer = Callable[[Path], object]  # writes one file
 Files = Iterator[tuple[str, Writer]]
 
 
-def check_formats(formats: Collection[str]) -> None:
-    """Raise OutputError where a format is not known, or its library is not installed."""
+def check_formats(formats: Collection[str], anonymous: bool = False) -> None:
+    """Raise OutputError where a format is not known, cannot be `anonymous`, or its library is not installed."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise OutputError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
     asked = [name for name in formats if name in _DICOM]
+    if asked and anonymous:
+        raise OutputError(
+            f"the format {asked[0]} names the patient and the study, as DICOM must; leave it out, or --anonymous"
+        )
     if asked and find_spec("highdicom") is None:
         raise OutputError(
             f'the format {asked[0]} is made with highdicom, which is missing: pip install "spinescore[results]"'

@@ -54,7 +54,7 @@ def score(arguments: argparse.Namespace) -> int:
     if arguments.format is not None and arguments.out is None:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
     formats = arguments.format or DEFAULT_FORMATS
-    check_formats(formats)
+    check_formats(formats, arguments.anonymous)
     studies = _read_studies(arguments.paths, arguments.window)
     if arguments.anonymous:
         from spinescore.runtime.intake import anonymous

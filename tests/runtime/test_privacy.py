@@ -1,0 +1,131 @@
+"""Nothing that says whose study it is leaves through messages, names of files, or any result but DICOM's own."""
+
+from __future__ import annotations
+
+import base64
+import re
+from importlib import util
+from pathlib import Path
+
+import dicom_files
+import pytest
+import tiny
+from tiny_study import GRADES
+
+from spinescore.runtime import cli
+
+# Each a word that occurs nowhere else.
+WHO = {
+    "PatientName": "Quorvexel^Zarnith",
+    "PatientID": "MRN7355608",
+    "IssuerOfPatientID": "Hospivorna",
+    "OtherPatientIDs": "ALT9921471",
+    "PatientBirthDate": "19470131",
+    "PatientBirthName": "Wixelbur",
+    "PatientAddress": "Glimmenstrasse",
+    "PatientTelephoneNumbers": "5550173",
+    "PatientComments": "Knowsthemayor",
+    "AccessionNumber": "ACC88123",
+    "ReferringPhysicianName": "Doktorzilch",
+    "OperatorsName": "Radiogrubb",
+    "InstitutionName": "Clinivast",
+    "InstitutionAddress": "Placamundi",
+    "StudyID": "STID4471",
+    "RequestingPhysician": "Bittendorf",
+}
+WORDS = [part for word in WHO.values() for part in word.split("^")]
+FORMATS = ["json", "html", "png", "csv"] + ["sr", "gsps", "sc"] * (util.find_spec("highdicom") is not None)
+PARTS = {"cervical": "CSPINE", "lumbar": "LSPINE"}
+WINDOW = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": "127.5", "WindowWidth": "255"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> str:
+    return str(tiny.write_bundle(tmp_path_factory.mktemp("bundle")))
+
+
+def write_study(folder: Path, **changes: tuple[bytes, bytes]) -> Path:
+    """Both regions of the patient; `changes` replace bytes in the files, as devices write what no library would."""
+    for region, part in PARTS.items():
+        pixels = tiny.draw(region, GRADES, rows=512).radiograph.pixels
+        tags = {"BodyPartExamined": part, "PatientOrientation": ["P", "F"], **WHO, **WINDOW}
+        path = dicom_files.write(dicom_files.radiograph_dataset(pixels, 8, **tags), folder / f"{region}.dcm")
+        data = path.read_bytes()
+        for old, new in changes.values():
+            assert data.count(old) == 1
+            assert len(old) == len(new)
+            data = data.replace(old, new)
+        path.write_bytes(data)
+    return folder
+
+
+def assert_nowhere(words, out: Path, *said: str) -> None:
+    for text in (*said, *(path.relative_to(out).as_posix() for path in out.rglob("*"))):
+        assert not [word for word in words if word.lower() in text.lower()]
+    results = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+    assert results
+    for path in results:
+        data = path.read_bytes()
+        pictures = [base64.b64decode(found) for found in re.findall(rb"base64,([A-Za-z0-9+/=]+)", data)]
+        for content in (data, *pictures):
+            seen = content.decode("latin-1").lower()
+            assert not [w for w in words if w.lower() in seen or "\0".join(w.lower()) in seen], path.name
+
+
+HARMLESS: dict[str, tuple[bytes, bytes]] = {}
+NO_DATE = {"date": (b"19470131", b"1947XX31")}
+NO_TEXT = {"name": (b"Quorvexel", b"Quor\xff\x81xel"), "id": (b"MRN7355608", b"MRN735\\\xfe08")}
+PLACES = {"place": (b"Hospivorna", b"Hosp\x1bvorna"), "number": (b"ACC88123", b"ACC\x0088\xff3")}
+
+
+@pytest.mark.parametrize("changes", [HARMLESS, NO_DATE, NO_TEXT, PLACES], ids=["plain", "date", "text", "places"])
+def test_a_patient_is_nowhere_but_in_dicom(bundle, tmp_path, capsys, changes):
+    words = [*WORDS, "1947XX31", "Quor", "MRN735", "ACC\0", "Hosp"]
+    study, out = write_study(tmp_path / "in", **changes), tmp_path / "out"
+    formats = [name for name in FORMATS if name != "sr" or not changes]  # they share their reading; that one takes 1 s
+    status = cli.main(["score", str(study), "--bundle", bundle, "--out", str(out), "--format", ",".join(formats)])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert_nowhere(words, out, said.out, said.err)
+
+
+def test_a_patient_is_in_no_message_about_what_was_refused(bundle, tmp_path, capsys):
+    study, out = write_study(tmp_path / "in"), tmp_path / "out"
+    for number, path in enumerate(sorted(study.iterdir())):
+        path.write_bytes(path.read_bytes()[: 3000 + 9000 * number])
+    assert cli.main(["score", str(study), "--bundle", bundle, "--out", str(out), "--format", "json,html,csv,png"]) == 3
+    said = capsys.readouterr()
+    assert "rejected (corrupt-pixels)" in said.err
+    assert_nowhere(WORDS, out, said.out, said.err)
+
+
+def test_crops_name_no_patient(bundle, tmp_path, capsys):
+    assert (
+        cli.main(["crops", str(write_study(tmp_path / "in")), "--bundle", bundle, "--out", str(tmp_path / "out")]) == 0
+    )
+    said = capsys.readouterr()
+    assert_nowhere(WORDS, tmp_path / "out", said.out, said.err)
+
+
+def test_anonymous_results_hold_neither_uids_nor_dates_nor_file_names(bundle, tmp_path, capsys):
+    study, out = write_study(tmp_path / "in"), tmp_path / "out"
+    (study / "cervical.dcm").rename(study / "Zarnith_neck.dcm")
+    (study / "Zarnith_letter.txt").write_text("no radiograph", encoding="utf-8")
+    command = ["score", str(study), "--bundle", bundle, "--out", str(out), "--anonymous"]
+    assert cli.main([*command, "--format", "json,html,csv,png"]) == 0
+    said = capsys.readouterr()
+    assert_nowhere([*WORDS, "1.2.3.4", "20260105", "2026-01-05", "_neck", "_letter"], out, said.out, said.err)
+
+
+@pytest.mark.skipif("sr" not in FORMATS, reason="highdicom is not installed")
+def test_dicom_results_carry_the_patient_as_they_must(bundle, tmp_path, capsys):
+    import pydicom
+
+    study, out = write_study(tmp_path / "in"), tmp_path / "out"
+    command = ["score", str(study), "--bundle", bundle, "--out", str(out)]
+    assert cli.main([*command, "--format", "sr", "--anonymous"]) == 4
+    assert "names the patient" in capsys.readouterr().err
+    assert not out.exists()
+    assert cli.main([*command, "--format", "sr"]) == 0
+    ds = pydicom.dcmread(out / "sr.dcm")
+    assert (ds.PatientID, ds.PatientName) == (WHO["PatientID"], WHO["PatientName"])
