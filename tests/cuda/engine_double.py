@@ -30,14 +30,15 @@ class EngineDouble(OnnxRuntimeEngine):
         if not self.capturable and self._driver.cuStreamSynchronize(ctypes.c_void_p(self._queue.stream_handle)):
             raise EngineError(f"{self.name} waits for its stream, which is being captured")
 
-        def infer(_: object) -> None:
-            OnnxRuntimeEngine.run(self, inputs, outputs)
-
-        function = _HOST_FUNCTION(infer)
+        function = _HOST_FUNCTION(lambda _: self.infer(inputs, outputs))
         self._kept.append(function)
         status = self._driver.cuLaunchHostFunc(ctypes.c_void_p(self._queue.stream_handle), function, None)
         if status:
             raise EngineError(f"{self.name}: the double answered {status}")
+
+    def infer(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
+        """What the stream does when it comes to this engine's run."""
+        OnnxRuntimeEngine.run(self, inputs, outputs)
 
     def close(self) -> None:
         self.closed = True

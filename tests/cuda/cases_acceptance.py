@@ -1,0 +1,158 @@
+"""On the driver double: a GPU's engine is opened once it was accepted, and a wrong one is not accepted."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import shutil
+from pathlib import Path
+
+import double
+import numpy as np
+import pytest
+from engine_double import EngineDouble
+from golden_bundle import write_golden_bundle
+from on_double import FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, run, study
+
+from spinescore.runtime import EngineError, Scorer, cli
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import hardware_of
+from spinescore.runtime.engines import onnxruntime, tensorrt
+from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+from spinescore.runtime.gate import verify_device
+
+PHANTOM = "phantom-reference"
+REAL = OnnxRuntimeEngine
+
+
+class WrongEngine(EngineDouble):
+    """Its heatmaps come out moved by two pixels, and its logits in another order."""
+
+    def infer(self, inputs, outputs):
+        super().infer(inputs, outputs)
+        values = (ctypes.c_float * (outputs.nbytes // 4)).from_address(outputs.address)
+        shaped = np.ctypeslib.as_array(values).reshape(outputs.shape)
+        shaped[:] = np.roll(shaped, 2, axis=-1)
+
+
+def prepare(engine=EngineDouble):
+    """Kernels and ONNX Runtime's CUDA provider of the double, and a cache of this case's own."""
+    import spinescore.runtime.devices.cuda as module
+
+    os.environ["SPINESCORE_CACHE"] = str(FOLDER / "cache")
+    module.fatbin = lambda source, capability: double.fatbin(KERNELS)
+
+    def opened(path, precision, threads=None, *, queue=None):
+        return REAL(path, precision, threads) if queue is None else engine(path, precision, queue)
+
+    onnxruntime.OnnxRuntimeEngine = opened
+
+
+def case_shipped_bundle_is_accepted():
+    """`bundle verify --device cuda` accepts ONNX Runtime's engine, and `auto` then scores on the GPU."""
+    prepare()
+    with pytest.raises(EngineError, match=r"No engine has been accepted.*verify phantom-reference --device cuda"):
+        Scorer.open(PHANTOM, "cuda")
+    with Scorer.open(PHANTOM, "auto", threads=1) as scorer:
+        assert scorer.score({}).device.kind == "cpu"
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert cli.main(["bundle", "verify", PHANTOM, "--device", "cuda"]) == 0
+    (record,) = (FOLDER / "cache" / "acceptance").glob("*/*.json")
+    assert '"hardware": "driver double"' in record.read_text(encoding="utf-8")
+    for device in ("cuda", "auto"):
+        with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
+            report = scorer.score({})
+            assert (report.device.kind, report.device.precision, report.warnings) == ("cuda", "fp32", ())
+    assert_everything_freed()
+
+
+def case_wrong_engine_is_not_accepted():
+    prepare(WrongEngine)
+    folder = write_golden_bundle(FOLDER / "b", "none")
+    (outcome,) = verify_device(Bundle.open(folder), "cuda")
+    assert "p99 shift px 2, at most 1" in outcome.reason, outcome.reason
+    assert not outcome.record.passed
+    with pytest.raises(EngineError, match=r"onnxruntime fp32 was not accepted.*p99 shift px"):
+        Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX)
+    with Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX, require_acceptance=False) as scorer:
+        assert scorer.score(study()).device.kind == "cuda"
+    with Scorer.open(folder, threads=1) as scorer:
+        (warning,) = scorer.score(study()).warnings
+        assert warning.startswith("Scored on the CPU. Engine onnxruntime fp32 was not accepted")
+    assert_everything_freed()
+
+
+def case_tensorrt_engines():
+    """Engines of two targets: each has a record beside it; what was built later is passed over until it is accepted."""
+    prepare()
+    folder = write_golden_bundle(FOLDER / "b", "none")
+    tensorrt.TensorRTEngine = TensorRTDouble
+    write_engines(folder, "first")
+    bundle = Bundle.open(folder)
+    (outcome,) = verify_device(bundle, "cuda", "tensorrt")
+    assert outcome.path.parent == folder / "engines" / "first", outcome.reason
+    assert set(outcome.record.networks) == {
+        f"engines/first/{name}.fp16.engine" for name in ("localizer", "grader-corners")
+    }
+    write_engines(folder, "second")
+    with Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX) as scorer:
+        report = scorer.score(study())
+    assert report.device.engine == "tensorrt 10.16"
+    (warning,) = report.warnings
+    assert warning.startswith(
+        "The engines in engines/second have not been accepted, and were passed over: spinescore bu"
+    )
+    shutil.rmtree(folder / "engines" / "first")
+    with pytest.raises(EngineError, match="No tensorrt has been accepted"):
+        Scorer.open(folder, "cuda", engine="tensorrt", largest_image_px=LARGEST_PX)
+    assert [one.record is not None for one in verify_device(bundle, "cuda", "tensorrt")] == [True]
+    path = folder / "engines" / "second" / "localizer.fp16.engine"
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(EngineError, match="altered"):
+        Scorer.open(folder, "cuda", engine="tensorrt", largest_image_px=LARGEST_PX)
+    assert_everything_freed()
+
+
+class TensorRTDouble(EngineDouble):
+    """Runs the network that its engine was built from; file and machine are checked as the real one does."""
+
+    def __init__(self, path, onnx, queue):
+        sidecar = Sidecar.read(path)
+        sidecar.check_files(path, onnx)
+        sidecar.check_machine(path, "tensorrt", "10.16", queue.name, queue.compute_capability)
+        super().__init__(onnx, "fp16", queue)
+        self.name, self.file, self.framework = path.name, path, "tensorrt 10.16"
+
+
+def write_engines(folder, target):
+    for name in ("localizer", "grader-corners"):
+        engine = folder / "engines" / target / f"{name}.fp16.engine"
+        engine.parent.mkdir(parents=True, exist_ok=True)
+        engine.write_bytes(f"{target} {name}".encode())
+        onnx = folder / f"{name}.fp32.onnx"
+        sidecar = Sidecar(
+            flavour="tensorrt",
+            version="10.16",
+            precision="fp16",
+            least_batch=1,
+            most_batch=12,
+            onnx=onnx.name,
+            onnx_sha256=file_sha256(onnx),
+            engine_sha256=file_sha256(engine),
+            compute_capabilities=("8.7",),
+            hardware="this",
+            version_compatible=False,
+            gpu=hardware_of("cuda"),
+            multiprocessors=16,
+            driver="13.0",
+            platform=this_platform(),
+            build_seconds=1.0,
+        )
+        sidecar.write(Path(engine))
+
+
+if __name__ == "__main__":
+    run(globals())
