@@ -45,12 +45,12 @@ def presentation_states(
 ) -> list[Dataset]:
     """A presentation state for each scored region, ready to be written; all in one new series.
 
-    They go into their radiograph's study. `created` is now where it is None. Raises OutputError where a radiograph has no DICOM header to refer to, or where
-    highdicom is missing.
+    They go into their radiograph's study. `created` is now where it is None. Raises OutputError where a radiograph has
+    no DICOM header to refer to, or where highdicom is missing.
     """
     hd = highdicom()
     name = content_name(report)
-    states = []
+    states: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
         for region, radiograph, info in scored_radiographs(study, report):
             source = source_of(radiograph, info.radiograph.facing if info.radiograph else None)

@@ -39,7 +39,7 @@ def secondary_captures(
     """
     hd, manifest = highdicom(), bundle.manifest
     name, note = content_name(report), f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
-    captures = []
+    captures: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
         for region, radiograph, info in scored_radiographs(study, report):
             facing = info.radiograph.facing if info.radiograph else None
