@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spinescore.runtime.gateverb import add_engine_arguments
 from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.devices import Device
     from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scorer import Scorer
 
 __all__ = ["PhantomStudy", "add_arguments", "draw_study", "main", "measure", "run"]
 
@@ -63,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"bundles to measure; {FULL_SIZE} is HRNet-W32 and ResNet152 with random weights (both by default)",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    add_engine_arguments(parser)
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="rounds that are counted (20)")
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
     parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
@@ -92,7 +95,12 @@ def run(arguments: argparse.Namespace) -> int:
             random = bundle == FULL_SIZE
             folder = _full_size(scratch) if random else bundle
             _say(f"{bundle}: {arguments.warmup} rounds of warm-up, {arguments.runs} rounds that count")
-            figures = measure(folder, study, arguments.device, arguments.runs, arguments.warmup, give_points=random)
+            options = {
+                "engine": arguments.engine,
+                "precision": arguments.precision,
+                "require_acceptance": not arguments.unaccepted,
+            }
+            figures = measure(folder, study, arguments.device, arguments.runs, arguments.warmup, random, **options)
             document["results"].append(figures)
     text = json.dumps(document, indent=2)
     if arguments.out is not None:
@@ -102,20 +110,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(
-    bundle: str | Path, study: PhantomStudy, device: str, runs: int, warmup: int, give_points: bool = False
+    bundle: str | Path,
+    study: PhantomStudy,
+    device: str,
+    runs: int,
+    warmup: int,
+    give_points: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
-    """The figures of one bundle on one study: percentiles of the study, of its stages and of its networks alone."""
+    """The figures of one bundle on one study: percentiles of the study, of its stages and of its networks alone.
+
+    `options` are those of `Scorer.open` that choose the engine.
+    """
     from spinescore.runtime import Scorer, load_study
 
     started = time.perf_counter()
-    with Scorer.open(bundle, device) as scorer:
+    with Scorer.open(bundle, device, **options) as scorer:
         open_ms = (time.perf_counter() - started) * 1e3
         points = study.points if give_points else None
 
         def whole() -> StudyReport:
             return scorer.score(load_study(*study.files), keypoints=points)
 
-        with _networks(scorer.bundle, device) as networks:
+        with _networks(scorer, whole().device.kind) as networks:
             _rounds(whole, networks, warmup)
             rounds = _rounds(whole, networks, runs)
         report = whole()
@@ -158,11 +175,11 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 @contextmanager
-def _networks(bundle: Bundle, device: str) -> Iterator[Callable[[], None]]:
+def _networks(scorer: Scorer, kind: str) -> Iterator[Callable[[], None]]:
     """A function that runs a study's networks, as often and with the batches that the pipeline has."""
     from spinescore.runtime.devices import open_device
 
-    opened = open_device(device)
+    bundle, opened = scorer.bundle, open_device(kind, choice=scorer.choice)
     try:
         plan = _plan(bundle)
         once = {(*files.values(), batch): _call(opened, bundle, files, batch) for files, batch in plan}

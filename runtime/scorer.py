@@ -19,6 +19,7 @@ from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.assemble import RegionResult, judge, study_report
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
+from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
@@ -71,6 +72,7 @@ class Scorer:
         The device's engine is taken as it is, accepted or not; each report has `warnings`.
         """
         self.bundle, self._warnings = bundle, warnings
+        self.choice: EngineChoice | None = None  # of the engine, where `open` made one
         self._device = device
         self._max_imputed = max_imputed_per_region
         self._lock = threading.Lock()
@@ -113,6 +115,7 @@ class Scorer:
         def attempt(candidate: Candidate) -> Scorer:
             chosen = open_device(candidate.kind, threads, largest_image_px, candidate.choice)
             scorer = cls(opened, chosen, max_imputed_per_region, candidate.warnings)
+            scorer.choice = candidate.choice
             try:
                 if candidate.record is not None:
                     candidate.record.check_opened(scorer._pipeline.engines, opened)
