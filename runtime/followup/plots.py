@@ -73,7 +73,7 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
         fontsize=9,
         color=_GREY,
     )
-    axes.set(xlim=(0, 100), xlabel="cumulative percentage of patients", ylabel="change of mSASSS, units")
+    axes.set(xlim=(-1.5, 101.5), xlabel="cumulative percentage of patients", ylabel="change of mSASSS, units")
     axes.set_title(title, loc="left", fontsize=11)
     axes.margins(y=0.12)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
