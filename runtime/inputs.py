@@ -24,7 +24,8 @@ FileInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
 _HEAD_BYTES = 1024
 _DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
-_MAX_DICOMDIR_BYTES = 64 << 20
+_MAX_DICOMDIR_BYTES, _MAX_RECORDS = 4 << 20, 10_000  # pydicom takes some 100 microseconds for a record
+_RECORDS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # an item's tag, in both byte orders
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,23 @@ def _referenced(path: Path) -> Iterator[Item]:
     from pydicom import dcmread
 
     source = path.name
-    if path.stat().st_size > _MAX_DICOMDIR_BYTES:
-        raise InputRejected("too-large", f"{source} has more than {_MAX_DICOMDIR_BYTES} bytes; give the folder instead")
+    with open_file(path, source) as file:
+        data = file.read(_MAX_DICOMDIR_BYTES + 1)
+    if len(data) > _MAX_DICOMDIR_BYTES or max(map(data.count, _RECORDS)) > _MAX_RECORDS:
+        limits = f"{_MAX_DICOMDIR_BYTES >> 20} MB or {_MAX_RECORDS} records"
+        raise InputRejected("too-large", f"{source} is a DICOMDIR of more than {limits}; give the folder instead")
     try:
-        with caught_warnings(), open_file(path, source) as file:
-            records = dcmread(file).DirectoryRecordSequence
+        with caught_warnings():
+            records = dcmread(io.BytesIO(data)).DirectoryRecordSequence
             names = [_components(record) for record in records if record.get("DirectoryRecordType") == "IMAGE"]
     except Exception as fault:
         message = f"{source} is a DICOMDIR that cannot be read ({brief(fault)}); give the folder instead"
         raise InputRejected("not-dicom", message) from None
+    listings: dict[Path, dict[str, str]] = {}
     for components in names:
         if any(not part.strip(". ") or set(part) & set("/\\:\0") for part in components):
             raise InputRejected("not-dicom", f"{source} refers to files outside of its folder; give the files instead")
-        yield _file(_on_disk(path.parent, components), "/".join(components), in_folder=True)
+        yield _file(_on_disk(path.parent, components, listings), "/".join(components), in_folder=True)
 
 
 def _components(record: Any) -> list[str]:
@@ -153,10 +158,12 @@ def _components(record: Any) -> list[str]:
     return [str(part) for part in ([found] if isinstance(found, str) else found or ())] or [""]
 
 
-def _on_disk(folder: Path, components: list[str]) -> Path:
-    """The referenced file; media are often mounted or copied with names in lower case."""
+def _on_disk(folder: Path, components: list[str], listings: dict[Path, dict[str, str]]) -> Path:
+    """The referenced file; media are often mounted or copied with names in lower case. Each folder is listed once."""
     for part in components:
         if not (folder / part).exists() and folder.is_dir():
-            part = next((path.name for path in sorted(folder.iterdir()) if path.name.upper() == part.upper()), part)
+            if folder not in listings:
+                listings[folder] = {path.name.upper(): path.name for path in sorted(folder.iterdir(), reverse=True)}
+            part = listings[folder].get(part.upper(), part)
         folder = folder / part
     return folder

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from dicom_files import picture, radiograph_dataset, rejected, write
 from pydicom import uid
+from pydicom.data import get_testdata_file
 
 from spinescore.runtime import dicomfile
-from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.dicom import load_radiograph, load_studies
 
 SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 ITEM_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
@@ -149,3 +150,13 @@ def test_large_elements_are_left_out_of_the_header(tmp_path: Path) -> None:
     found = load_radiograph(with_elements(tmp_path / "image", element(0x0029, 0x1010, b"OB", bytes(5 << 20))))
     assert (0x0029, 0x1010) not in found.header
     assert found.header.PatientID == "P-1"
+
+
+@pytest.mark.parametrize("records", [item() * 10_001, item(element(0x0029, 0x1000, b"LO", b"") * 600_000)])
+def test_records_of_a_dicomdir(tmp_path: Path, records: bytes) -> None:
+    whole = Path(get_testdata_file("dicomdirtests/DICOMDIR", download=False)).read_bytes()
+    at = whole.index(struct.pack("<HH2s", 0x0004, 0x1220, b"SQ"))
+    (tmp_path / "DICOMDIR").write_bytes(whole[:at] + element(0x0004, 0x1220, b"SQ", records))
+    (study,) = load_studies([tmp_path / "DICOMDIR"])
+    assert [reject.code for reject in study.rejects] == ["too-large"]
+    assert "give the folder instead" in study.rejects[0].message
