@@ -28,6 +28,7 @@ _PACKAGES: dict[str, str | None] = {
     "imagecodecs": "dicom",
     "onnx": "export",
     "tqdm": "export",
+    "openvino": "openvino",
 }
 
 # Other builds of the same library, under other names.
@@ -217,5 +218,28 @@ def _bundles() -> list[Finding]:
 
     names = shipped_bundles()
     if names:
-        return [Finding("Bundles that ship with the package", name, "ok", "") for name in names]
+        group = "Bundles that ship with the package, and their engines on this CPU"
+        return [Finding(group, name, "ok", _engines(name)) for name in names]
     return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]
+
+
+def _engines(name: str) -> str:
+    """What scores the bundle on this CPU: what was accepted, the fastest first, and what was not."""
+    from spinescore.runtime.acceptance import find_records, verify_command
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.errors import SpineScoreError
+    from spinescore.runtime.processor import processor_kind
+
+    try:
+        bundle = Bundle.open(name)
+    except SpineScoreError as error:
+        return str(error)
+    records, passes = find_records(bundle, "cpu", processor_kind()), bundle.manifest.localizer.passes
+    parts = [
+        f"{record.framework} {record.precision} accepted ({record.share_of_reference(passes):.2f} of the time)"
+        for record in records.accepted
+    ]
+    parts += [f"{record.framework} {record.precision} NOT accepted" for record in records.failed]
+    parts.append("onnxruntime fp32 needs no record")
+    again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
+    return ", ".join(parts) + again
