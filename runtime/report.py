@@ -173,8 +173,12 @@ class StudyReport:
         return {"schema": document.pop("schema"), **document}
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The report as JSON text (one line where `indent` is None); equal reports give equal text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        """The report as JSON text (one line where `indent` is None); equal reports give equal text.
+
+        What is no text (names of files may hold lone surrogates) becomes a question mark, so that it can be written.
+        """
+        text = json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StudyReport:

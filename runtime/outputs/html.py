@@ -134,7 +134,7 @@ def _legend() -> str:
 
 def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) -> str:
     parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
-    radiograph = radiograph_of(region, study)
+    radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
     if region.status == "rejected" and region.reject is not None:
         parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
                      f"{_given(region.reject.message)}</p>")  # fmt: skip
@@ -145,6 +145,12 @@ def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) ->
     if region.discs:
         parts.append(_table(name, region))
     return "\n".join([*parts, "</article>"])
+
+
+def _refused_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
+    """The radiograph that was refused by its header or size, before any network saw it."""
+    source = region.reject and region.reject.source
+    return next((image for image in study.radiographs if source and image.source == source), None)
 
 
 def _heading(name: Region, region: RegionReport) -> str:

@@ -170,3 +170,17 @@ def test_a_result_that_could_not_be_written_is_said_and_changes_the_status(bundl
     assert "not written: sr: " in said.err
     assert json.loads(said.out)["regions"]["lumbar"]["status"] == "scored"
     assert names(out) == ["report.json"]
+
+
+def test_names_of_files_that_are_no_text_are_written_all_the_same(bundle, studies, tmp_path, capsys):
+    """A file's name is bytes on POSIX, and 16-bit units on Windows; either may hold what UTF-8 cannot."""
+    name, out = "\udcffx.dcm", tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    try:
+        (tmp_path / "in" / name).write_bytes((studies / "lumbar" / "lumbar.dcm").read_bytes())
+    except (OSError, UnicodeError):
+        pytest.skip("this file system holds no such name")
+    command = ["score", str(tmp_path / "in"), "--bundle", bundle, "--out", str(out), "--format", "json,html,csv,png"]
+    assert cli.main(command) == 0
+    report = StudyReport.from_json((out / "report.json").read_bytes())
+    assert report.regions["lumbar"].radiograph.source == "?x.dcm"

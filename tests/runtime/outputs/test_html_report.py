@@ -150,6 +150,14 @@ def test_a_rejected_region_says_why_and_shows_its_radiograph(scorer):
     assert len([row for row in page.named("tr") if "id" in row.attributes]) == 12
 
 
+def test_a_radiograph_that_is_not_lateral_is_shown_with_the_reason(scorer):
+    cervical, lumbar = pages.complete().radiographs
+    study = replace(pages.complete(), radiographs=(replace(cervical, view="other"), lumbar))
+    page = page_of(scorer, study)
+    assert "Rejected (not-lateral)." in page.text
+    assert len(page.named("image")) == 2
+
+
 def test_a_missing_region_is_said_to_be_missing(scorer):
     page = page_of(scorer, pages.one_view())
     assert "Missing: the study holds no cervical radiograph." in page.text
