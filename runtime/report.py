@@ -183,7 +183,10 @@ class StudyReport:
     @classmethod
     def from_json(cls, text: str | bytes) -> StudyReport:
         """Read what `to_json` wrote. Raises `ValueError` where the text is no such report."""
-        document = json.loads(text)
+        try:
+            document = json.loads(text)
+        except RecursionError:
+            raise ValueError("the text is nested too deeply to be a report") from None
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(
                 f"this is no report of the schema {SCHEMA}; write it again with this version of spinescore"
