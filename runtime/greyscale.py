@@ -185,7 +185,7 @@ Explanations = list[tuple[tuple[str, int], str]]  # (lut or window, index), expl
 
 def _explanations(ds: Dataset) -> tuple[Explanations, Explanations]:
     """What the header calls its VOI LUTs and windows; empty where it does not call them anything."""
-    luts, names = value(ds, "VOILUTSequence"), value(ds, "WindowCenterWidthExplanation")
+    luts, names = value(ds, "VOILUTSequence", _LUT_BYTES), value(ds, "WindowCenterWidthExplanation")
     items = list(luts) if isinstance(luts, Sequence) and not isinstance(luts, (str, bytes)) else []
     names = [names] if isinstance(names, str) else names or []
     return (
