@@ -132,11 +132,12 @@ def _csv(study: Study, report: StudyReport, bundle: Bundle) -> Files:
 
 
 def _png(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.common import NOTICE
     from spinescore.runtime.outputs.source import scored_radiographs
     from spinescore.runtime.overlay import draw_overlay
 
     manifest = bundle.manifest
-    note = f"{manifest.name} {manifest.version}. {manifest.intended_use}"
+    note = f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
     for name, radiograph, region in scored_radiographs(study, report):
         total = "no total" if region.total is None else f"{region.total:g} of 36"
         image = draw_overlay(radiograph, region, manifest.grader, f"mSASSS {name}: {total}", note)
