@@ -114,7 +114,7 @@ def _built_but_not_accepted(bundle: Bundle, records: Records) -> list[str]:
     """The bundle's TensorRT engines for this very GPU that have no record yet."""
     name, capability = first_gpu()
     tried = {record.choice.target for record in (*records.accepted, *records.failed)}
-    found = {}
+    found: dict[str, None] = {}
     for path in engine_paths(bundle.folder):
         try:
             sidecar = Sidecar.read(path)

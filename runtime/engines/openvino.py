@@ -28,7 +28,7 @@ __all__ = ["OpenVinoEngine"]
 
 Array = NDArray[Any]
 
-_DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+_DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 _KEPT_TENSORS = 16  # both ends of the pipeline's four pairs of buffers, and as many again
 
 
