@@ -69,10 +69,13 @@ def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
     discs = [disc for disc, _ in found]
     facing = facing_of(np.array([disc.centre_px for disc in discs]), np.array([disc.anterior_px for disc in discs]))
     behind = np.array([-1.1 * forward(facing) * disc_spacing(discs), 0.0])
-    return tuple(_marks(disc, outline, disc_spacing(discs), behind) for disc, outline in found)
+    size = None if region.radiograph is None else (region.radiograph.columns, region.radiograph.rows)
+    return tuple(_marks(disc, outline, disc_spacing(discs), behind, size) for disc, outline in found)
 
 
-def _marks(disc: DiscReport, crop: Point | None, spacing: float, behind: Point) -> DiscMarks:
+def _marks(
+    disc: DiscReport, crop: Point | None, spacing: float, behind: Point, size: tuple[int, int] | None
+) -> DiscMarks:
     """Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point."""
     centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
     axis = anterior - centre
@@ -80,10 +83,22 @@ def _marks(disc: DiscReport, crop: Point | None, spacing: float, behind: Point) 
     along = np.array([-axis[1], axis[0]]) / length
     up = along if along[1] < 0 else -along
     upper, lower = (
-        Badge(corner, anterior + 0.1 * spacing * side, anterior + 0.75 * axis + 0.25 * spacing * side)
+        Badge(
+            corner,
+            anterior + 0.1 * spacing * side,
+            _inside(anterior + 0.75 * axis + 0.25 * spacing * side, size, 0.2 * spacing),
+        )
         for corner, side in zip(disc.corners, (up, -up), strict=True)
     )
-    return DiscMarks(disc, centre, anterior, centre + behind, (upper, lower), crop)
+    return DiscMarks(disc, centre, anterior, _inside(centre + behind, size, 0.35 * spacing), (upper, lower), crop)
+
+
+def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:
+    """The place within a picture of `size` (columns, rows) that is nearest to `point`, `margin` from its border."""
+    if size is None:
+        return point
+    last = np.array(size, np.float64) - 1
+    return np.asarray(np.clip(point, np.minimum(margin, last / 2), np.maximum(last - margin, last / 2)), np.float64)
 
 
 def _outlines(region: RegionReport, grader: Grader) -> list[Point | None]:
