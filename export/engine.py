@@ -1,7 +1,8 @@
 """Networks of a bundle to TensorRT engines, for this machine's GPU or, with TensorRT-RTX, for named ones.
 
-Every network is strongly typed: the precision is what the FP16 ONNX says (TensorRT 11 has no other way). A network
-that its bundle holds in FP32 alone is converted first. One engine per network, with the batch that the pipeline runs.
+Every network is strongly typed: the precision is what its ONNX says (TensorRT 11 has no other way). A network that its
+bundle holds in FP32 alone is converted to FP16 first, and an INT8 file to the form that TensorRT takes. One engine per
+network, with the batch that the pipeline runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import onnx
 
 from spinescore.export.folder import write_synced
 from spinescore.export.half import to_half
+from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
@@ -30,16 +32,18 @@ from spinescore.runtime.pipeline import FLIPS, VIEWS
 __all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches"]
 
 _TIMING_CACHE = "timing.cache"
-_PREFERRED = ("fp16", "fp32")
+_PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # of a network's files
+_SAY_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """How engines are built.
 
-    `targets` are compute capabilities as `8.6` (TensorRT-RTX alone; none: this GPU's). `any_batch` serves 1 up to the
-    pipeline's batch. `version_compatible` engines run on later TensorRT of the same major number and on the lean
-    runtime, `hardware` chooses the GPUs that an engine runs on (the full TensorRT alone).
+    `targets` are compute capabilities as `8.6` (TensorRT-RTX alone; none: this GPU's). `precision` is `fp16`, or `int8`
+    for the networks that the bundle holds so and FP16 for the others. `any_batch` serves 1 up to the pipeline's batch.
+    `version_compatible` engines run on later TensorRT of the same major number and on the lean runtime, `hardware`
+    chooses the GPUs that an engine runs on (the full TensorRT alone).
     """
 
     flavour: str
@@ -47,17 +51,18 @@ class BuildOptions:
     any_batch: bool = False
     version_compatible: bool = False
     hardware: str = "this"
+    precision: str = "fp16"
 
 
-def network_batches(manifest: Manifest) -> dict[str, int]:
-    """Network file (FP16 where there is one) -> images that the pipeline gives it at once, two radiographs a study."""
+def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, int]:
+    """Network file for `precision` -> images that the pipeline gives it at once, two radiographs a study."""
     batches: dict[str, int] = {}
     for files in manifest.localizer.files.values():
-        batches[_source(files)] = VIEWS if manifest.localizer.shared else 1
+        batches[_source(files, precision)] = VIEWS if manifest.localizer.shared else 1
     head = manifest.grader.head
     for role, files in manifest.grader.files.items():
         flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
-        batches[_source(files)] = VIEWS * DISCS * len(flips)
+        batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
     return batches
 
 
@@ -71,12 +76,19 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
     gpu = first_gpu()
     _check_options(trt, options, gpu)
     folder = bundle.folder / ENGINES / _target_name(trt, options, gpu)
-    batches, made = network_batches(bundle.manifest), []
+    batches, made = network_batches(bundle.manifest, options.precision), []
+    if options.precision == "int8" and not any(_precision_of(name) == "int8" for name in batches):
+        raise EngineError(
+            f"Bundle {bundle.manifest.name} has no network in INT8; make them: spinescore export .. --int8"
+        )
     for number, (name, batch) in enumerate(batches.items(), 1):
         say(f"building {name} for {folder.name}, batch {batch} ({number} of {len(batches)})")
-        path = folder / (name.removesuffix(".onnx").removesuffix(".fp32").removesuffix(".fp16") + f".fp16{SUFFIX}")
+        precision = _precision_of(name)
+        path = folder / f"{name.removesuffix('.onnx').rpartition('.')[0]}.{precision}{SUFFIX}"
         start = time.perf_counter()
-        plan = build_engine(trt, _half_model(bundle.path(name)), name, batch, options, folder / _TIMING_CACHE)
+        plan = build_engine(
+            trt, _model(bundle.path(name), precision), name, batch, options, folder / _TIMING_CACHE, say
+        )
         seconds = time.perf_counter() - start
         sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
         try:
@@ -98,7 +110,7 @@ def _describe(
     return Sidecar(
         flavour=options.flavour,
         version=trt.__version__,
-        precision="fp16",
+        precision=_precision_of(source.name),
         least_batch=1 if options.any_batch else batch,
         most_batch=batch,
         onnx=source.name,
@@ -116,20 +128,55 @@ def _describe(
 
 
 def build_engine(
-    trt: Any, model: onnx.ModelProto, name: str, batch: int, options: BuildOptions, timing_cache: Path
+    trt: Any,
+    model: onnx.ModelProto,
+    name: str,
+    batch: int,
+    options: BuildOptions,
+    timing_cache: Path,
+    say: Callable[[str], None] = lambda line: None,
 ) -> bytes:
-    """The serialized engine of an FP16 network. Raises `EngineError` with what TensorRT logged."""
+    """The serialized engine of a network whose ends are FP16; `say` gets progress.
+
+    Raises `EngineError` with what TensorRT logged.
+    """
     logger = make_logger(trt)
     builder = _made(trt.Builder(logger), logger, f"start a builder for {name}")
     network, _parser = define_network(trt, builder, logger, model, name)
     config = _made(builder.create_builder_config(), logger, f"configure the build of {name}")
     _add_profile(builder, config, network, batch, options.any_batch)
     cache = _configure(trt, config, options, timing_cache)
+    config.progress_monitor = monitor = _monitor(trt, name, say)
     plan = _made(builder.build_serialized_network(network, config), logger, f"build {name}")
+    del monitor  # TensorRT holds no reference of its own to it
     if cache is not None:
         with suppress(OSError):  # it only makes the next build faster
             write_synced(timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
+
+
+def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
+    """Says once a second how far the build is. A full TensorRT can try kernels for minutes."""
+
+    class Progress(trt.IProgressMonitor):  # type: ignore[misc]  # the base is known when the flavour is imported
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self._said = time.monotonic()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if time.monotonic() - self._said >= _SAY_EVERY_S:
+                self._said = time.monotonic()
+                say(f"  {name}: {phase_name}, step {step + 1} of {self._steps.get(phase_name, step + 1)}")
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Progress()
 
 
 def define_network(trt: Any, builder: Any, logger: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
@@ -220,16 +267,23 @@ def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
     return () if gpu is None else (f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",)
 
 
-def _source(files: Any) -> str:
-    return str(next(files[precision] for precision in _PREFERRED if precision in files))
+def _source(files: Any, wanted: str) -> str:
+    return str(next(files[precision] for precision in _PREFERRED[wanted] if precision in files))
 
 
-def _half_model(path: Path) -> onnx.ModelProto:
+def _model(path: Path, precision: str) -> onnx.ModelProto:
+    if precision == "int8":
+        return to_tensorrt(onnx.load(str(path)))
     model, report = to_half(onnx.load(str(path)))
     if report.overflowed:
         layers = ", ".join(found.layer for found in report.overflowed[:3])
         raise EngineError(f"Network {path.name} overflows in half precision in {layers}; no FP16 engine can be built.")
     return model
+
+
+def _precision_of(name: str) -> str:
+    """Of the engine of a network file: INT8 stays, all others become FP16."""
+    return "int8" if name.endswith(".int8.onnx") else "fp16"
 
 
 def _made(made: Any, logger: Any, action: str) -> Any:

@@ -39,13 +39,14 @@ Ranges = dict[str, tuple[float, float]]  # activation -> least and greatest valu
 
 
 def layers(model: onnx.ModelProto, *operators: str) -> list[str]:
-    """The names of what can run in 8 bits, in the graph's order; of `operators` (Conv, Gemm, Add) alone if named.
+    """What can run in 8 bits, in the graph's order; of `operators` (Conv, Gemm, Add) alone if named.
 
-    A convolution or dense layer is one whose weights are stored in the file as float32.
+    A layer is known by its result, since ready graphs need not name their nodes. A convolution or dense layer is one
+    whose weights are stored in the file as float32.
     """
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     nodes = [node for node in model.graph.node if node.op_type in (operators or _COMPUTED)]
-    return [node.name for node in nodes if node.op_type == "Add" or node.input[1] in stored]
+    return [node.output[0] for node in nodes if node.op_type == "Add" or node.input[1] in stored]
 
 
 def calibrate(model: onnx.ModelProto, images: Array) -> dict[str, Ranges]:
@@ -107,9 +108,11 @@ def quantize(
     if graph.input[0].name in scales:
         nodes += _pair(graph.input[0].name, scales, constants)
     for node in graph.node:
-        if node.op_type != "Add" and node.name in computed:
-            nodes.append(_packed(node, weights, constants))
-        if node.name in computed or node.op_type in _CARRIED:  # what is kept reads what was not rounded
+        if node.op_type != "Add" and node.output[0] in computed:
+            if f"{node.input[1]}.int8" not in constants:  # layers may share their weights
+                nodes.append(_packed(node, weights, constants))
+            node.input[1] = f"{node.input[1]}.dequantized"
+        if node.output[0] in computed or node.op_type in _CARRIED:  # what is kept reads what was not rounded
             node.input[:] = [f"{name}.dequantized" if name in scales else name for name in node.input]
         nodes.append(node)
         if node.output[0] in scales:
@@ -155,7 +158,7 @@ def _scales(
 
     def is_read(name: str) -> bool:
         return any(
-            node.name in computed or (node.op_type in _CARRIED and is_read(node.output[0]))
+            node.output[0] in computed or (node.op_type in _CARRIED and is_read(node.output[0]))
             for node in readers.get(name, ())
         )
 
@@ -196,7 +199,7 @@ def _pair(
 def _packed(
     node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], constants: dict[str, onnx.TensorProto]
 ) -> onnx.NodeProto:
-    """Store a layer's weights in 8 bits; the node that dequantizes them, whose result the layer then reads."""
+    """Store a layer's weights in 8 bits; the node that dequantizes them."""
     name = node.input[1]
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     axis = 0 if node.op_type == "Conv" or transposed else 1  # of the output channels
@@ -208,5 +211,5 @@ def _packed(
     small = np.clip(np.rint(values / spread), -_SIGNED_LEVELS, _SIGNED_LEVELS).astype(np.int8)
     parts = {f"{name}.int8": small, f"{name}.scale": scale, f"{name}.zero": np.zeros(len(scale), np.int8)}
     constants.update({part: numpy_helper.from_array(array, part) for part, array in parts.items()})
-    node.input[1] = f"{name}.dequantized"
-    return helper.make_node("DequantizeLinear", list(parts), [node.input[1]], name=node.input[1], axis=axis)
+    back = f"{name}.dequantized"
+    return helper.make_node("DequantizeLinear", list(parts), [back], name=back, axis=axis)

@@ -152,6 +152,16 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--int8", action="store_true", help="add INT8 files, calibrated on the golden inputs")
     parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        choices=("tensorrt", "tensorrt-rtx"),
+        help="also build TensorRT engines; may be named twice",
+    )
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="CC", help="GPUs of those engines, as engine build has it"
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
     )
     parser.set_defaults(verb=verbs.export)

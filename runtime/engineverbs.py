@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar, engi
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.verbs import OK, REFUSED, export_extra
 
-__all__ = ["add_arguments", "build", "list_engines", "verify"]
+__all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
 
 _NAMES = {name.replace("_", "-"): name for name in FLAVOURS if name != "tensorrt_lean"}
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     builder.add_argument("--engine", choices=sorted(_NAMES), help="TensorRT or TensorRT-RTX (what is installed)")
     text = "compute capability to build for without that GPU, as 8.6; TensorRT-RTX alone"
     builder.add_argument("--target", action="append", default=[], metavar="CC", help=text)
+    builder.add_argument("--precision", choices=("fp16", "int8"), default="fp16", help="of the networks (fp16)")
     builder.add_argument("--any-batch", action="store_true", help="one up to the pipeline's batch, not that alone")
     builder.add_argument("--version-compatible", action="store_true", help="for later TensorRT and the lean runtime")
     builder.add_argument("--hardware", choices=HARDWARE, default="this", help="GPUs that the engine runs on (this)")
@@ -42,19 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(arguments: argparse.Namespace) -> int:
+    options = {
+        "any_batch": arguments.any_batch,
+        "version_compatible": arguments.version_compatible,
+        "hardware": arguments.hardware,
+        "precision": arguments.precision,
+    }
+    build_into(arguments.bundle, arguments.engine, arguments.target, **options)
+    return OK
+
+
+def build_into(bundle: str | Path, engine: str | None, targets: Sequence[str], **options: Any) -> None:
+    """Build a bundle's networks with `engine` (what is installed, if None) and print the engines' paths."""
     with export_extra():
         from spinescore.export.engine import BuildOptions, build_engines, sort_targets
-    options = BuildOptions(
-        _NAMES[arguments.engine] if arguments.engine else _installed(),
-        sort_targets(arguments.target),
-        arguments.any_batch,
-        arguments.version_compatible,
-        arguments.hardware,
-    )
-    made = build_engines(Bundle.open(arguments.bundle), options, lambda line: print(line, file=sys.stderr, flush=True))
-    for path in made:
+    flavour = _NAMES[engine] if engine else _installed()
+    chosen = BuildOptions(flavour, sort_targets(targets), **options)
+    for path in build_engines(Bundle.open(bundle), chosen, lambda line: print(line, file=sys.stderr, flush=True)):
         print(path)
-    return OK
 
 
 def list_engines(arguments: argparse.Namespace) -> int:

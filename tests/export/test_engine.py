@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import tiny
+from golden_networks import mean_grader, pool_localizer
 from onnx import numpy_helper
 
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
 from spinescore.export.half import to_half
 from spinescore.export.hrnet import build_hrnet
+from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime import cli
@@ -135,7 +138,7 @@ def test_a_network_that_overflows_is_refused(tmp_path):
     path = tmp_path / "large.fp32.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"large\.fp32\.onnx overflows"):
-        module._half_model(path)
+        module._model(path, "fp16")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,52 @@ def test_command_builds_lists_and_verifies(tmp_path, capsys):
     assert "fp16, batch 2, for compute capability 8.9" in capsys.readouterr().out
     assert cli.main(["engine", "verify", bundle, "--json"]) == 0
     assert [row["error"] for row in json.loads(capsys.readouterr().out)] == [None, None]
+
+
+def with_int8(folder: Path) -> Bundle:
+    """The tiny bundle, its localizer in INT8 besides."""
+    path = tiny.write_bundle(folder)
+    model = onnx.load(str(path / "localizer.fp32.onnx"))
+    shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
+    images = np.random.default_rng(5).normal(0, 1, (8, *shape[1:])).astype(np.float32)
+    content = quantize(model, calibrate(model, images)["extremes"], set()).SerializeToString()
+    (path / "localizer.int8.onnx").write_bytes(content)
+    document = json.loads((path / "bundle.json").read_text())
+    sha256 = file_sha256(path / "localizer.int8.onnx")
+    document["files"]["localizer.int8.onnx"] = {"sha256": sha256, "bytes": len(content), "precision": "int8"}
+    for files in document["localizer"]["files"].values():
+        files["int8"] = "localizer.int8.onnx"
+    (path / "bundle.json").write_text(json.dumps(document))
+    return Bundle.open(path)
+
+
+def test_int8_where_the_bundle_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SAY_EVERY_S", 0.0)
+    said: list[str] = []
+    paths = build_engines(with_int8(tmp_path / "b"), replace(RTX, precision="int8"), said.append)
+    assert [path.name for path in paths] == ["localizer.int8.engine", "grader-corners.fp16.engine"]
+    found = [Sidecar.read(path) for path in paths]
+    assert [(sidecar.onnx, sidecar.precision) for sidecar in found] == [
+        ("localizer.int8.onnx", "int8"),
+        ("grader-corners.fp32.onnx", "fp16"),
+    ]
+    assert any("localizer.int8.onnx: " in line and ", step " in line for line in said)
+
+
+def test_int8_is_refused_where_no_network_has_it(built):
+    with pytest.raises(EngineError, match=r"has no network in INT8; make them: spinescore export .* --int8"):
+        build_engines(built[0], replace(RTX, precision="int8"))
+
+
+def test_export_builds_engines_on_demand(tmp_path, capsys):
+    for name, model in (("localizer", pool_localizer()), ("grader", mean_grader())):
+        onnx.save(model, str(tmp_path / f"{name}.onnx"))
+    arguments = [f"--{name}={tmp_path / name}.onnx" for name in ("localizer", "grader")]
+    arguments += [f"--out={tmp_path / 'mine'}", "--golden-studies=1"]
+    assert cli.main(["export", *arguments, "--engine", "tensorrt-rtx", "--target", "8.9"]) == 0
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines() if line.endswith(".engine")]
+    assert [path.name for path in printed] == ["localizer.fp16.engine", "grader.fp16.engine"]
+    assert all(Sidecar.read(path).compute_capabilities == ("8.9",) for path in printed)
 
 
 @pytest.mark.parametrize("spoil", ["*.engine", "*.engine.json"])

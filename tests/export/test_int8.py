@@ -71,7 +71,7 @@ def test_all_but_what_is_kept_has_weights_of_8_bits(hrnet, images):
     for node in quantized.graph.node:
         if node.op_type != "Conv":
             continue
-        if node.name in kept:
+        if node.output[0] in kept:
             assert types[node.input[1]] == TensorProto.FLOAT
         else:
             assert made[node.input[1]].op_type == "DequantizeLinear"
@@ -125,11 +125,13 @@ def test_upsampling_hands_its_scale_on(hrnet, images):
 def test_one_scale_for_each_output_channel(transposed):
     weight = np.diag([127.0, 1.27, 0.0, -12.7])
     model = dense(weight, "a", "b", "c", transposed=transposed)
-    quantized = quantize(model, calibrate(model, np.eye(4, dtype=np.float32))["extremes"], {"a", "c"})
+    quantized = quantize(model, calibrate(model, np.eye(4, dtype=np.float32))["extremes"], {"a.out", "y"})
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     np.testing.assert_allclose(values["w.scale"], [1, 0.01, 2.0**-14, 0.1], rtol=1e-6)
     np.testing.assert_array_equal(np.diag(values["w.int8"]), [127, 127, 0, -127])
     np.testing.assert_array_equal(values["w"], weight.astype(np.float32))  # the layers that are kept read it
+    whole = quantize(model, calibrate(model, np.eye(4, dtype=np.float32))["extremes"], set())  # which they share
+    assert [tensor.name for tensor in whole.graph.initializer].count("w.int8") == 1
 
 
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4), st.integers(0, 5))

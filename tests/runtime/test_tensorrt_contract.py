@@ -46,6 +46,7 @@ HOLDS = {  # file -> variable or attribute -> class
         "image": "ITensor",
         "end": "ITensor",
         "fault": "ParserError",
+        "monitor": "IProgressMonitor",
     },
 }
 FEATURES = {  # asked for with `hasattr`, and used where they are
