@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.agreement.measures import quadratic_kappa
 from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
+from spinescore.runtime.expected import Expected
 from spinescore.runtime.output import write_atomic
 
 __all__ = ["Tally"]
@@ -35,6 +36,7 @@ class Tally:
     confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((4, 5), np.int64))  # true, predicted
     errors: list[float] = field(default_factory=list)  # of points, in units of the disc spacing
     totals: list[tuple[int, float | None]] = field(default_factory=list)
+    expected: list[tuple[int, Expected]] = field(default_factory=list)
     rejects: list[str] = field(default_factory=list)
 
     def add(self, report: StudyReport, truth: dict[str, Any]) -> None:
@@ -57,6 +59,8 @@ class Tally:
                 for corner, grade in zip(disc["corners"], grades, strict=True):
                     self.confusion[corner["grade"], UNSCORED if grade is None else grade] += 1
         self.totals.append((truth["total"]["value"], report.total.value))
+        if report.total.expected is not None:
+            self.expected.append((truth["total"]["value"], report.total.expected))
 
     def figures(self) -> dict[str, Any]:
         """The figures that the README quotes."""
@@ -72,7 +76,22 @@ class Tally:
             "totals_within_4": round(float(np.mean(close)), 5),
             "grade_fractions": np.round(self.confusion.sum(1) / self.confusion.sum(), 4).tolist(),
             "confusion": self.confusion.tolist(),
+            "expected": self.expected_figures(),
             "rejects": self.rejects,
+        }
+
+    def expected_figures(self) -> dict[str, Any]:
+        """How often the 95 % interval holds the true total, and its sd beside that of the error."""
+        if not self.expected:
+            return {"studies": 0}
+        errors = [found.mean - true for true, found in self.expected]
+        held = [found.interval[0] <= true <= found.interval[1] for true, found in self.expected]
+        return {
+            "studies": len(errors),
+            "interval_holds": round(float(np.mean(held)), 5),
+            "sd_mean": round(float(np.mean([found.sd for _, found in self.expected])), 3),
+            "error_mean": round(float(np.mean(errors)), 3),
+            "error_sd": round(float(np.std(errors)), 3),
         }
 
 
