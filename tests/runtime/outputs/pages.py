@@ -21,10 +21,11 @@ def complete() -> Study:
 
 
 def rejected() -> Study:
-    """The cervical radiograph shows nothing, and a file was refused."""
+    """The cervical radiograph shows nothing, and more files were skipped than usual."""
     cervical, lumbar = complete().radiographs
     blank = replace(cervical, pixels=np.zeros_like(cervical.pixels))
-    return replace(complete(), radiographs=(blank, lumbar), warnings=("skipped: notes.txt is no DICOM file",))
+    skipped = tuple(f"skipped: a/folder/of/names/that/are/long/notes-{n}.txt is no DICOM file" for n in range(10))
+    return replace(complete(), radiographs=(blank, lumbar), warnings=skipped)
 
 
 def one_view() -> Study:
