@@ -69,17 +69,21 @@ def fatbin(kernels: Path) -> bytes:
 
 def run_child(library: Path, script: str, *arguments: str) -> None:
     """Run a script of this folder on the double; what it prints is shown where it fails."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    found = subprocess.run(command, env={**os.environ, **settings(library)}, capture_output=True, text=True)
+    assert found.returncode == 0, f"{' '.join(arguments)}: status {found.returncode}\n{found.stdout}\n{found.stderr}"
+    assert not found.stderr, found.stderr
+
+
+def settings(library: Path) -> dict[str, str]:
+    """The environment of a process that runs on the double."""
     paths = [str(HERE), str(HERE.parent / "runtime"), str(HERE.parent / "kernels")]
-    settings = {
+    return {
         "LD_LIBRARY_PATH": str(library.parent),
         "LD_PRELOAD": str(library),
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONWARNINGS": "error",
     }
-    command = [sys.executable, str(HERE / script), *arguments]
-    found = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True)
-    assert found.returncode == 0, f"{' '.join(arguments)}: status {found.returncode}\n{found.stdout}\n{found.stderr}"
-    assert not found.stderr, found.stderr
 
 
 class Control:

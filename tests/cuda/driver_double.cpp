@@ -131,6 +131,27 @@ CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, std::size_t bytes, CUstre
     return queue(stream, [=] { return copy(to, device, bytes, device); });
 }
 
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, std::size_t bytes, CUstream stream) {
+    ENTER(kContext);
+    NEED(is_whole(to, bytes) && is_whole(from, bytes), CUDA_ERROR_INVALID_VALUE);
+    return queue(stream, [=] {
+        NEED(is_whole(to, bytes), CUDA_ERROR_ILLEGAL_ADDRESS);
+        const void *device = reinterpret_cast<const void *>(from);
+        return copy(reinterpret_cast<void *>(to), device, bytes, device);
+    });
+}
+
+CUresult cuMemGetInfo(std::size_t *free, std::size_t *total) {
+    ENTER(kContext);
+    std::size_t used = 0;
+    for (const auto &block : blocks) {
+        used += block.second.live && !block.second.on_host ? block.second.bytes : 0;
+    }
+    *total = static_cast<std::size_t>(settings["memory"]);
+    *free = *total - used;
+    return CUDA_SUCCESS;
+}
+
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, std::size_t bytes, CUstream stream) {
     ENTER(kContext);
     NEED(is_whole(to, bytes), CUDA_ERROR_INVALID_VALUE);

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import double
-import host_build
 import pytest
 
 from spinescore.runtime.bundle import shipped_bundles
@@ -17,16 +16,6 @@ CASES = [
     for node in ast.parse(file.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("case_")
 ]
-
-
-@pytest.fixture(scope="session")
-def libraries(tmp_path_factory):
-    """The driver double, and the kernels compiled for the host."""
-    reason = double.unavailable() or host_build.unavailable()
-    if reason:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("double")
-    return double.build(folder), host_build.build(folder)
 
 
 @pytest.mark.parametrize(("file", "case"), CASES)

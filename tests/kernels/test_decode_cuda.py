@@ -6,72 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinescore.benchmarks.gpu.decodecases import (
+    CHANNELS,
+    KINDS,
+    METHODS,
+    close,
+    decode_edge,
+    heatmap,
+    random_decode,
+    random_points,
+    random_regions,
+    random_rois,
+    random_views,
+    roi_close,
+)
 from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec, boxes, crops, decode
 from spinescore.kernels.launch import crops_launch, decode_launch
-from spinescore.kernels.warp import FAR, NO_SOURCE, ROI
-
-CHANNELS = tuple(
-    tuple((2 * disc + 12 * region, 2 * disc + 1 + 12 * region) for disc in range(6)) for region in range(2)
-)
-METHODS = ("argmax", "quarter", "dark")
-LEAST_PX = 1e-4  # the bound of a point, and of a region's corner, at coordinates up to 4096: less than their last place
-
-
-def close(found, expected, least=LEAST_PX):
-    """Equal but for the rounding of float32."""
-    return np.allclose(found, expected, rtol=2.0**-22, atol=least)
-
-
-def roi_close(found, expected, size):
-    """The same source, and corners of the output that show the same places."""
-    corners = np.array([[x, y, 1] for x in (0, size[1] - 1) for y in (0, size[0] - 1)], np.float64)
-
-    def shown(rois):
-        matrices = rois["matrix"].astype(np.float64)
-        return corners @ np.swapaxes(matrices, -1, -2) + rois["origin"][..., None, :]
-
-    return np.array_equal(found["source"], expected["source"]) and close(shown(found), shown(expected), 1e-3)
-
-
-def heatmap(kind, rng, shape):
-    """One heatmap of the sorts that a network, or a broken one, may give."""
-    height, width = shape
-    y, x = np.mgrid[:height, :width]
-    place = rng.uniform(-2, [width + 2, height + 2])
-    blob = rng.uniform(0.05, 1) * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * rng.uniform(0.7, 3) ** 2))
-    return {
-        "blob": blob,
-        "noisy": blob + rng.normal(0, 0.02, shape),
-        "two": np.maximum(blob, blob[::-1, ::-1]),
-        "noise": rng.random(shape),
-        "steps": rng.integers(-2, 3, shape) / 4,  # ties everywhere
-        "flat": np.full(shape, 0.5),
-        "nothing": np.zeros(shape),
-        "below": -rng.random(shape),
-        "broken": np.where(rng.random(shape) < 0.3, rng.choice([np.nan, np.inf, -np.inf], shape), blob),
-        "nan": np.full(shape, np.nan),
-    }[kind]
-
-
-KINDS = ("blob", "noisy", "two", "noise", "steps", "flat", "nothing", "below", "broken", "nan")
-
-
-def random_views(rng, count, given=0.2):
-    views = np.zeros(count, VIEW)
-    views["source"], views["region"] = np.arange(count), rng.integers(0, 2, count)
-    views["faces_right"] = rng.integers(0, 2, count)
-    views["given"] = rng.random((count, DISCS)) < given
-    views["given_xy"] = rng.uniform(0, 4096, (count, DISCS, 2, 2))
-    return views
-
-
-def random_rois(rng, count):
-    rois = np.zeros(count, ROI)
-    rois["source"] = np.arange(count)
-    rois["origin"] = rng.integers(0, 2000, (count, 2))
-    rois["matrix"][..., :2] = rng.uniform(-3, 3, (count, 2, 2))
-    rois["matrix"][..., 2] = rng.uniform(-500, 500, (count, 2))
-    return rois
+from spinescore.kernels.warp import NO_SOURCE, ROI
 
 
 @settings(max_examples=100)
@@ -84,13 +35,15 @@ def random_rois(rng, count):
     half=st.booleans(),
 )
 def test_random_heatmaps(kernels, seed, kinds, shape, method, align, half):
-    rng = np.random.default_rng(seed)
-    maps = np.stack([heatmap(kinds[number % len(kinds)], rng, shape) for number in range(48)])
-    maps = maps.reshape(2, 24, *shape).astype(np.float16 if half else np.float32)
-    rois, views, spec = random_rois(rng, 2), random_views(rng, 2), DecodeSpec(method, align, 4, CHANNELS)
-    found, expected = host_run.decode(kernels, maps, rois, views, spec), decode(maps, rois, views, spec)
+    assert_same_points(kernels, random_decode(np.random.default_rng(seed), kinds, shape, method, align, half))
+
+
+def assert_same_points(kernels, case):
+    found = host_run.decode(kernels, case.heatmaps, case.rois, case.views, case.spec)
+    expected = decode(case.heatmaps, case.rois, case.views, case.spec)
     assert np.array_equal(found["confidence"], expected["confidence"])
     assert close(found["xy"], expected["xy"])
+    return found
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -111,20 +64,7 @@ def test_ties_go_to_the_lowest_index_in_any_order_of_threads(kernels, method, ha
 
 
 def test_lost_views_and_points(kernels):
-    """No source, matrices that are no numbers or reach too far, and given points that are none."""
-    rng = np.random.default_rng(1)
-    maps = np.stack([heatmap("blob", rng, (64, 48)) for _ in range(7 * 24)]).reshape(7, 24, 64, 48).astype(np.float32)
-    maps[:, :, 30, 20] = 1
-    rois, views = random_rois(rng, 7), random_views(rng, 7, given=0)
-    rois["source"][0] = NO_SOURCE
-    for number, bad in enumerate([np.nan, np.inf, 3e38, FAR], start=1):
-        rois["matrix"][number, number % 2, 2] = bad
-    views["given"][5] = 1
-    views["given_xy"][5].reshape(-1)[::5] = [np.nan, np.inf, -np.inf, FAR, 2 * FAR]
-    spec = DecodeSpec("dark", "stride", 4, CHANNELS)
-    found, expected = host_run.decode(kernels, maps, rois, views, spec), decode(maps, rois, views, spec)
-    assert np.array_equal(found["confidence"], expected["confidence"])
-    assert close(found["xy"], expected["xy"])
+    found = assert_same_points(kernels, decode_edge(np.random.default_rng(1)))
     assert not found["confidence"][:5].any()
     assert 0 < np.count_nonzero(found["confidence"][5]) < 12
     assert found["confidence"][6].all()
@@ -137,18 +77,6 @@ def test_a_region_that_does_not_exist_has_no_points(kernels, region):
     spec = DecodeSpec("argmax", "stride", 4, CHANNELS)
     points = host_run.decode(kernels, np.ones((1, 24, 8, 8), np.float32), np.zeros(1, ROI), views, spec)
     assert not points["confidence"].any()
-
-
-def random_points(rng, count, lost):
-    """Spines with some points lost and some discs whose points coincide."""
-    points = np.zeros((count, DISCS, 2), POINT)
-    steps = np.cumsum(rng.uniform(20, 400, (count, DISCS)), axis=1)
-    centre = np.stack([rng.uniform(100, 3000) + rng.normal(0, 60, steps.shape), steps], axis=-1)
-    away = rng.normal(0, 120, centre.shape) * (rng.random((count, DISCS, 1)) > 0.05)
-    points["xy"] = np.stack([centre, centre + away], axis=2)
-    points["confidence"] = np.where(rng.random((count, DISCS, 2)) < lost, 0, rng.uniform(0.01, 1, (count, DISCS, 2)))
-    points["xy"][points["confidence"] == 0] = 0
-    return points
 
 
 @settings(max_examples=300)
@@ -169,6 +97,19 @@ def test_random_points(kernels, seed, count, lost, unit, anterior, flips, size):
     assert roi_close(found, expected, (size, size))
     box = BoxSpec(256, 192, 1.25)
     assert roi_close(host_run.boxes(kernels, points, views, box), boxes(points, views, box), (256, 192))
+
+
+def test_the_cases_that_a_gpu_is_given(kernels):
+    """Without hypothesis, as `python -m spinescore.benchmarks.gpu` draws them."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        assert_same_points(kernels, random_decode(rng, half=bool(seed % 2)))
+        case = random_regions(rng)
+        size = (case.crop.size, case.crop.size)
+        found = host_run.crops(kernels, case.points, case.views, case.crop)
+        assert roi_close(found, crops(case.points, case.views, case.crop), size)
+        found = host_run.boxes(kernels, case.points, case.views, case.box)
+        assert roi_close(found, boxes(case.points, case.views, case.box), (case.box.height, case.box.width))
 
 
 def test_what_cannot_be_determined_is_a_zero_record(kernels):

@@ -1,0 +1,135 @@
+"""The command: parts one after the other, each in a process of its own, and at the end a table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinescore.benchmarks.gpu.record import FAILED, PASSED, SKIPPED, Record, described, text_table
+
+__all__ = ["PARTS", "Options", "main"]
+
+COMMAND = (sys.executable, "-m", "spinescore.benchmarks.gpu")
+
+# Part (a module of this package) -> its share of the minutes; what a part leaves is the next ones'.
+PARTS = {"machine": 6, "kernels": 14, "networks": 14, "pipelines": 22, "timing": 19, "peers": 25}
+_GRACE_S = 5.0  # beyond its time, before a part is ended
+_LEAST_S = 3.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the parts are told. `scratch` is a folder that all of them share."""
+
+    quick: bool
+    scratch: Path
+
+
+def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
+    """Returns 0 where no check failed, 1 where one did, 2 where nothing could run. `command` starts a part."""
+    arguments = _parser().parse_args(argv)
+    if arguments.part:
+        return _run_part(arguments)
+    end = time.monotonic() + 60 * arguments.minutes
+    try:
+        record = Record.start(arguments.out, _head(arguments))
+    except OSError as error:
+        print(f"{arguments.out} cannot be written ({error.strerror}); give another --out.", file=sys.stderr)
+        return 2
+    parts = {name: share for name, share in PARTS.items() if name in arguments.only}
+    with tempfile.TemporaryDirectory(prefix="spinescore-gpu-", ignore_cleanup_errors=True) as scratch:
+        for name in parts:
+            rest = sum(share for other, share in parts.items() if list(parts).index(other) >= list(parts).index(name))
+            seconds = (end - time.monotonic()) * parts[name] / rest
+            record = _part(record, [*command, *_part_arguments(arguments, name, scratch)], name, seconds)
+    record.document["finished"] = True
+    record.write()
+    print(text_table(record.document))
+    statuses = [check["status"] for check in record.document["checks"]]
+    print(", ".join(f"{statuses.count(status)} {status}" for status in (PASSED, FAILED, SKIPPED)), "in", arguments.out)
+    return 1 if FAILED in statuses else 0 if PASSED in statuses else 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.gpu", description="GPU checks and figures.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSON file, written as it grows")
+    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="how long it may take (8)")
+    parser.add_argument("--quick", action="store_true", help="few cases, small networks, no peers that compile")
+    parser.add_argument(
+        "--only", nargs="+", default=list(PARTS), choices=list(PARTS), metavar="PART", help="these parts"
+    )
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=60.0, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    return parser
+
+
+def _part_arguments(arguments: argparse.Namespace, name: str, scratch: str) -> list[str]:
+    given = ["--out", str(arguments.out), "--part", name, "--scratch", scratch]
+    return [*given, "--quick"] if arguments.quick else given
+
+
+def _part(record: Record, command: list[str], name: str, seconds: float) -> Record:
+    """Run one part and note how it ended; the record is read again, since the part wrote to it."""
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    if seconds < _LEAST_S:
+        record.part = name
+        record.add("the part", SKIPPED, {}, "the minutes were over")
+        return record
+    started, ended, outcome = time.monotonic(), "", FAILED
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([*command, "--seconds", f"{seconds:.1f}"], stdout=errors, stderr=errors)
+        try:
+            status = process.wait(seconds + _GRACE_S)
+            ended = f"its process ended with status {status}" if status else ""
+        except subprocess.TimeoutExpired:
+            ended = f"it was cut: it took longer than {seconds:.0f} s"
+            outcome = SKIPPED if name == "peers" else FAILED  # compiling may take any time
+        finally:
+            process.kill()
+            process.wait()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()[-1500:]
+    record = Record.resume(record.path, name)
+    taken = round(time.monotonic() - started, 1)
+    record.document["parts"].append({"name": name, "seconds": taken, "given_s": round(seconds, 1), "output": said})
+    if ended:
+        last = next((check["name"] for check in reversed(record.document["checks"]) if check["part"] == name), "none")
+        record.add("the part", outcome, {}, f"{ended}; the last check that was done: {last}. {said[-700:]}")
+    else:
+        record.write()
+    return record
+
+
+def _run_part(arguments: argparse.Namespace) -> int:
+    record = Record.resume(arguments.out, arguments.part, arguments.seconds)
+    try:
+        module = importlib.import_module(f"spinescore.benchmarks.gpu.{arguments.part}")
+        module.run(record, Options(arguments.quick, arguments.scratch))
+    except ImportError as error:
+        record.add("the part", SKIPPED, {}, f"it needs what is not installed here: {error}")
+    except Exception as error:  # beside the checks, which catch their own
+        record.add("the part", FAILED, {}, described(error))
+    return 0
+
+
+def _head(arguments: argparse.Namespace) -> dict[str, object]:
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "minutes": arguments.minutes,
+        "quick": arguments.quick,
+        "environment": {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

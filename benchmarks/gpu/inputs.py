@@ -1,0 +1,116 @@
+"""Studies for the pipeline, from phantoms and from plain pictures, without DICOM files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.benchmarks.gpu.warpcases import noise, waves
+from spinescore.kernels.decode import DISCS, VIEW
+from spinescore.kernels.warp import ROI, Source
+from spinescore.runtime.geometry import whole_image
+from spinescore.runtime.manifest import NetworkInput
+from spinescore.runtime.pipeline import Pipeline, Results
+from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
+
+__all__ = ["BOTH", "Study", "phantom", "picture", "score", "timed_study"]
+
+BOTH = slice(0, 2)
+
+_STEEPEST_DEG = 25.0
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Two radiographs as the device takes them, cervical first; `views` without, `given` with their true points."""
+
+    name: str
+    radiographs: dict[Region, Radiograph]
+    sources: tuple[Source, Source]
+    whole: NDArray[np.void]
+    views: NDArray[np.void]
+    given: NDArray[np.void]
+
+    def heatmap_px(self) -> NDArray[np.float64]:
+        """Source pixels to one heatmap pixel, per view (2, 1, 1)."""
+        return 4.0 * np.abs(self.whole["matrix"][:, 0, 0].astype(np.float64))[:, None, None]
+
+    @property
+    def pixel_bytes(self) -> int:
+        return sum(source.pixels.nbytes for source in self.sources)
+
+
+def phantom(seed: int, size: NetworkInput, scale: float = 1.0) -> Study:
+    """Both radiographs of the phantom study `seed`; `scale` below 1 draws them with fewer pixels."""
+    from spinescore.benchmarks.phantom.study import draw_view
+
+    found, points = {}, []
+    for region in REGIONS:
+        view = draw_view(seed, region, scale)
+        low, high = np.percentile(view.image.pixels, [1, 99])
+        ramp = np.clip((np.arange(1 << view.image.bits) - low) / max(high - low, 1), 0, 1).astype(np.float32)
+        table = 1 - ramp if view.image.inverted else ramp
+        found[region] = _radiograph(view.image.pixels, table, region, view.facing)
+        points.append(np.stack([view.centres_px, view.anteriors_px], axis=1))
+    return _study(f"phantom {seed}", found, np.array(points), size)
+
+
+def picture(rows: int, columns: int, size: NetworkInput, seed: int = 0, dtype: str = "uint16") -> Study:
+    """Waves with a little noise on all of the type's values, and an upright spine's points."""
+    limits = np.iinfo(dtype)
+    found, points = {}, []
+    rng = np.random.default_rng(seed)
+    for number, region in enumerate(REGIONS):
+        mixed = waves(rows, columns, dtype) // 2 + noise(rows, columns, dtype, seed + number) // 16
+        table = np.linspace(0, 1, int(limits.max) - int(limits.min) + 1, dtype=np.float32)
+        facing: Facing = "right" if (seed + number) % 2 else "left"
+        found[region] = _radiograph(mixed.astype(dtype), table, region, facing, int(limits.min))
+        points.append(_spine(rng, rows, columns, facing))
+    return _study(f"{rows} x {columns} {dtype}", found, np.array(points), size)
+
+
+def timed_study(quick: bool, size: NetworkInput) -> Study:
+    """The study that everything is timed on: 3000 x 2500 pixels of 16 bits each."""
+    return picture(*((150, 125) if quick else (3000, 2500)), size)
+
+
+def score(device: Any, pipeline: Pipeline, study: Study, given: bool) -> Results:
+    """Upload both radiographs and replay."""
+    for slot, source in enumerate(study.sources):
+        device.upload(slot, source)
+    return pipeline.score(BOTH, study.whole, study.given if given else study.views)
+
+
+def _spine(rng: np.random.Generator, rows: int, columns: int, facing: Facing) -> NDArray[np.float64]:
+    """(6, 2, 2): centres down the middle, anterior points half a spacing before them, turned by up to 25 degrees."""
+    spacing = 0.12 * rows
+    centre = np.stack([np.full(DISCS, columns / 2.0), 0.2 * rows + spacing * np.arange(DISCS)], axis=1)
+    turn = np.radians(rng.uniform(-_STEEPEST_DEG, _STEEPEST_DEG, DISCS))
+    side = 1.0 if facing == "right" else -1.0
+    anterior = centre + 0.5 * spacing * np.stack([side * np.cos(turn), np.sin(turn)], axis=1)
+    return np.stack([centre, anterior], axis=1)
+
+
+def _radiograph(
+    pixels: NDArray[Any], table: NDArray[np.float32], region: Region, facing: Facing, stored_min: int = 0
+) -> Radiograph:
+    plain = Radiograph(pixels, table, stored_min=stored_min, source=f"{region}")
+    return replace(plain, region=region, facing=facing, view="lateral")
+
+
+def _study(name: str, found: dict[Region, Radiograph], points: NDArray[np.float64], size: NetworkInput) -> Study:
+    whole, views = np.zeros(len(REGIONS), ROI), np.zeros(len(REGIONS), VIEW)
+    for number, region in enumerate(REGIONS):
+        one = found[region]
+        facing = one.facing or "left"
+        shape = (size.height, size.width)
+        whole[number] = whole_image(number, one.rows, one.columns, shape, size.fit or "stretch", facing)
+        views[number]["source"] = views[number]["region"] = number
+        views[number]["faces_right"] = facing == "right"
+    given = views.copy()
+    given["given"], given["given_xy"] = 1, points
+    sources = tuple(Source(one.pixels, (one.table, one.table), one.stored_min) for one in found.values())
+    return Study(name, found, (sources[0], sources[1]), whole, views, given)

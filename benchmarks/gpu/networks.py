@@ -1,0 +1,200 @@
+"""Bundles and engines for the checks: a full-size bundle exported on the spot, engines built where a TensorRT is."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.benchmarks.gpu.machine import Driver
+from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
+from spinescore.kernels.decode import DISCS
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.manifest import HEAD_OUTPUTS
+from spinescore.runtime.pipeline import VIEWS
+
+__all__ = ["FULL_SIZE", "SHIPPED", "StillNetwork", "Subject", "load_cuda_libraries", "run", "still", "subjects"]
+
+SHIPPED, FULL_SIZE = "phantom-reference", "hrnet-w32-resnet152"
+_MOST_FLIPS = 2
+_BUILDERS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
+_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle with what runs its networks: the device's own choice where `open_engine` is None."""
+
+    name: str
+    bundle: Bundle
+    open_engine: Callable[[Path, str, CudaQueue], Engine[Any]] | None = None
+
+
+class StillNetwork:
+    """In place of a network: copies what it was made with, on the device's stream, so that the kernels run without
+    an engine. Heatmaps show a spine, logits are drawn by chance.
+    """
+
+    framework, capturable = "none: outputs that stand still", True
+
+    def __init__(
+        self, path: Path, input_shape: tuple[int, ...], output_shape: tuple[int, ...], values: Any, queue: Any
+    ) -> None:
+        self.file, self.name, self.precision, self.dtype = path, path.name, "fp16", np.dtype(np.float16)
+        self.input_shape, self.output_shape = input_shape, output_shape
+        self._driver, self._queue = Driver(), queue
+        self._values = queue.allocate(values.shape, self.dtype)
+        queue.write(self._values, values.astype(self.dtype))
+
+    def run(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
+        self._driver.copy_on_device(outputs.address, self._values.address, outputs.nbytes, self._queue.stream_handle)
+
+    def close(self) -> None:
+        """Its memory is the device's."""
+
+
+def still(bundle: Bundle) -> Callable[[Path, str, CudaQueue], Engine[Any]]:
+    """Opens `StillNetwork`s of the shapes that the bundle's manifest describes."""
+    localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+    localizers = {name for files in localizer.files.values() for name in files.values()}
+    joints = 1 + max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
+    outputs = {name: HEAD_OUTPUTS[grader.head][role] for role, files in grader.files.items() for name in files.values()}
+
+    def opened(path: Path, precision: str, queue: CudaQueue) -> Engine[Any]:
+        rng = np.random.default_rng(0)
+        if path.name in localizers:
+            size = localizer.input
+            shape: tuple[int, ...] = (joints, size.height // 4, size.width // 4)
+            values = np.stack([_spine(rng, shape) for _ in range(VIEWS)])
+        else:
+            size = grader.input
+            shape = (outputs[path.name],)
+            values = rng.normal(0, 2, (VIEWS * DISCS * _MOST_FLIPS, *shape))
+        return StillNetwork(path, (size.channels, size.height, size.width), shape, values, queue)
+
+    return opened
+
+
+def _spine(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Heatmaps (joints, h, w): disc by disc from above, centre then anterior, each a peak between the pixels."""
+    joints, height, width = shape
+    y, x = np.mgrid[:height, :width]
+    disc, anterior = np.divmod(np.arange(joints) % (2 * DISCS), 2)
+    across = width * (0.55 - 0.2 * anterior) + rng.uniform(-1, 1, joints)
+    down = height * (0.15 + 0.13 * disc) + rng.uniform(-1, 1, joints)
+    distance = (x - across[:, None, None]) ** 2 + (y - down[:, None, None]) ** 2
+    return 0.9 * np.exp(-distance / 8)
+
+
+def subjects(options: Any) -> list[Subject]:
+    """What the pipeline is run with: no networks, the shipped bundle, and the full-size one where it was exported."""
+    shipped = Bundle.open(_prepared(options, SHIPPED))
+    found = [Subject("kernels alone", shipped, still(shipped)), Subject(SHIPPED, shipped)]
+    if (options.scratch / FULL_SIZE / "bundle.json").is_file():
+        found.append(Subject(FULL_SIZE, Bundle.open(options.scratch / FULL_SIZE)))
+    return found
+
+
+def _prepared(options: Any, name: str) -> Path | str:
+    folder: Path = options.scratch / name
+    return folder if (folder / "bundle.json").is_file() else name
+
+
+def run(record: Record, options: Any) -> None:
+    """The part `networks`: the bundles, their engines, and which one the device chooses."""
+    load_cuda_libraries()
+    record.check(f"bundle {SHIPPED}, copied", lambda: _copy(options.scratch))
+    record.check(f"bundle {FULL_SIZE}, exported", lambda: _export(options))
+    from spinescore.runtime.engines.tensorrt import installed_flavours
+
+    flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
+    if not flavours:
+        record.part = record.part or "networks"
+        record.add("engines of TensorRT", "skipped", {}, "no TensorRT that builds engines is installed")
+    chosen = [subject for subject in subjects(options) if subject.open_engine is None]
+    for flavour in flavours:
+        for subject in chosen:
+            seconds = record.left_s / (2 * len(chosen))
+            work = _Build(subject.bundle.folder, flavour, seconds)
+            record.check(f"{subject.name}, {flavour} built and tried", work)
+    for subject in chosen:
+        record.check(f"{subject.name}, engine chosen", lambda subject=subject: opened(subject))  # type: ignore[misc]
+
+
+def _copy(scratch: Path) -> Figures:
+    """The shipped bundle in a folder where engines can be built into it."""
+    source = Bundle.open(SHIPPED).folder
+    shutil.copytree(source, scratch / SHIPPED, dirs_exist_ok=True)
+    return {"bytes": sum(path.stat().st_size for path in (scratch / SHIPPED).rglob("*") if path.is_file())}
+
+
+def _export(options: Any) -> Figures:
+    if options.quick:
+        raise Skipped("left out by --quick")
+    from spinescore.export.bundle import export_bundle
+
+    report = export_bundle("synthetic:hrnet-w32", "synthetic:resnet152", options.scratch / FULL_SIZE, golden_studies=3)
+    return {"warnings": list(report.warnings)}
+
+
+class _Build:
+    """Build the engines of a bundle in one child process and run them in another: either may end the process."""
+
+    def __init__(self, folder: Path, flavour: str, seconds: float) -> None:
+        self._folder, self._flavour, self._seconds = folder, flavour, max(seconds, 1.0)
+
+    def __call__(self) -> Figures:
+        command = ["engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
+        try:
+            said = self._child("-m", "spinescore.runtime.cli", *command)
+            tried = self._child("-m", "spinescore.benchmarks.gpu.trial", str(self._folder))
+        except Failed:
+            shutil.rmtree(self._folder / "engines", ignore_errors=True)  # the next flavour, or ONNX Runtime, goes on
+            raise
+        return {"built": said.strip().splitlines()[-4:], "tried": tried.strip()[-300:]}
+
+    def _child(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                [sys.executable, *arguments], capture_output=True, text=True, timeout=self._seconds, errors="replace"
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{arguments[1]} took longer than {self._seconds:.0f} s") from error
+        if done.returncode:
+            raise Failed(f"{arguments[1]} ended with status {done.returncode}: {done.stderr.strip()[-700:]}")
+        return done.stderr + done.stdout
+
+
+def opened(subject: Subject) -> Figures:
+    """Open the networks and run them once; the choice with its reasons. Skipped where no engine runs them here."""
+    from spinescore.runtime.devices import open_device
+    from spinescore.runtime.pipeline import Pipeline
+
+    device = open_device("cuda", largest_image_px=2**16)
+    try:
+        pipeline = Pipeline(subject.bundle, device)
+    except EngineError as error:
+        raise Skipped(f"no engine runs these networks here: {error}") from error
+    finally:
+        chosen = {"warnings": list(device.warnings), "gpu": device.name}
+        device.close()
+    return {"engine": pipeline.framework, "precision": pipeline.precision, **chosen}
+
+
+def load_cuda_libraries() -> None:
+    """Load the CUDA libraries of NVIDIA's Python packages, so that ONNX Runtime's provider finds them by name."""
+    for name in _LIBRARIES:
+        for folder in sys.path:
+            for path in sorted(Path(folder or ".").glob(f"nvidia/*/lib/lib{name}.so.*")):
+                with suppress(OSError):
+                    ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)

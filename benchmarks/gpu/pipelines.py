@@ -1,0 +1,249 @@
+"""The pipeline on the GPU: against the host, graphs against launches, sizes, memory, threads and errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
+from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
+from spinescore.benchmarks.gpu.machine import Driver, host_memory_bytes
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, subjects
+from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
+from spinescore.benchmarks.gpu.rig import Rig, answers, rig
+from spinescore.benchmarks.gpu.warpcases import NOISE, excess
+from spinescore.kernels.decode import CropSpec
+from spinescore.kernels.decode import crops as reference_crops
+from spinescore.kernels.warp import WarpSpec, warp
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.grading import probabilities
+from spinescore.runtime.pipeline import GRADER_TABLE, Pipeline
+
+__all__ = ["run"]
+
+_REPLAYS, _QUICK_REPLAYS = 10_000, 4
+_GROWTH_BYTES = 8 * 2**20  # of 10,000 replays: a leak of one small object each shows
+_SIZES = ((3000, 2500, "uint16"), (900, 700, "uint8"), (4200, 3500, "int16"), (1201, 903, "uint16"))
+_QUICK_SIZES = ((300, 250, "uint16"), (91, 73, "int16"))
+_SEED = 1_000_003
+_MEDIAN_SHIFT, _LARGEST_SHIFT_FP32 = 0.1, 0.5  # heatmap pixels
+_FLIPS = 0.005  # of the corners
+
+
+def run(record: Record, options: Any) -> None:
+    """The part `pipelines`."""
+    load_cuda_libraries()
+    sizes = _QUICK_SIZES if options.quick else _SIZES
+    largest_px = max(rows * columns for rows, columns, _ in sizes)
+    for subject in subjects(options):
+        size = subject.bundle.manifest.localizer.input
+        pictures = [picture(rows, columns, size, number, dtype) for number, (rows, columns, dtype) in enumerate(sizes)]
+
+        shared = _Shared(subject, max(largest_px, _most_px(options)))
+        name = subject.name
+        record.check(f"{name}: graph replay against stream launches", shared.run(_same_bits, pictures))
+        record.check(f"{name}: sizes change between replays", shared.run(_sizes, pictures))
+        if subject.open_engine is None:
+            record.check(f"{name}: host device against GPU", shared.run(_parity, options, record))
+        replays = _QUICK_REPLAYS if options.quick else _REPLAYS // (10 if name == FULL_SIZE else 1)
+        until = record.within(0.35 * record.left_s)
+        record.check(f"{name}: {replays} replays", shared.run(_replays, pictures, replays, until))
+        if subject.open_engine is not None:
+            record.check("several threads", shared.run(two_threads))
+            record.check("errors", shared.run(refused_and_going_on, pictures[0]))
+        shared.close()
+        if subject.open_engine is None:
+            _gate(record, subject, options)
+
+
+class _Shared:
+    """One rig for the checks of a subject, since opening engines takes time; a new one after an unexpected error."""
+
+    def __init__(self, subject: Subject, largest_px: int) -> None:
+        self._subject, self._largest_px = subject, largest_px
+        self._held = ExitStack()
+        self._rig: Rig | None = None
+
+    def run(self, work: Callable[..., Figures], *arguments: Any) -> Callable[[], Figures]:
+        def checked() -> Figures:
+            try:
+                if self._rig is None:
+                    self._rig = self._held.enter_context(rig(self._subject, self._largest_px))
+                self._rig.device.replaying = True
+                return work(self._rig, *arguments)
+            except Failed:
+                raise
+            except BaseException:
+                self.close()
+                raise
+
+        return checked
+
+    def close(self) -> None:
+        self._rig = None
+        self._held.close()
+
+
+def _same_bits(found: Rig, pictures: list[Study]) -> Figures:
+    """Points, logits and crops of a replay, and of the same steps queued one by one, must be equal byte for byte."""
+    wrong = []
+    for study in pictures:
+        for given in (False, True):
+            both_ways = []
+            for replaying in (True, False):
+                found.device.replaying = replaying
+                results = score(found.device, found.pipeline, study, given)
+                both_ways.append(answers(results) + list(found.pipeline.crops(BOTH).values()))
+            apart = [
+                float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())
+                for one, other in zip(*both_ways, strict=True)
+                if one.tobytes() != other.tobytes()
+            ]
+            if apart:
+                wrong.append(
+                    f"{study.name}, given points {given}: {len(apart)} arrays differ, by up to {max(apart):.3g}"
+                )
+    figures = {"studies": 2 * len(pictures), "engine": found.pipeline.framework, "precision": found.pipeline.precision}
+    if wrong:
+        raise Failed("; ".join(wrong), figures)
+    return figures
+
+
+def _sizes(found: Rig, pictures: list[Study]) -> Figures:
+    """One graph, image after image: crops as the float64 reference cuts them about the same points, the first again."""
+    grader = found.subject.bundle.manifest.grader
+    size, crop = grader.input, grader.crop
+    spec = WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, GRADER_TABLE)
+    worst, first = -np.inf, b""
+    for number, study in enumerate([*pictures, pictures[0]]):
+        results = score(found.device, found.pipeline, study, given=True)
+        for role, cut in found.pipeline.crops(BOTH).items():
+            about = CropSpec(size.height, crop.unit, crop.extent, crop.anterior, found.pipeline.flips(role))
+            rois = reference_crops(results.points, study.given, about).reshape(-1)
+            some = slice(number % 3, None, 3)
+            expected = warp(study.sources, rois[some], spec)
+            worst = max(worst, excess(cut[some], expected, spec, NOISE, cut.dtype == np.float16))
+            first = first or cut.tobytes()
+    figures = {"sizes": [study.name for study in pictures], "beyond_bound": worst}
+    if worst > 0:
+        raise Failed(f"crops leave the bound of {NOISE} of the range by {worst:.3g}", figures)
+    if first != next(iter(found.pipeline.crops(BOTH).values())).tobytes():
+        raise Failed("the first image's crops are not the same the second time", figures)
+    return figures
+
+
+def _parity(found: Rig, options: Any, record: Record) -> Figures:
+    """Phantom studies on both devices: points as they are found, grades from the true points."""
+    from spinescore.runtime.devices.host import HostDevice
+
+    bundle = found.subject.bundle
+    size, head, until = bundle.manifest.localizer.input, bundle.manifest.grader.head, record.within(0.5 * record.left_s)
+    host = HostDevice()
+    on_host = Pipeline(bundle, host)
+    pair = (found.device, found.pipeline), (host, on_host)
+    shifts: list[NDArray[np.float64]] = []
+    changed, corners, logits_apart = 0, 0, 0.0
+    for number in range(1 if options.quick else 9):
+        study = phantom(_SEED + number, size, 0.15 if options.quick else 1.0)
+        one, other = (score(device, pipeline, study, False) for device, pipeline in pair)
+        apart = one.points["xy"].astype(np.float64) - other.points["xy"]
+        shifts.append(np.hypot(apart[..., 0], apart[..., 1]) / study.heatmap_px())
+        one, other = (score(device, pipeline, study, True) for device, pipeline in pair)
+        grades = [probabilities(results.logits, head).argmax(axis=-1) for results in (one, other)]
+        changed, corners = changed + int((grades[0] != grades[1]).sum()), corners + grades[0].size
+        for role, logits in one.logits.items():
+            difference = np.abs(logits.astype(np.float64) - other.logits[role]).max()
+            logits_apart = max(logits_apart, float(difference))
+        if time.monotonic() > until:
+            break
+    precision, engine = found.pipeline.precision, found.pipeline.framework
+    shift = np.concatenate([values.ravel() for values in shifts])
+    figures = {
+        "engine": engine, "precision": precision, "host_precision": on_host.precision, "studies": len(shifts),
+        "corners": corners, "median_shift_heatmap_px": float(np.median(shift)),
+        "p99_shift_heatmap_px": float(np.percentile(shift, 99)), "largest_shift_heatmap_px": float(shift.max()),
+        "grade_flips": changed, "largest_logit_difference": logits_apart,
+    }  # fmt: skip
+    if np.median(shift) > _MEDIAN_SHIFT or ("fp16" not in precision and shift.max() > _LARGEST_SHIFT_FP32):
+        raise Failed(
+            f"points move by {np.median(shift):.3g} heatmap pixels (median), {shift.max():.3g} at most", figures
+        )
+    if changed > max(_FLIPS * corners, 1):
+        raise Failed(f"{changed} of {corners} grades change", figures)
+    return figures
+
+
+def _most_px(options: Any) -> int:
+    return 2**20 if options.quick else 3600 * 3600
+
+
+def _replays(found: Rig, pictures: list[Study], count: int, until: float) -> Figures:
+    """The same answer every time, and no memory more at the end than after the first tenth."""
+    device, pipeline, study = found.device, found.pipeline, pictures[0]
+    wanted = answers(score(device, pipeline, study, True))
+    warm = max(count // 10, 1)
+    before, started, done, differ = _memory(), time.monotonic(), 0, 0
+    for number in range(count):
+        if number == warm:
+            before = _memory()
+        results = pipeline.score(BOTH, study.whole, study.given)
+        same = all(one.tobytes() == other.tobytes() for one, other in zip(answers(results), wanted, strict=True))
+        done, differ = done + 1, differ + (not same)
+        if time.monotonic() > until:
+            break
+    after, seconds = _memory(), time.monotonic() - started
+    figures: Figures = {"replays": done, "different_answers": differ, "seconds": round(seconds, 2)}
+    figures |= {name: after[name] - before[name] for name in after}
+    if done < count:
+        figures["cut"] = f"stopped after {done} of {count} replays: the time was over"
+    if differ:
+        raise Failed(f"{differ} of {done} answers differ from the first", figures)
+    grown = [f"{name} {grown}" for name in after if (grown := after[name] - before[name]) > _GROWTH_BYTES]
+    if grown:
+        raise Failed(f"memory grew: {', '.join(grown)} bytes", figures)
+    return figures
+
+
+def _memory() -> dict[str, int]:
+    """Bytes in use: of the GPU, and by this process on the host; each where it is to be had."""
+    found = {}
+    try:
+        free, total = Driver().memory()
+        found["gpu_growth_bytes"] = total - free
+    except Skipped:
+        pass
+    resident = host_memory_bytes()
+    return found if resident is None else {**found, "host_growth_bytes": resident}
+
+
+def _gate(record: Record, subject: Subject, options: Any) -> None:
+    """The acceptance gate for every engine that there is; its records stay in the scratch folder."""
+    from spinescore.runtime.gate import Outcome, verify_device
+
+    tried: list[Outcome] = []
+
+    def all_engines() -> Figures:
+        try:
+            tried.extend(verify_device(subject.bundle, "cuda", folder=options.scratch / "acceptance"))
+        except EngineError as error:
+            raise Skipped(str(error)) from error
+        return {"tried": [str(outcome.choice) for outcome in tried]}
+
+    record.check(f"{subject.name}: acceptance gate", all_engines)
+    for outcome in tried:
+
+        def judged(outcome: Outcome = outcome) -> Figures:
+            if outcome.record is None:
+                raise Skipped(outcome.reason)
+            figures = {**asdict(outcome.record.figures), "networks_ms": dict(outcome.record.networks_ms)}
+            if not outcome.record.passed:
+                raise Failed(outcome.reason, figures)
+            return figures
+
+        record.check(f"{subject.name}: acceptance of {outcome.choice}", judged)

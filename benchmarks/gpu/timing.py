@@ -1,0 +1,292 @@
+"""Times on the GPU: kernels, copies, networks and whole studies.
+
+Kernels and networks are timed by CUDA events around many of them in one graph, one after the other on the same data: it
+lies in the second-level cache where it fits, and what passes between two nodes of a graph is part of the time. Studies
+are timed by the clock, from pixels in the host's memory to probabilities.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.benchmarks.gpu.decodecases import CHANNELS
+from spinescore.benchmarks.gpu.inputs import BOTH, Study, timed_study
+from spinescore.benchmarks.gpu.machine import Driver
+from spinescore.benchmarks.gpu.networks import Subject, load_cuda_libraries, still, subjects
+from spinescore.benchmarks.gpu.record import Figures, Record, Skipped, percentiles
+from spinescore.benchmarks.gpu.rig import Rig, rig
+from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec, crops
+from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.runtime.devices.cuda import CudaDevice
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.grading import probabilities
+from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
+from spinescore.runtime.pipeline import FLIPS, VIEWS
+
+__all__ = ["elapsed_us", "run"]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_INPUT = NetworkInput(256, 192, 3, *_IMAGENET, antialias=4, levels=None, fit="stretch")
+_CROPS = WarpSpec(224, 224, 1, *_IMAGENET, 1)
+_LOCALIZER = WarpSpec(256, 192, 4, *_IMAGENET, 0)
+_TARGETS_US = {"warp, 12 crops": 15.0, "warp, localizer's input": 40.0}  # on a data-centre GPU
+_WARM_UP = 2  # rounds
+_COPY_BYTES, _QUICK_COPY_BYTES = 2**28, 2**20
+
+
+def run(record: Record, options: Any) -> None:
+    """The part `timing`."""
+    load_cuda_libraries()
+    study = timed_study(options.quick, _INPUT)
+    peak = ((record.document.get("machine") or {}).get("gpu") or {}).get("bandwidth_gb_s")
+    device = CudaDevice(largest_image_px=study.sources[0].pixels.size)
+    try:
+        record.check("memory bandwidth, by copies on the GPU", lambda: _bandwidth(device, options, peak))
+        _kernels(record, device, study, options, peak)
+        record.check("upload of both radiographs", lambda: _upload(device, study, options))
+    finally:
+        device.close()
+    for subject in subjects(options):
+        if subject.open_engine is None:
+            record.check(f"{subject.name}: networks", lambda s=subject: _networks(s, options))  # type: ignore[misc]
+        share = 0.5 * record.left_s
+        work = _study_work(subject, options, record, share)
+        record.check(f"{subject.name}: whole study", work)
+
+
+def elapsed_us(device: CudaDevice, queue: Callable[[], None], times: int, replays: int) -> list[float]:
+    """Microseconds of one `queue`, of `times` in a graph that is replayed so often."""
+
+    def steps(views: slice) -> None:
+        device.mark("begin")
+        for _ in range(times):
+            queue()
+        device.mark("end")
+
+    replay = device.capture(steps)
+    found = []
+    for number in range(replays + 2):
+        replay(BOTH)
+        if number >= 2:
+            marks = device.marks_ms()
+            found.append((marks["end"] - marks["begin"]) * 1e3 / times)
+    return found
+
+
+def _counts(options: Any) -> tuple[int, int]:
+    return (1, 1) if options.quick else (100, 30)
+
+
+def _in_us(values_us: list[float]) -> Figures:
+    p50, p90, p99 = np.percentile(values_us, [50, 90, 99])
+    return {"p50_us": round(p50, 3), "p90_us": round(p90, 3), "p99_us": round(p99, 3), "graphs": len(values_us)}
+
+
+def _bandwidth(device: CudaDevice, options: Any, peak: float | None) -> Figures:
+    nbytes = _QUICK_COPY_BYTES if options.quick else _COPY_BYTES
+    driver, handle = Driver(), device.stream_handle
+    one, other = (device.allocate((nbytes,), np.uint8) for _ in range(2))
+    times, replays = _counts(options)
+    found = elapsed_us(
+        device, lambda: driver.copy_on_device(one.address, other.address, nbytes, handle), max(times // 5, 1), replays
+    )
+    return _moved(_in_us(found), 2 * nbytes, peak)
+
+
+def _moved(figures: Figures, nbytes: float, peak: float | None) -> Figures:
+    """With the bytes that must be read and written at least once, and what of the memory's peak that is."""
+    rate = nbytes / max(figures["p50_us"], 1e-6) / 1e3
+    share = None if not peak else round(rate / peak, 4)
+    return {**figures, "bytes": round(nbytes), "gb_s": round(rate, 1), "share_of_peak_bandwidth": share}
+
+
+def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, peak: float | None) -> None:
+    """Each kernel at the sizes that a study with HRNet-W32 and ResNet152 has."""
+    for slot, source in enumerate(study.sources):
+        device.upload(slot, source)
+    points = np.zeros((VIEWS, DISCS, 2), POINT)
+    points["xy"], points["confidence"] = study.given["given_xy"], 1
+    spec, decoding = CropSpec(224, "anterior-distance", 3.2, "left"), DecodeSpec("dark", "stride", 4, CHANNELS)
+    rois = np.asarray(crops(points, study.views, spec), ROI)
+    placed = {
+        "crops": _placed(device, rois),
+        "whole": _placed(device, study.whole),
+        "views": _placed(device, study.views),
+    }
+    placed["points"], placed["boxes"] = _placed(device, points), device.allocate((VIEWS,), ROI)
+    maps = np.random.default_rng(0).random((VIEWS, 24, 64, 48)).astype(np.float16)
+    heatmaps = _placed(device, maps)
+    out = device.allocate((VIEWS * DISCS, 3, 224, 224), np.float16)
+    image = device.allocate((VIEWS, 3, 256, 192), np.float16)
+    table = sum(len(source.tables[0]) * 4 for source in study.sources)
+    pixel_bytes = study.sources[0].pixels.itemsize
+    box = BoxSpec(256, 192, 1.25)
+    small = VIEWS * DISCS * 2 * POINT.itemsize + VIEWS * VIEW.itemsize
+    measured: dict[str, tuple[Callable[[], None], float]] = {
+        "warp, 12 crops": (
+            lambda: device.warp(placed["crops"], _CROPS, out),
+            out.nbytes + table + pixel_bytes * _footprint_px(rois, _CROPS, study),
+        ),
+        "warp, localizer's input": (
+            lambda: device.warp(placed["whole"], _LOCALIZER, image),
+            image.nbytes + table + pixel_bytes * _footprint_px(study.whole, _LOCALIZER, study),
+        ),
+        "decode, 24 points": (
+            lambda: device.decode(heatmaps, placed["whole"], placed["views"], decoding, placed["points"]),
+            heatmaps.nbytes / 2 + small,
+        ),
+        "boxes": (lambda: device.boxes(placed["points"], placed["views"], box, placed["boxes"]), small),
+        "crops": (lambda: device.crops(placed["points"], placed["views"], spec, placed["crops"]), small + rois.nbytes),
+    }  # fmt: skip
+    for name, (queue, nbytes) in measured.items():
+
+        def work(queue: Callable[[], None] = queue, nbytes: float = nbytes, name: str = name) -> Figures:
+            figures = _moved(_in_us(elapsed_us(device, queue, *_counts(options))), nbytes, peak)
+            target = _TARGETS_US.get(name)
+            return figures if target is None else {**figures, "target_us": target, "met": figures["p50_us"] <= target}
+
+        record.check(f"kernel {name}", work)
+
+
+def _placed(device: CudaDevice, values: NDArray[Any]) -> Any:
+    buffer = device.allocate(values.shape, values.dtype)
+    device.write(buffer, values)
+    return buffer
+
+
+def _footprint_px(rois: NDArray[np.void], spec: WarpSpec, study: Study) -> float:
+    """Source pixels under the outputs, each counted once per region, at most the whole image."""
+    turns = rois.reshape(-1)["matrix"][:, :, :2].astype(np.float64)
+    areas = np.abs(np.linalg.det(turns)) * spec.height * spec.width
+    return float(np.minimum(areas, study.sources[0].pixels.size).sum())
+
+
+def _upload(device: CudaDevice, study: Study, options: Any) -> Figures:
+    """By the clock until the GPU has it: as the device does it from pageable memory, and plain copies beside it."""
+    driver, nbytes = Driver(), study.pixel_bytes
+    rounds = 3 if options.quick else 50
+    buffer = device.allocate((nbytes,), np.uint8)
+    pageable = np.concatenate([source.pixels.reshape(-1).view(np.uint8) for source in study.sources])
+
+    def ours() -> None:
+        for slot, source in enumerate(study.sources):
+            device.upload(slot, source)
+
+    def copied(host: NDArray[Any]) -> Callable[[], None]:
+        def copy() -> None:
+            with driver.current():
+                driver.copy_to_device(buffer.address, host.ctypes.data, nbytes, device.stream_handle)
+
+        return copy
+
+    figures: Figures = {"bytes": nbytes, "device_upload": _by_clock(device, ours, rounds)}
+    for name, host in (("one_copy_from_pinned", buffer.memory.host), ("one_copy_from_pageable", pageable)):
+        with suppress(Skipped):
+            figures[name] = _by_clock(device, copied(host), rounds)
+    return figures
+
+
+def _by_clock(device: CudaDevice, call: Callable[[], None], rounds: int) -> Figures:
+    found = []
+    for number in range(rounds + 2):
+        started = time.perf_counter()
+        call()
+        device.synchronise()
+        if number >= 2:
+            found.append((time.perf_counter() - started) * 1e3)
+    return percentiles(found)
+
+
+def _networks(subject: Subject, options: Any) -> Figures:
+    """Each network alone, on inputs of the study's batch; `study_ms` is all of its calls."""
+    localizer, grader = subject.bundle.manifest.localizer, subject.bundle.manifest.grader
+    plan = [(files, VIEWS if localizer.shared else 1, localizer.passes) for files in localizer.files.values()]
+    plan = plan[:1] if localizer.shared else plan
+    for role, files in grader.files.items():
+        plan.append((files, VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"]), 1))
+    figures: Figures = {"networks": {}, "study_ms": 0.0}
+    device = CudaDevice(largest_image_px=2**16)
+    try:
+        for files, batch, calls in plan:
+            path, precision = subject.bundle.network(files, device.precisions)
+            engine = device.engine(path, precision)
+            inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
+            outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
+            device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))
+            times, replays = (1, 1) if options.quick else (10, 30)
+            found = elapsed_us(device, lambda e=engine, i=inputs, o=outputs: device.run(e, i, o), times, replays)  # type: ignore[misc]
+            timed = _in_us(found)
+            facts = {"engine": engine.framework, "precision": engine.precision, "in_graph": engine.capturable}
+            figures["networks"][path.name] = {"batch": batch, "calls": calls, **facts, **timed}
+            figures["study_ms"] += calls * timed["p50_us"] / 1e3
+    except EngineError as error:
+        raise Skipped(f"no engine runs these networks here: {error}") from error
+    finally:
+        device.close()
+    return figures
+
+
+def _study_work(subject: Subject, options: Any, record: Record, seconds: float) -> Callable[[], Figures]:
+    def work() -> Figures:
+        study = timed_study(options.quick, subject.bundle.manifest.localizer.input)
+        until = record.within(seconds)
+        with rig(subject, study.sources[0].pixels.size) as found:
+            figures = _study(found, study, 1 if options.quick else 300, until)
+        if subject.open_engine is None:
+            alone = Subject("", subject.bundle, still(subject.bundle))
+            with rig(alone, study.sources[0].pixels.size) as found:
+                own = _study(found, study, 1 if options.quick else 30, until + 5)["replay_gpu"]["p50_ms"]
+            before = [c for c in record.document["checks"] if c["name"] == f"{subject.name}: networks"]
+            if before and before[-1]["status"] == "passed":
+                networks = before[-1]["figures"]["study_ms"]
+                share = networks / (networks + own)
+                figures |= {
+                    "own_kernels_ms": own,
+                    "networks_ms": networks,
+                    "networks_share_of_gpu_time": round(share, 4),
+                }
+        return figures
+
+    return work
+
+
+def _study(found: Rig, study: Study, rounds: int, until: float) -> Figures:
+    """Graph and launches take turns. `resident` begins with the radiographs on the GPU; `gpu` is by CUDA events."""
+    head = found.subject.bundle.manifest.grader.head
+    times: dict[str, list[float]] = {name: [] for name in ("graph", "launches", "graph_resident", "replay_gpu")}
+    stages: dict[str, list[float]] = {}
+    for number in range(rounds + _WARM_UP):
+        for name, replaying, uploaded in (
+            ("graph", True, True),
+            ("launches", False, True),
+            ("graph_resident", True, False),
+        ):
+            found.device.replaying = replaying
+            started = time.perf_counter()
+            if uploaded:
+                for slot, source in enumerate(study.sources):
+                    found.device.upload(slot, source)
+            results = found.pipeline.score(BOTH, study.whole, study.views)
+            probabilities(results.logits, head)
+            elapsed = (time.perf_counter() - started) * 1e3
+            if number >= _WARM_UP:
+                times[name].append(elapsed)
+        if number >= _WARM_UP:
+            marks = list(results.stages_ms.items())
+            times["replay_gpu"].append(marks[-1][1] - marks[0][1])
+            for (_, before), (stage, at) in itertools.pairwise(marks):
+                stages.setdefault(stage, []).append(at - before)
+        if time.monotonic() > until and number > _WARM_UP:
+            break
+    figures: Figures = {name: percentiles(values) for name, values in times.items()}
+    figures["stages_gpu"] = {stage: percentiles(values) for stage, values in stages.items()}
+    p50, p99 = figures["graph"]["p50_ms"], figures["graph"]["p99_ms"]
+    figures |= {"engine": found.pipeline.framework, "precision": found.pipeline.precision, "study": study.name}
+    return {**figures, "graph_p50_ms": p50, "graph_p99_over_p50": round(p99 / max(p50, 1e-9), 3)}

@@ -1,0 +1,64 @@
+"""`python -m spinescore.benchmarks.gpu` on the driver double: gpu_on_double.py KERNELS FAULT ARGUMENTS..
+
+Parts are started by this script again, so that each runs on a double of its own. FAULT is what is wrong with the GPU
+(`none`, or a key of `FAULTS`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import double
+from engine_double import EngineDouble
+
+from spinescore.benchmarks.gpu import __main__ as command
+from spinescore.kernels import launch
+from spinescore.runtime.devices import cuda
+from spinescore.runtime.engines import tensorrt
+from spinescore.runtime.errors import EngineError
+
+KERNELS, FAULT = Path(sys.argv[1]), sys.argv[2]
+
+
+def wrong_warp():
+    """The warp's output is a thousandth off."""
+    real = launch.warp_launch
+
+    def warp_launch(*arguments):
+        made = real(*arguments)
+        made.args["mean"] += 0.001
+        return made
+
+    cuda.launch.warp_launch = warp_launch
+
+
+def lost_gpu():
+    """A replay fails, and every call after it."""
+    double.Control().fail(8, 719, for_good=True, name="cuGraphLaunch")
+
+
+def crash():
+    """The first replay of a graph ends the process."""
+    cuda.Recording.replay = lambda recording: os.kill(os.getpid(), 9)
+
+
+def no_engine():
+    """Nothing runs networks on this GPU."""
+
+    def refuse(choice, path, precision, queue):
+        raise EngineError("no engine here.")
+
+    cuda.open_on_gpu = refuse
+
+
+FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "no-engine": no_engine}
+
+if __name__ == "__main__":
+    cuda.fatbin = lambda source, capability: double.fatbin(KERNELS)
+    cuda.open_on_gpu = lambda choice, path, precision, queue: (EngineDouble(path, precision, queue), "")
+    tensorrt.installed_flavours = lambda: ()
+    if FAULT in FAULTS:
+        FAULTS[FAULT]()
+    sys.exit(command.main(sys.argv[3:], [sys.executable, __file__, str(KERNELS), FAULT]))
