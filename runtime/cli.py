@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spinescore.runtime import gateverb, verbs
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
+from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
 
 __all__ = ["main"]
@@ -199,7 +200,9 @@ def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
 def _add_compare(added: Verbs[argparse.ArgumentParser]) -> None:
     from spinescore.runtime.followup import compare_verb
 
-    compare_verb.add_arguments(added.add_parser("compare", help="what changed between two studies of a patient"))
+    parser = added.add_parser("compare", help="what changed between two studies of a patient")
+    compare_verb.add_arguments(parser)
+    _add_bundle_and_device(parser)
 
 
 def _add_cohort(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -242,6 +245,8 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     gateverb.add_engine_arguments(parser)
+    text = f"missing corners of a region that its mean replaces; with more it has no total ({DEFAULT_MAX_IMPUTED})"
+    parser.add_argument("--max-imputed", type=_count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
 
 
 def _add_keypoints(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "doctor",
     "export",
     "export_extra",
+    "open_scorer",
     "phantom",
     "score",
 ]
@@ -61,7 +62,7 @@ def score(arguments: argparse.Namespace) -> int:
 
         studies = [anonymous(study) for study in studies]
     several, all_written, reports = len(studies) > 1, True, []
-    with _open_scorer(arguments) as scorer:
+    with open_scorer(arguments) as scorer:
         folders = None if arguments.out is None else study_folders(arguments.out, len(studies))
         try:
             for number, study in enumerate(studies, 1):
@@ -103,7 +104,7 @@ def demo(arguments: argparse.Namespace) -> int:
     folder = arguments.out / "study"
     _say(f"drawing the synthetic study {arguments.seed} in {folder}")
     write_study(arguments.seed, folder)
-    with _open_scorer(arguments) as scorer:
+    with open_scorer(arguments) as scorer:
         study = load_study(*sorted(folder.glob("*.dcm")))
         report = scorer.score(study)
         _say_what_was_refused(report)
@@ -119,7 +120,7 @@ def crops(arguments: argparse.Namespace) -> int:
     keypoints = _read_keypoints(arguments.keypoints)
     _check_folder(arguments.out)
     studies = _read_studies(arguments.paths, arguments.window)
-    with _open_scorer(arguments) as scorer:
+    with open_scorer(arguments) as scorer:
         count = write_crops(_cropped(scorer, studies, keypoints), arguments.out)
     _say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
     return OK if count else NOTHING_SCORED
@@ -167,9 +168,7 @@ def export(arguments: argparse.Namespace) -> int:
         _say(f"warning: {warning}")
     print(export_summary(report))
     for engine in arguments.engine:
-        engineverbs.build_into(
-            arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16"
-        )
+        engineverbs.build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
     return OK
 
 
@@ -241,7 +240,7 @@ def _read_studies(paths: Sequence[Path], window: str | None) -> list[Study]:
     return load_studies(paths, window=window)
 
 
-def _open_scorer(arguments: argparse.Namespace) -> Scorer:
+def open_scorer(arguments: argparse.Namespace) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
     return Scorer.open(
@@ -250,6 +249,7 @@ def _open_scorer(arguments: argparse.Namespace) -> Scorer:
         engine=arguments.engine,
         precision=arguments.precision,
         require_acceptance=not arguments.unaccepted,
+        max_imputed_per_region=arguments.max_imputed,
     )
 
 

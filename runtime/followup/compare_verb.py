@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, open_scorer
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.comparison import Comparison, Rules
@@ -23,11 +23,10 @@ _REPORT = "report.json"  # what `spinescore score --out` leaves in a study's fol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the options that `verbs.open_scorer` takes, which the command line adds."""
     text = "a report (JSON), a folder with a report.json, or DICOM files of one study in a folder"
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
     parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="likewise, each against BASELINE")
-    parser.add_argument("--bundle", default="phantom-reference", metavar="B", help="scores what is no report yet")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     add_rules(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.json and comparison.png")
     parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
@@ -98,7 +97,7 @@ def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack)
     found = []
     for path, report in zip(paths, read, strict=True):
         if report is None:
-            scorer = scorer or _open(arguments, stack)
+            scorer = scorer or stack.enter_context(open_scorer(arguments))
             report = _score(path, scorer)
         found.append(report)
     return found
@@ -122,12 +121,6 @@ def _read(path: Path) -> StudyReport | None:
     if path.is_dir():
         say(f"{path}: taking {_REPORT} as it stands there")
     return reports[0]
-
-
-def _open(arguments: argparse.Namespace, stack: ExitStack) -> Scorer:
-    from spinescore.runtime.scorer import Scorer
-
-    return stack.enter_context(Scorer.open(arguments.bundle, arguments.device))
 
 
 def _score(path: Path, scorer: Scorer) -> StudyReport:
