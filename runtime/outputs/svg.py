@@ -25,7 +25,7 @@ _MOST_BYTES = 900_000  # of one JPEG picture, so that a page of two stays below 
 _QUALITIES = (90, 75, 60, 45)
 
 # Okabe and Ito's palette, as in the PNG overlays.
-_COLOURS: dict[int | None, str] = {0: "#56b4e9", 1: "#f0e442", 2: "#e69f00", 3: "#eb3c3c", None: "#cccccc"}
+_COLOURS: dict[int | None, str] = {0: "#56b4e9", 1: "#f0e442", 2: "#e69f00", 3: "#f4665c", None: "#cccccc"}
 _SHAPES: dict[int | None, str] = {
     0: '<circle class="shape" r="10" fill="{}"/>',
     1: '<rect class="shape" x="-9" y="-9" width="18" height="18" rx="3" fill="{}"/>',

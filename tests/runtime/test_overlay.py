@@ -12,7 +12,7 @@ from spinescore.runtime import Scorer, Study
 from spinescore.runtime.overlay import draw_overlay
 
 GRADES = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
-BLUE, YELLOW, ORANGE, RED, GREY = (233, 180, 86), (66, 228, 240), (0, 159, 230), (60, 60, 235), (170, 170, 170)
+BLUE, YELLOW, ORANGE, RED, GREY = (233, 180, 86), (66, 228, 240), (0, 159, 230), (92, 102, 244), (170, 170, 170)
 HEADER_PX = 62  # above the radiograph, for a title and a note of one line each
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installe
 
 WIDTH, HEIGHT = 1400, 1700
 A4_PT = (595, 842)
-COLOURS = {0: (0x56, 0xB4, 0xE9), 1: (0xF0, 0xE4, 0x42), 2: (0xE6, 0x9F, 0x00), 3: (0xEB, 0x3C, 0x3C)}
+COLOURS = {0: (0x56, 0xB4, 0xE9), 1: (0xF0, 0xE4, 0x42), 2: (0xE6, 0x9F, 0x00), 3: (0xF4, 0x66, 0x5C)}
 
 # Added to the page, without its policy, in one run: where is every badge and picture, and what does its script do?
 MEASURE = """<script>
