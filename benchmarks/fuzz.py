@@ -246,7 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.files = [path for path in files if path.is_file()]
     if arguments.child:
         return _child(range(*arguments.child), arguments.files)
-    started, found = time.perf_counter(), []
+    started = time.perf_counter()
+    found: list[Mutant] = []
     stop = arguments.seed + arguments.count
     for at in range(arguments.seed, stop, _BATCH):
         found += _batch(range(at, min(at + _BATCH, stop)), arguments.files)

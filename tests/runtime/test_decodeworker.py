@@ -15,6 +15,7 @@ from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
+from spinescore.benchmarks import decodecost
 from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.decodepool import DecoderLost, decode
 from spinescore.runtime.decodeworker import DecoderFailed
@@ -267,3 +268,9 @@ def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
 def test_time_limit(monkeypatch, stated: str, limit_s: float) -> None:
     monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, stated)
     assert decodepool.time_limit_s() == limit_s
+
+
+def test_its_cost_can_be_measured() -> None:
+    found = decodecost.measure(2)
+    assert min(found["worker_ms"]["p50"], found["copy_in_process_ms"]["p50"], found["first_ms"]) > 0
+    np.testing.assert_array_equal(decoded(), picture(16))  # the decoders are what they were

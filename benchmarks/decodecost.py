@@ -1,0 +1,98 @@
+"""What a worker process costs an image: `python -m spinescore.benchmarks.decodecost [--out F]`.
+
+A decoder that does nothing hands out the same pixels (3000 x 2400, 16 bits) for a codestream of 6.5 MB, the size of a
+lossless one, so that what remains is handing both over: `worker_ms`. Beside it what a copy of the pixels takes in this
+process. The first image, which starts the worker, is apart. Wall time; `load` is the machine's when it began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.runtime import decodepool, decoders
+from spinescore.runtime.output import write_atomic
+from spinescore.runtime.pixels import PixelFormat
+
+__all__ = ["SCHEMA", "main", "measure"]
+
+SCHEMA = "spinescore.decodecost/1"
+_DECLARED = PixelFormat(3000, 2400, 16, 12, 11, False, "MONOCHROME2")
+_CODESTREAM_BYTES = 6_500_000
+_SYNTAX = "1.2.840.10008.1.2.4.80"
+_START = """
+import sys; sys.path[:] = sys.argv[2:]
+import numpy as np
+from spinescore.runtime import decoders
+from spinescore.runtime.decodeworker import main
+pixels = np.full((3000, 2400), 7, np.uint16)
+decoders._imagecodecs = lambda codestream, name: pixels
+main(sys.argv[1])
+"""
+
+
+def measure(images: int) -> dict[str, Any]:
+    """Milliseconds of `images` images each way, and of the first one, which starts the worker."""
+    codestream, pixels = bytes(_CODESTREAM_BYTES), np.full((3000, 2400), 7, np.uint16)
+    name = decoders.installed(_SYNTAX)[0]
+    real_start, real_decoder = decodepool._START, decoders._imagecodecs
+    decodepool._START, decoders._imagecodecs = _START, lambda codestream, name: pixels
+    decodepool.stop()
+    try:
+        in_worker = _timed(lambda: decodepool.decode(name, codestream, _SYNTAX, _DECLARED), 1 + images)
+        here = _timed(lambda: decoders.run_decoder(name, codestream, _SYNTAX, _DECLARED).copy(), images)
+    finally:
+        decodepool.stop()
+        decodepool._START, decoders._imagecodecs = real_start, real_decoder
+    return {
+        "images": images,
+        "first_ms": round(in_worker[0], 1),
+        "worker_ms": _percentiles(in_worker[1:]),
+        "copy_in_process_ms": _percentiles(here),
+    }
+
+
+def _timed(act: Callable[[], object], count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        started = time.perf_counter()
+        act()
+        found.append((time.perf_counter() - started) * 1e3)
+    return found
+
+
+def _percentiles(ms: list[float]) -> dict[str, float]:
+    return {f"p{q}": round(float(np.percentile(ms, q)), 2) for q in (10, 50, 90, 99)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.decodecost", description=__doc__)
+    parser.add_argument("--images", type=int, default=300, metavar="N", help="images each way (300)")
+    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
+    arguments = parser.parse_args(argv)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    record = {
+        "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": {"system": platform.platform(), "cores": os.cpu_count(), "load": load},
+        "protocol": " ".join(str(__doc__).split()),
+        **measure(arguments.images),
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    if arguments.out:
+        write_atomic(arguments.out, text)
+    print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
