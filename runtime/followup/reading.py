@@ -30,7 +30,7 @@ def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
     except UnicodeDecodeError:
         yield "", ValueError("the file is no text")
         return
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) < 2 or not _is_json(lines[0][1]):
         yield "", _read(text)
         return

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -107,7 +108,8 @@ def test_a_damaged_report_is_named_and_the_others_are_read(folder, text):
 
 
 def test_a_damaged_line_is_named_by_its_number(tmp_path):
-    lines = [study("a", 2018).to_json(None), "{", "", study("a", 2020).to_json(None)]
+    odd = replace(study("a", 2018), warnings=("a line\N{LINE SEPARATOR}in a text",))
+    lines = [odd.to_json(None), "{", "", study("a", 2020).to_json(None)]
     (tmp_path / "all.json").write_text("\n".join(lines), encoding="utf-16")  # as PowerShell writes
     cohort = read_cohort(tmp_path)
     assert [entry.name for entry in cohort.entries] == ["all.json:1", "all.json:4"]
