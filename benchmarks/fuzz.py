@@ -232,6 +232,11 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _keep(one: Mutant, arguments: argparse.Namespace) -> None:
+    write_atomic(arguments.keep / f"{one.seed}.bin", mutant(all_parents(arguments.files), one.seed))
+    print(f"{one.seed}: {one.outcome} in {one.ms:.0f} ms, {one.mb} MB\n{one.trace}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 where no mutant failed, 1 where some did."""
     parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.fuzz", description=__doc__)
@@ -246,22 +251,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.files = [path for path in files if path.is_file()]
     if arguments.child:
         return _child(range(*arguments.child), arguments.files)
-    started = time.perf_counter()
+    started, stop = time.perf_counter(), arguments.seed + arguments.count
     found: list[Mutant] = []
-    stop = arguments.seed + arguments.count
     for at in range(arguments.seed, stop, _BATCH):
-        found += _batch(range(at, min(at + _BATCH, stop)), arguments.files)
+        for one in _batch(range(at, min(at + _BATCH, stop)), arguments.files):
+            found.append(one)
+            if one.failed:
+                _keep(one, arguments)
         print(f"{len(found)} mutants, {sum(one.failed for one in found)} failed", file=sys.stderr)
     record = _record(found, arguments, time.perf_counter() - started)
-    failed = [one for one in found if one.failed]
-    parents = all_parents(arguments.files) if failed else []
-    for one in failed:
-        write_atomic(arguments.keep / f"{one.seed}.bin", mutant(parents, one.seed))
-        print(f"{one.seed}: {one.outcome} in {one.ms:.0f} ms, {one.mb} MB\n{one.trace}", file=sys.stderr)
     if arguments.out:
         write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps({name: record[name] for name in ("outcomes", "slowest", "peak_memory", "decoder_lost")}))
-    return 1 if failed else 0
+    return 1 if record["failures"] else 0
 
 
 if __name__ == "__main__":
