@@ -119,6 +119,9 @@ def test_discs_that_are_not_found_are_imputed_while_they_are_few(scorer):
     assert region.expected.mean == pytest.approx(13 + 3, abs=0.01)  # its points are guessed: any grade alike
     report = checked(scorer.score([without(CERVICAL, 5), LUMBAR.radiograph]))
     assert (report.total.status, report.total.imputed_sites) == ("imputed", ("C7-inferior", "T1-superior"))
+    means = [found.expected.mean for found in report.regions.values()]
+    assert report.total.expected.mean == pytest.approx(sum(means), abs=0.002)
+    assert scorer.score(CERVICAL.radiograph).total.expected is None  # a whole region is not known
     region = checked(scorer.score(without(CERVICAL, 0, 5))).regions["cervical"]
     assert [corner.status for corner in region.discs[0].corners] == ["unreadable", "unreadable"]
     assert (region.total, region.range, region.missing) == (None, (12, 24), 4)
