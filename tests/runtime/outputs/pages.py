@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import tiny
 
-from spinescore.runtime import Scorer, Study, StudyReport
+from spinescore.runtime import Study, StudyReport
 
 GRADES = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -44,10 +44,6 @@ def abstained(report: StudyReport, count: int = 2) -> StudyReport:
     region = replace(lumbar, discs=tuple(discs), total=12.8, range=(10, 16), missing=count)
     total = replace(report.total, value=25.8, range=(24, 30), status="imputed", imputed_sites=tuple(sites))
     return replace(report, regions={**report.regions, "lumbar": region}, total=total)
-
-
-def scored(scorer: Scorer, study: Study) -> StudyReport:
-    return scorer.score(study)
 
 
 @dataclass
