@@ -20,7 +20,7 @@ from spinescore.runtime.dicomfile import brief
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.pixels import PixelFormat, corrupt, without_unused_bits
 
-__all__ = ["decoded", "installed", "is_compressed", "run_decoder", "unsupported"]
+__all__ = ["decoded", "installed", "is_compressed", "payload", "run_decoder", "unsupported"]
 
 _JPEG_2000_THREADS = 4
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -81,7 +81,7 @@ def decoded(
     faults: list[str] = []
     for name in installed(syntax):
         try:
-            pixels = decodepool.decode(name, frame if name.startswith(_CODECS) else data, syntax, declared)
+            pixels = decodepool.decode(name, payload(name, frame, data), syntax, declared)
         except decodepool.DecoderLost as fault:
             raise corrupt(source, f"has compressed pixels that {fault}") from None
         except DecoderFailed as fault:
@@ -126,14 +126,19 @@ def _has_codec(name: str) -> bool:
     return bool(getattr(getattr(imagecodecs, name.removeprefix(_CODECS).upper(), None), "available", False))
 
 
-def run_decoder(name: str, payload: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
-    """Decode here, in this process; `payload` is the codestream for imagecodecs, encapsulated for pydicom's plugins.
+def payload(name: str, frame: bytes, data: bytes) -> bytes:
+    """What a decoder is given: the codestream for imagecodecs, encapsulated pixel data for pydicom's plugins."""
+    return frame if name.startswith(_CODECS) else data
+
+
+def run_decoder(name: str, given: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
+    """Decode here, in this process, what `payload` gives.
 
     Raises DecoderFailed for whatever a decoder raises, and for pixels that are not what was declared.
     """
     try:
         own = name.startswith(_CODECS)
-        pixels = _imagecodecs(payload, name) if own else _plugin(payload, name, syntax, declared)
+        pixels = _imagecodecs(given, name) if own else _plugin(given, name, syntax, declared)
         if pixels.shape != (declared.rows, declared.columns):
             raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
         if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:

@@ -78,6 +78,15 @@ def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, b
     assert_stored(load_radiograph(write(compressed(expected, bits, syntax, frame), tmp_path / "image")), expected)
 
 
+@pytest.mark.parametrize("name", decoders._PREFERENCE[uid.HTJ2KLosslessRPCL])
+def test_htj2k_that_was_written_elsewhere(monkeypatch, tmp_path: Path, name: str) -> None:
+    """A codestream of OpenJPH, for builds of imagecodecs that cannot write one."""
+    only(monkeypatch, uid.HTJ2KLosslessRPCL, name)
+    frame = (Path(__file__).parents[1] / "golden" / "htj2k-12-bits.j2c").read_bytes()
+    ds = compressed(picture(12), 12, uid.HTJ2KLosslessRPCL, frame)
+    assert_stored(load_radiograph(write(ds, tmp_path / "image")), picture(12))
+
+
 @pytest.mark.parametrize("name", decoders._PREFERENCE[uid.RLELossless])
 @pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, False), (16, True)])
 def test_rle(monkeypatch, tmp_path: Path, bits: int, signed: bool, name: str) -> None:
