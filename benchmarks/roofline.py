@@ -52,6 +52,8 @@ class Gpu:
     fp32_tflops: float
     bandwidth_gb_s: float
     source: str
+    checked: str  # which figures were found again, and where
+    fp32_mhz: float | None = None  # where FP32 runs at another clock than the tensor cores
 
 
 @dataclass(frozen=True)

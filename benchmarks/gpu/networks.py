@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spinescore.benchmarks.gpu.machine import Driver
-from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
+from spinescore.benchmarks.gpu.record import SKIPPED, Failed, Figures, Record, Skipped
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
@@ -112,30 +113,27 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 def run(record: Record, options: Any) -> None:
     """The part `networks`: the bundles, their engines, and which one the device chooses."""
-    load_cuda_libraries()
-    record.check(f"bundle {SHIPPED}, copied", lambda: _copy(options.scratch))
-    record.check(f"bundle {FULL_SIZE}, exported", lambda: _export(options))
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
+    load_cuda_libraries()
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
     if not flavours:
-        record.part = record.part or "networks"
-        record.add("engines of TensorRT", "skipped", {}, "no TensorRT that builds engines is installed")
-    chosen = [subject for subject in subjects(options) if subject.open_engine is None]
-    for flavour in flavours:
-        for subject in chosen:
-            seconds = record.left_s / (2 * len(chosen))
-            work = _Build(subject.bundle.folder, flavour, seconds)
-            record.check(f"{subject.name}, {flavour} built and tried", work)
-    for subject in chosen:
-        record.check(f"{subject.name}, engine chosen", lambda subject=subject: opened(subject))  # type: ignore[misc]
+        record.add("engines of TensorRT", SKIPPED, {}, "no TensorRT that builds engines is installed")
+    for name, prepare in ((SHIPPED, _copy), (FULL_SIZE, _export)):
+        record.check(f"{name}: bundle", partial(prepare, options))
+        for subject in subjects(options):
+            if subject.name == name:
+                for flavour in flavours:
+                    build = _Build(subject.bundle.folder, flavour, record.left_s / 3)
+                    record.check(f"{name}: {flavour} built and tried", build)
+                record.check(f"{name}: engine chosen", partial(opened, subject))
 
 
-def _copy(scratch: Path) -> Figures:
+def _copy(options: Any) -> Figures:
     """The shipped bundle in a folder where engines can be built into it."""
-    source = Bundle.open(SHIPPED).folder
-    shutil.copytree(source, scratch / SHIPPED, dirs_exist_ok=True)
-    return {"bytes": sum(path.stat().st_size for path in (scratch / SHIPPED).rglob("*") if path.is_file())}
+    folder = options.scratch / SHIPPED
+    shutil.copytree(Bundle.open(SHIPPED).folder, folder, dirs_exist_ok=True)
+    return {"bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())}
 
 
 def _export(options: Any) -> Figures:

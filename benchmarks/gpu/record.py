@@ -10,9 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE
+from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.output import table, write_atomic
 
-__all__ = ["FAILED", "PASSED", "SCHEMA", "SKIPPED", "Failed", "Record", "Skipped", "percentiles", "text_table"]
+__all__ = [
+    "FAILED",
+    "PASSED",
+    "SCHEMA",
+    "SKIPPED",
+    "Failed",
+    "Record",
+    "Skipped",
+    "outcome",
+    "percentiles",
+    "text_table",
+]
 
 SCHEMA = "spinescore.gpu/1"
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -84,19 +97,23 @@ class Record:
         try:
             figures = run()
             reason = figures.pop("cut", None)
-        except Skipped as skipped:
-            status, reason = SKIPPED, str(skipped)
-        except Failed as failed:
-            status, reason, figures = FAILED, str(failed), failed.figures
-        except ImportError as error:
-            status, reason = SKIPPED, f"it needs what is not installed here: {error}"
         except Exception as error:
-            status, reason = FAILED, described(error)
+            status, reason = outcome(error)
+            figures = error.figures if isinstance(error, Failed) else {}
         self.add(name, status, figures, reason and reason[:_LONGEST_REASON], time.monotonic() - started)
         return figures if status == PASSED else None
 
 
-def described(error: BaseException) -> str:
+def outcome(error: Exception) -> tuple[str, str]:
+    """Status and reason of a check that raised: skipped where what it needs is not here."""
+    if isinstance(error, Skipped) or (isinstance(error, DeviceError) and str(error).startswith(NOT_AVAILABLE)):
+        return SKIPPED, str(error)
+    if isinstance(error, ImportError):
+        return SKIPPED, f"it needs what is not installed here: {error}"
+    return FAILED, str(error) if isinstance(error, Failed) else _described(error)
+
+
+def _described(error: BaseException) -> str:
     """The error in one line, and where it was raised."""
     places = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""

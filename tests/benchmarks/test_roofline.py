@@ -96,8 +96,10 @@ def test_warp_bytes():
 def test_rates_follow_from_multiprocessors_and_clock(gpu):
     clock = gpu.multiprocessors * gpu.boost_mhz / 1e6
     assert gpu.fp16_tflops == pytest.approx(clock * gpu.fp16_flops_per_clock, rel=0.01)
-    assert gpu.fp32_tflops == pytest.approx(clock * 2 * 128, rel=0.01)
+    fp32_clock = gpu.multiprocessors * (gpu.fp32_mhz or gpu.boost_mhz) / 1e6
+    assert gpu.fp32_tflops == pytest.approx(fp32_clock * 2 * 128, rel=0.01)
     assert gpu.source.startswith("NVIDIA ")
+    assert gpu.checked
 
 
 def test_named_devices_are_there():

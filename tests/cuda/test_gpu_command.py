@@ -72,7 +72,7 @@ def test_every_part_passes(command):
         assert name in passed, name
         assert name in printed
     assert skipped["peers"] == "the full-size bundle was not exported"
-    assert skipped["bundle hrnet-w32-resnet152, exported"] == "left out by --quick"
+    assert skipped["hrnet-w32-resnet152: bundle"] == "left out by --quick"
     assert document["machine"]["gpu"]["name"] == "driver double"
     study = next(check["figures"] for check in document["checks"] if check["name"] == "phantom-reference: whole study")
     assert 0 < study["networks_share_of_gpu_time"] < 1
@@ -108,9 +108,23 @@ def test_without_an_engine_the_kernels_are_checked_and_the_networks_skipped(comm
     status, document, _ = command("no-engine", "networks", "pipelines", "timing")
     assert status == 0
     skipped = by_status(document, "skipped")
-    for name in ("phantom-reference, engine chosen", "phantom-reference: networks", "phantom-reference: whole study"):
+    for name in ("phantom-reference: engine chosen", "phantom-reference: networks", "phantom-reference: whole study"):
         assert skipped[name].startswith("no engine runs these networks here: no engine here.")
     assert "kernels alone: whole study" in by_status(document, "passed")
+
+
+def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):
+    out = tmp_path / "gpu.json"
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    arguments = ["--out", str(out), "--quick", "--only", "machine", "kernels", "timing"]
+    command = [sys.executable, "-W", "error", "-m", "spinescore.benchmarks.gpu", *arguments]
+    done = subprocess.run(command, env=hidden, capture_output=True, text=True)
+    document = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(document, SCHEMA)
+    assert done.returncode == 0, done.stdout
+    skipped = by_status(document, "skipped")
+    assert skipped["boxes and crops, random"].startswith("Device cuda is not available: ")
+    assert [check["name"] for check in document["checks"] if check["part"] == "timing"] == ["the part"]
 
 
 def test_every_way_that_a_check_may_end(tmp_path):
