@@ -17,10 +17,11 @@ from string import Template
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.marks import MEANINGS, disc_marks
 from spinescore.runtime.msasss import MAX_GRADE
+from spinescore.runtime.outputs.cornertable import corner_table, why_missing
 from spinescore.runtime.outputs.source import radiograph_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, StudyReport, TotalReport
+from spinescore.runtime.report import RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import SITES, Radiograph, Region, Study
 
 __all__ = ["html_report"]
@@ -143,7 +144,7 @@ def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) ->
     else:
         parts.append(_figure(name, region, radiograph, bundle))
     if region.discs:
-        parts.append(_table(name, region))
+        parts.append(corner_table(name, region))
     return "\n".join([*parts, "</article>"])
 
 
@@ -186,64 +187,6 @@ def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: 
     )
 
 
-def _table(name: Region, region: RegionReport) -> str:
-    heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
-    return (
-        f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"
-        '<thead><tr><th scope="col" class="disc">Disc</th><th scope="col" class="corner">Corner</th>'
-        f'<th scope="col" class="grade">Grade</th>{heads}<th scope="col" class="sum">Sum</th>'
-        '<th scope="col" class="note"><span class="unseen">Note</span></th></tr></thead>\n'
-        f"{''.join(map(_disc, region.discs))}</table>"
-    )
-
-
-def _disc(disc: DiscReport) -> str:
-    upper, lower = disc.corners
-    level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}</th>'
-    total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
-    return f"<tbody>{_corner(disc, upper, level, total)}{_corner(disc, lower)}</tbody>\n"
-
-
-def _sum(disc: DiscReport) -> str:
-    if disc.range is None:
-        return ""
-    low, high = disc.range
-    return str(low) if low == high else f"{low}&ndash;{high}"
-
-
-def _corner(disc: DiscReport, corner: CornerReport, level: str = "", total: str = "") -> str:
-    """A row; `level` and `total` are the cells that both rows of a disc share."""
-    site, grade = clean(corner.site), "?" if corner.grade is None else corner.grade
-    linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
-    if corner.probabilities is None:
-        bars = '<td class="p" colspan="4">&ndash;</td>'
-    else:
-        bars = "".join(_bar(p, number == corner.grade) for number, p in enumerate(corner.probabilities))
-    return (
-        f'<tr id="row-{site}">{level}<th scope="row">{linked}</th><td class="grade">{symbol(corner.grade)}'
-        f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner)}</td></tr>'
-    )
-
-
-def _bar(p: float, best: bool) -> str:
-    return (
-        f'<td class="p{" best" if best else ""}">{100 * p:.0f}<svg viewBox="0 0 100 4" preserveAspectRatio="none" '
-        f'aria-hidden="true"><rect class="track" width="100" height="4"/><rect class="bar" width="{100 * p:.1f}" '
-        'height="4"/></svg></td>'
-    )
-
-
-def _note(corner: CornerReport) -> str:
-    if corner.status == "scored":
-        return ""
-    return _why(corner) if corner.imputed is None else f"imputed {corner.imputed:.3g}"
-
-
-def _why(corner: CornerReport) -> str:
-    """An imputed corner was one or the other before: what abstained has probabilities."""
-    return "unreadable" if corner.probabilities is None else "abstained"
-
-
 def _notes(report: StudyReport, bundle: Bundle) -> str:
     lines = [*_unscored(report, bundle), *_refused(report)]
     lines += [f"<strong>Warning:</strong> {_given(warning)}" for warning in report.warnings]
@@ -274,7 +217,7 @@ def _unscored(report: StudyReport, bundle: Bundle) -> Iterator[str]:
     for name, region in report.regions.items():
         missing = [corner for disc in region.discs for corner in disc.corners if corner.status != "scored"]
         for kind, reason in reasons.items():
-            found = [corner for corner in missing if _why(corner) == kind]
+            found = [corner for corner in missing if why_missing(corner) == kind]
             if found:
                 sites = ", ".join(clean(corner.site) for corner in found)
                 counts = (

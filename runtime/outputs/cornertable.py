@@ -1,0 +1,69 @@
+"""The page's table of a region's corners: grade, probabilities with small bars, the sum of each disc, and a note."""
+
+from __future__ import annotations
+
+from spinescore.runtime.msasss import MAX_GRADE
+from spinescore.runtime.outputs.svg import clean, symbol
+from spinescore.runtime.report import CornerReport, DiscReport, RegionReport
+from spinescore.runtime.study import Region
+
+__all__ = ["corner_table", "why_missing"]
+
+
+def corner_table(name: Region, region: RegionReport) -> str:
+    """The table (HTML) of a region that was scored, a group of two rows for each disc."""
+    heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
+    return (
+        f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"
+        '<thead><tr><th scope="col" class="disc">Disc</th><th scope="col" class="corner">Corner</th>'
+        f'<th scope="col" class="grade">Grade</th>{heads}<th scope="col" class="sum">Sum</th>'
+        '<th scope="col" class="note"><span class="unseen">Note</span></th></tr></thead>\n'
+        f"{''.join(map(_disc, region.discs))}</table>"
+    )
+
+
+def _disc(disc: DiscReport) -> str:
+    upper, lower = disc.corners
+    level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}</th>'
+    total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
+    return f"<tbody>{_corner(disc, upper, level, total)}{_corner(disc, lower)}</tbody>\n"
+
+
+def _sum(disc: DiscReport) -> str:
+    if disc.range is None:
+        return ""
+    low, high = disc.range
+    return str(low) if low == high else f"{low}&ndash;{high}"
+
+
+def _corner(disc: DiscReport, corner: CornerReport, level: str = "", total: str = "") -> str:
+    """A row; `level` and `total` are the cells that both rows of a disc share."""
+    site, grade = clean(corner.site), "?" if corner.grade is None else corner.grade
+    linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
+    if corner.probabilities is None:
+        bars = '<td class="p" colspan="4">&ndash;</td>'
+    else:
+        bars = "".join(_bar(p, number == corner.grade) for number, p in enumerate(corner.probabilities))
+    return (
+        f'<tr id="row-{site}">{level}<th scope="row">{linked}</th><td class="grade">{symbol(corner.grade)}'
+        f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner)}</td></tr>'
+    )
+
+
+def _bar(p: float, best: bool) -> str:
+    return (
+        f'<td class="p{" best" if best else ""}">{100 * p:.0f}<svg viewBox="0 0 100 4" preserveAspectRatio="none" '
+        f'aria-hidden="true"><rect class="track" width="100" height="4"/><rect class="bar" width="{100 * p:.1f}" '
+        'height="4"/></svg></td>'
+    )
+
+
+def _note(corner: CornerReport) -> str:
+    if corner.status == "scored":
+        return ""
+    return why_missing(corner) if corner.imputed is None else f"imputed {corner.imputed:.3g}"
+
+
+def why_missing(corner: CornerReport) -> str:
+    """An imputed corner was one or the other before: what abstained has probabilities."""
+    return "unreadable" if corner.probabilities is None else "abstained"
