@@ -41,7 +41,11 @@ def members(file: BinaryIO, source: str, opened: ExitStack) -> Iterator[Member]:
         archive = opened.enter_context(zipfile.ZipFile(file))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as fault:
         raise InputRejected("not-dicom", f"{source} is a zip archive that cannot be read ({brief(fault)})") from None
-    files = [info for info in archive.infolist() if not info.is_dir() and not _is_passed_over(info.filename)]
+    files = [
+        info
+        for info in archive.infolist()
+        if info.filename and not info.is_dir() and not _is_passed_over(info.filename)
+    ]
     if len(files) > MAX_MEMBERS or sum(info.file_size for info in files) > MAX_TOTAL_BYTES:
         raise _too_large(source)
     for info in sorted(files, key=lambda info: info.filename):

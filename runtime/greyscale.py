@@ -26,6 +26,7 @@ Values = NDArray[np.float64]
 DEFAULT_PERCENTILES = (1.0, 99.0)
 _SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
 _LUT_BYTES = 1 << 20  # a table has 128 kB at most, and a sequence may hold several
+_HUGE = 1e100  # beyond it, differences and products of values are no numbers any more
 _FLAT = 0.1  # a border line whose spread is below this share of the picture's is outside the collimation
 
 
@@ -154,6 +155,9 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Values:
     if slope == 0:
         notes.append("Rescale Slope is 0 and was ignored")
         return stored
+    if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
+        notes.append("Rescale Slope and Intercept are beyond any use and were ignored")
+        return stored
     return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
@@ -262,6 +266,8 @@ def _entries(data: Any, count: int, bits: int, little_endian: bool) -> Values:
         found = np.atleast_1d(np.asarray(data, dtype=np.float64))
     if found.size < count:
         raise ValueError(f"{found.size} entries, {count} declared")
+    if not np.isfinite(found[:count]).all():
+        raise ValueError("entries that are no numbers")
     return found[:count]
 
 
