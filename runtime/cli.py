@@ -193,6 +193,8 @@ def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("phantom", help="draw synthetic studies with known truth")
     parser.add_argument("--seed", type=_count, required=True, metavar="N", help="seed of the first study")
     parser.add_argument("--count", type=_positive, default=1, metavar="K", help="number of studies (1)")
+    text = "studies of each patient, two years apart, with progression (1)"
+    parser.add_argument("--visits", type=_positive, default=1, metavar="V", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each study")
     parser.set_defaults(verb=verbs.phantom)
 

@@ -138,9 +138,10 @@ def phantom(arguments: argparse.Namespace) -> int:
 
     _check_folder(arguments.out)
     for seed in range(arguments.seed, arguments.seed + arguments.count):
-        folder = arguments.out / f"phantom-{seed}"
-        write_study(seed, folder)
-        _say(str(folder))
+        for visit in range(arguments.visits):
+            folder = arguments.out / (f"phantom-{seed}" + (f"-visit-{visit + 1}" if visit else ""))
+            write_study(seed, folder, visit)
+            _say(str(folder))
     return OK
 
 

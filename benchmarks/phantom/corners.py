@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Corner", "Disc", "Sign", "sample_discs"]
+__all__ = ["Corner", "Disc", "Sign", "progressed", "sample_discs"]
 
 Sign = Literal["none", "squaring", "erosion", "sclerosis", "syndesmophyte", "bridge"]
 
@@ -49,6 +49,29 @@ def sample_discs(rng: np.random.Generator, count: int = 6) -> tuple[Disc, ...]:
         else:
             discs.append(Disc((_sample_corner(rng, local), _sample_corner(rng, local))))
     return tuple(discs)
+
+
+def progressed(rng: np.random.Generator, discs: tuple[Disc, ...]) -> tuple[Disc, ...]:
+    """The same discs some years later: syndesmophytes are new or bridge their disc, and nothing heals."""
+    later = []
+    for disc in discs:
+        size = float(rng.random())
+        grown = any(corner.grade == 2 for corner in disc.corners)
+        if rng.random() < 0.25 and grown:
+            later.append(Disc((Corner(3, "bridge", size), Corner(3, "bridge", size))))
+        else:
+            upper, lower = (_progressed_corner(rng, corner) for corner in disc.corners)
+            later.append(Disc((upper, lower)))
+    return tuple(later)
+
+
+def _progressed_corner(rng: np.random.Generator, corner: Corner) -> Corner:
+    draw, size = rng.random(), float(rng.random())
+    if corner.grade < 2 and draw < 0.12:
+        return Corner(2, "syndesmophyte", size, corner.sign)
+    if corner.grade == 0 and draw < 0.2:
+        return Corner(1, "squaring", size)
+    return corner
 
 
 def _sample_corner(rng: np.random.Generator, severity: float) -> Corner:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.phantom.bones import draw_spine
-from spinescore.benchmarks.phantom.corners import Disc, sample_discs
+from spinescore.benchmarks.phantom.corners import Disc, progressed, sample_discs
 from spinescore.benchmarks.phantom.detector import Image, expose
 from spinescore.benchmarks.phantom.shape import Frame, Spine, sample_frame, sample_spine
 from spinescore.benchmarks.phantom.surroundings import draw_surroundings
@@ -45,10 +45,11 @@ class PhantomView:
         return np.array([[c.grade for c in d.corners] for d in self.discs])
 
 
-def draw_view(seed: int, region: Region, scale: float = 1.0) -> PhantomView:
+def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> PhantomView:
     """The radiograph of `region` of the study `seed`. Deterministic.
 
-    `scale` < 1 draws the same scene on a detector with coarser pixels (for training; 1 is what is written).
+    `scale` < 1 draws the same scene on a detector with coarser pixels (for training; 1 is what is written). `visit`
+    counts the patient's later studies: the same spine, its corners progressed that many times, exposed anew.
     """
     rng = np.random.default_rng([seed, REGIONS.index(region)])
     spine, frame = _framed(rng, region)
@@ -63,9 +64,13 @@ def draw_view(seed: int, region: Region, scale: float = 1.0) -> PhantomView:
     origin = np.array([frame.centre_x * columns, frame.centre_y * rows])
     spine = spine.transformed(unit, origin)
     discs = sample_discs(rng)
+    for number in range(1, visit + 1):
+        discs = progressed(np.random.default_rng([seed, 98, REGIONS.index(region), number]), discs)
     bone = np.zeros((rows, columns), np.float32)
     soft = draw_surroundings(rng, bone, spine, unit / spacing_mm)
     draw_spine(rng, bone, spine, discs, unit / spacing_mm)
+    if visit:
+        rng = np.random.default_rng([seed, 97, REGIONS.index(region), visit])  # another exposure
     mirrored = bool(rng.random() < 0.5)
     image = expose(rng, soft + bone, spacing_mm / unit, mirrored)
     centres = np.array([spine.disc_centre(i) for i in range(6)])
@@ -89,22 +94,23 @@ def _framed(rng: np.random.Generator, region: Region) -> tuple[Spine, Frame]:
             continue
 
 
-def draw_study(seed: int) -> dict[Region, PhantomView]:
+def draw_study(seed: int, visit: int = 0) -> dict[Region, PhantomView]:
     """Both radiographs of the study `seed`."""
-    return {region: draw_view(seed, region) for region in REGIONS}
+    return {region: draw_view(seed, region, visit=visit) for region in REGIONS}
 
 
-def write_study(seed: int, folder: str | Path) -> Path:
+def write_study(seed: int, folder: str | Path, visit: int = 0) -> Path:
     """Writes `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`, and returns it.
 
     `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with
-    site and grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth.
+    site and grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth. `visit` 1
+    is the patient's next study, two years later, and so on.
     """
     folder = Path(folder)
-    study = {"study_instance_uid": f"{_UID_ROOT}{seed}"}
+    study = {"study_instance_uid": _study_uid(seed, visit)}
     truth: dict[str, Any] = {"schema": "spinescore.truth/1", "seed": seed, "study": study, "regions": {}}
-    for region, view in draw_study(seed).items():
-        write_atomic(folder / f"{region}.dcm", _dicom(seed, view))
+    for region, view in draw_study(seed, visit).items():
+        write_atomic(folder / f"{region}.dcm", _dicom(seed, view, visit))
         truth["regions"][region] = _truth(view)
     truth["total"] = {"value": sum(r["total"] for r in truth["regions"].values())}
     write_atomic(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
@@ -127,7 +133,11 @@ def _truth(view: PhantomView) -> dict[str, Any]:
     }
 
 
-def _dicom(seed: int, view: PhantomView) -> bytes:
+def _study_uid(seed: int, visit: int) -> str:
+    return f"{_UID_ROOT}{seed}" + (f".9.{visit}" if visit else "")
+
+
+def _dicom(seed: int, view: PhantomView, visit: int) -> bytes:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -138,11 +148,11 @@ def _dicom(seed: int, view: PhantomView) -> bytes:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     digital = rng.random() < 0.7
     ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1" if digital else "1.2.840.10008.5.1.4.1.1.1"
-    ds.SOPInstanceUID = f"{_UID_ROOT}{seed}.1.{number}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = f"{_UID_ROOT}{seed}", f"{_UID_ROOT}{seed}.1"
+    ds.StudyInstanceUID = _study_uid(seed, visit)
+    ds.SeriesInstanceUID, ds.SOPInstanceUID = f"{ds.StudyInstanceUID}.1", f"{ds.StudyInstanceUID}.1.{number}"
     ds.PatientName, ds.PatientID = f"Phantom^{seed}", f"PHANTOM-{seed}"
     ds.PatientBirthDate, ds.PatientSex = "", ""
-    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.ReferringPhysicianName = "20260101", "", "", ""
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.ReferringPhysicianName = f"{2026 + 2 * visit}0101", "", "", ""
     ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = str(seed), 1, number
     ds.Manufacturer, ds.Modality = "spinescore phantom", "DX" if digital else "CR"
     if digital:

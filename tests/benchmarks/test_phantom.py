@@ -33,6 +33,23 @@ def test_another_seed_gives_another_study() -> None:
     assert first.image.pixels.shape != second.image.pixels.shape or (first.image.pixels != second.image.pixels).any()
 
 
+def test_a_later_visit_is_the_same_patient_with_progression(study: Path, tmp_path: Path) -> None:
+    later = write_study(1_500_001, tmp_path, visit=2)
+    first, second = load_study(study), load_study(later)
+    assert first.patient_key == second.patient_key
+    assert first.study_instance_uid != second.study_instance_uid
+    assert (first.study_date, second.study_date) == ("20260101", "20300101")
+    before, after = (json.loads((folder / "truth.json").read_text("utf-8")) for folder in (study, later))
+    changes = []
+    for region in REGIONS:
+        for old, new in zip(before["regions"][region]["discs"], after["regions"][region]["discs"], strict=True):
+            grades = [[corner["grade"] for corner in disc["corners"]] for disc in (old, new)]
+            changes += [b - a for a, b in zip(*grades, strict=True)]
+            assert (3 in grades[1]) == (grades[1] == [3, 3])
+    assert min(changes) == 0
+    assert sum(changes) == after["total"]["value"] - before["total"]["value"] > 0
+
+
 def test_truth_has_the_reports_shape(study: Path) -> None:
     truth = json.loads((study / "truth.json").read_text("utf-8"))
     for region in REGIONS:
