@@ -43,7 +43,7 @@ IN_PROCESS_VARIABLE = "SPINESCORE_DECODE_IN_PROCESS"
 TIMEOUT_VARIABLE = "SPINESCORE_DECODE_TIMEOUT_S"
 DEFAULT_TIMEOUT_S = 5.0
 
-_START_S = 30.0  # to start a worker on a slow machine
+_START_S = 30.0  # to start a worker, and to load a decoder, on a slow machine
 _MAX_WORKERS = max(2, min(4, os.cpu_count() or 1))  # as many as files are read at once
 _KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each image
 _MAX_ANSWER = 4096
@@ -178,7 +178,8 @@ class _Worker:
         memory[start : start + len(payload)] = payload
         request = {"decoder": name, "syntax": syntax, "declared": asdict(declared), "timeout_s": timeout_s}
         request |= {"arena": self._arena.name, "bytes": len(memory), "start": start, "end": start + len(payload)}
-        answer = self._answer(timeout_s, request)
+        self._answer(_START_S, request)  # once the decoder is loaded
+        answer = self._answer(timeout_s)
         if answer.get("dtype") not in _DTYPES:
             raise DecoderLost("made the decoder give an answer that is none")
         flat = np.frombuffer(memory, dtype=answer["dtype"], count=shape[0] * shape[1])

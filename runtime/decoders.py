@@ -20,7 +20,7 @@ from spinescore.runtime.dicomfile import brief
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.pixels import PixelFormat, corrupt, without_unused_bits
 
-__all__ = ["decoded", "installed", "is_compressed", "payload", "run_decoder", "unsupported"]
+__all__ = ["decoded", "installed", "is_compressed", "payload", "prepare", "run_decoder", "unsupported"]
 
 _JPEG_2000_THREADS = 4
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -129,6 +129,18 @@ def _has_codec(name: str) -> bool:
 def payload(name: str, frame: bytes, data: bytes) -> bytes:
     """What a decoder is given: the codestream for imagecodecs, encapsulated pixel data for pydicom's plugins."""
     return frame if name.startswith(_CODECS) else data
+
+
+def prepare(name: str, syntax: str) -> None:
+    """Import what a decoder needs; on a busy machine that can take longer than decoding."""
+    if name.startswith(_CODECS):
+        import imagecodecs
+
+        getattr(imagecodecs, f"{name.removeprefix(_CODECS)}_decode")
+    else:
+        from pydicom.pixels.decoders.base import get_decoder
+
+        get_decoder(syntax)
 
 
 def run_decoder(name: str, given: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:

@@ -13,6 +13,7 @@ import os
 import signal
 import struct
 import sys
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -58,11 +59,14 @@ def main(file: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
-    from spinescore.runtime import decoders  # noqa: F401  # before the first image asks for it
+    from spinescore.runtime import decoders
 
     send(answers, {})
     memory, name = None, ""
     while (request := receive(sys.stdin.buffer, _MAX_REQUEST)) is not None:
+        with suppress(Exception):  # the decoder itself will say what is missing
+            decoders.prepare(request["decoder"], request["syntax"])
+        send(answers, {})  # from here on the time is limited
         # also ends a worker that hangs when nobody is left to end it
         faulthandler.dump_traceback_later(request["timeout_s"] + 1.0, exit=True, file=silence)
         if memory is None or name != request["arena"]:

@@ -171,10 +171,16 @@ def test_memory_of_a_decoder_is_limited(replace_decoder) -> None:
         decoded()
 
 
+def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
+    slow = REPLACED.replace("decoders._imagecodecs = decoder", "decoders.prepare = decoder")
+    monkeypatch.setattr(decodepool, "_START", slow.format("time.sleep(0.6)"))
+    np.testing.assert_array_equal(decoded(timeout_s=0.5), picture(16))
+
+
 @pytest.mark.parametrize("answer", ["b'\\xff' * 8", "b'\\2\\0\\0\\0[]'", "b'\\4\\0\\0\\0nono'", "b'\\2\\0\\0\\0{}'"])
 def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
     """Too long, no object, no JSON, no pixels."""
-    hello = "import os, sys; os.write(1, b'\\2\\0\\0\\0{}'); sys.stdin.buffer.read(4); "
+    hello = "import os, sys; os.write(1, b'\\2\\0\\0\\0{}' * 2); sys.stdin.buffer.read(4); "
     monkeypatch.setattr(decodepool, "_START", f"{hello}os.write(1, {answer}); sys.stdin.read()")
     with pytest.raises(DecoderLost):
         decoded()

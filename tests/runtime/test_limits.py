@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -160,3 +161,12 @@ def test_records_of_a_dicomdir(tmp_path: Path, records: bytes) -> None:
     (study,) = load_studies([tmp_path / "DICOMDIR"])
     assert [reject.code for reject in study.rejects] == ["too-large"]
     assert "give the folder instead" in study.rejects[0].message
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    """zipfile cuts a name at its first zero byte, and looks at the last letter of what is left."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("xy.dcm", write(radiograph_dataset(), tmp_path / "image").read_bytes())
+    path = tmp_path / "study.zip"
+    path.write_bytes(path.read_bytes().replace(b"xy.dcm", b"\0y.dcm"))
+    assert rejected(path).code == "not-dicom"
