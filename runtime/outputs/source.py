@@ -124,13 +124,14 @@ def set_character_set(ds: Dataset, source: Dataset) -> None:
     Names with undeclared Latin-1 letters are common, and then declared. Raises nothing: UTF-8 holds everything.
     """
     declared = source.get("SpecificCharacterSet") or ()
+    texts = _foreign_texts(ds)
     for terms in ([declared] if isinstance(declared, str) else list(declared), *_CHARACTER_SETS):
-        if terms:
-            ds.SpecificCharacterSet = terms
-        elif "SpecificCharacterSet" in ds:
-            del ds.SpecificCharacterSet
-        if _survives(ds, bool(terms)):
-            return
+        if all(terms and _survives(words, is_name, terms) for words, is_name in texts):
+            break
+    if terms:
+        ds.SpecificCharacterSet = terms
+    elif "SpecificCharacterSet" in ds:
+        del ds.SpecificCharacterSet
 
 
 def _declared(header: Dataset) -> list[str]:
@@ -142,25 +143,28 @@ def _declared(header: Dataset) -> list[str]:
     return terms if all(term in python_encoding and term != "ISO_IR 6" for term in terms) else []
 
 
-def _survives(ds: Dataset, declared: bool) -> bool:
-    """Whether writing and reading gives the same text again; without a declared set it must be ASCII."""
-    from pydicom import dcmread, dcmwrite
-
-    buffer = io.BytesIO()
-    try:
-        dcmwrite(buffer, ds, implicit_vr=False, little_endian=True)
-        texts = _texts(ds)
-        same = texts == _texts(dcmread(io.BytesIO(buffer.getvalue()), force=True))
-    except (UnicodeError, ValueError, LookupError):
-        return False
-    return same and (declared or all(text.isascii() for text in texts))
-
-
-def _texts(ds: Dataset) -> list[str]:
-    """All text that a character set governs, in the order of its elements."""
+def _foreign_texts(ds: Dataset) -> set[tuple[str, bool]]:
+    """All text that is not ASCII, and whether it is a person's name."""
     from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
-    return [str(element.value or "") for element in ds.iterall() if element.VR in CUSTOMIZABLE_CHARSET_VR]
+    governed = (element for element in ds.iterall() if element.VR in CUSTOMIZABLE_CHARSET_VR and element.value)
+    found = {(str(element.value), element.VR == "PN") for element in governed}
+    return {(words, is_name) for words, is_name in found if not words.isascii()}
+
+
+def _survives(words: str, is_name: bool, terms: list[str]) -> bool:
+    """Whether text is the same after it was written and read in a character set."""
+    from pydicom import dcmread, dcmwrite
+    from pydicom.dataset import Dataset
+
+    keyword, probe, buffer = "PatientName" if is_name else "PatientComments", Dataset(), io.BytesIO()
+    probe.SpecificCharacterSet = terms
+    setattr(probe, keyword, words)
+    try:
+        dcmwrite(buffer, probe, implicit_vr=False, little_endian=True)
+        return str(dcmread(io.BytesIO(buffer.getvalue()), force=True).get(keyword)) == words
+    except (UnicodeError, ValueError, LookupError):
+        return False
 
 
 def _copy_identity(ds: Dataset, header: Dataset) -> None:
