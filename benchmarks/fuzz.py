@@ -3,8 +3,8 @@
 `python -m spinescore.benchmarks.fuzz --count 10000 --out F`. Mutants are read in child processes, batch by batch, so
 that a crash or a hang is that of one mutant, and the next ones are read all the same. A mutant fails where anything but
 `InputRejected` is raised, a reject has no known code or says too little or too much, a radiograph is not what it
-promises, 5 s are not enough, or more than 1.5 GB of memory are taken (the process and its decoders). Failing mutants
-are kept.
+promises, 5 s are not enough twice in turn (the machine may be busy), or more than 1.5 GB of memory are taken (the
+process and its decoders). Failing mutants are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,6 +60,7 @@ class Mutant:
     mb: float | None = None
     decoder: str = ""  # `lost` where its worker crashed or did not end in time
     trace: str = ""
+    repeated: bool = False  # read a second time, because the first took too long
 
     @property
     def failed(self) -> bool:
@@ -152,6 +153,15 @@ def _child(seeds: range, files: Sequence[Path]) -> int:
 
 
 def _read(data: bytes, folder: Path, seed: int) -> Mutant:
+    """The outcome; after one that took too long that of a second reading: the machine may have been busy."""
+    found = _read_once(data, folder, seed)
+    if found.ms <= LIMIT_S * 1e3:
+        return found
+    again = _read_once(data, folder, seed)
+    return replace(again, mb=max(found.mb or 0.0, again.mb or 0.0) or None, repeated=True)
+
+
+def _read_once(data: bytes, folder: Path, seed: int) -> Mutant:
     _peak_mb(restart=True)
     started = time.perf_counter()
     trace = message = ""
@@ -216,6 +226,7 @@ def _record(found: list[Mutant], arguments: argparse.Namespace, wall_s: float) -
         "parents": {"own_and_pydicom": len(all_parents()), "named": sorted(path.name for path in arguments.files)},
         "limits": {"s": LIMIT_S, "mb": LIMIT_MB, "decode_s": _DECODE_LIMIT_S},
         "outcomes": dict(Counter(one.outcome if not one.failed else "failed" for one in found).most_common()),
+        "repeated": sum(one.repeated for one in found),
         "decoder_lost": sum(one.decoder == "lost" for one in found),
         "ms": {f"p{q}": round(float(np.percentile(ms, q)), 1) for q in (50, 90, 99)},
         "slowest": {"seed": slowest.seed, "ms": slowest.ms, "outcome": slowest.outcome},
