@@ -79,9 +79,12 @@ class TorchPeer:
         self.localizer, self.grader = (model.to(self._device, dtype) for model in (hrnet, resnet))
         self._channels = torch.tensor(bundle.manifest.localizer.channels(), device=self._device).reshape(2, 12)
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def score(self, study: Study, given: bool = False) -> tuple[NDArray[np.void], NDArray[np.float32]]:
         """Points (2, 6, 2) of dtype `POINT` and logits (12, outputs)."""
+        with torch.inference_mode():
+            return self._score(study, given)
+
+    def _score(self, study: Study, given: bool) -> tuple[NDArray[np.void], NDArray[np.float32]]:
         manifest = self._manifest
         images = [self._grey(source) for source in study.sources]
         size = manifest.localizer.input
@@ -94,7 +97,8 @@ class TorchPeer:
         grader = manifest.grader
         about = CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
         rois = crops(points, views, about).reshape(-1)
-        pictures = [self._cut(images[max(int(roi["source"]), 0)], roi, grader.input) for roi in _each(rois)]
+        images.append(torch.zeros_like(images[0][..., :1, :1]))  # what a disc that was not found shows: source -1
+        pictures = [self._cut(images[int(roi["source"])], roi, grader.input) for roi in _each(rois)]
         logits = self.grader(torch.cat(pictures)).float().cpu().numpy()
         return points, logits
 
@@ -127,6 +131,7 @@ class TorchPeer:
         for view, roi in enumerate(_each(study.whole)):
             matrix = roi["matrix"].astype(np.float64)
             points["xy"][view] = (seen[view] @ matrix[:, :2].T + matrix[:, 2] + roi["origin"]).reshape(6, 2, 2)
+        points["xy"][points["confidence"] == 0] = 0
         return points
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import double
@@ -44,6 +45,11 @@ def crash():
     cuda.Recording.replay = lambda recording: os.kill(os.getpid(), 9)
 
 
+def hang():
+    """The first replay of a graph never ends."""
+    cuda.Recording.replay = lambda recording: time.sleep(600)
+
+
 def no_engine():
     """Nothing runs networks on this GPU."""
 
@@ -53,7 +59,7 @@ def no_engine():
     cuda.open_on_gpu = refuse
 
 
-FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "no-engine": no_engine}
+FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "hang": hang, "no-engine": no_engine}
 
 if __name__ == "__main__":
     cuda.fatbin = lambda source, capability: double.fatbin(KERNELS)

@@ -41,9 +41,10 @@ def command(libraries, tmp_path):
     """Runs the command; returns (status, document, what it printed)."""
     library, kernels = libraries
 
-    def run(fault, *parts):
+    def run(fault, *parts, minutes=8):
         out = tmp_path / "gpu.json"
-        arguments = [str(kernels), fault, "--out", str(out), "--quick", "--only", *parts]
+        options = ["--out", str(out), "--quick", "--minutes", str(minutes), "--only", *parts]
+        arguments = [str(kernels), fault, *options]
         script = str(double.HERE / "gpu_on_double.py")
         environment = {**os.environ, **double.settings(library), "SPINESCORE_CACHE": str(tmp_path)}
         done = subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True, text=True)
@@ -102,6 +103,13 @@ def test_a_crash_costs_one_part(command):
     assert status == 1
     assert re.search("status -9; the last check that was done: none", by_status(document, "failed")["the part"])
     assert "device" in by_status(document, "passed")
+
+
+def test_a_part_that_hangs_is_cut_and_what_has_no_time_is_skipped(command):
+    status, document, _ = command("hang", "pipelines", "timing", minutes=0.1)
+    assert status == 1
+    assert by_status(document, "failed")["the part"].startswith("it was cut: it took longer than 3 s; the last check")
+    assert by_status(document, "skipped")["the part"] == "the minutes were over"
 
 
 def test_without_an_engine_the_kernels_are_checked_and_the_networks_skipped(command):
