@@ -36,7 +36,8 @@ class OpenVinoEngine:
     """A compiled network for any batch, which reads and writes the caller's buffers themselves.
 
     References to the latest buffers are kept. The arithmetic is that of `precision` and never less: left alone, the
-    plugin would take BF16 for an FP32 network wherever the CPU has it.
+    plugin would take BF16 for an FP32 network wherever the CPU has it. Of an INT8 network, what the file leaves in
+    floating point runs in BF16 there too, and the gate decides whether that is good enough.
     """
 
     capturable = False
@@ -48,9 +49,11 @@ class OpenVinoEngine:
         self._tensors: dict[tuple[Any, ...], tuple[Any, Array]] = {}
         try:
             core = openvino.Core()
-            if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            if precision == "bf16" and not has_bf16:
                 raise EngineError("this CPU has no BF16 arithmetic; take precision fp32 or int8")
-            compiled = core.compile_model(str(path), "CPU", _settings(path, precision, threads))
+            floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
+            compiled = core.compile_model(str(path), "CPU", _settings(path, floating, threads))
             self._request = compiled.create_infer_request()
             self._inputs, self._outputs = list(compiled.inputs), list(compiled.outputs)
         except Exception as error:  # the library's exceptions share no base of their own
@@ -122,12 +125,9 @@ class OpenVinoEngine:
         return tuple(int(size.get_length()) for size in shape)
 
 
-def _settings(path: Path, precision: str, threads: int | None) -> dict[str, Any]:
+def _settings(path: Path, floating: str, threads: int | None) -> dict[str, Any]:
     """What the plugin is told. Threads keep to their cores only where they have the machine to themselves."""
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-    }
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floating}
     if threads is not None:
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content

@@ -1,4 +1,4 @@
-"""The tiny bundle with golden inputs, and half-precision files beside the FP32 ones: right, or of another network."""
+"""The tiny bundle with golden inputs, and FP16 or INT8 files beside the FP32 ones: right, or of another network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ RIGHT = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
 
 
 def write_golden_bundle(folder: Path, half: str = "right", **changes) -> Path:
-    """`half` is `right`, `wrong` (the grader's columns are turned around), `broken` (not finite) or `none`."""
+    """`half` is `right`, `wrong` (the grader's columns are turned around), `broken` (not finite) or `none`.
+
+    With `int8` the grader's FP32 file also stands for one in INT8; engines take a file's ends as they are.
+    """
+    int8 = changes.pop("int8", False)
     tiny.write_bundle(folder, **changes)
     document = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     document["golden"] = {kind: f"golden/{kind}.npz" for kind in ("localizer", "grader")}
@@ -32,10 +36,13 @@ def write_golden_bundle(folder: Path, half: str = "right", **changes) -> Path:
             _spoil(model, half)
         files["fp16"] = files["fp32"].replace("fp32", "fp16")
         contents[files["fp16"]] = model.SerializeToString()
+    for files in document["grader"]["files"].values() if int8 else ():
+        files["int8"] = files["fp32"].replace("fp32", "int8")
+        contents[files["int8"]] = (folder / files["fp32"]).read_bytes()
     for name, data in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
-        precision = "fp16" if name.endswith(".onnx") else None
+        precision = name.split(".")[-2] if name.endswith(".onnx") else None
         document["files"][name] = {
             "sha256": hashlib.sha256(data).hexdigest(),
             "bytes": len(data),

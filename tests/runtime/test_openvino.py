@@ -179,3 +179,15 @@ def test_scores_a_study_once_accepted(tmp_path):
     assert (report.device.engine, report.device.precision) == (outcome.record.framework, "fp32")
     assert_found(report.regions["cervical"], CERVICAL)
     assert_found(report.regions["lumbar"], LUMBAR)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_what_a_bundle_has_not_in_int8_runs_as_it_is(tmp_path, engine):
+    bundle = Bundle.open(write_golden_bundle(tmp_path / "b", "none", int8=True))
+    (outcome,) = verify_device(bundle, "cpu", engine, "int8")
+    assert list(outcome.record.networks) == ["localizer.fp32.onnx", "grader-corners.int8.onnx"]
+    assert outcome.record.passed, outcome.reason
+    with Scorer.open(bundle.folder, "cpu", precision="int8") as scorer:
+        report = scorer.score([CERVICAL.radiograph, LUMBAR.radiograph])
+    assert report.device.precision == "fp32+int8"
+    assert_found(report.regions["lumbar"], LUMBAR)
