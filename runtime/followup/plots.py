@@ -67,9 +67,11 @@ def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: 
         axes.axhline(units, color=_GREY, linestyle=dash, linewidth=1, zorder=0)
     axes.annotate(
         f"progression: {rules.progression_units:g} or more",
-        (1, rules.progression_units),
-        xytext=(0, 4),
+        (100, rules.progression_units),
+        xytext=(0, -4),
         textcoords="offset points",
+        ha="right",  # where the points are mostly higher
+        va="top",
         fontsize=9,
         color=_GREY,
     )
