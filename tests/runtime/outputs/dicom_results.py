@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -45,9 +45,13 @@ class Case:
     study: Study
     report: StudyReport
     bundle: Bundle
+    _made: dict = field(default_factory=dict, init=False)
 
     def made(self, kind: str, created: datetime = WHEN) -> list[Dataset]:
-        return KINDS[kind](self.study, self.report, self.bundle, created)
+        """The results of one kind; made once, because a structured report takes a while."""
+        if (kind, created) not in self._made:
+            self._made[kind, created] = KINDS[kind](self.study, self.report, self.bundle, created)
+        return self._made[kind, created]
 
 
 def score(folder: Path, scorer: Scorer, blank: str | None = None, regions=("cervical", "lumbar"), **tags) -> Case:

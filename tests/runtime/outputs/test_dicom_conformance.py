@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import dicom_results
@@ -30,7 +31,6 @@ HEADERS = {
     "UTF-8": {"PatientName": "山田^太郎", "SpecificCharacterSet": "ISO_IR 192"},
     "de-identified": {"PatientIdentityRemoved": "YES", "DeidentificationMethod": None},
     "lossy": {"LossyImageCompression": "01", "LossyImageCompressionRatio": "10.5"},
-    "no window": {"WindowCenter": None, "WindowWidth": None, "VOILUTFunction": None},
     "rescaled": {"RescaleSlope": "2", "RescaleIntercept": "-10", "WindowCenter": "245", "WindowWidth": "510"},
     "oblong pixels": {"PixelSpacing": ["0.15", "0.2"], "ImagerPixelSpacing": ["0.15", "0.2"]},
     "no spacing": {"PixelSpacing": None},
