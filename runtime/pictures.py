@@ -43,9 +43,10 @@ def read_picture(file: BinaryIO, kind: str, source: str, max_pixels: int) -> Rad
     declared = _png_size(data) if kind == "PNG" else jpeg_size(data)
     if declared is None or min(declared[:2]) < 1:
         raise corrupt(source, f"is a {kind} picture without a readable size")
-    rows, columns = declared[:2]
-    if rows * columns > max_pixels:
-        raise InputRejected("too-large", f"{source} declares {rows} x {columns} pixels, the limit is {max_pixels}")
+    rows, columns, pixel_bytes = declared
+    if rows * columns * max(1, pixel_bytes / 2) > max_pixels:  # colour and alpha take memory, too
+        declared_size = f"{rows} x {columns} pixels of {pixel_bytes} bytes"
+        raise InputRejected("too-large", f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes")
     pixels = _decoded(data, source, kind)
     if pixels.shape != (rows, columns):
         raise corrupt(source, f"declares {rows} x {columns} pixels and holds {pixels.shape}")
@@ -57,11 +58,11 @@ def read_picture(file: BinaryIO, kind: str, source: str, max_pixels: int) -> Rad
 
 
 def _png_size(data: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and bits per sample from the IHDR chunk (ISO 15948, 11.2.2)."""
+    """Rows, columns and bytes per pixel when decoded, from the IHDR chunk (ISO 15948, 11.2.2)."""
     if len(data) < 33 or data[12:16] != b"IHDR":
         return None
-    columns, rows, bits = struct.unpack_from(">IIB", data, 16)
-    return rows, columns, bits
+    columns, rows, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    return rows, columns, max(1, bits // 8) * {0: 1, 2: 3}.get(colour, 4)
 
 
 def _decoded(data: bytes, source: str, kind: str) -> NDArray[np.unsignedinteger]:

@@ -170,3 +170,20 @@ def test_a_member_without_a_name(tmp_path: Path) -> None:
     path = tmp_path / "study.zip"
     path.write_bytes(path.read_bytes().replace(b"xy.dcm", b"\0y.dcm"))
     assert rejected(path).code == "not-dicom"
+
+
+@pytest.mark.parametrize(("colour", "side", "code"), [(0, 40, None), (0, 41, "too-large"), (6, 20, "not-radiograph"),
+                                                      (6, 21, "too-large")])  # fmt: skip
+def test_channels_of_a_picture(tmp_path: Path, colour: int, side: int, code: str | None) -> None:
+    """A limit of 1600 pixels: of 16 bits, or a quarter of them with colour and alpha, whose pixels take 8 bytes."""
+    line = b"\0" + bytes(side * (8 if colour else 2))
+    header = struct.pack(">IIBBBBB", side, side, 16, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(line * side)), (b"IEND", b""))
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ))  # fmt: skip
+    if code is None:
+        assert load_radiograph(path, max_pixels=1600).rows == side
+    else:
+        assert rejected(path, max_pixels=1600).code == code
