@@ -95,6 +95,14 @@ def test_character_sets(tiny_scorer, name, tmp_path):
         assert str(again.PatientName) == patient
 
 
+@pytest.mark.parametrize("shape", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_header_without_a_window(tiny_scorer, whole, shape, tmp_path):
+    header = deepcopy(whole.study.radiographs[0].header)
+    header.PhotometricInterpretation = shape
+    del header.WindowCenter, header.WindowWidth
+    assert_conforms(dicom_results.on_header(tiny_scorer, header, has_window=False), tmp_path, ("gsps", "sc"))
+
+
 def test_a_real_header(tiny_scorer, tmp_path):
     """A CR of the cervical spine that pydicom ships."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests" / "77654033"
