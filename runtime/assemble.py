@@ -14,6 +14,7 @@ from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.quality import as_reject
 from spinescore.runtime.report import (
     BundleInfo,
     CornerReport,
@@ -28,9 +29,9 @@ from spinescore.runtime.report import (
     TotalReport,
 )
 from spinescore.runtime.selection import Chosen, Selection
-from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region, Reject, Study, sites_of
+from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
 
-__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "study_report"]
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report"]
 
 # With fewer discs found than this, the others may as well be one level off, and the region is not scored.
 MIN_KNOWN_DISCS = 4
@@ -128,9 +129,27 @@ def study_report(
         timings_ms=timings_ms,
         budget_ms=budget_ms,
         within_budget=within,
-        warnings=tuple(selection.warnings),
+        warnings=(*selection.warnings, *(found.message for found in selection.findings)),
         rejects=tuple(_reject_info(reject) for reject in selection.rejects),
+        findings=(*_rejected(selection, results), *selection.findings),
     )
+
+
+def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
+    """The results with every region rejected of which there is a finding; one without a region is of both."""
+    rejects = {
+        region: as_reject(found, region)
+        for found in reversed(findings)
+        for region in ([found.region] if found.region else results)
+    }
+    return {region: replace(result, reject=result.reject or rejects.get(region)) for region, result in results.items()}
+
+
+def _rejected(selection: Selection, results: Mapping[Region, RegionResult]) -> tuple[Finding, ...]:
+    """The rejects as findings, each once."""
+    rejects = [*selection.rejects, *(result.reject for result in results.values() if result.reject is not None)]
+    found = (Finding(reject.code, "reject", reject.message, reject.region, reject.source or None) for reject in rejects)
+    return tuple(dict.fromkeys(found))
 
 
 def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> dict[Region, Reject]:

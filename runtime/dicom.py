@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from spinescore.runtime.dicomfile import brief, caught_warnings, inflated_to, read_header
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.inputs import FileInput, Item, items
+from spinescore.runtime.quality import of_header
 from spinescore.runtime.study import FROM_LIBRARY, Radiograph, Reject, Study
 from spinescore.runtime.tags import Facts, number, read_facts
 
@@ -246,6 +247,7 @@ def _radiograph(
         source=source,
         header=ds,
         warnings=tuple(unique)[:_MAX_NOTES],
+        findings=of_header(ds, source, facts.spacing_mm is not None),
     )
 
 

@@ -14,11 +14,16 @@ Every message says what happened, with which object, and what to do next.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 __all__ = [
+    "CODES",
     "REJECT_CODES",
     "BudgetExceeded",
     "BundleError",
     "CheckpointError",
+    "Code",
     "DeviceError",
     "EngineError",
     "InputRejected",
@@ -26,21 +31,157 @@ __all__ = [
     "SpineScoreError",
 ]
 
-REJECT_CODES: dict[str, str] = {
-    "not-dicom": "The file is not DICOM.",
-    "no-pixels": "The DICOM file holds no image.",
-    "corrupt-pixels": "The image is truncated, or its decoder failed.",
-    "not-radiograph": "The image is not a single grey-scale projection radiograph (CR, DX, RF or XA).",
-    "not-lateral": "The radiograph is stated to be another projection than lateral.",
-    "wrong-region": "The radiograph shows neither the cervical nor the lumbar spine, or it cannot be told which.",
-    "too-large": "The image is larger than the declared limit.",
-    "too-small": "The image is too small to see vertebral corners.",
-    "unsupported-syntax": "No installed decoder reads the file's transfer syntax.",
-    "several-studies": "The files belong to more than one study where one was asked for.",
-    "two-patients": "The files belong to more than one patient.",
-    "low-confidence": "The localizer is not sure of the discs' positions.",
-    "implausible-geometry": "The points that were found cannot be a spine.",
+Severity = Literal["warning", "reject"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a code stands for: a warning or a reject, its meaning, and what to do next."""
+
+    severity: Severity
+    meaning: str
+    next_step: str
+
+
+# Every code of a reject or a finding. `codes.md` says the same for people; codes are added, never renamed.
+CODES: dict[str, Code] = {
+    # Files and headers that cannot be scored
+    "not-dicom": Code("reject", "The file is not DICOM.", "give the original file from the modality or the archive"),
+    "no-pixels": Code("reject", "The DICOM file holds no image.", "give the radiograph itself"),
+    "corrupt-pixels": Code(
+        "reject",
+        "The image is truncated, or its decoder failed.",
+        "send it again from the modality or the archive",
+    ),
+    "not-radiograph": Code(
+        "reject",
+        "The image is not a single grey-scale projection radiograph (CR, DX, RF or XA): another modality, colour, or "
+        "several frames.",
+        "give the radiograph as the modality made it",
+    ),
+    "not-lateral": Code(
+        "reject",
+        "The radiograph is stated to be another projection than lateral, AP for example.",
+        "give the lateral one, or correct its view",
+    ),
+    "wrong-region": Code(
+        "reject",
+        "The radiograph shows neither the cervical nor the lumbar spine, or it cannot be told which.",
+        "give the right radiograph, or name its region",
+    ),
+    "too-large": Code("reject", "The image is larger than the declared limit.", "export it again, or raise the limit"),
+    "too-small": Code(
+        "reject", "The image is too small to see vertebral corners.", "give the original, not a preview of it"
+    ),
+    "unsupported-syntax": Code(
+        "reject",
+        "No installed decoder reads the file's transfer syntax.",
+        "install the decoders that the message names, or export the file uncompressed",
+    ),
+    "several-studies": Code(
+        "reject",
+        "The files belong to more than one study where one was asked for.",
+        "give one study at a time",
+    ),
+    "two-patients": Code("reject", "The files belong to more than one patient.", "give one patient's files at a time"),
+    "localizer-image": Code(
+        "reject",
+        "The header calls the image a localizer (scout), which is made for planning.",
+        "give the diagnostic radiograph",
+    ),
+    "blank": Code(
+        "reject",
+        "The picture shows nothing but one grey, or noise.",
+        "look at the original; it was not exposed, or was damaged on its way",
+    ),
+    # Regions that cannot be trusted
+    "low-confidence": Code(
+        "reject",
+        "The localizer is not sure of the discs' positions.",
+        "check that it is a lateral radiograph of that region, or give the points",
+    ),
+    "implausible-geometry": Code(
+        "reject",
+        "The points that were found cannot be a spine.",
+        "check the picture and its orientation, or give the points",
+    ),
+    # What a header says of a radiograph's quality
+    "secondary-capture": Code(
+        "warning",
+        "The image is a secondary capture: scanned, or saved again by a workstation, and no longer what the detector "
+        "saw.",
+        "give the modality's original image where there is one",
+    ),
+    "for-processing": Code(
+        "warning",
+        "The image is raw detector data (FOR PROCESSING), whose contrast is not that of a radiograph for reading.",
+        "give the image that is FOR PRESENTATION",
+    ),
+    "burned-in-text": Code(
+        "warning",
+        "The header says that text is burned into the picture; it may name the patient, or cover a corner.",
+        "look at the picture before it leaves the house, and give one without text where there is one",
+    ),
+    "lossy-compression": Code(
+        "warning",
+        "The image was compressed with loss so strongly that fine detail of corners may be gone.",
+        "give the image as it was before compression",
+    ),
+    "no-spacing": Code(
+        "warning",
+        "The header states no pixel spacing, so that the size of what is found cannot be checked.",
+        "export the image with its pixel spacing",
+    ),
+    # What the picture itself shows before it is scored
+    "inverted": Code(
+        "warning",
+        "Air is bright and bone is dark, as where the photometric interpretation or the LUT is wrong.",
+        "correct the photometric interpretation at its source",
+    ),
+    "saturated": Code(
+        "warning",
+        "A large part of the picture is white without detail.",
+        "give a wider window, or the original image",
+    ),
+    "under-exposed": Code(
+        "warning",
+        "The picture's noise is strong against what it shows.",
+        "check the corners by eye; the exposure was too low for small changes",
+    ),
+    # What shows after the points were found
+    "cropped-spine": Code(
+        "warning",
+        "A disc, or the neighbourhood of its corners, lies at or beyond the picture's border.",
+        "check the corners named by eye, or give a radiograph that shows the whole region",
+    ),
+    "unsure-points": Code(
+        "warning",
+        "The localizer found discs with less confidence than usual.",
+        "check their points on the overlay, or give them",
+    ),
+    "level-shift": Code(
+        "warning",
+        "The discs that were found may be those one level above or below.",
+        "count the levels on the overlay, and give the points where they are off",
+    ),
+    "implausible-spacing": Code(
+        "warning",
+        "By the header's pixel spacing the vertebrae would be larger or smaller than a person's.",
+        "check the pixel spacing, and that the region is right",
+    ),
+    "obscured-corner": Code(
+        "warning",
+        "Metal or text seems to lie over or beside a corner.",
+        "check the corners named by eye",
+    ),
+    "views-contradict": Code(
+        "warning",
+        "The two radiographs do not seem to belong together.",
+        "check that both show the same patient on the same day",
+    ),
 }
+
+REJECT_CODES: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.severity == "reject"}
 
 
 class SpineScoreError(Exception):

@@ -19,7 +19,7 @@ from spinescore.runtime.tags import number, text, value
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["contrast_table", "displayed_percentiles", "table"]
+__all__ = ["contrast_table", "displayed_percentiles", "exposed_field", "table"]
 
 Values = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ def displayed_percentiles(
     """Two percentiles of the stored values inside the exposed field, from evenly spaced rows and columns."""
     rows, columns = (max(1, -(-side // _SAMPLES_PER_SIDE)) for side in pixels.shape)
     sample = pixels[rows // 2 :: rows, columns // 2 :: columns]
-    inside: NDArray[np.integer] = sample[_exposed_field(sample)].ravel()
+    inside: NDArray[np.integer] = sample[exposed_field(sample)].ravel()
     if padding is not None:
         exposed = inside[(inside < padding[0]) | (inside > padding[1])]
         inside = exposed if exposed.size else inside
@@ -116,7 +116,7 @@ def _rising(radiograph: Radiograph, low: float, high: float) -> tuple[float, flo
     return (low, high) if _is_rising(radiograph) else (100.0 - high, 100.0 - low)
 
 
-def _exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
+def exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
     """The part of the picture inside a rectangular collimation: its edge lines that hardly vary are left out."""
     spread = sample.astype(np.float32)
     bounds = []

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
-from spinescore.runtime.study import FROM_LIBRARY, LEVELS, REGIONS, Facing, Radiograph, Region, Reject, Study
+from spinescore.runtime.quality import printable
+from spinescore.runtime.study import FROM_LIBRARY, LEVELS, REGIONS, Facing, Finding, Radiograph, Region, Reject, Study
 
 __all__ = [
     "MIN_SIDE_PX",
@@ -155,6 +156,7 @@ def anonymous(study: Study) -> Study:
             header=None,
             source=f"radiograph {number}",
             warnings=_nameless(image.warnings, image.source, f"radiograph {number}"),
+            findings=tuple(_renamed(found, image.source, f"radiograph {number}") for found in image.findings),
         )
         for number, image in enumerate(study.radiographs, 1)
     )
@@ -170,6 +172,11 @@ def anonymous(study: Study) -> Study:
 def _nameless(warnings: Sequence[str], source: str, name: str) -> tuple[str, ...]:
     own = [warning for warning in warnings if not warning.startswith(FROM_LIBRARY)]
     return tuple(warning.replace(source, name) if source else warning for warning in own)
+
+
+def _renamed(found: Finding, source: str, name: str) -> Finding:
+    old = printable(source)
+    return replace(found, source=name, message=found.message.replace(old, name) if old else found.message)
 
 
 def _check_pixels(name: str, pixels: NDArray[Any]) -> None:

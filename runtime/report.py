@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.grading import CornerStatus
-from spinescore.runtime.study import Facing, Region
+from spinescore.runtime.study import Facing, Finding, Region
 
 __all__ = [
     "SCHEMA",
@@ -64,7 +64,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class RejectInfo:
-    """`code` is one of `errors.REJECT_CODES`; `source` names the file where there is one."""
+    """`code` is one of `errors.CODES`; `source` names the file where there is one."""
 
     code: str
     message: str
@@ -166,6 +166,7 @@ class StudyReport:
     within_budget: bool | None
     warnings: tuple[str, ...]
     rejects: tuple[RejectInfo, ...] = ()  # files that were refused, whichever region they may have shown
+    findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,6 +202,7 @@ class StudyReport:
                 total=_build(TotalReport, _with_expected(document["total"])),
                 timings_ms=_build(TimingsMs, document["timings_ms"]),
                 rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
+                findings=tuple(_build(Finding, found) for found in document.get("findings", ())),
             )
             return _build(cls, parts)
         except (KeyError, TypeError, AttributeError) as error:

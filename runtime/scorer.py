@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import ROI, Source
-from spinescore.runtime.assemble import RegionResult, judge, study_report
+from spinescore.runtime.assemble import RegionResult, judge, strictly, study_report
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
@@ -29,6 +29,7 @@ from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.opening import Candidate, Wanted, open_first
 from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, Pipeline, Results
 from spinescore.runtime.report import DeviceInfo, StudyReport, TimingsMs
+from spinescore.runtime.scoredquality import of_results
 from spinescore.runtime.selection import FACINGS, Chosen, other_region, select
 from spinescore.runtime.study import LEVELS, REGIONS, Facing, Radiograph, Region, sites_of
 
@@ -127,19 +128,25 @@ class Scorer:
         return open_first(opened, wanted, attempt)
 
     def score(
-        self, study: StudyInput, budget_ms: float | None = None, keypoints: Keypoints | None = None
+        self,
+        study: StudyInput,
+        budget_ms: float | None = None,
+        keypoints: Keypoints | None = None,
+        *,
+        strict: bool = False,
     ) -> StudyReport:
         """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph` or an array.
 
         `keypoints` (region -> level -> (centre xy, anterior xy), source pixels) replace the localizer's points of
         those discs. What cannot be scored is rejected in the report, region by region. `budget_ms` is compared with
-        the total time. Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients.
+        the total time. Where it is `strict`, what would be a warning on a radiograph's quality (`report.findings`)
+        rejects its region. Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients.
         """
-        return self._score(study, budget_ms, keypoints, with_crops=False).report
+        return self._score(study, budget_ms, keypoints, strict, with_crops=False).report
 
-    def crops(self, study: StudyInput, keypoints: Keypoints | None = None) -> ScoredCrops:
+    def crops(self, study: StudyInput, keypoints: Keypoints | None = None, *, strict: bool = False) -> ScoredCrops:
         """The regions exactly as the grader sees them, to train on what will be run, and for a look."""
-        return self._score(study, None, keypoints, with_crops=True)
+        return self._score(study, None, keypoints, strict, with_crops=True)
 
     def close(self) -> None:
         """Free the device. Closing twice is no error."""
@@ -156,7 +163,7 @@ class Scorer:
         self.close()
 
     def _score(
-        self, study: StudyInput, budget_ms: float | None, keypoints: Keypoints | None, with_crops: bool
+        self, study: StudyInput, budget_ms: float | None, keypoints: Keypoints | None, strict: bool, with_crops: bool
     ) -> ScoredCrops:
         started = time.perf_counter()
         if budget_ms is not None and not (math.isfinite(budget_ms) and budget_ms > 0):
@@ -165,9 +172,13 @@ class Scorer:
         with self._lock:
             if self._closed:
                 raise DeviceError("This scorer is closed; open another one with Scorer.open.")
-            selection = select(study, self.bundle.manifest.localizer, given, self._evidence)
+            localizer = self.bundle.manifest.localizer
+            selection = select(study, localizer, given, self._evidence, strict)
             selection.warnings.extend((*self._warnings, *self._device.warnings))
             results, stages_ms = self._run(selection.chosen, given)
+            selection.findings.extend(of_results(results, localizer.min_confidence))
+            if strict:
+                results = strictly(results, selection.findings)
             crops = self._crops(results) if with_crops else ()
         elapsed_ms = (time.perf_counter() - started) * 1e3
         timings_ms = _timings(study.read_ms, stages_ms, elapsed_ms)

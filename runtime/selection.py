@@ -6,7 +6,7 @@ Evidence is the mean peak of a region's heatmaps, for the radiograph as it is an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from spinescore.runtime.geometry import facing_of
 from spinescore.runtime.intake import GivenPoints, vet
 from spinescore.runtime.manifest import Localizer
-from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
+from spinescore.runtime.quality import as_reject, of_picture
+from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study
 
 __all__ = ["FACINGS", "REGION_MARGIN", "Chosen", "Evidence", "Selection", "other_region", "select"]
 
@@ -41,10 +42,16 @@ class Selection:
     chosen: dict[Region, Chosen] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # warnings of the radiographs that were chosen
 
 
-def select(study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence) -> Selection:
-    """Choose a radiograph per region. `evidence` is asked only where the header does not tell."""
+def select(
+    study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence, strict: bool = False
+) -> Selection:
+    """Choose a radiograph per region. `evidence` is asked only where the header does not tell.
+
+    Where it is `strict`, a radiograph with a finding is rejected with the finding's code.
+    """
     selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
     known: dict[int, NDArray[np.float64]] = {}
 
@@ -54,8 +61,15 @@ def select(study: Study, localizer: Localizer, given: GivenPoints, evidence: Evi
         return known[id(radiograph)]
 
     candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
+    seen: dict[int, tuple[Finding, ...]] = {}
     for radiograph in study.radiographs:
-        found = vet(radiograph) or radiograph.region or _region(radiograph, localizer, asked)
+        found = vet(radiograph)
+        if found is None:
+            seen[id(radiograph)] = (*radiograph.findings, *of_picture(radiograph))
+            found = _refused(radiograph, seen[id(radiograph)], "reject")
+        found = found or radiograph.region or _region(radiograph, localizer, asked)
+        if strict and not isinstance(found, Reject):
+            found = _refused(replace(radiograph, region=found), seen[id(radiograph)], "warning") or found
         if isinstance(found, Reject):
             selection.rejects.append(found)
         else:
@@ -65,7 +79,13 @@ def select(study: Study, localizer: Localizer, given: GivenPoints, evidence: Evi
             best = _best(candidates[region], index, asked, selection.warnings)
             selection.chosen[region] = Chosen(best, _facing(best, region, given, asked, selection.warnings))
             selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
+            selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
     return selection
+
+
+def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: str) -> Reject | None:
+    """The reject of the first finding that is as severe."""
+    return next((as_reject(found, radiograph.region) for found in findings if found.severity == severity), None)
 
 
 def other_region(region: Region, evidence: NDArray[np.float64], localizer: Localizer) -> Region | None:

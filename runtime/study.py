@@ -18,6 +18,7 @@ __all__ = [
     "REGIONS",
     "SITES",
     "Facing",
+    "Finding",
     "Radiograph",
     "Region",
     "Reject",
@@ -51,6 +52,20 @@ SITES: dict[Region, tuple[str, ...]] = {
 FROM_LIBRARY = "pydicom: "
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What was seen of a radiograph's quality. `code` is one of `errors.CODES`; `message` ends with what to do next.
+
+    A `warning` does not stop the score of its region (unless it is asked to, see `Scorer.score`), a `reject` does.
+    """
+
+    code: str
+    severity: Literal["warning", "reject"]
+    message: str
+    region: Region | None = None
+    source: str | None = None  # the name of the radiograph, as in its `source`
+
+
 @dataclass(frozen=True, eq=False)
 class Radiograph:
     """One projection radiograph as it was acquired, and what its header says of it.
@@ -80,6 +95,7 @@ class Radiograph:
     source: str = ""  # a name for messages, never a full path
     header: Any = None  # the pydicom Dataset up to the pixels, for results that refer to it; None where there is none
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()  # what the header says of the picture's quality
 
     @property
     def rows(self) -> int:
@@ -92,7 +108,7 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why a file, or a region of a study, was not scored. `code` is one of `errors.REJECT_CODES`."""
+    """Why a file, or a region of a study, was not scored. `code` is one of `errors.CODES`."""
 
     code: str
     message: str

@@ -21,6 +21,13 @@ def blank(**tags):
     return replace(CERVICAL.radiograph, pixels=np.zeros_like(CERVICAL.radiograph.pixels), **tags)
 
 
+def spineless(**tags):
+    """The cervical radiograph with a bright bar in place of all that the networks know, and other tags."""
+    pixels = np.zeros_like(CERVICAL.radiograph.pixels)
+    pixels[:, 300:450] = 100
+    return replace(CERVICAL.radiograph, pixels=pixels, **tags)
+
+
 def checked(report):
     """The report, after its JSON was found valid and to give the same report again."""
     VALIDATOR.validate(json.loads(report.to_json()))

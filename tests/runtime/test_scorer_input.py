@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scoring import CERVICAL, LUMBAR, assert_found, blank, checked, grades, points
+from scoring import CERVICAL, LUMBAR, assert_found, blank, checked, grades, points, spineless
 from tiny import draw, write_bundle
 
 from spinescore.runtime import InputRejected, Scorer, Study
@@ -44,8 +44,9 @@ def both_regions():
         (replace(CERVICAL.radiograph, modality="CT"), "not-radiograph", "modality CT"),
         (replace(CERVICAL.radiograph, view="other"), "not-lateral", "no lateral"),
         (replace(CERVICAL.radiograph, pixels=np.zeros((1024, 127), np.uint8)), "too-small", "1024 x 127"),
-        (blank(), "low-confidence", "C2/C3, C3/C4"),
-        (blank(region=None), "wrong-region", "neither"),
+        (blank(), "blank", "one grey"),
+        (spineless(), "low-confidence", "C2/C3, C3/C4"),
+        (spineless(region=None), "wrong-region", "neither"),
         (both_regions(), "wrong-region", "either region"),
         (replace(LUMBAR.radiograph, region="cervical"), "wrong-region", "looks like the lumbar one"),
         (replace(draw("cervical", facing="right").radiograph, facing="left"), "implausible-geometry", "behind"),
@@ -93,7 +94,7 @@ def test_files_that_were_refused_stand_for_the_region_that_has_no_radiograph(sco
 
 
 def test_of_several_candidates_the_best_evidence_wins(scorer):
-    faint = replace(blank(), source="faint.dcm")
+    faint = replace(spineless(), source="faint.dcm")
     report = checked(scorer.score([faint, CERVICAL.radiograph]))
     assert_found(report.regions["cervical"], CERVICAL)
     assert report.regions["cervical"].radiograph.source == "cervical.dcm"

@@ -21,11 +21,13 @@ def complete() -> Study:
 
 
 def rejected() -> Study:
-    """The cervical radiograph shows nothing, and more files were skipped than usual."""
+    """The cervical radiograph shows no spine, and more files were skipped than usual."""
     cervical, lumbar = complete().radiographs
-    blank = replace(cervical, pixels=np.zeros_like(cervical.pixels))
+    pixels = np.zeros_like(cervical.pixels)
+    pixels[:, 300:450] = 100
+    bar = replace(cervical, pixels=pixels)
     skipped = tuple(f"skipped: a/folder/of/names/that/are/long/notes-{n}.txt is no DICOM file" for n in range(10))
-    return replace(complete(), radiographs=(blank, lumbar), warnings=skipped)
+    return replace(complete(), radiographs=(bar, lumbar), warnings=skipped)
 
 
 def one_view() -> Study:

@@ -1,0 +1,209 @@
+"""What shows after the points were found: cropped or obscured corners, levels that may be off by one, wrong sizes.
+
+Only regions that were scored are looked at. Lengths are taken in units of the median step between neighbouring discs.
+Thresholds as in `quality`: each names its source or its measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.geometry import rotation_deg
+from spinescore.runtime.quality import WHITE, finding, greys_of
+from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
+
+if TYPE_CHECKING:
+    from spinescore.runtime.assemble import RegionResult
+
+__all__ = ["of_results"]
+
+# A corner and what grows from it lie within this of the disc's anterior point; seen in 48 x 48 samples.
+NEIGHBOURHOOD = 0.3
+_SAMPLES = 48
+
+# Peaks of 240 sound phantom views are at least 0.75, while shifts by one level had a lowest peak of 0.35 to 0.48.
+# A bundle's own least confidence (0.3 where those were measured) tells what its peaks are like.
+UNSURE_FACTOR = 1.75
+
+# Metal and text are white and end within two samples, by this much of the range; counted against the four outlines of
+# a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.20, those with a screw over them 0.7 as a rule.
+EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.25
+MOST_WHITE = 0.6  # of a neighbourhood; sound phantoms have at most 0.32
+
+# Means of 18.5 and 37 mm (standard deviations 1.4 and 2.6, as the phantoms have them), divided and multiplied by 1.7:
+# wider than stature and magnification, narrower than a plate that was read at half its resolution.
+STEP_MM: Mapping[Region, tuple[float, float]] = {"cervical": (11.0, 31.0), "lumbar": (22.0, 63.0)}
+# Lumbar vertebrae are about twice as high as cervical ones (Gilad and Nissan 1985, Br J Radiol 58:1031).
+LUMBAR_OVER_CERVICAL = (1.3, 3.0)
+
+# Mean and standard deviation by level, from above, of what tells levels apart: rotation in degrees, logarithm of the
+# next step over this one, logarithm of the next distance from centre to anterior point over this one. From 4,000
+# spines drawn per region from the statistics of 4,902 cervical and 663 lumbar radiographs
+# (benchmarks/phantom/spine_shape.json).
+SHAPE: Mapping[Region, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {
+    "cervical": (
+        ((5.0, 12.8, 13.6, 14.0, 16.9, 19.8), (7.3, 6.6, 6.4, 6.5, 6.7, 7.4)),
+        ((0.031, -0.043, 0.030, 0.121), (0.021, 0.031, 0.028, 0.038)),
+        ((0.027, 0.030, 0.028, 0.024, 0.009), (0.010, 0.018, 0.014, 0.021, 0.014)),
+    ),
+    "lumbar": (
+        ((-11.5, -10.6, -6.9, 1.2, 11.7, 22.2), (8.5, 7.5, 7.3, 7.5, 7.9, 13.6)),
+        ((0.051, 0.028, -0.004, 0.018), (0.062, 0.036, 0.038, 0.052)),
+        ((0.020, 0.029, 0.009, -0.023, -0.021), (0.022, 0.021, 0.015, 0.055, 0.068)),
+    ),
+}
+SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
+_FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
+# Log odds for another level. 99.5 % of sound spines stay below the first; where a point is unsure, the second will do.
+LEVEL_ODDS, LEVEL_ODDS_UNSURE = 4.0, 0.0
+
+
+def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
+    """Findings on the regions that were scored; `min_confidence` is that of the bundle's localizer."""
+    scored = {region: results[region] for region in REGIONS if region in results and results[region].reject is None}
+    found: list[Finding] = []
+    for region, result in scored.items():
+        name = result.chosen.radiograph.source
+        found.extend(finding(code, name, what, region) for code, what in _of_region(result, min_confidence))
+    if len(scored) == len(REGIONS):
+        found.extend(_of_both(scored))
+    return found
+
+
+def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[str, str]]:
+    """Codes, and what is the case."""
+    levels = LEVELS[result.region]
+    known = np.array([disc[0].status != "unreadable" for disc in result.grades])
+    unsure = result.confidence < UNSURE_FACTOR * min_confidence
+    step = median_step(result.centre[known])
+
+    def named(which: NDArray[np.bool_]) -> str:
+        return ", ".join(level for level, yes in zip(levels, which, strict=True) if yes)
+
+    views = [_neighbourhood(result.chosen.radiograph, point, NEIGHBOURHOOD * step) for point in result.anterior]
+    cut = np.array([outside for _, outside in views]) & known | _beyond(result, known, step)
+    if cut.any():
+        yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border"
+    if unsure.any():
+        yield (
+            "unsure-points",
+            f"the confidence of {named(unsure)} is low (lowest {result.confidence[unsure].min():.2f})",
+        )
+    odds, where = _shifted(result, known)
+    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS):
+        yield "level-shift", f"the discs' shape fits better one level {where} than where they were found"
+    white = np.array([float((greys >= WHITE).mean()) > MOST_WHITE for greys, _ in views]) & known
+    if white.any():
+        yield "saturated", f"corners of {named(white)} lie in white without detail"
+    covered = np.array([_edges(greys) > MOST_EDGES for greys, _ in views]) & known
+    if covered.any():
+        yield "obscured-corner", f"white, sharp-edged shapes lie by the corners of {named(covered)}"
+    mm = _step_mm(result)
+    low, high = STEP_MM[result.region]
+    if mm is not None and not low <= mm <= high:
+        yield "implausible-spacing", f"its discs would be {mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+
+
+def _of_both(scored: Mapping[Region, RegionResult]) -> Iterator[Finding]:
+    cervical, lumbar = (scored[region].chosen.radiograph for region in REGIONS)
+    name = f"{cervical.source or 'the cervical radiograph'} and {lumbar.source or 'the lumbar radiograph'}"
+    dates = {cervical.study_date, lumbar.study_date} - {None}
+    studies = {cervical.study_instance_uid, lumbar.study_instance_uid} - {None}
+    steps = [_step_mm(scored[region]) for region in REGIONS]
+    if len(dates) > 1:
+        yield finding("views-contradict", name, "their study dates differ")
+    elif len(studies) > 1:
+        yield finding("views-contradict", name, "they belong to different studies")
+    if cervical.pixels.shape == lumbar.pixels.shape and np.array_equal(cervical.pixels, lumbar.pixels):
+        yield finding("views-contradict", name, "both hold the same picture")
+    elif steps[0] is not None and steps[1] is not None:
+        ratio, (low, high) = steps[1] / steps[0], LUMBAR_OVER_CERVICAL
+        if not low <= ratio <= high:
+            what = f"lumbar discs would be {ratio:.1f} times as far apart as cervical ones, about twice is usual"
+            yield finding("views-contradict", name, what)
+
+
+def median_step(centre: NDArray[np.float64]) -> float:
+    """The median distance between neighbouring discs, in pixels; `centre` is (n, 2) from above, n at least 2."""
+    return float(np.median(np.linalg.norm(np.diff(centre, axis=0), axis=1)))
+
+
+def _step_mm(result: RegionResult) -> float | None:
+    spacing = result.chosen.radiograph.spacing_mm
+    return None if spacing is None else median_step(result.centre * np.array([spacing[1], spacing[0]]))
+
+
+def _neighbourhood(
+    radiograph: Radiograph, point: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.float32], bool]:
+    """Greys (48, 48) within `reach` pixels of a point, and whether part of that lies outside of the picture."""
+    if not np.isfinite(point).all():
+        return np.zeros((_SAMPLES, _SAMPLES), np.float32), True
+    offsets = np.linspace(-reach, reach, _SAMPLES)
+    places = [np.rint(at + offsets).astype(np.int64) for at in (point[1], point[0])]
+    inside = [np.clip(place, 0, side - 1) for place, side in zip(places, radiograph.pixels.shape, strict=True)]
+    outside = any((place != kept).any() for place, kept in zip(places, inside, strict=True))
+    return greys_of(radiograph, radiograph.pixels[np.ix_(*inside)]), outside
+
+
+def _edges(greys: NDArray[np.float32]) -> float:
+    """Samples that are white where two samples farther it is darker by `EDGE`, against those of four outlines."""
+    count = 0
+    for along in (greys, greys.T):
+        ends = along[2:], along[:-2]
+        count += sum(
+            int(((bright >= EDGE_WHITE) & (bright - dark >= EDGE)).sum()) for bright, dark in (ends, ends[::-1])
+        )
+    return count / (4 * _SAMPLES)
+
+
+def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDArray[np.bool_]:
+    """First or last discs that were not found, and would lie at or beyond the border where the spine goes on."""
+    beyond = np.zeros(len(known), bool)
+    size = np.array(result.chosen.radiograph.pixels.shape[::-1])
+    for end, next_one, after in ((0, 1, 2), (-1, -2, -3)):
+        if not known[end] and known[next_one] and known[after]:
+            expected = 2 * result.centre[next_one] - result.centre[after]
+            room = NEIGHBOURHOOD * step
+            beyond[end] = bool(((expected < room) | (expected > size - 1 - room)).any())
+    return beyond
+
+
+def _shifted(result: RegionResult, known: NDArray[np.bool_]) -> tuple[float, str]:
+    """The greater log odds that the discs are those one level below or above, and which of the two."""
+    odds = {
+        where: sum(
+            _log_odds(values, means, deviations, shift)
+            for values, (means, deviations) in zip(_shape(result, known), SHAPE[result.region], strict=True)
+        )
+        for where, shift in (("lower", 1), ("higher", -1))
+    }
+    where = max(odds, key=lambda name: odds[name])
+    return odds[where], where
+
+
+def _shape(result: RegionResult, known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+    """What `SHAPE` has statistics of; NaN where a disc is not known."""
+    centre, anterior = (np.where(known[:, None], points, np.nan) for points in (result.centre, result.anterior))
+    facing = result.chosen.facing
+    rotation = np.array([rotation_deg(c, a, facing) for c, a in zip(centre, anterior, strict=True)])
+    steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
+    reach = np.linalg.norm(anterior - centre, axis=1)
+    return rotation, np.log(steps[1:] / steps[:-1]), np.log(reach[1:] / reach[:-1])
+
+
+def _log_odds(
+    values: NDArray[np.float64], means: tuple[float, ...], deviations: tuple[float, ...], shift: int
+) -> float:
+    """Log likelihood of the levels `shift` lower against that of those found, by normal distributions."""
+    mean, deviation = np.array(means), SHAPE_WIDENED * np.array(deviations)
+    index = np.arange(max(0, -shift), min(len(mean), len(mean) - shift))
+    own, other = (
+        np.minimum(((values[index] - mean[at]) / deviation[at]) ** 2, _FARTHEST) / 2 + np.log(deviation[at])
+        for at in (index, index + shift)
+    )
+    return float(np.nansum(own - other))
