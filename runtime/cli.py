@@ -95,6 +95,7 @@ def _add_demo(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder to write (demo)")
     parser.add_argument("--seed", type=_count, default=_DEMO_SEED, metavar="N", help="seed of the phantom")
     _add_bundle_and_device(parser)
+    _add_strict(parser)
     parser.set_defaults(verb=verbs.demo)
 
 
@@ -104,6 +105,7 @@ def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     _add_window(parser)
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
+    _add_strict(parser)
     parser.add_argument("--budget-ms", type=_milliseconds, metavar="N", help="latency budget; over it, status is 5")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
@@ -120,6 +122,7 @@ def _add_crops(added: Verbs[argparse.ArgumentParser]) -> None:
     _add_window(parser)
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
+    _add_strict(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
     parser.set_defaults(verb=verbs.crops)
 
@@ -254,6 +257,11 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
 def _add_keypoints(parser: argparse.ArgumentParser) -> None:
     text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
     parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
+
+
+def _add_strict(parser: argparse.ArgumentParser) -> None:
+    text = "reject a region where a warning on its radiograph's quality is due"
+    parser.add_argument("--strict", action="store_true", help=text)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ def study_summary(report: StudyReport, truth: Mapping[str, int] | None = None) -
     if rows:
         header = ["site", "grade", *(["truth"] if truth is not None else []), "probability", "status"]
         parts.append(table(rows, header))
-    parts.append("\n".join(_totals(report, truth)))
+    parts.append("\n".join([*_totals(report, truth), *_quality(report)]))
     parts.append(f"Bundle {report.bundle.name} {report.bundle.version}: {report.bundle.intended_use}")
     return "\n\n".join(parts)
 
@@ -69,6 +69,13 @@ def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[st
         yield f"{'time':<9} {report.timings_ms.total or 0:.0f} ms, budget {report.budget_ms:g} ms {kept}"
     elif report.timings_ms.total is not None:
         yield f"{'time':<9} {report.timings_ms.total:.0f} ms"
+
+
+def _quality(report: StudyReport) -> Iterator[str]:
+    """The codes of warnings on the radiographs; the warnings themselves are told apart from the summary."""
+    found = [f"{found.code} ({found.region or 'both'})" for found in report.findings if found.severity == "warning"]
+    if found:
+        yield f"{'quality':<9} {', '.join(dict.fromkeys(found))}"
 
 
 def _region(region: RegionReport) -> str:

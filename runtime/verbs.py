@@ -68,7 +68,9 @@ def score(arguments: argparse.Namespace) -> int:
             for number, study in enumerate(studies, 1):
                 if several:
                     _say(f"study {number} of {len(studies)}")
-                report = scorer.score(study, budget_ms=arguments.budget_ms, keypoints=keypoints)
+                report = scorer.score(
+                    study, budget_ms=arguments.budget_ms, keypoints=keypoints, strict=arguments.strict
+                )
                 _say_what_was_refused(report)
                 reports.append(report)
                 if folders is not None:
@@ -106,7 +108,7 @@ def demo(arguments: argparse.Namespace) -> int:
     write_study(arguments.seed, folder)
     with open_scorer(arguments) as scorer:
         study = load_study(*sorted(folder.glob("*.dcm")))
-        report = scorer.score(study)
+        report = scorer.score(study, strict=arguments.strict)
         _say_what_was_refused(report)
         print(study_summary(report, _read_truth(folder / "truth.json")))
         written = write_results(arguments.out, study, report, scorer.bundle, ("json", "html", "png"))
@@ -121,14 +123,14 @@ def crops(arguments: argparse.Namespace) -> int:
     _check_folder(arguments.out)
     studies = _read_studies(arguments.paths, arguments.window)
     with open_scorer(arguments) as scorer:
-        count = write_crops(_cropped(scorer, studies, keypoints), arguments.out)
+        count = write_crops(_cropped(scorer, studies, keypoints, arguments.strict), arguments.out)
     _say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
     return OK if count else NOTHING_SCORED
 
 
-def _cropped(scorer: Scorer, studies: Sequence[Study], keypoints: Any) -> Iterator[ScoredCrops]:
+def _cropped(scorer: Scorer, studies: Sequence[Study], keypoints: Any, strict: bool) -> Iterator[ScoredCrops]:
     for study in studies:
-        found = scorer.crops(study, keypoints=keypoints)
+        found = scorer.crops(study, keypoints=keypoints, strict=strict)
         _say_what_was_refused(found.report)
         yield found
 

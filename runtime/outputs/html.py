@@ -189,7 +189,8 @@ def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: 
 
 def _notes(report: StudyReport, bundle: Bundle) -> str:
     lines = [*_unscored(report, bundle), *_refused(report)]
-    lines += [f"<strong>Warning:</strong> {_given(warning)}" for warning in report.warnings]
+    codes = {found.message: f" ({clean(found.code)})" for found in report.findings if found.severity == "warning"}
+    lines += [f"<strong>Warning{codes.get(said, '')}:</strong> {_given(said)}" for said in report.warnings]
     if not lines:
         return "<p>Nothing: every corner was graded, and there was no warning.</p>"
     return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
