@@ -30,7 +30,7 @@ from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar, this_platform
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.fields import Fields
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.tolerances import Tolerances, read_tolerances
@@ -217,7 +217,7 @@ def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
         entry = bundle.manifest.files.get(name)
         try:
             found = entry.sha256 if entry else Sidecar.read(bundle.path(name)).engine_sha256
-        except EngineError:
+        except (EngineError, BundleError):  # no such engine, or a path that leaves the bundle
             return False
         if found != sha256:
             return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -161,6 +163,8 @@ def test_records_of_another_kind_of_cpu_bundle_or_file_do_not_count(bundle, acce
         replace(record, device={**record.device, "platform": "amiga-68000"}),
         replace(record, bundle={**record.bundle, "sha256": "0" * 64}),
         replace(record, networks=dict.fromkeys(record.networks, "0" * 64)),
+        replace(record, networks={"../../outside.engine": "0" * 64}),
+        replace(record, networks={}),
     ]
     for other in others:
         path = write_record(other, bundle)
@@ -217,6 +221,17 @@ def test_faults_are_named():
         "radiograph total 3, at most 2",
     ]
     assert "FP32 itself is 0.1" in replace(figures, reference_difference=0.1).faults(Tolerances())[-1]
+
+
+def test_the_gate_needs_nothing_of_the_exporter(tmp_path):
+    """An appliance has neither onnx nor tqdm."""
+    folder = str(write_golden_bundle(tmp_path / "b"))
+    code = (
+        "import sys\nsys.modules.update(dict.fromkeys(('onnx', 'tqdm')))\nfrom spinescore.runtime import cli\n"
+        "sys.exit(cli.main(['bundle', 'verify', sys.argv[1], '--device', 'cpu', '--engine', 'onnxruntime']))"
+    )
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code, folder], capture_output=True, text=True)
+    assert (found.returncode, "fp16  accepted" in found.stdout) == (0, True), found.stderr
 
 
 def test_a_bundle_without_golden_inputs_cannot_be_accepted(tmp_path):
