@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from spinescore.benchmarks.gpu.warpcases import NOISE, excess
 from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
 from spinescore.kernels.warp import WarpSpec, warp
-from spinescore.runtime.errors import EngineError
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.pipeline import GRADER_TABLE, Pipeline
 
@@ -58,8 +56,6 @@ def run(record: Record, options: Any) -> None:
             record.check("several threads", shared.run(two_threads))
             record.check("errors", shared.run(refused_and_going_on, pictures[0]))
         shared.close()
-        if subject.open_engine is None:
-            _gate(record, subject, options)
 
 
 class _Shared:
@@ -220,30 +216,3 @@ def _memory() -> dict[str, int]:
         pass
     resident = host_memory_bytes()
     return found if resident is None else {**found, "host_growth_bytes": resident}
-
-
-def _gate(record: Record, subject: Subject, options: Any) -> None:
-    """The acceptance gate for every engine that there is; its records stay in the scratch folder."""
-    from spinescore.runtime.gate import Outcome, verify_device
-
-    tried: list[Outcome] = []
-
-    def all_engines() -> Figures:
-        try:
-            tried.extend(verify_device(subject.bundle, "cuda", folder=options.scratch / "acceptance"))
-        except EngineError as error:
-            raise Skipped(str(error)) from error
-        return {"tried": [str(outcome.choice) for outcome in tried]}
-
-    record.check(f"{subject.name}: acceptance gate", all_engines)
-    for outcome in tried:
-
-        def judged(outcome: Outcome = outcome) -> Figures:
-            if outcome.record is None:
-                raise Skipped(outcome.reason)
-            figures = {**asdict(outcome.record.figures), "networks_ms": dict(outcome.record.networks_ms)}
-            if not outcome.record.passed:
-                raise Failed(outcome.reason, figures)
-            return figures
-
-        record.check(f"{subject.name}: acceptance of {outcome.choice}", judged)
