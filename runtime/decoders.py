@@ -26,7 +26,7 @@ _JPEG_2000_THREADS = 4
 _ITEM = b"\xfe\xff\x00\xe0"
 _MAX_FRAGMENTS, _MAX_OFFSETS_BYTES = 1 << 16, 1 << 12
 
-# The fastest first, as benchmarks/results/decode-*.json has it, of those that turn a corrupt codestream into an error.
+# The fastest first (benchmarks/results/decode-epyc-*.json), of those that turn a corrupt codestream into an error.
 # Left out, because a corrupt codestream ends their process: gdcm (python-gdcm 3.2.6, every syntax; its binding lets C++
 # exceptions through), and dicomrle, ljpeg and jpegsof3 of imagecodecs 2026.3.6. jpeg8 is libjpeg-turbo, htj2k OpenJPH.
 _PREFERENCE: dict[str, tuple[str, ...]] = {

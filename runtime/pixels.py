@@ -2,7 +2,7 @@
 
 What is declared is checked against limits and against the bytes that are there before memory is taken for it.
 Uncompressed pixels are read once, straight into their array; compressed ones go through `decoders`. Mapping the file
-instead would save the one copy (under half a millisecond of 14 MB in the page cache, `spinescore.benchmarks.decode`).
+instead would save that copy: 0.7 ms of 14 MB in the page cache (`spinescore.benchmarks.decode`, on a loaded machine).
 It is not done: a file that is cut short under a mapping, as one on a network share can be, ends the whole process
 (SIGBUS), Windows keeps mapped files locked, and pixels with unused bits, odd offsets or big-endian words are copied
 all the same.

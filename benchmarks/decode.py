@@ -1,0 +1,302 @@
+"""Decoders of compressed pixels: how long each takes per transfer syntax, and whether it is right.
+
+`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.decoders` follows these figures.
+`_PROTOCOL` goes with every record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime import decodepool, decoders
+from spinescore.runtime.pixels import PixelFormat, read_pixels
+
+__all__ = ["Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
+
+SCHEMA = "spinescore.decode/1"
+ROWS, COLUMNS, BITS = 3000, 2400, 12
+_SEED = 2_000_003
+_ROUNDS = 7
+_PROTOCOL = """
+    One drawn cervical radiograph, 12 bits, brought to 3000 x 2400 pixels, with quantum noise of 3 steps. A codestream
+    in memory is decoded to an array of stored values; once for warm-up, then in rounds in which every decoder of a
+    transfer syntax has its turn. Medians of the rounds; best: the shortest; processor time: the least that all threads
+    of the process took together, which other processes hardly change. 'Two at once': two pictures in two threads;
+    twice one picture's time where the decoder keeps the interpreter's lock or no core is free. 'Worker': one picture
+    through the process that the runtime decodes in. Lossless is correct where every value is the same, lossy where
+    none is further from the original than the bound. Uncompressed: from a file in the page cache to an array whose
+    every value was looked at once, read into memory or mapped. Beside a load of more than one, times are longer than
+    on a machine alone."""
+
+Picture = NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """One picture in one transfer syntax. `bound`: by how much a decoded value may differ from the original."""
+
+    syntax: str
+    name: str
+    original: Picture
+    frame: bytes
+    bound: int
+
+
+def draw_picture(rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.uint16]:
+    """The phantom's cervical radiograph at the given size, 12 bits in 16. Deterministic."""
+    import cv2
+
+    from spinescore.benchmarks.phantom import draw_view
+
+    drawn = draw_view(_SEED, "cervical").image.pixels.astype(np.float32)
+    grey = cv2.resize((drawn - drawn.min()) / np.ptp(drawn), (columns, rows), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(_SEED).normal(0, 3, grey.shape)
+    largest = (1 << BITS) - 1
+    picture: NDArray[np.uint16] = np.clip(np.round(grey * largest + noise), 0, largest).astype(np.uint16)
+    return picture
+
+
+def compressed(picture: NDArray[np.uint16]) -> list[Compressed]:
+    """The picture in every compressed transfer syntax that can be written here; baseline JPEG has its upper 8 bits."""
+    import imagecodecs
+    from pydicom import uid
+
+    codecs: Any = imagecodecs
+    jpeg, jpeg_ls, jpeg_2000 = codecs.jpeg8_encode, codecs.jpegls_encode, codecs.jpeg2k_encode
+    eight, bits = (picture >> (BITS - 8)).astype(np.uint8), {"bitspersample": BITS}
+    plain, lossless = {"codecformat": "j2k", **bits}, {"lossless": True, **bits}
+    lossy = 2 << (BITS - 8)  # two steps of 8 bits
+    written: list[tuple[str, str, Picture, Any, int]] = [
+        (uid.RLELossless, "RLE", picture, _rle(picture), 0),
+        (uid.JPEGBaseline8Bit, "JPEG baseline, quality 90", eight, jpeg(eight, level=90), lossy),
+        (uid.JPEGExtended12Bit, "JPEG extended, quality 90", picture, jpeg(picture, level=90, **bits), lossy),
+        (uid.JPEGLossless, "JPEG lossless, predictor 4", picture, jpeg(picture, predictor=4, **lossless), 0),
+        (uid.JPEGLosslessSV1, "JPEG lossless, predictor 1", picture, jpeg(picture, predictor=1, **lossless), 0),
+        (uid.JPEGLSLossless, "JPEG-LS lossless", picture, jpeg_ls(picture), 0),
+        (uid.JPEGLSNearLossless, "JPEG-LS, near 2", picture, jpeg_ls(picture, level=2), 2),
+        (uid.JPEG2000Lossless, "JPEG 2000 lossless", picture, jpeg_2000(picture, level=0, reversible=True, **plain), 0),
+        (uid.JPEG2000, "JPEG 2000, 60 dB", picture, jpeg_2000(picture, level=60, **plain), lossy),
+    ]
+    if getattr(getattr(codecs, "HTJ2K", None), "available", False):
+        frame = codecs.htj2k_encode(picture, reversible=True, tlm=True)
+        written += [
+            (uid.HTJ2KLossless, "HTJ2K lossless", picture, frame, 0),
+            (uid.HTJ2KLosslessRPCL, "HTJ2K lossless, RPCL", picture, frame, 0),
+            (
+                uid.HTJ2K,
+                "HTJ2K, step 0.0002",
+                picture,
+                codecs.htj2k_encode(picture, level=2e-4, reversible=False),
+                lossy,
+            ),
+        ]
+    return [Compressed(syntax, name, stored, bytes(frame), off) for syntax, name, stored, frame, off in written]
+
+
+def _rle(picture: Picture) -> bytes:
+    from pydicom.pixels.encoders.base import RLELosslessEncoder
+
+    options: dict[str, Any] = {
+        "rows": picture.shape[0],
+        "columns": picture.shape[1],
+        "samples_per_pixel": 1,
+        "bits_allocated": 16,
+        "bits_stored": BITS,
+        "pixel_representation": 0,
+        "photometric_interpretation": "MONOCHROME2",
+        "number_of_frames": 1,
+    }
+    return RLELosslessEncoder.encode(picture, encoding_plugin="pydicom", **options)
+
+
+def _declared(picture: Picture) -> PixelFormat:
+    bits = 8 if picture.dtype.itemsize == 1 else BITS
+    rows, columns = picture.shape
+    return PixelFormat(rows, columns, 8 * picture.dtype.itemsize, bits, bits - 1, False, "MONOCHROME2")
+
+
+def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
+    """The figures of all decoders that are installed for one transfer syntax."""
+    from pydicom.encaps import encapsulate
+
+    declared, data = _declared(coded.original), encapsulate([coded.frame])
+    names = decoders.installed(coded.syntax)
+    given = {name: (name, decoders.payload(name, coded.frame, data), coded.syntax, declared) for name in names}
+    off = {name: _off_by(decoders.run_decoder(*given[name]), coded.original) for name in names}
+    with ThreadPoolExecutor(2) as pool:
+        calls = {(name, what): call for name in names for what, call in _calls(given[name], pool).items()}
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+        processor_ms: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(rounds + 1):
+            for key, call in calls.items():
+                before = time.process_time()
+                times[key].append(_elapsed_ms(call))
+                if key[1] == "median_ms":
+                    processor_ms[key[0]].append((time.process_time() - before) * 1e3)
+    found = [
+        {
+            "decoder": name,
+            "max_difference": off[name],
+            "correct": off[name] <= coded.bound,
+            "processor_ms": round(min(processor_ms[name][1:]), 2),
+            "best_ms": round(min(times[name, "median_ms"][1:]), 2),  # the first is for warm-up
+            **{what: round(float(np.median(ms[1:])), 2) for (of, what), ms in times.items() if of == name},
+        }
+        for name in names
+    ]
+    return {
+        "transfer_syntax": coded.syntax,
+        "name": coded.name,
+        "bytes": len(coded.frame),
+        "bound": coded.bound,
+        "decoders": found,
+    }
+
+
+def _off_by(pixels: NDArray[np.integer[Any]], original: Picture) -> int:
+    return int(np.abs(pixels.astype(np.int32) - original).max())
+
+
+def _calls(given: tuple[str, bytes, str, PixelFormat], pool: ThreadPoolExecutor) -> dict[str, Callable[[], Any]]:
+    def once(_: int = 0) -> Any:
+        return decoders.run_decoder(*given)
+
+    return {
+        "median_ms": once,
+        "two_at_once_ms": lambda: list(pool.map(once, range(2))),
+        "worker_ms": lambda: decodepool.decode(*given),
+    }
+
+
+def measure_uncompressed(picture: NDArray[np.uint16], rounds: int) -> dict[str, Any]:
+    """Reading pixels into memory, as the runtime does, beside mapping the file."""
+    from pydicom import dcmread
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    declared = _declared(picture)
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
+        path = Path(folder, "image")
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+        ds.BitsAllocated, ds.PixelRepresentation, ds.PixelData = 16, 0, picture.tobytes()
+        ds.save_as(path, enforce_file_format=True)
+        at = path.stat().st_size - picture.nbytes
+        header = dcmread(path, stop_before_pixels=True)
+
+        def read() -> None:
+            with path.open("rb") as file:
+                file.seek(at - 12)
+                read_pixels(file, header, declared, ExplicitVRLittleEndian, "image", [])
+
+        def mapped() -> None:
+            int(np.memmap(path, "<u2", "r", at, picture.shape).max())
+
+        times: dict[str, list[float]] = {"read_ms": [], "mapped_ms": []}
+        for _ in range(rounds + 1):
+            times["read_ms"].append(_elapsed_ms(read))
+            times["mapped_ms"].append(_elapsed_ms(mapped))
+    return {what: round(float(np.median(ms[1:])), 2) for what, ms in times.items()}
+
+
+def _elapsed_ms(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return (time.perf_counter() - started) * 1e3
+
+
+def _document(picture: NDArray[np.uint16], rounds: int) -> dict[str, Any]:
+    from importlib import metadata
+
+    from spinescore.runtime.doctor import hardware
+
+    packages = ("numpy", "pydicom", "imagecodecs", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+    present = {entry.metadata["Name"].lower(): entry.version for entry in metadata.distributions()}
+    return {
+        "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "hardware": hardware(),
+        "load_before": _load(),
+        "versions": {"python": platform.python_version(), **{name: present.get(name) for name in packages}},
+        "protocol": " ".join(_PROTOCOL.split()),
+        "picture": {"rows": picture.shape[0], "columns": picture.shape[1], "bits": BITS, "phantom_seed": _SEED},
+        "rounds": rounds,
+        "uncompressed": measure_uncompressed(picture, rounds),
+        "results": [],
+    }
+
+
+def _load() -> float | None:
+    """How many processes wanted to run in the last minute: beside more than one, times are longer than alone."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _table(document: Mapping[str, Any]) -> str:
+    from spinescore.runtime.output import table
+
+    rows = [
+        [
+            result["name"],
+            f"{result['bytes'] / 1e6:.1f}",
+            entry["decoder"],
+            *(f"{entry[what]:.1f}" for what in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")),
+            entry["max_difference"],
+            "yes" if entry["correct"] else "NO",
+        ]
+        for result in document["results"]
+        for entry in result["decoders"]
+    ]
+    figures = ["ms", "best", "processor", "two at once", "worker"]
+    header = ["transfer syntax", "MB", "decoder", *figures, "off by", "correct"]
+    hardware, picture, plain = document["hardware"], document["picture"], document["uncompressed"]
+    return "\n\n".join(
+        [
+            f"{hardware['cpu']}, {hardware['cores']} cores, {document['date']}, load before {document['load_before']}; "
+            f"{picture['rows']} x {picture['columns']} pixels, {picture['bits']} bits, {document['rounds']} rounds",
+            table(rows, header),
+            f"uncompressed: read {plain['read_ms']:.2f} ms, mapped {plain['mapped_ms']:.2f} ms",
+            document["protocol"],
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write. Returns the exit status."""
+    from spinescore.runtime.output import write_atomic
+
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.decode", description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=f"rounds that count ({_ROUNDS})")
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    picture = draw_picture()
+    document = _document(picture, arguments.rounds)
+    for coded in compressed(picture):
+        print(coded.name, file=sys.stderr, flush=True)
+        document["results"].append(measure(coded, arguments.rounds))
+    if arguments.out is not None:
+        write_atomic(arguments.out, json.dumps(document, indent=2) + "\n")
+    print(_table(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
