@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ __all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "items"]
 FileInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
-_HEAD_BYTES = 1024
+_HEAD_BYTES, _TAIL_BYTES = 1024, 1 << 16
 _DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
 _MAX_DICOMDIR_BYTES, _MAX_RECORDS = 4 << 20, 10_000  # pydicom takes some 100 microseconds for a record
 _RECORDS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # an item's tag, in both byte orders
@@ -99,9 +100,9 @@ def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitSta
         raise TypeError(f"a radiograph is read from a path, bytes or a binary stream, got {type(given).__name__}")
     if not isinstance(data, bytes):
         raise TypeError(f"a radiograph is read from a binary stream, got one that gives {type(data).__name__}")
-    # the name must not depend on the order in which the inputs are given
+    # neither name nor place may depend on the order in which the inputs are given
     source = Path(name).name if isinstance(name, str) and name else f"{len(data)} bytes in memory"
-    item = Item(source, False, lambda: io.BytesIO(data), f"memory:{id(given)}")
+    item = Item(source, False, lambda: io.BytesIO(data), f"memory:{zlib.crc32(data[-_TAIL_BYTES:])}:{id(given)}")
     if len(data) > MAX_BYTES_IN_MEMORY:
         message = f"{source} is larger than {MAX_BYTES_IN_MEMORY} bytes; give the path of the file"
         yield _refused(item, InputRejected("too-large", message))
