@@ -157,7 +157,8 @@ def _has_plain_window(radiograph: Radiograph) -> bool:
     """Whether rescale and windows alone say how the source is shown."""
     header = radiograph.header
     luts = value(header, "VOILUTSequence") or value(header, "ModalityLUTSequence")
-    return radiograph.has_window and not luts and number(header, "WindowCenter") is not None
+    centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
+    return radiograph.has_window and not luts and centre is not None and width is not None and width >= 1
 
 
 def _is_inverted(header: Dataset) -> bool:

@@ -1,9 +1,9 @@
 """What the DICOM outputs take over from a radiograph's header: identity, references, character set.
 
 Headers are what devices write, and highdicom is strict, so it is handed a new dataset that holds what is needed and
-nothing else. What identifies the patient and the study is taken over as it is. Values that the standard does not
-allow where a result needs a valid one (a birth date that is no date, a sex other than M, F and O) become empty. What
-pydicom and highdicom warn of is the caller's to catch.
+nothing else. What identifies the patient and the study is taken over as it is, too long or not: a shortened ID would
+be another patient's. Values that the standard does not allow where a result needs a valid one (a birth date that is no
+date, a sex other than M, F and O) become empty. What pydicom and highdicom warn of is the caller's to catch.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _TYPE_2 = (
     "AccessionNumber",
 )
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod")
+_DESCRIPTIONS = ("StudyDescription", "DeidentificationMethod", "Manufacturer", "ManufacturerModelName")
 IDENTITY = (*_TYPE_2, *_OPTIONAL, "DeidentificationMethodCodeSequence")
 _FORMS = {  # PS3.5 6.2
     "PatientBirthDate": re.compile(r"[0-9]{8}"),
@@ -185,11 +186,13 @@ def _copy_identity(ds: Dataset, header: Dataset) -> None:
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    """An element's text; a person's name is one text and no sequence of letters."""
+    """An element's text on one line; a person's name is one text and no sequence of letters."""
     from pydicom.valuerep import PersonName
 
     found = value(header, keyword)
-    return str(found) if isinstance(found, PersonName) else text(header, keyword) or ""
+    words = str(found) if isinstance(found, PersonName) else text(header, keyword) or ""
+    words = "".join(letter if letter.isprintable() else " " for letter in words).strip()
+    return words[:64] if keyword in _DESCRIPTIONS else words
 
 
 def _copy_image(ds: Dataset, header: Dataset, radiograph: Radiograph, facing: Facing | None) -> None:
