@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,23 @@ from spinescore.benchmarks.gpu.record import SKIPPED, Failed, Figures, Record, S
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.pipeline import VIEWS
 
-__all__ = ["FULL_SIZE", "SHIPPED", "StillNetwork", "Subject", "load_cuda_libraries", "run", "still", "subjects"]
+__all__ = [
+    "FULL_SIZE",
+    "SHIPPED",
+    "StillNetwork",
+    "Subject",
+    "load_cuda_libraries",
+    "on_the_host",
+    "run",
+    "still",
+    "subjects",
+]
+
+D = TypeVar("D")
 
 SHIPPED, FULL_SIZE = "phantom-reference", "hrnet-w32-resnet152"
 _MOST_FLIPS = 2
@@ -187,6 +199,14 @@ def opened(subject: Subject) -> Figures:
         chosen = {"warnings": list(device.warnings), "gpu": device.name}
         device.close()
     return {"engine": pipeline.framework, "precision": pipeline.precision, **chosen}
+
+
+def on_the_host(kind: Callable[[], D]) -> D:
+    """A device of the host. Raises `Skipped` where its OpenCV is too old."""
+    try:
+        return kind()
+    except DeviceError as error:
+        raise Skipped(str(error)) from error
 
 
 def load_cuda_libraries() -> None:

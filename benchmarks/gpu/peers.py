@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.gpu.inputs import Study, score, timed_study
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped, percentiles
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.grading import probabilities
@@ -61,7 +61,7 @@ def _ours(record: Record) -> float | None:
 
 def agreement(full: Subject, study: Study, answer: Callable[[bool], Answer]) -> Figures:
     """Raises `Failed` where the answers, with points found and with points given, are not those of the CPU in FP32."""
-    host = HostDevice()
+    host = on_the_host(HostDevice)
     pipeline = Pipeline(full.bundle, host)
     head = full.bundle.manifest.grader.head
     wanted = [score(host, pipeline, study, given) for given in (False, True)]
@@ -172,7 +172,7 @@ class _PlainHost(HostDevice):
 
 
 def _onnxruntime(full: Subject, study: Study, until: float) -> Figures:
-    device = _PlainHost()
+    device = on_the_host(_PlainHost)
     pipeline = Pipeline(full.bundle, device)
 
     def answer(given: bool) -> Answer:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
 from spinescore.benchmarks.gpu.machine import Driver, host_memory_bytes
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
 from spinescore.benchmarks.gpu.rig import Rig, answers, rig
 from spinescore.benchmarks.gpu.warpcases import NOISE, excess
@@ -140,7 +140,7 @@ def _parity(found: Rig, options: Any, record: Record) -> Figures:
 
     bundle = found.subject.bundle
     size, head, until = bundle.manifest.localizer.input, bundle.manifest.grader.head, record.within(0.5 * record.left_s)
-    host = HostDevice()
+    host = on_the_host(HostDevice)
     on_host = Pipeline(bundle, host)
     pair = (found.device, found.pipeline), (host, on_host)
     shifts: list[NDArray[np.float64]] = []
