@@ -63,7 +63,7 @@ def select(
     candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
     seen: dict[int, tuple[Finding, ...]] = {}
     for radiograph in study.radiographs:
-        found = vet(radiograph)
+        found: Reject | Region | None = vet(radiograph)
         if found is None:
             seen[id(radiograph)] = (*radiograph.findings, *of_picture(radiograph))
             found = _refused(radiograph, seen[id(radiograph)], "reject")
