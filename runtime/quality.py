@@ -38,7 +38,7 @@ _FIELD_SAMPLES = 128  # rows and columns from which the exposed field is taken
 BLANK_SPREAD = 0.02
 BLANK_SIGNAL_TO_NOISE = 0.5  # tiles of 256 pixels of noise alone spread by a sixteenth of it
 LEAST_SIGNAL_TO_NOISE = 4.0
-WHITE, MOST_WHITE = 0.998, 0.2
+WHITE, MOST_WHITE = 0.998, 0.15
 INVERTED = 0.05
 _MID_GREYS = (0.05, 0.95)  # noise is taken from tiles between these: a table cuts it off beyond
 

@@ -58,8 +58,10 @@ SHAPE: Mapping[Region, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] 
 }
 SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
 _FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
-# Log odds for another level. 99.5 % of sound spines stay below the first; where a point is unsure, the second will do.
-LEVEL_ODDS, LEVEL_ODDS_UNSURE = 4.0, 0.0
+# Log odds for another level. Of 4,000 spines drawn as above 0.5 % and 0.2 % exceed them. Shifts by one level do in 85 %
+# of cervical spines and in 29 % of lumbar ones, whose levels are much alike. Where a point is unsure, even odds will do.
+LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.0}
+LEVEL_ODDS_UNSURE = 0.0
 
 
 def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
@@ -94,7 +96,7 @@ def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[st
             f"the confidence of {named(unsure)} is low (lowest {result.confidence[unsure].min():.2f})",
         )
     odds, where = _shifted(result, known)
-    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS):
+    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
         yield "level-shift", f"the discs' shape fits better one level {where} than where they were found"
     white = np.array([float((greys >= WHITE).mean()) > MOST_WHITE for greys, _ in views]) & known
     if white.any():

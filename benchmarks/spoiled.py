@@ -1,0 +1,207 @@
+"""Phantom radiographs spoiled on purpose: each way, and the code that it should raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph
+
+__all__ = ["SPOILS", "Spoil", "Truth"]
+
+Made = tuple[list[Radiograph], dict[str, Any] | None]  # radiographs, and points as for `Scorer.score`
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Points (6, 2) in pixels of the sound radiograph, and the 12 grades from above."""
+
+    centre: NDArray[np.float64]
+    anterior: NDArray[np.float64]
+    grades: tuple[int, ...]
+
+    @classmethod
+    def of(cls, region: Mapping[str, Any]) -> Truth:
+        """From a region of `truth.json`."""
+        discs = region["discs"]
+        centre, anterior = (np.array([disc[name] for disc in discs]) for name in ("centre_px", "anterior_px"))
+        return cls(centre, anterior, tuple(corner["grade"] for disc in discs for corner in disc["corners"]))
+
+    @property
+    def step_px(self) -> float:
+        return float(np.median(np.linalg.norm(np.diff(self.centre, axis=0), axis=1)))
+
+
+Rng = np.random.Generator
+Single = Callable[[Rng, Radiograph, Truth], Radiograph]
+
+
+@dataclass(frozen=True)
+class Spoil:
+    """`make` gives the spoiled radiographs of a study, and a reader's points where those are what is wrong."""
+
+    code: str
+    make: Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]
+
+
+def _each(change: Single) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]:
+    """Both radiographs changed alike."""
+
+    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
+        named = [_named(image) for image in radiographs]
+        return [change(rng, image, truth[image.region or "cervical"]) for image in named], None
+
+    return make
+
+
+def _named(radiograph: Radiograph) -> Radiograph:
+    """With its region, by the name of its file: a phantom's header does not always state it."""
+    region = next(region for region in REGIONS if radiograph.source.startswith(region))
+    return replace(radiograph, region=region)
+
+
+def _seen(radiograph: Radiograph, table: NDArray[Any]) -> Radiograph:
+    return replace(radiograph, table=np.clip(table, 0, 1).astype(np.float32))
+
+
+def _stored(radiograph: Radiograph, values: NDArray[Any]) -> Radiograph:
+    last = radiograph.stored_min + radiograph.table.size - 1
+    pixels = np.clip(np.rint(values), radiograph.stored_min, last).astype(radiograph.pixels.dtype)
+    return replace(radiograph, pixels=pixels)
+
+
+def _white(radiograph: Radiograph) -> int:
+    """The stored value that is shown brightest of all that can be stored."""
+    rising = radiograph.table[-1] > radiograph.table[0]
+    return radiograph.stored_min + (radiograph.table.size - 1 if rising else 0)
+
+
+def _window(radiograph: Radiograph) -> float:
+    """How many stored values are shown neither black nor white."""
+    return float(((radiograph.table > 0.01) & (radiograph.table < 0.99)).sum())
+
+
+def _inverted(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    return _seen(radiograph, 1 - radiograph.table)
+
+
+def _saturated(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """All that is brighter than 0.6 becomes white."""
+    return _seen(radiograph, radiograph.table / 0.6)
+
+
+def _noisy(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Noise with a standard deviation of a tenth of the range that is shown."""
+    noise = rng.standard_normal(radiograph.pixels.shape, dtype=np.float32)
+    return _stored(radiograph, radiograph.pixels + noise * np.float32(0.1 * _window(radiograph)))
+
+
+def _blank(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    return replace(radiograph, pixels=np.full_like(radiograph.pixels, np.median(radiograph.pixels)))
+
+
+def _only_noise(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    return _noisy(rng, _blank(rng, radiograph, truth), truth)
+
+
+def _cut(radiograph: Radiograph, rows: slice, columns: slice) -> Radiograph:
+    return replace(radiograph, pixels=np.ascontiguousarray(radiograph.pixels[rows, columns]))
+
+
+def _cut_above(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Between the first two discs."""
+    return _cut(radiograph, slice(int(truth.centre[:2, 1].mean()), None), slice(None))
+
+
+def _cut_below(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Between the last two discs."""
+    return _cut(radiograph, slice(None, int(truth.centre[-2:, 1].mean())), slice(None))
+
+
+def _cut_in_front(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """At the foremost anterior point."""
+    if truth.anterior[0, 0] < truth.centre[0, 0]:
+        return _cut(radiograph, slice(None), slice(int(truth.anterior[:, 0].min()), None))
+    return _cut(radiograph, slice(None), slice(None, int(truth.anterior[:, 0].max())))
+
+
+def _painted(radiograph: Radiograph, shape: NDArray[np.uint8], blur_px: float) -> Radiograph:
+    opaque = cv2.GaussianBlur(shape.astype(np.float32) / 255, (0, 0), blur_px) if blur_px else shape / np.float32(255)
+    return _stored(radiograph, radiograph.pixels + (_white(radiograph) - radiograph.pixels.astype(np.float32)) * opaque)
+
+
+def _screw(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """A metal rod by the anterior point of one disc."""
+    step, at = truth.step_px, truth.anterior[rng.integers(6)] + rng.normal(0, 0.08, 2) * truth.step_px
+    angle, length = rng.uniform(-0.5, 0.5), rng.uniform(0.5, 0.9) * step
+    half = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    shape = np.zeros(radiograph.pixels.shape, np.uint8)
+    ends = [(round(float(x)), round(float(y))) for x, y in (at - half, at + half)]
+    cv2.line(shape, ends[0], ends[1], 255, max(int(step * rng.uniform(0.06, 0.12)), 3))
+    return _painted(radiograph, shape, 1.2)
+
+
+def _text(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Letters burned in by the anterior point of one disc."""
+    step, at = truth.step_px, truth.anterior[rng.integers(6)]
+    scale = step * rng.uniform(0.2, 0.35) / 22  # the font's letters are 22 pixels high
+    shape = np.zeros(radiograph.pixels.shape, np.uint8)
+    start = (round(float(at[0] - 0.25 * step)), round(float(at[1] + 0.1 * step)))
+    cv2.putText(shape, "L 12", start, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, max(int(2.5 * scale), 1))
+    return _painted(radiograph, shape, 0)
+
+
+def _spacing(factor: float) -> Single:
+    def change(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+        rows, columns = radiograph.spacing_mm or (0.15, 0.15)
+        return replace(radiograph, spacing_mm=(rows * factor, columns * factor))
+
+    return change
+
+
+def _given_levels(lower: bool) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]:
+    """Points given one level off; the one beyond the last disc goes on as the spine does."""
+
+    def off(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        if lower:
+            return np.vstack([points[1:], 2 * points[-1] - points[-2]])
+        return np.vstack([2 * points[0] - points[1], points[:-1]])
+
+    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
+        given = {}
+        for region in REGIONS:
+            pairs = zip(LEVELS[region], off(truth[region].centre), off(truth[region].anterior), strict=True)
+            given[region] = {level: (centre.tolist(), anterior.tolist()) for level, centre, anterior in pairs}
+        return [_named(image) for image in radiographs], given
+
+    return make
+
+
+def _same_twice(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
+    """The lumbar radiograph is from another day."""
+    first, second = (_named(image) for image in radiographs)
+    return [replace(first, study_date="20250101"), replace(second, study_date="20260101")], None
+
+
+SPOILS: dict[str, Spoil] = {
+    "inverted": Spoil("inverted", _each(_inverted)),
+    "window too bright": Spoil("saturated", _each(_saturated)),
+    "noisy": Spoil("under-exposed", _each(_noisy)),
+    "one grey": Spoil("blank", _each(_blank)),
+    "noise alone": Spoil("blank", _each(_only_noise)),
+    "first disc cut off": Spoil("cropped-spine", _each(_cut_above)),
+    "last disc cut off": Spoil("cropped-spine", _each(_cut_below)),
+    "front cut off": Spoil("cropped-spine", _each(_cut_in_front)),
+    "points one level lower": Spoil("level-shift", _given_levels(lower=True)),
+    "points one level higher": Spoil("level-shift", _given_levels(lower=False)),
+    "screw by a corner": Spoil("obscured-corner", _each(_screw)),
+    "text by a corner": Spoil("obscured-corner", _each(_text)),
+    "half the pixel spacing": Spoil("implausible-spacing", _each(_spacing(0.5))),
+    "twice the pixel spacing": Spoil("implausible-spacing", _each(_spacing(2.0))),
+    "views of two days": Spoil("views-contradict", _same_twice),
+}
