@@ -227,7 +227,7 @@ def _record(found: list[Mutant], arguments: argparse.Namespace, wall_s: float) -
         "limits": {"s": LIMIT_S, "mb": LIMIT_MB, "decode_s": _DECODE_LIMIT_S},
         "outcomes": dict(Counter(one.outcome if not one.failed else "failed" for one in found).most_common()),
         "repeated": sum(one.repeated for one in found),
-        "decoder_lost": sum(one.decoder == "lost" for one in found),
+        "decoder_lost": [one.seed for one in found if one.decoder == "lost"],
         "ms": {f"p{q}": round(float(np.percentile(ms, q)), 1) for q in (50, 90, 99)},
         "slowest": {"seed": slowest.seed, "ms": slowest.ms, "outcome": slowest.outcome},
         "peak_memory": {"seed": largest.seed, "mb": round(largest.mb or 0.0), "outcome": largest.outcome},

@@ -1,4 +1,4 @@
-"""The good files that mutations start from: a drawn spine in every transfer syntax, pydicom's test files, one's own."""
+"""The good files that mutations start from: a drawn spine in every transfer syntax, pictures, pydicom's test files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SCALE = 0.08  # of a phantom: some 150 rows, so that the header is a good part 
 def all_parents(files: Iterable[Path] = ()) -> list[Parent]:
     """All of them in a fixed order; larger files are left out. Without imagecodecs, some transfer syntaxes are too."""
     named = [(path.name, path.read_bytes()) for path in files if path.stat().st_size <= _MAX_BYTES]
-    return [parent(name, data) for name, data in (*_phantoms(), *_of_pydicom(), *named)]
+    return [parent(name, data) for name, data in (*_phantoms(), *_pictures(), *_of_pydicom(), *named)]
 
 
 def _of_pydicom() -> Iterator[tuple[str, bytes]]:
@@ -57,12 +57,22 @@ def _phantoms() -> Iterator[tuple[str, bytes]]:
     rle.PixelData = pixels.astype("<u2").tobytes()
     rle.compress(uid.RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     yield "phantom RLE", _written(rle, rle.PixelData, "OB")
+    few = (pixels >> max(0, image.bits - 8)).astype(np.uint8)
     for name, encode in _encoders().items():
-        few = (pixels >> max(0, image.bits - 8)).astype(np.uint8)
         for shown, bits in ((few, 8), (pixels, image.bits)):
             syntax = uid.UID(f"1.2.840.10008.1.2.4.{name}")
             if (frame := encode(shown, bits)) is not None:
                 yield f"phantom {syntax.name}", _written(_dataset(shown, bits, syntax), encapsulate([frame]), "OB")
+
+
+def _pictures() -> Iterator[tuple[str, bytes]]:
+    from cv2 import imencode
+
+    rng = np.random.default_rng(7)
+    grey = (np.linspace(0, 200, 120 * 90).reshape(120, 90) + rng.integers(0, 50, (120, 90))).astype(np.uint8)
+    for name, pixels in ((".png", grey), (".png", grey.astype(np.uint16) << 8), (".png", np.dstack([grey] * 3)),
+                         (".jpg", grey)):  # fmt: skip
+        yield f"picture {name}", imencode(name, pixels)[1].tobytes()
 
 
 def _encoders() -> dict[int, Callable[[Pixels, int], bytes | None]]:

