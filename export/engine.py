@@ -23,7 +23,8 @@ from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.places import engine_home, store_engine, target_name
+from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, file_sha256, this_platform
 from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
@@ -69,13 +70,14 @@ def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, in
 def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], None] = lambda line: None) -> list[Path]:
     """Build every network of the bundle into `engines/<target>/`; returns the engines' paths. `say` gets progress.
 
-    An engine that is there already is replaced. Raises `EngineError` where the flavour cannot build here, or a network
-    cannot be built, and `BundleError` where the bundle's folder cannot be written.
+    Where the bundle's folder cannot be written, they go into the user's cache folder, where they are found as well. An
+    engine that is there already is replaced. Raises `EngineError` where the flavour cannot build here, or a network
+    cannot be built, and `BundleError` where neither folder can be written.
     """
     trt = import_flavour(options.flavour)
     gpu = first_gpu()
     _check_options(trt, options, gpu)
-    folder = bundle.folder / ENGINES / _target_name(trt, options, gpu)
+    folder = engine_home(bundle.folder) / _target_name(trt, options, gpu)
     batches, made = network_batches(bundle.manifest, options.precision), []
     if options.precision == "int8" and not any(_precision_of(name) == "int8" for name in batches):
         raise EngineError(
@@ -92,8 +94,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         seconds = time.perf_counter() - start
         sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
         try:
-            write_synced(path, plan)
-            sidecar.write(path)
+            store_engine(path, plan, sidecar)
         except OSError as error:
             raise BundleError(
                 f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours"
@@ -258,9 +259,8 @@ def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
 
 
 def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
-    places = "-".join(f"sm{target.replace('.', '')}" for target in options.targets or _capabilities(gpu))
-    ending = "-compatible" if options.version_compatible or options.hardware != "this" else ""
-    return f"{options.flavour}-{trt.__version__}-{places}{ending}"
+    compatible = options.version_compatible or options.hardware != "this"
+    return target_name(options.flavour, trt.__version__, options.targets or _capabilities(gpu), compatible)
 
 
 def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from spinescore.kernels.build import user_cache
 from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
+from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
@@ -134,7 +135,7 @@ class AcceptanceRecord:
     def check_opened(self, engines: Sequence[Engine[Any]], bundle: Bundle) -> None:
         """Refuse engines of another version, or other files, than those that were accepted. Raises `EngineError`."""
         again = f"Accept it again: {verify_command(bundle, self.device['kind'])}"
-        opened = {engine.file.relative_to(bundle.folder).as_posix() for engine in engines}
+        opened = {engine_name(bundle.folder, engine.file) for engine in engines}
         if opened != set(self.networks):
             raise EngineError(f"Engine {self.choice} was accepted with other files than {', '.join(opened)}. {again}")
         for engine in engines:
@@ -180,7 +181,7 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     parts = (record.device["kind"], record.framework, record.precision, hardware)
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower())}.json"
     target = record.choice.target
-    beside = bundle.folder / (f"{ENGINE_FOLDER}/{target}" if target else _FOLDER)
+    beside = target_folder(bundle.folder, target) if target else bundle.folder / _FOLDER
     if folder is None and (target or not is_shipped(bundle.folder)):
         try:
             return write_atomic(beside / name, record.to_json())
@@ -204,7 +205,8 @@ def _cached(bundle: Bundle) -> Path:
 
 def _files(bundle: Bundle) -> Iterator[Path]:
     yield from sorted(bundle.folder.glob(f"{_FOLDER}/acceptance-*.json"))
-    yield from sorted(bundle.folder.glob(f"{ENGINE_FOLDER}/*/acceptance-*.json"))
+    for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
+        yield from sorted(folder.glob("acceptance-*.json"))
     try:
         yield from sorted(_cached(bundle).glob("acceptance-*.json"))
     except RuntimeError:  # this user has no home
@@ -216,7 +218,8 @@ def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
     for name, sha256 in record.networks.items():
         entry = bundle.manifest.files.get(name)
         try:
-            found = entry.sha256 if entry else Sidecar.read(bundle.path(name)).engine_sha256
+            engine = None if entry else engine_file(bundle.folder, name)
+            found = entry.sha256 if entry else Sidecar.read(engine).engine_sha256 if engine else None
         except (EngineError, BundleError):  # no such engine, or a path that leaves the bundle
             return False
         if found != sha256:

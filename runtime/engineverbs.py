@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar, engine_paths
+from spinescore.runtime.engines.places import engine_name, engine_paths
+from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.verbs import OK, REFUSED, export_extra
 
@@ -86,7 +87,7 @@ def _show(arguments: argparse.Namespace, check: bool) -> int:
 
 
 def _row(bundle: Bundle, path: Path, check: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"engine": path.relative_to(bundle.folder).as_posix(), "error": None}
+    found: dict[str, Any] = {"engine": engine_name(bundle.folder, path), "path": str(path), "error": None}
     try:
         sidecar = Sidecar.read(path)
         found |= asdict(sidecar)

@@ -22,6 +22,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.comparison import compare_grades, compare_points, difference_of_range
 from spinescore.runtime.devices import Device, hardware_of, open_device
 from spinescore.runtime.engines.choice import EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.engines.places import engine_name
 from spinescore.runtime.engines.sidecar import file_sha256, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.golden import GoldenNetwork, golden_grader, golden_localizers
@@ -60,16 +61,19 @@ def verify_device(
     precision: str | None = None,
     folder: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    target: str | None = None,
 ) -> list[Outcome]:
     """Run the gate for every engine and precision of the device, or for those named, and write their records.
 
-    `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place. An engine that cannot be
-    opened or fails has no record, but a reason. Raises `BundleError` for a bundle without golden inputs, `DeviceError`
-    for a device that is not there, `EngineError` where there is no such engine to try.
+    `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place, `target` is a folder of
+    engines. An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle
+    without golden inputs, `DeviceError` for a device that is not there, `EngineError` where there is no such engine to
+    try.
     """
     hardware = hardware_of(device)
     networks = [*golden_localizers(bundle), *golden_grader(bundle)]
     choices = _choices(bundle, device, networks, engine, precision)
+    choices = [choice for choice in choices if target in (None, choice.target)]
     say("the reference: onnxruntime fp32 on the CPU")
     reference = _run(bundle, "cpu", None, networks)
     outcomes = []
@@ -118,7 +122,7 @@ def _run(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: Seque
             path, precision = bundle.network(network.files, device.precisions)
             engine = device.engine(path, precision)
             runs.outputs[network.name], runs.times_ms[network.name] = _infer(device, engine, network, bundle)
-            name = engine.file.relative_to(bundle.folder).as_posix()
+            name = engine_name(bundle.folder, engine.file)
             entry = bundle.manifest.files.get(name)
             runs.files[name] = entry.sha256 if entry else file_sha256(engine.file)
             runs.frameworks.append(engine.framework)

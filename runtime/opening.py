@@ -13,8 +13,9 @@ from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_record
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import DEVICES, first_gpu, hardware_of
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
-from spinescore.runtime.engines.sidecar import Sidecar, engine_paths
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError
 
 __all__ = ["Candidate", "Wanted", "open_first"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.engines import CudaQueue, Engine
-from spinescore.runtime.engines.sidecar import Sidecar, engine_paths
+from spinescore.runtime.engines.places import engine_paths
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Files
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ __all__ = [
     "SCHEMA",
     "SUFFIX",
     "Sidecar",
-    "engine_paths",
     "file_sha256",
     "sidecar_path",
     "this_platform",
@@ -118,12 +117,6 @@ _REBUILD = "build it for this machine: spinescore engine build BUNDLE"
 
 def sidecar_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.json")
-
-
-def engine_paths(folder: Path) -> Iterator[Path]:
-    """The engines of a bundle's folder that have a sidecar, by target and name."""
-    for sidecar in sorted(folder.glob(f"{ENGINES}/*/*{SUFFIX}.json")):
-        yield sidecar.with_suffix("")
 
 
 def file_sha256(path: Path) -> str:

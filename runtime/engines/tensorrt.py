@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
-from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar, engine_paths
+from spinescore.runtime.engines.places import engine_paths
+from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.output import write_atomic
 
-__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine"]
+__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine", "runtime_flavour"]
 
 _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_lean": "tensorrt-lean", "tensorrt_rtx": "tensorrt-rtx"}
 _KEPT_LINES = 12
@@ -97,7 +98,7 @@ class TensorRTEngine:
         self.name, self.file, self._queue = path.name, path, queue
         self._sidecar = Sidecar.read(path)
         self._sidecar.check_files(path, onnx)
-        flavour = _runtime_flavour(self._sidecar)
+        flavour = runtime_flavour(self._sidecar)
         self._trt = import_flavour(flavour)
         self._sidecar.check_machine(path, flavour, self._trt.__version__, queue.name, queue.compute_capability)
         self.framework, self.precision = f"{flavour} {self._trt.__version__}", self._sidecar.precision
@@ -219,7 +220,7 @@ class TensorRTEngine:
             write_atomic(self._cache_path, bytes(self._cache.serialize()))
 
 
-def _runtime_flavour(sidecar: Sidecar) -> str:
+def runtime_flavour(sidecar: Sidecar) -> str:
     """What runs an engine: the flavour that built it, or the lean runtime where only that is installed."""
     if sidecar.flavour not in installed_flavours() and sidecar.version_compatible:
         return "tensorrt_lean"

@@ -9,7 +9,8 @@ import pytest
 from tensorrt_double import GPU, write_engine
 
 from spinescore.runtime.engines import sidecar as module
-from spinescore.runtime.engines.sidecar import Sidecar, engine_paths, sidecar_path
+from spinescore.runtime.engines.places import engine_paths
+from spinescore.runtime.engines.sidecar import Sidecar, sidecar_path
 from spinescore.runtime.errors import EngineError
 
 CAPABILITY = (8, 9)

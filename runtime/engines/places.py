@@ -1,0 +1,148 @@
+"""Where engines lie: in `engines/<target>/` of their bundle, in the user's cache folder where that cannot be written.
+
+An engine and its sidecar are a pair. It is written under a lock, the sidecar last, and what has no sidecar is not seen:
+a process that ends in between leaves nothing that could be opened, and of two that write at once the later one's stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from spinescore.kernels.build import user_cache
+from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
+from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, sidecar_path
+from spinescore.runtime.output import write_atomic
+
+__all__ = [
+    "FAILED",
+    "engine_file",
+    "engine_home",
+    "engine_name",
+    "engine_paths",
+    "locked",
+    "store_engine",
+    "target_folder",
+    "target_name",
+]
+
+FAILED = "not-built.txt"  # in a target's folder: why it could not be built here
+_RETRY_S = 0.1
+
+
+def engine_paths(folder: Path) -> Iterator[Path]:
+    """The engines of the bundle in `folder` that have a sidecar, by target and name.
+
+    What this user built in the cache folder takes the place of the same target in the bundle's own folder.
+    """
+    found: dict[str, list[Path]] = {}
+    for home in _homes(folder):
+        here: dict[str, list[Path]] = {}
+        for sidecar in sorted(home.glob(f"*/*{SUFFIX}.json")):
+            here.setdefault(sidecar.parent.name, []).append(sidecar.with_suffix(""))
+        found |= here
+    for target in sorted(found):
+        yield from found[target]
+
+
+def engine_name(folder: Path, file: Path) -> str:
+    """What a record calls a network's file: its path in the bundle, for an engine as if it lay in there."""
+    if file.is_relative_to(folder):
+        return file.relative_to(folder).as_posix()
+    return f"{ENGINES}/{file.parent.name}/{file.name}"
+
+
+def engine_file(folder: Path, name: str) -> Path | None:
+    """The engine of that `engine_name`; None where there is none."""
+    return next((path for path in engine_paths(folder) if engine_name(folder, path) == name), None)
+
+
+def engine_home(folder: Path) -> Path:
+    """Where engines of the bundle in `folder` are written, in a folder for each target."""
+    own = folder / ENGINES
+    if not is_shipped(folder) and _can_be_written(own):
+        return own
+    return _cached(folder) or own
+
+
+def target_folder(folder: Path, target: str) -> Path:
+    """The folder of that target's engines: the one in which they are, else the one in the bundle."""
+    return next((path.parent for path in engine_paths(folder) if path.parent.name == target), folder / ENGINES / target)
+
+
+def target_name(flavour: str, version: str, capabilities: tuple[str, ...], compatible: bool = False) -> str:
+    """`tensorrt-10.16-sm86`: what built the engines, and the compute capabilities that they are for."""
+    places = "-".join(f"sm{capability.replace('.', '')}" for capability in capabilities)
+    return f"{flavour}-{version}-{places}{'-compatible' if compatible else ''}"
+
+
+def store_engine(path: Path, plan: bytes, sidecar: Sidecar) -> None:
+    """Write an engine and its sidecar, in place of those that are there. Raises `OSError` where the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent / ".lock"):
+        for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was ended
+            unfinished.unlink(missing_ok=True)
+        sidecar_path(path).unlink(missing_ok=True)
+        write_atomic(path, plan)
+        sidecar.write(path)
+        (path.parent / FAILED).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file `path` alone, of all processes of this machine; the system lets go of it where one ends.
+
+    Waits for it. Raises `OSError` where the file cannot be made. File systems that have no locks are used without.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        _lock(file)
+        yield
+
+
+def _lock(file: BinaryIO) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        held = False
+        while not held:
+            with suppress(PermissionError):  # another process has it
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                held = True
+            if not held:
+                time.sleep(_RETRY_S)
+    else:
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _homes(folder: Path) -> list[Path]:
+    cached = _cached(folder)
+    return [folder / ENGINES, *([cached] if cached else [])]
+
+
+def _cached(folder: Path) -> Path | None:
+    """By what the manifest is, so that it is found again where the bundle was moved; None without home or manifest."""
+    try:
+        key = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()[:16]
+        return user_cache() / ENGINES / key
+    except (OSError, RuntimeError):
+        return None
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
