@@ -1,8 +1,9 @@
 """Grayscale softcopy presentation states: points, crops and grades as graphics on the radiograph itself.
 
 One state for each region that was scored. A viewer that applies it shows the radiograph with the source's own grey
-scale: its rescale and windows where it states them; else one VOI LUT that is the table the networks saw through, which
-folds the source's LUTs, or the contrast that was taken from the pixels, into one curve (PS3.4 N.2, PS3.3 C.11.8).
+scale: its rescale and first window where the networks saw through these; else one VOI LUT that is the table they saw
+through, which folds the source's LUTs, another of its windows, or the contrast that was taken from the pixels into one
+curve (PS3.4 N.2, PS3.3 C.11.8).
 Points, crops and grades are layers of their own, so that a viewer can hide each. Graphics are clipped to the image,
 as PIXEL units ask (PS3.3 C.10.5); 0.0\\0.0 is the outer corner of the first pixel.
 """
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["presentation_states"]
 
 _SERIES_NUMBER = 9102
+_SAME = 1e-4  # of the grey scale
+_LARGEST = 1e9  # a rescale beyond it is none
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _LAYERS = (  # name, description, recommended colour (CIELab)
     ("CROPS", "What the grader saw", (57, -41, 13)),
@@ -54,6 +57,7 @@ def presentation_states(
     with caught_warnings():  # of values that the source's header has
         for region, radiograph, info in scored_radiographs(study, report):
             source = source_of(radiograph, info.radiograph.facing if info.radiograph else None)
+            plain = _has_plain_window(radiograph)
             total = "no total" if info.total is None else f"{info.total:g} of 36"
             title = f"mSASSS {region}: {total}"
             layers, annotations = _graphics(info, disc_marks(info, bundle.manifest.grader), source, title)
@@ -69,11 +73,12 @@ def presentation_states(
                 graphic_annotations=annotations,
                 series_description="mSASSS (not a medical device)",
                 contributing_equipment=contributing(report),
-                **_grey_scale(radiograph),
+                **_grey_scale(radiograph, plain),
                 specific_character_set=None,  # `finished` sets it
                 **equipment(report),
             )
-            _add_curve(state, radiograph)
+            if not plain:
+                _add_curve(state, radiograph)
             _set_aspect(state, radiograph)
             states.append(finished(state, source, created, BODY_PARTS[region]))
     return states
@@ -154,11 +159,18 @@ class _Canvas:
 
 
 def _has_plain_window(radiograph: Radiograph) -> bool:
-    """Whether rescale and windows alone say how the source is shown."""
+    """Whether the header's rescale and first window alone give the table that the networks saw through."""
+    from spinescore.runtime.greyscale import table
+
     header = radiograph.header
-    luts = value(header, "VOILUTSequence") or value(header, "ModalityLUTSequence")
     centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
-    return radiograph.has_window and not luts and centre is not None and width is not None and width >= 1
+    scale = max(abs(number(header, keyword) or 0.0) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    luts = value(header, "VOILUTSequence") or value(header, "ModalityLUTSequence")
+    if luts or centre is None or width is None or width < 1 or scale > _LARGEST or not radiograph.has_window:
+        return False
+    bits = radiograph.table.size.bit_length() - 1
+    first, _, _ = table(header, radiograph.pixels, bits, radiograph.stored_min, radiograph.padding)
+    return bool(np.abs(first - radiograph.table).max() < _SAME)
 
 
 def _is_inverted(header: Dataset) -> bool:
@@ -167,12 +179,12 @@ def _is_inverted(header: Dataset) -> bool:
     return text(header, "PhotometricInterpretation") == "MONOCHROME1" or shape == "INVERSE"
 
 
-def _grey_scale(radiograph: Radiograph) -> dict[str, Any]:
+def _grey_scale(radiograph: Radiograph, plain: bool) -> dict[str, Any]:
     """The transformations of the source, as highdicom takes them."""
     hd, header = highdicom(), radiograph.header
     shape = "INVERSE" if _is_inverted(header) else "IDENTITY"
     found = {"presentation_lut_transformation": hd.PresentationLUTTransformation(shape)}
-    if not _has_plain_window(radiograph):
+    if not plain:
         return found
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     if (slope, intercept) != (None, None) and slope != 0:
@@ -195,8 +207,6 @@ def _add_curve(state: Dataset, radiograph: Radiograph) -> None:
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
-    if _has_plain_window(radiograph):
-        return
     grey = 1.0 - radiograph.table if _is_inverted(radiograph.header) else radiograph.table
     lut, item = Dataset(), Dataset()
     descriptor = [grey.size % 65536, radiograph.stored_min, 16]  # 0 entries stand for 65536 (C.11.2.1.1)

@@ -139,6 +139,18 @@ def test_grey_scale_is_the_sources(whole, tmp_path, name, signed):
     assert ("VOILUTSequence" in state.SoftcopyVOILUTSequence[0]) == name.startswith("no window")
 
 
+def test_another_window_than_the_first_is_a_curve(whole):
+    """Where the networks saw through another window, the state shows that one."""
+    cervical = whole.report.regions["cervical"]
+    uid = cervical.radiograph.sop_instance_uid
+    source = next(image for image in whole.study.radiographs if image.sop_instance_uid == uid)
+    other = replace(source, table=np.sqrt(source.table))
+    report = replace(whole.report, regions={"cervical": cervical})
+    (state,) = presentation_states(Study((other,)), report, whole.bundle)
+    wanted = other.table[other.pixels.astype(np.int32) - other.stored_min]
+    np.testing.assert_allclose(shown(state, other.pixels), wanted, atol=1e-3)
+
+
 def test_oblong_pixels_keep_their_shape(tiny_scorer, tmp_path):
     tags = {"PixelSpacing": ["0.2", "0.1"]}
     (state,) = dicom_results.score(tmp_path, tiny_scorer, regions=("lumbar",), **tags).made("gsps")
