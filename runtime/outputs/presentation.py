@@ -63,7 +63,7 @@ def presentation_states(
             layers, annotations = _graphics(info, disc_marks(info, bundle.manifest.grader), source, title)
             state = hd.pr.GrayscaleSoftcopyPresentationState(
                 referenced_images=[source],
-                series_instance_uid=stable_uid("gsps", "series", name),
+                series_instance_uid=stable_uid("gsps", "series", source.StudyInstanceUID, name),
                 series_number=_SERIES_NUMBER,
                 sop_instance_uid=stable_uid("gsps", "instance", region, name),
                 instance_number=len(states) + 1,

@@ -52,7 +52,7 @@ def secondary_captures(
                 bits_allocated=8,
                 coordinate_system="PATIENT",
                 study_instance_uid=source.StudyInstanceUID,
-                series_instance_uid=stable_uid("sc", "series", name),
+                series_instance_uid=stable_uid("sc", "series", source.StudyInstanceUID, name),
                 series_number=_SERIES_NUMBER,
                 sop_instance_uid=stable_uid("sc", "instance", region, name),
                 instance_number=len(captures) + 1,
