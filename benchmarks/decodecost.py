@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.output import write_atomic
@@ -42,10 +43,15 @@ main(sys.argv[1])
 
 def measure(images: int) -> dict[str, Any]:
     """Milliseconds of `images` images each way, and of the first one, which starts the worker."""
-    codestream, pixels = bytes(_CODESTREAM_BYTES), np.full((3000, 2400), 7, np.uint16)
+    codestream = bytes(_CODESTREAM_BYTES)
+    pixels: NDArray[np.integer] = np.full((3000, 2400), 7, np.uint16)
     name = decoders.installed(_SYNTAX)[0]
     real_start, real_decoder = decodepool._START, decoders._imagecodecs
-    decodepool._START, decoders._imagecodecs = _START, lambda codestream, name: pixels
+
+    def nothing(frame: bytes, name: str) -> NDArray[np.integer]:
+        return pixels
+
+    decodepool._START, decoders._imagecodecs = _START, nothing
     decodepool.stop()
     try:
         in_worker = _timed(lambda: decodepool.decode(name, codestream, _SYNTAX, _DECLARED), 1 + images)
