@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.errors import (
         BudgetExceeded,
         BundleError,
+        Cancelled,
         CheckpointError,
         DeviceError,
         EngineError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetExceeded",
     "BundleError",
+    "Cancelled",
     "CheckpointError",
     "DeviceError",
     "EngineError",

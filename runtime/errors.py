@@ -7,21 +7,24 @@ SpineScoreError
 ├── EngineError       an inference engine that cannot be loaded or failed to run
 ├── DeviceError       a device that is missing, full or lost
 ├── OutputError       a result that cannot be written in the format that was asked for
-└── BudgetExceeded    a hard latency budget that was not kept
+├── BudgetExceeded    a hard latency budget that was not kept; it says what was done by then
+└── Cancelled         a study whose scoring was given up because its caller asked for that
 
 Every message says what happened, with which object, and what to do next.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "CODES",
     "REJECT_CODES",
     "BudgetExceeded",
     "BundleError",
+    "Cancelled",
     "CheckpointError",
     "Code",
     "DeviceError",
@@ -104,6 +107,13 @@ CODES: dict[str, Code] = {
         "reject",
         "The points that were found cannot be a spine.",
         "check the picture and its orientation, or give the points",
+    ),
+    # What a latency budget left no time for
+    "no-time": Code(
+        "reject",
+        "The header does not tell the region, or the side to which the patient looks, and the latency budget left no "
+        "time to ask the picture.",
+        "state them in the header, or give a larger budget",
     ),
     # What a header says of a radiograph's quality
     "secondary-capture": Code(
@@ -234,6 +244,28 @@ class OutputError(SpineScoreError):
 
 
 class BudgetExceeded(SpineScoreError):
-    """A hard latency budget that was not kept."""
+    """A hard latency budget that was not kept, or could not be.
+
+    `timings_ms` has the milliseconds of each stage that was finished, in order; `report` is the study's report where
+    all was done but late (a `StudyReport`), else None.
+    """
 
     code = "budget"
+
+    def __init__(self, message: str, timings_ms: Mapping[str, float] | None = None, report: Any = None) -> None:
+        super().__init__(message)
+        self.timings_ms, self.report = dict(timings_ms or {}), report
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What was finished, in order."""
+        return tuple(self.timings_ms)
+
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, dict[str, float], Any]]:
+        return type(self), (str(self), self.timings_ms, self.report)
+
+
+class Cancelled(SpineScoreError):
+    """Scoring was given up between two stages because its caller asked for that; the scorer stays as it is."""
+
+    code = "cancelled"
