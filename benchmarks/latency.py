@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "engine": arguments.engine,
                 "precision": arguments.precision,
                 "require_acceptance": not arguments.unaccepted,
+                "build": "no",
             }
             figures = measure(folder, study, arguments.device, arguments.runs, arguments.warmup, random, **options)
             document["results"].append(figures)

@@ -250,6 +250,7 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     gateverb.add_engine_arguments(parser)
+    gateverb.add_build_argument(parser)
     text = f"missing corners of a region that its mean replaces; with more it has no total ({DEFAULT_MAX_IMPUTED})"
     parser.add_argument("--max-imputed", type=_count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
 

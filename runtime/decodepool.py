@@ -37,7 +37,17 @@ from spinescore.runtime.decodeworker import DecoderFailed, mapped, receive, send
 if TYPE_CHECKING:
     from spinescore.runtime.pixels import PixelFormat
 
-__all__ = ["IN_PROCESS_VARIABLE", "TIMEOUT_VARIABLE", "DecoderLost", "decode", "in_process", "stop", "time_limit_s"]
+__all__ = [
+    "IN_PROCESS_VARIABLE",
+    "TIMEOUT_VARIABLE",
+    "DecoderLost",
+    "decode",
+    "ending",
+    "in_process",
+    "interpreter",
+    "stop",
+    "time_limit_s",
+]
 
 IN_PROCESS_VARIABLE = "SPINESCORE_DECODE_IN_PROCESS"
 TIMEOUT_VARIABLE = "SPINESCORE_DECODE_TIMEOUT_S"
@@ -68,7 +78,7 @@ def time_limit_s() -> float:
 def in_process() -> bool:
     """Whether images are decoded in this process, see above."""
     wanted = os.environ.get(IN_PROCESS_VARIABLE, "") not in ("", "0")
-    return wanted or bool(getattr(sys, "frozen", False)) or not _interpreter() or _Pool.of_this_process().broken
+    return wanted or bool(getattr(sys, "frozen", False)) or not interpreter() or _Pool.of_this_process().broken
 
 
 def decode(
@@ -145,7 +155,7 @@ class _Worker:
         self._arena = _Arena()
         try:
             self._process = subprocess.Popen(
-                [_interpreter(), "-c", _START, str(self._arena.file), *sys.path],
+                [interpreter(), "-c", _START, str(self._arena.file), *sys.path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -210,7 +220,7 @@ class _Worker:
             raise DecoderLost(f"were not decoded within {timeout_s:g} s")
         if not isinstance(answer, dict):
             self._process.kill()
-            raise DecoderLost(f"made the decoder crash ({_ending(self._process.wait())})")
+            raise DecoderLost(f"made the decoder crash ({ending(self._process.wait())})")
         if "error" in answer:
             raise DecoderFailed(str(answer["error"]))
         return answer
@@ -268,13 +278,14 @@ class _Arena:
             self.file = -1
 
 
-def _interpreter() -> str:
-    """The Python that runs the workers; empty where there is none, as in an application that embeds it."""
+def interpreter() -> str:
+    """The Python that runs worker processes; empty where there is none, as in an application that embeds it."""
     found = os.fsdecode(spawn.get_executable() or "")
     return found if Path(found).name.lower().startswith(("python", "pypy")) else ""
 
 
-def _ending(status: int) -> str:
+def ending(status: int) -> str:
+    """How a process ended, in words."""
     try:
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
     except ValueError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spinescore.runtime.gate import Outcome
 
-__all__ = ["add_arguments", "add_engine_arguments", "run"]
+__all__ = ["add_arguments", "add_build_argument", "add_engine_arguments", "run"]
 
 _ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -26,6 +26,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser, unaccepted: bool = Tru
     if unaccepted:
         text = "take an engine that `bundle verify --device` has not accepted here"
         parser.add_argument("--unaccepted", action="store_true", help=text)
+
+
+def add_build_argument(parser: argparse.ArgumentParser) -> None:
+    """`--build`, for what scores."""
+    text = (
+        "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
+    )
+    parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

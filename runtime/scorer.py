@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import VIEW
 from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.assemble import RegionResult, judge, strictly, study_report
+from spinescore.runtime.building import Renewal, open_and_build
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
@@ -74,6 +76,7 @@ class Scorer:
         """
         self.bundle, self._warnings = bundle, warnings
         self.choice: EngineChoice | None = None  # of the engine, where `open` made one
+        self._renewal: Renewal[Scorer] = Renewal()
         self._device = device
         self._max_imputed = max_imputed_per_region
         self._lock = threading.Lock()
@@ -97,6 +100,8 @@ class Scorer:
         engine: str | None = None,
         precision: str | None = None,
         require_acceptance: bool = True,
+        build: str = "now",
+        progress: Callable[[str], None] | None = None,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
 
@@ -107,8 +112,15 @@ class Scorer:
         Networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle verify
         BUNDLE --device D`), on a CPU without records on ONNX Runtime in FP32. `engine` (`onnxruntime`, `openvino`,
         `tensorrt`) and `precision` (`fp32`, `bf16`, `fp16`, `int8`) narrow the choice; `require_acceptance=False` also
-        takes what was not accepted. Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that
-        is not known.
+        takes what was not accepted, and builds nothing.
+
+        Where a GPU, a TensorRT that builds and the extra `export` are there, and no engine of this bundle was accepted
+        for that GPU, one is built once and put through the same gate, in a process of its own: it takes seconds with
+        TensorRT-RTX and can take minutes with the full TensorRT. `build="now"` waits for it, `"background"` scores on
+        what works until then and takes the engine between two studies, `"no"` builds nothing. `progress` gets lines of
+        text meanwhile. Where no engine comes of it, each report warns why.
+
+        Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
         wanted = Wanted(device, engine, precision, require_acceptance)
         opened = Bundle.open(bundle)
@@ -125,7 +137,11 @@ class Scorer:
                 raise
             return scorer
 
-        return open_first(opened, wanted, attempt)
+        found, renewal = open_and_build(
+            opened, wanted, build, lambda narrowed: open_first(opened, narrowed, attempt), progress
+        )
+        found._renewal = renewal
+        return found
 
     def score(
         self,
@@ -152,6 +168,7 @@ class Scorer:
         """Free the device. Closing twice is no error."""
         with self._lock:
             self._closed = True
+            self._renewal.close()
             self._device.close()
 
     def __enter__(self) -> Scorer:
@@ -172,9 +189,10 @@ class Scorer:
         with self._lock:
             if self._closed:
                 raise DeviceError("This scorer is closed; open another one with Scorer.open.")
+            self._renew()
             localizer = self.bundle.manifest.localizer
             selection = select(study, localizer, given, self._evidence, strict)
-            selection.warnings.extend((*self._warnings, *self._device.warnings))
+            selection.warnings.extend((*self._warnings, *self._renewal.warnings, *self._device.warnings))
             results, stages_ms = self._run(selection.chosen, given)
             selection.findings.extend(of_results(results, localizer.min_confidence))
             if strict:
@@ -186,6 +204,13 @@ class Scorer:
             study, self.bundle, self._info, selection, results, timings_ms, budget_ms, self._max_imputed
         )
         return ScoredCrops(crops, report)
+
+    def _renew(self) -> None:
+        """Between two studies: take the engine that was built meanwhile in place of what scored until now."""
+        if (new := self._renewal.taken()) is not None:
+            self._device.close()
+            self._device, self._pipeline, self._info = new._device, new._pipeline, new._info
+            self._warnings, self.choice = new._warnings, new.choice
 
     def _run(
         self, chosen: dict[Region, Chosen], given: GivenPoints

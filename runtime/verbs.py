@@ -252,6 +252,8 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         engine=arguments.engine,
         precision=arguments.precision,
         require_acceptance=not arguments.unaccepted,
+        build=arguments.build,
+        progress=_say,
         max_imputed_per_region=arguments.max_imputed,
     )
 

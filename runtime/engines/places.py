@@ -21,18 +21,19 @@ from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, sidecar
 from spinescore.runtime.output import write_atomic
 
 __all__ = [
-    "FAILED",
     "engine_file",
     "engine_home",
     "engine_name",
     "engine_paths",
+    "failure",
     "locked",
+    "note_failure",
     "store_engine",
     "target_folder",
     "target_name",
 ]
 
-FAILED = "not-built.txt"  # in a target's folder: why it could not be built here
+_FAILED = "not-built.txt"  # in a target's folder
 _RETRY_S = 0.1
 
 
@@ -91,7 +92,20 @@ def store_engine(path: Path, plan: bytes, sidecar: Sidecar) -> None:
         sidecar_path(path).unlink(missing_ok=True)
         write_atomic(path, plan)
         sidecar.write(path)
-        (path.parent / FAILED).unlink(missing_ok=True)
+        (path.parent / _FAILED).unlink(missing_ok=True)
+
+
+def note_failure(folder: Path, target: str, reason: str) -> None:
+    """Keep why the target's engines cannot be had here, until `store_engine`. Raises `OSError`."""
+    write_atomic(engine_home(folder) / target / _FAILED, reason)
+
+
+def failure(folder: Path, target: str) -> str:
+    """What was kept; empty where nothing failed."""
+    for home in _homes(folder):
+        with suppress(OSError, ValueError):
+            return (home / target / _FAILED).read_text(encoding="utf-8")
+    return ""
 
 
 @contextmanager

@@ -91,9 +91,11 @@ def test_of_several_writers_at_once_one_pair_stays_whole(pair, tmp_path):
 
 def test_a_stored_engine_takes_the_place_of_what_could_not_be_built(pair):
     engine, sidecar = pair
-    (engine.parent / places.FAILED).write_text("no memory", encoding="utf-8")
+    folder = engine.parents[2]
+    places.note_failure(folder, "here", "no memory")
+    assert (places.failure(folder, "here"), places.failure(folder, "there")) == ("no memory", "")
     store_engine(engine, b"plan", sidecar)
-    assert not (engine.parent / places.FAILED).exists()
+    assert places.failure(folder, "here") == ""
     assert fits(engine)
 
 
