@@ -246,8 +246,8 @@ class OutputError(SpineScoreError):
 class BudgetExceeded(SpineScoreError):
     """A hard latency budget that was not kept, or could not be.
 
-    `timings_ms` has the milliseconds of each stage that was finished, in order; `report` is the study's report where
-    all was done but late (a `StudyReport`), else None.
+    `timings_ms` has each stage that was finished, in order, with the milliseconds that had passed by then; `report` is
+    the study's report where all was done but late (a `StudyReport`), else None.
     """
 
     code = "budget"

@@ -7,7 +7,8 @@ upload and the logits returns to the host.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.runtime.budget import Boundary, Effort
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import Device
+from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer, NetworkInput
@@ -54,7 +56,7 @@ class _Network:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a replay left, per view of the slice: points (V, 6, 2) of dtype `POINT`, logits by network, stage times."""
+    """What replays left, per view of the slice: points (V, 6, 2) of dtype `POINT`, logits by network, marks."""
 
     points: NDArray[np.void]
     logits: dict[str, NDArray[Any]]
@@ -62,11 +64,14 @@ class Results:
 
 
 class Pipeline:
-    """The networks of a bundle on a device. Buffers are allocated here, once, and belong to the device."""
+    """The networks of a bundle on a device. Buffers are allocated here, once, and belong to the device.
 
-    def __init__(self, bundle: Bundle, device: Device[Any]) -> None:
+    The steps are captured with the usual effort, by default the manifest's, and with another when it is first wanted.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
         localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
-        self._device, self._passes = device, localizer.passes
+        self._device, self._effort = device, effort or Effort(localizer.passes)
         self._localizers = _localizers(bundle, device)
         first = self._localizers[0][0]
         self._joints = first.output_shape[0]
@@ -80,7 +85,9 @@ class Pipeline:
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
         self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
         self._networks = [_network(bundle, device, role) for role in HEAD_OUTPUTS[grader.head]]
-        self._replay = device.capture(self._steps)
+        self._boundary: Boundary = _go_on
+        self._replays: dict[Effort, Replay] = {}
+        self.prepare(self._effort)
 
     @property
     def precision(self) -> str:
@@ -96,15 +103,47 @@ class Pipeline:
     def engines(self) -> tuple[Engine[Any], ...]:
         return (*(engine for engine, _ in self._localizers), *(network.engine for network in self._networks))
 
-    def score(self, views: slice, whole: NDArray[np.void], parameters: NDArray[np.void]) -> Results:
-        """Replay for a slice of the views. `whole` (2, dtype `ROI`) and `parameters` (2, dtype `VIEW`) have both."""
-        device = self._device
+    @property
+    def localizers(self) -> int:
+        """How many networks localize."""
+        return len(self._localizers)
+
+    def prepare(self, effort: Effort) -> Replay:
+        """Capture the steps with this effort, unless they are."""
+        key = replace(effort, apart=False)
+        if key not in self._replays:
+            self._replays[key] = self._device.capture(partial(self._steps, key))
+        return self._replays[key]
+
+    def score(
+        self,
+        views: slice,
+        whole: NDArray[np.void],
+        parameters: NDArray[np.void],
+        effort: Effort | None = None,
+        boundary: Boundary | None = None,
+    ) -> Results:
+        """Replay for a slice of the views. `whole` (2, dtype `ROI`) and `parameters` (2, dtype `VIEW`) have both.
+
+        `boundary` is asked before each launch, and before each stage where a device runs steps and not a graph of
+        them; what it raises ends the study.
+        """
+        device, effort = self._device, effort or self._effort
+        replay = self.prepare(effort)
         device.write(self._whole, whole)
         device.write(self._views, parameters)
-        self._replay(views)
+        marks_ms: dict[str, float] = {}
+        self._boundary = boundary or _go_on
+        try:
+            for part in _launches(views, effort.apart):
+                self._boundary("localize")
+                replay(part)
+                marks_ms = {stage: marks_ms.get(stage, 0.0) + at for stage, at in device.marks_ms().items()}
+        finally:
+            self._boundary = _go_on
         points = device.read(self._points[views])
         logits = {network.role: device.read(network.logits[network.rows(views)]) for network in self._networks}
-        return Results(points, logits, device.marks_ms())
+        return Results(points, logits, marks_ms)
 
     def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
         """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1].
@@ -131,24 +170,28 @@ class Pipeline:
     def flips(self, role: str) -> tuple[bool, ...]:
         return next(network.spec.flips for network in self._networks if network.role == role)
 
-    def _steps(self, views: slice) -> None:
+    def _steps(self, effort: Effort, views: slice) -> None:
         device, rois = self._device, self._whole
         device.mark("start")
-        for number in range(self._passes):
+        for number in range(effort.passes):
             if number:
+                if not self._boundary("second-pass"):
+                    break
                 device.boxes(self._points[views], self._views[views], self._box, self._boxes[views])
                 rois = self._boxes
-            device.warp(rois[views], self._warp_input, self._inputs[views])
+            device.warp(rois[views], _sampled(self._warp_input, effort), self._inputs[views])
             for engine, part in self._localizers:
                 rows = slice(max(views.start, part.start), min(views.stop, part.stop))
                 if rows.start < rows.stop:
                     device.run(engine, self._inputs[rows], self._heatmaps[rows])
             device.decode(self._heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
         device.mark("localize")
+        self._boundary("crop")
         for network in self._networks:
             device.crops(self._points[views], self._views[views], network.spec, network.rois[views])
-            device.warp(network.rois[views], self._warp_crops, network.crops[network.rows(views)])
+            device.warp(network.rois[views], _sampled(self._warp_crops, effort), network.crops[network.rows(views)])
         device.mark("crop")
+        self._boundary("grade")
         for network in self._networks:
             rows = network.rows(views)
             device.run(network.engine, network.crops[rows], network.logits[rows])
@@ -213,6 +256,19 @@ def _crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
 
 def _warp_spec(size: NetworkInput, table: int) -> WarpSpec:
     return WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table)
+
+
+def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:
+    return spec if effort.antialias else replace(spec, antialias=1)
+
+
+def _launches(views: slice, apart: bool) -> list[slice]:
+    """The slice, or one for each of its views."""
+    return [slice(view, view + 1) for view in range(views.start, views.stop)] if apart else [views]
+
+
+def _go_on(stage: str) -> bool:
+    return True
 
 
 def _with_region(parameters: NDArray[np.void], region: int) -> NDArray[np.void]:
