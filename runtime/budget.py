@@ -1,0 +1,258 @@
+"""The latency budget of a study: what there is time for, by how long this scorer's steps have taken so far.
+
+What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
+
+    second-pass  the localizer looks once. Asked again on a CPU when the first pass is over; on a GPU a study's steps
+                 are one graph, and one of the graphs is chosen before it is launched.
+    antialias    one sample for each pixel of the networks' inputs in place of the manifest's n x n.
+    evidence     the picture is not asked for its region or the side to which the patient looks. That is never guessed:
+                 a radiograph whose header does not tell is rejected (`no-time`), which is why this comes last. Of
+                 several radiographs of a region the first is taken, with a warning; one that is rejected for low
+                 confidence is not compared with the other region.
+
+A step is given the time that it is likely to take: the shortest that it ever took here, times the pace of the slowest
+tenth of the latest 32 studies. A study's pace is how much longer than their shortest its steps took, all together, so
+that a step which has not run for long follows the machine like all others, and is tried again once that is idle. What
+was never seen takes no time. The budget counts from the call: reading (`Study.read_ms`) has used a part of it before,
+and waiting for another study uses it too.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from spinescore.runtime.errors import BudgetExceeded, Cancelled
+
+__all__ = [
+    "SKIPPABLE",
+    "Boundary",
+    "Budget",
+    "Clock",
+    "Durations",
+    "Effort",
+    "Launches",
+    "Skippable",
+    "alternatives",
+    "checked_ms",
+]
+
+Skippable = Literal["second-pass", "antialias", "evidence"]
+SKIPPABLE: tuple[Skippable, ...] = ("second-pass", "antialias", "evidence")
+
+Clock = Callable[[], float]  # seconds, as time.perf_counter
+Step = tuple[str, int, bool]  # `pass`, `crop`, `grade` or `report`; views at once; antialiased
+Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
+
+_LATEST_STUDIES = 32
+_LIKELY_SHARE = 0.9  # of the latest studies, those that were no slower
+_REPORT: Step = ("report", 0, True)
+_ORDER = {"localize": 0, "second-pass": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch's steps
+_BEFORE = {"second-pass": "localize", "crop": "localize", "grade": "crop"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a study is worked on. `apart` runs its two views one after the other in place of both at once."""
+
+    passes: int
+    antialias: bool = True
+    apart: bool = False
+
+
+def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
+    """The effort, then less and less of it in the order of `SKIPPABLE`. `antialiased`: the manifest asks for it."""
+    found = [effort, replace(effort, passes=1)]
+    if antialiased:
+        found.append(replace(effort, passes=1, antialias=False))
+    return tuple(dict.fromkeys(found))
+
+
+def checked_ms(budget_ms: float | None, name: str = "budget_ms") -> float | None:
+    """The budget. Raises `ValueError` with its name where it is no number of milliseconds above 0."""
+    if budget_ms is None:
+        return None
+    number = isinstance(budget_ms, (int, float)) and not isinstance(budget_ms, bool)
+    if not (number and math.isfinite(budget_ms) and budget_ms > 0):
+        raise ValueError(f"{name} must be a number of milliseconds above 0, got {budget_ms!r}")
+    return float(budget_ms)
+
+
+class Launches:
+    """The launches of one study, both views in one or each in its own, and what is left of them."""
+
+    def __init__(self, effort: Effort, views: int) -> None:
+        at_once, self._count = (1, views) if effort.apart else (views, 1)
+        self._left = self._count
+        self.one: tuple[Step, ...] = (
+            ("pass", at_once, effort.antialias),
+            ("crop", at_once, effort.antialias),
+            ("grade", at_once, True),
+        )
+        self.passes = effort.passes * self._count
+        self.steps = [self.one[0]] * self.passes + [*self.one[1:]] * self._count + [_REPORT]
+        self.second: bool | None = None  # whether this launch has a second pass, once that was decided
+
+    def begin(self) -> None:
+        """The next launch."""
+        self._left, self.second = self._left - 1, None
+
+    def needed(self, stage: str) -> list[Step]:
+        """What cannot be skipped from the stage on: the rest of this launch, those to come, and the report."""
+        return [*self.one[_ORDER[stage] :], *self.one * self._left, _REPORT]
+
+    def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
+        """The steps with their times, from those of the stages localize, crop and grade over all launches."""
+        shares = zip(self.one, ("localize", "crop", "grade"), (self.passes, self._count, self._count), strict=True)
+        return [(step, stages_ms[stage] / count) for step, stage, count in shares for _ in range(count)]
+
+
+class Durations:
+    """How long the steps of one scorer take, in milliseconds; see the module for the rule."""
+
+    def __init__(self) -> None:
+        self._least: dict[Step, float] = {}
+        self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
+
+    def learn(self, took_ms: Sequence[tuple[Step, float]]) -> None:
+        """The steps of one study."""
+        for step, ms in took_ms:
+            self._least[step] = min(self._least.get(step, math.inf), max(ms, 0.0))
+        least = sum(self._least[step] for step, _ in took_ms)
+        if least > 0:
+            self._paces.append(sum(ms for _, ms in took_ms) / least)
+
+    def least(self, steps: Iterable[Step]) -> float:
+        """The shortest that the steps ever took, together."""
+        return sum(self._shortest(step) for step in steps)
+
+    def likely(self, steps: Iterable[Step]) -> float:
+        """What the steps are likely to take, together."""
+        rank = math.ceil(_LIKELY_SHARE * len(self._paces)) - 1
+        return self.least(steps) * (sorted(self._paces)[rank] if self._paces else 1.0)
+
+    def _shortest(self, step: Step) -> float:
+        """That of the step, else of the nearest that was seen: otherwise antialiased, or of another number of views."""
+        name, views, antialias = step
+        for factor, known in (
+            (1.0, step),
+            (1.0, (name, views, not antialias)),
+            (1.0, (name, 2, antialias)),
+            (2.0, (name, 1, antialias)),
+        ):
+            if known in self._least:
+                return factor * self._least[known]
+        return 0.0
+
+
+class Budget:
+    """One study against its budget, if it has one, and against its caller's wish to give up."""
+
+    def __init__(
+        self,
+        budget_ms: float | None,
+        hard: bool,
+        read_ms: float,
+        durations: Durations,
+        clock: Clock,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self.ms, self._skipped = budget_ms, dict.fromkeys(SKIPPABLE, False)
+        self._hard, self._durations, self._cancel = hard and budget_ms is not None, durations, cancel
+        self._read_ms, self._clock, self._started = read_ms, clock, clock()
+        self._done: dict[str, float] = {"read": read_ms} if read_ms else {}
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Since the call, with what reading took."""
+        return self._read_ms + (self._clock() - self._started) * 1e3
+
+    @property
+    def left_ms(self) -> float:
+        return math.inf if self.ms is None else self.ms - self.elapsed_ms
+
+    @property
+    def skipped(self) -> tuple[Skippable, ...]:
+        return tuple(name for name in SKIPPABLE if self._skipped[name])
+
+    def acquire(self, lock: threading.Lock) -> None:
+        """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""
+        if self._cancel is None and not self._hard:
+            lock.acquire()
+            return
+        self.go_on()
+        while not lock.acquire(timeout=0.01):
+            self.go_on()
+
+    def done(self, stage: str) -> None:
+        """The stage is over."""
+        self._done[stage] = self.elapsed_ms
+
+    def go_on(self, needed: Iterable[Step] = ()) -> None:
+        """A boundary between stages; `needed` are the steps that come and cannot be skipped.
+
+        Raises `Cancelled`, and where the budget is hard `BudgetExceeded` if it is used up, or would be by those steps
+        even if they were as fast as ever.
+        """
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled(f"Scoring was cancelled after {', '.join(self._done) or 'nothing'} was done.")
+        least = self._durations.least(needed)
+        if self._hard and self.left_ms < least:
+            raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
+
+    def choose(self, efforts: Sequence[Effort], views: int) -> Effort:
+        """The first effort that fits, or the last; notes what it skips."""
+        found = next((effort for effort in efforts if self._fits(Launches(effort, views).steps)), efforts[-1])
+        self._skipped["second-pass"] |= found.passes < efforts[0].passes
+        self._skipped["antialias"] |= found.antialias < efforts[0].antialias
+        return found
+
+    def allows_evidence(self, networks: int, effort: Effort, views: int) -> bool:
+        """Whether there is time to ask a picture, and then for the views with that effort; notes it where not.
+
+        To ask takes as long as a pass of so many networks over both views.
+        """
+        later = Launches(effort, views).steps if views else [_REPORT]
+        return self._allows("evidence", [*[("pass", 2, effort.antialias)] * networks, *later])
+
+    def boundary(self, launches: Launches) -> Boundary:
+        """What a pipeline asks before each stage of these launches, from any thread. Raises as `go_on` does."""
+        deciding = threading.Lock()
+
+        def before(stage: str) -> bool:
+            if stage == "localize":
+                launches.begin()
+            else:
+                self.done(_BEFORE[stage])
+            needed = launches.needed(stage)
+            self.go_on(needed)
+            if stage != "second-pass":
+                return True
+            with deciding:  # once for the views of a launch, which a device may run side by side
+                if launches.second is None:
+                    launches.second = self._allows("second-pass", [launches.one[0], *needed])
+                    launches.passes -= not launches.second
+                return launches.second
+
+        return before
+
+    def exceeded(self, more: str = "", report: object = None) -> BudgetExceeded:
+        done = {stage: round(ms, 3) for stage, ms in self._done.items()}
+        return BudgetExceeded(
+            f"The budget of {self.ms:g} ms cannot be kept: {self.elapsed_ms:.1f} ms had passed after "
+            f"{', '.join(done) or 'nothing'}{more}. Give a larger budget, or make a plan with spinescore plan.",
+            done,
+            report,
+        )
+
+    def _allows(self, name: Skippable, steps: Iterable[Step]) -> bool:
+        fits = self._fits(steps)
+        self._skipped[name] |= not fits
+        return fits
+
+    def _fits(self, steps: Iterable[Step]) -> bool:
+        return self.ms is None or self._durations.likely(steps) <= self.left_ms
