@@ -173,7 +173,7 @@ def _given_levels(lower: bool) -> Callable[[Rng, Sequence[Radiograph], Mapping[s
         return np.vstack([2 * points[0] - points[1], points[:-1]])
 
     def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
-        given = {}
+        given: dict[str, Any] = {}
         for region in REGIONS:
             pairs = zip(LEVELS[region], off(truth[region].centre), off(truth[region].anterior), strict=True)
             given[region] = {level: (centre.tolist(), anterior.tolist()) for level, centre, anterior in pairs}

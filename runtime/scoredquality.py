@@ -29,9 +29,10 @@ _SAMPLES = 48
 # A bundle's own least confidence (0.3 where those were measured) tells what its peaks are like.
 UNSURE_FACTOR = 1.75
 
-# Metal and text are white and end within two samples, by this much of the range; counted against the four outlines of
-# a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.20, those with a screw over them 0.7 as a rule.
-EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.25
+# Metal and text are white and end within two samples, by this much of the range, and so does the sample beside;
+# counted against the four outlines of a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.14, with noise
+# of a tenth of the range 0.21; a screw over them gives 0.6, letters 1.3 (medians of 120).
+EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.2
 MOST_WHITE = 0.6  # of a neighbourhood; sound phantoms have at most 0.32
 
 # Means of 18.5 and 37 mm (standard deviations 1.4 and 2.6, as the phantoms have them), divided and multiplied by 1.7:
@@ -40,27 +41,26 @@ STEP_MM: Mapping[Region, tuple[float, float]] = {"cervical": (11.0, 31.0), "lumb
 # Lumbar vertebrae are about twice as high as cervical ones (Gilad and Nissan 1985, Br J Radiol 58:1031).
 LUMBAR_OVER_CERVICAL = (1.3, 3.0)
 
-# Mean and standard deviation by level, from above, of what tells levels apart: rotation in degrees, logarithm of the
-# next step over this one, logarithm of the next distance from centre to anterior point over this one. From 4,000
-# spines drawn per region from the statistics of 4,902 cervical and 663 lumbar radiographs
-# (benchmarks/phantom/spine_shape.json).
-SHAPE: Mapping[Region, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {
-    "cervical": (
-        ((5.0, 12.8, 13.6, 14.0, 16.9, 19.8), (7.3, 6.6, 6.4, 6.5, 6.7, 7.4)),
-        ((0.031, -0.043, 0.030, 0.121), (0.021, 0.031, 0.028, 0.038)),
-        ((0.027, 0.030, 0.028, 0.024, 0.009), (0.010, 0.018, 0.014, 0.021, 0.014)),
-    ),
-    "lumbar": (
-        ((-11.5, -10.6, -6.9, 1.2, 11.7, 22.2), (8.5, 7.5, 7.3, 7.5, 7.9, 13.6)),
-        ((0.051, 0.028, -0.004, 0.018), (0.062, 0.036, 0.038, 0.052)),
-        ((0.020, 0.029, 0.009, -0.023, -0.021), (0.022, 0.021, 0.015, 0.055, 0.068)),
-    ),
+# Mean and standard deviation by level, from above, of what tells levels apart: logarithm of the next step over this
+# one, logarithm of the next distance from centre to anterior point over this one, and, of lumbar discs alone, rotation
+# in degrees (that of cervical ones follows the head). From 4,000 spines drawn per region from the statistics of 4,902
+# cervical and 663 lumbar radiographs (benchmarks/phantom/spine_shape.json).
+SHAPE: Mapping[Region, Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
+    "cervical": {
+        "step": ((0.031, -0.043, 0.030, 0.121), (0.021, 0.031, 0.028, 0.038)),
+        "reach": ((0.027, 0.030, 0.028, 0.024, 0.009), (0.010, 0.018, 0.014, 0.021, 0.014)),
+    },
+    "lumbar": {
+        "step": ((0.051, 0.028, -0.004, 0.018), (0.062, 0.036, 0.038, 0.052)),
+        "reach": ((0.020, 0.029, 0.009, -0.023, -0.021), (0.022, 0.021, 0.015, 0.055, 0.068)),
+        "rotation": ((-11.5, -10.6, -6.9, 1.2, 11.7, 22.2), (8.5, 7.5, 7.3, 7.5, 7.9, 13.6)),
+    },
 }
 SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
 _FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
-# Log odds for another level. Of 4,000 spines drawn as above 0.5 % and 0.2 % exceed them. Shifts by one level do in 85 %
-# of cervical spines and in 29 % of lumbar ones, whose levels are much alike. Where a point is unsure, even odds will do.
-LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.0}
+# Log odds for another level. Of 1,500 spines drawn as above 0.5 % and 0.2 % exceed them. Shifts by one level do in 87 %
+# of cervical spines and in 29 % of lumbar ones, whose levels are alike. Where a point is unsure, even odds will do.
+LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.0, "lumbar": 4.0}
 LEVEL_ODDS_UNSURE = 0.0
 
 
@@ -153,13 +153,12 @@ def _neighbourhood(
 
 
 def _edges(greys: NDArray[np.float32]) -> float:
-    """Samples that are white where two samples farther it is darker by `EDGE`, against those of four outlines."""
+    """Pairs of neighbours that are white where two samples farther it is darker by `EDGE`, against four outlines."""
     count = 0
     for along in (greys, greys.T):
-        ends = along[2:], along[:-2]
-        count += sum(
-            int(((bright >= EDGE_WHITE) & (bright - dark >= EDGE)).sum()) for bright, dark in (ends, ends[::-1])
-        )
+        for bright, dark in ((along[2:], along[:-2]), (along[:-2], along[2:])):
+            sharp = (bright >= EDGE_WHITE) & (bright - dark >= EDGE)
+            count += int((sharp[:, 1:] & sharp[:, :-1]).sum())
     return count / (4 * _SAMPLES)
 
 
@@ -177,10 +176,11 @@ def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDAr
 
 def _shifted(result: RegionResult, known: NDArray[np.bool_]) -> tuple[float, str]:
     """The greater log odds that the discs are those one level below or above, and which of the two."""
+    shape = _shape(result, known)
     odds = {
         where: sum(
-            _log_odds(values, means, deviations, shift)
-            for values, (means, deviations) in zip(_shape(result, known), SHAPE[result.region], strict=True)
+            _log_odds(shape[name], means, deviations, shift)
+            for name, (means, deviations) in SHAPE[result.region].items()
         )
         for where, shift in (("lower", 1), ("higher", -1))
     }
@@ -188,14 +188,18 @@ def _shifted(result: RegionResult, known: NDArray[np.bool_]) -> tuple[float, str
     return odds[where], where
 
 
-def _shape(result: RegionResult, known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+def _shape(result: RegionResult, known: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
     """What `SHAPE` has statistics of; NaN where a disc is not known."""
     centre, anterior = (np.where(known[:, None], points, np.nan) for points in (result.centre, result.anterior))
     facing = result.chosen.facing
     rotation = np.array([rotation_deg(c, a, facing) for c, a in zip(centre, anterior, strict=True)])
     steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
     reach = np.linalg.norm(anterior - centre, axis=1)
-    return rotation, np.log(steps[1:] / steps[:-1]), np.log(reach[1:] / reach[:-1])
+    return {
+        "step": np.log(steps[1:] / steps[:-1]),
+        "reach": np.log(reach[1:] / reach[:-1]),
+        "rotation": rotation,
+    }
 
 
 def _log_odds(
