@@ -65,7 +65,8 @@ def case_shipped_bundle_is_accepted():
     for device in ("cuda", "auto"):
         with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
             report = scorer.score({})
-            assert (report.device.kind, report.device.precision, report.warnings) == ("cuda", "fp32", ())
+            assert (report.device.kind, report.device.precision) == ("cuda", "fp32")
+            assert not [warning for warning in report.warnings if "accept" in warning], report.warnings
     assert_everything_freed()
 
 
@@ -80,8 +81,8 @@ def case_wrong_engine_is_not_accepted():
     with Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX, require_acceptance=False) as scorer:
         assert scorer.score(study()).device.kind == "cuda"
     with Scorer.open(folder, threads=1) as scorer:
-        (warning,) = scorer.score(study()).warnings
-        assert warning.startswith("Scored on the CPU. Engine onnxruntime fp32 was not accepted")
+        said = "Scored on the CPU. Engine onnxruntime fp32 was not accepted"
+        assert [warning for warning in scorer.score(study()).warnings if warning.startswith(said)]
     assert_everything_freed()
 
 
@@ -101,10 +102,8 @@ def case_tensorrt_engines():
     with Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX) as scorer:
         report = scorer.score(study())
     assert report.device.engine == "tensorrt 10.16"
-    (warning,) = report.warnings
-    assert warning.startswith(
-        "The engines in engines/second have not been accepted, and were passed over: spinescore bu"
-    )
+    said = "The engines in engines/second have not been accepted, and were passed over: spinescore bundle verify"
+    assert [warning for warning in report.warnings if warning.startswith(said)]
     shutil.rmtree(folder / "engines" / "first")
     with pytest.raises(EngineError, match="No tensorrt has been accepted"):
         Scorer.open(folder, "cuda", engine="tensorrt", largest_image_px=LARGEST_PX)
