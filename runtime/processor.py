@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
 
-__all__ = ["instruction_sets", "processor_kind", "processor_name"]
+__all__ = ["core_count", "instruction_sets", "processor_kind", "processor_name"]
 
 # Instruction sets that decide how networks run on a CPU: as Linux names them -> as they are commonly written.
 _SETS = {
@@ -24,12 +25,25 @@ _SETS = {
 }
 _ARCHITECTURES = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}
 _FACTS = Path("/proc/cpuinfo")
+_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def processor_name() -> str:
     """The processor's name, where the system tells it without starting a program."""
     name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", _facts(), re.MULTILINE)
     return name[1].strip() if name else platform.processor() or platform.machine() or "CPU"
+
+
+def core_count() -> int:
+    """Cores that this process may use; threads of one core count once, where the system tells them apart."""
+    try:
+        allowed = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not on Windows or macOS
+        return os.cpu_count() or 1
+    try:
+        return len({Path(_SIBLINGS.format(number)).read_text(encoding="ascii") for number in allowed})
+    except OSError:
+        return len(allowed)
 
 
 def instruction_sets() -> tuple[str, ...]:

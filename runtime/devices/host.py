@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from spinescore.runtime.devices import Replay
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_cpu
 from spinescore.runtime.errors import DeviceError
-from spinescore.runtime.processor import processor_name
+from spinescore.runtime.processor import core_count, processor_name
 
 __all__ = ["HostDevice"]
 
@@ -34,7 +35,11 @@ _FAR_PX = 2.0**20  # beyond any image; coordinates there are not exact in float3
 
 
 class HostDevice:
-    """Everything runs when it is called; a replay runs only the views that are asked for."""
+    """Everything runs when it is called; a replay runs only the views that are asked for.
+
+    With two threads or more the two views of a replay run side by side, each in a thread of its own: what one network
+    leaves of a core's time, the other view's warp takes. Other batches are halved.
+    """
 
     kind = "cpu"
     precisions: tuple[str, ...] = ("fp32", "fp16")
@@ -50,11 +55,13 @@ class HostDevice:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.name, self.warnings = processor_name(), warnings
-        self._threads, self._choice = threads, choice
+        self._threads, self._choice = threads or core_count(), choice
+        self._other = ThreadPoolExecutor(1, "spinescore-view") if self._threads > 1 else None
+        self._apart = False  # while both views are under way
         if choice is not None:
             self.precisions = choice.files
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
-        self._marks: dict[str, int] = {}
+        self._marks: dict[str, list[int]] = {}
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         return np.zeros(shape, dtype)
@@ -67,19 +74,12 @@ class HostDevice:
 
     def upload(self, slot: int, source: Source) -> None:
         """Keeps a reference to the pixels. The tables are spread over all values that the pixels' type can take."""
-        bits = source.pixels.dtype.itemsize * 8
-        unsigned = np.dtype(f"u{source.pixels.dtype.itemsize}")
-        values = np.arange(2**bits, dtype=np.uint32).astype(unsigned).view(source.pixels.dtype).astype(np.int64)
-        spread: dict[int, Array] = {}
-        for table in source.tables:
-            if id(table) not in spread:
-                index = np.clip(values - source.stored_min, 0, len(table) - 1)
-                spread[id(table)] = np.ascontiguousarray(table, np.float32)[index]
-        pixels = np.ascontiguousarray(source.pixels).view(unsigned)
+        spread = {id(table): _spread(table, source) for table in source.tables}
+        pixels = np.ascontiguousarray(source.pixels).view(f"u{source.pixels.dtype.itemsize}")
         self._sources[slot] = (pixels, tuple(spread[id(table)] for table in source.tables))
 
     def engine(self, path: Path, precision: str) -> Engine[Array]:
-        return open_on_cpu(self._choice, path, precision, self._threads)
+        return open_on_cpu(self._choice, path, precision, self._threads, 1 if self._other is None else 2)
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
@@ -101,24 +101,65 @@ class HostDevice:
         rois[...] = crops(points, views, spec)
 
     def run(self, engine: Engine[Array], inputs: Array, outputs: Array) -> None:
-        engine.run(inputs, outputs)
+        half = len(inputs) // 2
+        if self._other is None or self._apart or not half:
+            engine.run(inputs, outputs)
+        else:
+            _both(
+                self._other,
+                lambda: engine.run(inputs[:half], outputs[:half]),
+                lambda: engine.run(inputs[half:], outputs[half:]),
+            )
 
     def mark(self, stage: str) -> None:
-        self._marks[stage] = time.perf_counter_ns()
+        self._marks.setdefault(stage, []).append(time.perf_counter_ns())
 
     def marks_ms(self) -> dict[str, float]:
-        first = min(self._marks.values(), default=0)
-        return {stage: (at - first) / 1e6 for stage, at in self._marks.items()}
+        """A stage begins with the first view and ends with the last one."""
+        began = min((min(times) for times in self._marks.values()), default=0)
+        later = {stage: (max(times) - began) / 1e6 for stage, times in self._marks.items()}
+        return {stage: 0.0 if number == 0 else ms for number, (stage, ms) in enumerate(later.items())}
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
-        steps(slice(0, 2))
-        return steps
+        def replay(views: slice) -> None:
+            self._marks = {}
+            if self._other is None or views != slice(0, 2):
+                steps(views)
+                return
+            self._apart = True
+            try:
+                _both(self._other, lambda: steps(slice(0, 1)), lambda: steps(slice(1, 2)))
+            finally:
+                self._apart = False
+
+        replay(slice(0, 2))
+        return replay
 
     def synchronise(self) -> None:
         """Nothing is ever pending."""
 
     def close(self) -> None:
         self._sources = [None, None]
+        if self._other is not None:
+            self._other.shutdown()
+
+
+def _both(other: ThreadPoolExecutor, here: Callable[[], None], there: Callable[[], None]) -> None:
+    """Run the two at the same time, `there` on the other thread; what either raises is raised when both have ended."""
+    running = other.submit(there)
+    try:
+        here()
+    finally:
+        wait([running])
+    running.result()
+
+
+def _spread(table: Array, source: Source) -> Array:
+    """The table (float32) over all values that the pixels' type can take, in the order of their bit patterns."""
+    bits = source.pixels.dtype.itemsize * 8
+    values = np.arange(2**bits, dtype=f"u{source.pixels.dtype.itemsize}").view(source.pixels.dtype)
+    index = np.clip(values.astype(np.int32) - source.stored_min, 0, len(table) - 1)
+    return np.ascontiguousarray(table, np.float32)[index]
 
 
 def _cut(pixels: Array, table: Array, roi: np.void, antialias: int, grey: Array) -> None:

@@ -71,16 +71,22 @@ def gpu_choices(networks: Iterable[Files], folder: Path) -> list[EngineChoice]:
     return [*built, *(choice for choice in plain if _held(choice, list(networks)))]
 
 
-def open_on_cpu(choice: EngineChoice | None, path: Path, precision: str, threads: int | None) -> Engine[Any]:
-    """The network file `path`, which is of `precision`, on a CPU's engine; without a choice on ONNX Runtime."""
+def open_on_cpu(
+    choice: EngineChoice | None, path: Path, precision: str, threads: int | None, callers: int = 1
+) -> Engine[Any]:
+    """The network file `path`, which is of `precision`, on a CPU's engine; without a choice on ONNX Runtime.
+
+    It has `threads`, those of the `callers` included that run it at the same time.
+    """
     if choice is None or choice.engine == "onnxruntime":
         from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, precision, threads)
+        own = threads if threads is None or callers == 1 else max(1, threads - callers + 1)  # callers work as well
+        return OnnxRuntimeEngine(path, precision, own)
     if choice.engine == "openvino":
         from spinescore.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, "bf16" if choice.precision == "bf16" else precision, threads)
+        return OpenVinoEngine(path, "bf16" if choice.precision == "bf16" else precision, threads, callers)
     raise EngineError(f"Engine {choice.engine} does not run on a CPU; choose onnxruntime or openvino.")
 
 

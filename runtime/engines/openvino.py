@@ -29,33 +29,36 @@ __all__ = ["OpenVinoEngine"]
 Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-_KEPT_TENSORS = 16  # both ends of the pipeline's four pairs of buffers, and as many again
+_KEPT_REQUESTS = 16  # of the pipeline's pairs of buffers
 
 
 class OpenVinoEngine:
     """A compiled network for any batch, which reads and writes the caller's buffers themselves.
 
-    References to the latest buffers are kept. The arithmetic is that of `precision` and never less: left alone, the
-    plugin would take BF16 for an FP32 network wherever the CPU has it. Of an INT8 network, what the file leaves in
-    floating point runs in BF16 there too, and the gate decides whether that is good enough.
+    Threads may run it at the same time on buffers of their own. References to the latest buffers are kept. The
+    arithmetic is that of `precision` and never less: left alone, the plugin would take BF16 for an FP32 network
+    wherever the CPU has it. Of an INT8 network, what the file leaves in floating point runs in BF16 there too, and the
+    gate decides whether that is good enough.
     """
 
     capturable = False
 
-    def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
-        """`precision` is `bf16` for an FP32 file in BF16 arithmetic, else that of the file."""
+    def __init__(self, path: Path, precision: str, threads: int | None = None, callers: int = 1) -> None:
+        """`precision` is `bf16` for an FP32 file in BF16 arithmetic, else that of the file.
+
+        `callers` threads run it at the same time, and share the `threads`.
+        """
         self.name, self.file, self.precision = path.name, path, precision
         self.framework = f"openvino {openvino.__version__.split('-')[0]}"
-        self._tensors: dict[tuple[Any, ...], tuple[Any, Array]] = {}
+        self._requests: dict[tuple[Any, ...], tuple[Any, Array, Array]] = {}
         try:
             core = openvino.Core()
             has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             if precision == "bf16" and not has_bf16:
                 raise EngineError("this CPU has no BF16 arithmetic; take precision fp32 or int8")
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
-            compiled = core.compile_model(str(path), "CPU", _settings(path, floating, threads))
-            self._request = compiled.create_infer_request()
-            self._inputs, self._outputs = list(compiled.inputs), list(compiled.outputs)
+            self._compiled = core.compile_model(str(path), "CPU", _settings(path, floating, threads, callers))
+            self._inputs, self._outputs = list(self._compiled.inputs), list(self._compiled.outputs)
         except Exception as error:  # the library's exceptions share no base of their own
             raise EngineError(
                 f"OpenVINO cannot load the network {self.name} in {precision} ({_last_line(error)}); export the bundle "
@@ -76,12 +79,12 @@ class OpenVinoEngine:
         return self._fixed(self._outputs[0])
 
     def run(self, inputs: Array, outputs: Array) -> None:
-        if self._request is None:
+        if self._compiled is None:
             raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
         try:
-            self._request.set_input_tensor(self._tensor(inputs))
-            self._request.set_output_tensor(self._tensor(outputs))
-            self._request.infer()
+            self._request(inputs, outputs).infer()
+        except EngineError:
+            raise
         except Exception as error:
             raise EngineError(
                 f"Network {self.name} failed on tensor {self._inputs[0].get_any_name()} {inputs.shape} "
@@ -89,18 +92,22 @@ class OpenVinoEngine:
             ) from error
 
     def close(self) -> None:
-        self._tensors.clear()
-        self._request = None
+        self._requests.clear()
+        self._compiled = None
 
-    def _tensor(self, array: Array) -> Any:
-        key = (array.ctypes.data, array.shape)
-        if key not in self._tensors:
-            if array.dtype != self.dtype or not array.flags.c_contiguous:
-                raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
-            while len(self._tensors) >= _KEPT_TENSORS:
-                del self._tensors[next(iter(self._tensors))]
-            self._tensors[key] = (openvino.Tensor(array, shared_memory=True), array)
-        return self._tensors[key][0]
+    def _request(self, inputs: Array, outputs: Array) -> Any:
+        key = (inputs.ctypes.data, inputs.shape, outputs.ctypes.data, outputs.shape)
+        if key not in self._requests:
+            for array in (inputs, outputs):
+                if array.dtype != self.dtype or not array.flags.c_contiguous:
+                    raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
+            while len(self._requests) >= _KEPT_REQUESTS:
+                del self._requests[next(iter(self._requests))]
+            request = self._compiled.create_infer_request()
+            request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
+            request.set_output_tensor(openvino.Tensor(outputs, shared_memory=True))
+            self._requests[key] = (request, inputs, outputs)
+        return self._requests[key][0]
 
     def _check_ends(self) -> None:
         if len(self._inputs) != 1 or len(self._outputs) != 1:
@@ -125,9 +132,11 @@ class OpenVinoEngine:
         return tuple(int(size.get_length()) for size in shape)
 
 
-def _settings(path: Path, floating: str, threads: int | None) -> dict[str, Any]:
+def _settings(path: Path, floating: str, threads: int | None, callers: int) -> dict[str, Any]:
     """What the plugin is told. Threads keep to their cores only where they have the machine to themselves."""
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floating}
+    if callers > 1:
+        settings["NUM_STREAMS"] = callers
     if threads is not None:
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
