@@ -30,8 +30,8 @@ _SAMPLES = 48
 UNSURE_FACTOR = 1.75
 
 # Metal and text are white and end within two samples, by this much of the range, and so does the sample beside;
-# counted against the four outlines of a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.14, with noise
-# of a tenth of the range 0.21; a screw over them gives 0.6, letters 1.3 (medians of 120).
+# counted against the four outlines of a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.14, those
+# of noisy ones (a tenth of the range) 0.21; a screw over them gives 0.6, letters 1.3 (medians of 120).
 EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.2
 MOST_WHITE = 0.6  # of a neighbourhood; sound phantoms have at most 0.32
 
