@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spinescore.runtime.gate import Outcome
 
-__all__ = ["add_arguments", "add_build_argument", "add_engine_arguments", "run"]
+__all__ = ["accept_int8", "add_arguments", "add_build_argument", "add_engine_arguments", "run"]
 
 _ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -58,6 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
         print(_text(outcomes, bundle.manifest.localizer.passes))
     ran = [outcome.record for outcome in outcomes if outcome.record is not None]
     return OK if ran and all(record.passed for record in ran) else REFUSED
+
+
+def accept_int8(folder: Path) -> None:
+    """After an export: run the gate for the INT8 networks on this CPU, and print what came of it."""
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.gate import verify_device
+
+    bundle = Bundle.open(folder)
+    if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
+        print(f"\n{_text(verify_device(bundle, 'cpu', precision='int8', say=_say), bundle.manifest.localizer.passes)}")
 
 
 def _device(arguments: argparse.Namespace) -> str:

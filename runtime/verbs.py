@@ -150,7 +150,7 @@ def phantom(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     with export_extra():
         from spinescore.export.bundle import export_bundle
-    from spinescore.runtime import engineverbs
+    from spinescore.runtime import engineverbs, gateverb
     from spinescore.runtime.summary import export_summary
 
     report = export_bundle(
@@ -170,6 +170,8 @@ def export(arguments: argparse.Namespace) -> int:
     for warning in report.warnings:
         _say(f"warning: {warning}")
     print(export_summary(report))
+    if arguments.int8:
+        gateverb.accept_int8(arguments.out)
     for engine in arguments.engine:
         engineverbs.build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
     return OK

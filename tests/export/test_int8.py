@@ -261,6 +261,8 @@ def test_export_writes_int8_beside_the_rest(study, tmp_path, capsys):
     said = capsys.readouterr()
     assert "INT8, localizer: ranges by extremes: error" in said.out
     assert "grader: written without INT8: it has" in said.err
+    assert "onnxruntime int8" in said.out  # the gate has run, and left its record
+    assert list((tmp_path / "mine" / "acceptance").glob("acceptance-cpu-onnxruntime-*-int8-*.json"))
     manifest = json.loads((tmp_path / "mine" / "bundle.json").read_text())
     assert manifest["localizer"]["files"]["lumbar"]["int8"] == "localizer.int8.onnx"
     assert manifest["files"]["localizer.int8.onnx"]["precision"] == "int8"
