@@ -74,8 +74,8 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     if {"LOCALIZER", "SCOUT"} & set(kinds):
         found.append(finding("localizer-image", source, "its Image Type says that it is a localizer"))
     if f"{sop_class}.".startswith(f"{_SECONDARY_CAPTURE}.") or conversion or kinds[1] == "SECONDARY":
-        kind = f"Conversion Type {conversion[:16]}" if conversion else "its SOP class or Image Type"
-        found.append(finding("secondary-capture", source, f"it is a secondary capture ({kind})"))
+        said = "its Conversion Type" if conversion else "its SOP class or Image Type"
+        found.append(finding("secondary-capture", source, f"{said} says that it is a secondary capture"))
     if text(ds, "PresentationIntentType") == "FOR PROCESSING" or sop_class == _DX_FOR_PROCESSING:
         found.append(finding("for-processing", source, "it is FOR PROCESSING, not for reading"))
     if (text(ds, "BurnedInAnnotation") or "").upper() == "YES":
