@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.budget import Budget
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.expected import UNKNOWN, Expected, expected_score, total_distribution
 from spinescore.runtime.geometry import implausible, rotation_deg
@@ -31,7 +32,7 @@ from spinescore.runtime.report import (
 from spinescore.runtime.selection import Chosen, Selection
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
 
-__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report"]
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report", "timed"]
 
 # With fewer discs found than this, the others may as well be one level off, and the region is not scored.
 MIN_KNOWN_DISCS = 4
@@ -95,11 +96,9 @@ def study_report(
     device: DeviceInfo,
     selection: Selection,
     results: Mapping[Region, RegionResult],
-    timings_ms: TimingsMs,
-    budget_ms: float | None,
     max_imputed: int,
 ) -> StudyReport:
-    """The report of one study; regions without a result are rejected or missing."""
+    """The report of one study, without times; regions without a result are rejected or missing."""
     scores = {
         region: score_region(region, [corner.grade for disc in result.grades for corner in disc], max_imputed)
         for region, result in results.items()
@@ -107,7 +106,6 @@ def study_report(
     }
     total = score_study(scores)
     manifest = bundle.manifest
-    within = None if budget_ms is None or timings_ms.total is None else timings_ms.total <= budget_ms
     refused = _refused(selection, results)
     return StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
@@ -126,12 +124,26 @@ def study_report(
             total.imputed_sites,
             _expected([results[region] for region in scores]) if len(scores) == len(REGIONS) else None,
         ),
-        timings_ms=timings_ms,
-        budget_ms=budget_ms,
-        within_budget=within,
+        timings_ms=TimingsMs(None, None, None, None, None),
+        budget_ms=None,
+        within_budget=None,
         warnings=(*selection.warnings, *(found.message for found in selection.findings)),
         rejects=tuple(_reject_info(reject) for reject in selection.rejects),
         findings=(*_rejected(selection, results), *selection.findings),
+    )
+
+
+def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
+    """The report with its times, up to now, and with what became of the budget."""
+    total_ms = round(budget.finish(), 3)
+    parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
+    read = None if read_ms is None else round(read_ms, 3)
+    return replace(
+        report,
+        timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
+        budget_ms=budget.ms,
+        within_budget=None if budget.ms is None else total_ms <= budget.ms,
+        skipped=budget.skipped,
     )
 
 

@@ -161,8 +161,9 @@ class Budget:
         clock: Clock,
         cancel: threading.Event | None = None,
     ) -> None:
-        self.ms, self._skipped = budget_ms, dict.fromkeys(SKIPPABLE, False)
-        self._hard, self._durations, self._cancel = hard and budget_ms is not None, durations, cancel
+        self.ms, self.hard, self.durations, self._cancel = budget_ms, hard and budget_ms is not None, durations, cancel
+        self.took: list[tuple[Step, float]] = []
+        self._skipped = dict.fromkeys(SKIPPABLE, False)
         self._read_ms, self._clock, self._started = read_ms, clock, clock()
         self._done: dict[str, float] = {"read": read_ms} if read_ms else {}
 
@@ -181,7 +182,7 @@ class Budget:
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""
-        if self._cancel is None and not self._hard:
+        if self._cancel is None and not self.hard:
             lock.acquire()
             return
         self.go_on()
@@ -200,8 +201,8 @@ class Budget:
         """
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"Scoring was cancelled after {', '.join(self._done) or 'nothing'} was done.")
-        least = self._durations.least(needed)
-        if self._hard and self.left_ms < least:
+        least = self.durations.least(needed)
+        if self.hard and self.left_ms < least:
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
 
     def choose(self, efforts: Sequence[Effort], views: int) -> Effort:
@@ -240,6 +241,13 @@ class Budget:
 
         return before
 
+    def finish(self) -> float:
+        """The study is over: its steps are learnt. Returns the milliseconds that it took in all."""
+        elapsed_ms = self.elapsed_ms
+        if self.took:
+            self.durations.learn([*self.took, (_REPORT, elapsed_ms - self._done["grade"])])
+        return elapsed_ms
+
     def exceeded(self, more: str = "", report: object = None) -> BudgetExceeded:
         done = {stage: round(ms, 3) for stage, ms in self._done.items()}
         return BudgetExceeded(
@@ -255,4 +263,4 @@ class Budget:
         return fits
 
     def _fits(self, steps: Iterable[Step]) -> bool:
-        return self.ms is None or self._durations.likely(steps) <= self.left_ms
+        return self.ms is None or self.durations.likely(steps) <= self.left_ms

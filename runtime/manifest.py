@@ -1,8 +1,8 @@
 """The manifest of a bundle: the contract between training and runtime, as frozen dataclasses.
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
-unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` may be left out, as a whole. `to_dict`
-is its inverse.
+unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole) and `budget_ms` may be
+left out. `to_dict` is its inverse.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, Any]
     tolerances: Tolerances | None = None  # None: not stated, and left out of the document
+    budget_ms: float | None = None  # of a study where nothing else is said; left out likewise
     schema: str = SCHEMA
 
     @classmethod
@@ -170,8 +171,9 @@ class Manifest:
         """The JSON document: `Manifest.from_dict(manifest.to_dict()) == manifest`."""
         document = {"schema": self.schema, **{key: value for key, value in _plain(self).items() if key != "schema"}}
         del document["grader"]["input"]["fit"]
-        if self.tolerances is None:
-            del document["tolerances"]
+        for name in ("tolerances", "budget_ms"):
+            if document[name] is None:
+                del document[name]
         return document
 
 
@@ -199,6 +201,7 @@ def _manifest(fields: Fields) -> Manifest:
         files=_entries(fields.object("files")),
         provenance=_provenance(fields),
         tolerances=read_tolerances(fields.object("tolerances")) if "tolerances" in fields.remaining() else None,
+        budget_ms=fields.number("budget_ms", 1e-3, 1e9) if "budget_ms" in fields.remaining() else None,
     )
     fields.done()
     _check_references(manifest)

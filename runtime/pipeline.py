@@ -7,6 +7,7 @@ upload and the logits returns to the host.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -61,6 +62,12 @@ class Results:
     points: NDArray[np.void]
     logits: dict[str, NDArray[Any]]
     stages_ms: dict[str, float]
+
+    @property
+    def durations_ms(self) -> dict[str, float]:
+        """Of the stages between the marks: localize, crop and grade."""
+        marks = itertools.pairwise(self.stages_ms.items())
+        return {stage: at - before for (_, before), (stage, at) in marks}
 
 
 class Pipeline:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from spinescore.runtime.budget import Skippable
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.grading import CornerStatus
 from spinescore.runtime.study import Facing, Finding, Region
@@ -154,7 +155,10 @@ class TimingsMs:
 
 @dataclass(frozen=True)
 class StudyReport:
-    """The result of one study. The same input, bundle and device give the same report, `timings_ms` aside."""
+    """The result of one study.
+
+    The same input, bundle and device give the same report, `timings_ms` aside, where the same was `skipped`.
+    """
 
     study: StudyInfo
     bundle: BundleInfo
@@ -167,6 +171,7 @@ class StudyReport:
     warnings: tuple[str, ...]
     rejects: tuple[RejectInfo, ...] = ()  # files that were refused, whichever region they may have shown
     findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
+    skipped: tuple[Skippable, ...] = ()  # what there was no time for
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

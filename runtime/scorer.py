@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,41 +10,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from spinescore.kernels.decode import VIEW
-from spinescore.kernels.warp import ROI, Source
-from spinescore.runtime.assemble import RegionResult, judge, strictly, study_report
+from spinescore.runtime.assemble import strictly, study_report, timed
+from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
 from spinescore.runtime.building import Renewal, open_and_build
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError, EngineError
-from spinescore.runtime.geometry import whole_image
-from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
-from spinescore.runtime.manifest import Contrast, NetworkInput
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.opening import Candidate, Wanted, open_first
-from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, Pipeline, Results
-from spinescore.runtime.report import DeviceInfo, StudyReport, TimingsMs
+from spinescore.runtime.report import DeviceInfo, StudyReport
 from spinescore.runtime.scoredquality import of_results
-from spinescore.runtime.selection import FACINGS, Chosen, other_region, select
-from spinescore.runtime.study import LEVELS, REGIONS, Facing, Radiograph, Region, sites_of
+from spinescore.runtime.selection import select
+from spinescore.runtime.study import Study
+from spinescore.runtime.views import Crop, Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
-
-
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """One picture as a network of the grader sees it: grey (H x W, float32, 0 .. 1), before mean and std."""
-
-    region: Region
-    level: str
-    sites: tuple[str, ...]  # that the network grades in it
-    network: str
-    image: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +49,29 @@ class Scorer:
         device: Device[Any],
         max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
         warnings: tuple[str, ...] = (),
+        *,
+        budget_ms: float | None = None,
+        effort: Effort | None = None,
+        clock: Clock = time.perf_counter,
     ) -> None:
         """Owns `device` from here on: it is closed with the scorer, or here where the bundle does not fit it.
 
-        The device's engine is taken as it is, accepted or not; each report has `warnings`.
+        The device's engine is taken as it is, accepted or not; each report has `warnings`. `effort` is what a study is
+        given where there is time, by default the manifest's; `clock` counts seconds.
         """
         self.bundle, self._warnings = bundle, warnings
         self.choice: EngineChoice | None = None  # of the engine, where `open` made one
         self._renewal: Renewal[Scorer] = Renewal()
-        self._device = device
         self._max_imputed = max_imputed_per_region
         self._lock = threading.Lock()
         self._closed = False
-        try:
-            self._pipeline = Pipeline(bundle, device)  # runs once, so that the first study does not pay for it
-        except BaseException:
-            device.close()
-            raise
-        self._info = DeviceInfo(device.kind, device.name, self._pipeline.framework, self._pipeline.precision)
+        self._budget_ms = checked_ms(budget_ms) or bundle.manifest.budget_ms
+        self._clock = clock
+        self._views = Views(bundle, device, effort)
+        pipeline = self._views.pipeline
+        self._info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
+        if self._budget_ms is not None:
+            self._views.warm_up(Budget(None, False, 0.0, self._views.durations, clock))
 
     @classmethod
     def open(
@@ -102,6 +87,7 @@ class Scorer:
         require_acceptance: bool = True,
         build: str = "now",
         progress: Callable[[str], None] | None = None,
+        budget_ms: float | None = None,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
 
@@ -120,6 +106,9 @@ class Scorer:
         what works until then and takes the engine between two studies, `"no"` builds nothing. `progress` gets lines of
         text meanwhile. Where no engine comes of it, each report warns why.
 
+        `budget_ms` is every study's budget where `score` gets none, by default the bundle's, which may have one. With
+        it the steps are timed here, so that the first study's time can be divided.
+
         Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
         wanted = Wanted(device, engine, precision, require_acceptance)
@@ -127,11 +116,11 @@ class Scorer:
 
         def attempt(candidate: Candidate) -> Scorer:
             chosen = open_device(candidate.kind, threads, largest_image_px, candidate.choice)
-            scorer = cls(opened, chosen, max_imputed_per_region, candidate.warnings)
+            scorer = cls(opened, chosen, max_imputed_per_region, candidate.warnings, budget_ms=budget_ms)
             scorer.choice = candidate.choice
             try:
                 if candidate.record is not None:
-                    candidate.record.check_opened(scorer._pipeline.engines, opened)
+                    candidate.record.check_opened(scorer._views.pipeline.engines, opened)
             except EngineError:
                 scorer.close()
                 raise
@@ -150,26 +139,53 @@ class Scorer:
         keypoints: Keypoints | None = None,
         *,
         strict: bool = False,
+        hard: bool = False,
+        cancel: threading.Event | None = None,
     ) -> StudyReport:
         """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph` or an array.
 
         `keypoints` (region -> level -> (centre xy, anterior xy), source pixels) replace the localizer's points of
-        those discs. What cannot be scored is rejected in the report, region by region. `budget_ms` is compared with
-        the total time. Where it is `strict`, what would be a warning on a radiograph's quality (`report.findings`)
-        rejects its region. Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients.
+        those discs. What cannot be scored is rejected in the report, region by region. Where it is `strict`, what
+        would be a warning on a radiograph's quality (`report.findings`) rejects its region.
+
+        `budget_ms` is counted from this call, reading included. What does not fit is skipped (`report.skipped`), as
+        `spinescore.runtime.budget` has it; what cannot be skipped is done all the same, unless the budget is `hard`.
+        Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.
+
+        Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients, `BudgetExceeded` for a
+        hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can be used after each.
         """
-        return self._score(study, budget_ms, keypoints, strict, with_crops=False).report
+        found = self._score(study, self._budget(study, budget_ms, hard, cancel), keypoints, strict)
+        assert found is not None
+        return found.report
+
+    def try_score(
+        self,
+        study: StudyInput,
+        budget_ms: float | None = None,
+        keypoints: Keypoints | None = None,
+        *,
+        strict: bool = False,
+        hard: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> StudyReport | None:
+        """As `score`, but None at once where this scorer is busy with another study: for who must never wait."""
+        found = self._score(study, self._budget(study, budget_ms, hard, cancel), keypoints, strict, wait=False)
+        return None if found is None else found.report
 
     def crops(self, study: StudyInput, keypoints: Keypoints | None = None, *, strict: bool = False) -> ScoredCrops:
-        """The regions exactly as the grader sees them, to train on what will be run, and for a look."""
-        return self._score(study, None, keypoints, strict, with_crops=True)
+        """The regions exactly as the grader sees them, without a budget, to train on what will be run."""
+        budget = Budget(None, False, 0.0, self._views.durations, self._clock)
+        found = self._score(study, budget, keypoints, strict, with_crops=True)
+        assert found is not None
+        return found
 
     def close(self) -> None:
         """Free the device. Closing twice is no error."""
         with self._lock:
             self._closed = True
             self._renewal.close()
-            self._device.close()
+            self._views.device.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -179,139 +195,58 @@ class Scorer:
     ) -> None:
         self.close()
 
+    def _budget(self, study: StudyInput, budget_ms: float | None, hard: bool, cancel: threading.Event | None) -> Budget:
+        budget_ms = checked_ms(budget_ms) or self._budget_ms
+        if hard and budget_ms is None:
+            raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
+        read_ms = (study.read_ms or 0.0) if isinstance(study, Study) else 0.0
+        return Budget(budget_ms, hard, read_ms, self._views.durations, self._clock, cancel)
+
     def _score(
-        self, study: StudyInput, budget_ms: float | None, keypoints: Keypoints | None, strict: bool, with_crops: bool
-    ) -> ScoredCrops:
-        started = time.perf_counter()
-        if budget_ms is not None and not (math.isfinite(budget_ms) and budget_ms > 0):
-            raise ValueError(f"budget_ms must be a number above 0, got {budget_ms}")
+        self,
+        study: StudyInput,
+        budget: Budget,
+        keypoints: Keypoints | None,
+        strict: bool,
+        *,
+        with_crops: bool = False,
+        wait: bool = True,
+    ) -> ScoredCrops | None:
+        """None where the scorer is busy and it is not to `wait`."""
         study, given = as_study(study), given_points(keypoints)
-        with self._lock:
-            if self._closed:
-                raise DeviceError("This scorer is closed; open another one with Scorer.open.")
-            self._renew()
-            localizer = self.bundle.manifest.localizer
-            selection = select(study, localizer, given, self._evidence, strict)
-            selection.warnings.extend((*self._warnings, *self._renewal.warnings, *self._device.warnings))
-            results, stages_ms = self._run(selection.chosen, given)
-            selection.findings.extend(of_results(results, localizer.min_confidence))
-            if strict:
-                results = strictly(results, selection.findings)
-            crops = self._crops(results) if with_crops else ()
-        elapsed_ms = (time.perf_counter() - started) * 1e3
-        timings_ms = _timings(study.read_ms, stages_ms, elapsed_ms)
-        report = study_report(
-            study, self.bundle, self._info, selection, results, timings_ms, budget_ms, self._max_imputed
-        )
+        if wait:
+            budget.acquire(self._lock)
+        elif not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._scored(study, given, budget, strict, with_crops)
+        finally:
+            self._lock.release()
+
+    def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:
+        if self._closed:
+            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
+        self._renew()
+        views, localizer = self._views, self.bundle.manifest.localizer
+        budget.durations = views.durations
+        budget.go_on()
+        selection = select(study, localizer, given, views.within(budget, len(study.radiographs)), strict)
+        selection.warnings.extend((*self._warnings, *self._renewal.warnings, *views.device.warnings))
+        budget.done("select")
+        results, stages_ms = views.score(selection.chosen, given, budget)
+        selection.findings.extend(of_results(results, localizer.min_confidence))
+        if strict:
+            results = strictly(results, selection.findings)
+        crops = views.crops(results) if with_crops else ()
+        report = study_report(study, self.bundle, self._info, selection, results, self._max_imputed)
+        report = timed(report, study.read_ms, stages_ms, budget)
+        if budget.hard and not report.within_budget:
+            raise budget.exceeded(report=report)
         return ScoredCrops(crops, report)
 
     def _renew(self) -> None:
         """Between two studies: take the engine that was built meanwhile in place of what scored until now."""
         if (new := self._renewal.taken()) is not None:
-            self._device.close()
-            self._device, self._pipeline, self._info = new._device, new._pipeline, new._info
+            self._views.device.close()
+            self._views, self._info = new._views, new._info
             self._warnings, self.choice = new._warnings, new.choice
-
-    def _run(
-        self, chosen: dict[Region, Chosen], given: GivenPoints
-    ) -> tuple[dict[Region, RegionResult], dict[str, float]]:
-        if not chosen:
-            return {}, {}
-        whole, parameters = np.zeros(VIEWS, ROI), np.zeros(VIEWS, VIEW)
-        whole["source"] = -1
-        for view, region in enumerate(REGIONS):
-            if region in chosen:
-                self._upload(view, chosen[region].radiograph)
-                whole[view] = self._whole(view, chosen[region].radiograph, chosen[region].facing)
-                parameters[view] = _parameters(view, chosen[region].facing, given.get(region, {}))
-        indices = [REGIONS.index(region) for region in chosen]
-        views = slice(min(indices), max(indices) + 1)
-        results = self._pipeline.score(views, whole, parameters)
-        head = self.bundle.manifest.grader.head
-        p = probabilities(results.logits, head).reshape(len(results.points), -1, 2, 4)
-        found = {}
-        for region in (region for region in REGIONS if region in chosen):
-            row = REGIONS.index(region) - views.start
-            found[region] = judge(region, chosen[region], results.points[row], p[row], self.bundle.manifest)
-        return self._doubted(chosen, found), _stages(results)
-
-    def _doubted(self, chosen: dict[Region, Chosen], results: dict[Region, RegionResult]) -> dict[Region, RegionResult]:
-        """Where the localizer was not sure, see whether the radiograph rather shows the other region."""
-        for region, result in results.items():
-            if result.reject is not None and result.reject.code == "low-confidence":
-                evidence = self._evidence(chosen[region].radiograph)
-                other = other_region(region, evidence, self.bundle.manifest.localizer)
-                if other is not None:
-                    results[region] = result.rather(other)
-        return results
-
-    def _evidence(self, radiograph: Radiograph) -> NDArray[np.float64]:
-        self._upload(0, radiograph)
-        parameters = np.zeros(VIEWS, VIEW)
-        parameters["faces_right"] = [facing == "right" for facing in FACINGS]
-        whole = np.array([self._whole(0, radiograph, facing) for facing in FACINGS], ROI)
-        return self._pipeline.evidence(whole, parameters)
-
-    def _upload(self, slot: int, radiograph: Radiograph) -> None:
-        localizer, grader = self.bundle.manifest.localizer, self.bundle.manifest.grader
-        tables = [_table(radiograph, localizer.contrast, localizer.input)]
-        same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
-        tables.insert(
-            GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input)
-        )
-        self._device.upload(slot, Source(radiograph.pixels, tuple(tables), radiograph.stored_min))
-
-    def _whole(self, source: int, radiograph: Radiograph, facing: Facing) -> NDArray[np.void]:
-        size = self.bundle.manifest.localizer.input
-        fit = size.fit or "stretch"
-        return whole_image(source, radiograph.rows, radiograph.columns, (size.height, size.width), fit, facing)
-
-    def _crops(self, results: dict[Region, RegionResult]) -> tuple[Crop, ...]:
-        found = []
-        size = self.bundle.manifest.grader.input
-        for network, pictures in self._pipeline.crops(slice(0, VIEWS)).items():
-            flips = self._pipeline.flips(network)
-            greys = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
-            greys = greys.reshape(VIEWS, -1, len(flips), size.height, size.width)
-            for region in (region for region in REGIONS if region in results and results[region].reject is None):
-                for disc, level in enumerate(LEVELS[region]):
-                    for number in range(len(flips)):
-                        sites = sites_of(level) if len(flips) == 1 else sites_of(level)[number : number + 1]
-                        image = greys[REGIONS.index(region), disc, number]
-                        found.append(Crop(region, level, sites, network, image))
-        return tuple(found)
-
-
-def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
-    if contrast.mode == "dicom" and size.levels is None:
-        return radiograph.table
-    from spinescore.runtime.greyscale import contrast_table
-
-    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
-
-
-def _parameters(view: int, facing: Facing, given: Any) -> NDArray[np.void]:
-    parameters = np.zeros((), VIEW)
-    parameters["source"] = parameters["region"] = view
-    parameters["faces_right"] = facing == "right"
-    for disc, pair in given.items():
-        parameters["given"][disc] = 1
-        parameters["given_xy"][disc] = pair
-    return parameters
-
-
-def _stages(results: Results) -> dict[str, float]:
-    """The durations between the marks start, localize, crop and grade."""
-    marks = list(results.stages_ms.items())
-    return {stage: at - before for (_, before), (stage, at) in itertools.pairwise(marks)}
-
-
-def _timings(read_ms: float | None, stages_ms: dict[str, float], elapsed_ms: float) -> TimingsMs:
-    rounded = {stage: round(value, 3) for stage, value in stages_ms.items()}
-    return TimingsMs(
-        read=None if read_ms is None else round(read_ms, 3),
-        localize=rounded.get("localize"),
-        crop=rounded.get("crop"),
-        grade=rounded.get("grade"),
-        total=round((read_ms or 0.0) + elapsed_ms, 3),
-    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.geometry import facing_of
 from spinescore.runtime.intake import GivenPoints, vet
 from spinescore.runtime.manifest import Localizer
@@ -50,6 +51,7 @@ def select(
 ) -> Selection:
     """Choose a radiograph per region. `evidence` is asked only where the header does not tell.
 
+    `InputRejected` that it raises rejects a radiograph whose region or facing nothing else tells.
     Where it is `strict`, a radiograph with a finding is rejected with the finding's code.
     """
     selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
@@ -77,7 +79,12 @@ def select(
     for index, region in enumerate(REGIONS):
         if candidates[region]:
             best = _best(candidates[region], index, asked, selection.warnings)
-            selection.chosen[region] = Chosen(best, _facing(best, region, given, asked, selection.warnings))
+            try:
+                facing = _facing(best, region, given, asked, selection.warnings)
+            except InputRejected as error:
+                selection.rejects.append(Reject(error.code, str(error), best.source, region))
+                continue
+            selection.chosen[region] = Chosen(best, facing)
             selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
             selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
     return selection
@@ -107,7 +114,10 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
             "so the picture cannot tell; name the region.",
             radiograph.source,
         )
-    cervical, lumbar = (float(mean) for mean in asked(radiograph).max(axis=0))
+    try:
+        cervical, lumbar = (float(mean) for mean in asked(radiograph).max(axis=0))
+    except InputRejected as error:
+        return Reject(error.code, str(error), radiograph.source)
     if max(cervical, lumbar) < localizer.min_confidence:
         return Reject(
             "wrong-region",
@@ -127,7 +137,11 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
 def _best(candidates: list[Radiograph], region: int, asked: Evidence, warnings: list[str]) -> Radiograph:
     if len(candidates) == 1:
         return candidates[0]
-    means = [float(asked(radiograph)[:, region].max()) for radiograph in candidates]
+    try:
+        means = [float(asked(radiograph)[:, region].max()) for radiograph in candidates]
+    except InputRejected:
+        means = [0.0]
+        warnings.append(f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken.")
     best = candidates[means.index(max(means))]
     others = ", ".join(_name(radiograph) for radiograph in candidates if radiograph is not best)
     warnings.append(f"Several {REGIONS[region]} radiographs: {_name(best)} was scored, not {others}.")

@@ -1,0 +1,192 @@
+"""The radiographs of a study on a device: uploaded, asked for evidence, scored by the pipeline, cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import DISCS, VIEW
+from spinescore.kernels.warp import ROI, Source
+from spinescore.runtime.assemble import RegionResult, judge
+from spinescore.runtime.budget import Budget, Durations, Effort, Launches, alternatives
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import Device
+from spinescore.runtime.errors import DeviceError, InputRejected
+from spinescore.runtime.geometry import whole_image
+from spinescore.runtime.grading import probabilities
+from spinescore.runtime.intake import GivenPoints
+from spinescore.runtime.manifest import Contrast, NetworkInput
+from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, Pipeline
+from spinescore.runtime.selection import FACINGS, Chosen, Evidence, other_region
+from spinescore.runtime.study import LEVELS, REGIONS, Facing, Radiograph, Region, sites_of
+
+__all__ = ["Crop", "Views"]
+
+_WARM_UP_SHAPE = (1200, 960)  # of the picture that stands for a radiograph while steps are timed at opening
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One picture as a network of the grader sees it: grey (H x W, float32, 0 .. 1), before mean and std."""
+
+    region: Region
+    level: str
+    sites: tuple[str, ...]  # that the network grades in it
+    network: str
+    image: NDArray[np.float32]
+
+
+class Views:
+    """A bundle's pipeline on a device, which it owns, and what it knows of how long its steps take.
+
+    `effort` is what a study is given where there is time, by default the manifest's. Not for two threads at once.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
+        self._manifest, self.device, self.durations = bundle.manifest, device, Durations()
+        localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+        effort = effort or Effort(localizer.passes)
+        self.efforts = alternatives(effort, max(localizer.input.antialias, grader.input.antialias) > 1)
+        try:
+            self.pipeline = Pipeline(bundle, device, effort)  # runs once, so that the first study does not pay for it
+        except BaseException:
+            device.close()
+            raise
+
+    def warm_up(self, budget: Budget) -> None:
+        """Make every effort ready, and time the steps with a made picture in which all points are given."""
+        for effort in self.efforts:
+            self.pipeline.prepare(effort)
+        picture = np.arange(_WARM_UP_SHAPE[1], dtype=np.uint16) + np.zeros(_WARM_UP_SHAPE, np.uint16)
+        made = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
+        pairs = {disc: np.array([[x, 150 + 150 * disc] for x in (480, 400)], np.float32) for disc in range(DISCS)}
+        chosen, given = dict.fromkeys(REGIONS, made), dict.fromkeys(REGIONS, pairs)
+        for effort in dict.fromkeys((self.efforts[0], self.efforts[-1])):
+            try:
+                launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
+            except DeviceError:  # opened for smaller pictures
+                return
+            self.durations.learn(launches.took(stages_ms))
+
+    def score(
+        self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget
+    ) -> tuple[dict[Region, RegionResult], dict[str, float]]:
+        """The regions' results, and the milliseconds of the stages localize, crop and grade."""
+        if not chosen:
+            return {}, {}
+        launches, results, stages_ms = self._launch(chosen, given, budget, self.efforts)
+        budget.took += launches.took(stages_ms)
+        return self._doubted(chosen, results, budget), stages_ms
+
+    def within(self, budget: Budget, count: int) -> Evidence:
+        """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`)."""
+
+        def evidence(radiograph: Radiograph) -> NDArray[np.float64]:
+            budget.go_on()
+            if not budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], min(count, VIEWS)):
+                raise InputRejected(
+                    "no-time",
+                    f"{radiograph.source or 'The radiograph'} does not state its region, or to which side the patient "
+                    f"looks, and the budget of {budget.ms:g} ms left no time to ask the picture; state them, or give a "
+                    "larger budget.",
+                )
+            return self.evidence(radiograph)
+
+        return evidence
+
+    def evidence(self, radiograph: Radiograph) -> NDArray[np.float64]:
+        """Mean peaks (facing, region), for the radiograph as it is and mirrored."""
+        self._upload(0, radiograph)
+        parameters = np.zeros(VIEWS, VIEW)
+        parameters["faces_right"] = [facing == "right" for facing in FACINGS]
+        whole = np.array([self._whole(0, radiograph, facing) for facing in FACINGS], ROI)
+        return self.pipeline.evidence(whole, parameters)
+
+    def crops(self, results: Mapping[Region, RegionResult]) -> tuple[Crop, ...]:
+        """What the grader saw of the regions that were scored last."""
+        found = []
+        size = self._manifest.grader.input
+        for network, pictures in self.pipeline.crops(slice(0, VIEWS)).items():
+            flips = self.pipeline.flips(network)
+            greys = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
+            greys = greys.reshape(VIEWS, -1, len(flips), size.height, size.width)
+            for region in (region for region in REGIONS if region in results and results[region].reject is None):
+                for disc, level in enumerate(LEVELS[region]):
+                    for number in range(len(flips)):
+                        sites = sites_of(level) if len(flips) == 1 else sites_of(level)[number : number + 1]
+                        image = greys[REGIONS.index(region), disc, number]
+                        found.append(Crop(region, level, sites, network, image))
+        return tuple(found)
+
+    def _launch(
+        self, chosen: Mapping[Region, Chosen], given: GivenPoints, budget: Budget, efforts: Sequence[Effort]
+    ) -> tuple[Launches, dict[Region, RegionResult], dict[str, float]]:
+        whole, parameters = np.zeros(VIEWS, ROI), np.zeros(VIEWS, VIEW)
+        whole["source"] = -1
+        for view, region in enumerate(REGIONS):
+            if region in chosen:
+                self._upload(view, chosen[region].radiograph)
+                whole[view] = self._whole(view, chosen[region].radiograph, chosen[region].facing)
+                parameters[view] = _parameters(view, chosen[region].facing, given.get(region, {}))
+        indices = [REGIONS.index(region) for region in chosen]
+        views = slice(min(indices), max(indices) + 1)
+        budget.done("upload")
+        effort = budget.choose(efforts, views.stop - views.start)
+        launches = Launches(effort, views.stop - views.start)
+        results = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
+        budget.done("grade")
+        head = self._manifest.grader.head
+        p = probabilities(results.logits, head).reshape(len(results.points), -1, 2, 4)
+        found = {}
+        for region in (region for region in REGIONS if region in chosen):
+            row = REGIONS.index(region) - views.start
+            found[region] = judge(region, chosen[region], results.points[row], p[row], self._manifest)
+        return launches, found, results.durations_ms
+
+    def _doubted(
+        self, chosen: Mapping[Region, Chosen], results: dict[Region, RegionResult], budget: Budget
+    ) -> dict[Region, RegionResult]:
+        """Where the localizer was not sure, see whether the radiograph rather shows the other region."""
+        for region, result in results.items():
+            unsure = result.reject is not None and result.reject.code == "low-confidence"
+            if unsure and budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
+                other = other_region(region, self.evidence(chosen[region].radiograph), self._manifest.localizer)
+                if other is not None:
+                    results[region] = result.rather(other)
+        return results
+
+    def _upload(self, slot: int, radiograph: Radiograph) -> None:
+        localizer, grader = self._manifest.localizer, self._manifest.grader
+        tables = [_table(radiograph, localizer.contrast, localizer.input)]
+        same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
+        tables.insert(
+            GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input)
+        )
+        self.device.upload(slot, Source(radiograph.pixels, tuple(tables), radiograph.stored_min))
+
+    def _whole(self, source: int, radiograph: Radiograph, facing: Facing) -> NDArray[np.void]:
+        size = self._manifest.localizer.input
+        fit = size.fit or "stretch"
+        return whole_image(source, radiograph.rows, radiograph.columns, (size.height, size.width), fit, facing)
+
+
+def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
+    if contrast.mode == "dicom" and size.levels is None:
+        return radiograph.table
+    from spinescore.runtime.greyscale import contrast_table
+
+    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
+
+
+def _parameters(view: int, facing: Facing, given: Any) -> NDArray[np.void]:
+    parameters = np.zeros((), VIEW)
+    parameters["source"] = parameters["region"] = view
+    parameters["faces_right"] = facing == "right"
+    for disc, pair in given.items():
+        parameters["given"][disc] = 1
+        parameters["given_xy"][disc] = pair
+    return parameters
