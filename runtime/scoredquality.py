@@ -104,9 +104,8 @@ def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[st
     covered = np.array([_edges(greys) > MOST_EDGES for greys, _ in views]) & known
     if covered.any():
         yield "obscured-corner", f"white, sharp-edged shapes lie by the corners of {named(covered)}"
-    mm = _step_mm(result)
-    low, high = STEP_MM[result.region]
-    if mm is not None and not low <= mm <= high:
+    mm, (low, high) = _step_mm(result), STEP_MM[result.region]
+    if mm is not None and _plausible_mm(result) is None:
         yield "implausible-spacing", f"its discs would be {mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
 
 
@@ -115,7 +114,7 @@ def _of_both(scored: Mapping[Region, RegionResult]) -> Iterator[Finding]:
     name = f"{cervical.source or 'the cervical radiograph'} and {lumbar.source or 'the lumbar radiograph'}"
     dates = {cervical.study_date, lumbar.study_date} - {None}
     studies = {cervical.study_instance_uid, lumbar.study_instance_uid} - {None}
-    steps = [_step_mm(scored[region]) for region in REGIONS]
+    steps = [_plausible_mm(scored[region]) for region in REGIONS]
     if len(dates) > 1:
         yield finding("views-contradict", name, "their study dates differ")
     elif len(studies) > 1:
@@ -131,8 +130,8 @@ def _of_both(scored: Mapping[Region, RegionResult]) -> Iterator[Finding]:
 
 def _same_picture(one: Radiograph, other: Radiograph) -> bool:
     """By every 16th pixel of every 16th row: no two exposures agree in all of them."""
-    samples = (image.pixels[::16, ::16] for image in (one, other))
-    return one.pixels.shape == other.pixels.shape and np.array_equal(*samples)
+    first, second = (image.pixels[::16, ::16] for image in (one, other))
+    return one.pixels.shape == other.pixels.shape and np.array_equal(first, second)
 
 
 def median_step(centre: NDArray[np.float64]) -> float:
@@ -143,6 +142,12 @@ def median_step(centre: NDArray[np.float64]) -> float:
 def _step_mm(result: RegionResult) -> float | None:
     spacing = result.chosen.radiograph.spacing_mm
     return None if spacing is None else median_step(result.centre * np.array([spacing[1], spacing[0]]))
+
+
+def _plausible_mm(result: RegionResult) -> float | None:
+    """The same; None where no person fits it, of which there is a finding of its own."""
+    mm, (low, high) = _step_mm(result), STEP_MM[result.region]
+    return mm if mm is not None and low <= mm <= high else None
 
 
 def _neighbourhood(

@@ -127,8 +127,12 @@ def test_views_that_contradict_each_other():
 
     assert "dates differ" in said({"study_date": "20250101"}, {"study_date": "20260101"}).message
     assert "different studies" in said({"study_instance_uid": "1.2"}, {"study_instance_uid": "1.3"}).message
-    rows, _ = radiograph("lumbar").spacing_mm
-    assert "about twice" in said({}, {"spacing_mm": (rows * 0.5, rows * 0.5)}).message
+    larger, smaller = (
+        {"spacing_mm": tuple(factor * mm for mm in radiograph(region).spacing_mm)}
+        for region, factor in (("cervical", 1.4), ("lumbar", 0.65))
+    )
+    assert "about twice" in said(larger, smaller).message
+    assert said(larger, {}) is None
     assert said({"study_date": "20250101"}, {}) is None
     twice = found_of(result("cervical"), result("lumbar", radiograph("cervical")))["views-contradict"]
     assert "same picture" in twice.message
