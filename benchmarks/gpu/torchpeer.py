@@ -50,7 +50,8 @@ def _initializers(bundle: Bundle, name: str) -> dict[str, NDArray[np.float32]]:
     import onnx
 
     model = onnx.load(str(bundle.path(name)))
-    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {name.removesuffix(".half"): array.astype(np.float32) for name, array in arrays.items()}  # stored in half
 
 
 def _load(model: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -1,0 +1,62 @@
+"""A study's networks without the study: the engine's best on inputs of the same shapes, as often as a study has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spinescore.runtime.study import REGIONS
+
+if TYPE_CHECKING:
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.devices import Device
+    from spinescore.runtime.engines.choice import EngineChoice
+
+__all__ = ["engine_calls", "networks_alone"]
+
+
+@contextmanager
+def networks_alone(
+    bundle: Bundle, kind: str, choice: EngineChoice | None, threads: int | None
+) -> Iterator[Callable[[], None]]:
+    """A function that runs a study's networks once: whole batches, all of the threads."""
+    from spinescore.runtime.devices import open_device
+
+    opened = open_device(kind, threads, choice=choice)
+    try:
+        plan = engine_calls(bundle)
+        once = {(*files.values(), batch): _call(opened, bundle, files, batch) for files, batch in plan}
+        calls = [once[(*files.values(), batch)] for files, batch in plan]
+
+        def run_all() -> None:
+            for call in calls:
+                call()
+            opened.synchronise()
+
+        run_all()
+        yield run_all
+    finally:
+        opened.close()
+
+
+def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int]]:
+    """The networks of one study, in order: a network's files by precision, and the batch."""
+    from spinescore.runtime.manifest import HEAD_OUTPUTS
+    from spinescore.runtime.pipeline import FLIPS
+
+    localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+    one_pass = [(localizer.files[region], 2 if localizer.shared else 1) for region in REGIONS]
+    plan = (one_pass[:1] if localizer.shared else one_pass) * localizer.passes
+    sites = [(role, len(FLIPS[f"{role}{outputs}"])) for role, outputs in HEAD_OUTPUTS[grader.head].items()]
+    return plan + [(grader.files[role], 12 * flips) for role, flips in sites]
+
+
+def _call(device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: int) -> Callable[[], None]:
+    engine = device.engine(*bundle.network(files, device.precisions))
+    inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
+    outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
+    device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))
+    return lambda: device.run(engine, inputs, outputs)

@@ -1,0 +1,142 @@
+"""Many studies at once: how many a machine scores in a second, and how long each waits and takes at a given rate.
+
+Open loop: studies arrive by a clock of their own, whether or not those before them are done, and each one's latency
+counts from the moment at which it was to arrive. A loop that sends the next study when the last one is done would ask
+least when the machine is slowest, and its percentiles would leave out the waiting (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spinescore.benchmarks.bench.figures import figures
+
+if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.subject import Subject
+
+__all__ = ["Served", "arrivals", "closed_loop", "load", "open_loop"]
+
+_SHARES = (0.3, 0.5, 0.7, 0.9)  # of the throughput that a closed loop reaches
+_LEAST = 5  # studies at each rate
+_SEED = 2_000_003
+
+Clock = Callable[[], float]
+Serve = Callable[[int], Any]  # the worker's number
+
+
+@dataclass(frozen=True)
+class Served:
+    """Latencies in the order of arrival, from the intended arrival; `seconds` from the start to the last end."""
+
+    latencies_ms: list[float]
+    seconds: float
+
+    @property
+    def per_s(self) -> float:
+        return len(self.latencies_ms) / self.seconds
+
+
+def load(subject: Subject, most: int, seconds: float, cores: int) -> list[dict[str, Any]]:
+    """For 1, 2, 4 .. `most` studies at once, each worker with a scorer and an equal share of the cores."""
+    counts = sorted({*(2**power for power in range(most.bit_length()) if 2**power < most), most})
+    return [_with_workers(subject, count, seconds / len(counts), max(1, cores // count)) for count in counts]
+
+
+def _with_workers(subject: Subject, workers: int, seconds: float, threads: int) -> dict[str, Any]:
+    share = seconds / (1 + len(_SHARES))
+    with ExitStack() as opened:
+        works = [subject.work(opened.enter_context(subject.open(threads))) for _ in range(workers)]
+        for work in works:
+            work()
+        most = closed_loop(lambda worker: works[worker](), workers, share)
+        rates = [share_of * most.per_s for share_of in _SHARES]
+        steps = []
+        for rate in rates:
+            served = open_loop(arrivals(rate, share, _SEED), lambda worker: works[worker](), workers)
+            steps.append(
+                {
+                    "offered_per_s": round(rate, 4),
+                    "achieved_per_s": round(served.per_s, 4),
+                    "latency": figures(served.latencies_ms),
+                }
+            )
+    return {"concurrent": workers, "threads_each": threads, "most_per_s": round(most.per_s, 4), "open_loop": steps}
+
+
+def arrivals(per_s: float, seconds: float, seed: int) -> list[float]:
+    """Seconds at which studies arrive: a Poisson process, at least five studies. Deterministic."""
+    count = max(_LEAST, round(per_s * seconds))
+    gaps = np.random.default_rng(seed).exponential(1 / per_s, count)
+    return [float(at) for at in np.cumsum(gaps)]
+
+
+def open_loop(
+    arrivals_s: Sequence[float],
+    serve: Serve,
+    workers: int,
+    clock: Clock = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Served:
+    """Serve each arrival by the first worker that is free, first come, first served."""
+    latencies = [0.0] * len(arrivals_s)
+    numbers, lock = iter(range(len(arrivals_s))), threading.Lock()
+    started = clock()
+
+    def work(worker: int) -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            intended = started + arrivals_s[number]
+            if (early := intended - clock()) > 0:
+                sleep(early)
+            serve(worker)
+            latencies[number] = (clock() - intended) * 1e3
+
+    _side_by_side(work, workers)
+    return Served(latencies, clock() - started)
+
+
+def closed_loop(serve: Serve, workers: int, seconds: float, clock: Clock = time.perf_counter) -> Served:
+    """Every worker one study after the other, none after `seconds`. Its latencies leave out all waiting."""
+    latencies: list[float] = []
+    started = clock()
+
+    def work(worker: int) -> None:
+        while True:
+            began = clock()
+            serve(worker)
+            now = clock()
+            latencies.append((now - began) * 1e3)
+            if now - started >= seconds:
+                return
+
+    _side_by_side(work, workers)
+    return Served(latencies, clock() - started)
+
+
+def _side_by_side(work: Callable[[int], None], workers: int) -> None:
+    """Run the work in as many threads; what one of them raises is raised here, after all have ended."""
+    errors: list[BaseException] = []
+
+    def guarded(worker: int) -> None:
+        try:
+            work(worker)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(worker,)) for worker in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

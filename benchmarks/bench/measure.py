@@ -1,0 +1,109 @@
+"""The parts of a measurement of one bundle, one after the other, and what the machine did meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.benchmarks.bench.machine import Watch, warnings_of
+
+if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.subject import Subject
+    from spinescore.benchmarks.peers import Peer
+    from spinescore.runtime.scorer import Scorer
+
+__all__ = ["PARTS", "Plan", "measure"]
+
+PARTS = ("steady", "starts", "memory", "images", "load", "energy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`seconds` limits each of the parts that repeat themselves."""
+
+    parts: tuple[str, ...]
+    runs: int
+    warm_up: int
+    seconds: float
+    starts: int
+    image_runs: int
+    megapixels: tuple[float, ...]
+    most_concurrent: int
+    peers: tuple[str, ...]
+
+
+def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """The figures of one bundle; a part that was not asked for is None."""
+    watch = Watch()
+    parts: dict[str, Any] = dict.fromkeys(PARTS)
+    if "starts" in plan.parts:
+        say(f"{plan.starts} cold starts, {plan.starts} warm ones")
+        parts["starts"] = _starts(subject, plan)
+    with ExitStack() as stack:
+        scorer = stack.enter_context(subject.open())
+        report = subject.work(scorer)()
+        facts = {
+            "bundle": {"name": report.bundle.name, "version": report.bundle.version, "sha256": report.bundle.sha256},
+            "files": {name: entry.sha256 for name, entry in scorer.bundle.manifest.files.items()},
+            "device": vars(report.device),
+            "options": subject.options,
+            "regions": {name: region.status for name, region in report.regions.items()},
+            "given_points": subject.give_points,
+            "scorer_warnings": list(report.warnings),
+        }
+        if "memory" in plan.parts:
+            from spinescore.benchmarks.bench.starts import memory
+
+            say("memory, in two processes")
+            parts["memory"] = memory(subject, report.device.kind, scorer.choice)
+        if "steady" in plan.parts:
+            parts["steady"] = _steady(subject, scorer, plan, stack, say)
+        if "images" in plan.parts:
+            from spinescore.benchmarks.bench.images import images
+
+            say(f"images of {', '.join(f'{size:g}' for size in plan.megapixels)} megapixels")
+            parts["images"] = images(subject, scorer, plan.megapixels, scratch, plan.image_runs, plan.seconds)
+        if "energy" in plan.parts:
+            parts["energy"] = _energy(subject, scorer, plan.seconds / 4, say)
+    if "load" in plan.parts:
+        from spinescore.benchmarks.bench.load import load
+
+        say(f"1 to {plan.most_concurrent} studies at once")
+        parts["load"] = load(subject, plan.most_concurrent, plan.seconds, subject.options.get("threads") or cores)
+    conditions = watch.conditions(cores)
+    spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
+    return {**facts, **parts, "conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
+
+
+def _starts(subject: Subject, plan: Plan) -> dict[str, Any]:
+    from spinescore.benchmarks.bench.starts import starts
+
+    return starts(subject, plan.starts)
+
+
+def _steady(
+    subject: Subject, scorer: Scorer, plan: Plan, stack: ExitStack, say: Callable[[str], None]
+) -> dict[str, Any]:
+    from spinescore.benchmarks.bench.rounds import steady
+
+    peers: Sequence[Peer] = ()
+    if plan.peers:
+        from spinescore.benchmarks.peers import open_peers
+
+        given = subject.points
+        peers = open_peers(plan.peers, scorer.bundle, subject.study.files, given, subject.options.get("threads"), say)
+    say(f"{plan.warm_up} rounds of warm-up, then up to {plan.runs} within {plan.seconds:g} s")
+    return steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
+
+
+def _energy(subject: Subject, scorer: Scorer, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    from spinescore.benchmarks.bench.energy import energy, open_meter
+
+    meter, reason = open_meter()
+    if meter is None:
+        return {"joules_per_study": None, "reason": reason}
+    say("energy")
+    return energy(meter, subject.work(scorer), seconds)

@@ -1,0 +1,116 @@
+"""Cold starts in processes of their own, with their memory; warm starts in this one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any
+
+from spinescore.benchmarks.bench.figures import figures
+from spinescore.benchmarks.bench.memory import NO_FIGURES
+from spinescore.benchmarks.bench.rounds import SETTLE_S
+from spinescore.runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.subject import Subject
+    from spinescore.runtime.engines.choice import EngineChoice
+
+__all__ = ["memory", "starts"]
+
+_MODULE = "spinescore.benchmarks.bench.process"
+_LONGEST_S = 300.0
+
+
+def starts(subject: Subject, times: int) -> dict[str, Any]:
+    """Cold: from before the process is made to the line that it writes after its first study, and to its end.
+
+    Warm: `Scorer.open` again in a process that has opened the bundle before, and the first study after it.
+    """
+    cold: dict[str, list[float]] = {}
+    for _ in range(times):
+        for name, value in _cold(subject).items():
+            cold.setdefault(name, []).append(value)
+    warm: dict[str, list[float]] = {"open": [], "first_study": []}
+    for _ in range(times):
+        time.sleep(SETTLE_S)
+        started = time.perf_counter()
+        with subject.open() as scorer:
+            opened = time.perf_counter()
+            subject.work(scorer)()
+            scored = time.perf_counter()
+        warm["open"].append((opened - started) * 1e3)
+        warm["first_study"].append((scored - opened) * 1e3)
+    return {name: {step: figures(ms) for step, ms in found.items()} for name, found in (("cold", cold), ("warm", warm))}
+
+
+def memory(subject: Subject, kind: str, choice: EngineChoice | None) -> dict[str, Any]:
+    """Resident and peak bytes of a process that scores, and of one that has the same networks and imports alone."""
+    found = {}
+    with _process(_asked(subject, memory=True)) as lines:
+        next(lines)
+        found["study"] = next(lines)["memory"]
+    alone = {**_asked(subject, memory=True), "networks": True, "device": kind}
+    with _process({**alone, "choice": None if choice is None else asdict(choice)}) as lines:
+        found["networks"] = next(lines)["memory"]
+    peaks = [found[name]["peak_bytes"] for name in ("study", "networks")]
+    own = None if None in peaks else peaks[0] - peaks[1]
+    return {**found, "own_peak_bytes": own, "reason": NO_FIGURES if own is None else None}
+
+
+def _cold(subject: Subject) -> dict[str, float]:
+    time.sleep(SETTLE_S)
+    started = time.perf_counter()
+    with _process(_asked(subject, memory=False)) as lines:
+        steps: dict[str, float] = next(lines)["steps_ms"]
+        scored = time.perf_counter()
+    ended = time.perf_counter()
+    return {"to_first_score": (scored - started) * 1e3, "to_exit": (ended - started) * 1e3, **steps}
+
+
+def _asked(subject: Subject, memory: bool) -> dict[str, Any]:
+    return {
+        "bundle": subject.bundle,
+        "device": subject.device,
+        "options": subject.options,
+        "files": [str(path) for path in subject.study.files],
+        "points": subject.points,
+        "memory": memory,
+        "networks": False,
+        "choice": None,
+    }
+
+
+@contextmanager
+def _process(asked: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """The lines of the process as it writes them; on leaving, its end is waited for. Raises `EngineError`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", _MODULE, json.dumps(asked)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None  # both are pipes
+        assert child.stderr is not None
+        try:
+            yield _lines(child.stdout, child)
+            child.wait(_LONGEST_S)
+        except BaseException:
+            child.kill()
+            raise
+        if child.returncode:
+            raise _ended(child)
+
+
+def _lines(stdout: IO[str], child: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    for line in stdout:
+        yield json.loads(line)
+    child.wait(_LONGEST_S)
+    raise _ended(child)
+
+
+def _ended(child: subprocess.Popen[str]) -> EngineError:
+    said = child.stderr.read().strip().splitlines() if child.stderr is not None else []
+    last = said[-1] if said else "nothing was said"
+    return EngineError(f"The process whose start is timed ended with status {child.returncode}: {last}")

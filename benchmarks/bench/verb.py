@@ -1,0 +1,210 @@
+"""`spinescore bench`: measure; `bench compare`: two records; `bench show`: a record as text and plots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.gateverb import add_engine_arguments
+
+if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.measure import Plan
+
+__all__ = ["add_arguments", "main", "run"]
+
+_BUNDLES = ("phantom-reference", "synthetic")
+_PARTS = ("steady", "starts", "memory", "images", "load", "energy")  # spinescore.benchmarks.bench.measure.PARTS
+_PEERS = ("torch-eager-single", "torch-eager", "torch-compile", "onnxruntime-single", "onnxruntime", "openvino",
+          "openvino-fp32")  # fmt: skip  # spinescore.benchmarks.peers.PEERS
+SLOWER = 5  # exit status of `compare --fail-above`, as that of a budget that was not kept
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `spinescore bench`, and its two actions."""
+    text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
+    parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    add_engine_arguments(parser)
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
+    text = f"what to measure, of {', '.join(_PARTS)} (all)"
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
+    parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (200)")
+    parser.add_argument("--seconds", type=float, default=120, metavar="S", help="no new round of a part after it (120)")
+    parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
+    parser.add_argument("--starts", type=int, default=5, metavar="N", help="cold starts, and warm ones (5)")
+    text = "pixels of each image, in millions (1 4 10)"
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 4, 10], metavar="M", help=text)
+    text = "rounds of every size and transfer syntax (5)"
+    parser.add_argument("--image-runs", type=int, default=5, metavar="N", help=text)
+    parser.add_argument("--concurrent", type=int, metavar="N", help="studies at once, at most (as many as cores)")
+    text = f"time the same study by other means, too: {', '.join(_PEERS)} (all that are installed)"
+    parser.add_argument("--peers", nargs="*", choices=_PEERS, metavar="PEER", help=text)
+    parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
+    _add_report(parser)
+    parser.add_argument("--json", action="store_true", help="print the JSON instead of the tables")
+    actions = parser.add_subparsers(metavar="ACTION", required=False)
+    _add_compare(actions.add_parser("compare", help="two records, or several of two programs taken in turn"))
+    show = actions.add_parser("show", help="a record as Markdown and plots")
+    show.add_argument("record", type=Path, metavar="RECORD")
+    _add_report(show)
+    parser.set_defaults(verb=run)
+    show.set_defaults(verb=_show)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    text = "write latency.md and the plots, which need matplotlib"
+    parser.add_argument("--report", type=Path, metavar="DIR", help=text)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    text = "records of the program of before (A) and after (B): A B, or A B A B A B as they were taken in turn"
+    parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help=text)
+    text = f"status {SLOWER} where the whole interval of a ratio of medians lies above R; needs three pairs or more"
+    parser.add_argument("--fail-above", type=float, metavar="R", help=text)
+    parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (2000)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(verb=_compare)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m spinescore.benchmarks.bench`: the same as `spinescore bench`."""
+    from spinescore.runtime import cli
+
+    return cli.main(["bench", *(sys.argv[1:] if argv is None else argv)])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print and write. Returns the exit status."""
+    import tempfile
+
+    from spinescore.benchmarks.bench import document, measure
+    from spinescore.benchmarks.bench import subject as subjects
+    from spinescore.benchmarks.bench.render import markdown
+    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.verbs import OK
+
+    cores = _cores()
+    plan = _plan(arguments, cores)
+    options = {
+        "engine": arguments.engine,
+        "precision": arguments.precision,
+        "require_acceptance": not arguments.unaccepted,
+        "threads": arguments.threads,
+    }
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as name:
+        scratch = Path(name)
+        study = subjects.draw_study(scratch)
+        record = document.head(study, plan, cores)
+        for number, bundle in enumerate(arguments.bundle):
+            random = bundle == subjects.FULL_SIZE
+            if random:
+                _say("exporting HRNet-W32 and ResNet152 with random weights")
+            folder = subjects.full_size(scratch) if random else bundle
+            subject = subjects.Subject(str(folder), arguments.device, options, study, random)
+            here = scratch / f"images-{number}"
+            found = measure.measure(subject, plan, cores, here, lambda text, bundle=bundle: _say(f"{bundle}: {text}"))
+            record["results"].append(found)
+            for warning in found["warnings"]:
+                _say(f"{bundle}: {warning}")
+    text = document.to_json(record)
+    if arguments.out is not None:
+        write_atomic(arguments.out, text)
+    _write_report(record, arguments.report)
+    print(text if arguments.json else markdown(record), end="")
+    return OK
+
+
+def _cores() -> int:
+    from spinescore.runtime.doctor import hardware
+
+    return int(hardware()["cores"])
+
+
+def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
+    """What was asked for. Raises `UsageError` before any work is done."""
+    import math
+
+    from spinescore.benchmarks.bench.measure import Plan
+    from spinescore.runtime.verbs import UsageError
+
+    least = {"runs": 1, "warmup": 0, "starts": 1, "image_runs": 1, "concurrent": 1, "threads": 1}
+    for name, at_least in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < at_least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {at_least}")
+    if not (math.isfinite(arguments.seconds) and arguments.seconds > 0):
+        raise UsageError("--seconds must be a number above 0")
+    if not all(0.01 <= size <= 100 for size in arguments.megapixels):
+        raise UsageError("--megapixels must be from 0.01 to 100")
+    _check_report(arguments.report)
+    peers = arguments.peers
+    return Plan(
+        parts=tuple(dict.fromkeys(arguments.parts)),
+        runs=arguments.runs,
+        warm_up=arguments.warmup,
+        seconds=arguments.seconds,
+        starts=arguments.starts,
+        image_runs=arguments.image_runs,
+        megapixels=tuple(arguments.megapixels),
+        most_concurrent=arguments.concurrent or cores,
+        peers=() if peers is None else tuple(dict.fromkeys(peers or _PEERS)),
+    )
+
+
+def _check_report(folder: Path | None) -> None:
+    from importlib.util import find_spec
+
+    from spinescore.runtime.verbs import UsageError
+
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--report {folder} is a file; name a folder")
+    if find_spec("matplotlib") is None:
+        raise UsageError('plots are drawn with matplotlib, which is missing: pip install "spinescore[plots]"')
+
+
+def _write_report(record: dict[str, Any], folder: Path | None) -> None:
+    if folder is None:
+        return
+    from spinescore.benchmarks.bench.plots import plots
+    from spinescore.benchmarks.bench.render import markdown
+    from spinescore.runtime.output import write_atomic
+
+    files: dict[str, bytes | str] = {"latency.md": markdown(record), **plots(record)}
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    _say(f"written: {', '.join(str(folder / name) for name in files)}")
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from spinescore.benchmarks.bench.document import read
+    from spinescore.benchmarks.bench.render import markdown
+    from spinescore.runtime.verbs import OK
+
+    _check_report(arguments.report)
+    record = read(arguments.record)
+    _write_report(record, arguments.report)
+    print(markdown(record), end="")
+    return OK
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from spinescore.benchmarks.bench.compare import compare, text
+    from spinescore.benchmarks.bench.document import read, to_json
+    from spinescore.runtime.verbs import OK, UsageError
+
+    if arguments.fail_above is not None and not 1 <= arguments.fail_above < 100:
+        raise UsageError("--fail-above must be a ratio from 1 on, as 1.10")
+    if not 100 <= arguments.bootstrap <= 100_000:
+        raise UsageError("--bootstrap must be from 100 to 100000")
+    found = compare([read(path) for path in arguments.records], arguments.bootstrap, arguments.fail_above)
+    print(to_json(found) if arguments.json else text(found), end="")
+    return SLOWER if found["slower"] else OK
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
