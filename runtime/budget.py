@@ -218,7 +218,7 @@ class Budget:
         To ask takes as long as a pass of so many networks over both views.
         """
         later = Launches(effort, views).steps if views else [_REPORT]
-        return self._allows("evidence", [*[("pass", 2, effort.antialias)] * networks, *later])
+        return self._allows("evidence", [*[("pass", 2, True)] * networks, *later])
 
     def boundary(self, launches: Launches) -> Boundary:
         """What a pipeline asks before each stage of these launches, from any thread. Raises as `go_on` does."""
@@ -245,7 +245,7 @@ class Budget:
         """The study is over: its steps are learnt. Returns the milliseconds that it took in all."""
         elapsed_ms = self.elapsed_ms
         if self.took:
-            self.durations.learn([*self.took, (_REPORT, elapsed_ms - self._done["grade"])])
+            self.durations.learn([*self.took, (_REPORT, elapsed_ms - max(self._done.values()))])
         return elapsed_ms
 
     def exceeded(self, more: str = "", report: object = None) -> BudgetExceeded:

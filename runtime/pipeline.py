@@ -163,8 +163,8 @@ class Pipeline:
         device.warp(self._whole, self._warp_input, self._inputs)
         for region in range(len(REGIONS)):
             device.write(self._views, _with_region(parameters, region))
-            engine = self._localizers[min(region, len(self._localizers) - 1)][0]
-            device.run(engine, self._inputs, self._heatmaps)
+            if region < len(self._localizers):  # one that serves both regions is asked once
+                device.run(self._localizers[region][0], self._inputs, self._heatmaps)
             device.decode(self._heatmaps, self._whole, self._views, self._decode, self._points)
             points = device.read(self._points[both])
             found[:, region] = np.clip(points["confidence"], 0, 1).mean(axis=(1, 2))

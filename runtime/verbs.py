@@ -257,6 +257,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         build=arguments.build,
         progress=_say,
         max_imputed_per_region=arguments.max_imputed,
+        budget_ms=getattr(arguments, "budget_ms", None),
     )
 
 
@@ -308,6 +309,8 @@ def _say_what_was_refused(report: StudyReport) -> None:
     rejects = [*report.rejects, *(region.reject for region in report.regions.values() if region.reject)]
     for line in dict.fromkeys(f"rejected ({reject.code}): {reject.message}" for reject in rejects):
         _say(line)
+    if report.skipped:
+        _say(f"skipped for the budget of {report.budget_ms:g} ms: {', '.join(report.skipped)}")
 
 
 def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:

@@ -155,6 +155,7 @@ class Views:
             unsure = result.reject is not None and result.reject.code == "low-confidence"
             if unsure and budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
                 other = other_region(region, self.evidence(chosen[region].radiograph), self._manifest.localizer)
+                budget.done("evidence")
                 if other is not None:
                     results[region] = result.rather(other)
         return results

@@ -1,0 +1,347 @@
+"""What a budget leaves time for, on devices whose steps take exactly as long as the test says. Nothing is timed."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from scoring import CERVICAL, LUMBAR, assert_found, checked
+from tiny import listed, manifest, write_bundle
+
+from spinescore.runtime import BudgetExceeded, BundleError, Cancelled, Scorer, Study
+from spinescore.runtime.budget import Durations, Effort, alternatives
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.manifest import Manifest
+
+STUDY = (CERVICAL.radiograph, LUMBAR.radiograph)
+NETWORK_MS = {"localizer": 10, "grader": 20}
+WHOLE, ONE_PASS, PLAIN = 76, 50, 32  # 2 x (4 x 4 + 10) + 2 x 2 + 20; without a pass; and with one sample a pixel
+ASK = 26
+
+
+class Clock:
+    """Seconds, which pass when the device says so."""
+
+    def __init__(self):
+        self.ms, self.factor = 0.0, 1.0
+
+    def __call__(self):
+        return self.ms / 1e3
+
+    def passes(self, ms):
+        self.ms += ms * self.factor
+
+
+class Steps(HostDevice):
+    """A host device by that clock: a warp takes n x n milliseconds, a network its own; steps run one by one."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.clock, self.times, self.before = Clock(), {}, lambda network: None
+
+    def warp(self, rois, spec, out):
+        super().warp(rois, spec, out)
+        self.clock.passes(spec.antialias**2)
+
+    def run(self, engine, inputs, outputs):
+        self.before(engine.name)
+        super().run(engine, inputs, outputs)
+        self.clock.passes(NETWORK_MS[engine.name.split(".")[0].split("-")[0]])
+
+    def mark(self, stage):
+        self.times[stage] = self.clock.ms
+
+    def marks_ms(self):
+        return {stage: at - self.times["start"] for stage, at in self.times.items()}
+
+    def capture(self, steps):
+        steps(slice(0, 2))
+        return steps
+
+
+class Graph(Steps):
+    """As a GPU has it: steps are recorded once, and replayed for both views as one unit."""
+
+    recording = None
+
+    def capture(self, steps):
+        steps(slice(0, 2))
+        self.recording = kept = []
+        steps(slice(0, 2))
+        self.recording = None
+
+        def replay(views):
+            for verb, arguments in kept:
+                getattr(self, verb)(*arguments)
+
+        return replay
+
+
+def _recorded(verb):
+    def call(self, *arguments):
+        if self.recording is None:
+            getattr(Steps, verb)(self, *arguments)
+        else:
+            self.recording.append((verb, arguments))
+
+    return call
+
+
+for name in ("warp", "decode", "boxes", "crops", "run", "mark"):
+    setattr(Graph, name, _recorded(name))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return Bundle.open(write_bundle(tmp_path_factory.mktemp("two") / "b", **{"localizer.passes": 2}))
+
+
+def opened(bundle, kind=Steps, budget_ms=1e6, **options):
+    device = kind()
+    return Scorer(bundle, device, budget_ms=budget_ms, clock=device.clock, **options), device
+
+
+BUDGETS = [
+    (1e6, (), WHOLE),
+    (WHOLE + 1, (), WHOLE),
+    (WHOLE - 1, ("second-pass",), ONE_PASS),
+    (ONE_PASS - 1, ("second-pass", "antialias"), PLAIN),
+    (PLAIN - 1, ("second-pass", "antialias"), PLAIN),
+]
+
+
+@pytest.mark.parametrize(("budget_ms", "skipped", "took"), BUDGETS)
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_what_does_not_fit_is_skipped_in_order(bundle, kind, budget_ms, skipped, took):
+    scorer, _ = opened(bundle, kind)
+    with scorer:
+        report = checked(scorer.score(STUDY, budget_ms))
+    assert (report.skipped, report.budget_ms) == (skipped, budget_ms)
+    assert report.timings_ms.total == pytest.approx(took)
+    assert report.within_budget == (took <= budget_ms)
+    if "antialias" not in skipped:
+        assert_found(report.regions["cervical"], CERVICAL)
+        assert_found(report.regions["lumbar"], LUMBAR)
+    stages = report.timings_ms
+    assert (stages.localize + stages.crop + stages.grade) == pytest.approx(took)
+
+
+def test_reading_has_used_a_part_of_the_budget(bundle):
+    scorer, _ = opened(bundle)
+    with scorer:
+        report = scorer.score(Study(STUDY, read_ms=30.0), ONE_PASS + 31)
+        assert (report.skipped, report.within_budget) == (("second-pass",), True)
+        assert report.timings_ms.total == pytest.approx(ONE_PASS + 30)
+        with pytest.raises(BudgetExceeded) as caught:
+            scorer.score(Study(STUDY, read_ms=100.0), WHOLE, hard=True)
+    assert caught.value.timings_ms == {"read": 100.0}
+
+
+def test_the_budget_of_the_call_then_the_scorers_then_the_bundles(bundle, tmp_path):
+    assert (bundle.manifest.budget_ms, "budget_ms" in bundle.manifest.to_dict()) == (None, False)
+    document = {**listed(manifest()), "budget_ms": 40.0}
+    assert Manifest.from_dict(document).to_dict() == document
+    own = replace(bundle, manifest=replace(bundle.manifest, budget_ms=40.0))
+    for budget_ms, expected in ((None, 40.0), (60.0, 60.0)):
+        scorer, _ = opened(own, budget_ms=budget_ms)
+        with scorer:
+            assert scorer.score(STUDY).budget_ms == expected
+            assert scorer.score(STUDY, 90).budget_ms == 90
+            assert scorer.crops(STUDY).report.skipped == ()
+    scorer, _ = opened(bundle, budget_ms=None)
+    with scorer:
+        assert scorer.score(STUDY).budget_ms is None
+        assert scorer.score(STUDY, PLAIN).skipped == ("second-pass", "antialias")  # by the study before
+
+
+def test_what_was_never_seen_is_tried(bundle):
+    scorer, device = opened(bundle, Graph, budget_ms=None)
+    with scorer:
+        report = scorer.score(STUDY, 20)
+        assert (report.skipped, report.within_budget) == ((), False)
+        assert scorer.score(STUDY, 20).skipped == ("second-pass", "antialias")
+        assert device.clock.ms > 0
+
+
+def test_a_device_without_graphs_drops_the_second_pass_when_the_first_was_slow(bundle):
+    for kind, expected in ((Steps, ("second-pass",)), (Graph, ())):
+        scorer, device = opened(bundle, kind)
+        with scorer:
+            device.clock.factor = 2.0
+            assert scorer.score(STUDY, WHOLE + 10).skipped == expected
+
+
+def test_a_machine_that_slows_down_is_followed_there_and_back(bundle):
+    scorer, device = opened(bundle, Graph)
+    with scorer:
+        device.clock.factor = 2.0
+        found = [scorer.score(STUDY, WHOLE + 10) for _ in range(40)]
+        assert not found[0].skipped
+        assert {report.skipped for report in found[-30:]} == {("second-pass", "antialias")}
+        assert {report.within_budget for report in found[-30:]} == {True}
+        device.clock.factor = 1.0
+        found = [scorer.score(STUDY, WHOLE + 10) for _ in range(40)]
+        assert {report.skipped for report in found[-4:]} == {()}
+
+
+@pytest.mark.parametrize("tags", [{"facing": None}, {"region": None, "facing": None}])
+def test_a_picture_is_asked_where_there_is_time_and_never_guessed(bundle, tags):
+    study = [replace(CERVICAL.radiograph, **tags), LUMBAR.radiograph]
+    scorer, _ = opened(bundle)
+    with scorer:
+        report = checked(scorer.score(study, ASK + PLAIN + 1))
+        assert report.skipped == ("second-pass", "antialias")
+        assert (report.regions["cervical"].status, report.within_budget) == ("scored", True)
+        report = checked(scorer.score(study, ASK + PLAIN - 1))
+    region = report.regions["cervical"]
+    assert (region.status, region.reject.code, report.within_budget) == ("rejected", "no-time", True)
+    assert "cervical.dcm does not state its region, or to which side" in region.reject.message
+    assert "evidence" in report.skipped
+    assert report.regions["lumbar"].status == "scored"
+
+
+def test_of_several_radiographs_the_first_is_taken_where_there_is_no_time_to_compare(bundle):
+    other = replace(CERVICAL.radiograph, source="other.dcm")
+    scorer, _ = opened(bundle)
+    with scorer:
+        report = checked(scorer.score([CERVICAL.radiograph, other], PLAIN + 10))
+    assert report.regions["cervical"].radiograph.source == "cervical.dcm"
+    assert "There was no time to compare the cervical radiographs; the first was taken." in report.warnings
+    assert "evidence" in report.skipped
+
+
+def test_a_region_that_is_rejected_is_not_looked_at_again_without_time(bundle):
+    wrong = replace(LUMBAR.radiograph, region="cervical")
+    scorer, _ = opened(bundle)
+    with scorer:
+        assert scorer.score(wrong).regions["cervical"].reject.code == "wrong-region"
+        report = checked(scorer.score(wrong, WHOLE + 1))
+    assert report.regions["cervical"].reject.code == "low-confidence"
+    assert report.skipped == ("evidence",)
+
+
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_a_hard_budget_ends_what_cannot_be_kept(bundle, kind):
+    scorer, device = opened(bundle, kind)
+    with scorer:
+        assert scorer.score(STUDY, PLAIN + 1, hard=True).within_budget
+        with pytest.raises(
+            BudgetExceeded, match=r"31 ms cannot be kept: .* at least 32.0|what is left takes 32.0 ms"
+        ) as early:
+            scorer.score(STUDY, PLAIN - 1, hard=True)
+        assert (early.value.stages, early.value.report) == (("select", "upload"), None)
+        device.clock.factor = 2.0
+        began = device.clock.ms
+        with pytest.raises(BudgetExceeded) as late:
+            scorer.score(STUDY, PLAIN + 10, hard=True)
+        spent = device.clock.ms - began
+        device.clock.factor = 1.0
+        assert scorer.score(STUDY).within_budget
+    if kind is Graph:  # one unit: it comes late, but whole
+        assert late.value.stages == ("select", "upload", "grade")
+        assert late.value.report.timings_ms.total == pytest.approx(2 * PLAIN)
+        assert late.value.report.within_budget is False
+    else:  # the crops are not even cut
+        assert late.value.stages == ("select", "upload", "localize")
+        assert (late.value.report, spent) == (None, pytest.approx(22))
+        assert late.value.timings_ms["localize"] == pytest.approx(22)
+
+
+def test_cancelling_ends_the_study_at_the_next_stage_and_leaves_the_scorer_whole(bundle):
+    scorer, device = opened(bundle)
+    cancel = threading.Event()
+    with scorer:
+        first = scorer.score(STUDY, cancel=cancel)
+        device.before = lambda network: cancel.set()
+        began = device.clock.ms
+        with pytest.raises(Cancelled, match="cancelled after select, upload, localize was done"):
+            scorer.score(STUDY, cancel=cancel)
+        assert device.clock.ms - began == pytest.approx(ASK)
+        with pytest.raises(Cancelled, match="after nothing was done"):
+            scorer.score(STUDY, cancel=cancel)
+        device.before = lambda network: None
+        again = scorer.score(STUDY, cancel=threading.Event())
+    assert replace(again, timings_ms=None) == replace(first, timings_ms=None)
+
+
+def test_who_must_not_wait_gets_nothing_where_another_study_is_scored(bundle):
+    scorer, device = opened(bundle)
+    seen = []
+    cancelled = threading.Event()
+    cancelled.set()
+
+    def meanwhile(network):
+        if not seen:
+            seen.append(scorer.try_score(STUDY))
+            for options in ({"cancel": cancelled}, {"budget_ms": 1e-9, "hard": True}):
+                with pytest.raises((Cancelled, BudgetExceeded)):  # who waits may give up
+                    device.clock.ms += 1
+                    scorer.score(Study(STUDY, read_ms=1.0), **options)
+
+    with scorer:
+        device.before = meanwhile
+        assert scorer.score(STUDY).total.value == scorer.try_score(STUDY).total.value
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), "50", True])
+def test_a_budget_is_a_number_above_0(bundle, wrong):
+    scorer, _ = opened(bundle, budget_ms=None)
+    with scorer:
+        for call in (scorer.score, scorer.try_score):
+            with pytest.raises(ValueError, match="budget_ms must be a number of milliseconds above 0, got"):
+                call(STUDY, wrong)
+        with pytest.raises(ValueError, match="hard needs a budget_ms"):
+            scorer.score(STUDY, hard=True)
+    with pytest.raises(ValueError, match="budget_ms must be a number of milliseconds above 0"):
+        Scorer.open(bundle.folder, "cpu", budget_ms=wrong)
+    with pytest.raises(BundleError, match="budget_ms: expected a number"):
+        Manifest.from_dict({**listed(manifest()), "budget_ms": wrong})
+
+
+def test_views_one_after_the_other_give_the_same(bundle):
+    whole, _ = opened(bundle)
+    apart, device = opened(bundle, effort=Effort(2, apart=True))
+    with whole, apart:
+        first, second = whole.score(STUDY), apart.score(STUDY, 2 * WHOLE + 1)
+        assert replace(second, timings_ms=first.timings_ms, budget_ms=first.budget_ms) == first
+        assert second.timings_ms.total == pytest.approx(2 * WHOLE)
+        assert apart.score(STUDY, 2 * WHOLE - 1).skipped == ("second-pass",)
+        device.clock.factor = 1.2  # the first view gets its second pass, the other one not
+        assert apart.score(STUDY, 2 * WHOLE + 1).timings_ms.total == pytest.approx(1.2 * (WHOLE + ONE_PASS))
+
+
+def test_alternatives_are_less_and_less():
+    two = Effort(2)
+    assert alternatives(two, True) == (two, Effort(1), Effort(1, False))
+    assert alternatives(two, False) == (two, Effort(1))
+    assert alternatives(Effort(1, False), True) == (Effort(1, False),)
+
+
+def test_durations():
+    found = Durations()
+    two, one, report = ("pass", 2, True), ("pass", 1, True), ("report", 0, True)
+    assert found.likely([two, report]) == 0
+    found.learn([(one, 10.0), (report, 2.0)])
+    assert found.least([two, report]) == 22  # of one view, twice
+    found.learn([(two, 16.0), (two, 14.0), (report, 2.0)])
+    assert found.least([two]) == 14
+    assert found.least([("pass", 2, False)]) == 14
+    for _ in range(32):
+        found.learn([(two, 14.0), (report, 2.0)])
+    assert found.likely([two, report]) == pytest.approx(16)
+    for _ in range(3):
+        found.learn([(two, 28.0), (report, 4.0)])
+    assert found.likely([two, report]) == pytest.approx(16)  # fewer than a tenth
+    found.learn([(two, 28.0), (report, 4.0)])
+    assert found.likely([two, report]) == pytest.approx(32)
+    assert found.least([two, report]) == 16
+
+
+def test_an_error_of_a_budget_can_be_sent_to_another_process():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(BudgetExceeded("late", {"read": 3.0})))
+    assert (str(error), error.stages, error.report) == ("late", ("read",), None)
