@@ -117,6 +117,14 @@ def test_a_spacing_that_no_person_fits(factor):
     assert found_of(result("cervical", replace(image, spacing_mm=None))) == {}
 
 
+def test_sizes_are_taken_from_discs_that_were_found():
+    centre = truth("cervical").centre.copy()
+    centre[[0, 2]] = 0
+    found = found_of(unread(result("cervical", centre=centre), 0, 2))
+    assert "unsure-points" in found
+    assert "implausible-spacing" not in found
+
+
 def other_day(region, **tags):
     return result(region, replace(radiograph(region), **tags))
 
