@@ -59,7 +59,7 @@ SHAPE: Mapping[Region, Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
 SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
 _FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
 # Log odds for another level. Of 1,500 spines drawn as above 0.5 % and 0.1 % exceed them; of 240 shifts by one level of
-# found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An unsure point lowers the bar.
+# found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An unsure point lowers them.
 LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 LEVEL_ODDS_UNSURE = 1.0
 
