@@ -72,14 +72,15 @@ def open_and_build(
         if found is not None:  # its memory is the builder's
             found.close()
         with Build(bundle, plan, progress) as running:
-            warnings = running.wait()
+            failed = running.wait()
+        warnings += () if running.judged else failed  # opening says what stands in a record
         try:
             return open_it(wanted), Renewal(warnings)
         except (EngineError, DeviceError) as error:
-            raise type(error)(" ".join((str(error), *warnings))) from error
-    if found is None:
-        assert refused is not None
-        raise refused
+            refused, found = error, None
+    if refused is not None:
+        raise type(refused)(" ".join((str(refused), *warnings))) from refused
+    assert found is not None
     if plan is None:
         return found, Renewal(warnings)
     onto_gpu = replace(wanted, device="cuda", engine="tensorrt", precision=plan.precision)
@@ -146,6 +147,11 @@ class Build:
         return not self._listener.is_alive()
 
     @property
+    def judged(self) -> bool:
+        """Whether it ended with acceptance records, of engines that were accepted or not."""
+        return self._answer.get("judged") is True
+
+    @property
     def sentence(self) -> str:
         """What goes on."""
         targets = ", ".join(self.plan.targets)
@@ -192,8 +198,8 @@ class Build:
         for line in self._process.stdout:
             with suppress(Exception):  # a line that is none, and what the caller's function raises
                 message = json.loads(line)
-                if "say" not in message:
-                    self._answer = message
+                if "accepted" in message:
+                    self._answer = dict(message)
                 elif self._progress is not None:
                     self._progress(str(message["say"]))
 
@@ -243,14 +249,15 @@ def _engines_here(bundle: Bundle, precision: str, gpu: str, capability: tuple[in
 
 def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     """The flavour of TensorRT that builds here, and the target that it builds; empty where none does."""
-    flavour = next((name for name in installed_flavours() if name != "tensorrt_lean"), "")
-    if not flavour or find_spec("onnx") is None:
+    if find_spec("onnx") is None:  # of the extra `export`
         return "", ""
-    try:
-        version = import_flavour(flavour).__version__
-    except EngineError:
-        return "", ""
-    return flavour, target_name(flavour, version, (f"{capability[0]}.{capability[1]}",))
+    major, minor = capability
+    for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
+        with suppress(EngineError):
+            trt = import_flavour(flavour)
+            if hasattr(getattr(trt, "ComputeCapability", None), f"SM{major}{minor}") or flavour != "tensorrt_rtx":
+                return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
+    return "", ""
 
 
 def _failed(bundle: Bundle, gpu: str, reason: str) -> str:

@@ -1,7 +1,8 @@
 """The process that builds engines for a scorer and runs the acceptance gate on them; `building` is the parent's side.
 
-It writes one JSON object a line: `say` is progress, the last one has `accepted` and `reason`. It ends as soon as its
-standard input does, so that nothing is built for a parent that is gone.
+It writes one JSON object a line: `say` is progress, the last one has `accepted`, the `reason` why not and `judged`:
+whether that stands in an acceptance record. It ends as soon as its standard input does, so that nothing is built for a
+parent that is gone.
 """
 
 from __future__ import annotations
@@ -58,20 +59,22 @@ def main(request: str) -> None:
     wanted = json.loads(request)
     folder = Path(wanted.pop("bundle"))
     plan = Plan(**{**wanted, "untried": tuple(wanted["untried"])})
+    judged = False
     try:
-        reason = make(folder, plan, lambda line: answer(say=line))
+        reason, judged = make(folder, plan, lambda line: answer(say=line))
     except Exception as error:
         from spinescore.runtime.errors import SpineScoreError
 
         reason = str(error) if isinstance(error, SpineScoreError) else f"{type(error).__name__}: {error}"
-    answer(accepted=not reason, reason=reason)
+    answer(accepted=not reason, reason=reason, judged=judged)
 
 
-def make(folder: Path, plan: Plan, say: Say) -> str:
+def make(folder: Path, plan: Plan, say: Say) -> tuple[str, bool]:
     """Accept what is there, else build and accept that; returns why not, empty where an engine was accepted.
 
-    One process at a time for each bundle: who waited takes what the other one made. Raises `BundleError`, `EngineError`
-    and `DeviceError`, and `OSError` where no folder can be written.
+    The second is whether all of that stands in records. One process at a time for each bundle: who waited takes what
+    the other one made. Raises `BundleError`, `EngineError` and `DeviceError`, and `OSError` where no folder can be
+    written.
     """
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.engines.places import engine_home, locked
@@ -82,12 +85,13 @@ def make(folder: Path, plan: Plan, say: Say) -> str:
         for target in plan.untried:
             reasons[target] = _outcome(bundle, plan, target, say)
             if not reasons[target]:
-                return ""
+                return "", True
         if plan.flavour:
             if _record(bundle, plan, plan.target) is None:
                 _build(bundle, plan, say)
             reasons[plan.target] = _outcome(bundle, plan, plan.target, say)
-        return " ".join(filter(None, reasons.values()))
+        judged = all(_record(bundle, plan, target) is not None for target in reasons)
+        return " ".join(filter(None, reasons.values())), judged
 
 
 def _build(bundle: Bundle, plan: Plan, say: Say) -> None:

@@ -218,8 +218,10 @@ def _bundles() -> list[Finding]:
 
     names = shipped_bundles()
     if names:
-        group = "Bundles that ship with the package, and their engines on this CPU"
-        return [Finding(group, name, "ok", _engines(name)) for name in names]
+        group = "Bundles that ship with the package, and their engines on this"
+        places = ("CPU", "GPU") if _has_gpu() else ("CPU",)
+        engines = {"CPU": _engines, "GPU": _engines_on_gpu}
+        return [Finding(f"{group} {place}", name, "ok", engines[place](name)) for place in places for name in names]
     return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]
 
 
@@ -243,3 +245,37 @@ def _engines(name: str) -> str:
     parts.append("onnxruntime fp32 needs no record")
     again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
     return ", ".join(parts) + again
+
+
+def _has_gpu() -> bool:
+    from spinescore.runtime.devices import first_gpu
+    from spinescore.runtime.errors import DeviceError
+
+    try:
+        first_gpu()
+    except DeviceError:
+        return False
+    return True
+
+
+def _engines_on_gpu(name: str) -> str:
+    """What scores the bundle on this GPU, and what opening a scorer would build."""
+    from spinescore.runtime.acceptance import find_records, verify_command
+    from spinescore.runtime.building import find_plan
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.devices import hardware_of
+    from spinescore.runtime.errors import SpineScoreError
+    from spinescore.runtime.opening import Wanted
+
+    try:
+        bundle = Bundle.open(name)
+        records = find_records(bundle, "cuda", hardware_of("cuda"))
+        plan, warnings = find_plan(bundle, Wanted("cuda"))
+    except SpineScoreError as error:
+        return str(error)
+    parts = [f"{record.framework} {record.precision} accepted" for record in records.accepted]
+    parts += [f"{record.framework} {record.precision} NOT accepted" for record in records.failed]
+    if plan is not None:
+        parts += [f"engines in {target} are to be checked" for target in plan.untried]
+        parts += [f"{plan.flavour} builds {plan.target} when a scorer is opened"] if plan.flavour else []
+    return ", ".join((*parts, *warnings)) or f"none; to accept what is installed: {verify_command(bundle, 'cuda')}"

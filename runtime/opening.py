@@ -81,7 +81,7 @@ def _first(bundle: Bundle, kind: str, wanted: Wanted, warnings: list[str], attem
     warnings = [*warnings, *records.altered]
     error: EngineError | None = None
     for choice, record in _candidates(bundle, kind, wanted, records):
-        passed_over = _built_but_not_accepted(bundle, records) if kind == "cuda" and record else []
+        passed_over = _passed_over(bundle, wanted, records, record) if kind == "cuda" and record else []
         try:
             return attempt(Candidate(kind, choice, record, (*warnings, *passed_over)))
         except EngineError as refused:  # the next one may open
@@ -109,6 +109,17 @@ def _candidates(
 def _known(bundle: Bundle, kind: str) -> list[EngineChoice]:
     networks = [*bundle.manifest.localizer.files.values(), *bundle.manifest.grader.files.values()]
     return cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
+
+
+def _passed_over(bundle: Bundle, wanted: Wanted, records: Records, taken: AcceptanceRecord) -> list[str]:
+    """The TensorRT engines for this GPU that would have been taken, had they been accepted."""
+    refused = [
+        f"The engines in {ENGINE_FOLDER}/{record.choice.target} were not accepted, and were passed over: "
+        f"{'; '.join(record.figures.faults(bundle.manifest.bounds))}."
+        for record in records.failed
+        if record.choice.target and taken.engine != "tensorrt" and wanted.allows(record.choice)
+    ]
+    return refused + _built_but_not_accepted(bundle, records)
 
 
 def _built_but_not_accepted(bundle: Bundle, records: Records) -> list[str]:
