@@ -36,7 +36,17 @@ from spinescore.runtime.fields import Fields
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.tolerances import Tolerances, read_tolerances
 
-__all__ = ["SCHEMA", "AcceptanceRecord", "Figures", "Records", "find_records", "verify_command", "write_record"]
+__all__ = [
+    "SCHEMA",
+    "AcceptanceRecord",
+    "Figures",
+    "Records",
+    "find_records",
+    "keep",
+    "kept",
+    "verify_command",
+    "write_record",
+]
 
 SCHEMA = "spinescore.acceptance/1"
 MOST = 1e9  # in place of a figure that is no finite number
@@ -181,13 +191,26 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     parts = (record.device["kind"], record.framework, record.precision, hardware)
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower())}.json"
     target = record.choice.target
-    beside = target_folder(bundle.folder, target) if target else bundle.folder / _FOLDER
-    if folder is None and (target or not is_shipped(bundle.folder)):
+    return keep(bundle, name, record.to_json(), folder, target_folder(bundle.folder, target) if target else None)
+
+
+def keep(bundle: Bundle, name: str, text: str, folder: Path | None = None, beside: Path | None = None) -> Path:
+    """Write what is known of a bundle on this machine: into `folder`, else `beside`, else where such files lie."""
+    if folder is None and (beside or not is_shipped(bundle.folder)):
         try:
-            return write_atomic(beside / name, record.to_json())
+            return write_atomic((beside or bundle.folder / _FOLDER) / name, text)
         except OSError:
             pass  # a folder that belongs to somebody else
-    return write_atomic((folder or _cached(bundle)) / name, record.to_json())
+    return write_atomic((folder or _cached(bundle)) / name, text)
+
+
+def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
+    """The files of that name which `keep` wrote in the bundle, then those in the user's cache folder."""
+    yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
+    try:
+        yield from sorted(_cached(bundle).glob(pattern))
+    except RuntimeError:  # this user has no home
+        return
 
 
 def verify_command(bundle: Bundle, kind: str) -> str:
@@ -204,13 +227,9 @@ def _cached(bundle: Bundle) -> Path:
 
 
 def _files(bundle: Bundle) -> Iterator[Path]:
-    yield from sorted(bundle.folder.glob(f"{_FOLDER}/acceptance-*.json"))
+    yield from kept(bundle, "acceptance-*.json")
     for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
         yield from sorted(folder.glob("acceptance-*.json"))
-    try:
-        yield from sorted(_cached(bundle).glob("acceptance-*.json"))
-    except RuntimeError:  # this user has no home
-        return
 
 
 def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
