@@ -124,7 +124,7 @@ def test_phantoms_truth_against_itself(tmp_path: Path, monkeypatch, capsys) -> N
     from spinescore.runtime import load_study
 
     draw = study.draw_view
-    monkeypatch.setattr(study, "draw_view", lambda seed, region: draw(seed, region, 0.1))
+    monkeypatch.setattr(study, "draw_view", lambda seed, region, visit=0: draw(seed, region, 0.1, visit=visit))
     folder = write_study(1_500_007, tmp_path / "study")
     assert cli.main(["evaluate", str(folder), str(folder / "truth.json"), "--json", "--bootstrap", "0"]) == 0
     document = json.loads(capsys.readouterr().out)

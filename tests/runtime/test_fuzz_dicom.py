@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinescore.benchmarks import fuzz
-from spinescore.benchmarks.fuzz_mutations import mutant
-from spinescore.benchmarks.fuzz_parents import all_parents
-from spinescore.benchmarks.fuzz_tree import PIXEL_DATA, encoded, parent
+from spinescore.benchmarks.fuzz import __main__ as fuzz
+from spinescore.benchmarks.fuzz.mutations import mutant
+from spinescore.benchmarks.fuzz.parents import all_parents
+from spinescore.benchmarks.fuzz.tree import PIXEL_DATA, encoded, parent
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
 from spinescore.runtime.study import Radiograph

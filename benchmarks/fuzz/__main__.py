@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from spinescore.benchmarks.fuzz_mutations import mutant
-from spinescore.benchmarks.fuzz_parents import all_parents
+from spinescore.benchmarks.fuzz.mutations import mutant
+from spinescore.benchmarks.fuzz.parents import all_parents
 from spinescore.runtime import decodepool
 from spinescore.runtime.dicom import load_radiograph, load_studies
 from spinescore.runtime.errors import REJECT_CODES, InputRejected

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from spinescore.benchmarks.fuzz_tree import LONG, PIXEL_DATA, SHORT, UNDEFINED, Element, Parent, Tree, encoded
+from spinescore.benchmarks.fuzz.tree import LONG, PIXEL_DATA, SHORT, UNDEFINED, Element, Parent, Tree, encoded
 
 __all__ = ["mutant"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.fuzz_tree import Parent, parent
+from spinescore.benchmarks.fuzz.tree import Parent, parent
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
