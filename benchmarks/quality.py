@@ -29,6 +29,7 @@ from spinescore.benchmarks.phantom.study import write_study
 from spinescore.benchmarks.spoiled import SPOILS, Spoil, Truth
 from spinescore.runtime import Scorer, Study, StudyReport, load_study, scorer
 from spinescore.runtime.output import table, write_atomic
+from spinescore.runtime.processor import processor_name
 from spinescore.runtime.quality import of_picture
 from spinescore.runtime.scoredquality import of_results
 from spinescore.runtime.study import REGIONS, Finding
@@ -96,7 +97,7 @@ def measure(bundle: str, first: int, sound: int, spoiled: int, say: Callable[[st
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "bundle": identity,
         "first_seed": first,
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one thread",
+        "machine": f"{processor_name()}, Python {platform.python_version()}, one thread",
         "cost_ms_both_views": {
             "before": _percentiles(before_ms),
             "after": _percentiles(after_ms),
