@@ -1,7 +1,7 @@
 """Decoders of compressed pixels: how long each takes per transfer syntax, and whether it is right.
 
-`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.decoders` follows these figures.
-`_PROTOCOL` goes with every record.
+`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.reading.decoders` follows these
+figures. `_PROTOCOL` goes with every record.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime import decodepool, decoders
-from spinescore.runtime.pixels import PixelFormat, read_pixels
+from spinescore.runtime.reading import decodepool, decoders
+from spinescore.runtime.reading.pixels import PixelFormat, read_pixels
 
 __all__ = ["Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.output import write_atomic
-from spinescore.runtime.pixels import PixelFormat
+from spinescore.runtime.reading import decodepool, decoders
+from spinescore.runtime.reading.pixels import PixelFormat
 
 __all__ = ["SCHEMA", "main", "measure"]
 
@@ -33,8 +33,8 @@ _SYNTAX = "1.2.840.10008.1.2.4.80"
 _START = """
 import sys; sys.path[:] = sys.argv[2:]
 import numpy as np
-from spinescore.runtime import decoders
-from spinescore.runtime.decodeworker import main
+from spinescore.runtime.reading import decoders
+from spinescore.runtime.reading.decodeworker import main
 pixels = np.full((3000, 2400), 7, np.uint16)
 decoders._imagecodecs = lambda codestream, name: pixels
 main(sys.argv[1])

@@ -21,9 +21,9 @@ from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.golden import normalised
-from spinescore.runtime.greyscale import contrast_table
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
 from spinescore.runtime.pipeline import HEATMAP_STRIDE
+from spinescore.runtime.reading.greyscale import contrast_table
 from spinescore.runtime.study import REGIONS, Radiograph, Region
 
 __all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from spinescore.runtime.acceptance import find_records
 from spinescore.runtime.buildworker import Plan
 from spinescore.runtime.bundle import Bundle, is_shipped
-from spinescore.runtime.decodepool import ending, interpreter
+from spinescore.runtime.reading.decodepool import ending, interpreter
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_paths, failure, note_failure, target_name

@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from spinescore.runtime.dicomfile import brief, caught_warnings, inflated_to, read_header
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.inputs import FileInput, Item, items
 from spinescore.runtime.quality import of_header
+from spinescore.runtime.reading.dicomfile import brief, caught_warnings, inflated_to, read_header
+from spinescore.runtime.reading.inputs import FileInput, Item, items
+from spinescore.runtime.reading.tags import Facts, number, read_facts
 from spinescore.runtime.study import FROM_LIBRARY, Radiograph, Reject, Study
-from spinescore.runtime.tags import Facts, number, read_facts
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-    from spinescore.runtime.pixels import PixelFormat
+    from spinescore.runtime.reading.pixels import PixelFormat
 
 __all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study"]
 
@@ -197,7 +197,7 @@ def _load(item: Item, max_pixels: int, window: str | None) -> _Loaded:
 
 def _picture(opened: BinaryIO, item: Item, max_pixels: int) -> Radiograph | None:
     """A PNG or JPEG file as a radiograph; None for all others. In folders they are overlays as a rule, and skipped."""
-    from spinescore.runtime.pictures import picture_kind, read_picture
+    from spinescore.runtime.reading.pictures import picture_kind, read_picture
 
     kind = picture_kind(opened.read(_KIND_BYTES))
     opened.seek(0)
@@ -216,7 +216,7 @@ def _radiograph(
     window: str | None,
     warned: list[str],
 ) -> Radiograph:
-    from spinescore.runtime import greyscale, pixels
+    from spinescore.runtime.reading import greyscale, pixels
 
     if "Rows" not in ds and "Columns" not in ds:
         raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")

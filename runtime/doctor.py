@@ -151,7 +151,7 @@ def _installed(name: str) -> str | None:
 def _decoders() -> list[Finding]:
     if util.find_spec("pydicom") is None:
         return []
-    from spinescore.runtime import decoders
+    from spinescore.runtime.reading import decoders
 
     findings = [Finding("DICOM transfer syntaxes", "uncompressed, deflated", "ok", "read without a decoder")]
     for uid, name in _SYNTAXES.items():

@@ -122,7 +122,7 @@ def radiograph_from_array(
     )
     if pixels.dtype.itemsize == 1:
         return radiograph
-    from spinescore.runtime.greyscale import contrast_table
+    from spinescore.runtime.reading.greyscale import contrast_table
 
     return replace(radiograph, table=contrast_table(radiograph, "percentile"))
 

@@ -32,7 +32,7 @@ _MAX_VALUES = 8  # of Image Type and of the compression ratios
 _TILES, _TILE_PX = 12, 16
 _FIELD_SAMPLES = 128  # rows and columns from which the exposed field is taken
 
-# 240 sound phantom radiographs have: spread of the tiles' greys at least 0.20 of the range; spread over noise at least
+# 160 to 200 sound phantom radiographs have: spread of the tiles' greys at least 0.20 of the range; spread over noise at least
 # 6.9; white at most 0.08 of the field within its outermost tiles; the centre of brightness 0.13 nearer to the middle
 # column than the centre of darkness, where the same pictures inverted have it 0.13 farther.
 BLANK_SPREAD = 0.02
@@ -66,7 +66,7 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     Image Type (PS3.3 C.7.6.1.1.2, C.8.11.3.1.1), SOP class and Conversion Type (C.8.6.1), Presentation Intent Type
     (C.8.11.1), Burned In Annotation and Lossy Image Compression Ratio (C.7.6.1, C.7.6.1.1.5.2), pixel spacing.
     """
-    from spinescore.runtime.tags import number, text
+    from spinescore.runtime.reading.tags import number, text
 
     kinds = [(text(ds, "ImageType", index) or "").upper() for index in range(_MAX_VALUES)]
     sop_class, conversion = text(ds, "SOPClassUID") or "", text(ds, "ConversionType")
@@ -133,7 +133,7 @@ def _look(radiograph: Radiograph) -> _Look:
 
 def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:
     """Greys of the tiles, (rows of tiles, columns of tiles, 16, 16)."""
-    from spinescore.runtime.greyscale import exposed_field
+    from spinescore.runtime.reading.greyscale import exposed_field
 
     pixels = radiograph.pixels
     steps = [max(1, -(-side // _FIELD_SAMPLES)) for side in pixels.shape]

@@ -178,7 +178,7 @@ class Views:
 def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
     if contrast.mode == "dicom" and size.levels is None:
         return radiograph.table
-    from spinescore.runtime.greyscale import contrast_table
+    from spinescore.runtime.reading.greyscale import contrast_table
 
     return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
 

@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.dicomfile import caught_warnings
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.outputs.source import set_character_set
 from spinescore.runtime.outputs.uids import software_version
+from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Region
 

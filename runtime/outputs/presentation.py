@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.dicomfile import caught_warnings
 from spinescore.runtime.marks import DiscMarks, disc_marks, disc_spacing
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.source import scored_radiographs, source_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
+from spinescore.runtime.reading.dicomfile import caught_warnings
+from spinescore.runtime.reading.tags import number, text, value
 from spinescore.runtime.report import RegionReport, StudyReport
 from spinescore.runtime.study import Radiograph, Study
-from spinescore.runtime.tags import number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -160,7 +160,7 @@ class _Canvas:
 
 def _has_plain_window(radiograph: Radiograph) -> bool:
     """Whether the header's rescale and first window alone give the table that the networks saw through."""
-    from spinescore.runtime.greyscale import table
+    from spinescore.runtime.reading.greyscale import table
 
     header = radiograph.header
     centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")

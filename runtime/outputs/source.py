@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.reading.tags import text, value
 from spinescore.runtime.report import RegionReport, StudyReport
 from spinescore.runtime.study import Facing, Radiograph, Region, Study
-from spinescore.runtime.tags import text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

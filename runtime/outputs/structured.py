@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.dicomfile import caught_warnings
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.common import MANUFACTURER, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import concept, measurement_groups
 from spinescore.runtime.outputs.source import radiograph_of, source_of
 from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
+from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Region, Study
 

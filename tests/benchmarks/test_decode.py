@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from spinescore.benchmarks import decode
-from spinescore.runtime import decoders
-from spinescore.runtime.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE
+from spinescore.runtime.reading import decoders
+from spinescore.runtime.reading.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE
 
 pytest.importorskip("imagecodecs", reason="the pictures are compressed with imagecodecs")
 

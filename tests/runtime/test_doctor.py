@@ -65,7 +65,7 @@ def test_another_build_of_the_same_library_counts(monkeypatch):
 
 
 def test_a_syntax_without_decoder_comes_with_the_extra(monkeypatch):
-    monkeypatch.setattr("spinescore.runtime.decoders.installed", lambda syntax: ())
+    monkeypatch.setattr("spinescore.runtime.reading.decoders.installed", lambda syntax: ())
     found = named(doctor.examine(), "JPEG 2000")
     assert (found.state, found.fix) == ("missing", 'pip install "spinescore[dicom]"')
 

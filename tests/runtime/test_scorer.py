@@ -14,7 +14,7 @@ from spinescore.kernels.warp import Source, WarpSpec, warp
 from spinescore.runtime import BundleError, DeviceError, Scorer, Study
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.greyscale import contrast_table
+from spinescore.runtime.reading.greyscale import contrast_table
 from spinescore.runtime.study import LEVELS, REGIONS
 
 

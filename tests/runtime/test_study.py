@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.tags import PATIENT_KEY_VARIABLE, Facts, read_facts
+from spinescore.runtime.reading.tags import PATIENT_KEY_VARIABLE, Facts, read_facts
 
 
 def coded(code: Code) -> list[Dataset]:

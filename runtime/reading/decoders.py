@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, check_codestream
-from spinescore.runtime.decodeworker import DecoderFailed
-from spinescore.runtime.dicomfile import brief
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.pixels import PixelFormat, corrupt, without_unused_bits
+from spinescore.runtime.reading.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, check_codestream
+from spinescore.runtime.reading.decodeworker import DecoderFailed
+from spinescore.runtime.reading.dicomfile import brief
+from spinescore.runtime.reading.pixels import PixelFormat, corrupt, without_unused_bits
 
 __all__ = ["decoded", "installed", "is_compressed", "payload", "prepare", "run_decoder", "unsupported"]
 
@@ -70,7 +70,7 @@ def decoded(
     """Decode with the first decoder that can; the others are tried where it fails."""
     from pydicom.encaps import get_frame
 
-    from spinescore.runtime import decodepool  # the workers import this module
+    from spinescore.runtime.reading import decodepool  # the workers import this module
 
     _check_fragments(data, source)
     try:

@@ -12,9 +12,9 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.codestreams import jpeg_size
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.pixels import bytes_left, corrupt
+from spinescore.runtime.reading.codestreams import jpeg_size
+from spinescore.runtime.reading.pixels import bytes_left, corrupt
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["picture_kind", "read_picture"]

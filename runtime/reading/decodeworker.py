@@ -59,7 +59,7 @@ def main(file: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
-    from spinescore.runtime import decoders
+    from spinescore.runtime.reading import decoders
 
     send(answers, {})
     memory, name = None, ""
@@ -77,8 +77,8 @@ def main(file: str) -> None:
 
 
 def _answer_to(request: dict[str, Any], memory: mmap.mmap) -> dict[str, str]:
-    from spinescore.runtime import decoders, pixels
-    from spinescore.runtime.dicomfile import brief
+    from spinescore.runtime.reading import decoders, pixels
+    from spinescore.runtime.reading.dicomfile import brief
 
     try:
         declared = pixels.PixelFormat(**request["declared"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from spinescore.runtime.pixels import PixelFormat, corrupt
+from spinescore.runtime.reading.pixels import PixelFormat, corrupt
 
 __all__ = ["HTJ2K", "JPEG", "JPEG_2000", "JPEG_LS", "RLE", "check_codestream", "jpeg_size"]
 

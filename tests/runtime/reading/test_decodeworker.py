@@ -16,12 +16,12 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from spinescore.benchmarks import decodecost
-from spinescore.runtime import decodepool, decoders
-from spinescore.runtime.decodepool import DecoderLost, decode
-from spinescore.runtime.decodeworker import DecoderFailed
 from spinescore.runtime.dicom import load_radiograph, load_study
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.pixels import PixelFormat
+from spinescore.runtime.reading import decodepool, decoders
+from spinescore.runtime.reading.decodepool import DecoderLost, decode
+from spinescore.runtime.reading.decodeworker import DecoderFailed
+from spinescore.runtime.reading.pixels import PixelFormat
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
 
@@ -33,8 +33,8 @@ REPLACED = """
 import os, sys, time
 sys.path[:] = sys.argv[2:]
 import numpy as np
-from spinescore.runtime import decoders
-from spinescore.runtime.decodeworker import main
+from spinescore.runtime.reading import decoders
+from spinescore.runtime.reading.decodeworker import main
 def decoder(f, name):
     {}
 decoders._imagecodecs = decoder
@@ -207,8 +207,8 @@ def test_nothing_is_left_behind() -> None:
     code = f"""
 import os, sys
 import numpy as np
-from spinescore.runtime import decodepool
-from spinescore.runtime.pixels import PixelFormat
+from spinescore.runtime.reading import decodepool
+from spinescore.runtime.reading.pixels import PixelFormat
 declared = PixelFormat({ROWS}, {COLUMNS}, 16, 16, 15, False, "MONOCHROME2")
 decodepool.decode({NAME!r}, bytes.fromhex({FRAME.hex()!r}), {str(uid.JPEGLSLossless)!r}, declared)
 print(decodepool._Pool.of_this_process()._idle[0]._process.pid)
@@ -234,7 +234,7 @@ def test_stopping_closes_every_file() -> None:
 
 def test_a_worker_loads_little() -> None:
     code = (
-        "import sys; import spinescore.runtime.decodeworker; from spinescore.runtime import decoders; "
+        "import sys; import spinescore.runtime.reading.decodeworker; from spinescore.runtime.reading import decoders; "
         "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'multiprocessing'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"

@@ -14,8 +14,8 @@ from dicom_files import picture, radiograph_dataset, rejected, write
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from spinescore.runtime import dicomfile
 from spinescore.runtime.dicom import load_radiograph, load_studies
+from spinescore.runtime.reading import dicomfile
 
 SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 ITEM_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)

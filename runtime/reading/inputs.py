@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spinescore.runtime import archives
-from spinescore.runtime.dicomfile import brief, caught_warnings, open_file
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading import archives
+from spinescore.runtime.reading.dicomfile import brief, caught_warnings, open_file
 
 __all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "items"]
 

@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.decodeworker import DecoderFailed, mapped, receive, send
+from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 
 if TYPE_CHECKING:
-    from spinescore.runtime.pixels import PixelFormat
+    from spinescore.runtime.reading.pixels import PixelFormat
 
 __all__ = [
     "IN_PROCESS_VARIABLE",
@@ -59,7 +59,10 @@ _KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each ima
 _MAX_ANSWER = 4096
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
-_START = "import sys; sys.path[:] = sys.argv[2:]; from spinescore.runtime.decodeworker import main; main(sys.argv[1])"
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from spinescore.runtime.reading.decodeworker import main; main(sys.argv[1])"
+)
 
 
 class DecoderLost(Exception):
@@ -88,7 +91,7 @@ def decode(
 
     Raises DecoderLost for a crash and a time-out, DecoderFailed for what the decoder itself reports.
     """
-    from spinescore.runtime import decoders  # it builds on this module
+    from spinescore.runtime.reading import decoders  # it builds on this module
 
     if not in_process():
         try:

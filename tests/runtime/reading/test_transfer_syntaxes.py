@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 from spinescore.benchmarks.phantom import draw_view
-from spinescore.runtime import decodepool, decoders
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading import decodepool, decoders
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
 
@@ -82,7 +82,7 @@ def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, b
 def test_htj2k_that_was_written_elsewhere(monkeypatch, tmp_path: Path, name: str) -> None:
     """A codestream of OpenJPH, for builds of imagecodecs that cannot write one."""
     only(monkeypatch, uid.HTJ2KLosslessRPCL, name)
-    frame = (Path(__file__).parents[1] / "golden" / "htj2k-12-bits.j2c").read_bytes()
+    frame = (Path(__file__).parents[2] / "golden" / "htj2k-12-bits.j2c").read_bytes()
     ds = compressed(picture(12), 12, uid.HTJ2KLosslessRPCL, frame)
     assert_stored(load_radiograph(write(ds, tmp_path / "image")), picture(12))
 

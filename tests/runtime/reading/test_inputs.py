@@ -17,7 +17,8 @@ from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 from tiny_study import TOTAL, write_study
 
-from spinescore.runtime import InputRejected, Scorer, archives, inputs, load_radiograph, load_studies, load_study
+from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_studies, load_study
+from spinescore.runtime.reading import archives, inputs
 
 
 def image(path: Path, uid: str, **tags: object) -> Path:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from spinescore.runtime.dicomfile import brief, is_plausible
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading.dicomfile import brief, is_plausible
 
 __all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "MAX_RATIO", "MAX_TOTAL_BYTES", "is_archive", "members"]
 

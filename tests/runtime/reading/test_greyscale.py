@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
 from spinescore.runtime.dicom import load_radiograph
-from spinescore.runtime.greyscale import contrast_table, displayed_percentiles
-from spinescore.runtime.greyscale import table as fold
+from spinescore.runtime.reading.greyscale import contrast_table, displayed_percentiles
+from spinescore.runtime.reading.greyscale import table as fold
 from spinescore.runtime.study import Radiograph
 
 FORMATS = [(8, False), (8, True), (10, False), (12, False), (12, True), (15, False), (16, False), (16, True)]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.reading.tags import number, text, value
 from spinescore.runtime.study import Radiograph
-from spinescore.runtime.tags import number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

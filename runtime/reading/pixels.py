@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.tags import number, text
+from spinescore.runtime.reading.tags import number, text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -102,7 +102,7 @@ def read_pixels(
 
     `file` stands at the Pixel Data element. Raises InputRejected: no-pixels, corrupt-pixels or unsupported-syntax.
     """
-    from spinescore.runtime import decoders  # it builds on this module
+    from spinescore.runtime.reading import decoders  # it builds on this module
 
     implicit, little_endian = (flag is not False for flag in ds.original_encoding)
     big_endian = syntax == _EXPLICIT_BIG_ENDIAN or (syntax is None and not little_endian)

@@ -13,8 +13,9 @@ from dicom_files import picture, radiograph_dataset, write
 from scoring import CERVICAL, LUMBAR, assert_found, checked
 from tiny import write_bundle
 
-from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_study, pictures, radiograph_from_array
-from spinescore.runtime.greyscale import contrast_table
+from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_study, radiograph_from_array
+from spinescore.runtime.reading import pictures
+from spinescore.runtime.reading.greyscale import contrast_table
 
 
 def encoded(pixels: np.ndarray, kind: str = ".png") -> bytes:
