@@ -32,9 +32,9 @@ _MAX_VALUES = 8  # of Image Type and of the compression ratios
 _TILES, _TILE_PX = 12, 16
 _FIELD_SAMPLES = 128  # rows and columns from which the exposed field is taken
 
-# 160 to 200 sound phantom radiographs have: spread of the tiles' greys at least 0.20 of the range; spread over noise at least
-# 6.9; white at most 0.08 of the field within its outermost tiles; the centre of brightness 0.13 nearer to the middle
-# column than the centre of darkness, where the same pictures inverted have it 0.13 farther.
+# 160 to 200 sound phantom radiographs have: spread of the tiles' greys at least 0.20 of the range; spread over noise at
+# least 6.9; white at most 0.08 of the field within its outermost tiles; the centre of brightness 0.13 nearer to the
+# middle column than the centre of darkness, where the same pictures inverted have it 0.13 farther.
 BLANK_SPREAD = 0.02
 BLANK_SIGNAL_TO_NOISE = 0.5  # tiles of 256 pixels of noise alone spread by a sixteenth of it
 LEAST_SIGNAL_TO_NOISE = 4.0
