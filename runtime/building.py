@@ -18,9 +18,8 @@ from importlib.util import find_spec
 from typing import Any, Generic, Protocol, TypeVar
 
 from spinescore.runtime.acceptance import find_records
-from spinescore.runtime.buildworker import Plan
+from spinescore.runtime.buildworker import PRECISION, Plan
 from spinescore.runtime.bundle import Bundle, is_shipped
-from spinescore.runtime.reading.decodepool import ending, interpreter
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_paths, failure, note_failure, target_name
@@ -28,6 +27,7 @@ from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
 from spinescore.runtime.opening import Wanted
+from spinescore.runtime.reading.decodepool import ending, interpreter
 
 __all__ = ["BUILDS", "Build", "Plan", "Renewal", "find_plan", "open_and_build"]
 
@@ -68,7 +68,7 @@ def open_and_build(
         refused = error
     on_tensorrt = found is not None and found.choice is not None and found.choice.engine == "tensorrt"
     plan, warnings = (None, ()) if build == "no" or on_tensorrt else find_plan(bundle, wanted)
-    if plan is not None and build == "now":
+    if plan is not None and (build == "now" or found is None):
         if found is not None:  # its memory is the builder's
             found.close()
         with Build(bundle, plan, progress) as running:
@@ -83,7 +83,7 @@ def open_and_build(
     assert found is not None
     if plan is None:
         return found, Renewal(warnings)
-    onto_gpu = replace(wanted, device="cuda", engine="tensorrt", precision=plan.precision)
+    onto_gpu = replace(wanted, device="cuda", engine="tensorrt", precision=PRECISION)
     return found, Renewal(warnings, Build(bundle, plan, progress), lambda: open_it(onto_gpu))
 
 
@@ -209,20 +209,19 @@ class Build:
 
 def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, ...]]:
     """What there is to do for that bundle and this GPU, if anything; and a warning for what failed before."""
-    precision = wanted.precision or "fp16"
-    asked = wanted.device != "cpu" and wanted.engine in (None, "tensorrt") and wanted.require_acceptance
+    asked = wanted.device != "cpu" and wanted.allows(EngineChoice("tensorrt", PRECISION)) and wanted.require_acceptance
     golden = {"localizer", "grader"} <= set(bundle.manifest.golden)
     possible = bool(interpreter()) and not getattr(sys, "frozen", False)  # to start a process of this package
-    if not (asked and golden and possible and precision in ("fp16", "int8")):
+    if not (asked and golden and possible):
         return None, ()
     try:
         gpu, capability = first_gpu()
     except DeviceError:
         return None, ()
     records = find_records(bundle, "cuda", gpu)
-    known = (record for record in (*records.accepted, *records.failed) if record.precision == precision)
+    known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
     tried = {record.choice.target for record in known}
-    here = _engines_here(bundle, precision, gpu, capability) - tried
+    here = _engines_here(bundle, gpu, capability) - tried
     flavour, target = _builder(capability)
     open_ones = here | ({target} - tried if flavour else set())
     failed = {name: reason for name in sorted(open_ones) if (reason := failure(bundle.folder, name))}
@@ -232,10 +231,10 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
         return None, warnings
     place = f"{capability[0]}.{capability[1]}"
     untried = tuple(sorted(left & here))
-    return Plan(gpu, place, precision, untried, flavour if target in left else "", target), warnings
+    return Plan(gpu, place, untried, flavour if target in left else "", target), warnings
 
 
-def _engines_here(bundle: Bundle, precision: str, gpu: str, capability: tuple[int, int]) -> set[str]:
+def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[str]:
     """Targets whose engines are for this GPU and the TensorRT that is installed."""
     found = set()
     for path in engine_paths(bundle.folder):
@@ -243,7 +242,7 @@ def _engines_here(bundle: Bundle, precision: str, gpu: str, capability: tuple[in
             sidecar = Sidecar.read(path)
             flavour = runtime_flavour(sidecar)
             sidecar.check_machine(path, flavour, import_flavour(flavour).__version__, gpu, capability)
-            found |= {path.parent.name} if sidecar.precision == precision else set()
+            found |= {path.parent.name} if sidecar.precision == PRECISION else set()
     return found
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord
     from spinescore.runtime.bundle import Bundle
 
-__all__ = ["Plan", "main", "make"]
+__all__ = ["PRECISION", "Plan", "main", "make"]
+
+PRECISION = "fp16"  # of what is built unasked; INT8 is somebody's decision
 
 Say = Callable[[str], None]
 
@@ -35,7 +37,6 @@ class Plan:
 
     gpu: str
     capability: str  # as 8.6
-    precision: str
     untried: tuple[str, ...]
     flavour: str
     target: str
@@ -98,7 +99,7 @@ def _build(bundle: Bundle, plan: Plan, say: Say) -> None:
     from spinescore.export.engine import BuildOptions, build_engines
 
     targets = (plan.capability,) if plan.flavour == "tensorrt_rtx" else ()  # the others build for the GPU they run on
-    build_engines(bundle, BuildOptions(plan.flavour, targets, precision=plan.precision), say)
+    build_engines(bundle, BuildOptions(plan.flavour, targets, precision=PRECISION), say)
 
 
 def _outcome(bundle: Bundle, plan: Plan, target: str, say: Say) -> str:
@@ -106,7 +107,7 @@ def _outcome(bundle: Bundle, plan: Plan, target: str, say: Say) -> str:
     from spinescore.runtime.gate import verify_device
 
     if (record := _record(bundle, plan, target)) is None:
-        found = verify_device(bundle, "cuda", "tensorrt", plan.precision, say=say, target=target)
+        found = verify_device(bundle, "cuda", "tensorrt", PRECISION, say=say, target=target)
         refused = " ".join(outcome.reason for outcome in found if outcome.record is None)
         if refused or not found:
             return refused or f"There are no engines in {target}."
@@ -120,7 +121,7 @@ def _record(bundle: Bundle, plan: Plan, target: str) -> AcceptanceRecord | None:
     from spinescore.runtime.acceptance import find_records
 
     records = find_records(bundle, "cuda", plan.gpu)
-    known = (record for record in (*records.accepted, *records.failed) if record.precision == plan.precision)
+    known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
     return next((record for record in known if record.choice.target == target), None)
 
 

@@ -22,7 +22,7 @@ from spinescore.runtime.opening import Wanted
 
 AUTO = Wanted("auto")
 TARGET = "tensorrt-10.16.1.11-sm89"
-PLAN = Plan(GPU, "8.9", "fp16", (), "tensorrt", TARGET)
+PLAN = Plan(GPU, "8.9", (), "tensorrt", TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def copied(bundle, tmp_path) -> Bundle:
 
 def test_with_a_gpu_and_a_builder_there_is_something_to_do(bundle, gpu):
     assert find_plan(bundle, AUTO) == (PLAN, ())
-    assert find_plan(bundle, Wanted("cuda", "tensorrt", "int8")) == (replace(PLAN, precision="int8"), ())
+    assert find_plan(bundle, Wanted("cuda", "tensorrt", "fp16")) == (PLAN, ())
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ def test_with_a_gpu_and_a_builder_there_is_something_to_do(bundle, gpu):
         Wanted("auto", "onnxruntime"),
         Wanted("auto", "openvino"),
         Wanted("cuda", precision="fp32"),
+        Wanted("cuda", precision="int8"),
         Wanted("auto", require_acceptance=False),
     ],
     ids=str,
@@ -120,7 +121,7 @@ def test_engines_that_are_there_are_checked_before_others_are_built(bundle, gpu,
 
 def rtx_plan() -> Plan:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is missing")
-    return Plan(GPU, "8.9", "fp16", (), "tensorrt_rtx", f"tensorrt_rtx-{trt.__version__}-sm89")
+    return Plan(GPU, "8.9", (), "tensorrt_rtx", f"tensorrt_rtx-{trt.__version__}-sm89")
 
 
 def test_a_real_build_in_its_process(bundle, tmp_path):
