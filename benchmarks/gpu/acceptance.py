@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from spinescore.benchmarks.gpu.networks import Subject, load_cuda_libraries, subjects
+from spinescore.benchmarks.gpu.networks import Subject, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.gate import Outcome, verify_device
@@ -15,7 +15,6 @@ __all__ = ["run"]
 
 def run(record: Record, options: Any) -> None:
     """The part `acceptance`."""
-    load_cuda_libraries()
     for subject in subjects(options):
         if subject.open_engine is None:
             _gate(record, subject, options)

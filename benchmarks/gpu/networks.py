@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,6 @@ __all__ = [
     "SHIPPED",
     "StillNetwork",
     "Subject",
-    "load_cuda_libraries",
     "on_the_host",
     "run",
     "still",
@@ -41,7 +38,6 @@ D = TypeVar("D")
 SHIPPED, FULL_SIZE = "phantom-reference", "hrnet-w32-resnet152"
 _MOST_FLIPS = 2
 _BUILDERS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,6 @@ def run(record: Record, options: Any) -> None:
     """The part `networks`: the bundles, their engines, and which one the device chooses."""
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
-    load_cuda_libraries()
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
     if not flavours:
         record.add("engines of TensorRT", SKIPPED, {}, "no TensorRT that builds engines is installed")
@@ -207,12 +202,3 @@ def on_the_host(kind: Callable[[], D]) -> D:
         return kind()
     except DeviceError as error:
         raise Skipped(str(error)) from error
-
-
-def load_cuda_libraries() -> None:
-    """Load the CUDA libraries of NVIDIA's Python packages, so that ONNX Runtime's provider finds them by name."""
-    for name in _LIBRARIES:
-        for folder in sys.path:
-            for path in sorted(Path(folder or ".").glob(f"nvidia/*/lib/lib{name}.so.*")):
-                with suppress(OSError):
-                    ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.gpu.inputs import Study, score, timed_study
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, on_the_host, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped, percentiles
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.grading import probabilities
@@ -34,7 +34,6 @@ def run(record: Record, options: Any) -> None:
     if full is None:
         record.add("peers", "skipped", {}, "the full-size bundle was not exported")
         return
-    load_cuda_libraries()
     study = timed_study(options.quick, full.bundle.manifest.localizer.input)
     ours = _ours(record)
     until = record.end
@@ -142,10 +141,13 @@ class _PlainEngine:
     def __init__(self, path: Any, precision: str) -> None:
         import onnxruntime
 
+        from spinescore.runtime.engines.onnxruntime import load_cuda_libraries
+
         cuda = "CUDAExecutionProvider"
         if cuda not in onnxruntime.get_available_providers():
             raise Skipped(f"this ONNX Runtime {onnxruntime.__version__} has no CUDA provider")
         onnxruntime.set_default_logger_severity(4)
+        load_cuda_libraries()
         self._session = onnxruntime.InferenceSession(str(path), providers=[cuda, "CPUExecutionProvider"])
         if cuda not in self._session.get_providers():
             raise Skipped("ONNX Runtime could not start its CUDA provider; its CUDA libraries are missing")
@@ -172,7 +174,7 @@ class _PlainHost(HostDevice):
 
 
 def _onnxruntime(full: Subject, study: Study, until: float) -> Figures:
-    device = on_the_host(_PlainHost)
+    device = on_the_host(lambda: _PlainHost(1))  # one view after the other
     pipeline = Pipeline(full.bundle, device)
 
     def answer(given: bool) -> Answer:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
 from spinescore.benchmarks.gpu.machine import Driver, host_memory_bytes
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, load_cuda_libraries, on_the_host, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
 from spinescore.benchmarks.gpu.rig import Rig, answers, rig
 from spinescore.benchmarks.gpu.warpcases import NOISE, excess
@@ -36,7 +36,6 @@ _FLIPS = 0.005  # of the corners
 
 def run(record: Record, options: Any) -> None:
     """The part `pipelines`."""
-    load_cuda_libraries()
     sizes = _QUICK_SIZES if options.quick else _SIZES
     largest_px = max(rows * columns for rows, columns, _ in sizes)
     for subject in subjects(options):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.decodecases import CHANNELS
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, timed_study
 from spinescore.benchmarks.gpu.machine import Driver
-from spinescore.benchmarks.gpu.networks import Subject, load_cuda_libraries, still, subjects
+from spinescore.benchmarks.gpu.networks import Subject, still, subjects
 from spinescore.benchmarks.gpu.record import Figures, Record, Skipped, percentiles
 from spinescore.benchmarks.gpu.rig import Rig, rig
 from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec, crops
@@ -43,7 +43,6 @@ _COPY_BYTES, _QUICK_COPY_BYTES = 2**28, 2**20
 
 def run(record: Record, options: Any) -> None:
     """The part `timing`."""
-    load_cuda_libraries()
     study = timed_study(options.quick, _INPUT)
     peak = ((record.document.get("machine") or {}).get("gpu") or {}).get("bandwidth_gb_s")
     device = CudaDevice(largest_image_px=study.sources[0].pixels.size)

@@ -5,6 +5,9 @@ The only module that imports onnxruntime.
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,14 @@ from numpy.typing import NDArray
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "load_cuda_libraries"]
 
 Memory = NDArray[Any] | DeviceMemory
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
-_KEPT_BINDINGS = 8  # the pipeline needs four: both views, each alone, and evidence
+_KEPT_BINDINGS = 8  # the pipeline needs six: each view, and the halves of one view alone
 _CUDA = "CUDAExecutionProvider"
+_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # what the CUDA provider links to
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
 
 
@@ -151,12 +155,25 @@ def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
             f"The network {path.name} cannot run on {queue.name}: this ONNX Runtime {onnxruntime.__version__} has no "
             "CUDA provider. Install it (pip install onnxruntime-gpu, in place of onnxruntime), or use device cpu."
         )
+    load_cuda_libraries()
     return _CUDA, {
         "device_id": str(queue.index),
         "user_compute_stream": str(queue.stream_handle),
         "do_copy_in_default_stream": "1",
         "use_tf32": "0",
     }
+
+
+def load_cuda_libraries() -> None:
+    """Load the CUDA libraries of NVIDIA's Python packages, where they are installed.
+
+    The provider looks for them by name, and they lie in folders that the system's loader does not search.
+    """
+    for name in _LIBRARIES:
+        for folder in sys.path:
+            for path in sorted(Path(folder or ".").glob(f"nvidia/*/lib/lib{name}.so.*")):
+                with suppress(OSError):  # of another CUDA: the provider says what it misses
+                    ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
 def _first_line(error: Exception) -> str:

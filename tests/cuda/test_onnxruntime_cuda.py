@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import tiny
 
+from spinescore.runtime.engines import onnxruntime as module
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import EngineError
 
@@ -87,3 +88,24 @@ def test_a_runtime_without_the_provider_is_refused(network, monkeypatch):
         EngineError, match=r"g\.onnx cannot run on GPU X.*no CUDA provider.*pip install onnxruntime-gpu"
     ):
         OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
+
+
+def test_libraries_of_pythons_packages_are_loaded_in_the_order_of_their_needs(tmp_path, monkeypatch):
+    for name in (
+        "cudnn/lib/libcudnn.so.9",
+        "cublas/lib/libcublas.so.13",
+        "cublas/lib/libcublasLt.so.13",
+        "other/lib/libx.so.1",
+    ):
+        (tmp_path / "nvidia" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "nvidia" / name).write_bytes(b"no library")
+    loaded = []
+
+    def load(path, mode):
+        loaded.append(path.rpartition("/")[2])
+        raise OSError("not for this machine")
+
+    monkeypatch.setattr(module.sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(module.ctypes, "CDLL", load)
+    module.load_cuda_libraries()
+    assert loaded == ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]
