@@ -3,7 +3,8 @@
     python -m spinescore.benchmarks.phantom.evaluate --seed 1000000 --count 200 --out FILE
 
 Each study is written as DICOM, read and scored as any other; the truth is compared with the report afterwards.
-Corners that are not scored (a rejected region) count as wrong, and their points as lost.
+Corners that are not scored (a rejected region) count as wrong, and their points as lost. ONNX Runtime in FP32 scores;
+`--also onnxruntime:int8 openvino:bf16` scores the same studies on other engines, and compares them with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from spinescore.runtime import Scorer, StudyReport, load_study
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.output import write_atomic
 
-__all__ = ["Tally"]
+__all__ = ["Against", "Tally"]
 
 UNSCORED = 4  # the column of the confusion matrix for corners without a grade
 
@@ -95,21 +97,67 @@ class Tally:
         }
 
 
+@dataclass
+class Against:
+    """Another engine's reports beside those of FP32: grades that differ, and how far points lie apart."""
+
+    tally: Tally = field(default_factory=Tally)
+    flips: int = 0
+    corners: int = 0
+    shifts: list[float] = field(default_factory=list)  # in units of the disc spacing
+
+    def add(self, report: StudyReport, reference: StudyReport, truth: dict[str, Any]) -> None:
+        self.tally.add(report, truth)
+        for name, region in reference.regions.items():
+            centres = np.array([disc.centre_px for disc in region.discs])
+            for mine, other in zip(report.regions[name].discs, region.discs, strict=False):
+                spacing = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
+                self.shifts.append(float(np.linalg.norm(np.subtract(mine.centre_px, other.centre_px))) / spacing)
+                pairs = zip(mine.corners, other.corners, strict=True)
+                self.flips += sum(corner.grade != before.grade for corner, before in pairs)
+                self.corners += len(other.corners)
+
+    def figures(self) -> dict[str, Any]:
+        found = self.tally.figures()
+        shown = ("accuracy", "kappa_quadratic", "point_error_median", "points_within_quarter", "totals_within_4")
+        return {
+            "corners": self.corners,
+            "grade_flips": self.flips,
+            "point_shift_median": round(float(np.median(self.shifts)), 5),
+            "point_shift_p99": round(float(np.percentile(self.shifts, 99)), 5),
+            **{name: found[name] for name in shown},
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--bundle", default="phantom-reference", help="name or folder of the bundle")
     parser.add_argument("--seed", type=int, default=1_000_000)
     parser.add_argument("--count", type=int, default=200, help="studies")
+    parser.add_argument("--also", nargs="*", default=[], metavar="E:P", help="engines beside FP32, as openvino:int8")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
-    tally = Tally()
-    with Scorer.open(args.bundle, "cpu") as scorer:
+    tally, others = Tally(), {name: Against() for name in args.also}
+    with ExitStack() as stack:
+        scorer = stack.enter_context(Scorer.open(args.bundle, "cpu", engine="onnxruntime", precision="fp32"))
+        beside = {
+            name: stack.enter_context(
+                Scorer.open(args.bundle, "cpu", engine=engine, precision=precision, require_acceptance=False)
+            )
+            for name, (engine, _, precision) in ((name, name.partition(":")) for name in others)
+        }
         for seed in range(args.seed, args.seed + args.count):
             with tempfile.TemporaryDirectory() as folder:
                 path = write_study(seed, folder)
-                tally.add(scorer.score(load_study(path)), json.loads((path / "truth.json").read_text("utf-8")))
+                study, truth = load_study(path), json.loads((path / "truth.json").read_text("utf-8"))
+            reference = scorer.score(study)
+            tally.add(reference, truth)
+            for name, other in others.items():
+                other.add(beside[name].score(study), reference, truth)
         bundle = {"name": scorer.bundle.manifest.name, "sha256": scorer.bundle.sha256}
     result = {"bundle": bundle, "first_seed": args.seed, **tally.figures()}
+    if others:
+        result["engines"] = {name: other.figures() for name, other in others.items()}
     text = json.dumps(result, indent=1)
     if args.out is not None:
         write_atomic(args.out, text + "\n")
