@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinescore.runtime import gateverb, verbs
+from spinescore.runtime import gateverb, planverb, verbs
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_compare,
         _add_cohort,
         _add_bench,
+        _add_plan,
         _add_evaluate,
         _add_doctor,
     ):
@@ -217,11 +218,13 @@ def _add_cohort(added: Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:
-    from spinescore.benchmarks import latency
+    from spinescore.benchmarks.bench import verb
 
-    parser = added.add_parser("bench", help="measure the latency of this machine")
-    latency.add_arguments(parser)
-    parser.set_defaults(verb=latency.run)
+    verb.add_arguments(added.add_parser("bench", help="measure the latency of this machine"))
+
+
+def _add_plan(added: Verbs[argparse.ArgumentParser]) -> None:
+    planverb.add_arguments(added.add_parser("plan", help="find the most accurate way to run within a budget"))
 
 
 def _add_evaluate(added: Verbs[argparse.ArgumentParser]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.bench.figures import figures
 from spinescore.benchmarks.bench.rounds import Limit, in_turn
 from spinescore.benchmarks.bench.subject import PhantomStudy, Points, Subject
+from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.decode import Compressed
@@ -45,7 +46,10 @@ def images(
 
 
 def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list[PhantomStudy]:
-    """The study with pictures of that many pixels each, once per transfer syntax; without imagecodecs uncompressed."""
+    """The study with pictures of that many pixels each, once per transfer syntax; without imagecodecs uncompressed.
+
+    The study's files are in the order of the regions.
+    """
     from importlib.util import find_spec
 
     from pydicom import dcmread
@@ -53,7 +57,7 @@ def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list
     datasets = [dcmread(path) for path in study.files]
     scales = [math.sqrt(megapixels * 1e6 / (ds.Rows * ds.Columns)) for ds in datasets]
     pictures = [_picture(ds, scale) for ds, scale in zip(datasets, scales, strict=True)]
-    points = _scaled(study.points, dict(zip(study.points, scales, strict=True)))
+    points = _scaled(study.points, dict(zip(REGIONS, scales, strict=True)))
     coded: list[list[Compressed]] = [[] for _ in pictures]
     if find_spec("imagecodecs") is not None:
         from spinescore.benchmarks.decode import compressed
@@ -121,7 +125,7 @@ def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
     return path
 
 
-def _scaled(points: Points, scales: dict[str, float]) -> Points:
+def _scaled(points: Points, scales: Mapping[str, float]) -> Points:
     """Integers are pixel centres: the picture's corner, half a pixel before the first one, is what stays."""
 
     def moved(xy: list[float], scale: float) -> list[float]:

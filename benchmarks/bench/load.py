@@ -63,7 +63,7 @@ def _with_workers(subject: Subject, workers: int, seconds: float, threads: int) 
             steps.append(
                 {
                     "offered_per_s": round(rate, 4),
-                    "achieved_per_s": round(served.per_s, 4),
+                    "achieved_per_s": round(min(rate, served.per_s), 4),  # the last may arrive well before the end
                     "latency": figures(served.latencies_ms),
                 }
             )
@@ -71,10 +71,13 @@ def _with_workers(subject: Subject, workers: int, seconds: float, threads: int) 
 
 
 def arrivals(per_s: float, seconds: float, seed: int) -> list[float]:
-    """Seconds at which studies arrive: a Poisson process, at least five studies. Deterministic."""
+    """Seconds at which studies arrive: a Poisson process of which the number is known (at least five). Deterministic.
+
+    Given their number, the arrivals of a Poisson process are uniform over its time; `count / per_s` seconds here.
+    """
     count = max(_LEAST, round(per_s * seconds))
-    gaps = np.random.default_rng(seed).exponential(1 / per_s, count)
-    return [float(at) for at in np.cumsum(gaps)]
+    times = np.random.default_rng(seed).uniform(0, count / per_s, count)
+    return [float(at) for at in np.sort(times)]
 
 
 def open_loop(

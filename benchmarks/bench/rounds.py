@@ -21,6 +21,7 @@ __all__ = ["SETTLE_S", "Limit", "in_turn", "steady"]
 
 SETTLE_S = 0.2  # the threads of an engine that has just run wait for more work in a loop, and would slow the next one
 _STAGES = ("read", "localize", "crop", "grade", "total")
+_SEED = 2_000_003
 _WHOLE, _NETWORKS = "whole", "networks"
 
 
@@ -42,14 +43,19 @@ def in_turn(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, list[float]]:
-    """Milliseconds of each work, a value per round. `note` is told each result, outside of the timed region."""
+    """Milliseconds of each work, a value per round. `note` is told each result, outside of the timed region.
+
+    The order within a round is drawn anew each time, so that nothing always follows the same.
+    """
     found: dict[str, list[float]] = {name: [] for name in works}
+    order, names = np.random.default_rng(_SEED), list(works)
     done = 0
     while not limit.reached(done):
-        for name, work in works.items():
+        for index in order.permutation(len(names)):
+            name = names[index]
             sleep(SETTLE_S)
             started = clock()
-            result = work()
+            result = works[name]()
             found[name].append((clock() - started) * 1e3)
             note(name, result)
         done += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ __all__ = ["add_arguments", "main", "run"]
 
 _BUNDLES = ("phantom-reference", "synthetic")
 _PARTS = ("steady", "starts", "memory", "images", "load", "energy")  # spinescore.benchmarks.bench.measure.PARTS
-_PEERS = ("torch-eager-single", "torch-eager", "torch-compile", "onnxruntime-single", "onnxruntime", "openvino",
-          "openvino-fp32")  # fmt: skip  # spinescore.benchmarks.peers.PEERS
+_PEERS = ("torch-eager-single", "torch-eager", "onnxruntime-single", "onnxruntime", "openvino", "openvino-fp32",
+          "torch-compile")  # fmt: skip  # spinescore.benchmarks.peers.PEERS
 SLOWER = 5  # exit status of `compare --fail-above`, as that of a budget that was not kept
 
 
@@ -62,7 +63,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     text = "records of the program of before (A) and after (B): A B, or A B A B A B as they were taken in turn"
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help=text)
-    text = f"status {SLOWER} where the whole interval of a ratio of medians lies above R; needs three pairs or more"
+    text = f"status {SLOWER} where the whole interval of a ratio of medians lies above R; needs four pairs or more"
     parser.add_argument("--fail-above", type=float, metavar="R", help=text)
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (2000)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -186,9 +187,11 @@ def _show(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.verbs import OK
 
     _check_report(arguments.report)
-    record = read(arguments.record)
-    _write_report(record, arguments.report)
-    print(markdown(record), end="")
+    with _damaged(arguments.record):
+        record = read(arguments.record)
+        shown = markdown(record)
+        _write_report(record, arguments.report)
+    print(shown, end="")
     return OK
 
 
@@ -201,9 +204,22 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise UsageError("--fail-above must be a ratio from 1 on, as 1.10")
     if not 100 <= arguments.bootstrap <= 100_000:
         raise UsageError("--bootstrap must be from 100 to 100000")
-    found = compare([read(path) for path in arguments.records], arguments.bootstrap, arguments.fail_above)
+    with _damaged(*arguments.records):
+        found = compare([read(path) for path in arguments.records], arguments.bootstrap, arguments.fail_above)
     print(to_json(found) if arguments.json else text(found), end="")
     return SLOWER if found["slower"] else OK
+
+
+@contextmanager
+def _damaged(*paths: Path) -> Iterator[None]:
+    """A record of the right schema that lacks what the schema asks for is said to be so."""
+    from spinescore.runtime.verbs import UsageError
+
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        names = " or ".join(map(str, paths))
+        raise UsageError(f"{names} is damaged, or was not written by spinescore bench ({error!r})") from error
 
 
 def _say(message: str) -> None:

@@ -1,0 +1,142 @@
+"""A record's plots as PNG files in memory; they need matplotlib. Line styles, markers and hatches tell all apart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plots"]
+
+# Okabe and Ito's palette, safe for colour-blind readers; grey where printed in black.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676", "#8B4513")
+_MARKERS = "osD^vP*X<"
+_HATCHES = {"read": "", "localize": "///", "crop": "xxx", "grade": "...", "rest": "\\\\\\"}
+_DPI = 110
+
+Record = Mapping[str, Any]
+
+
+def plots(record: Record) -> dict[str, bytes]:
+    """File name to PNG, of those that the record has figures for."""
+    steady = [result for result in record["results"] if result["steady"]]
+    loaded = [result for result in record["results"] if result["load"]]
+    found = {}
+    if steady:
+        found["latency.png"] = _panels(steady, _distribution, 3.9)
+        found["stages.png"] = _stages(steady)
+    if loaded:
+        found["load.png"] = _panels(loaded, _load, 3.9)
+    return found
+
+
+def _panels(results: Sequence[Record], draw: Any, height: float) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, height * len(results)), dpi=_DPI)
+    for axes, result in zip(np.ravel(figure.subplots(len(results), 1, squeeze=False)), results, strict=True):
+        draw(axes, result)
+        axes.set_title(_title(result), loc="left", fontsize=11)
+        axes.grid(alpha=0.25, which="both")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def _distribution(axes: Axes, result: Record) -> None:
+    """Share of studies that took at most so long; a marker at the median, the 90th and the 99th percentile."""
+    part = result["steady"]
+    series = [("whole study", part["whole"]), ("its networks alone", part["networks"])]
+    series += [(peer["title"], peer["whole"]) for peer in part["peers"] if peer["whole"]]
+    for number, (name, figures) in enumerate(series):
+        count = figures["n"]
+        ordered = np.sort([min(figures["samples_ms"]), *figures["samples_ms"]])
+        share = 100 * np.arange(count + 1) / count
+        style = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+        marked = sorted({int(np.ceil(q * count)) for q in (0.5, 0.9, 0.99)})
+        label = f"{name} ({figures['p50']:.0f} ms)"
+        width = 2.4 if number == 0 else 1.2
+        line = "--" if number == 1 else "-"
+        axes.step(
+            ordered, share, line, where="post", linewidth=width, markevery=marked, markersize=6, label=label, **style
+        )
+    axes.set(xlabel="milliseconds", ylabel="share of studies, %", ylim=(0, 102))
+    medians = [figures["p50"] for _, figures in series]
+    if max(medians) > 4 * min(medians):
+        _logarithmic(axes)
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _stages(results: Sequence[Record]) -> bytes:
+    """Medians of the stages, end to end, above those of the networks alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + 1.7 * len(results)), dpi=_DPI)
+    for axes, result in zip(np.ravel(figure.subplots(len(results), 1, squeeze=False)), results, strict=True):
+        part = result["steady"]
+        medians = {name: figures["p50"] for name, figures in part["stages"].items() if name != "total"}
+        medians["rest"] = max(0.0, part["whole"]["p50"] - sum(medians.values()))
+        left = 0.0
+        for number, (name, ms) in enumerate(medians.items()):
+            look = {"facecolor": "white", "edgecolor": _COLOURS[number], "hatch": _HATCHES.get(name, "")}
+            axes.barh(1, ms, 0.6, left, linewidth=1.2, label=f"{name} {ms:.1f} ms", **look)
+            left += ms
+        axes.barh(0, part["networks"]["p50"], 0.6, color="#767676", label=f"networks {part['networks']['p50']:.1f} ms")
+        axes.set_yticks([1, 0], ["whole study", "networks alone"])
+        axes.set(ylim=(-0.5, 1.5), xlabel="milliseconds, medians")
+        axes.set_title(_title(result), loc="left", fontsize=11)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.05), frameon=False, fontsize=9)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def _load(axes: Axes, result: Record) -> None:
+    """Median (line) and 99th percentile (dashes) of the latency at each throughput; at the end a closed loop's most."""
+    for number, step in enumerate(result["load"]):
+        x = [rate["achieved_per_s"] for rate in step["open_loop"]]
+        look = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 6}
+        for percentile, line in (("p50", "-"), ("p99", "--")):
+            label = f"{step['concurrent']} at once, {percentile}"
+            axes.plot(x, [rate["latency"][percentile] for rate in step["open_loop"]], line, label=label, **look)
+        axes.axvline(
+            step["most_per_s"],
+            color=_COLOURS[number],
+            linestyle=":",
+            linewidth=1 + number,
+            label=f"{step['concurrent']} at once, most",
+        )
+    axes.set(xlabel="studies per second", ylabel="milliseconds from\nthe intended arrival", yscale="log")
+    axes.set_xlim(left=0)
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _title(result: Record) -> str:
+    device = result["device"]
+    return f"{result['bundle']['name']} on {device['name']}: {device['engine']}, {device['precision']}"
+
+
+def _png(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()

@@ -1,0 +1,156 @@
+"""A record as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spinescore.benchmarks.bench.figures import PERCENTILES
+
+__all__ = ["markdown"]
+
+Row = Sequence[str]
+Record = Mapping[str, Any]
+
+
+def markdown(record: Record) -> str:
+    """Every figure of the record but the series; a heading for each bundle, and the protocol at the end."""
+    hardware, versions = record["hardware"], record["versions"]
+    clock = f"{hardware['clock_mhz']} MHz" if hardware["clock_mhz"] else "clock unknown"
+    governor = f"governor {hardware['governor'] or 'unknown'}"
+    parts = [
+        "# Latency of a study",
+        f"{hardware['cpu']}, {hardware['cores']} cores, {clock}, {governor}, {record['date'][:10]}; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"Study: {_images(record['study'])}, {record['study']['transfer_syntax']}",
+    ]
+    for result in record["results"]:
+        parts += _result(result)
+    return "\n\n".join([*parts, "## Protocol", record["protocol"]]) + "\n"
+
+
+def _result(result: Record) -> list[str]:
+    device, bundle = result["device"], result["bundle"]
+    threads = result["options"].get("threads")
+    parts = [
+        f"## {bundle['name']} {bundle['version']} on {device['kind']}: {device['engine']}, {device['precision']}"
+        + (f", {threads} threads" if threads else "")
+    ]
+    parts += [f"**{warning}**" for warning in result["warnings"]]
+    for name, write in _PARTS.items():
+        if result[name] is not None:
+            parts += write(result[name])
+    return parts
+
+
+def _steady(part: Record) -> list[str]:
+    rows = [["whole study", *_cells(part["whole"])]]
+    rows += [[f"of it {stage}", *_cells(figures)] for stage, figures in part["stages"].items() if stage != "total"]
+    rows.append(["its networks alone", *_cells(part["networks"])])
+    rows += [[peer["title"], *_cells(peer["whole"])] for peer in part["peers"] if peer["whole"]]
+    said = [
+        _table(["steady state, ms", *PERCENTILES, "n"], rows),
+        f"Whole study / networks alone: {part['ratio_of_medians']:.3f} ({part['own_ms']:.1f} ms more).",
+    ]
+    said += [_peer(peer) for peer in part["peers"]]
+    return said
+
+
+def _peer(peer: Record) -> str:
+    same = peer["agreement"]
+    if peer["reason"] is not None:
+        return f"{peer['title']}: not timed, {peer['reason']}."
+    return (
+        f"{peer['title']} ({peer['framework']}): {peer['times_ours']:.2f} times the whole study; the same "
+        f"{same['corners']} grades, probabilities within {same['max_probability_difference']:.1e}."
+    )
+
+
+def _starts(part: Record) -> list[str]:
+    names = {
+        ("cold", "to_first_score"): "cold start: process to first score",
+        ("cold", "import"): "of it imports",
+        ("cold", "open"): "of it opening the bundle",
+        ("cold", "first_study"): "of it the first study",
+        ("cold", "to_exit"): "process to its end",
+        ("warm", "open"): "warm start: opening again",
+        ("warm", "first_study"): "first study after it",
+    }
+    rows = [[title, *_cells(part[group][step])] for (group, step), title in names.items()]
+    return [_table(["starts, ms", *PERCENTILES, "n"], rows)]
+
+
+def _memory(part: Record) -> list[str]:
+    if part["reason"]:
+        return [f"Memory: not known, {part['reason']}."]
+    rows = [
+        [title, _mib(part[name]["resident_bytes"]), _mib(part[name]["peak_bytes"]), _mib(part[name]["device_bytes"])]
+        for name, title in (("study", "process that scores"), ("networks", "process with the networks alone"))
+    ]
+    own = f"Beyond its networks a study peaks at {part['own_peak_bytes'] / 2**20:.0f} MiB more."
+    return [_table(["memory, MiB", "resident", "peak", "device"], rows), own]
+
+
+def _images_part(part: Sequence[Record]) -> list[str]:
+    rows = [
+        [
+            f"{image['megapixels']:g}",
+            image["transfer_syntax"],
+            f"{image['bytes'] / 1e6:.1f}",
+            f"{image['read']['p50']:.1f}",
+            f"{image['whole']['p50']:.1f}",
+            f"{image['whole']['max']:.1f}",
+            str(image["whole"]["n"]),
+        ]
+        for image in part
+    ]
+    return [_table(["megapixels", "transfer syntax", "MB", "read p50, ms", "whole p50, ms", "max", "n"], rows)]
+
+
+def _load(part: Sequence[Record]) -> list[str]:
+    rows = []
+    for step in part:
+        rows.append(
+            [str(step["concurrent"]), str(step["threads_each"]), "closed loop", f"{step['most_per_s']:.2f}", *[""] * 5]
+        )
+        for rate in step["open_loop"]:
+            offered = f"{rate['offered_per_s']:.2f} offered"
+            rows.append(["", "", offered, f"{rate['achieved_per_s']:.2f}", *_cells(rate["latency"])])
+    return [_table(["at once", "threads each", "load", "studies/s", *(f"{p}, ms" for p in PERCENTILES), "n"], rows)]
+
+
+def _energy(part: Record) -> list[str]:
+    if part["joules_per_study"] is None:
+        return [f"Energy: not measured, {part['reason']}."]
+    return [
+        f"Energy ({part['source']}): {part['joules_per_study']:.2f} J a study, {part['watts']:.1f} W while scoring, "
+        f"{part['idle_watts']:.1f} W idle."
+    ]
+
+
+_PARTS = {
+    "steady": _steady,
+    "starts": _starts,
+    "memory": _memory,
+    "images": _images_part,
+    "load": _load,
+    "energy": _energy,
+}
+
+
+def _images(study: Record) -> str:
+    return " and ".join(f"{image['rows']} x {image['columns']}" for image in study["images"]) or "no images"
+
+
+def _cells(figures: Record) -> list[str]:
+    return [*(f"{figures[name]:.1f}" for name in PERCENTILES), str(figures["n"])]
+
+
+def _mib(count: int | None) -> str:
+    return "" if count is None else f"{count / 2**20:.0f}"
+
+
+def _table(header: Row, rows: Sequence[Row]) -> str:
+    """The first column to the left, numbers to the right."""
+    ruler = ["---", *("---:" for _ in header[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *rows))

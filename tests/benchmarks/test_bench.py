@@ -1,0 +1,219 @@
+"""`spinescore bench` end to end on tiny networks and a tiny study: the record, its schema, text, plots, bad input."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import tiny
+import tiny_study
+
+from spinescore.benchmarks.bench import subject as subjects
+from spinescore.benchmarks.bench import verb
+from spinescore.benchmarks.bench.alone import engine_calls
+from spinescore.benchmarks.bench.document import head, latency_schema, to_json
+from spinescore.benchmarks.bench.measure import PARTS, Plan
+from spinescore.benchmarks.bench.plots import plots
+from spinescore.benchmarks.bench.render import markdown
+from spinescore.benchmarks.peers import PEERS
+from spinescore.runtime import cli
+from spinescore.runtime.bundle import Bundle
+
+STAGES = {"read", "localize", "crop", "grade", "total"}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    files = sorted(tiny_study.write_study(tmp_path / "study").iterdir())
+    images = [{"rows": tiny.HEIGHT, "columns": tiny.WIDTH} for _ in files]
+    found = subjects.PhantomStudy(files, {}, {"transfer_syntax": "uncompressed", "images": images})
+    monkeypatch.setattr(subjects, "draw_study", lambda scratch: found)
+    monkeypatch.setattr("spinescore.benchmarks.bench.rounds.SETTLE_S", 0.0)
+    monkeypatch.setattr("spinescore.benchmarks.bench.starts.SETTLE_S", 0.0)
+    return found
+
+
+@pytest.fixture
+def plan():
+    return Plan(("steady",), 1, 0, 1.0, 1, 1, (1.0,), 1, ())
+
+
+def test_every_part_of_a_study(study, tmp_path, capsys):
+    bundle, out = tiny.write_bundle(tmp_path / "bundle"), tmp_path / "out" / "latency.json"
+    options = "--device cpu --threads 1 --runs 3 --warmup 1 --seconds 60 --starts 1 --image-runs 1 --megapixels 0.02"
+    more = ["--concurrent", "2", "--peers", "onnxruntime", "openvino-fp32", "--out", str(out), "--report"]
+    parts = ["--parts", "steady", "starts", "memory", "images", "energy"]  # a load takes as long as it is told to
+    arguments = ["bench", "--bundle", str(bundle), *options.split(), *parts, *more, str(tmp_path / "report")]
+    assert cli.main(arguments) == 0
+    record = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(record, latency_schema())
+    assert len(record["study"]["files"]) == 2
+    (result,) = record["results"]
+    assert result["regions"] == {"cervical": "scored", "lumbar": "scored"}
+    assert result["options"]["threads"] == 1
+    steady = result["steady"]
+    assert (steady["rounds"], steady["warm_up_rounds"], steady["whole"]["n"]) == (3, 1, 3)
+    assert set(steady["stages"]) == STAGES
+    ratio = steady["whole"]["p50"] / steady["networks"]["p50"]
+    assert steady["ratio_of_medians"] == pytest.approx(ratio, rel=0.01)
+    for peer in steady["peers"]:
+        assert (peer["reason"], peer["agreement"]["other_grades"], peer["whole"]["n"]) == (None, 0, 3)
+    assert result["starts"]["cold"]["to_first_score"]["n"] == result["starts"]["warm"]["open"]["n"] == 1
+    assert result["load"] is None
+    syntaxes = [image["transfer_syntax"] for image in result["images"]]
+    assert syntaxes[0] == "uncompressed"
+    assert len(syntaxes) == len(set(syntaxes))
+    assert {image["images"][0]["rows"] * image["images"][0]["columns"] // 1000 for image in result["images"]} <= {
+        19,
+        20,
+    }
+    printed = capsys.readouterr().out
+    for words in ("whole study", "its networks alone", "ONNX Runtime, batches", "cold start", record["protocol"]):
+        assert words in printed
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"latency.md", "latency.png", "stages.png"}
+    assert cli.main(["bench", "show", str(out)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
+    """Written anew, the study is still the study."""
+    from spinescore.benchmarks.bench.images import write_variants
+    from spinescore.runtime import Scorer, load_study
+
+    megapixels = tiny.HEIGHT * tiny.WIDTH * 4 / 1e6
+    variants = write_variants(study, megapixels, tmp_path / "variants")
+    assert variants[0].facts["transfer_syntax"] == "uncompressed"
+    with Scorer.open(tiny.write_bundle(tmp_path / "bundle"), "cpu", threads=1) as scorer:
+        for variant in variants:
+            if any(lossy in variant.facts["transfer_syntax"] for lossy in ("quality", "near", "dB", "step")):
+                continue
+            report = scorer.score(load_study(*variant.files))
+            assert report.total.value == tiny_study.TOTAL, variant.facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "calls"),
+    [
+        ({}, [("localizer.fp32.onnx", 2), ("grader-corners.fp32.onnx", 12)]),
+        ({"localizer.passes": 2}, [("localizer.fp32.onnx", 2)] * 2 + [("grader-corners.fp32.onnx", 12)]),
+        ({"grader.head": "corner4"}, [("localizer.fp32.onnx", 2), ("grader-corners.fp32.onnx", 24)]),
+        (
+            {"heads": "separate", "grader.head": "bridge+grades"},
+            [
+                ("localizer-cervical.fp32.onnx", 1),
+                ("localizer-lumbar.fp32.onnx", 1),
+                ("grader-bridge.fp32.onnx", 12),
+                ("grader-grades.fp32.onnx", 24),
+            ],
+        ),
+    ],
+)
+def test_the_networks_alone_run_as_often_as_in_a_study(tmp_path, changes, calls):
+    bundle = Bundle.open(tiny.write_bundle(tmp_path / "bundle", **changes))
+    assert [(files["fp32"], batch) for files, batch in engine_calls(bundle)] == calls
+
+
+def test_names_that_the_options_know_are_those_that_there_are():
+    assert verb._PARTS == PARTS
+    assert tuple(PEERS) == verb._PEERS
+    assert verb._BUNDLES[1] == subjects.FULL_SIZE
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--runs", "0"],
+        ["--warmup", "-1"],
+        ["--seconds", "nan"],
+        ["--seconds", "0"],
+        ["--megapixels", "0"],
+        ["--megapixels", "1e9"],
+        ["--threads", "0"],
+        ["--concurrent", "0"],
+        ["--report", __file__],
+    ],
+)
+def test_what_cannot_be_measured(options, capsys):
+    assert cli.main(["bench", "--bundle", "nowhere", *options]) == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_not_there(study, capsys):
+    assert cli.main(["bench", "--bundle", "nowhere", "--parts", "steady"]) == 4
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_too_early_says_why(study):
+    from spinescore.benchmarks.bench.starts import starts
+    from spinescore.runtime.errors import EngineError
+
+    options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
+    with pytest.raises(EngineError, match=r"status 1: .*nowhere"):
+        starts(subjects.Subject("nowhere", "cpu", options, study, False), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (b"[]", "something else"),
+        (b'{"schema": "spinescore.latency/1", "results": []}', "spinescore.latency/1"),
+        (b'{"schema": "spinescore.latency/2", "results": [{}]}', "damaged"),
+        (None, "cannot be read"),
+    ],
+)
+def test_records_that_are_none(tmp_path, capsys, content, said):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_bytes(content)
+    for action in (["show", str(path)], ["compare", str(path), str(path)]):
+        assert cli.main(["bench", *action]) == 2
+        assert said in capsys.readouterr().err
+
+
+def figures(*values):
+    return {"n": len(values), "p50": values[0], "p90": 2.0, "p99": 3.0, "max": 4.0, "samples_ms": list(values)}
+
+
+def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
+    peer = {"name": "torch-eager", "title": "PyTorch", "framework": None, "agreement": None, "reason": "it failed"}
+    rate = {"offered_per_s": 1.0, "achieved_per_s": 0.9, "latency": figures(100.0, 300.0)}
+    steady = {
+        "warm_up_rounds": 0,
+        "rounds": 2,
+        "engine_calls": [],
+        "whole": figures(50.0, 51.0),
+        "networks": figures(40.0, 41.0),
+        "stages": {"read": figures(5.0), "total": figures(50.0)},
+        "ratio_of_medians": 1.25,
+        "own_ms": 10.0,
+        "spread_of_networks": 0.1,
+        "peers": [{**peer, "first_runs_s": None, "whole": None, "times_ours": None}],
+    }
+    result = {
+        "bundle": {"name": "tiny", "version": "1", "sha256": "0" * 64},
+        "files": {},
+        "device": {"kind": "cpu", "name": "CPU", "engine": "none", "precision": "fp32"},
+        "options": {"engine": None, "precision": None, "require_acceptance": True, "threads": 2},
+        "regions": {},
+        "given_points": False,
+        "scorer_warnings": [],
+        **dict.fromkeys(PARTS),
+        "steady": steady,
+        "load": [{"concurrent": 1, "threads_each": 2, "most_per_s": 1.1, "open_loop": [rate]}],
+        "conditions": {"load_average": [0.1, None], "busy_elsewhere": None, "stolen": None, "seconds": 1.0},
+        "warnings": ["The machine was loaded."],
+    }
+    record = {**head(study, plan, 2), "results": [result]}
+    jsonschema.validate(record, latency_schema())
+    assert json.loads(to_json(record)) == record
+    assert '"samples_ms": [50.0, 51.0]' in to_json(record)
+    shown = markdown(record)
+    for words in ("PyTorch: not timed, it failed.", "**The machine was loaded.**", "2 threads", "1.00 offered"):
+        assert words in shown
+    drawn = plots(record)
+    assert set(drawn) == {"latency.png", "stages.png", "load.png"}
+    assert all(data.startswith(b"\x89PNG") for data in drawn.values())
+    assert plots(record) == drawn
