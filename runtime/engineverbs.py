@@ -88,6 +88,7 @@ def _show(arguments: argparse.Namespace, check: bool) -> int:
 
 def _row(bundle: Bundle, path: Path, check: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"engine": engine_name(bundle.folder, path), "path": str(path), "error": None}
+    found["cached"] = not path.is_relative_to(bundle.folder)
     try:
         sidecar = Sidecar.read(path)
         found |= asdict(sidecar)
@@ -104,7 +105,9 @@ def _line(row: dict[str, Any], check: bool) -> str:
     place = row["gpu"] or f"compute capability {', '.join(row['compute_capabilities'])}"
     batch = row["most_batch"] if row["least_batch"] == row["most_batch"] else f"1 to {row['most_batch']}"
     state = "  file and network as built" if check else ""
-    return f"{row['engine']}: {row['flavour']} {row['version']}, {row['precision']}, batch {batch}, for {place}{state}"
+    kept = f"  in {Path(row['path']).parent}" if row["cached"] else ""
+    what = f"{row['flavour']} {row['version']}, {row['precision']}, batch {batch}, for {place}"
+    return f"{row['engine']}: {what}{state}{kept}"
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _FAILED = "not-built.txt"  # in a target's folder
+_LONGEST = 2000  # characters of a reason
 _RETRY_S = 0.1
 
 
@@ -103,8 +104,8 @@ def note_failure(folder: Path, target: str, reason: str) -> None:
 def failure(folder: Path, target: str) -> str:
     """What was kept; empty where nothing failed."""
     for home in _homes(folder):
-        with suppress(OSError, ValueError):
-            return (home / target / _FAILED).read_text(encoding="utf-8")
+        with suppress(OSError, ValueError), (home / target / _FAILED).open(encoding="utf-8") as file:
+            return file.read(_LONGEST)
     return ""
 
 

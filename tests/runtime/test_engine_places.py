@@ -137,6 +137,8 @@ def test_engines_of_a_folder_that_cannot_be_written(cache, tmp_path, pair, capsy
     (engine.parent / "acceptance-x.json").touch()
     assert list(acceptance._files(bundle)) == [engine.parent / "acceptance-x.json"]
     assert cli.main(["engine", "verify", str(folder)]) == 0
+    assert f"{name}: tensorrt 10.16.1.11, " in (printed := capsys.readouterr().out)
+    assert printed.endswith(f"  file and network as built  in {engine.parent}\n")
     engine.write_bytes(b"altered")
     assert cli.main(["engine", "verify", str(folder)]) == 4
     assert str(engine) in capsys.readouterr().out
