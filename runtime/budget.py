@@ -205,11 +205,11 @@ class Budget:
         if self.hard and self.left_ms < least:
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
 
-    def choose(self, efforts: Sequence[Effort], views: int) -> Effort:
-        """The first effort that fits, or the last; notes what it skips."""
+    def choose(self, efforts: Sequence[Effort], views: int, full: Effort) -> Effort:
+        """The first effort that fits, or the last; notes what it skips of the full one."""
         found = next((effort for effort in efforts if self._fits(Launches(effort, views).steps)), efforts[-1])
-        self._skipped["second-pass"] |= found.passes < efforts[0].passes
-        self._skipped["antialias"] |= found.antialias < efforts[0].antialias
+        self._skipped["second-pass"] |= found.passes < full.passes
+        self._skipped["antialias"] |= found.antialias < full.antialias
         return found
 
     def allows_evidence(self, networks: int, effort: Effort, views: int) -> bool:

@@ -171,7 +171,7 @@ class StudyReport:
     warnings: tuple[str, ...]
     rejects: tuple[RejectInfo, ...] = ()  # files that were refused, whichever region they may have shown
     findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
-    skipped: tuple[Skippable, ...] = ()  # what there was no time for
+    skipped: tuple[Skippable, ...] = ()  # what there was no time for, or a plan leaves out
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

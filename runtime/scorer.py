@@ -20,6 +20,7 @@ from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.opening import Candidate, Wanted, open_first
+from spinescore.runtime.plan import Way, open_by_plan
 from spinescore.runtime.report import DeviceInfo, StudyReport
 from spinescore.runtime.scoredquality import of_results
 from spinescore.runtime.selection import select
@@ -88,6 +89,7 @@ class Scorer:
         build: str = "now",
         progress: Callable[[str], None] | None = None,
         budget_ms: float | None = None,
+        plan: str | Path | None = "auto",
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
 
@@ -103,34 +105,48 @@ class Scorer:
         Where a GPU, a TensorRT that builds and the extra `export` are there, and no engine of this bundle was accepted
         for that GPU, one is built once and put through the same gate, in a process of its own: it takes seconds with
         TensorRT-RTX and can take minutes with the full TensorRT. `build="now"` waits for it, `"background"` scores on
-        what works until then and takes the engine between two studies, `"no"` builds nothing. `progress` gets lines of
-        text meanwhile. Where no engine comes of it, each report warns why.
+        what works until then (and waits where nothing does) and takes the engine between two studies, `"no"` builds
+        nothing. `progress` gets lines of text meanwhile. Where no engine comes of it, each report warns why.
 
         `budget_ms` is every study's budget where `score` gets none, by default the bundle's, which may have one. With
-        it the steps are timed here, so that the first study's time can be divided.
+        it the steps are timed here, so that the first study's time can be divided. A `plan` (`spinescore plan`) chooses
+        engine, precision, threads and passes: that of a path, or with `auto`, where none of these is named, the one
+        that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned of.
 
         Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
-        wanted = Wanted(device, engine, precision, require_acceptance)
         opened = Bundle.open(bundle)
 
-        def attempt(candidate: Candidate) -> Scorer:
-            chosen = open_device(candidate.kind, threads, largest_image_px, candidate.choice)
-            scorer = cls(opened, chosen, max_imputed_per_region, candidate.warnings, budget_ms=budget_ms)
-            scorer.choice = candidate.choice
-            try:
-                if candidate.record is not None:
-                    candidate.record.check_opened(scorer._views.pipeline.engines, opened)
-            except EngineError:
-                scorer.close()
-                raise
-            return scorer
+        def open_way(way: Way) -> Scorer:
+            def attempt(candidate: Candidate) -> Scorer:
+                chosen = open_device(candidate.kind, way.threads, largest_image_px, candidate.choice)
+                warnings = (*way.warnings, *candidate.warnings)
+                scorer = cls(opened, chosen, max_imputed_per_region, warnings, budget_ms=budget_ms, effort=way.effort)
+                scorer.choice = candidate.choice
+                try:
+                    if candidate.record is not None:
+                        candidate.record.check_opened(scorer._views.pipeline.engines, opened)
+                    way.check(scorer._info.engine)
+                except EngineError:
+                    scorer.close()
+                    raise
+                return scorer
 
-        found, renewal = open_and_build(
-            opened, wanted, build, lambda narrowed: open_first(opened, narrowed, attempt), progress
-        )
-        found._renewal = renewal
-        return found
+            def narrowed(wanted: Wanted) -> Scorer:
+                return open_first(opened, wanted, attempt)
+
+            found, renewal = open_and_build(opened, way.wanted, build, narrowed, progress)
+            found._renewal = renewal
+            return found
+
+        checked_ms(budget_ms)
+        way = Way(Wanted(device, engine, precision, require_acceptance), threads)
+        return open_by_plan(opened, way, plan, open_way)
+
+    def give(self, effort: Effort) -> None:
+        """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
+        with self._lock:
+            self._views.give(effort)
 
     def score(
         self,

@@ -258,6 +258,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         progress=_say,
         max_imputed_per_region=arguments.max_imputed,
         budget_ms=getattr(arguments, "budget_ms", None),
+        plan=None if arguments.plan == "none" else arguments.plan,
     )
 
 

@@ -48,14 +48,20 @@ class Views:
 
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
         self._manifest, self.device, self.durations = bundle.manifest, device, Durations()
-        localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
-        effort = effort or Effort(localizer.passes)
-        self.efforts = alternatives(effort, max(localizer.input.antialias, grader.input.antialias) > 1)
+        self._full = Effort(bundle.manifest.localizer.passes)
+        self.give(effort or self._full)
         try:
-            self.pipeline = Pipeline(bundle, device, effort)  # runs once, so that the first study does not pay for it
+            self.pipeline = Pipeline(
+                bundle, device, self.efforts[0]
+            )  # runs once, so that the first study does not pay for it
         except BaseException:
             device.close()
             raise
+
+    def give(self, effort: Effort) -> None:
+        """What a study is given from now on, where there is time; else one of its alternatives."""
+        inputs = (self._manifest.localizer.input, self._manifest.grader.input)
+        self.efforts = alternatives(effort, any(size.antialias > 1 for size in inputs))
 
     def warm_up(self, budget: Budget) -> None:
         """Make every effort ready, and time the steps with a made picture in which all points are given."""
@@ -135,7 +141,7 @@ class Views:
         indices = [REGIONS.index(region) for region in chosen]
         views = slice(min(indices), max(indices) + 1)
         budget.done("upload")
-        effort = budget.choose(efforts, views.stop - views.start)
+        effort = budget.choose(efforts, views.stop - views.start, self._full)
         launches = Launches(effort, views.stop - views.start)
         results = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
         budget.done("grade")
