@@ -107,7 +107,9 @@ def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     _add_bundle_and_device(parser)
     _add_keypoints(parser)
     _add_strict(parser)
-    parser.add_argument("--budget-ms", type=_milliseconds, metavar="N", help="latency budget; over it, status is 5")
+    parser.add_argument(
+        "--budget-ms", type=_milliseconds, metavar="N", help="latency budget; what has no time is skipped"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
     parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
@@ -254,6 +256,8 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     gateverb.add_engine_arguments(parser)
     gateverb.add_build_argument(parser)
+    text = "plan to run by, of spinescore plan: a file, none, or auto for what was made here (auto)"
+    parser.add_argument("--plan", default="auto", metavar="F", help=text)
     text = f"missing corners of a region that its mean replaces; with more it has no total ({DEFAULT_MAX_IMPUTED})"
     parser.add_argument("--max-imputed", type=_count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
 

@@ -133,17 +133,15 @@ class LatencyPlan:
     def fault(self, bundle: Bundle) -> str | None:
         """Why it does not hold here, in words, or None where it does."""
         if self.bundle["sha256"] != bundle.sha256:
-            return (
-                f"was made for bundle {self.bundle['name']} {self.bundle['sha256'][:12]}, this is {bundle.sha256[:12]}"
-            )
+            other = f"{self.bundle['name']} {self.bundle['sha256'][:12]}"
+            return f"is of another bundle ({other}, not {bundle.manifest.name} {bundle.sha256[:12]})"
         try:
             here = this_machine(self.machine["kind"])
         except DeviceError as error:
-            return f"was made for device {self.machine['kind']}. {error}"
-        other = [
-            f"{name} {self.machine[name]}, not {here[name]}" for name in _MACHINE if self.machine[name] != here[name]
-        ]
-        return f"is of another machine ({'; '.join(other)})" if other else None
+            return f"is of another machine ({str(error).rstrip('.')})"
+        differing = [name for name in _MACHINE if self.machine[name] != here[name]]
+        text = "; ".join(f"{name} {self.machine[name]}, not {here[name]}" for name in differing)
+        return f"is of another machine ({text})" if differing else None
 
     def write(self, bundle: Bundle, path: Path | None = None) -> Path:
         """Write it to `path`, else where plans lie. Raises `OSError` where that fails."""

@@ -248,6 +248,8 @@ def _read_studies(paths: Sequence[Path], window: str | None) -> list[Study]:
 def open_scorer(arguments: argparse.Namespace) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
+    if arguments.plan not in ("auto", "none") and (arguments.engine or arguments.precision or arguments.unaccepted):
+        raise UsageError("--plan chooses engine and precision: leave out --engine, --precision and --unaccepted")
     return Scorer.open(
         arguments.bundle,
         arguments.device,

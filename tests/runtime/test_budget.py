@@ -269,16 +269,16 @@ def test_cancelling_ends_the_study_at_the_next_stage_and_leaves_the_scorer_whole
 def test_who_must_not_wait_gets_nothing_where_another_study_is_scored(bundle):
     scorer, device = opened(bundle)
     seen = []
-    cancelled = threading.Event()
+    cancelled, late = threading.Event(), Study(STUDY, read_ms=1.0)
     cancelled.set()
 
     def meanwhile(network):
         if not seen:
             seen.append(scorer.try_score(STUDY))
-            for options in ({"cancel": cancelled}, {"budget_ms": 1e-9, "hard": True}):
-                with pytest.raises((Cancelled, BudgetExceeded)):  # who waits may give up
-                    device.clock.ms += 1
-                    scorer.score(Study(STUDY, read_ms=1.0), **options)
+            with pytest.raises(Cancelled, match="after read was done"):  # who waits may give up
+                scorer.score(late, cancel=cancelled)
+            with pytest.raises(BudgetExceeded, match="had passed after read"):
+                scorer.score(late, 0.5, hard=True)
 
     with scorer:
         device.before = meanwhile
