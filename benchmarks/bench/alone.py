@@ -58,5 +58,6 @@ def _call(device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: 
     engine = device.engine(*bundle.network(files, device.precisions))
     inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
     outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
-    device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))
+    values = np.random.default_rng(0).standard_normal(inputs.shape, dtype=np.float32)
+    device.write(inputs, values.astype(engine.dtype, copy=False))
     return lambda: device.run(engine, inputs, outputs)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from spinescore.benchmarks.bench.machine import Watch, warnings_of
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import Subject
     from spinescore.benchmarks.peers import Peer
+    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["PARTS", "Plan", "measure"]
@@ -39,28 +39,20 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
     """The figures of one bundle; a part that was not asked for is None."""
     watch = Watch()
     parts: dict[str, Any] = dict.fromkeys(PARTS)
-    if "starts" in plan.parts:
-        say(f"{plan.starts} cold starts, {plan.starts} warm ones")
-        parts["starts"] = _starts(subject, plan)
-    with ExitStack() as stack:
-        scorer = stack.enter_context(subject.open())
-        report = subject.work(scorer)()
-        facts = {
-            "bundle": {"name": report.bundle.name, "version": report.bundle.version, "sha256": report.bundle.sha256},
-            "files": {name: entry.sha256 for name, entry in scorer.bundle.manifest.files.items()},
-            "device": vars(report.device),
-            "options": subject.options,
-            "regions": {name: region.status for name, region in report.regions.items()},
-            "given_points": subject.give_points,
-            "scorer_warnings": list(report.warnings),
-        }
+    with subject.open() as scorer:
+        subject, report = _scored(subject, scorer, say)
+        if "starts" in plan.parts:
+            from spinescore.benchmarks.bench.starts import starts
+
+            say(f"{plan.starts} cold starts, {plan.starts} warm ones")
+            parts["starts"] = starts(subject, plan.starts)
         if "memory" in plan.parts:
             from spinescore.benchmarks.bench.starts import memory
 
             say("memory, in two processes")
             parts["memory"] = memory(subject, report.device.kind, scorer.choice)
         if "steady" in plan.parts:
-            parts["steady"] = _steady(subject, scorer, plan, stack, say)
+            parts["steady"] = _steady(subject, scorer, report, plan, say)
         if "images" in plan.parts:
             from spinescore.benchmarks.bench.images import images
 
@@ -75,28 +67,49 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
         parts["load"] = load(subject, plan.most_concurrent, plan.seconds, subject.options.get("threads") or cores)
     conditions = watch.conditions(cores)
     spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
-    return {**facts, **parts, "conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
+    warned = {"conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
+    return {**_facts(subject, scorer, report), **parts, **warned}
 
 
-def _starts(subject: Subject, plan: Plan) -> dict[str, Any]:
-    from spinescore.benchmarks.bench.starts import starts
+def _scored(subject: Subject, scorer: Scorer, say: Callable[[str], None]) -> tuple[Subject, StudyReport]:
+    """The first study. Networks that find no spine in a phantom, as random ones, are given the phantom's points."""
+    report = subject.work(scorer)()
+    if all(region.status == "scored" for region in report.regions.values()) or not subject.study.points:
+        return subject, report
+    say("these networks find no spine in the phantom: its true points are given in place of theirs")
+    given = replace(subject, give_points=True)
+    return given, given.work(scorer)()
 
-    return starts(subject, plan.starts)
+
+def _facts(subject: Subject, scorer: Scorer, report: StudyReport) -> dict[str, Any]:
+    return {
+        "bundle": {"name": report.bundle.name, "version": report.bundle.version, "sha256": report.bundle.sha256},
+        "files": {name: entry.sha256 for name, entry in scorer.bundle.manifest.files.items()},
+        "device": vars(report.device),
+        "options": subject.options,
+        "regions": {name: region.status for name, region in report.regions.items()},
+        "given_points": subject.give_points,
+        "scorer_warnings": list(report.warnings),
+    }
 
 
 def _steady(
-    subject: Subject, scorer: Scorer, plan: Plan, stack: ExitStack, say: Callable[[str], None]
+    subject: Subject, scorer: Scorer, report: StudyReport, plan: Plan, say: Callable[[str], None]
 ) -> dict[str, Any]:
     from spinescore.benchmarks.bench.rounds import steady
 
     peers: Sequence[Peer] = ()
+    own = None
     if plan.peers:
-        from spinescore.benchmarks.peers import open_peers
+        from spinescore.benchmarks.peers import open_peers, own_agreement, reference_report
 
-        given = subject.points
-        peers = open_peers(plan.peers, scorer.bundle, subject.study.files, given, subject.options.get("threads"), say)
+        files, points, threads = subject.study.files, subject.points, subject.options.get("threads")
+        reference = reference_report(scorer.bundle, files, points, threads)
+        own = own_agreement(report, reference)
+        peers = open_peers(plan.peers, scorer.bundle, reference, files, points, threads, say)
     say(f"{plan.warm_up} rounds of warm-up, then up to {plan.runs} within {plan.seconds:g} s")
-    return steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
+    found = steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
+    return {**found, "agreement": None if own is None else vars(own)}
 
 
 def _energy(subject: Subject, scorer: Scorer, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _distribution(axes: Axes, result: Record) -> None:
         count = figures["n"]
         ordered = np.sort([min(figures["samples_ms"]), *figures["samples_ms"]])
         share = 100 * np.arange(count + 1) / count
-        style = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+        style: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
         marked = sorted({int(np.ceil(q * count)) for q in (0.5, 0.9, 0.99)})
         label = f"{name} ({figures['p50']:.0f} ms)"
         width = 2.4 if number == 0 else 1.2
@@ -110,7 +110,7 @@ def _load(axes: Axes, result: Record) -> None:
     """Median (line) and 99th percentile (dashes) of the latency at each throughput; at the end a closed loop's most."""
     for number, step in enumerate(result["load"]):
         x = [rate["achieved_per_s"] for rate in step["open_loop"]]
-        look = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 6}
+        look: dict[str, Any] = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 6}
         for percentile, line in (("p50", "-"), ("p99", "--")):
             label = f"{step['concurrent']} at once, {percentile}"
             axes.plot(x, [rate["latency"][percentile] for rate in step["open_loop"]], line, label=label, **look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spinescore.benchmarks.bench.figures import PERCENTILES
@@ -50,8 +50,14 @@ def _steady(part: Record) -> list[str]:
     rows += [[peer["title"], *_cells(peer["whole"])] for peer in part["peers"] if peer["whole"]]
     said = [
         _table(["steady state, ms", *PERCENTILES, "n"], rows),
-        f"Whole study / networks alone: {part['ratio_of_medians']:.3f} ({part['own_ms']:.1f} ms more).",
+        f"Whole study / networks alone: {part['ratio_of_medians']:.3f} ({part['own_ms']:+.1f} ms).",
     ]
+    if part["agreement"] is not None:
+        same = part["agreement"]
+        said.append(
+            f"This engine against ONNX Runtime in FP32: {same['other_grades']} of {same['corners']} grades are others, "
+            f"probabilities within {same['max_probability_difference']:.1e}."
+        )
     said += [_peer(peer) for peer in part["peers"]]
     return said
 
@@ -87,7 +93,7 @@ def _memory(part: Record) -> list[str]:
         [title, _mib(part[name]["resident_bytes"]), _mib(part[name]["peak_bytes"]), _mib(part[name]["device_bytes"])]
         for name, title in (("study", "process that scores"), ("networks", "process with the networks alone"))
     ]
-    own = f"Beyond its networks a study peaks at {part['own_peak_bytes'] / 2**20:.0f} MiB more."
+    own = f"Peak of a study less that of its networks alone: {part['own_peak_bytes'] / 2**20:.0f} MiB."
     return [_table(["memory, MiB", "resident", "peak", "device"], rows), own]
 
 
@@ -128,7 +134,7 @@ def _energy(part: Record) -> list[str]:
     ]
 
 
-_PARTS = {
+_PARTS: Mapping[str, Callable[[Any], list[str]]] = {
     "steady": _steady,
     "starts": _starts,
     "memory": _memory,

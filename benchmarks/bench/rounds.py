@@ -65,7 +65,7 @@ def in_turn(
 def steady(
     subject: Subject, scorer: Scorer, peers: Sequence[Peer], warm_up: int, runs: int, seconds: float
 ) -> dict[str, Any]:
-    """The study, its stages, its networks alone and the peers that give the same answers."""
+    """The study, its stages, its networks alone and the peers that give the same answers, all timed in turn."""
     work = subject.work(scorer)
     stages: dict[str, list[float]] = {stage: [] for stage in _STAGES}
 

@@ -39,7 +39,7 @@ class Subject:
     device: str
     options: dict[str, Any]
     study: PhantomStudy
-    give_points: bool
+    give_points: bool = False
 
     @property
     def points(self) -> Points | None:
@@ -84,10 +84,10 @@ def draw_study(scratch: Path) -> PhantomStudy:
     return PhantomStudy(files, points, {"phantom_seed": seed, "transfer_syntax": "uncompressed", "images": images})
 
 
-def full_size(scratch: Path) -> Path:
-    """A bundle of HRNet-W32 and ResNet152 with random weights."""
+def full_size(scratch: Path, int8: bool = False) -> Path:
+    """A bundle of HRNet-W32 and ResNet152 with random weights; INT8 files take minutes."""
     from spinescore.export.bundle import export_bundle
 
     folder = scratch / "synthetic-w32-resnet152"
-    export_bundle("synthetic:hrnet-w32", "synthetic:resnet152", folder)
+    export_bundle("synthetic:hrnet-w32", "synthetic:resnet152", folder, int8=int8)
     return folder

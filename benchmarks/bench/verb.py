@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,16 +101,17 @@ def run(arguments: argparse.Namespace) -> int:
         study = subjects.draw_study(scratch)
         record = document.head(study, plan, cores)
         for number, bundle in enumerate(arguments.bundle):
-            random = bundle == subjects.FULL_SIZE
-            if random:
+            folder = bundle
+            if bundle == subjects.FULL_SIZE:
                 _say("exporting HRNet-W32 and ResNet152 with random weights")
-            folder = subjects.full_size(scratch) if random else bundle
-            subject = subjects.Subject(str(folder), arguments.device, options, study, random)
+                folder = str(subjects.full_size(scratch, arguments.precision == "int8"))
+            subject = subjects.Subject(folder, arguments.device, options, study)
             here = scratch / f"images-{number}"
-            found = measure.measure(subject, plan, cores, here, lambda text, bundle=bundle: _say(f"{bundle}: {text}"))
+            say = partial(_say_of, bundle)
+            found = measure.measure(subject, plan, cores, here, say)
             record["results"].append(found)
             for warning in found["warnings"]:
-                _say(f"{bundle}: {warning}")
+                say(warning)
     text = document.to_json(record)
     if arguments.out is not None:
         write_atomic(arguments.out, text)
@@ -220,6 +222,10 @@ def _damaged(*paths: Path) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         names = " or ".join(map(str, paths))
         raise UsageError(f"{names} is damaged, or was not written by spinescore bench ({error!r})") from error
+
+
+def _say_of(bundle: str, message: str) -> None:
+    _say(f"{bundle}: {message}")
 
 
 def _say(message: str) -> None:

@@ -5,6 +5,6 @@ image after the other, and in batches) and compiled, ONNX Runtime and OpenVINO a
 is timed only where it gives the grades of this package in FP32 on the study that is timed.
 """
 
-from spinescore.benchmarks.peers.trial import PEERS, Peer, open_peers
+from spinescore.benchmarks.peers.trial import PEERS, Agreement, Peer, open_peers, own_agreement, reference_report
 
-__all__ = ["PEERS", "Peer", "open_peers"]
+__all__ = ["PEERS", "Agreement", "Peer", "open_peers", "own_agreement", "reference_report"]

@@ -57,21 +57,23 @@ class PlainPipeline:
         if set(found) != set(REGIONS):
             raise Unsuited(f"it wants one radiograph of each region, and was given {', '.join(found) or 'none'}")
         greys = [found[region][0] for region in REGIONS]
-        views, size = _views(found, given), self._localizer.input
-        fit = size.fit or "stretch"
-        rois = np.array(
-            [
-                whole_image(number, *grey.shape, (size.height, size.width), fit, found[region][1])
-                for number, (region, grey) in enumerate(zip(REGIONS, greys, strict=True))
-            ]
-        )
-        for number in range(self._localizer.passes):
-            if number:
-                rois = boxes(points, views, self._box)  # noqa: F821  # of the pass before
-            heatmaps = self._localize(_pictures(greys, rois, size))
-            points = decode(heatmaps, rois, views, self._decode)
+        views = _views(found, given)
+        rois = np.stack([self._whole(number, *found[region]) for number, region in enumerate(REGIONS)])
+        points = self._points(greys, rois, views)
+        for _ in range(1, self._localizer.passes):
+            points = self._points(greys, boxes(points, views, self._box), views)
         around = crops(points, views, self._crop).reshape(-1)
         return probabilities({"corners": self._grade(_pictures(greys, around, self._grader.input))}, self._grader.head)
+
+    def _whole(self, number: int, grey: NDArray[np.float32], facing: Facing) -> NDArray[np.void]:
+        size, (rows, columns) = self._localizer.input, grey.shape
+        return whole_image(number, rows, columns, (size.height, size.width), size.fit or "stretch", facing)
+
+    def _points(
+        self, greys: list[NDArray[np.float32]], rois: NDArray[np.void], views: NDArray[np.void]
+    ) -> NDArray[np.void]:
+        heatmaps = self._localize(_pictures(greys, rois, self._localizer.input))
+        return decode(heatmaps, rois, views, self._decode)
 
 
 def _one_by_one(run: Network) -> Network:
@@ -81,7 +83,7 @@ def _one_by_one(run: Network) -> Network:
 def _read(path: Path) -> tuple[Region, tuple[NDArray[np.float32], Facing]]:
     """Region, grey picture (0 .. 1, 1 brightest), and the side to which the patient looks, by the header."""
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     ds = pydicom.dcmread(path)
     region = _PARTS.get(str(ds.get("BodyPartExamined", "")))

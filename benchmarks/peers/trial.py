@@ -24,7 +24,7 @@ from spinescore.runtime.grading import grade_discs
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["PEERS", "Agreement", "Peer", "agreement", "open_peers"]
+__all__ = ["PEERS", "Agreement", "Peer", "agreement", "open_peers", "own_agreement", "reference_report"]
 
 Means = Callable[[Bundle, "int | None"], Networks]
 
@@ -73,24 +73,31 @@ class Peer:
         return {**known, "reason": self.reason, "first_runs_s": self.first_runs_s}
 
 
+def reference_report(
+    bundle: Bundle, files: Sequence[Path], given: GivenPoints | None, threads: int | None
+) -> StudyReport:
+    """What all are held against: this package on ONNX Runtime in FP32."""
+    from spinescore.runtime import Scorer, load_study
+
+    options: dict[str, Any] = {"engine": "onnxruntime", "precision": "fp32", "threads": threads}
+    with Scorer.open(str(bundle.folder), "cpu", **options) as scorer:
+        return scorer.score(load_study(*files), keypoints=given)
+
+
 def open_peers(
     names: Sequence[str],
     bundle: Bundle,
+    reference: StudyReport,
     files: Sequence[Path],
     given: GivenPoints | None,
     threads: int | None,
     say: Callable[[str], None],
 ) -> list[Peer]:
     """The peers of these names, each tried on the study. One that cannot be tried, or answers otherwise, says why."""
-    from spinescore.runtime import Scorer, load_study
-
-    options: dict[str, Any] = {"engine": "onnxruntime", "precision": "fp32"}
-    with Scorer.open(str(bundle.folder), "cpu", threads=threads, **options) as scorer:
-        report = scorer.score(load_study(*files), keypoints=given)  # type: ignore[arg-type]
     found = []
     for name in names:
         say(f"peer {PEERS[name][0]}")
-        peer = _opened(name, bundle, report, files, given, threads)
+        peer = _opened(name, bundle, reference, files, given, threads)
         if peer.reason is not None:
             say(f"peer {PEERS[name][0]} is not timed: {peer.reason}")
         found.append(peer)
@@ -112,8 +119,8 @@ def _opened(
         pipeline = PlainPipeline(bundle, localize, grade, single)
         answer = pipeline.score(files, given)
     except ImportError as error:
-        reason = f'{error.name or error} is not installed: pip install "spinescore[peers]"'
-        return Peer(name, title, None, None, reason, None, lambda: None)
+        missing = f'{error.name or error} is not installed: pip install "spinescore[peers]"'
+        return Peer(name, title, None, None, missing, None, lambda: None)
     except Unsuited as error:
         return Peer(name, title, None, None, str(error), None, lambda: None)
     except Exception as error:  # of a framework: its classes share no base
@@ -125,25 +132,40 @@ def _opened(
 
 
 def agreement(
-    report: StudyReport, answer: NDArray[np.float64], bundle: Bundle, precision: str
+    reference: StudyReport, answer: NDArray[np.float64], bundle: Bundle, precision: str
 ) -> tuple[Agreement, str | None]:
-    """How far a peer's probabilities (12, 2, 4) are from the report's, and why they are not the same answers."""
-    grades = grade_discs(answer, np.ones(len(answer), bool), bundle.manifest.grader)
-    discs = [disc for region in REGIONS for disc in report.regions[region].discs]
-    if len(discs) != len(answer):
+    """How far a peer's probabilities (12, 2, 4) are from the reference's, and why they are not the same answers."""
+    graded = grade_discs(answer, np.ones(len(answer), bool), bundle.manifest.grader)
+    grades = [corner.grade for disc in graded for corner in disc]
+    wanted = _answers(reference)
+    if len(grades) != len(wanted[0]):
         return Agreement(0, 0, 1.0), "this package did not score both regions, so there is nothing to compare with"
-    other, corners, furthest = 0, 0, 0.0
-    for disc, mine, p in zip(discs, grades, answer, strict=True):
-        for corner, found, values in zip(disc.corners, mine, p, strict=True):
-            corners += 1
-            other += corner.grade != found.grade
-            wanted = (np.nan,) * 4 if corner.probabilities is None else corner.probabilities
-            furthest = max(furthest, float(np.nan_to_num(np.abs(values - wanted), nan=1.0).max()))
-    found_ = Agreement(corners, other, round(furthest, 6))
+    found = _agreement((grades, answer.reshape(-1, 4)), wanted)
     most = _NOISE.get(precision, _NOISE["fp32"])
-    if other or furthest > most:
-        return (
-            found_,
-            f"{other} of {corners} grades are others, a probability differs by {furthest:.3g} (at most {most:g})",
-        )
-    return found_, None
+    if not found.other_grades and found.max_probability_difference <= most:
+        return found, None
+    return found, (
+        f"{found.other_grades} of {found.corners} grades are others, a probability differs by "
+        f"{found.max_probability_difference:.3g} (at most {most:g})"
+    )
+
+
+def own_agreement(report: StudyReport, reference: StudyReport) -> Agreement | None:
+    """How far this package is from its reference in the engine and precision that are timed; None where regions are."""
+    found, wanted = _answers(report), _answers(reference)
+    return _agreement(found, wanted) if len(found[0]) == len(wanted[0]) else None
+
+
+Answers = tuple[list["int | None"], NDArray[np.float64]]  # grades, and p0 .. p3 (corners, 4)
+
+
+def _answers(report: StudyReport) -> Answers:
+    corners = [corner for region in REGIONS for disc in report.regions[region].discs for corner in disc.corners]
+    p = [(np.nan,) * 4 if corner.probabilities is None else corner.probabilities for corner in corners]
+    return [corner.grade for corner in corners], np.array(p, np.float64).reshape(-1, 4)
+
+
+def _agreement(found: Answers, wanted: Answers) -> Agreement:
+    other = sum(mine != theirs for mine, theirs in zip(found[0], wanted[0], strict=True))
+    furthest = np.nan_to_num(np.abs(found[1] - wanted[1]), nan=1.0).max(initial=0.0)
+    return Agreement(len(found[0]), other, round(float(furthest), 6))

@@ -19,6 +19,7 @@ from spinescore.benchmarks.bench.render import markdown
 from spinescore.benchmarks.peers import PEERS
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.study import LEVELS
 
 STAGES = {"read", "localize", "crop", "grade", "total"}
 
@@ -57,6 +58,7 @@ def test_every_part_of_a_study(study, tmp_path, capsys):
     assert set(steady["stages"]) == STAGES
     ratio = steady["whole"]["p50"] / steady["networks"]["p50"]
     assert steady["ratio_of_medians"] == pytest.approx(ratio, rel=0.01)
+    assert steady["agreement"]["other_grades"] == 0
     for peer in steady["peers"]:
         assert (peer["reason"], peer["agreement"]["other_grades"], peer["whole"]["n"]) == (None, 0, 3)
     assert result["starts"]["cold"]["to_first_score"]["n"] == result["starts"]["warm"]["open"]["n"] == 1
@@ -150,7 +152,7 @@ def test_a_process_that_ends_too_early_says_why(study):
 
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
     with pytest.raises(EngineError, match=r"status 1: .*nowhere"):
-        starts(subjects.Subject("nowhere", "cpu", options, study, False), 1)
+        starts(subjects.Subject("nowhere", "cpu", options, study), 1)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,7 @@ def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
         "ratio_of_medians": 1.25,
         "own_ms": 10.0,
         "spread_of_networks": 0.1,
+        "agreement": {"corners": 24, "other_grades": 1, "max_probability_difference": 0.01},
         "peers": [{**peer, "first_runs_s": None, "whole": None, "times_ours": None}],
     }
     result = {
@@ -211,9 +214,33 @@ def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
     assert json.loads(to_json(record)) == record
     assert '"samples_ms": [50.0, 51.0]' in to_json(record)
     shown = markdown(record)
-    for words in ("PyTorch: not timed, it failed.", "**The machine was loaded.**", "2 threads", "1.00 offered"):
+    for words in (
+        "PyTorch: not timed, it failed.",
+        "1 of 24 grades",
+        "**The machine was loaded.**",
+        "2 threads",
+        "1.00 offered",
+    ):
         assert words in shown
     drawn = plots(record)
     assert set(drawn) == {"latency.png", "stages.png", "load.png"}
     assert all(data.startswith(b"\x89PNG") for data in drawn.values())
     assert plots(record) == drawn
+
+
+def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path):
+    """As random ones: here a localizer whose confidence is never enough."""
+    from dataclasses import replace
+
+    from spinescore.benchmarks.bench.measure import measure
+
+    folder = tiny.write_bundle(tmp_path / "bundle", **{"localizer.min_confidence": 1.0})
+    drawn = {region: tiny.draw(region, tiny_study.GRADES).points.tolist() for region in ("cervical", "lumbar")}
+    points = {region: dict(zip(LEVELS[region], drawn[region], strict=True)) for region in drawn}
+    options = {"engine": None, "precision": None, "require_acceptance": True, "threads": 1}
+    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=points))
+    said = []
+    found = measure(subject, plan, 2, tmp_path, said.append)
+    assert found["given_points"]
+    assert set(found["regions"].values()) == {"scored"}
+    assert "no spine" in said[0]

@@ -63,10 +63,19 @@ def test_other_answers_are_not_timed(bundle, files, monkeypatch):
         return localize, (lambda images: grade(images)[::-1]), framework
 
     monkeypatch.setattr(trial, "PEERS", {"wrong": ("Wrong", wrong, False)})
-    (peer,) = open_peers(["wrong"], bundle, files, None, 1, quiet)
+    (peer,) = open_peers(["wrong"], bundle, report_of(bundle, files), files, None, 1, quiet)
     assert not peer.same_answers
     assert "grades are others" in peer.reason
     assert peer.facts()["agreement"]["other_grades"] > 0
+
+
+def test_this_package_is_held_against_its_own_reference(bundle, files):
+    report = trial.reference_report(bundle, files, None, 1)
+    assert trial.own_agreement(report, report) == trial.Agreement(24, 0, 0.0)
+    one_region = trial.reference_report(bundle, files[:1], None, 1)
+    assert trial.own_agreement(one_region, report) is None
+    answer = np.full((12, 2, 4), 0.25)
+    assert "nothing to compare" in trial.agreement(one_region, answer, bundle, "fp32")[1]
 
 
 def test_a_peer_that_is_missing_or_fails_says_so(bundle, files, monkeypatch):
@@ -77,7 +86,7 @@ def test_a_peer_that_is_missing_or_fails_says_so(bundle, files, monkeypatch):
         raise RuntimeError("no such device\nand more")
 
     monkeypatch.setattr(trial, "PEERS", {"a": ("A", missing, False), "b": ("B", failing, False)})
-    first, second = open_peers(["a", "b"], bundle, files, None, 1, quiet)
+    first, second = open_peers(["a", "b"], bundle, report_of(bundle, files), files, None, 1, quiet)
     assert "spinescore[peers]" in first.reason
     assert second.reason == "it failed: RuntimeError no such device"
 
