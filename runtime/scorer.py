@@ -263,6 +263,7 @@ class Scorer:
     def _renew(self) -> None:
         """Between two studies: take the engine that was built meanwhile in place of what scored until now."""
         if (new := self._renewal.taken()) is not None:
+            new._views.give(self._views.efforts[0])
             self._views.device.close()
             self._views, self._info = new._views, new._info
             self._warnings, self.choice = new._warnings, new.choice

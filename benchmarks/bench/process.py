@@ -29,7 +29,7 @@ def _study(asked: dict[str, Any], began: float) -> None:
     from spinescore.runtime import Scorer, load_study
 
     imported = time.perf_counter()
-    with Scorer.open(asked["bundle"], asked["device"], **asked["options"]) as scorer:
+    with Scorer.open(asked["bundle"], asked["device"], build="no", **asked["options"]) as scorer:
         opened = time.perf_counter()
         points = asked["points"]
         report = scorer.score(load_study(*map(Path, asked["files"])), keypoints=points)

@@ -46,11 +46,11 @@ class Subject:
         return self.study.points if self.give_points else None
 
     def open(self, threads: int | None = None) -> Scorer:
-        """The bundle opened as `spinescore score` opens it; `threads` in place of those of the options."""
+        """As `spinescore score` opens it, but building no engine; `threads` in place of those of the options."""
         from spinescore.runtime import Scorer
 
         options = self.options if threads is None else {**self.options, "threads": threads}
-        return Scorer.open(self.bundle, self.device, **options)
+        return Scorer.open(self.bundle, self.device, build="no", **options)
 
     def work(self, scorer: Scorer) -> Callable[[], StudyReport]:
         """A whole study: from the paths of its files to the report."""
