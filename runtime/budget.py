@@ -72,14 +72,14 @@ def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def checked_ms(budget_ms: float | None, name: str = "budget_ms") -> float | None:
-    """The budget. Raises `ValueError` with its name where it is no number of milliseconds above 0."""
+def checked_ms(budget_ms: object, name: str = "budget_ms") -> float | None:
+    """The budget, or None. Raises `ValueError` with its name where it is no number of milliseconds above 0."""
     if budget_ms is None:
         return None
-    number = isinstance(budget_ms, (int, float)) and not isinstance(budget_ms, bool)
-    if not (number and math.isfinite(budget_ms) and budget_ms > 0):
+    number = budget_ms if isinstance(budget_ms, (int, float)) and not isinstance(budget_ms, bool) else math.nan
+    if not 0 < number < math.inf:
         raise ValueError(f"{name} must be a number of milliseconds above 0, got {budget_ms!r}")
-    return float(budget_ms)
+    return float(number)
 
 
 class Launches:

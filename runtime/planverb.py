@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.subject import PhantomStudy
+    from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.plan import LatencyPlan, Setting
-    from spinescore.runtime.planning import Run, Search
+    from spinescore.runtime.planning import Engine, Run, Search
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
 
-_FIRST_SEED = 2_000_003
-_STUDIES = 2
 _LEAST_PERCENTILE = 50.0
 _WARM_UP_RUNS = 2
 
@@ -36,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
+    from spinescore.benchmarks.bench.subject import draw_study
     from spinescore.runtime import planning
     from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.bundle import Bundle
@@ -54,14 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
         for setting in planning.settings(engine, bundle.manifest, kind, core_count())
     ]
     _say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
-    with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch, _Rig(bundle, kind, Path(scratch)) as rig:
-        found = planning.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
+        study = draw_study(Path(scratch))
+        with _Rig(bundle, kind, study) as rig:
+            found = planning.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, engines)
     if found.choice is None:
         print(_table(found, arguments.percentile))
         print("\n".join([planning.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
-    plan = _plan(arguments, bundle, machine, found, rig.facts)
+    plan = _plan(arguments, bundle, machine, found, study)
     try:
         path = plan.write(bundle, arguments.out)
     except OSError as error:
@@ -74,15 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Rig:
-    """Scores the same phantom studies with one setting after the other; the scorer of the latest stays open."""
+    """Scores one phantom study with one setting after the other; the scorer of the latest stays open.
 
-    def __init__(self, bundle: Any, kind: str, scratch: Path) -> None:
-        self._bundle, self._kind = bundle, kind
-        self._key: tuple[Any, ...] = ()
+    Its header tells region and facing, and its points are given, so that networks with random weights are measured as
+    those that find a spine; the localizer runs all the same.
+    """
+
+    def __init__(self, bundle: Bundle, kind: str, study: PhantomStudy) -> None:
+        self._bundle, self._kind, self._study = bundle, kind, study
+        self._key: tuple[object, ...] = ()
         self._scorer: Scorer | None = None
-        self._studies = list(itertools.islice(_told(scratch), _STUDIES))
-        sizes = [f"{radiograph.rows} x {radiograph.columns}" for _, study, _ in self._studies for radiograph in study]
-        self.facts = f"{_STUDIES} phantoms, uncompressed, {', '.join(sizes)}, their points given"
 
     def __enter__(self) -> _Rig:
         return self
@@ -95,11 +98,9 @@ class _Rig:
         from spinescore.runtime.dicom import load_study
 
         scorer = self._open(setting)
-        scorer.give(setting.effort)
         times_ms = []
         for number in range(_WARM_UP_RUNS + runs):
-            files, _, points = self._studies[number % len(self._studies)]
-            report = scorer.score(load_study(*files), keypoints=points)
+            report = scorer.score(load_study(*self._study.files), keypoints=self._study.points)
             if number >= _WARM_UP_RUNS:
                 times_ms.append(report.timings_ms.total or 0.0)
         _say(f"{setting}: median {sorted(times_ms)[len(times_ms) // 2]:.1f} ms of {runs} studies")
@@ -111,37 +112,23 @@ class _Rig:
         key = (setting.engine, setting.precision, setting.threads)
         if self._scorer is None or key != self._key:
             self._close()
-            options = {"engine": setting.engine, "precision": setting.precision, "threads": setting.threads}
-            self._scorer = Scorer.open(self._bundle.folder, self._kind, build="no", plan=None, **options)
+            self._scorer = Scorer.open(
+                self._bundle.folder,
+                self._kind,
+                threads=setting.threads,
+                engine=setting.engine,
+                precision=setting.precision,
+                build="no",
+                plan=None,
+            )
             self._key = key
+        self._scorer.give(setting.effort)
         return self._scorer
 
     def _close(self) -> None:
         if self._scorer is not None:
             self._scorer.close()
             self._scorer = None
-
-
-def _told(scratch: Path) -> Any:
-    """Phantom studies whose headers tell region and facing: files, radiographs, and the points as `score` takes them.
-
-    The points are given, so that networks with random weights are measured as those that find a spine.
-    """
-    from spinescore.benchmarks.phantom import write_study
-    from spinescore.benchmarks.phantom.study import draw_study
-    from spinescore.runtime.dicom import load_study
-    from spinescore.runtime.study import LEVELS
-
-    for seed in itertools.count(_FIRST_SEED):
-        files = sorted(write_study(seed, scratch / f"study-{seed}").glob("*.dcm"))
-        radiographs = load_study(*files).radiographs
-        if not all(radiograph.region and radiograph.facing for radiograph in radiographs):
-            continue
-        points = {
-            region: dict(zip(LEVELS[region], zip(view.centres_px, view.anteriors_px, strict=True), strict=True))
-            for region, view in draw_study(seed).items()
-        }
-        yield files, radiographs, points
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -160,7 +147,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--runs must be {least} or more for the {arguments.percentile:g}th percentile")
 
 
-def _untried(bundle: Any, kind: str, engines: list[Any]) -> list[str]:
+def _untried(bundle: Bundle, kind: str, engines: list[Engine]) -> list[str]:
     """Engines that could run here, but were no candidates because the gate has not accepted them."""
     from importlib.util import find_spec
 
@@ -180,19 +167,20 @@ def _untried(bundle: Any, kind: str, engines: list[Any]) -> list[str]:
 
 
 def _plan(
-    arguments: argparse.Namespace, bundle: Any, machine: dict[str, str], found: Search, facts: str
+    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], found: Search, study: PhantomStudy
 ) -> LatencyPlan:
     from datetime import datetime, timezone
 
     from spinescore.runtime.plan import LatencyPlan
 
     assert found.choice is not None
+    sizes = " and ".join(f"{image['rows']} x {image['columns']}" for image in study.facts["images"])
     return LatencyPlan(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
         machine=machine,
         budget_ms=arguments.budget_ms,
         percentile=arguments.percentile,
-        studies=facts,
+        studies=f"phantom {study.facts['phantom_seed']}, {study.facts['transfer_syntax']}, {sizes}, its points given",
         candidates=found.candidates,
         choice=found.choice,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),

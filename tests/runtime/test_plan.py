@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from golden_bundle import write_golden_bundle
 from scoring import CERVICAL, LUMBAR, checked
-from tiny import write_bundle
 
+from spinescore.benchmarks.bench.subject import PhantomStudy, draw_study
 from spinescore.runtime import EngineError, Scorer, cli, planverb
 from spinescore.runtime.budget import Effort
 from spinescore.runtime.bundle import Bundle
@@ -156,16 +156,14 @@ def test_a_file_that_is_no_plan(bundle, plan, old, new, message):
 def rig(monkeypatch):
     """Studies that are tiny, and times that are not the clock's."""
 
-    def told(scratch):
-        while True:
-            yield [], STUDY, None
-
     def measure(self, setting, runs):
         report = self._open(setting).score(STUDY)
         factor = {"fp32": 100.0, "fp16": 60.0}[setting.precision]
         return report.device.engine, [factor * setting.effort.passes] * runs
 
-    monkeypatch.setattr(planverb, "_told", told)
+    images = [{"rows": 1024, "columns": 768}] * 2
+    drawn = PhantomStudy([], {}, {"phantom_seed": 7, "transfer_syntax": "uncompressed", "images": images})
+    monkeypatch.setattr("spinescore.benchmarks.bench.subject.draw_study", lambda scratch: drawn)
     monkeypatch.setattr(planverb._Rig, "measure", measure)
 
 
@@ -176,7 +174,7 @@ def test_command_line(bundle, rig, capsys, tmp_path):
     document = json.loads(printed.out)
     chosen = document["candidates"][document["choice"]]
     assert (chosen["precision"], chosen["passes"], chosen["tail_ms"], chosen["runs"]) == ("fp16", 2, 120.0, 200)
-    assert document["studies"].startswith("2 phantoms, uncompressed, 1024 x 768, ")
+    assert document["studies"] == "phantom 7, uncompressed, 1024 x 768 and 1024 x 768, its points given"
     assert opened(bundle)[:2] == ("fp16", ())
     assert cli.main([*command, "--budget-ms", "30", "--percentile", "90", "--runs", "10"]) == 5
     printed = capsys.readouterr()
@@ -187,20 +185,14 @@ def test_command_line(bundle, rig, capsys, tmp_path):
     assert LatencyPlan.read(tmp_path / "own.json").chosen.setting.precision == "fp32"
 
 
-def test_studies_are_phantoms_that_tell_region_and_facing(tmp_path):
-    files, radiographs, points = next(iter(planverb._told(tmp_path)))
-    assert [(radiograph.region, radiograph.facing is None) for radiograph in radiographs] == [
-        ("cervical", False),
-        ("lumbar", False),
-    ]
-    folder = write_bundle(tmp_path / "b")
-    with planverb._Rig.__new__(planverb._Rig) as rig:
-        rig._bundle, rig._kind, rig._key, rig._scorer = Bundle.open(folder), "cpu", (), None
-        rig._studies = [(files, radiographs, points)]
-        framework, times_ms = rig.measure(Setting("onnxruntime", "fp32", 1, Effort(1)), 3)
-        assert framework.startswith("onnxruntime ")
-        assert len(times_ms) == 3
-        assert min(times_ms) > 0
+def test_a_study_is_measured_from_its_files(bundle, tmp_path):
+    study = draw_study(tmp_path)
+    with planverb._Rig(bundle, "cpu", study) as rig:
+        for setting in (HALF, replace(HALF, effort=Effort(2))):
+            framework, times_ms = rig.measure(setting, 3)
+            assert framework.startswith("onnxruntime ")
+            assert len(times_ms) == 3
+            assert min(times_ms) > 0
 
 
 @pytest.mark.parametrize(
