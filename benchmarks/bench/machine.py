@@ -44,7 +44,7 @@ class _Moment:
 
 
 class Watch:
-    """Looks at the machine when it is made and when it is asked; children that were waited for count as ours."""
+    """Looks at the machine when it is made and when it is asked; this process' children count as its own."""
 
     def __init__(self, proc: Path = _PROC) -> None:
         self._proc = proc
@@ -71,11 +71,10 @@ class Watch:
         line = re.match(r"cpu +(.+)", _text(self._proc / "stat") or "")
         if line:  # user, nice, system, idle, iowait, irq, softirq, steal: proc(5)
             ticks = [int(number) for number in line[1].split()[:8]]
-            per_s = os.sysconf("SC_CLK_TCK")
-            busy, stolen = (sum(ticks[:3]) + sum(ticks[5:7])) / per_s, ticks[7] / per_s
+            busy, stolen = (sum(ticks[:3]) + sum(ticks[5:7])) / _ticks_per_s(), ticks[7] / _ticks_per_s()
         load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-        times = os.times()
-        return _Moment(load, busy, stolen, sum(times[:4]), time.monotonic())
+        own = sum(os.times()[:4]) + _children_s(self._proc)
+        return _Moment(load, busy, stolen, own, time.monotonic())
 
 
 def warnings_of(conditions: Mapping[str, Any], spread: float | None, cores: int) -> list[str]:
@@ -94,6 +93,20 @@ def warnings_of(conditions: Mapping[str, Any], spread: float | None, cores: int)
             "percentile)."
         )
     return [f"{text} Measure again on a quiet machine." for text in found]
+
+
+def _children_s(proc: Path) -> float:
+    """Processor time of this process' living children, as those that decode; what has ended stands in os.times()."""
+    ticks = 0
+    for path in proc.glob("[0-9]*/stat"):
+        fields = (_text(path) or "").rpartition(")")[2].split()  # from the third on: state, parent, ..: proc(5)
+        if len(fields) > 14 and fields[1] == str(os.getpid()):
+            ticks += sum(int(number) for number in fields[11:15])
+    return ticks / _ticks_per_s()
+
+
+def _ticks_per_s() -> int:
+    return os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def _text(path: Path) -> str | None:

@@ -22,7 +22,7 @@ PARTS = ("steady", "starts", "memory", "images", "load", "energy")
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds` limits each of the parts that repeat themselves."""
+    """`seconds` limits the rounds of steady state and of images; a load takes half of it, energy a quarter."""
 
     parts: tuple[str, ...]
     runs: int
@@ -64,7 +64,7 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
         from spinescore.benchmarks.bench.load import load
 
         say(f"1 to {plan.most_concurrent} studies at once")
-        parts["load"] = load(subject, plan.most_concurrent, plan.seconds, subject.options.get("threads") or cores)
+        parts["load"] = load(subject, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
     conditions = watch.conditions(cores)
     spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
     warned = {"conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
@@ -106,7 +106,8 @@ def _steady(
         files, points, threads = subject.study.files, subject.points, subject.options.get("threads")
         reference = reference_report(scorer.bundle, files, points, threads)
         own = own_agreement(report, reference)
-        peers = open_peers(plan.peers, scorer.bundle, reference, files, points, threads, say)
+        kind = report.device.kind
+        peers = open_peers(plan.peers, kind, scorer.bundle, reference, files, points, threads, say)
     say(f"{plan.warm_up} rounds of warm-up, then up to {plan.runs} within {plan.seconds:g} s")
     found = steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
     return {**found, "agreement": None if own is None else vars(own)}

@@ -66,7 +66,9 @@ def _distribution(axes: Axes, result: Record) -> None:
         axes.step(
             ordered, share, line, where="post", linewidth=width, markevery=marked, markersize=6, label=label, **style
         )
-    axes.set(xlabel="milliseconds", ylabel="share of studies, %", ylim=(0, 102))
+    axes.set(
+        xlabel="milliseconds (marked: median, 90th and 99th percentile)", ylabel="share of studies, %", ylim=(0, 102)
+    )
     medians = [figures["p50"] for _, figures in series]
     if max(medians) > 4 * min(medians):
         _logarithmic(axes)

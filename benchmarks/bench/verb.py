@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"what to measure, of {', '.join(_PARTS)} (all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (200)")
-    parser.add_argument("--seconds", type=float, default=120, metavar="S", help="no new round of a part after it (120)")
+    parser.add_argument(
+        "--seconds", type=float, default=120, metavar="S", help="longest time for a part's rounds (120)"
+    )
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
     parser.add_argument("--starts", type=int, default=5, metavar="N", help="cold starts, and warm ones (5)")
     text = "pixels of each image, in millions (1 4 10)"

@@ -86,6 +86,7 @@ def reference_report(
 
 def open_peers(
     names: Sequence[str],
+    kind: str,
     bundle: Bundle,
     reference: StudyReport,
     files: Sequence[Path],
@@ -93,13 +94,21 @@ def open_peers(
     threads: int | None,
     say: Callable[[str], None],
 ) -> list[Peer]:
-    """The peers of these names, each tried on the study. One that cannot be tried, or answers otherwise, says why."""
+    """The peers of these names, each tried on the study. One that cannot be tried, or answers otherwise, says why.
+
+    `kind` is that of the device beside which they are to be timed.
+    """
     found = []
     for name in names:
-        say(f"peer {PEERS[name][0]}")
-        peer = _opened(name, bundle, reference, files, given, threads)
+        title = PEERS[name][0]
+        say(f"peer {title}")
+        if kind == "cpu":
+            peer = _opened(name, bundle, reference, files, given, threads)
+        else:
+            elsewhere = "it runs on a CPU; python -m spinescore.benchmarks.gpu times peers on a GPU"
+            peer = Peer(name, title, None, None, elsewhere, None, lambda: None)
         if peer.reason is not None:
-            say(f"peer {PEERS[name][0]} is not timed: {peer.reason}")
+            say(f"peer {title} is not timed: {peer.reason}")
         found.append(peer)
     return found
 

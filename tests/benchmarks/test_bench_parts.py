@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,17 @@ def test_what_other_programs_took(tmp_path):
     write(tmp_path / "stat", "cpu  900000 0 100000 2000 0 0 0 500000 0 0")
     found = watch.conditions(2)
     assert found["busy_elsewhere"] > found["stolen"] > 1
+
+
+def test_children_are_no_other_programs(tmp_path):
+    """A process that decodes for this one, which two processors of four were busy with."""
+    write(tmp_path / "stat", "cpu  0 0 0 1000 0 0 0 0 0 0")
+    watch = Watch(tmp_path)
+    write(tmp_path / "stat", "cpu  900000 0 100000 2000 0 0 0 0 0 0")
+    child = f"77 (a (strange) name) S {os.getpid()} 1 1 0 -1 0 0 0 0 0 900000 100000 0 0 20 0"
+    write(tmp_path / "77/stat", child)
+    write(tmp_path / "78/stat", child.replace(f"S {os.getpid()}", "S 1"))
+    assert watch.conditions(4)["busy_elsewhere"] == 0
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_other_answers_are_not_timed(bundle, files, monkeypatch):
         return localize, (lambda images: grade(images)[::-1]), framework
 
     monkeypatch.setattr(trial, "PEERS", {"wrong": ("Wrong", wrong, False)})
-    (peer,) = open_peers(["wrong"], bundle, report_of(bundle, files), files, None, 1, quiet)
+    (peer,) = open_peers(["wrong"], "cpu", bundle, report_of(bundle, files), files, None, 1, quiet)
     assert not peer.same_answers
     assert "grades are others" in peer.reason
     assert peer.facts()["agreement"]["other_grades"] > 0
@@ -86,9 +86,14 @@ def test_a_peer_that_is_missing_or_fails_says_so(bundle, files, monkeypatch):
         raise RuntimeError("no such device\nand more")
 
     monkeypatch.setattr(trial, "PEERS", {"a": ("A", missing, False), "b": ("B", failing, False)})
-    first, second = open_peers(["a", "b"], bundle, report_of(bundle, files), files, None, 1, quiet)
+    first, second = open_peers(["a", "b"], "cpu", bundle, report_of(bundle, files), files, None, 1, quiet)
     assert "spinescore[peers]" in first.reason
     assert second.reason == "it failed: RuntimeError no such device"
+
+
+def test_peers_are_not_timed_beside_a_gpu(bundle, files):
+    (peer,) = open_peers(["onnxruntime"], "cuda", bundle, report_of(bundle, files), files, None, 1, quiet)
+    assert "benchmarks.gpu" in peer.reason
 
 
 def test_a_bundle_that_the_plain_pipeline_is_not_written_for(tmp_path, files):
