@@ -244,3 +244,18 @@ def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path)
     assert found["given_points"]
     assert set(found["regions"].values()) == {"scored"}
     assert "no spine" in said[0]
+
+
+def test_load_of_one_and_of_two_at_once(study, tmp_path):
+    from spinescore.benchmarks.bench.load import load
+
+    options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
+    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
+    found = load(subject, 2, 0.2, 2)
+    schema = latency_schema()
+    jsonschema.validate(found, {"$defs": schema["$defs"], "type": "array", "items": {"$ref": "#/$defs/load"}})
+    assert [(step["concurrent"], step["threads_each"]) for step in found] == [(1, 2), (2, 1)]
+    for step in found:
+        offered = [rate["offered_per_s"] / step["most_per_s"] for rate in step["open_loop"]]
+        assert offered == pytest.approx([0.3, 0.5, 0.7, 0.9], rel=1e-3)
+        assert all(rate["latency"]["n"] >= 5 for rate in step["open_loop"])
