@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spinescore.runtime.acceptance import AcceptanceRecord
-from spinescore.runtime.budget import Effort, alternatives
+from spinescore.runtime.budget import Effort
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.plan import Candidate, Setting
@@ -65,14 +65,15 @@ def engines(records: Sequence[AcceptanceRecord], kind: str) -> list[Engine]:
 
 
 def settings(engine: Engine, manifest: Manifest, kind: str, cores: int) -> list[Setting]:
-    """All ways to run the engine: every effort; on a CPU all cores or half of them, and the views at once or apart."""
+    """All ways to run the engine: with less effort; on a CPU all cores or half of them, the views at once or apart."""
     antialiased = max(manifest.localizer.input.antialias, manifest.grader.input.antialias) > 1
     on_cpu = kind == "cpu"
     return [
-        Setting(engine.engine, engine.precision, threads, effort)
+        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart))
         for threads in (sorted({cores, max(1, cores // 2)}, reverse=True) if on_cpu else [None])
         for apart in ((False, True) if on_cpu else (False,))
-        for effort in alternatives(Effort(manifest.localizer.passes, apart=apart), antialiased)
+        for passes in range(manifest.localizer.passes, 0, -1)
+        for antialias in ((True, False) if antialiased else (True,))
     ]
 
 
