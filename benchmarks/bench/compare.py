@@ -64,6 +64,7 @@ def compare(records: Sequence[Mapping[str, Any]], resamples: int, fail_above: fl
         "resamples": resamples,
         "fail_above": fail_above,
         "notes": notes,
+        "engines": {bundle: [_engines(side, bundle) for side in (records[::2], records[1::2])] for bundle, _ in shared},
         "rows": rows,
         "slower": any(row["slower"] for row in rows),
     }
@@ -94,6 +95,8 @@ def text(found: Mapping[str, Any]) -> str:
     header = ["bundle", "", "before ms", "after ms", "ratio", "95 % interval", ""]
     lines = [table(rows, header), ""]
     lines.append(f"Ratios of medians, after to before; pairs of records: {found['pairs']}.")
+    for bundle, (before, after) in found["engines"].items():
+        lines.append(f"{bundle}: {before}" + (f" before, {after} after." if after != before else "."))
     if found["pairs"] == 1:
         lines.append("One pair cannot tell a slower program from a slower hour: measure several, in turn.")
     lines += found["notes"]
@@ -152,6 +155,14 @@ def _series(record: Mapping[str, Any]) -> dict[tuple[str, str], Sequence[float]]
             if figures["samples_ms"] and min(figures["samples_ms"]) > 0:
                 found.setdefault((result["bundle"]["name"], name), figures["samples_ms"])
     return found
+
+
+def _engines(records: Sequence[Mapping[str, Any]], bundle: str) -> str:
+    """What ran the bundle."""
+    devices = [
+        result["device"] for record in records for result in record["results"] if result["bundle"]["name"] == bundle
+    ]
+    return " and ".join(dict.fromkeys(f"{device['engine']} {device['precision']}" for device in devices))
 
 
 def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:

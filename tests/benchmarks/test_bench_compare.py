@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from spinescore.benchmarks.bench.compare import compare, ratio_interval
+from spinescore.benchmarks.bench.compare import compare, ratio_interval, text
 from spinescore.benchmarks.bench.figures import figures
 from spinescore.runtime import cli
 from spinescore.runtime.verbs import UsageError
@@ -15,7 +15,8 @@ from spinescore.runtime.verbs import UsageError
 
 def record(whole_ms, second=0, **changes):
     steady = {"whole": figures(whole_ms), "networks": figures([10.0] * 5), "stages": {}}
-    result = {"bundle": {"name": "tiny"}, "steady": steady, "starts": None, "warnings": []}
+    device = {"engine": "openvino 1", "precision": "fp32"}
+    result = {"bundle": {"name": "tiny"}, "device": device, "steady": steady, "starts": None, "warnings": []}
     found = {
         "schema": "spinescore.latency/2",
         "date": f"2026-01-01T00:00:{second:02}+00:00",
@@ -126,6 +127,14 @@ def test_a_loaded_machine_is_told_and_fails_nothing():
     assert "loaded" in " ".join(compare([first, record([1.0], 1)], 200, None)["notes"])
     with pytest.raises(UsageError, match="cannot judge"):
         compare([first, record([1.0], 1)] * 4, 200, 1.1)
+
+
+def test_another_engine_is_told_and_may_be_judged():
+    records = [record([2.0], second) for second in range(8)]
+    for after in records[1::2]:
+        after["results"][0]["device"] = {"engine": "openvino 1", "precision": "int8"}
+    found = compare(records, 200, 1.1)
+    assert "tiny: openvino 1 fp32 before, openvino 1 int8 after." in text(found)
 
 
 def write_all(folder, records):
