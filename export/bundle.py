@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spinescore.export.checks import MAX_FLIPS, MAX_MEDIAN_SHIFT_PX, GradeAgreement, PointAgreement
 from spinescore.export.defaults import contract, input_size, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
@@ -31,9 +30,11 @@ from spinescore.export.trial import (
     try_localizers,
 )
 from spinescore.runtime.bundle import MANIFEST_NAME
+from spinescore.runtime.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.study import REGIONS
+from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["ExportReport", "export_bundle"]
 
@@ -79,9 +80,9 @@ def export_bundle(
     `bridge=F,grades=F`. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs
     to check on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32
     graphs' weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files,
-    calibrated on the golden inputs, with as many layers in FP32 as the bounds ask for.
+    calibrated on the golden inputs, with as many layers in FP32 as the manifest's tolerances ask for.
 
-    A network that overflows in half precision, or that no INT8 graph represents within the bounds, is written without
+    A network that overflows in half precision, or that no INT8 graph represents within them, is written without
     that file, with a warning; with `strict` that is an error.
     Raises `CheckpointError` for networks and `BundleError` for the manifest or `out`; then `out` is as it was.
     """
@@ -97,7 +98,7 @@ def export_bundle(
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
     draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
-    options = Options(stored_half=weights == "half", fp16="fp16" in precisions, int8=int8)
+    options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, replaced_folder(out) as folder:
         views = read_views(golden) if golden else phantom_views(Path(scratch), golden_studies)
         located, points = try_localizers(localizers, views, draft.localizer, options)
@@ -106,7 +107,7 @@ def export_bundle(
         changed = agreement_of_grader(graded, draft.grader)
         warnings = _warnings([*located, *graded], strict)
         if options.fp16:
-            warnings += _out_of_bounds(moved, changed)
+            warnings += _out_of_bounds(moved, changed, draft.bounds)
         document["provenance"] = {**document["provenance"], **_provenance([*located, *graded], weights, len(golden))}
         files = _files(located, graded)
         written = _manifest(document, networks, files)
@@ -238,16 +239,17 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     return warnings
 
 
-def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement) -> list[str]:
+def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement, bounds: Tolerances) -> list[str]:
     warnings = [
         f"{stem}: half precision moves points by {found.median_shift_px:.3f} heatmap pixels in the median; "
-        f"{MAX_MEDIAN_SHIFT_PX} is the bound"
+        f"{bounds.median_shift_px:g} is the bound"
         for stem, found in points.items()
-        if not found.within_bounds
+        if not found.within(bounds)
     ]
-    if not grades.within_bounds:
+    if not grades.within(bounds):
         warnings.append(
-            f"grader: half precision changes {grades.flips} of {grades.corners} grades; {MAX_FLIPS:.1%} is the bound"
+            f"grader: half precision changes {grades.flips} of {grades.corners} grades; {bounds.grade_flips:.1%} is "
+            "the bound"
         )
     return warnings
 

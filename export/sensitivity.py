@@ -16,10 +16,11 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spinescore.export.checks import GradeAgreement, PointAgreement
 from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize
 from spinescore.export.sessions import run_model
+from spinescore.runtime.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["MIN_IMAGES", "Int8Result", "Step", "make_int8"]
 
@@ -68,11 +69,16 @@ class Int8Result:
 
 
 def make_int8(
-    model: onnx.ModelProto, images: Array, reference: Array, judge: Callable[[Array], Agreement], name: str
+    model: onnx.ModelProto,
+    images: Array,
+    reference: Array,
+    judge: Callable[[Array], Agreement],
+    bounds: Tolerances,
+    name: str,
 ) -> Int8Result:
     """The FP32 `model` in INT8, tried on normalised `images` (N, C, H, W) for which FP32 gave `reference`.
 
-    `judge` compares an output with the reference and says whether it is within the bounds. Raises `CheckpointError`
+    `judge` compares an output with the reference, and `bounds` are what it is held to. Raises `CheckpointError`
     for images that cannot calibrate: too few, or all blank.
     """
     weighted, sums = layers(model, "Conv", "Gemm"), layers(model, "Add")
@@ -87,7 +93,7 @@ def make_int8(
         quantized = quantize(model, ranges[rule], ends.union(*kept.values()))
         output = run_model(quantized, images, f"{name}: INT8")
         error, agreement = mean_error(reference, output), judge(output)
-        steps.append(Step(rule, tuple(kept), error, agreement, np.isfinite(error) and agreement.within_bounds))
+        steps.append(Step(rule, tuple(kept), error, agreement, np.isfinite(error) and agreement.within(bounds)))
         return quantized
 
     attempts = [attempt(rule, {}) for rule in RULES]

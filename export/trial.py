@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.checks import GradeAgreement, PointAgreement, compare_grades, compare_points
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
 from spinescore.export.half import store_half
 from spinescore.export.precision import HalfResult, make_half
 from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
+from spinescore.runtime.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import Grader, Localizer, NetworkInput
 from spinescore.runtime.pipeline import FLIPS
 from spinescore.runtime.study import REGIONS
+from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["Options", "Trial", "agreement_of_grader", "agreement_of_localizer", "try_graders", "try_localizers"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Whether the FP32 graph stores its weights as half, and whether there are FP16 and INT8 graphs besides."""
+    """Whether the FP32 graph stores its weights as half, and whether there are FP16 and INT8 graphs besides.
+
+    `bounds` are what an INT8 graph is held to.
+    """
 
     stored_half: bool
     fp16: bool
     int8: bool = False
+    bounds: Tolerances = field(default_factory=Tolerances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ def try_localizers(
             raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
         trial = _try(network, pictures[mine], localizer.input, options, regions[mine])
         if options.int8:
-            trial = _quantized(trial, localizer.input, partial(_moved, trial, localizer))
+            trial = _quantized(trial, localizer.input, options.bounds, partial(_moved, trial, localizer))
         heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
     return trials, locate(views, [heatmaps[number] for number in range(len(views))], localizer)
@@ -90,7 +95,10 @@ def try_graders(
         pictures = crop_pictures(views, points, grader, flips)
         trials.append(_try(network, pictures, grader.input, options, np.zeros(0, np.uint8)))
     if options.int8:
-        trials = [_quantized(trial, grader.input, partial(_regraded, trials, trial, grader)) for trial in trials]
+        judges = [partial(_regraded, trials, trial, grader) for trial in trials]
+        trials = [
+            _quantized(trial, grader.input, options.bounds, judge) for trial, judge in zip(trials, judges, strict=True)
+        ]
     return trials
 
 
@@ -117,11 +125,14 @@ def _regraded(trials: Sequence[Trial], changed: Trial, grader: Grader, output: N
 
 
 def _quantized(
-    trial: Trial, size: NetworkInput, judge: Callable[[NDArray[np.float32]], PointAgreement | GradeAgreement]
+    trial: Trial,
+    size: NetworkInput,
+    bounds: Tolerances,
+    judge: Callable[[NDArray[np.float32]], PointAgreement | GradeAgreement],
 ) -> Trial:
     images = normalised(trial.pictures, size)
     plain = trial.network.fit(images)
-    return replace(trial, int8=make_int8(plain, images, trial.expected, judge, trial.network.stem))
+    return replace(trial, int8=make_int8(plain, images, trial.expected, judge, bounds, trial.network.stem))
 
 
 def _try(

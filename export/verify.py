@@ -9,18 +9,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.checks import (
+from spinescore.export.rounding import round_like_half
+from spinescore.export.sessions import run_model
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.comparison import (
     GradeAgreement,
     PointAgreement,
     compare_grades,
     compare_points,
     difference_of_range,
 )
-from spinescore.export.rounding import round_like_half
-from spinescore.export.sessions import run_model
-from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.golden import GoldenNetwork, golden_grader, golden_localizers
+from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["VerifyReport", "verify_bundle"]
 
@@ -40,11 +41,13 @@ class VerifyReport:
     fp16_files: dict[str, float]
     points: dict[str, PointAgreement]
     grades: GradeAgreement
+    tolerances: Tolerances
 
     @property
     def passed(self) -> bool:
         same = all(value <= MAX_FP32_DIFFERENCE for value in self.fp32_difference.values())
-        return same and self.grades.within_bounds and all(found.within_bounds for found in self.points.values())
+        agreed = all(found.within(self.tolerances) for found in (*self.points.values(), self.grades))
+        return same and agreed
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ def verify_bundle(path: str | Path) -> VerifyReport:
         {name: difference_of_range(found.fp32, found.file) for name, found in runs.items() if found.file is not None},
         points,
         grades,
+        manifest.bounds,
     )
 
 

@@ -36,9 +36,8 @@ class PointAgreement:
     median_shift_of_spacing: float
     p99_shift_of_spacing: float
 
-    @property
-    def within_bounds(self) -> bool:
-        return self.median_shift_px <= Tolerances.median_shift_px
+    def within(self, bounds: Tolerances) -> bool:
+        return self.median_shift_px <= bounds.median_shift_px
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,8 @@ class GradeAgreement:
     def flip_share(self) -> float:
         return self.flips / self.corners
 
-    @property
-    def within_bounds(self) -> bool:
-        return self.flip_share <= Tolerances.grade_flips
+    def within(self, bounds: Tolerances) -> bool:
+        return self.flip_share <= bounds.grade_flips
 
 
 def difference_of_range(reference: NDArray[np.floating], other: NDArray[np.floating]) -> float:

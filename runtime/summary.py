@@ -12,9 +12,9 @@ from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport
-    from spinescore.export.checks import GradeAgreement, PointAgreement
     from spinescore.export.sensitivity import Int8Result
     from spinescore.export.verify import VerifyReport
+    from spinescore.runtime.comparison import GradeAgreement, PointAgreement
 
 __all__ = ["bundle_summary", "export_summary", "study_summary", "verify_summary"]
 

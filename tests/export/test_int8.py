@@ -16,13 +16,14 @@ from spinescore.benchmarks.phantom import write_study
 from spinescore.export import sensitivity
 from spinescore.export.bundle import export_bundle
 from spinescore.export.checkpoints import read_checkpoint
-from spinescore.export.checks import GradeAgreement
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import RULES, calibrate, layers, quantize, to_tensorrt
 from spinescore.export.sensitivity import make_int8, mean_error
 from spinescore.export.sessions import run_model
 from spinescore.runtime import cli
+from spinescore.runtime.comparison import GradeAgreement
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.tolerances import Tolerances
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,9 @@ def attempts(hrnet, images, flips):
     """The search's result where the n-th attempt flips `flips[n]` of 1,000 grades, the last one for ever."""
     left = list(flips)
     reference = run_model(hrnet, images)
-    return make_int8(hrnet, images, reference, lambda _: flipped(left.pop(0) if len(left) > 1 else left[0]), "net")
+    return make_int8(
+        hrnet, images, reference, lambda _: flipped(left.pop(0) if len(left) > 1 else left[0]), Tolerances(), "net"
+    )
 
 
 def test_search_stops_at_the_bounds(hrnet, images):
@@ -233,11 +236,11 @@ def test_search_that_fails_says_so(hrnet, images, monkeypatch):
 def test_blank_or_few_images_cannot_calibrate(hrnet, images):
     for few in (images[:3], np.zeros_like(images)):
         with pytest.raises(CheckpointError, match=r"at least 8 golden pictures .* give more radiographs"):
-            make_int8(hrnet, few, few, lambda _: flipped(0), "localizer")
+            make_int8(hrnet, few, few, lambda _: flipped(0), Tolerances(), "localizer")
 
 
 def test_network_without_inner_layers_has_no_int8(images):
-    found = make_int8(pool_localizer(), images, images, lambda _: flipped(0), "localizer")
+    found = make_int8(pool_localizer(), images, images, lambda _: flipped(0), Tolerances(), "localizer")
     assert found.model is None
     assert "layers with weights" in found.fault
 
