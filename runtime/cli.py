@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinescore.runtime import gateverb, planverb, verbs
+from spinescore.runtime import bundleverbs, gateverb, planverb, verbs
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
@@ -171,21 +171,21 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
     )
-    parser.set_defaults(verb=verbs.export)
+    parser.set_defaults(verb=bundleverbs.export)
 
 
 def _add_bundle(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("bundle", help="show or verify a bundle")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, verb, text in (
-        ("info", verbs.bundle_info, "what the bundle is and holds"),
-        ("verify", verbs.bundle_verify, "check its files and run its golden inputs"),
+        ("info", bundleverbs.bundle_info, "what the bundle is and holds"),
+        ("verify", bundleverbs.bundle_verify, "check its files and run its golden inputs"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
-        if verb is verbs.bundle_verify:
+        if verb is bundleverbs.bundle_verify:
             gateverb.add_arguments(action)
 
 

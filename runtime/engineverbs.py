@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundleverbs import export_extra
 from spinescore.runtime.engines.places import engine_name, engine_paths
 from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.verbs import OK, REFUSED, export_extra
+from spinescore.runtime.verbs import OK, REFUSED
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
 

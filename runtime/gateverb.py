@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.verbs import OK, REFUSED, say
 
 if TYPE_CHECKING:
     from spinescore.runtime.gate import Outcome
@@ -48,10 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.gate import verify_device
-    from spinescore.runtime.verbs import OK, REFUSED
 
     bundle, device = Bundle.open(arguments.bundle), _device(arguments)
-    outcomes = verify_device(bundle, device, arguments.engine, arguments.precision, arguments.records, _say)
+    outcomes = verify_device(bundle, device, arguments.engine, arguments.precision, arguments.records, say)
     if arguments.json:
         print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
     else:
@@ -67,7 +67,7 @@ def accept_int8(folder: Path) -> None:
 
     bundle = Bundle.open(folder)
     if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
-        print(f"\n{_text(verify_device(bundle, 'cpu', precision='int8', say=_say), bundle.manifest.localizer.passes)}")
+        print(f"\n{_text(verify_device(bundle, 'cpu', precision='int8', say=say), bundle.manifest.localizer.passes)}")
 
 
 def _device(arguments: argparse.Namespace) -> str:
@@ -80,7 +80,7 @@ def _device(arguments: argparse.Namespace) -> str:
     try:
         hardware_of("cuda")
     except DeviceError as error:
-        _say(f"On the CPU. {error}")
+        say(f"On the CPU. {error}")
         return "cpu"
     return "cuda"
 
@@ -118,7 +118,3 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
         lines.append(f"{outcome.choice}: {outcome.path}")
     header = ["engine", "", "shift px (median, p99)", "of spacing", "flips", "total", "networks ms", "of reference"]
     return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

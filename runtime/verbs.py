@@ -6,12 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.errors import BundleError, OutputError
+from spinescore.runtime.errors import OutputError
 from spinescore.runtime.study import Study
 
 if TYPE_CHECKING:
@@ -26,15 +24,12 @@ __all__ = [
     "REFUSED",
     "USAGE",
     "UsageError",
-    "bundle_info",
-    "bundle_verify",
     "crops",
     "demo",
     "doctor",
-    "export",
-    "export_extra",
     "open_scorer",
     "phantom",
+    "say",
     "score",
 ]
 
@@ -67,7 +62,7 @@ def score(arguments: argparse.Namespace) -> int:
         try:
             for number, study in enumerate(studies, 1):
                 if several:
-                    _say(f"study {number} of {len(studies)}")
+                    say(f"study {number} of {len(studies)}")
                 report = scorer.score(
                     study, budget_ms=arguments.budget_ms, keypoints=keypoints, strict=arguments.strict
                 )
@@ -91,7 +86,7 @@ def _write(folder: Path, study: Study, report: StudyReport, scorer: Scorer, form
     try:
         write_results(folder, study, report, scorer.bundle, formats)
     except OutputError as error:
-        _say(f"not written: {error}")
+        say(f"not written: {error}")
         return False
     return True
 
@@ -104,7 +99,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
     _check_folder(arguments.out)
     folder = arguments.out / "study"
-    _say(f"drawing the synthetic study {arguments.seed} in {folder}")
+    say(f"drawing the synthetic study {arguments.seed} in {folder}")
     write_study(arguments.seed, folder)
     with open_scorer(arguments) as scorer:
         study = load_study(*sorted(folder.glob("*.dcm")))
@@ -112,7 +107,7 @@ def demo(arguments: argparse.Namespace) -> int:
         _say_what_was_refused(report)
         print(study_summary(report, _read_truth(folder / "truth.json")))
         written = write_results(arguments.out, study, report, scorer.bundle, ("json", "html", "png"))
-    _say(f"\nwritten: {', '.join(map(str, written))}")
+    say(f"\nwritten: {', '.join(map(str, written))}")
     return _status([report])
 
 
@@ -124,7 +119,7 @@ def crops(arguments: argparse.Namespace) -> int:
     studies = _read_studies(arguments.paths, arguments.window)
     with open_scorer(arguments) as scorer:
         count = write_crops(_cropped(scorer, studies, keypoints, arguments.strict), arguments.out)
-    _say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
+    say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
     return OK if count else NOTHING_SCORED
 
 
@@ -143,78 +138,8 @@ def phantom(arguments: argparse.Namespace) -> int:
         for visit in range(arguments.visits):
             folder = arguments.out / (f"phantom-{seed}" + (f"-visit-{visit + 1}" if visit else ""))
             write_study(seed, folder, visit)
-            _say(str(folder))
+            say(str(folder))
     return OK
-
-
-def export(arguments: argparse.Namespace) -> int:
-    with export_extra():
-        from spinescore.export.bundle import export_bundle
-    from spinescore.runtime import engineverbs, gateverb
-    from spinescore.runtime.summary import export_summary
-
-    report = export_bundle(
-        arguments.localizer,
-        arguments.grader,
-        arguments.out,
-        manifest=arguments.manifest,
-        name=arguments.name,
-        version=arguments.version,
-        golden=arguments.golden,
-        golden_studies=arguments.golden_studies,
-        precisions=("fp32",) if arguments.half_weights else ("fp32", "fp16"),
-        weights="half" if arguments.half_weights else "single",
-        int8=arguments.int8,
-        strict=arguments.strict,
-    )
-    for warning in report.warnings:
-        _say(f"warning: {warning}")
-    print(export_summary(report))
-    if arguments.int8:
-        gateverb.accept_int8(arguments.out)
-    for engine in arguments.engine:
-        engineverbs.build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
-    return OK
-
-
-@contextmanager
-def export_extra() -> Iterator[None]:
-    """Says which extra brings what the exporter needs, where that is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "spinescore").startswith("spinescore"):
-            raise
-        raise BundleError(
-            f'bundles are made and verified with {error.name}, which is missing: pip install "spinescore[export]"'
-        ) from error
-
-
-def bundle_info(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.summary import bundle_summary
-
-    bundle = Bundle.open(arguments.bundle)
-    if arguments.json:
-        print(json.dumps({"sha256": bundle.sha256, "manifest": bundle.manifest.to_dict()}, indent=2))
-    else:
-        print(bundle_summary(bundle))
-    return OK
-
-
-def bundle_verify(arguments: argparse.Namespace) -> int:
-    if arguments.device or arguments.engine or arguments.precision:
-        from spinescore.runtime import gateverb
-
-        return gateverb.run(arguments)
-    with export_extra():
-        from spinescore.export.verify import verify_bundle
-    from spinescore.runtime.summary import verify_summary
-
-    report = verify_bundle(arguments.bundle)
-    found = {**asdict(report), "passed": report.passed}
-    print(json.dumps(found, indent=2) if arguments.json else verify_summary(report))
-    return OK if report.passed else REFUSED
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -225,7 +150,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     return OK if can_score(findings) else REFUSED
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
@@ -257,7 +182,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         precision=arguments.precision,
         require_acceptance=not arguments.unaccepted,
         build=arguments.build,
-        progress=_say,
+        progress=say,
         max_imputed_per_region=arguments.max_imputed,
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
@@ -308,12 +233,12 @@ def _read_truth(path: Path) -> dict[str, int]:
 
 def _say_what_was_refused(report: StudyReport) -> None:
     for warning in report.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     rejects = [*report.rejects, *(region.reject for region in report.regions.values() if region.reject)]
     for line in dict.fromkeys(f"rejected ({reject.code}): {reject.message}" for reject in rejects):
-        _say(line)
+        say(line)
     if report.skipped:
-        _say(f"skipped for the budget of {report.budget_ms:g} ms: {', '.join(report.skipped)}")
+        say(f"skipped for the budget of {report.budget_ms:g} ms: {', '.join(report.skipped)}")
 
 
 def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:
