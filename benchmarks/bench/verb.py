@@ -82,16 +82,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print and write. Returns the exit status."""
-    import tempfile
-
-    from spinescore.benchmarks.bench import document, measure
-    from spinescore.benchmarks.bench import subject as subjects
+    from spinescore.benchmarks.bench.document import to_json
     from spinescore.benchmarks.bench.render import markdown
     from spinescore.runtime.output import write_atomic
     from spinescore.runtime.verbs import OK
 
     cores = _cores()
-    plan = _plan(arguments, cores)
+    record = _record(arguments, _plan(arguments, cores), cores)
+    text = to_json(record)
+    if arguments.out is not None:
+        write_atomic(arguments.out, text)
+    _write_report(record, arguments.report)
+    print(text if arguments.json else markdown(record), end="")
+    return OK
+
+
+def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, Any]:
+    import tempfile
+
+    from spinescore.benchmarks.bench import document, measure
+    from spinescore.benchmarks.bench import subject as subjects
+
     options = {
         "engine": arguments.engine,
         "precision": arguments.precision,
@@ -105,21 +116,16 @@ def run(arguments: argparse.Namespace) -> int:
         for number, bundle in enumerate(arguments.bundle):
             folder = bundle
             if bundle == subjects.FULL_SIZE:
-                _say("exporting HRNet-W32 and ResNet152 with random weights")
-                folder = str(subjects.full_size(scratch, arguments.precision == "int8"))
+                int8 = arguments.precision == "int8"
+                _say(f"exporting HRNet-W32 and ResNet152 with random weights{', INT8 too: minutes' if int8 else ''}")
+                folder = str(subjects.full_size(scratch, int8))
             subject = subjects.Subject(folder, arguments.device, options, study)
-            here = scratch / f"images-{number}"
             say = partial(_say_of, bundle)
-            found = measure.measure(subject, plan, cores, here, say)
+            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", say)
             record["results"].append(found)
             for warning in found["warnings"]:
                 say(warning)
-    text = document.to_json(record)
-    if arguments.out is not None:
-        write_atomic(arguments.out, text)
-    _write_report(record, arguments.report)
-    print(text if arguments.json else markdown(record), end="")
-    return OK
+    return record
 
 
 def _cores() -> int:

@@ -65,3 +65,18 @@ def test_the_same_points_and_logits_as_the_references(bundle, networks, given, d
     wanted = run_model(networks[1], seen(study, rois, DISC), "logits")
     assert np.ptp(wanted) > 0.1
     assert np.abs(logits - wanted).max() < 2e-3 * np.abs(wanted).max()
+
+
+def test_weights_that_are_stored_in_half():
+    """The shipped bundle's localizer, on a picture of noise."""
+    from spinescore.benchmarks.gpu.torchpeer import networks_of
+    from spinescore.runtime.bundle import Bundle
+
+    shipped = Bundle.open("phantom-reference")
+    size = shipped.manifest.localizer.input
+    image = np.random.default_rng(0).standard_normal((1, size.channels, size.height, size.width), dtype=np.float32)
+    path = shipped.path(shipped.manifest.localizer.files["cervical"]["fp32"])
+    wanted = run_model(onnx.load(str(path)), image, "heatmaps")
+    with torch.inference_mode():
+        found = networks_of(shipped)[0](torch.from_numpy(image)).numpy()
+    assert np.abs(found - wanted).max() < 1e-3 * np.ptp(wanted)
