@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -21,6 +22,7 @@ from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.study import LEVELS
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 STAGES = {"read", "localize", "crop", "grade", "total"}
 
 
@@ -259,3 +261,12 @@ def test_load_of_one_and_of_two_at_once(study, tmp_path):
         offered = [rate["offered_per_s"] / step["most_per_s"] for rate in step["open_loop"]]
         assert offered == pytest.approx([0.3, 0.5, 0.7, 0.9], rel=1e-3)
         assert all(rate["latency"]["n"] >= 5 for rate in step["open_loop"])
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("latency-*.json")), ids=lambda path: path.stem)
+def test_records_that_are_kept_follow_the_schema(path):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["schema"] == "spinescore.latency/1":
+        pytest.skip("of before this schema")
+    jsonschema.validate(record, latency_schema())
+    assert markdown(record)
