@@ -143,6 +143,7 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
         timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
         budget_ms=budget.ms,
         within_budget=None if budget.ms is None else total_ms <= budget.ms,
+        warnings=(*report.warnings, *budget.warnings),
         skipped=budget.skipped,
     )
 

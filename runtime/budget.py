@@ -48,6 +48,11 @@ Clock = Callable[[], float]  # seconds, as time.perf_counter
 Step = tuple[str, int, bool]  # `pass`, `crop`, `grade` or `report`; views at once; antialiased
 Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
 
+_SKIPPED = {
+    "second-pass": "the localizer looked once and not twice",
+    "antialias": "the networks' inputs were sampled once a pixel",
+    "evidence": "pictures were not asked for what their headers do not tell",
+}
 _LATEST_STUDIES = 32
 _LIKELY_SHARE = 0.9  # of the latest studies, those that were no slower
 _REPORT: Step = ("report", 0, True)
@@ -179,6 +184,13 @@ class Budget:
     @property
     def skipped(self) -> tuple[Skippable, ...]:
         return tuple(name for name in SKIPPABLE if self._skipped[name])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was skipped, as a sentence for the report."""
+        done = [_SKIPPED[name] for name in self.skipped]
+        why = "By its plan" if self.ms is None else f"For the budget of {self.ms:g} ms"
+        return [f"{why} {' and '.join(done)}."] if done else []
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""

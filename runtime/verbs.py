@@ -237,8 +237,6 @@ def _say_what_was_refused(report: StudyReport) -> None:
     rejects = [*report.rejects, *(region.reject for region in report.regions.values() if region.reject)]
     for line in dict.fromkeys(f"rejected ({reject.code}): {reject.message}" for reject in rejects):
         say(line)
-    if report.skipped:
-        say(f"skipped for the budget of {report.budget_ms:g} ms: {', '.join(report.skipped)}")
 
 
 def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:

@@ -121,6 +121,8 @@ def test_what_does_not_fit_is_skipped_in_order(bundle, kind, budget_ms, skipped,
     assert (report.skipped, report.budget_ms) == (skipped, budget_ms)
     assert report.timings_ms.total == pytest.approx(took)
     assert report.within_budget == (took <= budget_ms)
+    said = f"For the budget of {budget_ms:g} ms the localizer looked once and not twice"
+    assert [warning.startswith(said) for warning in report.warnings] == [True] * bool(skipped)
     if "antialias" not in skipped:
         assert_found(report.regions["cervical"], CERVICAL)
         assert_found(report.regions["lumbar"], LUMBAR)

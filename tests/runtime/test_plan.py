@@ -68,7 +68,8 @@ def test_a_plan_is_written_read_and_followed(bundle, plan):
         "framework": plan.chosen.framework, "corners": 24, "grade_flips": 0, "median_shift_px": 0.01, "runs": 100,
         "p50_ms": 40.0, "tail_ms": 45.5,
     }  # fmt: skip
-    by_plan = ("fp16", ("second-pass", "antialias"), ())
+    said = "By its plan the localizer looked once and not twice and the networks' inputs were sampled once a pixel."
+    by_plan = ("fp16", ("second-pass", "antialias"), (said,))
     assert opened(bundle) == opened(bundle, plan=path) == opened(bundle, device="auto") == by_plan
     for own in ({"plan": None}, {"precision": "fp32"}, {"threads": 1}, {"engine": "onnxruntime", "precision": "fp32"}):
         assert opened(bundle, **own)[1] == ()
