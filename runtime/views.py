@@ -51,9 +51,8 @@ class Views:
         self._full = Effort(bundle.manifest.localizer.passes)
         self.give(effort or self._full)
         try:
-            self.pipeline = Pipeline(
-                bundle, device, self.efforts[0]
-            )  # runs once, so that the first study does not pay for it
+            # Runs once, so that the first study does not pay for it.
+            self.pipeline = Pipeline(bundle, device, self.efforts[0])
         except BaseException:
             device.close()
             raise
