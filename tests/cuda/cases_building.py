@@ -85,8 +85,9 @@ def case_built_in_the_background():
         scorer.give(effort)
         (FOLDER / "go").touch()
         wait_for(lambda: scorer._renewal._build.finished)
+        by_plan = ("By its plan the networks' inputs were sampled once a pixel.",)
         for _ in range(2):
-            assert scored(scorer) == ("cuda", ENGINE, ())
+            assert scored(scorer) == ("cuda", ENGINE, by_plan)
         assert scorer._views.efforts[0] == effort
     assert all(path.is_relative_to(FOLDER / "cache") for path in engine_paths(folder))
     with opened(folder, "cuda") as scorer:

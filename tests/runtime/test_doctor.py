@@ -6,6 +6,7 @@ import ctypes
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib import metadata
 
 import pytest
@@ -116,12 +117,22 @@ def test_hardware_is_stated_for_measurements():
 def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
     from test_acceptance import record_of
 
+    from spinescore.runtime import processor
     from spinescore.runtime.acceptance import write_record
     from spinescore.runtime.bundle import Bundle, shipped_bundles
 
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path))
+    kind = "a CPU that no bundle was accepted on"
+    monkeypatch.setattr(processor, "processor_kind", lambda: kind)
     for name in shipped_bundles():
         bundle = Bundle.open(name)
         assert f"to accept more: spinescore bundle verify {name} --device cpu" in named(doctor.examine(), name).detail
-        write_record(record_of(bundle), bundle)
+        record = record_of(bundle)
+        write_record(replace(record, device={**record.device, "hardware": kind}), bundle)
         assert "onnxruntime 1.2.3 fp16 accepted (0.25 of the time)" in named(doctor.examine(), name).detail
+
+
+def test_every_syntax_that_a_decoder_is_for_is_looked_at():
+    from spinescore.runtime.reading import decoders
+
+    assert set(doctor._SYNTAXES) == {syntax for syntax in decoders._PREFERENCE if decoders.is_compressed(syntax)}
