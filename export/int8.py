@@ -91,9 +91,7 @@ def _least_squares(values: Array, low: float, high: float) -> float:
     return float(largest * _CUTS[int(np.argmin(errors))])
 
 
-def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], keep: Collection[str]
-) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> onnx.ModelProto:
     """A copy of the FP32 `model` whose convolutions, dense layers and sums run in 8 bits, those in `keep` aside.
 
     `ranges` are the activations' (least, greatest). Input and output stay float32, and the weights of what is kept.
@@ -143,9 +141,7 @@ def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     return to_half(signed)[0]
 
 
-def _scales(
-    graph: onnx.GraphProto, ranges: Mapping[str, tuple[float, float]], computed: Collection[str]
-) -> dict[str, tuple[float, int]]:
+def _scales(graph: onnx.GraphProto, ranges: Ranges, computed: Collection[str]) -> dict[str, tuple[float, int]]:
     """(scale, zero point) of each activation that is quantized.
 
     It is one that a layer of `computed`, in 8 bits, reads, and not the result of a sum or a convolution that a ReLU

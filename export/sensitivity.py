@@ -101,9 +101,15 @@ def make_int8(
     if steps[best].within:
         return Int8Result(attempts[best], tuple(steps))
     rule = RULES[best]
-    ranked = _ranked(model, ranges[rule], images[:_PROBES], reference[:_PROBES], ends.union(sums), name)
-    for count in range(_MOST_KEPT + 1):
-        quantized = attempt(rule, {"sums": sums, **dict(ranked[:count])})
+    kept: dict[str, Collection[str]] = {}
+    if sums:
+        kept["sums"] = sums
+        quantized = attempt(rule, kept)
+        if steps[-1].within:
+            return Int8Result(quantized, tuple(steps))
+    for name_of_group, group in _ranked(model, ranges[rule], images, reference, ends.union(sums), name)[:_MOST_KEPT]:
+        kept[name_of_group] = group
+        quantized = attempt(rule, kept)
         if steps[-1].within:
             return Int8Result(quantized, tuple(steps))
     return Int8Result(None, tuple(steps), f"not within the bounds with {_MOST_KEPT} of {_GROUPS} groups in FP32")
@@ -129,6 +135,7 @@ def _ranked(
     model: onnx.ModelProto, ranges: Ranges, images: Array, reference: Array, keep: Collection[str], name: str
 ) -> list[tuple[str, tuple[str, ...]]]:
     """The groups of layers with their names, the one that causes the largest error first."""
+    images, reference = images[:_PROBES], reference[:_PROBES]
     free = [layer for layer in layers(model) if layer not in keep]
     groups = [tuple(str(layer) for layer in part) for part in np.array_split(np.array(free), _GROUPS) if len(part)]
     errors = []

@@ -19,10 +19,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spinescore.kernels.build import user_cache
 from spinescore.runtime.bundle import Bundle, is_shipped
@@ -44,6 +44,7 @@ __all__ = [
     "find_records",
     "keep",
     "kept",
+    "read_kept",
     "verify_command",
     "write_record",
 ]
@@ -53,6 +54,8 @@ MOST = 1e9  # in place of a figure that is no finite number
 
 _FOLDER = "acceptance"
 _MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,7 @@ class AcceptanceRecord:
     @classmethod
     def read(cls, path: Path) -> AcceptanceRecord:
         """Raises `EngineError` where the file is no record, or was altered since it was written."""
-        try:
-            record = _record(Fields(json.loads(path.read_text(encoding="utf-8"))))
-        except OSError as error:
-            raise EngineError(f"The acceptance record {path} cannot be read ({error.strerror or error}).") from error
-        except (ValueError, RecursionError) as error:
-            raise EngineError(f"The acceptance record {path} is not valid ({error}).") from error
+        record = read_kept(path, "acceptance record", _record)
         if record.sha256 != record.digest() or record.passed != (not record.figures.faults(record.tolerances)):
             raise EngineError(f"The acceptance record {path} was altered.")
         return record
@@ -211,6 +209,16 @@ def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
         yield from sorted(_cached(bundle).glob(pattern))
     except RuntimeError:  # this user has no home
         return
+
+
+def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
+    """What `parse` makes of a JSON file that is kept beside bundles. Raises `EngineError` where it is not valid."""
+    try:
+        return parse(Fields(json.loads(path.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"The {what} {path} is not valid ({error}).") from error
 
 
 def verify_command(bundle: Bundle, kind: str) -> str:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from spinescore.runtime.acceptance import keep, kept
+from spinescore.runtime.acceptance import keep, kept, read_kept
 from spinescore.runtime.budget import Effort
 from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.devices import hardware_of
@@ -103,12 +103,7 @@ class LatencyPlan:
     @classmethod
     def read(cls, path: Path) -> LatencyPlan:
         """Raises `EngineError` where the file is no plan, or was altered since it was written."""
-        try:
-            plan = _plan(Fields(json.loads(path.read_text(encoding="utf-8"))))
-        except OSError as error:
-            raise EngineError(f"The plan {path} cannot be read ({error.strerror or error}).") from error
-        except (ValueError, RecursionError) as error:
-            raise EngineError(f"The plan {path} is not valid ({error}).") from error
+        plan = read_kept(path, "plan", _plan)
         if plan.sha256 != plan.digest():
             raise EngineError(f"The plan {path} was altered.")
         return plan

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from spinescore.runtime.verbs import say
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         for engine in engines
         for setting in planning.settings(engine, bundle.manifest, kind, core_count())
     ]
-    _say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
+    say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         study = draw_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
@@ -70,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
     print(plan.to_json() if arguments.json else _table(found, arguments.percentile))
     for line in (*found.left_out, *untried):
-        _say(line)
-    _say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
+        say(line)
+    say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
     return OK
 
 
@@ -103,7 +104,7 @@ class _Rig:
             report = scorer.score(load_study(*self._study.files), keypoints=self._study.points)
             if number >= _WARM_UP_RUNS:
                 times_ms.append(report.timings_ms.total or 0.0)
-        _say(f"{setting}: median {sorted(times_ms)[len(times_ms) // 2]:.1f} ms of {runs} studies")
+        say(f"{setting}: median {sorted(times_ms)[len(times_ms) // 2]:.1f} ms of {runs} studies")
         return report.device.engine, times_ms
 
     def _open(self, setting: Setting) -> Scorer:
@@ -205,7 +206,3 @@ def _table(found: Search, percentile: float) -> str:
         for one in sorted(found.candidates, key=lambda one: (accuracy(one), one.p50_ms))
     ]
     return table(rows, ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""])
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

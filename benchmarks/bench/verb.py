@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.gateverb import add_engine_arguments
+from spinescore.runtime.verbs import say
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.measure import Plan
@@ -117,14 +118,14 @@ def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, 
             folder = bundle
             if bundle == subjects.FULL_SIZE:
                 int8 = arguments.precision == "int8"
-                _say(f"exporting HRNet-W32 and ResNet152 with random weights{', INT8 too: minutes' if int8 else ''}")
+                say(f"exporting HRNet-W32 and ResNet152 with random weights{', INT8 too: minutes' if int8 else ''}")
                 folder = str(subjects.full_size(scratch, int8))
             subject = subjects.Subject(folder, arguments.device, options, study)
-            say = partial(_say_of, bundle)
-            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", say)
+            about = partial(_say_of, bundle)
+            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", about)
             record["results"].append(found)
             for warning in found["warnings"]:
-                say(warning)
+                about(warning)
     return record
 
 
@@ -188,7 +189,7 @@ def _write_report(record: dict[str, Any], folder: Path | None) -> None:
     files: dict[str, bytes | str] = {"latency.md": markdown(record), **plots(record)}
     for name, data in files.items():
         write_atomic(folder / name, data)
-    _say(f"written: {', '.join(str(folder / name) for name in files)}")
+    say(f"written: {', '.join(str(folder / name) for name in files)}")
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -233,8 +234,4 @@ def _damaged(*paths: Path) -> Iterator[None]:
 
 
 def _say_of(bundle: str, message: str) -> None:
-    _say(f"{bundle}: {message}")
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    say(f"{bundle}: {message}")

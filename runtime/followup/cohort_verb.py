@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.followup.compare_verb import add_rules, check_out, check_plots, rules_of, say
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError
+from spinescore.runtime.followup.compare_verb import add_rules, check_out, check_plots, rules_of
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.cohort import Change, Cohort

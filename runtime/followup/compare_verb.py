@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, open_scorer
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, open_scorer, say
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.comparison import Comparison, Rules
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
-__all__ = ["add_arguments", "add_rules", "check_out", "check_plots", "rules_of", "run", "say"]
+__all__ = ["add_arguments", "add_rules", "check_out", "check_plots", "rules_of", "run"]
 
 _REPORT = "report.json"  # what `spinescore score --out` leaves in a study's folder
 
@@ -81,10 +80,6 @@ def check_plots() -> None:
         raise UsageError(
             'the picture is drawn with matplotlib, which is missing: pip install "spinescore[plots]", or use --no-plot'
         )
-
-
-def say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack) -> list[StudyReport]:
