@@ -29,12 +29,12 @@ from spinescore.export.trial import (
     try_graders,
     try_localizers,
 )
+from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME
-from spinescore.runtime.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
+from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import REGIONS
-from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["ExportReport", "export_bundle"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from spinescore.export.sources import InputSize, Network
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
-from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["contract", "input_size", "read_overrides"]
 

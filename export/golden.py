@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
+from spinescore.runtime.acceptance.golden import normalised
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
 from spinescore.runtime.geometry import whole_image
-from spinescore.runtime.golden import normalised
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
 from spinescore.runtime.pipeline import HEATMAP_STRIDE
 from spinescore.runtime.reading.greyscale import contrast_table

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spinescore.export.half import HALF_MAX, HalfReport, LayerMax, to_half
 from spinescore.export.rounding import largest_activations, round_like_half
 from spinescore.export.sessions import batches_of, run_model
-from spinescore.runtime.comparison import difference_of_range
+from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HalfResult", "make_half"]

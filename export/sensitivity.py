@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize
 from spinescore.export.sessions import run_model
-from spinescore.runtime.comparison import GradeAgreement, PointAgreement
+from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.tolerances import Tolerances
+from spinescore.runtime.manifest.tolerances import Tolerances
 
 __all__ = ["MIN_IMAGES", "Int8Result", "Step", "make_int8"]
 

@@ -16,12 +16,12 @@ from spinescore.export.precision import HalfResult, make_half
 from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
-from spinescore.runtime.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
+from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import Grader, Localizer, NetworkInput
+from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.pipeline import FLIPS
 from spinescore.runtime.study import REGIONS
-from spinescore.runtime.tolerances import Tolerances
 
 __all__ = ["Options", "Trial", "agreement_of_grader", "agreement_of_localizer", "try_graders", "try_localizers"]
 

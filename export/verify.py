@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from spinescore.export.rounding import round_like_half
 from spinescore.export.sessions import run_model
-from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.comparison import (
+from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,
     compare_grades,
     compare_points,
     difference_of_range,
 )
+from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
+from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.golden import GoldenNetwork, golden_grader, golden_localizers
-from spinescore.runtime.tolerances import Tolerances
+from spinescore.runtime.manifest.tolerances import Tolerances
 
 __all__ = ["VerifyReport", "verify_bundle"]
 

@@ -15,10 +15,21 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinescore.runtime import bundleverbs, gateverb, planverb, verbs
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
-from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, USAGE
+from spinescore.runtime.verbs import (
+    FAULT,
+    NOTHING_SCORED,
+    OK,
+    OVER_BUDGET,
+    REFUSED,
+    USAGE,
+    UsageError,
+    bundle,
+    gate,
+    plan,
+    scoring,
+)
 
 __all__ = ["main"]
 
@@ -37,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.verb(arguments))
-    except verbs.UsageError as error:
+    except UsageError as error:
         return _fail(USAGE, str(error))
     except InputRejected as error:
         return _fail(NOTHING_SCORED, f"{error.code}: {error}")
@@ -97,7 +108,7 @@ def _add_demo(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--seed", type=_count, default=_DEMO_SEED, metavar="N", help="seed of the phantom")
     _add_bundle_and_device(parser)
     _add_strict(parser)
-    parser.set_defaults(verb=verbs.demo)
+    parser.set_defaults(verb=scoring.demo)
 
 
 def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -116,7 +127,7 @@ def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--anonymous", action="store_true", help="leave UIDs, date, patient key and file names out of all results"
     )
-    parser.set_defaults(verb=verbs.score)
+    parser.set_defaults(verb=scoring.score)
 
 
 def _add_crops(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -127,7 +138,7 @@ def _add_crops(added: Verbs[argparse.ArgumentParser]) -> None:
     _add_keypoints(parser)
     _add_strict(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
-    parser.set_defaults(verb=verbs.crops)
+    parser.set_defaults(verb=scoring.crops)
 
 
 def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -171,28 +182,28 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
     )
-    parser.set_defaults(verb=bundleverbs.export)
+    parser.set_defaults(verb=bundle.export)
 
 
 def _add_bundle(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("bundle", help="show or verify a bundle")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, verb, text in (
-        ("info", bundleverbs.bundle_info, "what the bundle is and holds"),
-        ("verify", bundleverbs.bundle_verify, "check its files and run its golden inputs"),
+        ("info", bundle.bundle_info, "what the bundle is and holds"),
+        ("verify", bundle.bundle_verify, "check its files and run its golden inputs"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
-        if verb is bundleverbs.bundle_verify:
-            gateverb.add_arguments(action)
+        if verb is bundle.bundle_verify:
+            gate.add_arguments(action)
 
 
 def _add_engine(added: Verbs[argparse.ArgumentParser]) -> None:
-    from spinescore.runtime import engineverbs
+    from spinescore.runtime.verbs import engine
 
-    engineverbs.add_arguments(added.add_parser("engine", help="build, list or verify TensorRT engines"))
+    engine.add_arguments(added.add_parser("engine", help="build, list or verify TensorRT engines"))
 
 
 def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -202,21 +213,21 @@ def _add_phantom(added: Verbs[argparse.ArgumentParser]) -> None:
     text = "studies of each patient, two years apart, with progression (1)"
     parser.add_argument("--visits", type=_positive, default=1, metavar="V", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets a folder for each study")
-    parser.set_defaults(verb=verbs.phantom)
+    parser.set_defaults(verb=scoring.phantom)
 
 
 def _add_compare(added: Verbs[argparse.ArgumentParser]) -> None:
-    from spinescore.runtime.followup import compare_verb
+    from spinescore.runtime.verbs import compare
 
     parser = added.add_parser("compare", help="what changed between two studies of a patient")
-    compare_verb.add_arguments(parser)
+    compare.add_arguments(parser)
     _add_bundle_and_device(parser)
 
 
 def _add_cohort(added: Verbs[argparse.ArgumentParser]) -> None:
-    from spinescore.runtime.followup import cohort_verb
+    from spinescore.runtime.verbs import cohort
 
-    cohort_verb.add_arguments(added.add_parser("cohort", help="many reports as tables, with a plot of change"))
+    cohort.add_arguments(added.add_parser("cohort", help="many reports as tables, with a plot of change"))
 
 
 def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -226,7 +237,7 @@ def _add_bench(added: Verbs[argparse.ArgumentParser]) -> None:
 
 
 def _add_plan(added: Verbs[argparse.ArgumentParser]) -> None:
-    planverb.add_arguments(added.add_parser("plan", help="find the most accurate way to run within a budget"))
+    plan.add_arguments(added.add_parser("plan", help="find the most accurate way to run within a budget"))
 
 
 def _add_evaluate(added: Verbs[argparse.ArgumentParser]) -> None:
@@ -238,7 +249,7 @@ def _add_evaluate(added: Verbs[argparse.ArgumentParser]) -> None:
 def _add_doctor(added: Verbs[argparse.ArgumentParser]) -> None:
     parser = added.add_parser("doctor", help="what this machine can run, and what is missing for the rest")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(verb=verbs.doctor)
+    parser.set_defaults(verb=scoring.doctor)
 
 
 def _add_paths(parser: argparse.ArgumentParser) -> None:
@@ -254,8 +265,8 @@ def _add_window(parser: argparse.ArgumentParser) -> None:
 def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
-    gateverb.add_engine_arguments(parser)
-    gateverb.add_build_argument(parser)
+    gate.add_engine_arguments(parser)
+    gate.add_build_argument(parser)
     text = "plan to run by, of spinescore plan: a file, none, or auto for what was made here (auto)"
     parser.add_argument("--plan", default="auto", metavar="F", help=text)
     text = f"missing corners of a region that its mean replaces; with more it has no total ({DEFAULT_MAX_IMPUTED})"
@@ -273,7 +284,7 @@ def _add_strict(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    from spinescore.runtime.results import DEFAULT_FORMATS, FORMATS
+    from spinescore.runtime.outputs.results import DEFAULT_FORMATS, FORMATS
 
     def formats(text: str) -> list[str]:
         asked = [name.strip().lower() for name in text.split(",")]

@@ -264,11 +264,11 @@ def _has_gpu() -> bool:
 def _engines_on_gpu(name: str) -> str:
     """What scores the bundle on this GPU, and what opening a scorer would build."""
     from spinescore.runtime.acceptance import find_records, verify_command
-    from spinescore.runtime.building import find_plan
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.errors import SpineScoreError
     from spinescore.runtime.opening import Wanted
+    from spinescore.runtime.opening.building import find_plan
 
     try:
         bundle = Bundle.open(name)

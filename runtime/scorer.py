@@ -12,7 +12,6 @@ from typing import Any
 
 from spinescore.runtime.assemble import strictly, study_report, timed
 from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
-from spinescore.runtime.building import Renewal, open_and_build
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
@@ -20,6 +19,7 @@ from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.opening import Candidate, Wanted, open_first
+from spinescore.runtime.opening.building import Renewal, open_and_build
 from spinescore.runtime.plan import Way, open_by_plan
 from spinescore.runtime.report import DeviceInfo, StudyReport
 from spinescore.runtime.scoredquality import of_results

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.gateverb import add_engine_arguments
 from spinescore.runtime.verbs import say
+from spinescore.runtime.verbs.gate import add_engine_arguments
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.measure import Plan

@@ -7,8 +7,8 @@ from typing import Any
 
 from spinescore.benchmarks.gpu.networks import Subject, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
+from spinescore.runtime.acceptance.gate import Outcome, verify_device
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.gate import Outcome, verify_device
 
 __all__ = ["run"]
 

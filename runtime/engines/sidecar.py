@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.fields import Fields
+from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.output import write_atomic
 
 __all__ = [

@@ -15,9 +15,9 @@ from pathlib import Path
 from string import Template
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.marks import MEANINGS, disc_marks
 from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
+from spinescore.runtime.outputs.marks import MEANINGS, disc_marks
 from spinescore.runtime.outputs.source import radiograph_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.marks import DiscMarks, disc_marks, disc_spacing
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import HALF_PIXEL
+from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
 from spinescore.runtime.outputs.source import scored_radiographs, source_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.reading.dicomfile import caught_warnings

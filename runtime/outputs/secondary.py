@@ -14,9 +14,9 @@ import numpy as np
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
+from spinescore.runtime.outputs.overlay import draw_overlay
 from spinescore.runtime.outputs.source import IDENTITY, scored_radiographs, source_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
-from spinescore.runtime.overlay import draw_overlay
 from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Study

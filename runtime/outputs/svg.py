@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.marks import MEANINGS, Badge, DiscMarks, disc_spacing
-from spinescore.runtime.overlay import shown_grey
+from spinescore.runtime.outputs.marks import MEANINGS, Badge, DiscMarks, disc_spacing
+from spinescore.runtime.outputs.overlay import shown_grey
 from spinescore.runtime.report import CornerReport
 from spinescore.runtime.study import Radiograph
 

@@ -109,7 +109,7 @@ def build_as(mode, folder):
 
 if __name__ == "__main__":
     from spinescore.export import engine
-    from spinescore.runtime import buildworker
+    from spinescore.runtime.opening import buildworker
 
     install(Path(sys.argv[1]))
     engine.build_engines = build_as(sys.argv[2], Path(sys.argv[3]))

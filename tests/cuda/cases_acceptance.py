@@ -17,12 +17,12 @@ from golden_bundle import write_golden_bundle
 from on_double import FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, run, study
 
 from spinescore.runtime import EngineError, Scorer, cli
+from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.engines import onnxruntime, tensorrt
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
-from spinescore.runtime.gate import verify_device
 
 PHANTOM = "phantom-reference"
 REAL = OnnxRuntimeEngine

@@ -11,11 +11,11 @@ import pytest
 from golden_bundle import write_golden_bundle
 from on_double import CONTROL, FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, run, study
 
-from spinescore.runtime import EngineError, Scorer, building
+from spinescore.runtime import EngineError, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine
 from spinescore.runtime.engines.places import engine_paths, failure
-from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening import Wanted, building
 
 ENGINE = f"tensorrt {builder.VERSION}"
 BUILDS = FOLDER / "builds"

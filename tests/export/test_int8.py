@@ -21,9 +21,9 @@ from spinescore.export.int8 import RULES, calibrate, layers, quantize, to_tensor
 from spinescore.export.sensitivity import make_int8, mean_error
 from spinescore.export.sessions import run_model
 from spinescore.runtime import cli
-from spinescore.runtime.comparison import GradeAgreement
+from spinescore.runtime.acceptance.comparison import GradeAgreement
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.tolerances import Tolerances
+from spinescore.runtime.manifest.tolerances import Tolerances
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tiny import write_bundle
 
 from spinescore.runtime import Scorer, StudyReport, cli
 from spinescore.runtime.quality import finding
-from spinescore.runtime.summary import study_summary
+from spinescore.runtime.verbs.summary import study_summary
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from test_engines import plain, save
 from tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
 
 from spinescore.runtime import EngineError, Scorer
+from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.choice import EngineChoice, cpu_choices
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from spinescore.runtime.gate import verify_device
 
 openvino = pytest.importorskip("openvino")
 engines = pytest.importorskip("spinescore.runtime.engines.openvino")

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinescore.runtime import Scorer, Study
-from spinescore.runtime.marks import disc_marks
 from spinescore.runtime.outputs.html import html_report
+from spinescore.runtime.outputs.marks import disc_marks
 from spinescore.runtime.outputs.svg import clean
 from spinescore.runtime.report import RejectInfo
 from spinescore.runtime.study import SITES

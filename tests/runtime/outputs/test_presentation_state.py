@@ -11,7 +11,7 @@ import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from spinescore.runtime import Study, load_radiograph
-from spinescore.runtime.marks import disc_marks
+from spinescore.runtime.outputs.marks import disc_marks
 from spinescore.runtime.outputs.presentation import presentation_states
 
 HALF_PIXEL = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dicom_results
 import numpy as np
 
-from spinescore.runtime.overlay import draw_overlay
+from spinescore.runtime.outputs.overlay import draw_overlay
 
 
 def test_the_picture_is_the_overlay(whole):

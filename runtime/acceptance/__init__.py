@@ -1,0 +1,296 @@
+"""Acceptance records (`spinescore.acceptance/1`): which engine may run a bundle's networks on which hardware, and why.
+
+A record is made by `spinescore bundle verify BUNDLE --device D` (`spinescore.runtime.acceptance.gate`). It says what
+ran, where, how far it was from the reference (ONNX Runtime on the CPU, FP32) and how long it took. It holds for this
+bundle, these files, this kind of CPU or this GPU, and this version of the engine, while the figures are within the
+bundle's tolerances. Its fields:
+
+    schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
+    networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
+    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all the rest; no signature)
+
+A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle; in the user's cache folder
+where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spinescore.kernels.build import user_cache
+from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.engines import Engine
+from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
+from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
+from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
+from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.manifest.tolerances import Tolerances, read_tolerances
+from spinescore.runtime.output import write_atomic
+
+__all__ = [
+    "SCHEMA",
+    "AcceptanceRecord",
+    "Figures",
+    "Records",
+    "find_records",
+    "keep",
+    "kept",
+    "read_kept",
+    "verify_command",
+    "write_record",
+]
+
+SCHEMA = "spinescore.acceptance/1"
+MOST = 1e9  # in place of a figure that is no finite number
+
+_FOLDER = "acceptance"
+_MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """An engine against the reference on the golden inputs; units as in `spinescore.runtime.acceptance.comparison`.
+
+    `reference_difference` is how far the reference itself is here from what the export wrote.
+    """
+
+    reference_difference: float
+    points: int
+    heatmap_difference: float
+    median_shift_px: float
+    p99_shift_px: float
+    median_shift_of_spacing: float
+    p99_shift_of_spacing: float
+    corners: int
+    logit_difference: float
+    grade_flips: int
+    reference_total: int
+    total: int
+    radiograph_total: int  # the largest change of one radiograph's
+
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        measured = {**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)}
+        found = [
+            f"{name.replace('_', ' ')} {measured[name]:.4g}, at most {most:g}"
+            for name, most in asdict(bounds).items()
+            if not measured[name] <= most
+        ]
+        if not self.reference_difference <= _MAX_REFERENCE_DIFFERENCE:
+            found.append(f"FP32 itself is {self.reference_difference:.2g} of its range from the export's")
+        return found
+
+
+@dataclass(frozen=True)
+class AcceptanceRecord:
+    """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher)."""
+
+    bundle: Mapping[str, str]  # name, sha256
+    device: Mapping[str, str]  # kind, hardware, platform
+    engine: str
+    framework: str
+    precision: str
+    networks: Mapping[str, str]
+    figures: Figures
+    tolerances: Tolerances
+    passed: bool
+    networks_ms: Mapping[str, float]
+    reference_ms: Mapping[str, float]
+    date: str  # ISO 8601, UTC
+    sha256: str = ""
+    schema: str = SCHEMA
+
+    @classmethod
+    def read(cls, path: Path) -> AcceptanceRecord:
+        """Raises `EngineError` where the file is no record, or was altered since it was written."""
+        record = read_kept(path, "acceptance record", _record)
+        if record.sha256 != record.digest() or record.passed != (not record.figures.faults(record.tolerances)):
+            raise EngineError(f"The acceptance record {path} was altered.")
+        return record
+
+    @property
+    def choice(self) -> EngineChoice:
+        folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
+        return EngineChoice(self.engine, self.precision, min(folders, default=None))
+
+    def digest(self) -> str:
+        document = {name: value for name, value in asdict(self).items() if name != "sha256"}
+        return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        document = asdict(replace(self, sha256=self.digest()))
+        return json.dumps({"schema": document.pop("schema"), **document}, indent=2, allow_nan=False) + "\n"
+
+    def share_of_reference(self, passes: int) -> float:
+        """How long the networks of a study take here, in shares of the reference in the same run."""
+        mine, other = (
+            sum(ms * (passes if name.startswith("localizer") else 1) for name, ms in found.items())
+            for found in (self.networks_ms, self.reference_ms)
+        )
+        return mine / max(other, 1e-9)
+
+    def check_opened(self, engines: Sequence[Engine[Any]], bundle: Bundle) -> None:
+        """Refuse engines of another version, or other files, than those that were accepted. Raises `EngineError`."""
+        again = f"Accept it again: {verify_command(bundle, self.device['kind'])}"
+        opened = {engine_name(bundle.folder, engine.file) for engine in engines}
+        if opened != set(self.networks):
+            raise EngineError(f"Engine {self.choice} was accepted with other files than {', '.join(opened)}. {again}")
+        for engine in engines:
+            if engine.framework not in self.framework.split(" + "):
+                raise EngineError(
+                    f"Engine {self.choice} was accepted with {self.framework}, this is {engine.framework}. {again}"
+                )
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one bundle on one hardware: those that hold, those that failed, and sentences on altered ones."""
+
+    accepted: tuple[AcceptanceRecord, ...]  # the fastest first
+    failed: tuple[AcceptanceRecord, ...]
+    altered: tuple[str, ...]
+
+
+def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
+    """The latest record of each engine and precision that is of this bundle and this hardware."""
+    latest: dict[tuple[str, str, str | None], AcceptanceRecord] = {}
+    altered = []
+    place = {"kind": kind, "hardware": hardware, "platform": this_platform()}
+    for path in _files(bundle):
+        try:
+            record = AcceptanceRecord.read(path)
+        except EngineError as error:
+            altered.append(f"{error} Make it again: {verify_command(bundle, kind)}")
+            continue
+        key = (record.framework, record.precision, record.choice.target)
+        if record.bundle["sha256"] == bundle.sha256 and record.device == place and _same_files(record, bundle):
+            latest[key] = max(latest.get(key, record), record, key=lambda one: one.date)
+    passes = bundle.manifest.localizer.passes
+    found = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
+    bounds = bundle.manifest.bounds
+    good = [record for record in found if not record.figures.faults(bounds)]
+    return Records(tuple(good), tuple(record for record in found if record not in good), tuple(altered))
+
+
+def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:
+    """Write the record into `folder`, else where records of its kind lie. Raises `OSError` where that fails."""
+    hardware = hashlib.sha256(json.dumps(dict(record.device), sort_keys=True).encode()).hexdigest()[:8]
+    parts = (record.device["kind"], record.framework, record.precision, hardware)
+    name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower())}.json"
+    target = record.choice.target
+    return keep(bundle, name, record.to_json(), folder, target_folder(bundle.folder, target) if target else None)
+
+
+def keep(bundle: Bundle, name: str, text: str, folder: Path | None = None, beside: Path | None = None) -> Path:
+    """Write what is known of a bundle on this machine: into `folder`, else `beside`, else where such files lie."""
+    if folder is None and (beside or not is_shipped(bundle.folder)):
+        try:
+            return write_atomic((beside or bundle.folder / _FOLDER) / name, text)
+        except OSError:
+            pass  # a folder that belongs to somebody else
+    return write_atomic((folder or _cached(bundle)) / name, text)
+
+
+def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
+    """The files of that name which `keep` wrote in the bundle, then those in the user's cache folder."""
+    yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
+    try:
+        yield from sorted(_cached(bundle).glob(pattern))
+    except RuntimeError:  # this user has no home
+        return
+
+
+def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
+    """What `parse` makes of a JSON file that is kept beside bundles. Raises `EngineError` where it is not valid."""
+    try:
+        return parse(Fields(json.loads(path.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"The {what} {path} is not valid ({error}).") from error
+
+
+def verify_command(bundle: Bundle, kind: str) -> str:
+    name = bundle.folder.name if is_shipped(bundle.folder) else str(bundle.folder)
+    return f"spinescore bundle verify {name} --device {kind}"
+
+
+def finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else MOST
+
+
+def _cached(bundle: Bundle) -> Path:
+    return user_cache() / _FOLDER / bundle.sha256[:16]
+
+
+def _files(bundle: Bundle) -> Iterator[Path]:
+    yield from kept(bundle, "acceptance-*.json")
+    for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
+        yield from sorted(folder.glob("acceptance-*.json"))
+
+
+def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
+    """Opening the bundle has checked its networks, loading an engine checks it against its sidecar."""
+    for name, sha256 in record.networks.items():
+        entry = bundle.manifest.files.get(name)
+        try:
+            engine = None if entry else engine_file(bundle.folder, name)
+            found = entry.sha256 if entry else Sidecar.read(engine).engine_sha256 if engine else None
+        except (EngineError, BundleError):  # no such engine, or a path that leaves the bundle
+            return False
+        if found != sha256:
+            return False
+    return bool(record.networks)
+
+
+def _record(fields: Fields) -> AcceptanceRecord:
+    schema = fields.choice("schema", (SCHEMA,))
+    found = AcceptanceRecord(
+        bundle=_texts(fields.object("bundle"), ("name", "sha256")),
+        device=_texts(fields.object("device"), ("kind", "hardware", "platform")),
+        engine=fields.choice("engine", ENGINES),
+        framework=fields.text("framework"),
+        precision=fields.choice("precision", PRECISIONS),
+        networks=_texts(fields.object("networks")),
+        figures=_figures(fields.object("figures")),
+        tolerances=read_tolerances(fields.object("tolerances")),
+        passed=fields.choice("passed", (True, False)),
+        networks_ms=_times(fields.object("networks_ms")),
+        reference_ms=_times(fields.object("reference_ms")),
+        date=fields.text("date"),
+        sha256=fields.text("sha256"),
+        schema=schema,
+    )
+    fields.done()
+    return found
+
+
+def _figures(fields: Fields) -> Figures:
+    whole = ("points", "corners", "grade_flips", "reference_total", "total", "radiograph_total")
+    values = {
+        name: fields.integer(name, 0, int(MOST)) if name in whole else fields.number(name, 0.0, MOST)
+        for name in Figures.__dataclass_fields__
+    }
+    fields.done()
+    return Figures(**values)  # type: ignore[arg-type]
+
+
+def _texts(fields: Fields, names: Iterable[str] | None = None) -> dict[str, str]:
+    found = {name: fields.text(name) for name in (fields.remaining() if names is None else names)}
+    fields.done()
+    return found
+
+
+def _times(fields: Fields) -> dict[str, float]:
+    return {name: fields.number(name, 0.0, MOST) for name in fields.remaining()}

@@ -1,0 +1,125 @@
+"""How far two runs of the same networks agree: heatmaps, points, logits, grades, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import DISCS, peaks
+from spinescore.runtime.grading import grade_discs, probabilities
+from spinescore.runtime.manifest import Grader, Localizer
+from spinescore.runtime.manifest.tolerances import Tolerances
+
+__all__ = ["GradeAgreement", "PointAgreement", "compare_grades", "compare_points", "difference_of_range"]
+
+Logits = Mapping[str, NDArray[np.float32]]  # by network of the grader
+
+_LEAST_SPACING_PX = 1.0  # of the heatmap; random networks put all points in one place
+
+
+@dataclass(frozen=True)
+class PointAgreement:
+    """A localizer's two runs: largest difference of a heatmap, in shares of its range, and how points moved.
+
+    Shifts `_px` are in pixels of the heatmap, those `_of_spacing` in shares of the mean distance between neighbouring
+    discs of the same radiograph, which does not depend on how large the radiograph or the heatmap is.
+    """
+
+    points: int
+    heatmap_difference: float
+    median_shift_px: float
+    p99_shift_px: float
+    max_shift_px: float
+    median_shift_of_spacing: float
+    p99_shift_of_spacing: float
+
+    def within(self, bounds: Tolerances) -> bool:
+        return self.median_shift_px <= bounds.median_shift_px
+
+
+@dataclass(frozen=True)
+class GradeAgreement:
+    """A grader's two runs: largest difference of a logit, in shares of its range, and how many grades changed.
+
+    Totals are sums of the grades that were given; `largest_total_change` is of one radiograph (36 at most).
+    """
+
+    corners: int
+    logit_difference: float
+    flips: int
+    reference_total: int
+    total: int
+    largest_total_change: int
+
+    @property
+    def flip_share(self) -> float:
+        return self.flips / self.corners
+
+    def within(self, bounds: Tolerances) -> bool:
+        return self.flip_share <= bounds.grade_flips
+
+
+def difference_of_range(reference: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """max |other - reference| / (max - min of the reference); infinite where either is not finite."""
+    if not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        return float("inf")
+    difference = np.abs(other.astype(np.float64) - reference).max()
+    return float(difference / max(float(np.ptp(reference)), np.finfo(np.float32).tiny))
+
+
+def compare_points(
+    reference: NDArray[np.float32], other: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]
+) -> PointAgreement:
+    """Two runs' heatmaps (N, joints, h, w) of radiographs whose region (0 cervical, 1 lumbar) is `regions` (N).
+
+    Points are compared in the channels of the radiograph's own region: the others have no peak to find.
+    """
+    channels = np.array(localizer.channels()).reshape(2, -1)[regions]
+    rows = np.arange(len(regions))[:, None]
+    places = [peaks(heatmaps[rows, channels], localizer.decode)[0] for heatmaps in (reference, other)]
+    shifts = np.linalg.norm(places[1] - places[0], axis=-1)
+    centres = places[0][:, ::2]
+    spacing = np.linalg.norm(np.diff(centres, axis=1), axis=-1).mean(axis=1, keepdims=True)
+    median, high = np.percentile(shifts, (50, 99))
+    relative = np.percentile(shifts / np.maximum(spacing, _LEAST_SPACING_PX), (50, 99))
+    return PointAgreement(
+        int(shifts.size),
+        difference_of_range(reference, other),
+        float(median),
+        float(high),
+        float(shifts.max()),
+        float(relative[0]),
+        float(relative[1]),
+    )
+
+
+def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgreement:
+    """Two runs' logits of all the grader's networks on the same discs, radiograph by radiograph (6 discs each)."""
+    before, after = (_grades(logits, grader) for logits in (reference, other))
+    largest = max(difference_of_range(reference[role], other[role]) for role in reference)
+    totals = [_totals(grades) for grades in (before, after)]
+    return GradeAgreement(
+        before.size,
+        largest,
+        int((before != after).sum()),
+        int(totals[0].sum()),
+        int(totals[1].sum()),
+        int(np.abs(totals[1] - totals[0]).max()),
+    )
+
+
+def _grades(logits: Logits, grader: Grader) -> NDArray[np.int64]:
+    """Grades (discs, 2); -1 where the corner is abstained or unreadable."""
+    corners = probabilities(logits, grader.head)
+    graded = grade_discs(corners, np.ones(len(corners), bool), grader)
+    return np.array([[-1 if c.grade is None else c.grade for c in disc] for disc in graded], np.int64)
+
+
+def _totals(grades: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The total of each radiograph; of all discs together where they are no whole radiographs."""
+    given = np.maximum(grades, 0)
+    rows = len(given) // DISCS if len(given) % DISCS == 0 else 1
+    return np.asarray(given.reshape(rows, -1).sum(axis=1))

@@ -1,0 +1,183 @@
+"""A bundle's manifest read field by field: what is missing, unknown, of the wrong type or out of range is refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from spinescore.runtime.manifest import (
+    HEAD_OUTPUTS,
+    PRECISIONS,
+    SCHEMA,
+    Contrast,
+    Crop,
+    FileEntry,
+    Grader,
+    Keypoint,
+    Localizer,
+    Manifest,
+    NetworkInput,
+)
+from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.manifest.tolerances import read_tolerances
+from spinescore.runtime.study import LEVELS, REGIONS, Region
+
+__all__ = ["read_manifest"]
+
+
+def read_manifest(document: object) -> Manifest:
+    """The manifest of what `json.load` gave. Raises `ValueError` that names the field."""
+    fields = Fields(document)
+    schema = fields.text("schema")
+    if schema != SCHEMA:
+        raise ValueError(
+            f"schema: this version reads {SCHEMA}, found {schema!r}; use a newer spinescore or export again"
+        )
+    manifest = Manifest(
+        name=fields.text("name"),
+        version=fields.text("version"),
+        intended_use=fields.text("intended_use"),
+        localizer=_localizer(fields.object("localizer")),
+        grader=_grader(fields.object("grader")),
+        golden=_paths(fields.object("golden"), ("localizer", "grader")),
+        files=_entries(fields.object("files")),
+        provenance=_provenance(fields),
+        tolerances=read_tolerances(fields.object("tolerances")) if "tolerances" in fields.remaining() else None,
+        budget_ms=fields.number("budget_ms", 1e-3, 1e9) if "budget_ms" in fields.remaining() else None,
+    )
+    fields.done()
+    _check_references(manifest)
+    return manifest
+
+
+def _localizer(fields: Fields) -> Localizer:
+    files = fields.object("files")
+    keypoints = fields.object("keypoints")
+    localizer = Localizer(
+        files={region: _paths(files.object(region), PRECISIONS, needed=True) for region in REGIONS},
+        input=_input(fields.object("input"), fit=True),
+        contrast=_contrast(fields.object("contrast")),
+        keypoints={region: _keypoints(keypoints, region) for region in REGIONS},
+        align=fields.choice("align", ("stride", "centre")),
+        box_padding=fields.number("box_padding", 1.0, 4.0),
+        decode=fields.choice("decode", ("argmax", "quarter", "dark")),
+        passes=fields.choice("passes", (1, 2)),
+        min_confidence=fields.number("min_confidence", 0.0, 1.0),
+    )
+    for part in (files, keypoints, fields):
+        part.done()
+    return localizer
+
+
+def _grader(fields: Fields) -> Grader:
+    head = fields.choice("head", HEAD_OUTPUTS)
+    files = fields.object("files")
+    crop = fields.object("crop")
+    grader = Grader(
+        files={net: _paths(files.object(net), PRECISIONS, needed=True) for net in HEAD_OUTPUTS[head]},
+        input=_input(fields.object("input"), fit=False),
+        contrast=_contrast(fields.object("contrast")),
+        crop=Crop(
+            unit=crop.choice("unit", ("anterior-distance", "disc-spacing")),
+            extent=crop.number("extent", 0.1, 100.0),
+            anterior=crop.choice("anterior", ("left", "right")),
+        ),
+        head=head,
+        bridge_threshold=fields.number("bridge_threshold", 0.0, 1.0),
+        abstain_below=fields.number("abstain_below", 0.0, 1.0),
+    )
+    for part in (files, crop, fields):
+        part.done()
+    if grader.input.height != grader.input.width:
+        raise ValueError(f"{fields.name('input')}: crops are square, so height and width must be equal")
+    return grader
+
+
+def _input(fields: Fields, fit: bool) -> NetworkInput:
+    channels = fields.integer("channels", 1, 16)
+    found = NetworkInput(
+        height=fields.integer("height", 16, 4096),
+        width=fields.integer("width", 16, 4096),
+        channels=channels,
+        mean=fields.numbers("mean", -1000.0, 1000.0, channels),
+        std=fields.numbers("std", 1e-6, 1000.0, channels),
+        antialias=fields.integer("antialias", 1, 16),
+        levels=fields.choice("levels", (None, 256)),
+        fit=fields.choice("fit", ("stretch", "letterbox")) if fit else None,
+    )
+    fields.done()
+    return found
+
+
+def _contrast(fields: Fields) -> Contrast:
+    contrast = Contrast(
+        mode=fields.choice("mode", ("dicom", "percentile")),
+        low=fields.number("low", 0.0, 100.0),
+        high=fields.number("high", 0.0, 100.0),
+    )
+    fields.done()
+    if contrast.low >= contrast.high:
+        raise ValueError(f"{fields.name('low')}: must be below high, found {contrast.low:g} and {contrast.high:g}")
+    return contrast
+
+
+def _keypoints(parent: Fields, region: Region) -> tuple[Keypoint, ...]:
+    keypoints = []
+    for fields in parent.objects(region):
+        keypoints.append(
+            Keypoint(
+                channel=fields.integer("channel", 0, 1023),
+                level=fields.choice("level", LEVELS[region]),
+                point=fields.choice("point", ("centre", "anterior")),
+            )
+        )
+        fields.done()
+    named = {(keypoint.level, keypoint.point) for keypoint in keypoints}
+    channels = {keypoint.channel for keypoint in keypoints}
+    if not len(keypoints) == len(named) == len(channels) == 2 * len(LEVELS[region]):
+        raise ValueError(f"{parent.name(region)}: expected each level's centre and anterior point once, 12 channels")
+    return tuple(keypoints)
+
+
+def _paths(fields: Fields, allowed: tuple[str, ...], needed: bool = False) -> dict[str, str]:
+    found = {key: fields.text(key) for key in allowed if key in fields.remaining()}
+    fields.done()
+    if needed and not found:
+        raise ValueError(f"{fields.path}: expected at least one of {', '.join(allowed)}")
+    return found
+
+
+def _entries(fields: Fields) -> dict[str, FileEntry]:
+    entries = {}
+    for path in fields.remaining():
+        entry = fields.object(path)
+        sha256 = entry.text("sha256")
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+            raise ValueError(f"{entry.name('sha256')}: expected 64 hexadecimal digits in lower case")
+        size = entry.integer("bytes", 0, 2**40)
+        entries[path] = FileEntry(sha256, size, entry.choice("precision", (None, *PRECISIONS)))
+        entry.done()
+    return entries
+
+
+def _provenance(fields: Fields) -> dict[str, Any]:
+    provenance = fields.take("provenance")
+    Fields(provenance, "provenance")
+    return dict(provenance)
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Every path that a network or a golden set names is in `files`, with the precision under which it is named."""
+    named = [
+        *((f"localizer.files.{region}", files) for region, files in manifest.localizer.files.items()),
+        *((f"grader.files.{net}", files) for net, files in manifest.grader.files.items()),
+    ]
+    for place, files in named:
+        for precision, path in files.items():
+            if path not in manifest.files:
+                raise ValueError(f"{place}.{precision}: {path!r} is not listed in files")
+            if manifest.files[path].precision != precision:
+                raise ValueError(f"files.{path}.precision: expected {precision}, as {place} has it")
+    for role, path in manifest.golden.items():
+        if path not in manifest.files:
+            raise ValueError(f"golden.{role}: {path!r} is not listed in files")

@@ -1,0 +1,36 @@
+"""How far an engine may be from the reference (FP32 on ONNX Runtime, on the CPU) on a bundle's golden inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spinescore.runtime.manifest.fields import Fields
+
+__all__ = ["Tolerances", "read_tolerances"]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The manifest's section `tolerances`. A bundle without it is held to these values.
+
+    What an engine is for decides: where the points lie and which grades come out. The differences of heatmaps and
+    logits are wide, and only tell the same network from another.
+    """
+
+    heatmap_difference: float = 0.2  # the largest, in shares of the reference's range
+    median_shift_px: float = 0.1  # of points, in pixels of the heatmap
+    p99_shift_px: float = 1.0
+    logit_difference: float = 0.2  # as for heatmaps
+    grade_flips: float = 0.005  # share of the corners whose grade changes
+    radiograph_total: float = 2.0  # the largest change of one radiograph's total, of 36
+
+
+_MOST = {"grade_flips": 1.0, "radiograph_total": 36.0}
+
+
+def read_tolerances(fields: Fields) -> Tolerances:
+    """Raises `ValueError` that names the field."""
+    names = Tolerances.__dataclass_fields__
+    found = Tolerances(**{name: fields.number(name, 0.0, _MOST.get(name, 1000.0)) for name in names})
+    fields.done()
+    return found

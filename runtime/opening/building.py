@@ -1,0 +1,270 @@
+"""Engines for this machine's GPU, built in a process of their own while a scorer waits, or scores on what works.
+
+Nothing is built where an engine for this GPU was accepted already, where it was tried before without success (until
+`spinescore engine build` succeeds), for a bundle without golden inputs, or without a GPU, a TensorRT that builds and
+the extra `export`. What was built counts only once it passed the acceptance gate.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from typing import Any, Generic, Protocol, TypeVar
+
+from spinescore.runtime.acceptance import find_records
+from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.devices import first_gpu
+from spinescore.runtime.engines.choice import EngineChoice
+from spinescore.runtime.engines.places import engine_paths, failure, note_failure, target_name
+from spinescore.runtime.engines.sidecar import Sidecar
+from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
+from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening.buildworker import PRECISION, Plan
+from spinescore.runtime.reading.decodepool import ending, interpreter
+
+__all__ = ["BUILDS", "Build", "Plan", "Renewal", "find_plan", "open_and_build"]
+
+BUILDS = ("no", "now", "background")
+
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; from spinescore.runtime.opening.buildworker import main; main(sys.argv[1])"
+)
+_END_S = 2.0  # that a process which was told to end may take
+_LONGEST_REASON = 2000
+
+Say = Callable[[str], None]
+
+
+class Opened(Protocol):
+    """What of a scorer is needed here."""
+
+    choice: EngineChoice | None
+
+    def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Opened)
+
+
+def open_and_build(
+    bundle: Bundle, wanted: Wanted, build: str, open_it: Callable[[Wanted], S], progress: Say | None
+) -> tuple[S, Renewal[S]]:
+    """What `open_it` makes of `wanted`, after or while an engine is built where that can be done.
+
+    Raises what `open_it` raises, and `ValueError` for a `build` that is not known.
+    """
+    if build not in BUILDS:
+        raise ValueError(f"there is no build {build!r}; choose one of {', '.join(BUILDS)}")
+    found: S | None = None
+    refused: SpineScoreError | None = None
+    try:
+        found = open_it(wanted)
+    except (EngineError, DeviceError) as error:
+        refused = error
+    on_tensorrt = found is not None and found.choice is not None and found.choice.engine == "tensorrt"
+    plan, warnings = (None, ()) if build == "no" or on_tensorrt else find_plan(bundle, wanted)
+    if plan is not None and (build == "now" or found is None):
+        if found is not None:  # its memory is the builder's
+            found.close()
+        with Build(bundle, plan, progress) as running:
+            failed = running.wait()
+        warnings += () if running.judged else failed  # opening says what stands in a record
+        try:
+            return open_it(wanted), Renewal(warnings)
+        except (EngineError, DeviceError) as error:
+            refused, found = error, None
+    if refused is not None:
+        raise type(refused)(" ".join((str(refused), *warnings))) from refused
+    assert found is not None
+    if plan is None:
+        return found, Renewal(warnings)
+    onto_gpu = replace(wanted, device="cuda", engine="tensorrt", precision=PRECISION)
+    return found, Renewal(warnings, Build(bundle, plan, progress), lambda: open_it(onto_gpu))
+
+
+class Renewal(Generic[S]):
+    """What a scorer knows of engines that were, or are being, built for it. For one thread at a time."""
+
+    def __init__(
+        self, warnings: tuple[str, ...] = (), build: Build | None = None, reopen: Callable[[], S] | None = None
+    ) -> None:
+        self._warnings, self._build, self._reopen = warnings, build, reopen
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """For every report."""
+        return (*self._warnings, *([] if self._build is None else [self._build.sentence]))
+
+    def taken(self) -> S | None:
+        """The scorer on the engine that was accepted meanwhile; once."""
+        if self._build is None or self._reopen is None or not self._build.finished:
+            return None
+        with self._build as build:
+            self._build, self._warnings = None, build.wait()
+        try:
+            return None if self._warnings else self._reopen()
+        except SpineScoreError as error:
+            self._warnings = (f"The engine that was built for {build.plan.gpu} was not taken. {error}",)
+            return None
+
+    def close(self) -> None:
+        """End a build that is going on."""
+        if self._build is not None:
+            self._build.close()
+            self._build = None
+
+
+class Build:
+    """One process that builds and accepts engines. Close it, or use it as a context manager."""
+
+    def __init__(self, bundle: Bundle, plan: Plan, progress: Say | None = None) -> None:
+        """`progress` gets lines of text, in another thread."""
+        self.plan, self._bundle, self._progress = plan, bundle, progress
+        self._answer: dict[str, Any] = {}
+        self._process: subprocess.Popen[str] | None = None
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        request = json.dumps({"bundle": str(bundle.folder.absolute()), **asdict(plan)})
+        try:
+            self._process = subprocess.Popen(
+                _command(request),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                encoding="utf-8",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            self._answer = {"accepted": False, "reason": f"No process can be started ({error.strerror})."}
+        self._listener.start()
+
+    @property
+    def finished(self) -> bool:
+        return not self._listener.is_alive()
+
+    @property
+    def judged(self) -> bool:
+        """Whether it ended with acceptance records, of engines that were accepted or not."""
+        return self._answer.get("judged") is True
+
+    @property
+    def sentence(self) -> str:
+        """What goes on."""
+        targets = ", ".join(self.plan.targets)
+        what = f"are being built ({targets})" if self.plan.flavour else f"are being checked ({targets})"
+        return f"Engines for {self.plan.gpu} {what}; this was scored without them."
+
+    def wait(self) -> tuple[str, ...]:
+        """Until it is over; returns no warning where engines were accepted, else one, which it also leaves on disk."""
+        while self._listener.is_alive():
+            self._listener.join(0.2)  # and not for good, which Ctrl-C would not end on Windows
+        if self._answer.get("accepted") is True:
+            return ()
+        reason = str(self._answer.get("reason") or f"The builder ended with {self._ending()}.")[:_LONGEST_REASON]
+        for target in self.plan.targets:
+            with suppress(OSError):
+                note_failure(self._bundle.folder, target, reason)
+        return (_failed(self._bundle, self.plan.gpu, reason),)
+
+    def close(self) -> None:
+        """End the process where it still runs. Twice is no error."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._listener.join()
+        process.stdout.close()
+
+    def __enter__(self) -> Build:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _listen(self) -> None:
+        if self._process is None or self._process.stdout is None:
+            return
+        for line in self._process.stdout:
+            with suppress(Exception):  # a line that is none, and what the caller's function raises
+                message = json.loads(line)
+                if "accepted" in message:
+                    self._answer = dict(message)
+                elif self._progress is not None:
+                    self._progress(str(message["say"]))
+
+    def _ending(self) -> str:
+        return ending(self._process.wait() if self._process is not None else 0)
+
+
+def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, ...]]:
+    """What there is to do for that bundle and this GPU, if anything; and a warning for what failed before."""
+    asked = wanted.device != "cpu" and wanted.allows(EngineChoice("tensorrt", PRECISION)) and wanted.require_acceptance
+    golden = {"localizer", "grader"} <= set(bundle.manifest.golden)
+    possible = bool(interpreter()) and not getattr(sys, "frozen", False)  # to start a process of this package
+    if not (asked and golden and possible):
+        return None, ()
+    try:
+        gpu, capability = first_gpu()
+    except DeviceError:
+        return None, ()
+    records = find_records(bundle, "cuda", gpu)
+    known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
+    tried = {record.choice.target for record in known}
+    here = _engines_here(bundle, gpu, capability) - tried
+    flavour, target = _builder(capability)
+    open_ones = here | ({target} - tried if flavour else set())
+    failed = {name: reason for name in sorted(open_ones) if (reason := failure(bundle.folder, name))}
+    warnings = tuple(dict.fromkeys(_failed(bundle, gpu, reason) for reason in failed.values()))
+    left = open_ones - failed.keys()
+    if not left:
+        return None, warnings
+    place = f"{capability[0]}.{capability[1]}"
+    untried = tuple(sorted(left & here))
+    return Plan(gpu, place, untried, flavour if target in left else "", target), warnings
+
+
+def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[str]:
+    """Targets whose engines are for this GPU and the TensorRT that is installed."""
+    found = set()
+    for path in engine_paths(bundle.folder):
+        with suppress(EngineError):  # of another machine
+            sidecar = Sidecar.read(path)
+            flavour = runtime_flavour(sidecar)
+            sidecar.check_machine(path, flavour, import_flavour(flavour).__version__, gpu, capability)
+            found |= {path.parent.name} if sidecar.precision == PRECISION else set()
+    return found
+
+
+def _builder(capability: tuple[int, int]) -> tuple[str, str]:
+    """The flavour of TensorRT that builds here, and the target that it builds; empty where none does."""
+    if find_spec("onnx") is None:  # of the extra `export`
+        return "", ""
+    major, minor = capability
+    for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
+        with suppress(EngineError):
+            trt = import_flavour(flavour)
+            if hasattr(getattr(trt, "ComputeCapability", None), f"SM{major}{minor}") or flavour != "tensorrt_rtx":
+                return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
+    return "", ""
+
+
+def _failed(bundle: Bundle, gpu: str, reason: str) -> str:
+    name = bundle.folder.name if is_shipped(bundle.folder) else bundle.folder
+    return f"No engine could be made for {gpu}. {reason} To try again: spinescore engine build {name}"
+
+
+def _command(request: str) -> list[str]:
+    return [interpreter(), "-c", _START, request, *sys.path]

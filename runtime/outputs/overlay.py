@@ -1,0 +1,198 @@
+"""A picture of what was scored: the radiograph, the discs' points, the crops that the grader saw, and the grades.
+
+It shows the radiograph's pixels as they are (text that is burned into them included) and nothing else of the header.
+Grades are told apart by colour (Okabe and Ito's palette, safe for colour-blind readers) and by their digit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.manifest import Grader
+from spinescore.runtime.outputs.marks import MEANINGS, DiscMarks, disc_marks, disc_spacing
+from spinescore.runtime.report import RegionReport
+from spinescore.runtime.study import Radiograph
+
+__all__ = ["draw_overlay", "shown_grey"]
+
+Image = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+_HEIGHT_PX = 1000  # of the drawn radiograph; a smaller one is not enlarged
+_MIN_WIDTH_PX = 480
+_MARGIN_PX = 12
+_LINE_PX = 22
+
+_WHITE: Colour = (255, 255, 255)
+_BLACK: Colour = (0, 0, 0)
+_CAUTION: Colour = (0, 159, 230)
+_SQUARE: Colour = (115, 158, 0)
+
+# Blue, green, red.
+_COLOURS: dict[int | None, Colour] = {
+    0: (233, 180, 86),
+    1: (66, 228, 240),
+    2: (0, 159, 230),
+    3: (92, 102, 244),
+    None: (170, 170, 170),
+}
+
+
+def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, title: str, intended_use: str) -> Image:
+    """The picture of a scored region, H x W x 3, uint8, blue-green-red.
+
+    `grader` says which crops it saw; `title` and `intended_use` stand above the radiograph. Discs without points
+    (confidence 0) are left out.
+    """
+    picture, scale = _radiograph(radiograph)
+    discs = disc_marks(region, grader)
+    radius = int(np.clip(disc_spacing([marks.disc for marks in discs]) * scale * 0.19, 7, 13)) if discs else 0
+    for marks in discs:
+        if marks.crop is not None:
+            _polygon(picture, _scaled(marks.crop, scale))
+    for marks in discs:
+        _points(picture, marks, scale)
+    for marks in discs:
+        _grades(picture, marks, scale, radius)
+    width = picture.shape[1]
+    parts = [_header(title, intended_use, width), picture, _legend(width)]
+    return np.vstack(parts)
+
+
+def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[Image, float]:
+    """The radiograph as it is shown (H x W, uint8), made smaller where it is higher than `height_px`; and the scale."""
+    import cv2
+
+    grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
+    scale = min(1.0, height_px / radiograph.rows)
+    size = max(1, round(radiograph.columns * scale)), max(1, round(radiograph.rows * scale))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:
+    small, scale = shown_grey(radiograph, _HEIGHT_PX)
+    missing = max(0, _MIN_WIDTH_PX - small.shape[1])
+    padded = np.pad(small, ((0, 0), (0, missing)))  # on the right, so that coordinates keep their meaning
+    return np.ascontiguousarray(np.repeat(padded[:, :, None], 3, axis=2)), scale
+
+
+def _scaled(points_px: Any, scale: float) -> NDArray[np.float64]:
+    """Source pixels to picture pixels (integers are pixel centres in both)."""
+    scaled: NDArray[np.float64] = (np.asarray(points_px, np.float64) + 0.5) * scale - 0.5
+    return scaled
+
+
+def _points(picture: Image, marks: DiscMarks, scale: float) -> None:
+    """Centre, anterior point and the line between them; the level's name behind the spine."""
+    centre, anterior = _scaled(marks.centre, scale), _scaled(marks.anterior, scale)
+    _line(picture, centre, anterior, _WHITE)
+    for point in (centre, anterior):
+        _disc(picture, point, 4, _BLACK)
+        _disc(picture, point, 3, _WHITE)
+    _label(picture, marks.disc.level, _scaled(marks.label, scale))
+
+
+def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None:
+    for badge in marks.badges:
+        centre = _scaled(badge.centre, scale)
+        _line(picture, _scaled(badge.foot, scale), centre, _COLOURS[badge.corner.grade])
+        _badge(picture, centre, radius, badge.corner.grade)
+
+
+def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
+    _disc(picture, centre, radius + 1, _BLACK)
+    _disc(picture, centre, radius, _COLOURS[grade])
+    _text(picture, "?" if grade is None else str(grade), centre, radius / 22, _BLACK, centred=True)
+
+
+def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
+    """Text on a black plate, readable on bone and on air."""
+    import cv2
+
+    x, y = round(float(centre[0])), round(float(centre[1]))
+    half = _text_width(text, 0.42) // 2 + 3
+    cv2.rectangle(picture, (x - half, y - 8), (x + half, y + 8), _BLACK, cv2.FILLED)
+    _text(picture, text, centre, 0.42, _WHITE, centred=True)
+
+
+def _header(title: str, intended_use: str, width: int) -> Image:
+    lines = [(line, 0.65, _WHITE) for line in _wrapped(title, 0.65, width)]
+    lines += [(line, 0.45, _CAUTION) for line in _wrapped(intended_use, 0.45, width)]
+    strip: Image = np.zeros((_LINE_PX * len(lines) + _MARGIN_PX + 6, width, 3), np.uint8)
+    for number, (line, size, colour) in enumerate(lines):
+        _text(strip, line, np.array([_MARGIN_PX, _LINE_PX * (number + 1) + 2]), size, colour)
+    return strip
+
+
+def _legend(width: int) -> Image:
+    x, y, places = _MARGIN_PX, _LINE_PX, []
+    for grade, meaning in MEANINGS.items():
+        needed = 30 + _text_width(meaning, 0.42) + 14
+        if x > _MARGIN_PX and x + needed > width:
+            x, y = _MARGIN_PX, y + _LINE_PX + 4
+        places.append((x, y, grade, meaning))
+        x += needed
+    strip: Image = np.zeros((y + _LINE_PX, width, 3), np.uint8)
+    for x, y, grade, meaning in places:
+        _badge(strip, np.array([x + 9, y]), 9, grade)
+        _text(strip, meaning, np.array([x + 26, y + 5]), 0.42, _WHITE)
+    return strip
+
+
+def _wrapped(text: str, size: float, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _text_width(longer, size) > width - 2 * _MARGIN_PX:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+# OpenCV draws at integer coordinates; with `shift` they are in 1/16 pixel.
+
+
+def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
+    return round(float(point[0]) * 16), round(float(point[1]) * 16)
+
+
+def _disc(picture: Image, centre: NDArray[np.floating], radius: int, colour: Colour) -> None:
+    import cv2
+
+    cv2.circle(picture, _fixed(centre), radius * 16, colour, cv2.FILLED, cv2.LINE_AA, 4)
+
+
+def _line(picture: Image, start: NDArray[np.floating], end: NDArray[np.floating], colour: Colour) -> None:
+    import cv2
+
+    for width, shade in ((3, _BLACK), (1, colour)):  # a dark edge, so that the line shows on bone too
+        cv2.line(picture, _fixed(start), _fixed(end), shade, width, cv2.LINE_AA, 4)
+
+
+def _polygon(picture: Image, corners: NDArray[np.floating]) -> None:
+    import cv2
+
+    points = np.round(corners * 16).astype(np.int32)
+    cv2.polylines(picture, [points], True, _SQUARE, 1, cv2.LINE_AA, 4)
+
+
+def _text_width(text: str, size: float) -> int:
+    import cv2
+
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+
+
+def _text(
+    picture: Image, text: str, place: NDArray[np.floating], size: float, colour: Colour, centred: bool = False
+) -> None:
+    """`place` is the text's lower left end, or its middle."""
+    import cv2
+
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    width, height = cv2.getTextSize(text, font, size, 1)[0]
+    x, y = (place[0] - width / 2, place[1] + height / 2) if centred else (place[0], place[1])
+    cv2.putText(picture, text, (round(float(x)), round(float(y))), font, size, colour, 1, cv2.LINE_AA)

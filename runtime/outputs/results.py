@@ -1,0 +1,194 @@
+"""What `spinescore score --out` leaves in a folder: each format, its files, and nothing of an earlier report.
+
+Names of files say what they hold and nothing of the study: no name, ID or file name of the input is part of one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.errors import OutputError
+from spinescore.runtime.output import write_atomic
+from spinescore.runtime.study import REGIONS, Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.report import StudyReport
+
+__all__ = ["DEFAULT_FORMATS", "FORMATS", "check_formats", "study_folders", "write_results", "write_rows"]
+
+# Format -> the files that it can leave; `{region}` is each region that was scored.
+FORMATS: dict[str, str] = {
+    "json": "report.json",
+    "html": "report.html",
+    "png": "overlay-{region}.png",
+    "csv": "row.csv",
+    "sr": "sr.dcm",
+    "gsps": "gsps-{region}.dcm",
+    "sc": "sc-{region}.dcm",
+}
+DEFAULT_FORMATS = ("json", "png")
+
+_DICOM = ("sr", "gsps", "sc")
+_NAMES = frozenset(name.format(region=region) for name in FORMATS.values() for region in REGIONS)
+
+Writer = Callable[[Path], object]  # writes one file
+Files = Iterator[tuple[str, Writer]]
+
+
+def check_formats(formats: Collection[str], anonymous: bool = False) -> None:
+    """Raise OutputError where a format is not known, cannot be `anonymous`, or its library is not installed."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise OutputError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
+    asked = [name for name in formats if name in _DICOM]
+    if asked and anonymous:
+        raise OutputError(
+            f"the format {asked[0]} names the patient and the study, as DICOM must; leave it out, or --anonymous"
+        )
+    if asked and find_spec("highdicom") is None:
+        raise OutputError(
+            f'the format {asked[0]} is made with highdicom, which is missing: pip install "spinescore[results]"'
+        )
+
+
+def study_folders(out: Path, count: int) -> list[Path]:
+    """A folder for each of `count` studies: `out` itself for one, else `out/study-N`.
+
+    Results of an earlier call that these studies will not replace are removed from `out`, so that no old grade lies
+    beside new ones; files of other names are left alone.
+    """
+    folders = [out] if count == 1 else [out / f"study-{number}" for number in range(1, count + 1)]
+    earlier = [path for path in out.glob("study-*") if re.fullmatch(r"study-[0-9]+", path.name) and path.is_dir()]
+    for folder in (path for path in (out, *earlier) if path not in folders):
+        _remove(folder, _NAMES)
+        if folder != out and not any(folder.iterdir()):
+            folder.rmdir()
+    return folders
+
+
+def write_results(
+    folder: Path, study: Study, report: StudyReport, bundle: Bundle, formats: Collection[str] = DEFAULT_FORMATS
+) -> list[Path]:
+    """Write a study's results in each of `formats` (names of `FORMATS`); the paths that were written.
+
+    Results that lie there from before and are not written again are removed. Raises OutputError where a format cannot
+    be written, after all others were.
+    """
+    check_formats(formats)
+    files: dict[str, Writer] = {}
+    refused = []
+    for name in FORMATS:
+        if name in formats:
+            try:
+                files.update(_FILES[name](study, report, bundle))
+            except OutputError as error:
+                refused.append(f"{name}: {error}")
+    _remove(folder, _NAMES - set(files))
+    for name, write in files.items():
+        write(folder / name)
+    if refused:
+        raise OutputError("; ".join(refused))
+    return [folder / name for name in files]
+
+
+def write_rows(folder: Path, reports: Sequence[StudyReport]) -> Path:
+    """Write the rows of several studies as one table."""
+    from spinescore.runtime.outputs.rows import csv_text
+
+    return write_atomic(folder / FORMATS["csv"], csv_text(reports))
+
+
+def _remove(folder: Path, names: Collection[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+# Each format's files, made before any is written.
+
+
+def _json(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    text = report.to_json() + "\n"
+    yield FORMATS["json"], lambda path: write_atomic(path, text)
+
+
+def _html(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.html import html_report
+
+    page = html_report(study, report, bundle)
+    yield FORMATS["html"], lambda path: write_atomic(path, page)
+
+
+def _csv(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    yield FORMATS["csv"], lambda path: write_rows(path.parent, [report])
+
+
+def _png(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.common import NOTICE
+    from spinescore.runtime.outputs.overlay import draw_overlay
+    from spinescore.runtime.outputs.source import scored_radiographs
+
+    manifest = bundle.manifest
+    note = f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
+    for name, radiograph, region in scored_radiographs(study, report):
+        total = "no total" if region.total is None else f"{region.total:g} of 36"
+        image = draw_overlay(radiograph, region, manifest.grader, f"mSASSS {name}: {total}", note)
+        yield FORMATS["png"].format(region=name), _picture(image)
+
+
+def _sr(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.structured import structured_report
+
+    (document,) = structured_report(study, report, bundle)
+    yield FORMATS["sr"], _dicom(document)
+
+
+def _gsps(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.presentation import presentation_states
+
+    yield from _by_region("gsps", study, report, presentation_states(study, report, bundle))
+
+
+def _sc(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+    from spinescore.runtime.outputs.secondary import secondary_captures
+
+    yield from _by_region("sc", study, report, secondary_captures(study, report, bundle))
+
+
+def _by_region(name: str, study: Study, report: StudyReport, objects: Sequence[Dataset]) -> Files:
+    """The objects come in the order of the regions that were scored."""
+    from spinescore.runtime.outputs.source import scored_radiographs
+
+    for (region, _, _), made in zip(scored_radiographs(study, report), objects, strict=True):
+        yield FORMATS[name].format(region=region), _dicom(made)
+
+
+def _dicom(made: Dataset) -> Writer:
+    from spinescore.runtime.outputs.common import write_dicom
+
+    return lambda path: write_dicom(path, made)
+
+
+def _picture(image: NDArray[np.uint8]) -> Writer:
+    from spinescore.runtime.output import write_png
+
+    return lambda path: write_png(path, image)
+
+
+_FILES: dict[str, Callable[[Study, StudyReport, Bundle], Files]] = {
+    "json": _json,
+    "html": _html,
+    "png": _png,
+    "csv": _csv,
+    "sr": _sr,
+    "gsps": _gsps,
+    "sc": _sc,
+}

@@ -1,0 +1,179 @@
+"""`spinescore compare BASELINE FOLLOWUP [...]`: each follow-up against the baseline."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
+from spinescore.runtime.verbs.scoring import open_scorer
+
+if TYPE_CHECKING:
+    from spinescore.runtime.followup.comparison import Comparison, Rules
+    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scorer import Scorer
+
+__all__ = ["add_arguments", "add_rules", "check_out", "check_plots", "rules_of", "run"]
+
+_REPORT = "report.json"  # what `spinescore score --out` leaves in a study's folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All but the options that `verbs.open_scorer` takes, which the command line adds."""
+    text = "a report (JSON), a folder with a report.json, or DICOM files of one study in a folder"
+    parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
+    parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="likewise, each against BASELINE")
+    add_rules(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.json and comparison.png")
+    parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
+    parser.add_argument("--json", action="store_true", help="print JSON: one comparison, or several as JSON Lines")
+    parser.set_defaults(verb=run)
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """The options of the rules, with their defaults."""
+    parser.add_argument(
+        "--progression", type=_number, default=2.0, metavar="UNITS", help="progression from here on (2)"
+    )
+    text = "changes up to which there is none (0,0.5)"
+    parser.add_argument("--no-progression", type=_numbers, default=(0.0, 0.5), metavar="UNITS[,..]", help=text)
+    parser.add_argument("--rate-years", type=_years, default=2.0, metavar="N", help="the rate is per N years (2)")
+
+
+def rules_of(arguments: argparse.Namespace) -> Rules:
+    from spinescore.runtime.followup.comparison import Rules
+
+    return Rules(arguments.progression, arguments.no_progression, arguments.rate_years)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.followup.change import compare
+
+    check_out(arguments.out)
+    if arguments.out is not None and not arguments.no_plot:
+        check_plots()
+    rules = rules_of(arguments)
+    with ExitStack() as stack:
+        baseline, *followups = _reports([arguments.baseline, *arguments.followups], arguments, stack)
+    comparisons = [compare(baseline, followup, rules) for followup in followups]
+    for number, comparison in enumerate(comparisons, 1):
+        several = len(comparisons) > 1
+        _show(comparison, arguments.json, number if several else None)
+        if arguments.out is not None:
+            folder = arguments.out / f"followup-{number}" if several else arguments.out
+            _write(comparison, folder, not arguments.no_plot)
+    return OK if any(comparison.corners.comparable for comparison in comparisons) else NOTHING_SCORED
+
+
+def check_out(folder: Path | None) -> None:
+    """Refuse, before any work, a folder for results that is a file."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; name a folder")
+
+
+def check_plots() -> None:
+    """Refuse, before any work, pictures that cannot be drawn."""
+    if find_spec("matplotlib") is None:
+        raise UsageError(
+            'the picture is drawn with matplotlib, which is missing: pip install "spinescore[plots]", or use --no-plot'
+        )
+
+
+def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack) -> list[StudyReport]:
+    """The reports, read or made; a scorer is opened for the first study that has none, once everything is there."""
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no file or folder {path}")
+    read = [_read(path) for path in paths]
+    scorer: Scorer | None = None
+    found = []
+    for path, report in zip(paths, read, strict=True):
+        if report is None:
+            scorer = scorer or stack.enter_context(open_scorer(arguments))
+            report = _score(path, scorer)
+        found.append(report)
+    return found
+
+
+def _read(path: Path) -> StudyReport | None:
+    """The report that `path` is or holds; None where it is a study to score."""
+    from spinescore.runtime.followup.reading import SUFFIXES, read_reports
+
+    file = path / _REPORT if path.is_dir() else path
+    if not file.is_file() or file.suffix.lower() not in SUFFIXES:
+        return None
+    try:
+        reports = [report for _, report in read_reports(file)]
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror or type(error).__name__})") from error
+    if len(reports) != 1:
+        raise UsageError(f"{file} holds {len(reports)} reports; name a file with one")
+    if isinstance(reports[0], ValueError):
+        raise UsageError(f"{file}: {reports[0]}")
+    if path.is_dir():
+        say(f"{path}: taking {_REPORT} as it stands there")
+    return reports[0]
+
+
+def _score(path: Path, scorer: Scorer) -> StudyReport:
+    from spinescore.runtime.dicom import load_study
+
+    say(f"{path}: scoring")
+    report = scorer.score(load_study(path))
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    for reject in dict.fromkeys([*report.rejects, *(region.reject for region in report.regions.values())]):
+        if reject is not None:
+            say(f"rejected ({reject.code}): {reject.message}")
+    return report
+
+
+def _show(comparison: Comparison, as_json: bool, number: int | None) -> None:
+    from spinescore.runtime.followup.summary import comparison_summary
+
+    for warning in comparison.warnings:
+        say(f"warning: {warning}")
+    if as_json:
+        print(comparison.to_json(indent=2 if number is None else None), flush=True)
+        return
+    if number is not None:
+        print(f"Follow-up {number}\n")
+    print(comparison_summary(comparison) + ("" if number is None else "\n"), flush=True)
+
+
+def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
+    from spinescore.runtime.output import write_atomic
+
+    written = [write_atomic(folder / "comparison.json", comparison.to_json() + "\n")]
+    picture = folder / "comparison.png"
+    if plot:
+        from spinescore.runtime.followup.plots import comparison_png
+
+        written.append(write_atomic(picture, comparison_png(comparison)))
+    else:
+        picture.unlink(missing_ok=True)  # it would show another comparison
+    say(f"written: {', '.join(map(str, written))}")
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(_number, text.split(",")))
+
+
+def _years(text: str) -> float:
+    if (number := _number(text)) <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number

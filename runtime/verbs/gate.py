@@ -1,0 +1,120 @@
+"""`spinescore bundle verify --device`: the acceptance gate on this machine. Also the options that choose an engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.verbs import OK, REFUSED, say
+
+if TYPE_CHECKING:
+    from spinescore.runtime.acceptance.gate import Outcome
+
+__all__ = ["accept_int8", "add_arguments", "add_build_argument", "add_engine_arguments", "run"]
+
+_ENGINES = ("onnxruntime", "openvino", "tensorrt")
+_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser, unaccepted: bool = True) -> None:
+    """`--engine` and `--precision`, and for what scores `--unaccepted`."""
+    usual = "the fastest that was accepted here" if unaccepted else "all that there are"
+    parser.add_argument("--engine", choices=_ENGINES, help=f"what runs the networks ({usual})")
+    parser.add_argument("--precision", choices=_PRECISIONS, help=f"in which precision ({usual})")
+    if unaccepted:
+        text = "take an engine that `bundle verify --device` has not accepted here"
+        parser.add_argument("--unaccepted", action="store_true", help=text)
+
+
+def add_build_argument(parser: argparse.ArgumentParser) -> None:
+    """`--build`, for what scores."""
+    text = (
+        "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
+    )
+    parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the gate, beside those of `bundle verify`."""
+    text = "run the golden inputs through this device's engines, and accept those within the bundle's tolerances"
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help=text)
+    add_engine_arguments(parser, unaccepted=False)
+    parser.add_argument("--records", type=Path, metavar="DIR", help="folder for acceptance records (the usual places)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
+    from spinescore.runtime.acceptance.gate import verify_device
+    from spinescore.runtime.bundle import Bundle
+
+    bundle, device = Bundle.open(arguments.bundle), _device(arguments)
+    outcomes = verify_device(bundle, device, arguments.engine, arguments.precision, arguments.records, say)
+    if arguments.json:
+        print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
+    else:
+        print(_text(outcomes, bundle.manifest.localizer.passes))
+    ran = [outcome.record for outcome in outcomes if outcome.record is not None]
+    return OK if ran and all(record.passed for record in ran) else REFUSED
+
+
+def accept_int8(folder: Path) -> None:
+    """After an export: run the gate for the INT8 networks on this CPU, and print what came of it."""
+    from spinescore.runtime.acceptance.gate import verify_device
+    from spinescore.runtime.bundle import Bundle
+
+    bundle = Bundle.open(folder)
+    if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
+        print(f"\n{_text(verify_device(bundle, 'cpu', precision='int8', say=say), bundle.manifest.localizer.passes)}")
+
+
+def _device(arguments: argparse.Namespace) -> str:
+    """`auto` is the GPU where there is one."""
+    from spinescore.runtime.devices import hardware_of
+    from spinescore.runtime.errors import DeviceError
+
+    if arguments.device in ("cpu", "cuda"):
+        return str(arguments.device)
+    try:
+        hardware_of("cuda")
+    except DeviceError as error:
+        say(f"On the CPU. {error}")
+        return "cpu"
+    return "cuda"
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    record = None if outcome.record is None else asdict(outcome.record)
+    path = None if outcome.path is None else str(outcome.path)
+    return {"choice": asdict(outcome.choice), "record": record, "path": path, "reason": outcome.reason}
+
+
+def _text(outcomes: list[Outcome], passes: int) -> str:
+    from spinescore.runtime.output import table
+
+    rows = []
+    lines = []
+    for outcome in outcomes:
+        record = outcome.record
+        if record is None:
+            lines.append(f"{outcome.choice} did not run: {outcome.reason}")
+            continue
+        figures = record.figures
+        rows.append(
+            [
+                str(outcome.choice),
+                "accepted" if record.passed else "NOT accepted",
+                f"{figures.median_shift_px:.3f}, {figures.p99_shift_px:.3f}",
+                f"{100 * figures.median_shift_of_spacing:.2f} %",
+                f"{figures.grade_flips} of {figures.corners}",
+                f"{figures.total} for {figures.reference_total}",
+                f"{sum(record.networks_ms.values()):.1f}",
+                f"{record.share_of_reference(passes):.2f}",
+            ]
+        )
+        lines += [f"{outcome.choice}: {outcome.reason}"] if outcome.reason else []
+        lines.append(f"{outcome.choice}: {outcome.path}")
+    header = ["engine", "", "shift px (median, p99)", "of spacing", "flips", "total", "networks ms", "of reference"]
+    return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)

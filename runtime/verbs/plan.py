@@ -1,0 +1,207 @@
+"""`spinescore plan`: the most accurate way to run a bundle on this machine within a budget, found by measuring."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.verbs import say
+
+if TYPE_CHECKING:
+    from spinescore.benchmarks.bench.subject import PhantomStudy
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.plan import LatencyPlan, Setting
+    from spinescore.runtime.plan.search import Engine, Run, Search
+    from spinescore.runtime.scorer import Scorer
+
+__all__ = ["add_arguments", "run"]
+
+_LEAST_PERCENTILE = 50.0
+_WARM_UP_RUNS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `spinescore plan`."""
+    parser.add_argument("--budget-ms", type=float, required=True, metavar="N", help="milliseconds, files to report")
+    parser.add_argument("--percentile", type=float, default=99.0, metavar="P", help="of studies that keep it (99)")
+    parser.add_argument("--bundle", default="phantom-reference", metavar="B", help="folder, or name of a shipped one")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    parser.add_argument("--runs", type=int, default=200, metavar="N", help="studies to time for a percentile (200)")
+    parser.add_argument("--out", type=Path, metavar="F", help="file for the plan (beside the bundle's records)")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
+    from spinescore.benchmarks.bench.subject import draw_study
+    from spinescore.runtime.acceptance import find_records
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.errors import BundleError
+    from spinescore.runtime.plan import device_kind, search, this_machine
+    from spinescore.runtime.processor import core_count
+    from spinescore.runtime.verbs import OK, OVER_BUDGET
+
+    _check(arguments)
+    bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
+    machine = this_machine(kind)
+    engines = search.engines(find_records(bundle, kind, machine["hardware"]).accepted, kind)
+    pairs = [
+        (engine, setting)
+        for engine in engines
+        for setting in search.settings(engine, bundle.manifest, kind, core_count())
+    ]
+    say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
+        study = draw_study(Path(scratch))
+        with _Rig(bundle, kind, study) as rig:
+            found = search.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
+    untried = _untried(bundle, kind, engines)
+    if found.choice is None:
+        print(_table(found, arguments.percentile))
+        print("\n".join([search.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
+        return OVER_BUDGET
+    plan = _plan(arguments, bundle, machine, found, study)
+    try:
+        path = plan.write(bundle, arguments.out)
+    except OSError as error:
+        raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
+    print(plan.to_json() if arguments.json else _table(found, arguments.percentile))
+    for line in (*found.left_out, *untried):
+        say(line)
+    say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
+    return OK
+
+
+class _Rig:
+    """Scores one phantom study with one setting after the other; the scorer of the latest stays open.
+
+    Its header tells region and facing, and its points are given, so that networks with random weights are measured as
+    those that find a spine; the localizer runs all the same.
+    """
+
+    def __init__(self, bundle: Bundle, kind: str, study: PhantomStudy) -> None:
+        self._bundle, self._kind, self._study = bundle, kind, study
+        self._key: tuple[object, ...] = ()
+        self._scorer: Scorer | None = None
+
+    def __enter__(self) -> _Rig:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def measure(self, setting: Setting, runs: int) -> Run:
+        """So many studies, from files to report, after a few that do not count. Raises `EngineError`."""
+        from spinescore.runtime.dicom import load_study
+
+        scorer = self._open(setting)
+        times_ms = []
+        for number in range(_WARM_UP_RUNS + runs):
+            report = scorer.score(load_study(*self._study.files), keypoints=self._study.points)
+            if number >= _WARM_UP_RUNS:
+                times_ms.append(report.timings_ms.total or 0.0)
+        say(f"{setting}: median {sorted(times_ms)[len(times_ms) // 2]:.1f} ms of {runs} studies")
+        return report.device.engine, times_ms
+
+    def _open(self, setting: Setting) -> Scorer:
+        from spinescore.runtime.scorer import Scorer
+
+        key = (setting.engine, setting.precision, setting.threads)
+        if self._scorer is None or key != self._key:
+            self._close()
+            self._scorer = Scorer.open(
+                self._bundle.folder,
+                self._kind,
+                threads=setting.threads,
+                engine=setting.engine,
+                precision=setting.precision,
+                build="no",
+                plan=None,
+            )
+            self._key = key
+        self._scorer.give(setting.effort)
+        return self._scorer
+
+    def _close(self) -> None:
+        if self._scorer is not None:
+            self._scorer.close()
+            self._scorer = None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from spinescore.runtime.budget import checked_ms
+    from spinescore.runtime.plan.search import least_runs
+    from spinescore.runtime.verbs import UsageError
+
+    try:
+        checked_ms(arguments.budget_ms, "--budget-ms")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not _LEAST_PERCENTILE <= arguments.percentile < 100:
+        raise UsageError(f"--percentile is {_LEAST_PERCENTILE:g} or more and below 100, got {arguments.percentile:g}")
+    least = least_runs(arguments.percentile)
+    if arguments.runs < least:
+        raise UsageError(f"--runs must be {least} or more for the {arguments.percentile:g}th percentile")
+
+
+def _untried(bundle: Bundle, kind: str, engines: list[Engine]) -> list[str]:
+    """Engines that could run here, but were no candidates because the gate has not accepted them."""
+    from importlib.util import find_spec
+
+    from spinescore.runtime.acceptance import verify_command
+    from spinescore.runtime.engines.choice import cpu_choices, gpu_choices
+
+    networks = [*bundle.manifest.localizer.files.values(), *bundle.manifest.grader.files.values()]
+    known = cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
+    tried = {(engine.engine, engine.precision) for engine in engines}
+    missing = [str(choice) for choice in known if (choice.engine, choice.precision) not in tried]
+    lines = []
+    if missing:
+        lines.append(f"Not accepted here, and so not measured: {', '.join(missing)}. {verify_command(bundle, kind)}")
+    if kind == "cpu" and find_spec("openvino") is None:
+        lines.append('OpenVINO is not installed; on most CPUs it is faster: pip install "spinescore[openvino]"')
+    return lines
+
+
+def _plan(
+    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], found: Search, study: PhantomStudy
+) -> LatencyPlan:
+    from datetime import datetime, timezone
+
+    from spinescore.runtime.plan import LatencyPlan
+
+    assert found.choice is not None
+    sizes = " and ".join(f"{image['rows']} x {image['columns']}" for image in study.facts["images"])
+    return LatencyPlan(
+        bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
+        machine=machine,
+        budget_ms=arguments.budget_ms,
+        percentile=arguments.percentile,
+        studies=f"phantom {study.facts['phantom_seed']}, {study.facts['transfer_syntax']}, {sizes}, its points given",
+        candidates=found.candidates,
+        choice=found.choice,
+        date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+    )
+
+
+def _table(found: Search, percentile: float) -> str:
+    """The candidates, the most accurate first."""
+    from spinescore.runtime.output import table
+    from spinescore.runtime.plan.search import accuracy
+
+    chosen = None if found.choice is None else found.candidates[found.choice]
+    rows = [
+        [
+            str(one.setting),
+            f"{one.grade_flips} of {one.corners}" if one.corners else "reference",
+            f"{one.median_shift_px:.3f}",
+            f"{one.p50_ms:.1f}",
+            "" if one.tail_ms is None else f"{one.tail_ms:.1f}",
+            "chosen" if one is chosen else "",
+        ]
+        for one in sorted(found.candidates, key=lambda one: (accuracy(one), one.p50_ms))
+    ]
+    return table(rows, ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""])

@@ -1,0 +1,151 @@
+"""Results as text for a terminal (ASCII, so that every console shows them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.manifest import Manifest, NetworkInput
+from spinescore.runtime.output import table
+from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
+
+if TYPE_CHECKING:
+    from spinescore.export.bundle import ExportReport
+    from spinescore.export.sensitivity import Int8Result
+    from spinescore.export.verify import VerifyReport
+    from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
+
+__all__ = ["bundle_summary", "export_summary", "study_summary", "verify_summary"]
+
+_REGION_MAX = 36
+_STUDY_MAX = 72
+
+
+def study_summary(report: StudyReport, truth: Mapping[str, int] | None = None) -> str:
+    """The 24 sites with their grades, the totals, and what was rejected. `truth`: site -> grade, shown beside."""
+    rows = [_row(corner, truth) for corner in _corners(report)]
+    parts = []
+    if rows:
+        header = ["site", "grade", *(["truth"] if truth is not None else []), "probability", "status"]
+        parts.append(table(rows, header))
+    parts.append("\n".join([*_totals(report, truth), *_quality(report)]))
+    parts.append(f"Bundle {report.bundle.name} {report.bundle.version}: {report.bundle.intended_use}")
+    return "\n\n".join(parts)
+
+
+def _corners(report: StudyReport) -> Iterator[CornerReport]:
+    for region in report.regions.values():
+        for disc in region.discs:
+            yield from disc.corners
+
+
+def _row(corner: CornerReport, truth: Mapping[str, int] | None) -> list[object]:
+    grade: object = "-" if corner.grade is None else corner.grade
+    if corner.grade is None or corner.probabilities is None:
+        probability = ""
+    else:
+        probability = f"{corner.probabilities[corner.grade]:.2f}"
+    known = [] if truth is None else [truth.get(corner.site, "-")]
+    return [corner.site, grade, *known, probability, corner.status]
+
+
+def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[str]:
+    for name, region in report.regions.items():
+        yield f"{name:<9} {_region(region)}"
+    total = report.total
+    known = "" if truth is None else f" (truth {sum(truth.values())})"
+    yield f"{'mSASSS':<9} {_amount(total.value, total.range, _STUDY_MAX)}{known}"
+    if total.imputed_sites:
+        yield f"{'':<9} with the region's mean for {', '.join(total.imputed_sites)}"
+    if (expected := total.expected) is not None:
+        low, high = expected.interval
+        yield f"{'expected':<9} {expected.mean:.1f} by the probabilities, 95 % interval {low} to {high}"
+    if truth is not None:
+        pairs = [(corner.grade, truth[corner.site]) for corner in _corners(report) if corner.site in truth]
+        yield f"{'':<9} {sum(grade == true for grade, true in pairs)} of {len(truth)} corners agree with the truth"
+    if report.within_budget is not None:
+        kept = "kept" if report.within_budget else "not kept"
+        yield f"{'time':<9} {report.timings_ms.total or 0:.0f} ms, budget {report.budget_ms:g} ms {kept}"
+    elif report.timings_ms.total is not None:
+        yield f"{'time':<9} {report.timings_ms.total:.0f} ms"
+
+
+def _quality(report: StudyReport) -> Iterator[str]:
+    """The codes of warnings on the radiographs; the warnings themselves are told apart from the summary."""
+    found = [f"{found.code} ({found.region or 'both'})" for found in report.findings if found.severity == "warning"]
+    if found:
+        yield f"{'quality':<9} {', '.join(dict.fromkeys(found))}"
+
+
+def _region(region: RegionReport) -> str:
+    if region.status == "scored":
+        return _amount(region.total, region.range, _REGION_MAX)
+    if region.reject is not None:
+        return f"rejected ({region.reject.code}): {region.reject.message}"
+    return "missing: the study holds no radiograph of it"
+
+
+def _amount(value: float | None, bounds: tuple[int, int], most: int) -> str:
+    if value is None:
+        return f"no total; between {bounds[0]} and {bounds[1]} of {most}"
+    return f"{value:g} of {most}" if bounds[0] == bounds[1] else f"{value:.1f} of {most}, range {bounds[0]}-{bounds[1]}"
+
+
+def bundle_summary(bundle: Bundle) -> str:
+    """What a bundle is and what it holds."""
+    facts = _manifest_facts(bundle.manifest, str(bundle.folder))
+    return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}"
+
+
+def export_summary(report: ExportReport) -> str:
+    """What was exported, and how half precision and INT8 agree with FP32 on the golden inputs."""
+    agreement = "\n".join([*_agreement(report.points, report.grades), *_quantization(report.int8)])
+    return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
+
+
+def verify_summary(report: VerifyReport) -> str:
+    """How a bundle's golden inputs came out on this machine."""
+    lines = [f"Bundle {report.bundle}: the files are as exported."]
+    lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
+    lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
+    lines += _agreement(report.points, report.grades)
+    return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
+
+
+def _agreement(points: Mapping[str, PointAgreement], grades: GradeAgreement | None) -> Iterator[str]:
+    for name, found in points.items():
+        yield (
+            f"half precision against FP32, {name}: {found.points} points, median shift {found.median_shift_px:.3f} "
+            f"heatmap pixels, 99th percentile {found.p99_shift_px:.3f}"
+        )
+    if grades is not None:
+        share = 100 * grades.flip_share
+        yield f"half precision against FP32, grades: {grades.flips} of {grades.corners} flip ({share:.2f} %)"
+
+
+def _quantization(int8: Mapping[str, Int8Result]) -> Iterator[str]:
+    for name, result in int8.items():
+        yield from (f"INT8, {name}: {step}" for step in result.steps)
+
+
+def _manifest_facts(manifest: Manifest, folder: str) -> str:
+    localizer, grader = manifest.localizer, manifest.grader
+    passes = "1 pass" if localizer.passes == 1 else f"{localizer.passes} passes"
+    facts = {
+        "name": f"{manifest.name} {manifest.version}",
+        "intended use": manifest.intended_use,
+        "folder": folder,
+        "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
+        "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
+    }
+    return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
+
+
+def _files(manifest: Manifest) -> str:
+    rows = [[path, entry.precision or "-", entry.bytes, entry.sha256[:16]] for path, entry in manifest.files.items()]
+    return table(rows, ["file", "precision", "bytes", "sha256 (first 16)"])
+
+
+def _input(network: NetworkInput) -> str:
+    return f"{network.height}x{network.width}x{network.channels}"

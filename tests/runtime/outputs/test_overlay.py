@@ -1,0 +1,89 @@
+"""Overlays: every grade, point and crop stands where the report says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+
+from spinescore.runtime import Scorer, Study
+from spinescore.runtime.outputs.overlay import draw_overlay
+
+GRADES = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
+BLUE, YELLOW, ORANGE, RED, GREY = (233, 180, 86), (66, 228, 240), (0, 159, 230), (92, 102, 244), (170, 170, 170)
+HEADER_PX = 62  # above the radiograph, for a title and a note of one line each
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    with Scorer.open(tiny.write_bundle(tmp_path_factory.mktemp("bundle"))) as opened:
+        yield opened
+
+
+def drawn(scorer, change=lambda region: region, **options):
+    picture = tiny.draw("lumbar", GRADES, **options).radiograph
+    region = change(scorer.score(Study((picture,))).regions["lumbar"])
+    return draw_overlay(
+        picture, region, scorer.bundle.manifest.grader, "mSASSS lumbar", "Not for clinical use."
+    ), region
+
+
+def places(image, colour) -> np.ndarray:
+    """(n, 2) x and y of the pixels of exactly this colour, legend left out."""
+    y, x = np.nonzero((image[:-60] == colour).all(axis=2))
+    return np.stack([x, y], axis=1)
+
+
+def outlines(image) -> np.ndarray:
+    """(n, 2) x and y of the pixels of the crops' green lines, which are smoothed and so have no exact colour."""
+    y, x = np.nonzero((image[:-60, :, 1].astype(int) - image[:-60, :, 2] > 50) & (image[:-60, :, 0] < 160))
+    return np.stack([x, y], axis=1).astype(float)
+
+
+@pytest.mark.parametrize("facing", ["left", "right"])
+def test_grades_have_their_colour_in_front_of_their_disc(scorer, facing):
+    image, region = drawn(scorer, facing=facing, rows=900)
+    for disc in region.discs:
+        centre, anterior = (np.add(point, (0, HEADER_PX)) for point in (disc.centre_px, disc.anterior_px))
+        reach = np.linalg.norm(anterior - centre)
+        for corner in disc.corners:
+            found = places(image, (BLUE, YELLOW, ORANGE, RED)[corner.grade])
+            in_front = found[np.linalg.norm(found - (anterior + 0.75 * (anterior - centre)), axis=1) < reach]
+            assert len(in_front) > 100
+            assert ((in_front[:, 0] < anterior[0]) == (facing == "left")).all()
+
+
+def test_crops_are_outlined_where_the_grader_looks(scorer):
+    image, region = drawn(scorer, rows=900)
+    green = outlines(image)
+    side = tiny.EXTENT * np.linalg.norm(np.subtract(region.discs[0].anterior_px, region.discs[0].centre_px))
+    distances = np.linalg.norm(green - np.add(region.discs[2].centre_px, (0, HEADER_PX)), axis=1)
+    near = distances[distances < 0.72 * side]
+    assert len(near) > side
+    assert near.min() == pytest.approx(side / 2, abs=2)
+    assert near.max() == pytest.approx(side / np.sqrt(2), abs=3)
+
+
+def test_what_was_not_scored_is_grey(scorer):
+    def without_first(region):
+        corners = tuple(replace(corner, grade=None, status="abstained") for corner in region.discs[0].corners)
+        return replace(region, discs=(replace(region.discs[0], corners=corners), *region.discs[1:]))
+
+    assert len(places(drawn(scorer)[0], GREY)) < 100
+    assert len(places(drawn(scorer, without_first)[0], GREY)) > 200
+
+
+def test_discs_without_points_are_left_out(scorer):
+    def lost(region):
+        nowhere = replace(region.discs[0], centre_px=(0.0, 0.0), anterior_px=(0.0, 0.0), confidence=0.0)
+        return replace(region, discs=(nowhere, *region.discs[1:]))
+
+    whole, partial = (len(outlines(drawn(scorer, change)[0])) for change in (lambda region: region, lost))
+    assert 0.75 * whole < partial < 0.9 * whole
+
+
+def test_large_radiographs_are_made_smaller_and_small_ones_are_not_enlarged(scorer):
+    assert drawn(scorer, rows=2048)[0].shape[0] < 1200
+    assert drawn(scorer, rows=512)[0].shape[0] < 700
