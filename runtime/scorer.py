@@ -237,6 +237,7 @@ class Scorer:
         try:
             return self._scored(study, given, budget, strict, with_crops)
         finally:
+            self._views.device.forget()
             self._lock.release()
 
     def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:

@@ -63,6 +63,9 @@ class Device(Protocol[B]):
     def upload(self, slot: int, source: Source) -> None:
         """Make `source` the image that ROIs with this source number read (0 or 1), replacing the one before."""
 
+    def forget(self) -> None:
+        """Nothing reads the images any more until others are uploaded: let go of what is the caller's."""
+
     def engine(self, path: Path, precision: str) -> Engine[B]:
         """Load a network. Raises `EngineError`."""
 

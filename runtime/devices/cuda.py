@@ -158,6 +158,9 @@ class CudaDevice:
             place.arrived.record(place.stream)
             self._stream.wait_for_event(place.arrived)
 
+    def forget(self) -> None:
+        """Nothing: an upload copies what is the caller's."""
+
     def engine(self, path: Path, precision: str) -> Engine[CudaBuffer]:
         with self._active(outside_capture="a network is opened"):
             engine = self._open_engine(path, precision, self)

@@ -78,6 +78,9 @@ class HostDevice:
         pixels = np.ascontiguousarray(source.pixels).view(f"u{source.pixels.dtype.itemsize}")
         self._sources[slot] = (pixels, tuple(spread[id(table)] for table in source.tables))
 
+    def forget(self) -> None:
+        self._sources = [None, None]
+
     def engine(self, path: Path, precision: str) -> Engine[Array]:
         return open_on_cpu(self._choice, path, precision, self._threads, 1 if self._other is None else 2)
 
@@ -139,7 +142,7 @@ class HostDevice:
         """Nothing is ever pending."""
 
     def close(self) -> None:
-        self._sources = [None, None]
+        self.forget()
         if self._other is not None:
             self._other.shutdown()
 

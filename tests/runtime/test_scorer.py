@@ -1,6 +1,8 @@
 """Scoring end to end on the host device, with networks whose right answers are known (see `tiny`)."""
 
+import gc
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from tiny import CROP, EXTENT, draw, manifest, write_bundle
 
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.kernels.warp import Source, WarpSpec, warp
-from spinescore.runtime import BundleError, DeviceError, Scorer, Study
+from spinescore.runtime import BudgetExceeded, BundleError, DeviceError, Scorer, Study
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.reading.greyscale import contrast_table
@@ -115,6 +117,20 @@ def test_one_radiograph_alone_costs_half_and_leaves_no_total(tmp_path, drawn):
     assert (missing.status, missing.range, missing.missing, missing.reject) == ("missing", (0, 36), 12, None)
     low = sum(map(sum, drawn.grades))
     assert (report.total.value, report.total.range, report.total.status) == (None, (low, low + 36), "incomplete")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_pixels_belong_to_the_caller_again_after_a_study(scorer, fails):
+    radiographs = [draw(region).radiograph for region in REGIONS]
+    pixels = [weakref.ref(radiograph.pixels) for radiograph in radiographs]
+    if fails:
+        with pytest.raises(BudgetExceeded):
+            scorer.score(radiographs, budget_ms=1e-6, hard=True)
+    else:
+        scorer.score(radiographs)
+    del radiographs
+    gc.collect()
+    assert [pixel() for pixel in pixels] == [None, None]
 
 
 @pytest.mark.parametrize(
