@@ -109,7 +109,7 @@ def study_report(
     refused = _refused(selection, results)
     return StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
-        bundle=BundleInfo(manifest.name, manifest.version, bundle.sha256, manifest.intended_use),
+        bundle=BundleInfo(manifest.name, manifest.version, bundle.sha256, manifest.intended_use, bundle.localizer),
         device=device,
         regions={
             region: _scored(results[region], scores[region])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spinescore.runtime.errors import BundleError
@@ -21,11 +21,15 @@ _MANIFEST_LIMIT_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, its manifest, and the hash that names it in reports."""
+    """An opened bundle: its folder, its manifest, and the hash that names it in reports.
+
+    `localizer` is the alternative that stands in place of the bundle's localizer (see `with_localizer`), if one does.
+    """
 
     folder: Path
     manifest: Manifest
     sha256: str
+    localizer: str | None = None
 
     @classmethod
     def open(cls, bundle: str | Path) -> Bundle:
@@ -38,6 +42,21 @@ class Bundle:
         for path, entry in manifest.files.items():
             _check(folder, path, entry.bytes, entry.sha256)
         return cls(folder, manifest, manifest_sha256(manifest))
+
+    def with_localizer(self, name: str | None) -> Bundle:
+        """This bundle with one localizer alone: the alternative `name`, or None for the bundle's own.
+
+        The hash stays that of the whole bundle. Raises `BundleError` where it has no such alternative.
+        """
+        whole = self.manifest.localizer
+        files = {alternative.name: alternative.files for alternative in whole.alternatives}
+        if name is not None and name not in files:
+            raise BundleError(
+                f"Bundle {self.manifest.name} has no localizer {name!r} beside its own; there is: "
+                f"{', '.join(files) or 'none'}."
+            )
+        alone = replace(whole, files=whole.files if name is None else files[name], alternatives=())
+        return replace(self, manifest=replace(self.manifest, localizer=alone), localizer=name)
 
     def path(self, name: str) -> Path:
         """The path of one of the manifest's files."""

@@ -47,12 +47,13 @@ class StudyInfo:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """`sha256` is of the canonical manifest without engines."""
+    """`sha256` is of the canonical manifest without engines; `localizer` an alternative that was used, by its name."""
 
     name: str
     version: str
     sha256: str
     intended_use: str
+    localizer: str | None = None
 
 
 @dataclass(frozen=True)

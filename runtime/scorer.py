@@ -85,6 +85,7 @@ class Scorer:
         largest_image_px: int = LARGEST_IMAGE_PX,
         engine: str | None = None,
         precision: str | None = None,
+        localizer: str | None = None,
         require_acceptance: bool = True,
         build: str = "now",
         progress: Callable[[str], None] | None = None,
@@ -100,7 +101,7 @@ class Scorer:
         Networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle verify
         BUNDLE --device D`), on a CPU without records on ONNX Runtime in FP32. `engine` (`onnxruntime`, `openvino`,
         `tensorrt`) and `precision` (`fp32`, `bf16`, `fp16`, `int8`) narrow the choice; `require_acceptance=False` also
-        takes what was not accepted, and builds nothing.
+        takes what was not accepted, and builds nothing. `localizer` names one of the bundle's alternatives to its own.
 
         Where a GPU, a TensorRT that builds and the extra `export` are there, and no engine of this bundle was accepted
         for that GPU, one is built once and put through the same gate, in a process of its own: it takes seconds with
@@ -110,14 +111,17 @@ class Scorer:
 
         `budget_ms` is every study's budget where `score` gets none, by default the bundle's, which may have one. With
         it the steps are timed here, so that the first study's time can be divided. A `plan` (`spinescore plan`) chooses
-        engine, precision, threads and passes: that of a path, or with `auto`, where none of these is named, the one
-        that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned of.
+        engine, precision, threads, passes and localizer: that of a path, or with `auto`, where none of these is named,
+        the one that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned
+        of.
 
         Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
-        opened = Bundle.open(bundle)
+        whole = Bundle.open(bundle)
 
         def open_way(way: Way) -> Scorer:
+            opened = whole.with_localizer(way.localizer)
+
             def attempt(candidate: Candidate) -> Scorer:
                 chosen = open_device(candidate.kind, way.threads, largest_image_px, candidate.choice)
                 warnings = (*way.warnings, *candidate.warnings)
@@ -140,8 +144,8 @@ class Scorer:
             return found
 
         checked_ms(budget_ms)
-        way = Way(Wanted(device, engine, precision, require_acceptance), threads)
-        return open_by_plan(opened, way, plan, open_way)
+        way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
+        return open_by_plan(whole, way, plan, open_way)
 
     def give(self, effort: Effort) -> None:
         """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""

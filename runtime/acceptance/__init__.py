@@ -2,8 +2,8 @@
 
 A record is made by `spinescore bundle verify BUNDLE --device D` (`spinescore.runtime.acceptance.gate`). It says what
 ran, where, how far it was from the reference (ONNX Runtime on the CPU, FP32) and how long it took. It holds for this
-bundle, these files, this kind of CPU or this GPU, and this version of the engine, while the figures are within the
-bundle's tolerances. Its fields:
+bundle, these files (each localizer of a bundle has records of its own), this kind of CPU or this GPU, and this version
+of the engine, while the figures are within the bundle's tolerances. Its fields:
 
     schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
     networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
@@ -186,8 +186,8 @@ def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
 def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:
     """Write the record into `folder`, else where records of its kind lie. Raises `OSError` where that fails."""
     hardware = hashlib.sha256(json.dumps(dict(record.device), sort_keys=True).encode()).hexdigest()[:8]
-    parts = (record.device["kind"], record.framework, record.precision, hardware)
-    name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower())}.json"
+    parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
+    name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
     return keep(bundle, name, record.to_json(), folder, target_folder(bundle.folder, target) if target else None)
 
@@ -241,12 +241,17 @@ def _files(bundle: Bundle) -> Iterator[Path]:
 
 
 def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
-    """Opening the bundle has checked its networks, loading an engine checks it against its sidecar."""
+    """They are those of this bundle with this localizer, and as they were.
+
+    Opening the bundle has checked its networks, loading an engine checks it against its sidecar.
+    """
+    own = {path: bundle.manifest.files[path].sha256 for files in bundle.manifest.networks for path in files.values()}
     for name, sha256 in record.networks.items():
-        entry = bundle.manifest.files.get(name)
+        found = own.get(name)
         try:
-            engine = None if entry else engine_file(bundle.folder, name)
-            found = entry.sha256 if entry else Sidecar.read(engine).engine_sha256 if engine else None
+            if found is None and (engine := engine_file(bundle.folder, name)):
+                sidecar = Sidecar.read(engine)
+                found = sidecar.engine_sha256 if sidecar.onnx in own else None
         except (EngineError, BundleError):  # no such engine, or a path that leaves the bundle
             return False
         if found != sha256:

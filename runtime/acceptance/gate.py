@@ -42,6 +42,11 @@ class Outcome:
     record: AcceptanceRecord | None
     path: Path | None
     reason: str
+    localizer: str | None = None  # an alternative's name
+
+    @property
+    def name(self) -> str:
+        return f"{self.choice}, localizer {self.localizer}" if self.localizer else str(self.choice)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,8 @@ def verify_device(
 ) -> list[Outcome]:
     """Run the gate for every engine and precision of the device, or for those named, and write their records.
 
+    It is of one localizer, the bundle's own or that of `Bundle.with_localizer`; its reference is itself in FP32.
+
     `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place, `target` is a folder of
     engines. An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle
     without golden inputs, `DeviceError` for a device that is not there, `EngineError` where there is no such engine to
@@ -74,15 +81,15 @@ def verify_device(
     networks = [*golden_localizers(bundle), *golden_grader(bundle)]
     choices = _choices(bundle, device, networks, engine, precision)
     choices = [choice for choice in choices if target in (None, choice.target)]
-    say("the reference: onnxruntime fp32 on the CPU")
+    say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
     reference = _run(bundle, "cpu", None, networks)
     outcomes = []
     for choice in choices:
-        say(f"{choice} on {hardware}")
+        say(f"{choice} on {hardware}{_of(bundle)}")
         try:
             runs = _run(bundle, device, choice, networks)
         except (BundleError, EngineError) as error:
-            outcomes.append(Outcome(choice, None, None, str(error)))
+            outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
         record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs)
         try:
@@ -93,8 +100,12 @@ def verify_device(
                 "can be written."
             ) from error
         faults = record.figures.faults(bundle.manifest.bounds)
-        outcomes.append(Outcome(choice, record, path, "; ".join(faults)))
+        outcomes.append(Outcome(choice, record, path, "; ".join(faults), bundle.localizer))
     return outcomes
+
+
+def _of(bundle: Bundle) -> str:
+    return f", localizer {bundle.localizer}" if bundle.localizer else ""
 
 
 def _choices(

@@ -69,7 +69,8 @@ def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.fl
 def _network(
     bundle: Bundle, kind: str, role: str, files: Files, size: NetworkInput, arrays: Mapping[str, NDArray[Any]]
 ) -> GoldenNetwork:
-    wanted = [f"image_{role}", f"expected_{role}", *([f"region_{role}"] if kind == "localizer" else [])]
+    other = f"_{bundle.localizer}" if kind == "localizer" and bundle.localizer else ""  # it sees the same pictures
+    wanted = [f"image_{role}", f"expected_{role}{other}", *([f"region_{role}"] if kind == "localizer" else [])]
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise BundleError(f"Bundle {bundle.manifest.name}: its golden inputs lack {missing[0]}; export it again.")

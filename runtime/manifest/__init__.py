@@ -1,8 +1,8 @@
 """The manifest of a bundle: the contract between training and runtime, as frozen dataclasses.
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
-unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole) and `budget_ms` may be
-left out. `to_dict` is its inverse.
+unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms` and
+`localizer.alternatives` may be left out. `to_dict` is its inverse.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "HEAD_OUTPUTS",
     "PRECISIONS",
     "SCHEMA",
+    "Alternative",
     "Contrast",
     "Crop",
     "FileEntry",
@@ -77,6 +78,14 @@ class Keypoint:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """Another localizer with the same input, keypoints and decoding, as a narrower HRNet that is faster."""
+
+    name: str
+    files: Mapping[Region, Files]
+
+
+@dataclass(frozen=True)
 class Localizer:
     files: Mapping[Region, Files]
     input: NetworkInput
@@ -87,6 +96,12 @@ class Localizer:
     decode: Literal["argmax", "quarter", "dark"]
     passes: int
     min_confidence: float
+    alternatives: tuple[Alternative, ...] = ()  # the most accurate first, by their maker; left out where there are none
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """The localizer, which has no name, and its alternatives: the most accurate first."""
+        return (None, *(alternative.name for alternative in self.alternatives))
 
     @property
     def shared(self) -> bool:
@@ -164,6 +179,11 @@ class Manifest:
             raise BundleError(f"The bundle's manifest is not valid: {error}.") from error
 
     @property
+    def networks(self) -> tuple[Files, ...]:
+        """The files of every network that is opened for a study; those of alternative localizers are not."""
+        return (*self.localizer.files.values(), *self.grader.files.values())
+
+    @property
     def bounds(self) -> Tolerances:
         """The tolerances that hold: those of the manifest, else the usual ones."""
         return self.tolerances or Tolerances()
@@ -172,6 +192,8 @@ class Manifest:
         """The JSON document: `Manifest.from_dict(manifest.to_dict()) == manifest`."""
         document = {"schema": self.schema, **{key: value for key, value in _plain(self).items() if key != "schema"}}
         del document["grader"]["input"]["fit"]
+        if not self.localizer.alternatives:
+            del document["localizer"]["alternatives"]
         for name in ("tolerances", "budget_ms"):
             if document[name] is None:
                 del document[name]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from spinescore.runtime.manifest import (
     HEAD_OUTPUTS,
     PRECISIONS,
     SCHEMA,
+    Alternative,
     Contrast,
     Crop,
     FileEntry,
@@ -22,7 +24,10 @@ from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.manifest.tolerances import read_tolerances
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 
-__all__ = ["read_manifest"]
+__all__ = ["NAME_RULE", "is_alternative_name", "read_manifest"]
+
+_NAME = r"[a-z0-9][a-z0-9-]{0,31}"
+NAME_RULE = "a localizer's name has up to 32 lower-case letters, digits and hyphens, and does not end with a region"
 
 
 def read_manifest(document: object) -> Manifest:
@@ -51,10 +56,9 @@ def read_manifest(document: object) -> Manifest:
 
 
 def _localizer(fields: Fields) -> Localizer:
-    files = fields.object("files")
     keypoints = fields.object("keypoints")
     localizer = Localizer(
-        files={region: _paths(files.object(region), PRECISIONS, needed=True) for region in REGIONS},
+        files=_by_region(fields.object("files")),
         input=_input(fields.object("input"), fit=True),
         contrast=_contrast(fields.object("contrast")),
         keypoints={region: _keypoints(keypoints, region) for region in REGIONS},
@@ -63,10 +67,41 @@ def _localizer(fields: Fields) -> Localizer:
         decode=fields.choice("decode", ("argmax", "quarter", "dark")),
         passes=fields.choice("passes", (1, 2)),
         min_confidence=fields.number("min_confidence", 0.0, 1.0),
+        alternatives=_alternatives(fields) if "alternatives" in fields.remaining() else (),
     )
-    for part in (files, keypoints, fields):
+    for part in (keypoints, fields):
         part.done()
+    for number, alternative in enumerate(localizer.alternatives):
+        if replace(localizer, files=alternative.files).shared != localizer.shared:
+            raise ValueError(
+                f"{fields.name('alternatives')}[{number}].files: expected files as in {fields.name('files')}, "
+                f"{'the same for both regions' if localizer.shared else 'others for each region'}"
+            )
     return localizer
+
+
+def _by_region(fields: Fields) -> dict[Region, dict[str, str]]:
+    files = {region: _paths(fields.object(region), PRECISIONS, needed=True) for region in REGIONS}
+    fields.done()
+    return files
+
+
+def _alternatives(parent: Fields) -> tuple[Alternative, ...]:
+    found: dict[str, Alternative] = {}
+    for fields in parent.objects("alternatives"):
+        name = fields.text("name")
+        if not is_alternative_name(name):
+            raise ValueError(f"{fields.name('name')}: {NAME_RULE}, found {name!r}")
+        if name in found:
+            raise ValueError(f"{fields.name('name')}: there is another alternative {name!r}")
+        found[name] = Alternative(name, _by_region(fields.object("files")))
+        fields.done()
+    return tuple(found.values())
+
+
+def is_alternative_name(name: str) -> bool:
+    """It becomes a part of file names: `localizer-NAME.fp32.onnx`, or `localizer-NAME-cervical.fp32.onnx`."""
+    return re.fullmatch(_NAME, name) is not None and name.rpartition("-")[2] not in REGIONS
 
 
 def _grader(fields: Fields) -> Grader:
@@ -170,6 +205,11 @@ def _check_references(manifest: Manifest) -> None:
     """Every path that a network or a golden set names is in `files`, with the precision under which it is named."""
     named = [
         *((f"localizer.files.{region}", files) for region, files in manifest.localizer.files.items()),
+        *(
+            (f"localizer.alternatives[{number}].files.{region}", files)
+            for number, alternative in enumerate(manifest.localizer.alternatives)
+            for region, files in alternative.files.items()
+        ),
         *((f"grader.files.{net}", files) for net, files in manifest.grader.files.items()),
     ]
     for place, files in named:

@@ -107,7 +107,7 @@ def _candidates(
 
 
 def _known(bundle: Bundle, kind: str) -> list[EngineChoice]:
-    networks = [*bundle.manifest.localizer.files.values(), *bundle.manifest.grader.files.values()]
+    networks = bundle.manifest.networks
     return cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
 
 

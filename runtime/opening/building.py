@@ -233,7 +233,7 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
         return None, warnings
     place = f"{capability[0]}.{capability[1]}"
     untried = tuple(sorted(left & here))
-    return Plan(gpu, place, untried, flavour if target in left else "", target), warnings
+    return Plan(gpu, place, untried, flavour if target in left else "", target, bundle.localizer), warnings
 
 
 def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[str]:

@@ -32,7 +32,7 @@ class Plan:
     """What there is to do for a bundle on this machine's GPU.
 
     `untried` are targets in `engines/` that are for this GPU and have no acceptance record. `flavour` is what builds
-    `target`; where it is empty nothing can be built, and the gate is all that is left.
+    `target`; where it is empty nothing can be built, and the gate is all that is left. No other localizer is built.
     """
 
     gpu: str
@@ -40,6 +40,7 @@ class Plan:
     untried: tuple[str, ...]
     flavour: str
     target: str
+    localizer: str | None = None  # an alternative of the bundle, in place of its own
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ def make(folder: Path, plan: Plan, say: Say) -> tuple[str, bool]:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.engines.places import engine_home, locked
 
-    bundle = Bundle.open(folder)
+    bundle = Bundle.open(folder).with_localizer(plan.localizer)
     with locked(engine_home(folder) / ".building"):
         reasons: dict[str, str] = {}
         for target in plan.untried:

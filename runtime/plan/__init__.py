@@ -5,9 +5,10 @@ that keeps the budget. It holds for this bundle, this machine (hardware, process
 the engine; anything else is refused. Its fields:
 
     schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
-    candidates[{engine, precision, threads|null, passes, antialias, apart, framework, corners, grade_flips,
+    candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, framework, corners, grade_flips,
     median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date, sha256 (of all the rest)
 
+`localizer` names an alternative of the bundle, and is left out for its own.
 `tail_ms` is the percentile, from files to report; null where a candidate was given up before it was known. `corners`,
 `grade_flips` and `median_shift_px` are those of its acceptance record, none for the reference.
 
@@ -47,16 +48,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run a bundle's networks; `threads` None leaves their number to the engine."""
+    """One way to run a bundle's networks; `threads` None leaves their number to the engine, `localizer` is its own."""
 
     engine: str
     precision: str
     threads: int | None
     effort: Effort
+    localizer: str | None = None
 
     def __str__(self) -> str:
         parts = [
             f"{self.engine} {self.precision}",
+            f"localizer {self.localizer}" if self.localizer else "",
             f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else "",
             f"{self.effort.passes} passes" if self.effort.passes > 1 else "1 pass",
             "" if self.effort.antialias else "no antialias",
@@ -82,6 +85,8 @@ class Candidate:
         fields = asdict(self)
         setting = fields.pop("setting")
         effort = setting.pop("effort")
+        if setting["localizer"] is None:  # plans of before have no such field
+            del setting["localizer"]
         return {**setting, **effort, **fields}
 
 
@@ -151,6 +156,7 @@ class Way:
 
     wanted: Wanted
     threads: int | None
+    localizer: str | None = None
     effort: Effort | None = None
     framework: str | None = None  # that the plan was made with
     warnings: tuple[str, ...] = ()  # for every report
@@ -164,23 +170,23 @@ class Way:
 def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Callable[[Way], T]) -> T:
     """What `open_it` makes of the plan: that of the path `plan`, the one that lies with the bundle (`auto`), or none.
 
-    `auto` looks for one only where the caller chose neither engine, precision nor threads; a plan that does not hold
-    is passed over with a warning. Raises `EngineError` where a plan that was named does not hold, `ValueError` where
-    the caller chose as well, and what `open_it` raises.
+    `auto` looks for one only where the caller chose neither engine, precision, threads nor localizer; a plan that does
+    not hold is passed over with a warning. Raises `EngineError` where a plan that was named does not hold, `ValueError`
+    where the caller chose as well, and what `open_it` raises.
     """
-    free = way.wanted.names_nothing and way.wanted.require_acceptance and way.threads is None
+    free = way.wanted.names_nothing and way.wanted.require_acceptance and way.threads is way.localizer is None
     if plan is None or (plan == "auto" and not free):
         return open_it(way)
     if not free:
-        raise ValueError("a plan chooses engine, precision and threads: name them, or a plan, not both")
+        raise ValueError("a plan chooses engine, precision, threads and localizer: name them, or a plan, not both")
     path, found, notes = _found(bundle, way.wanted.device) if plan == "auto" else _named(bundle, Path(plan), way)
     if found is None:
         return open_it(replace(way, warnings=(*way.warnings, *notes)))
     setting = found.chosen.setting
     wanted = Wanted(found.machine["kind"], setting.engine, setting.precision)
     try:
-        return open_it(replace(way, wanted=wanted, threads=setting.threads, effort=setting.effort,
-                               framework=found.chosen.framework))  # fmt: skip
+        return open_it(replace(way, wanted=wanted, threads=setting.threads, localizer=setting.localizer,
+                               effort=setting.effort, framework=found.chosen.framework))  # fmt: skip
     except (BundleError, EngineError, DeviceError) as error:
         refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
         if plan != "auto":
@@ -276,6 +282,7 @@ def _candidate(fields: Fields) -> Candidate:
             precision=fields.choice("precision", PRECISIONS),
             threads=_optional(fields, "threads", lambda own: own.integer("threads", 1, 2**16)),
             effort=effort,
+            localizer=fields.text("localizer") if "localizer" in fields.remaining() else None,
         ),
         framework=fields.text("framework"),
         corners=fields.integer("corners", 0, 10**9),

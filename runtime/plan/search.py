@@ -4,9 +4,10 @@ The order of accuracy, best first (`accuracy`):
 
     1. two localizer passes before one, then antialiased inputs before one sample a pixel: what the bundle was made with
        before what was not, since no record says what the difference costs
-    2. the share of grades that flip against the reference, then how far points move (median), by the acceptance
+    2. the bundle's own localizer before its alternatives, in the order of the manifest, which is that of its maker
+    3. the share of grades that flip against the reference, then how far points move (median), by the acceptance
        records of this machine: within the tolerances, which every accepted engine keeps. The reference itself, FP32 on
-       ONNX Runtime, has none of either.
+       ONNX Runtime, has none of either. Each localizer is its own reference.
 
 Threads, and whether both views run at once, change no result: of those the fastest is taken.
 """
@@ -64,12 +65,12 @@ def engines(records: Sequence[AcceptanceRecord], kind: str) -> list[Engine]:
     return [*([Engine("onnxruntime", "fp32")] if kind == "cpu" else []), *map(Engine.of, records)]
 
 
-def settings(engine: Engine, manifest: Manifest, kind: str, cores: int) -> list[Setting]:
+def settings(engine: Engine, manifest: Manifest, kind: str, cores: int, localizer: str | None = None) -> list[Setting]:
     """All ways to run the engine: with less effort; on a CPU all cores or half of them, the views at once or apart."""
     antialiased = max(manifest.localizer.input.antialias, manifest.grader.input.antialias) > 1
     on_cpu = kind == "cpu"
     return [
-        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart))
+        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart), localizer)
         for threads in (sorted({cores, max(1, cores // 2)}, reverse=True) if on_cpu else [None])
         for apart in ((False, True) if on_cpu else (False,))
         for passes in range(manifest.localizer.passes, 0, -1)
@@ -77,11 +78,11 @@ def settings(engine: Engine, manifest: Manifest, kind: str, cores: int) -> list[
     ]
 
 
-def accuracy(candidate: Candidate) -> tuple[int, bool, float, float]:
-    """Smaller is more accurate; see the module."""
-    effort = candidate.setting.effort
-    flips = candidate.grade_flips / max(candidate.corners, 1)
-    return (-effort.passes, not effort.antialias, flips, candidate.median_shift_px)
+def accuracy(candidate: Candidate, localizers: Sequence[str | None]) -> tuple[int, bool, int, float, float]:
+    """Smaller is more accurate; see the module. `localizers` are those of the manifest (`Localizer.names`)."""
+    setting, flips = candidate.setting, candidate.grade_flips / max(candidate.corners, 1)
+    rank = localizers.index(setting.localizer)
+    return (-setting.effort.passes, not setting.effort.antialias, rank, flips, candidate.median_shift_px)
 
 
 def percentile_ms(times_ms: Sequence[float], percentile: float) -> float:
@@ -110,7 +111,7 @@ class Search:
 def search(
     pairs: Sequence[tuple[Engine, Setting]], budget_ms: float, percentile: float, runs: int, measure: Measure
 ) -> Search:
-    """The most accurate setting that keeps the budget at the percentile.
+    """The most accurate setting that keeps the budget at the percentile. `pairs` are in the order of the localizers.
 
     Every setting is measured briefly. Those whose median keeps the budget are then measured in full, the most accurate
     first and of equal ones the fastest, until one keeps it at the percentile; each is given up as soon as it cannot.
@@ -142,7 +143,8 @@ def search(
         found[number] = _candidate(engine, setting, (framework, times_ms), whole)
         return _fits(found[number], budget_ms)
 
-    order = sorted(range(len(found)), key=lambda n: (accuracy(found[n]), found[n].p50_ms))
+    localizers = list(dict.fromkeys(setting.localizer for _, setting in tried))
+    order = sorted(range(len(found)), key=lambda n: (accuracy(found[n], localizers), found[n].p50_ms))
     choice = next((n for n in order if found[n].p50_ms <= budget_ms and in_full(n)), None)
     fastest = min(range(len(found)), key=lambda n: found[n].p50_ms)
     if choice is None and found[fastest].tail_ms is None and in_full(fastest, patient=True):

@@ -12,6 +12,7 @@ from spinescore.runtime.verbs import OK, REFUSED, say
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance.gate import Outcome
+    from spinescore.runtime.bundle import Bundle
 
 __all__ = ["accept_int8", "add_arguments", "add_build_argument", "add_engine_arguments", "run"]
 
@@ -47,11 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
-    from spinescore.runtime.acceptance.gate import verify_device
     from spinescore.runtime.bundle import Bundle
 
     bundle, device = Bundle.open(arguments.bundle), _device(arguments)
-    outcomes = verify_device(bundle, device, arguments.engine, arguments.precision, arguments.records, say)
+    outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records)
     if arguments.json:
         print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
     else:
@@ -62,12 +62,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def accept_int8(folder: Path) -> None:
     """After an export: run the gate for the INT8 networks on this CPU, and print what came of it."""
-    from spinescore.runtime.acceptance.gate import verify_device
     from spinescore.runtime.bundle import Bundle
 
     bundle = Bundle.open(folder)
     if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
-        print(f"\n{_text(verify_device(bundle, 'cpu', precision='int8', say=say), bundle.manifest.localizer.passes)}")
+        print(f"\n{_text(_verify(bundle, 'cpu', None, 'int8'), bundle.manifest.localizer.passes)}")
+
+
+def _verify(
+    bundle: Bundle, device: str, engine: str | None, precision: str | None, folder: Path | None = None
+) -> list[Outcome]:
+    """The gate for the bundle's own localizer, then for every alternative."""
+    from spinescore.runtime.acceptance.gate import verify_device
+    from spinescore.runtime.errors import EngineError
+
+    outcomes = verify_device(bundle, device, engine, precision, folder, say)
+    for name in bundle.manifest.localizer.names[1:]:
+        try:
+            outcomes += verify_device(bundle.with_localizer(name), device, engine, precision, folder, say)
+        except EngineError as error:  # noqa: PERF203  # it may have fewer files
+            say(f"localizer {name}: {error}")
+    return outcomes
 
 
 def _device(arguments: argparse.Namespace) -> str:
@@ -88,7 +103,8 @@ def _device(arguments: argparse.Namespace) -> str:
 def _document(outcome: Outcome) -> dict[str, Any]:
     record = None if outcome.record is None else asdict(outcome.record)
     path = None if outcome.path is None else str(outcome.path)
-    return {"choice": asdict(outcome.choice), "record": record, "path": path, "reason": outcome.reason}
+    known = {"choice": asdict(outcome.choice), "localizer": outcome.localizer}
+    return {**known, "record": record, "path": path, "reason": outcome.reason}
 
 
 def _text(outcomes: list[Outcome], passes: int) -> str:
@@ -99,12 +115,12 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            lines.append(f"{outcome.choice} did not run: {outcome.reason}")
+            lines.append(f"{outcome.name} did not run: {outcome.reason}")
             continue
         figures = record.figures
         rows.append(
             [
-                str(outcome.choice),
+                outcome.name,
                 "accepted" if record.passed else "NOT accepted",
                 f"{figures.median_shift_px:.3f}, {figures.p99_shift_px:.3f}",
                 f"{100 * figures.median_shift_of_spacing:.2f} %",
@@ -114,7 +130,7 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
                 f"{record.share_of_reference(passes):.2f}",
             ]
         )
-        lines += [f"{outcome.choice}: {outcome.reason}"] if outcome.reason else []
-        lines.append(f"{outcome.choice}: {outcome.path}")
+        lines += [f"{outcome.name}: {outcome.reason}"] if outcome.reason else []
+        lines.append(f"{outcome.name}: {outcome.path}")
     header = ["engine", "", "shift px (median, p99)", "of spacing", "flips", "total", "networks ms", "of reference"]
     return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)

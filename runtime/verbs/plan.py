@@ -37,30 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
     from spinescore.benchmarks.bench.subject import draw_study
-    from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
     from spinescore.runtime.plan import device_kind, search, this_machine
-    from spinescore.runtime.processor import core_count
     from spinescore.runtime.verbs import OK, OVER_BUDGET
 
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
     machine = this_machine(kind)
-    engines = search.engines(find_records(bundle, kind, machine["hardware"]).accepted, kind)
-    pairs = [
-        (engine, setting)
-        for engine in engines
-        for setting in search.settings(engine, bundle.manifest, kind, core_count())
-    ]
+    pairs = _pairs(bundle, kind, machine["hardware"])
     say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         study = draw_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
             found = search.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
-    untried = _untried(bundle, kind, engines)
+    untried = _untried(bundle, kind, [setting for _, setting in pairs])
     if found.choice is None:
-        print(_table(found, arguments.percentile))
+        print(_table(found, arguments.percentile, bundle))
         print("\n".join([search.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
     plan = _plan(arguments, bundle, machine, found, study)
@@ -68,11 +61,25 @@ def run(arguments: argparse.Namespace) -> int:
         path = plan.write(bundle, arguments.out)
     except OSError as error:
         raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
-    print(plan.to_json() if arguments.json else _table(found, arguments.percentile))
+    print(plan.to_json() if arguments.json else _table(found, arguments.percentile, bundle))
     for line in (*found.left_out, *untried):
         say(line)
     say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
     return OK
+
+
+def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setting]]:
+    """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
+    from spinescore.runtime.acceptance import find_records
+    from spinescore.runtime.plan import search
+    from spinescore.runtime.processor import core_count
+
+    return [
+        (engine, setting)
+        for name in bundle.manifest.localizer.names
+        for engine in search.engines(find_records(bundle.with_localizer(name), kind, hardware).accepted, kind)
+        for setting in search.settings(engine, bundle.manifest, kind, core_count(), name)
+    ]
 
 
 class _Rig:
@@ -109,7 +116,7 @@ class _Rig:
     def _open(self, setting: Setting) -> Scorer:
         from spinescore.runtime.scorer import Scorer
 
-        key = (setting.engine, setting.precision, setting.threads)
+        key = (setting.engine, setting.precision, setting.threads, setting.localizer)
         if self._scorer is None or key != self._key:
             self._close()
             self._scorer = Scorer.open(
@@ -118,6 +125,7 @@ class _Rig:
                 threads=setting.threads,
                 engine=setting.engine,
                 precision=setting.precision,
+                localizer=setting.localizer,
                 build="no",
                 plan=None,
             )
@@ -147,17 +155,23 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--runs must be {least} or more for the {arguments.percentile:g}th percentile")
 
 
-def _untried(bundle: Bundle, kind: str, engines: list[Engine]) -> list[str]:
+def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
     """Engines that could run here, but were no candidates because the gate has not accepted them."""
     from importlib.util import find_spec
 
     from spinescore.runtime.acceptance import verify_command
     from spinescore.runtime.engines.choice import cpu_choices, gpu_choices
 
-    networks = [*bundle.manifest.localizer.files.values(), *bundle.manifest.grader.files.values()]
-    known = cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
-    tried = {(engine.engine, engine.precision) for engine in engines}
-    missing = [str(choice) for choice in known if (choice.engine, choice.precision) not in tried]
+    tried = {(setting.engine, setting.precision, setting.localizer) for setting in settings}
+    missing = []
+    for name in bundle.manifest.localizer.names:
+        networks = bundle.with_localizer(name).manifest.networks
+        known = cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
+        missing += [
+            f"{choice} (localizer {name})" if name else str(choice)
+            for choice in known
+            if (choice.engine, choice.precision, name) not in tried
+        ]
     lines = []
     if missing:
         lines.append(f"Not accepted here, and so not measured: {', '.join(missing)}. {verify_command(bundle, kind)}")
@@ -187,12 +201,13 @@ def _plan(
     )
 
 
-def _table(found: Search, percentile: float) -> str:
+def _table(found: Search, percentile: float, bundle: Bundle) -> str:
     """The candidates, the most accurate first."""
     from spinescore.runtime.output import table
     from spinescore.runtime.plan.search import accuracy
 
     chosen = None if found.choice is None else found.candidates[found.choice]
+    localizers = bundle.manifest.localizer.names
     rows = [
         [
             str(one.setting),
@@ -202,6 +217,6 @@ def _table(found: Search, percentile: float) -> str:
             "" if one.tail_ms is None else f"{one.tail_ms:.1f}",
             "chosen" if one is chosen else "",
         ]
-        for one in sorted(found.candidates, key=lambda one: (accuracy(one), one.p50_ms))
+        for one in sorted(found.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
     ]
     return table(rows, ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""])

@@ -125,8 +125,8 @@ def test_an_engine_that_does_not_open_is_left_out():
 
 
 def test_the_order_of_accuracy():
-    def candidate(engine, passes=2, antialias=True):
-        setting = Setting(engine.engine, engine.precision, None, Effort(passes, antialias))
+    def candidate(engine, passes=2, antialias=True, localizer=None):
+        setting = Setting(engine.engine, engine.precision, None, Effort(passes, antialias), localizer)
         return Candidate(setting, "", engine.corners, engine.grade_flips, engine.median_shift_px, 1, 1.0, None)
 
     order = [
@@ -134,13 +134,18 @@ def test_the_order_of_accuracy():
         candidate(BF16),
         candidate(replace(BF16, median_shift_px=0.02)),
         candidate(INT8),
+        candidate(FP32, localizer="w32"),
+        candidate(INT8, localizer="w32"),
+        candidate(FP32, localizer="w18"),
         candidate(FP32, antialias=False),
         candidate(INT8, antialias=False),
         candidate(FP32, 1),
         candidate(INT8, 1),
+        candidate(INT8, 1, localizer="w18"),
         candidate(FP32, 1, False),
     ]
-    assert sorted([*order[4:], *order[:4]], key=accuracy) == order
+    localizers = (None, "w32", "w18")
+    assert sorted([*order[5:], *order[:5]], key=lambda one: accuracy(one, localizers)) == order
 
 
 def test_settings_of_a_cpu_and_of_a_gpu():
