@@ -49,8 +49,8 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
         if "memory" in plan.parts:
             from spinescore.benchmarks.bench.starts import memory
 
-            say("memory, in two processes")
-            parts["memory"] = memory(subject, report.device.kind, scorer.choice)
+            say(f"memory, in {plan.starts} processes that score and as many with the networks alone")
+            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts)
         if "steady" in plan.parts:
             parts["steady"] = _steady(subject, scorer, report, plan, say)
         if "images" in plan.parts:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
 from spinescore.benchmarks.bench.figures import figures
@@ -48,18 +49,32 @@ def starts(subject: Subject, times: int) -> dict[str, Any]:
     return {name: {step: figures(ms) for step, ms in found.items()} for name, found in (("cold", cold), ("warm", warm))}
 
 
-def memory(subject: Subject, kind: str, choice: EngineChoice | None) -> dict[str, Any]:
-    """Resident and peak bytes of a process that scores, and of one that has the same networks and imports alone."""
-    found = {}
-    with _process(_asked(subject, memory=True)) as lines:
-        next(lines)
-        found["study"] = next(lines)["memory"]
-    alone = {**_asked(subject, memory=True), "networks": True, "device": kind}
-    with _process({**alone, "choice": None if choice is None else asdict(choice)}) as lines:
-        found["networks"] = next(lines)["memory"]
+def memory(subject: Subject, kind: str, choice: EngineChoice | None, times: int) -> dict[str, Any]:
+    """Resident and peak bytes of processes that score, and of others with the same networks and imports alone.
+
+    Medians: what an engine takes for the same networks differs by a tenth from process to process.
+    """
+    study = _asked(subject, memory=True)
+    networks = {**study, "networks": True, "device": kind, "choice": None if choice is None else asdict(choice)}
+    took: dict[str, list[dict[str, int | None]]] = {"study": [], "networks": []}
+    for _ in range(times):
+        with _process(study) as lines:
+            next(lines)
+            took["study"].append(next(lines)["memory"])
+        with _process(networks) as lines:
+            took["networks"].append(next(lines)["memory"])
+    found = {name: _medians(each) for name, each in took.items()}
     peaks = [found[name]["peak_bytes"] for name in ("study", "networks")]
     own = None if None in peaks else peaks[0] - peaks[1]
     return {**found, "own_peak_bytes": own, "reason": NO_FIGURES if own is None else None}
+
+
+def _medians(processes: list[dict[str, int | None]]) -> dict[str, Any]:
+    """Each figure's median, and the peak of every process; None where the system does not tell."""
+    values = {name: [process[name] for process in processes] for name in processes[0]}
+    known = {name: [value for value in each if value is not None] for name, each in values.items()}
+    medians = {name: int(median(each)) if each else None for name, each in known.items()}
+    return {**medians, "peaks_bytes": values["peak_bytes"]}
 
 
 def _cold(subject: Subject) -> dict[str, float]:

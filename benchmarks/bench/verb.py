@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=120, metavar="S", help="longest time for a part's rounds (120)"
     )
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
-    parser.add_argument("--starts", type=int, default=5, metavar="N", help="cold starts, and warm ones (5)")
+    text = "cold starts, warm ones, and pairs of processes whose memory is read (5)"
+    parser.add_argument("--starts", type=int, default=5, metavar="N", help=text)
     text = "pixels of each image, in millions (1 4 10)"
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 4, 10], metavar="M", help=text)
     text = "rounds of every size and transfer syntax (5)"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from spinescore.benchmarks.bench import starts
 from spinescore.benchmarks.bench.energy import Rapl, Sensors, energy, open_meter
 from spinescore.benchmarks.bench.figures import figures, spread
 from spinescore.benchmarks.bench.load import arrivals, closed_loop, open_loop
 from spinescore.benchmarks.bench.machine import Watch, settings, warnings_of
 from spinescore.benchmarks.bench.memory import memory_bytes
 from spinescore.benchmarks.bench.rounds import SETTLE_S, Limit, in_turn
+from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
 
 
 class Clock:
@@ -210,6 +213,27 @@ def test_memory_of_a_process(tmp_path):
     write(tmp_path / "status", "VmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t1")
     assert memory_bytes(tmp_path / "status") == {"resident_bytes": 2**20, "peak_bytes": 2**21}
     assert memory_bytes(tmp_path / "none") == {"resident_bytes": None, "peak_bytes": None}
+
+
+def test_memory_is_the_median_of_processes(monkeypatch):
+    peaks = {False: [90, 70, 400], True: [50, 40, 60]}
+
+    @contextmanager
+    def process(asked):
+        peak = peaks[asked["networks"]].pop()
+        line = {"memory": {"resident_bytes": peak - 1, "peak_bytes": peak, "device_bytes": None}}
+        yield iter([line] if asked["networks"] else [{"steps_ms": {}}, line])
+
+    monkeypatch.setattr(starts, "_process", process)
+    subject = Subject("b", "cpu", {}, PhantomStudy([], {}, {}))
+    found = starts.memory(subject, "cpu", None, 3)
+    assert found["study"] == {
+        "resident_bytes": 89,
+        "peak_bytes": 90,
+        "device_bytes": None,
+        "peaks_bytes": [400, 70, 90],
+    }
+    assert (found["networks"]["peak_bytes"], found["own_peak_bytes"], found["reason"]) == (50, 40, None)
 
 
 def test_clocks_and_governor(tmp_path):
