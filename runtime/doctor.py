@@ -187,7 +187,26 @@ def _gpu() -> list[Finding]:
     ):
         here = util.find_spec(module) is not None
         findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
-    return findings
+    return [*findings, _gpu_decoder(group)]
+
+
+def _gpu_decoder(group: str) -> Finding:
+    """Whether nvImageCodec decodes on this machine, by samples that are decoded now."""
+    from spinescore.runtime.reading import decodepool, gpudecode, nvimagecodec
+
+    name = "nvImageCodec"
+    if not nvimagecodec.is_installed():
+        return Finding(group, name, "absent", "not installed")
+    version = next((found for found in map(_installed, nvimagecodec.PACKAGES) if found), "installed")
+    if not nvimagecodec.driver_is_here():
+        return Finding(group, name, "absent", f"{version}, not used: no NVIDIA driver")
+    if decodepool.in_process():
+        return Finding(group, name, "absent", f"{version}, not used: images are decoded in the application's process")
+    faults = {family: gpudecode.unfit(family) for family in gpudecode.FAMILIES}
+    fit = [family for family, fault in faults.items() if not fault]
+    parts = [f"decodes {', '.join(fit)}"] if fit else []
+    parts += [f"not {family} ({fault})" for family, fault in faults.items() if fault]
+    return Finding(group, name, "ok" if fit else "absent", f"{version}, {'; '.join(parts)}")
 
 
 def _driver(group: str) -> Finding:

@@ -6,7 +6,10 @@ import struct
 
 from spinescore.runtime.reading.pixels import PixelFormat, corrupt
 
-__all__ = ["HTJ2K", "JPEG", "JPEG_2000", "JPEG_LS", "RLE", "check_codestream", "jpeg_size"]
+__all__ = ["HTJ2K", "JPEG", "JPEG_2000", "JPEG_LS", "RLE", "Coding", "check_codestream", "jpeg_size", "lossless_coding"]
+
+# Marker segments in their order: the marker, and what the segment says of the way in which the image is coded.
+Coding = tuple[tuple[int, bytes], ...]
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG = tuple(f"1.2.840.10008.1.2.4.{process}" for process in (50, 51, 57, 70))  # baseline, extended, lossless
@@ -16,6 +19,7 @@ HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.
 
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
 _SLACK_BYTES = 1 << 20
+_MAX_SEGMENTS = 64  # that a codestream may begin with, for its coding to be told
 
 
 def check_codestream(frame: bytes, declared: PixelFormat, syntax: str, source: str) -> None:
@@ -64,3 +68,65 @@ def jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
             return rows, columns, components
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     return None
+
+
+def lossless_coding(frame: bytes, syntax: str) -> Coding | None:
+    """How a lossless codestream of JPEG or JPEG 2000 is coded, the same for images that one encoder wrote alike.
+
+    Left out is what differs among these: their size, Huffman tables, lengths and comments. None for what is lossy, for
+    other families (HTJ2K among them), signed pixels of JPEG 2000, a codestream in boxes, and headers without sense.
+    """
+    try:
+        return _jpeg_coding(frame) if syntax in JPEG else _jpeg_2000_coding(frame) if syntax in JPEG_2000 else None
+    except (struct.error, IndexError):
+        return None
+
+
+def _segments(frame: bytes, end: int) -> list[tuple[int, bytes]]:
+    """The marker segments after the first marker, up to and with the marker `end`."""
+    at, found = 2, []
+    while len(found) < _MAX_SEGMENTS:
+        marker, length = struct.unpack_from(">HH", frame, at)
+        if marker < 0xFF01 or marker == 0xFFFF:  # fill bytes are for other decoders
+            break
+        found.append((marker, frame[at + 4 : at + 2 + length]))
+        if marker == end:
+            return found
+        at += 2 + length
+    raise IndexError("no such marker")
+
+
+def _jpeg_coding(frame: bytes) -> Coding | None:
+    """Of ISO 10918-1 process 14 (SOF3): precision, sampling, predictor, point transform, and the order of segments."""
+    found = []
+    for marker, body in _segments(frame, end=0xFFDA):
+        if 0xFFE0 <= marker <= 0xFFEF or marker == 0xFFFE:  # application data, comments
+            continue
+        if marker == 0xFFC3:
+            body = body[:1] + body[5:]  # without the size
+        elif marker == 0xFFC4:
+            body = b""
+        elif marker == 0xFFDD:  # a restart interval may follow from the size
+            body = bytes([any(body)])
+        found.append((marker, body))
+    return tuple(found) if 0xFFC3 in dict(found) else None
+
+
+def _jpeg_2000_coding(frame: bytes) -> Coding | None:
+    """Of ISO 15444-1 with the reversible wavelet: the main header and that of the first tile-part."""
+    siz, cod, cap = 0xFF51, 0xFF52, 0xFF50
+    found = []
+    for marker, body in _segments(frame, end=0xFF93):
+        if marker == 0xFF64:  # a comment
+            continue
+        if marker == siz:
+            places = struct.unpack_from(">8I", body, 2)
+            tiled = places[4] < places[0] - places[6] or places[5] < places[1] - places[7]
+            body = body[:2] + bytes([tiled, any(places[2:4] + places[6:])]) + body[34:]
+        elif marker in (0xFF55, 0xFF57, 0xFF58, 0xFF60, 0xFF61, 0xFF90, 0xFF93):  # lengths, packet headers, data
+            body = b""
+        found.append((marker, body))
+    said = dict(found)
+    if cap in said or siz not in said or cod not in said or said[cod][9] != 1 or said[siz][6] & 0x80:
+        return None
+    return tuple(found)

@@ -1,12 +1,14 @@
 """Decoders of compressed pixels: which one reads which transfer syntax, and the checks around them.
 
 A decoder is a codec of imagecodecs (`imagecodecs.jpeg8`) or one of pydicom's plugins (`pylibjpeg`); reports name it.
+Before them comes nvImageCodec, on a GPU, for what `gpudecode` gives to it.
 A codestream's own size is compared with the header before any decoder sees it.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, check_codestream
 from spinescore.runtime.reading.decodeworker import DecoderFailed
 from spinescore.runtime.reading.dicomfile import brief
@@ -70,7 +73,7 @@ def decoded(
     """Decode with the first decoder that can; the others are tried where it fails."""
     from pydicom.encaps import get_frame
 
-    from spinescore.runtime.reading import decodepool  # the workers import this module
+    from spinescore.runtime.reading import decodepool, gpudecode  # the workers import this module
 
     _check_fragments(data, source)
     try:
@@ -78,8 +81,15 @@ def decoded(
     except Exception as fault:
         raise corrupt(source, f"has compressed pixels that cannot be taken apart ({brief(fault)})") from None
     check_codestream(frame, declared, syntax, source)
+    offer = gpudecode.offer(frame, declared, syntax)
+    if offer is not None:
+        on_gpu = offer.decoded()
+        notes += gpudecode.news()
+        if on_gpu is not None:
+            return _within_range(on_gpu, declared, syntax, notes), nvimagecodec.NAME
     faults: list[str] = []
     for name in installed(syntax):
+        started = time.perf_counter()
         try:
             pixels = decodepool.decode(name, payload(name, frame, data), syntax, declared)
         except decodepool.DecoderLost as fault:
@@ -87,6 +97,8 @@ def decoded(
         except DecoderFailed as fault:
             faults.append(f"{name}: {fault}")
             continue
+        if offer is not None:
+            offer.compare(pixels, (time.perf_counter() - started) * 1e3)
         return _within_range(pixels, declared, syntax, notes), name
     if not faults:
         raise unsupported(source, syntax)
@@ -127,13 +139,15 @@ def _has_codec(name: str) -> bool:
 
 
 def payload(name: str, frame: bytes, data: bytes) -> bytes:
-    """What a decoder is given: the codestream for imagecodecs, encapsulated pixel data for pydicom's plugins."""
-    return frame if name.startswith(_CODECS) else data
+    """What a decoder is given: the codestream, or, for pydicom's plugins, encapsulated pixel data."""
+    return frame if name.startswith(_CODECS) or name == nvimagecodec.NAME else data
 
 
 def prepare(name: str, syntax: str) -> None:
     """Import what a decoder needs; on a busy machine that can take longer than decoding."""
-    if name.startswith(_CODECS):
+    if name == nvimagecodec.NAME:
+        nvimagecodec.prepare()
+    elif name.startswith(_CODECS):
         import imagecodecs
 
         getattr(imagecodecs, f"{name.removeprefix(_CODECS)}_decode")
@@ -149,8 +163,7 @@ def run_decoder(name: str, given: bytes, syntax: str, declared: PixelFormat) -> 
     Raises DecoderFailed for whatever a decoder raises, and for pixels that are not what was declared.
     """
     try:
-        own = name.startswith(_CODECS)
-        pixels = _imagecodecs(given, name) if own else _plugin(given, name, syntax, declared)
+        pixels = _pixels(name, given, syntax, declared)
         if pixels.shape != (declared.rows, declared.columns):
             raise ValueError(f"{pixels.shape} pixels instead of {(declared.rows, declared.columns)}")
         if pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
@@ -160,6 +173,12 @@ def run_decoder(name: str, given: bytes, syntax: str, declared: PixelFormat) -> 
     except BaseException as fault:  # a panic of Rust is no Exception
         raise DecoderFailed(brief(fault)) from None
     return pixels
+
+
+def _pixels(name: str, given: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
+    if name == nvimagecodec.NAME:
+        return nvimagecodec.decode(given, nvimagecodec.prepare())
+    return _imagecodecs(given, name) if name.startswith(_CODECS) else _plugin(given, name, syntax, declared)
 
 
 def _imagecodecs(frame: bytes, name: str) -> NDArray[np.integer]:

@@ -22,6 +22,7 @@ __all__ = ["DecoderFailed", "main", "mapped", "receive", "send"]
 
 _MEMORY_BYTES, _MEMORY_PER_PIXEL = 768 << 20, 16  # what a decoder may take, where the system can limit it
 _MAX_REQUEST = 1 << 16
+_PREPARE_S = 60.0  # the parent waits less
 
 
 class DecoderFailed(Exception):
@@ -64,6 +65,7 @@ def main(file: str) -> None:
     send(answers, {})
     memory, name = None, ""
     while (request := receive(sys.stdin.buffer, _MAX_REQUEST)) is not None:
+        faulthandler.dump_traceback_later(_PREPARE_S, exit=True, file=silence)
         with suppress(Exception):  # the decoder itself will say what is missing
             decoders.prepare(request["decoder"], request["syntax"])
         send(answers, {})  # from here on the time is limited
@@ -77,12 +79,13 @@ def main(file: str) -> None:
 
 
 def _answer_to(request: dict[str, Any], memory: mmap.mmap) -> dict[str, str]:
-    from spinescore.runtime.reading import decoders, pixels
+    from spinescore.runtime.reading import decoders, nvimagecodec, pixels
     from spinescore.runtime.reading.dicomfile import brief
 
     try:
         declared = pixels.PixelFormat(**request["declared"])
-        _limit_memory(declared.rows * declared.columns)
+        if request["decoder"] != nvimagecodec.NAME:  # of what the GPU's driver maps nothing is known beforehand
+            _limit_memory(declared.rows * declared.columns)
         payload = memory[request["start"] : request["end"]]
         found = decoders.run_decoder(request["decoder"], payload, request["syntax"], declared)
         memory[: found.nbytes] = np.ascontiguousarray(found).view(np.uint8).data  # never beyond what was declared
