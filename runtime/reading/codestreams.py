@@ -84,7 +84,8 @@ def lossless_coding(frame: bytes, syntax: str) -> Coding | None:
 
 def _segments(frame: bytes, end: int) -> list[tuple[int, bytes]]:
     """The marker segments after the first marker, up to and with the marker `end`."""
-    at, found = 2, []
+    at = 2
+    found: list[tuple[int, bytes]] = []
     while len(found) < _MAX_SEGMENTS:
         marker, length = struct.unpack_from(">HH", frame, at)
         if marker < 0xFF01 or marker == 0xFFFF:  # fill bytes are for other decoders
@@ -98,7 +99,7 @@ def _segments(frame: bytes, end: int) -> list[tuple[int, bytes]]:
 
 def _jpeg_coding(frame: bytes) -> Coding | None:
     """Of ISO 10918-1 process 14 (SOF3): precision, sampling, predictor, point transform, and the order of segments."""
-    found = []
+    found: list[tuple[int, bytes]] = []
     for marker, body in _segments(frame, end=0xFFDA):
         if 0xFFE0 <= marker <= 0xFFEF or marker == 0xFFFE:  # application data, comments
             continue
@@ -115,7 +116,7 @@ def _jpeg_coding(frame: bytes) -> Coding | None:
 def _jpeg_2000_coding(frame: bytes) -> Coding | None:
     """Of ISO 15444-1 with the reversible wavelet: the main header and that of the first tile-part."""
     siz, cod, cap = 0xFF51, 0xFF52, 0xFF50
-    found = []
+    found: list[tuple[int, bytes]] = []
     for marker, body in _segments(frame, end=0xFF93):
         if marker == 0xFF64:  # a comment
             continue

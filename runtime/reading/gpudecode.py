@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,19 +136,19 @@ def _samples(family: str) -> Iterator[tuple[PixelFormat, NDArray[np.unsignedinte
     """Noise and a ramp over the whole range of 8, 12 and 16 bits, and the codestreams."""
     import imagecodecs
 
+    codecs: Any = imagecodecs
     rng = np.random.default_rng(20)
     for bits in (8, 12, 16):
         largest = (1 << bits) - 1
         ramp = np.linspace(0, largest, _SAMPLE_ROWS * _SAMPLE_COLUMNS).reshape(_SAMPLE_ROWS, _SAMPLE_COLUMNS)
         drawn = np.clip(ramp + rng.normal(0, largest / 64, ramp.shape), 0, largest)
         pixels: NDArray[np.unsignedinteger] = drawn.astype(np.uint8 if bits == 8 else np.uint16)
-        options = {"bitspersample": bits}
         if family == "JPEG lossless":
-            frame = imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1, **options)
+            frame = codecs.jpeg8_encode(pixels, lossless=True, predictor=1, bitspersample=bits)
         else:
-            frame = imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, **options)
+            frame = codecs.jpeg2k_encode(pixels, level=0, codecformat="j2k", reversible=True, bitspersample=bits)
         allocated = 8 * pixels.dtype.itemsize
-        declared = PixelFormat(*pixels.shape, allocated, bits, bits - 1, False, "MONOCHROME2")
+        declared = PixelFormat(_SAMPLE_ROWS, _SAMPLE_COLUMNS, allocated, bits, bits - 1, False, "MONOCHROME2")
         yield declared, pixels, bytes(frame)
 
 
