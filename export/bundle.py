@@ -14,16 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spinescore.export.defaults import contract, input_size, read_overrides
+from spinescore.export.defaults import contract, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
 from spinescore.export.half import HALF_MAX, HalfReport
-from spinescore.export.resnet152 import head_of
+from spinescore.export.networks import open_alternatives, open_graders, open_localizers
 from spinescore.export.sensitivity import Int8Result
-from spinescore.export.sources import Network, open_network, split_sources
+from spinescore.export.sources import Network
 from spinescore.export.trial import (
     Options,
     Trial,
+    agreement_of_alternatives,
     agreement_of_grader,
     agreement_of_localizer,
     try_graders,
@@ -48,7 +49,8 @@ class ExportReport:
     """What an export wrote, how half precision and INT8 agree with FP32 on the golden inputs, and what to know of it.
 
     `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None. `int8`
-    by network, with every choice that was tried; empty where INT8 was not asked for.
+    by network, with every choice that was tried; empty where INT8 was not asked for. `alternatives` by network: how far
+    from the localizer's points each one finds them, both in FP32.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class ExportReport:
     grades: GradeAgreement | None
     warnings: tuple[str, ...]
     int8: Mapping[str, Int8Result]
+    alternatives: Mapping[str, PointAgreement]
 
 
 def export_bundle(
@@ -64,6 +67,7 @@ def export_bundle(
     grader: str,
     out: Path,
     *,
+    alternatives: Sequence[str] = (),
     manifest: Path | None = None,
     name: str | None = None,
     version: str | None = None,
@@ -77,10 +81,11 @@ def export_bundle(
     """Write the bundle `out` from trained networks, and check half precision against FP32 on golden inputs.
 
     `localizer` is a checkpoint, an ONNX file or `synthetic:hrnet-w32`, or `cervical=F,lumbar=F`; `grader` likewise, or
-    `bridge=F,grades=F`. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs
-    to check on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32
-    graphs' weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files,
-    calibrated on the golden inputs, with as many layers in FP32 as the manifest's tolerances ask for.
+    `bridge=F,grades=F`. `alternatives` are other localizers, the most accurate first, each `NAME=F` with `F` as for the
+    localizer. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs to check
+    on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32 graphs'
+    weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files, calibrated
+    on the golden inputs, with as many layers in FP32 as the manifest's tolerances ask for.
 
     A network that overflows in half precision, or that no INT8 graph represents within them, is written without
     that file, with a warning; with `strict` that is an error.
@@ -90,10 +95,11 @@ def export_bundle(
         raise ValueError(f"precisions {precisions} must hold fp32, golden_studies {golden_studies} be at least 1")
     check_target(out)
     overrides = read_overrides(manifest)
-    localizers = _open_localizers(localizer, overrides)
-    head, graders = _open_graders(grader, overrides)
+    first = open_localizers(localizer, overrides)
+    localizers = [*first, *open_alternatives(alternatives, first, overrides)]
+    head, graders = open_graders(grader, overrides)
     networks = [*localizers, *graders]
-    by_region: dict[str, Network] = {region: network for network in localizers for region in network.regions}
+    by_region: dict[str, Network] = {region: network for network in first for region in network.regions}
     document = contract(by_region, head, graders[0], overrides)
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
@@ -105,10 +111,12 @@ def export_bundle(
         graded = try_graders(graders, views, points, draft.grader, options)
         moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
         changed = agreement_of_grader(graded, draft.grader)
+        beside = agreement_of_alternatives(located, draft.localizer)
         warnings = _warnings([*located, *graded], strict)
         if options.fp16:
             warnings += _out_of_bounds(moved, changed, draft.bounds)
-        document["provenance"] = {**document["provenance"], **_provenance([*located, *graded], weights, len(golden))}
+        provenance = _provenance([*located, *graded], beside, weights, len(golden))
+        document["provenance"] = {**document["provenance"], **provenance}
         files = _files(located, graded)
         written = _manifest(document, networks, files)
         for path, content in files.items():
@@ -118,55 +126,28 @@ def export_bundle(
     compared = options.fp16
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
     return ExportReport(
-        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized
+        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized, beside
     )
-
-
-def _open_localizers(text: str, overrides: Document) -> list[Network]:
-    size = input_size(overrides, "localizer")
-    sources = split_sources(text, ("cervical", "lumbar"))
-    networks = [open_network(source, "localizer", region, size) for region, source in sources.items()]
-    if len({(network.channels, network.outputs, network.preprocessing) for network in networks}) > 1:
-        raise CheckpointError(
-            f"the localizers of {text} differ in channels, heatmaps or preprocessing; both regions share one input"
-        )
-    return networks
-
-
-def _open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
-    """The head's name, and its networks."""
-    size = input_size(overrides, "grader")
-    sources = split_sources(text, ("bridge", "grades"))
-    networks = [open_network(source, "grader", role or "corners", size) for role, source in sources.items()]
-    heads = [head_of(network.outputs) for network in networks]
-    for network, head in zip(networks, heads, strict=True):
-        fits = head in ("corners4", "corner4") if network.role == "corners" else head == network.role
-        if not fits:
-            raise CheckpointError(
-                f"{network.provenance['source']}: has {network.outputs} outputs ({head}); a grader alone has 8 or 4, "
-                "a pair bridge=FILE,grades=FILE has 2 and 3"
-            )
-    if len({(network.channels, network.preprocessing) for network in networks}) > 1:
-        raise CheckpointError(f"the graders of {text} differ in channels or preprocessing; both see the same crops")
-    return heads[0] if len(networks) == 1 else "bridge+grades", networks
 
 
 def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, bytes]) -> Manifest:
     """The manifest over `files`, checked as any reader checks it; raises `BundleError` that names a wrong field."""
-    paths: dict[str, dict[str, str]] = {}
+    paths: dict[str, dict[str, dict[str, str]]] = {}  # by alternative, then by region or role
     for network in networks:
         named = {precision: f"{network.stem}.{precision}.onnx" for precision in PRECISIONS}
         present = {precision: path for precision, path in named.items() if path in files}
         keys = network.regions if network.kind == "localizer" else (network.role,)
-        paths.update(dict.fromkeys(keys, present))
+        paths.setdefault(network.alternative, {}).update(dict.fromkeys(keys, present))
+    own = paths.pop("")
+    others = {"alternatives": [{"name": name, "files": found} for name, found in paths.items()]} if paths else {}
     return Manifest.from_dict(
         {
             **document,
             "schema": SCHEMA,
-            "localizer": {**document["localizer"], "files": {region: paths[region] for region in REGIONS}},
+            "localizer": {**document["localizer"], "files": {region: own[region] for region in REGIONS}, **others},
             "grader": {
                 **document["grader"],
-                "files": {role: paths[role] for role in HEAD_OUTPUTS[document["grader"]["head"]]},
+                "files": {role: own[role] for role in HEAD_OUTPUTS[document["grader"]["head"]]},
             },
             "golden": GOLDEN,
             "files": {path: _entry(path, content) for path, content in files.items()},
@@ -196,8 +177,9 @@ def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes
         arrays: dict[str, Any] = {}
         for trial in trials:
             role = trial.network.role or "both"
-            arrays[f"image_{role}"] = trial.pictures
-            arrays[f"expected_{role}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
+            other = f"_{trial.network.alternative}" if trial.network.alternative else ""
+            arrays[f"image_{role}"] = trial.pictures  # an alternative sees those of the localizer
+            arrays[f"expected_{role}{other}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
             if kind == "localizer":
                 arrays[f"region_{role}"] = trial.regions
         packed = io.BytesIO()
@@ -254,7 +236,9 @@ def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement,
     return warnings
 
 
-def _provenance(trials: Sequence[Trial], weights: str, radiographs: int) -> Document:
+def _provenance(
+    trials: Sequence[Trial], beside: Mapping[str, PointAgreement], weights: str, radiographs: int
+) -> Document:
     networks = {}
     for trial in trials:
         entry = {**trial.network.provenance, "changes": list(trial.network.notes)}
@@ -265,6 +249,8 @@ def _provenance(trials: Sequence[Trial], weights: str, radiographs: int) -> Docu
                 entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
         if trial.int8 is not None:
             entry["int8"] = {"fault": trial.int8.fault, "steps": [asdict(step) for step in trial.int8.steps]}
+        if trial.network.stem in beside:
+            entry["beside_localizer"] = asdict(beside[trial.network.stem])
         networks[trial.network.stem] = entry
     return {
         "exporter": f"spinescore {installed_version('spinescore')}",

@@ -19,7 +19,7 @@ __all__ = ["contract", "input_size", "read_overrides"]
 Document = dict[str, Any]
 
 _SIZES = {"localizer": (256, 192), "grader": (224, 224)}
-_WRITTEN_HERE = ("schema", "files", "golden")  # fields that follow from what is exported
+_WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from what is exported
 
 # Per channel, in grey [0, 1]. ImageNet as in torchvision and the official HRNet; 'caffe' as in Keras' preprocess_input:
 # blue, green, red of 0 .. 255 minus the mean, without scaling. A radiograph's one grey stands in every channel.

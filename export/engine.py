@@ -56,10 +56,11 @@ class BuildOptions:
 
 
 def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, int]:
-    """Network file for `precision` -> images that the pipeline gives it at once, two radiographs a study."""
-    batches: dict[str, int] = {}
-    for files in manifest.localizer.files.values():
-        batches[_source(files, precision)] = VIEWS if manifest.localizer.shared else 1
+    """Network file for `precision` -> images that the pipeline gives it at once; with those of alternatives."""
+    batches, localizer = dict[str, int](), manifest.localizer
+    for by_region in (localizer.files, *(alternative.files for alternative in localizer.alternatives)):
+        for files in by_region.values():
+            batches[_source(files, precision)] = VIEWS if localizer.shared else 1
     head = manifest.grader.head
     for role, files in manifest.grader.files.items():
         flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]

@@ -57,11 +57,13 @@ class Network:
     notes: tuple[str, ...] = ()
     model: onnx.ModelProto | None = None
     tensors: Tensors = field(default_factory=dict)
+    alternative: str = ""  # the name of another localizer than the bundle's own
 
     @property
     def stem(self) -> str:
-        """Of its files' names: localizer, localizer-cervical, grader, grader-bridge, .."""
-        return self.kind if self.role in ("", "corners") else f"{self.kind}-{self.role}"
+        """Of its files' names: localizer, localizer-cervical, localizer-NAME, grader, grader-bridge, .."""
+        role = "" if self.role == "corners" else self.role
+        return "-".join(part for part in (self.kind, self.alternative, role) if part)
 
     @property
     def regions(self) -> tuple[Region, ...]:

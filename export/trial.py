@@ -23,7 +23,15 @@ from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.pipeline import FLIPS
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["Options", "Trial", "agreement_of_grader", "agreement_of_localizer", "try_graders", "try_localizers"]
+__all__ = [
+    "Options",
+    "Trial",
+    "agreement_of_alternatives",
+    "agreement_of_grader",
+    "agreement_of_localizer",
+    "try_graders",
+    "try_localizers",
+]
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,10 @@ class Trial:
 def try_localizers(
     networks: Sequence[Network], views: Sequence[GoldenView], localizer: Localizer, options: Options
 ) -> tuple[list[Trial], NDArray[np.void]]:
-    """Every localizer on the radiographs of its regions, and the discs' points (N, 6, 2) of all views."""
+    """Every localizer on the radiographs of its regions, and the discs' points (N, 6, 2) of all views.
+
+    The points are those of the bundle's own localizer, whatever its alternatives find.
+    """
     pictures = localizer_pictures(views, localizer)
     regions = np.array([REGIONS.index(view.region) for view in views], np.uint8)
     heatmaps: dict[int, NDArray[np.float32]] = {}
@@ -76,7 +87,8 @@ def try_localizers(
         trial = _try(network, pictures[mine], localizer.input, options, regions[mine])
         if options.int8:
             trial = _quantized(trial, localizer.input, options.bounds, partial(_moved, trial, localizer))
-        heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
+        if not network.alternative:
+            heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
     return trials, locate(views, [heatmaps[number] for number in range(len(views))], localizer)
 
@@ -104,6 +116,16 @@ def try_graders(
 
 def agreement_of_localizer(trial: Trial, localizer: Localizer) -> PointAgreement:
     return compare_points(trial.expected, trial.rounded, localizer, trial.regions)
+
+
+def agreement_of_alternatives(trials: Sequence[Trial], localizer: Localizer) -> dict[str, PointAgreement]:
+    """How far each alternative's points are from those of the bundle's own localizer, by the name of its files."""
+    own = {trial.network.role: trial.expected for trial in trials if not trial.network.alternative}
+    return {
+        trial.network.stem: compare_points(own[trial.network.role], trial.expected, localizer, trial.regions)
+        for trial in trials
+        if trial.network.alternative
+    }
 
 
 def agreement_of_grader(trials: Sequence[Trial], grader: Grader) -> GradeAgreement:

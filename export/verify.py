@@ -33,7 +33,8 @@ class VerifyReport:
     """`fp32_difference` by network, in shares of the range; half precision against FP32 by localizer, and in grades.
 
     Half precision is FP32 with every tensor rounded to half, as a GPU computes it, whether or not the bundle has FP16
-    files; `fp16_files` is how far those are from FP32 where ONNX Runtime runs them.
+    files; `fp16_files` is how far those are from FP32 where ONNX Runtime runs them. `alternatives` by network: how far
+    from the points of the bundle's own localizer an alternative finds them, both in FP32.
     """
 
     bundle: str
@@ -42,6 +43,7 @@ class VerifyReport:
     points: dict[str, PointAgreement]
     grades: GradeAgreement
     tolerances: Tolerances
+    alternatives: dict[str, PointAgreement]
 
     @property
     def passed(self) -> bool:
@@ -67,10 +69,15 @@ def verify_bundle(path: str | Path) -> VerifyReport:
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    points, runs = {}, {}
-    for golden in golden_localizers(bundle):
-        found = runs[golden.name] = _run(bundle, golden)
-        points[golden.name] = compare_points(found.fp32, found.half, manifest.localizer, golden.regions)
+    points, runs, alternatives = {}, {}, {}
+    for name in manifest.localizer.names:
+        for golden in golden_localizers(bundle.with_localizer(name)):
+            called = f"{golden.name}, {name}" if name else golden.name
+            found = runs[called] = _run(bundle, golden)
+            points[called] = compare_points(found.fp32, found.half, manifest.localizer, golden.regions)
+            if name:
+                own = runs[golden.name].fp32
+                alternatives[called] = compare_points(own, found.fp32, manifest.localizer, golden.regions)
     by_role = {golden.role: _run(bundle, golden) for golden in golden_grader(bundle)}
     grades = compare_grades(
         {role: found.fp32 for role, found in by_role.items()},
@@ -85,6 +92,7 @@ def verify_bundle(path: str | Path) -> VerifyReport:
         points,
         grades,
         manifest.bounds,
+        alternatives,
     )
 
 

@@ -149,6 +149,8 @@ def _add_export(added: Verbs[argparse.ArgumentParser]) -> None:
         metavar="F",
         help="HRNet weights, an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
     )
+    text = "another localizer that answers alike, as w18=narrow.pth; repeated, the most accurate first"
+    parser.add_argument("--alternative", action="append", default=[], metavar="NAME=F", help=text)
     parser.add_argument(
         "--grader",
         required=True,
@@ -266,6 +268,7 @@ def _add_bundle_and_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     gate.add_engine_arguments(parser)
+    gate.add_localizer_argument(parser)
     gate.add_build_argument(parser)
     text = "plan to run by, of spinescore plan: a file, none, or auto for what was made here (auto)"
     parser.add_argument("--plan", default="auto", metavar="F", help=text)

@@ -50,7 +50,8 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
             from spinescore.benchmarks.bench.starts import memory
 
             say(f"memory, in {plan.starts} processes that score and as many with the networks alone")
-            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts)
+            found = report.bundle.localizer
+            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts, found)
         if "steady" in plan.parts:
             parts["steady"] = _steady(subject, scorer, report, plan, say)
         if "images" in plan.parts:
@@ -64,7 +65,9 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
         from spinescore.benchmarks.bench.load import load
 
         say(f"1 to {plan.most_concurrent} studies at once")
-        parts["load"] = load(subject, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
+        chosen = {**subject.options, "localizer": report.bundle.localizer}  # which a plan may have done
+        asked = replace(subject, options=chosen)
+        parts["load"] = load(asked, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
     conditions = watch.conditions(cores)
     spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
     warned = {"conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
@@ -82,8 +85,9 @@ def _scored(subject: Subject, scorer: Scorer, say: Callable[[str], None]) -> tup
 
 
 def _facts(subject: Subject, scorer: Scorer, report: StudyReport) -> dict[str, Any]:
+    bundle = vars(report.bundle)
     return {
-        "bundle": {"name": report.bundle.name, "version": report.bundle.version, "sha256": report.bundle.sha256},
+        "bundle": {name: bundle[name] for name in ("name", "version", "sha256", "localizer")},
         "files": {name: entry.sha256 for name, entry in scorer.bundle.manifest.files.items()},
         "device": vars(report.device),
         "options": subject.options,

@@ -53,7 +53,8 @@ def _networks(asked: dict[str, Any]) -> None:
 
     choice = EngineChoice(**asked["choice"]) if asked["choice"] else None
     kind = asked["device"]
-    with networks_alone(Bundle.open(asked["bundle"]), kind, choice, asked["options"].get("threads")) as run:
+    bundle = Bundle.open(asked["bundle"]).with_localizer(asked["localizer"])
+    with networks_alone(bundle, kind, choice, asked["options"].get("threads")) as run:
         for _ in range(1 + _MORE):
             run()
         _say(_memory(kind))

@@ -35,6 +35,7 @@ def _result(result: Record) -> list[str]:
     parts = [
         f"## {bundle['name']} {bundle['version']} on {device['kind']}: {device['engine']}, {device['precision']}"
         + (f", {threads} threads" if threads else "")
+        + (f", localizer {bundle['localizer']}" if bundle.get("localizer") else "")
     ]
     parts += [f"**{warning}**" for warning in result["warnings"]]
     for name, write in _PARTS.items():

@@ -49,13 +49,16 @@ def starts(subject: Subject, times: int) -> dict[str, Any]:
     return {name: {step: figures(ms) for step, ms in found.items()} for name, found in (("cold", cold), ("warm", warm))}
 
 
-def memory(subject: Subject, kind: str, choice: EngineChoice | None, times: int) -> dict[str, Any]:
+def memory(
+    subject: Subject, kind: str, choice: EngineChoice | None, times: int, localizer: str | None = None
+) -> dict[str, Any]:
     """Resident and peak bytes of processes that score, and of others with the same networks and imports alone.
 
     Medians: what an engine takes for the same networks differs by a tenth from process to process.
     """
     study = _asked(subject, memory=True)
     networks = {**study, "networks": True, "device": kind, "choice": None if choice is None else asdict(choice)}
+    networks["localizer"] = localizer
     took: dict[str, list[dict[str, int | None]]] = {"study": [], "networks": []}
     for _ in range(times):
         with _process(study) as lines:
@@ -97,6 +100,7 @@ def _asked(subject: Subject, memory: bool) -> dict[str, Any]:
         "memory": memory,
         "networks": False,
         "choice": None,
+        "localizer": None,
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.verbs import say
-from spinescore.runtime.verbs.gate import add_engine_arguments
+from spinescore.runtime.verbs.gate import add_engine_arguments, add_localizer_argument
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.measure import Plan
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     add_engine_arguments(parser)
+    add_localizer_argument(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
     text = f"what to measure, of {', '.join(_PARTS)} (all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
@@ -108,6 +109,7 @@ def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, 
     options = {
         "engine": arguments.engine,
         "precision": arguments.precision,
+        "localizer": arguments.localizer,
         "require_acceptance": not arguments.unaccepted,
         "threads": arguments.threads,
     }

@@ -80,6 +80,7 @@ def reference_report(
     from spinescore.runtime import Scorer, load_study
 
     options: dict[str, Any] = {"engine": "onnxruntime", "precision": "fp32", "threads": threads}
+    options["localizer"] = bundle.localizer
     with Scorer.open(str(bundle.folder), "cpu", **options) as scorer:
         return scorer.score(load_study(*files), keypoints=given)
 

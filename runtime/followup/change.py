@@ -217,6 +217,9 @@ def _warnings(baseline: StudyReport, followup: StudyReport, days: int | None) ->
     if baseline.bundle.sha256 != followup.bundle.sha256:
         first, second = (f"{report.bundle.name} {report.bundle.version}" for report in (baseline, followup))
         yield f"the studies were scored with different bundles ({first}, {second}); score both with one to compare them"
+    elif baseline.bundle.localizer != followup.bundle.localizer:
+        first, second = (report.bundle.localizer or "its own" for report in (baseline, followup))
+        yield f"the bundle's localizer was not the same ({first}, {second}); score both with one to compare them"
     if days is None:
         yield "a study has no date, so there is no rate"
     elif days <= 0:

@@ -64,6 +64,7 @@ def _check(report: StudyReport) -> None:
     known = (study.study_instance_uid, study.study_date, study.patient_key)
     _demand(all(value is None or _is_text(value) for value in known), "study")
     _demand(all(map(_is_text, (bundle.name, bundle.version, bundle.sha256, bundle.intended_use))), "bundle")
+    _demand(bundle.localizer is None or _is_text(bundle.localizer), "bundle.localizer")
     _demand(set(report.regions) == set(REGIONS), "regions")
     for region in REGIONS:
         _check_region(region, report.regions[region])

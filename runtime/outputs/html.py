@@ -229,9 +229,10 @@ def _unscored(report: StudyReport, bundle: Bundle) -> Iterator[str]:
 
 def _origin(report: StudyReport) -> str:
     bundle, device = report.bundle, report.device
+    other = f", localizer {_given(bundle.localizer)}" if bundle.localizer else ""
     facts = _facts(
         {
-            "Bundle": f"{_given(bundle.name)} {_given(bundle.version)}",
+            "Bundle": f"{_given(bundle.name)} {_given(bundle.version)}{other}",
             "Its SHA-256": f'<span class="code">{clean(bundle.sha256)}</span>',
             "Device": _given(f"{device.name} ({device.kind}), {device.engine}, {device.precision}"),
             "Software": f"spinescore {clean(software_version())}, {clean(report.schema)}",

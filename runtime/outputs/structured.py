@@ -118,6 +118,7 @@ def _algorithm(report: StudyReport, bundle: Bundle) -> Any:
         version=report.bundle.version,
         parameters=[
             f"bundle_sha256={report.bundle.sha256}",
+            *([f"localizer={report.bundle.localizer}"] if report.bundle.localizer else []),
             f"software=spinescore {software_version()}",
             f"device={device.kind} {device.name}",
             f"engine={device.engine} {device.precision}",

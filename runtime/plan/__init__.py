@@ -174,7 +174,7 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
     not hold is passed over with a warning. Raises `EngineError` where a plan that was named does not hold, `ValueError`
     where the caller chose as well, and what `open_it` raises.
     """
-    free = way.wanted.names_nothing and way.wanted.require_acceptance and way.threads is way.localizer is None
+    free = way.wanted.names_nothing and way.wanted.require_acceptance and (way.threads, way.localizer) == (None, None)
     if plan is None or (plan == "auto" and not free):
         return open_it(way)
     if not free:

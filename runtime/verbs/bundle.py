@@ -25,6 +25,7 @@ def export(arguments: argparse.Namespace) -> int:
         arguments.localizer,
         arguments.grader,
         arguments.out,
+        alternatives=arguments.alternative,
         manifest=arguments.manifest,
         name=arguments.name,
         version=arguments.version,

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from spinescore.runtime.acceptance.gate import Outcome
     from spinescore.runtime.bundle import Bundle
 
-__all__ = ["accept_int8", "add_arguments", "add_build_argument", "add_engine_arguments", "run"]
+__all__ = [
+    "accept_int8",
+    "add_arguments",
+    "add_build_argument",
+    "add_engine_arguments",
+    "add_localizer_argument",
+    "run",
+]
 
 _ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -28,6 +35,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser, unaccepted: bool = Tru
     if unaccepted:
         text = "take an engine that `bundle verify --device` has not accepted here"
         parser.add_argument("--unaccepted", action="store_true", help=text)
+
+
+def add_localizer_argument(parser: argparse.ArgumentParser) -> None:
+    """`--localizer`, for what scores."""
+    text = "an alternative localizer of the bundle, as `bundle info` names them (the bundle's own)"
+    parser.add_argument("--localizer", metavar="NAME", help=text)
 
 
 def add_build_argument(parser: argparse.ArgumentParser) -> None:

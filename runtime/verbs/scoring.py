@@ -148,13 +148,17 @@ def _read_studies(paths: Sequence[Path], window: str | None) -> list[Study]:
 def open_scorer(arguments: argparse.Namespace) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
-    if arguments.plan not in ("auto", "none") and (arguments.engine or arguments.precision or arguments.unaccepted):
-        raise UsageError("--plan chooses engine and precision: leave out --engine, --precision and --unaccepted")
+    chosen = arguments.engine or arguments.precision or arguments.unaccepted or arguments.localizer
+    if arguments.plan not in ("auto", "none") and chosen:
+        raise UsageError(
+            "--plan chooses engine and precision: leave out --engine, --precision, --unaccepted and --localizer"
+        )
     return Scorer.open(
         arguments.bundle,
         arguments.device,
         engine=arguments.engine,
         precision=arguments.precision,
+        localizer=arguments.localizer,
         require_acceptance=not arguments.unaccepted,
         build=arguments.build,
         progress=say,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.manifest import Manifest, NetworkInput
+from spinescore.runtime.manifest import Alternative, Manifest, NetworkInput
 from spinescore.runtime.output import table
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 
@@ -30,7 +30,9 @@ def study_summary(report: StudyReport, truth: Mapping[str, int] | None = None) -
         header = ["site", "grade", *(["truth"] if truth is not None else []), "probability", "status"]
         parts.append(table(rows, header))
     parts.append("\n".join([*_totals(report, truth), *_quality(report)]))
-    parts.append(f"Bundle {report.bundle.name} {report.bundle.version}: {report.bundle.intended_use}")
+    found = report.bundle
+    other = f", localizer {found.localizer}" if found.localizer else ""
+    parts.append(f"Bundle {found.name} {found.version}{other}: {found.intended_use}")
     return "\n\n".join(parts)
 
 
@@ -109,6 +111,11 @@ def verify_summary(report: VerifyReport) -> str:
     lines = [f"Bundle {report.bundle}: the files are as exported."]
     lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
     lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
+    lines += [
+        f"{name}: points {found.median_shift_px:.3f} heatmap pixels off the localizer's in the median, 99th percentile "
+        f"{found.p99_shift_px:.3f}"
+        for name, found in report.alternatives.items()
+    ]
     lines += _agreement(report.points, report.grades)
     return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
 
@@ -139,7 +146,21 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
+    if localizer.alternatives:
+        known = (_alternative(found, manifest.provenance) for found in localizer.alternatives)
+        facts["alternatives"] = f"\n{'':<14}".join(known)
     return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
+
+
+def _alternative(found: Alternative, provenance: Mapping[str, Any]) -> str:
+    """A localizer's name, with what the export measured of it, where the provenance has that."""
+    networks = {path.rsplit(".", 2)[0] for files in found.files.values() for path in files.values()}
+    try:
+        beside = [provenance["networks"][name]["beside_localizer"] for name in networks]
+        median, high = (max(one[name] for one in beside) for name in ("median_shift_px", "p99_shift_px"))
+        return f"{found.name}: points {median:.3f} heatmap pixels off in the median, 99th percentile {high:.3f}"
+    except (KeyError, TypeError, ValueError):
+        return found.name
 
 
 def _files(manifest: Manifest) -> str:

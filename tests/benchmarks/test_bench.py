@@ -80,6 +80,19 @@ def test_every_part_of_a_study(study, tmp_path, capsys):
     assert capsys.readouterr().out == printed
 
 
+def test_the_networks_of_the_localizer_that_was_named(study, tmp_path, capsys):
+    bundle = tiny.write_bundle(tmp_path / "bundle", alternatives={"narrow": 1.0})
+    options = "--device cpu --threads 1 --runs 1 --warmup 0 --starts 1 --parts steady memory --json --localizer"
+    assert cli.main(["bench", "--bundle", str(bundle), *options.split(), "narrow"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    jsonschema.validate(record, latency_schema())
+    (result,) = record["results"]
+    assert (result["bundle"]["localizer"], result["options"]["localizer"]) == ("narrow", "narrow")
+    assert result["steady"]["engine_calls"][0] == ["localizer-narrow.fp32.onnx", 2]
+    assert "onnxruntime 1" in markdown(record)
+    assert "1 threads, localizer narrow" in markdown(record)
+
+
 def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
     """Written anew, the study is still the study."""
     from spinescore.benchmarks.bench.images import write_variants

@@ -78,6 +78,17 @@ def test_this_package_is_held_against_its_own_reference(bundle, files):
     assert "nothing to compare" in trial.agreement(one_region, answer, bundle, "fp32")[1]
 
 
+def test_all_see_the_localizer_that_scores(tmp_path, files):
+    whole = Bundle.open(tiny.write_bundle(tmp_path / "bundle", alternatives={"narrow": 12.0}))
+    bundle = whole.with_localizer("narrow")
+    reference = trial.reference_report(bundle, files, None, 1)
+    assert reference.bundle.localizer == "narrow"
+    (peer,) = open_peers(["onnxruntime"], "cpu", bundle, reference, files, None, 1, quiet)
+    assert peer.same_answers
+    (other,) = open_peers(["onnxruntime"], "cpu", whole, reference, files, None, 1, quiet)
+    assert not other.same_answers
+
+
 def test_a_peer_that_is_missing_or_fails_says_so(bundle, files, monkeypatch):
     def missing(bundle, threads):
         raise ModuleNotFoundError("No module named 'nothing'", name="nothing")

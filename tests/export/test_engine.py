@@ -108,6 +108,8 @@ def test_any_batch(tmp_path):
     [
         ({}, [2, 12]),
         ({"heads": "separate"}, [1, 1, 12]),
+        ({"alternatives": {"narrow": 1}}, [2, 2, 12]),
+        ({"heads": "separate", "alternatives": {"narrow": 1}}, [1, 1, 1, 1, 12]),
         ({"grader.head": "corner4"}, [2, 24]),
         ({"grader.head": "bridge+grades"}, [2, 12, 24]),
     ],

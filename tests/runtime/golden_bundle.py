@@ -29,7 +29,8 @@ def write_golden_bundle(folder: Path, half: str = "right", **changes) -> Path:
         "golden/localizer.npz": _localizers(folder, document["localizer"]),
         "golden/grader.npz": _graders(folder, document["grader"]),
     }
-    places = [*document["localizer"]["files"].values(), *document["grader"]["files"].values()]
+    others = [files for other in document["localizer"].get("alternatives", []) for files in other["files"].values()]
+    places = [*document["localizer"]["files"].values(), *others, *document["grader"]["files"].values()]
     for files in places if half != "none" else ():
         model = tiny.halved(onnx.load(str(folder / files["fp32"])))
         if files["fp32"].startswith("grader") and half != "right":
@@ -63,6 +64,9 @@ def _localizers(folder: Path, localizer: dict) -> bytes:
         arrays[f"image_{role}"] = images
         arrays[f"region_{role}"] = np.array([tiny.REGIONS.index(region) for region in (*regions, regions[0])], np.uint8)
         arrays[f"expected_{role}"] = _infer(folder / files[regions[0]]["fp32"], images)
+        for other in localizer.get("alternatives", []):
+            path = folder / other["files"][regions[0]]["fp32"]
+            arrays[f"expected_{role}_{other['name']}"] = _infer(path, images)
     return _packed(arrays)
 
 

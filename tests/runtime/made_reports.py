@@ -35,6 +35,7 @@ def made_report(
     day: str | None = "20240110",
     patient: str | None = "a" * 32,
     sha256: str = "b" * 64,
+    localizer: str | None = None,
 ) -> StudyReport:
     """A report; `grades` by region from above, None for a missing corner; a region that is None was rejected."""
     scores = {region: score_region(region, found) for region in REGIONS if (found := grades.get(region)) is not None}
@@ -42,7 +43,7 @@ def made_report(
     regions = {region: _region(region, grades[region], scores.get(region)) for region in REGIONS}
     return StudyReport(
         study=StudyInfo(uid, day, patient),
-        bundle=BundleInfo("tiny", "1", sha256, "Tests of spinescore."),
+        bundle=BundleInfo("tiny", "1", sha256, "Tests of spinescore.", localizer),
         device=DeviceInfo("cpu", "CPU", "onnxruntime 1", "fp32"),
         regions=regions,
         total=TotalReport(total.value, total.range, total.status, total.imputed_sites),

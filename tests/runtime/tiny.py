@@ -84,23 +84,29 @@ def draw(
 
 
 def write_bundle(folder: Path, **changes: Any) -> Path:
-    """Write a bundle; `changes` set manifest fields by dotted name, and `heads` (24, 12 or separate) the localizers."""
+    """Write a bundle; `changes` set manifest fields by dotted name, and `heads` (24, 12 or separate) the localizers.
+
+    `alternatives` are localizers by name whose points lie so many pixels of the localizer's input further to the right.
+    """
     head = changes.get("grader.head", "corners4")
     heads = changes.pop("heads", 24)
     prefers_left = changes.pop("prefers_left", False)
     precision = changes.pop("precision", "fp32")
+    alternatives = changes.pop("alternatives", {})
     folder.mkdir(parents=True, exist_ok=True)
     channels = changes.get("localizer.input.channels", 1)
     models: dict[str, onnx.ModelProto] = {}
-    if heads == "separate":
-        for number, region in enumerate(REGIONS):
-            greys = DOT_GREYS[12 * number : 12 * number + 12]
-            models[f"localizer-{region}.fp32.onnx"] = localizer(greys, channels, prefers_left)
-    else:
-        models["localizer.fp32.onnx"] = localizer(DOT_GREYS[:heads], channels, prefers_left)
+    for name, right_px in {"": 0, **alternatives}.items():
+        stem = f"localizer-{name}" if name else "localizer"
+        if heads == "separate":
+            for number, region in enumerate(REGIONS):
+                greys = DOT_GREYS[12 * number : 12 * number + 12]
+                models[f"{stem}-{region}.fp32.onnx"] = localizer(greys, channels, prefers_left, right_px)
+        else:
+            models[f"{stem}.fp32.onnx"] = localizer(DOT_GREYS[:heads], channels, prefers_left, right_px)
     for network in {"corners4": ["corners"], "corner4": ["corners"], "bridge+grades": ["bridge", "grades"]}[head]:
         models[f"grader-{network}.fp32.onnx"] = grader(network, head)
-    document = manifest(heads, head)
+    document = manifest(heads, head, tuple(alternatives))
     if precision == "fp16":
         models = {name.replace("fp32", "fp16"): halved(model) for name, model in models.items()}
         document = json.loads(json.dumps(document).replace("fp32", "fp16"))
@@ -117,13 +123,17 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def manifest(heads: int | str = 24, head: str = "corners4") -> dict[str, Any]:
+def manifest(heads: int | str = 24, head: str = "corners4", alternatives: tuple[str, ...] = ()) -> dict[str, Any]:
     """The manifest of such a bundle, without its files."""
     offsets = {"cervical": 0, "lumbar": 12 if heads == 24 else 0}
     suffix = {region: f"-{region}" if heads == "separate" else "" for region in REGIONS}
     networks = {"corners4": ["corners"], "corner4": ["corners"], "bridge+grades": ["bridge", "grades"]}[head]
     plain = {"channels": 1, "mean": [0.0], "std": [1.0], "levels": None}
     contrast = {"mode": "dicom", "low": 1.0, "high": 99.0}
+    others = [
+        {"name": name, "files": {region: {"fp32": f"localizer-{name}{suffix[region]}.fp32.onnx"} for region in REGIONS}}
+        for name in alternatives
+    ]
     return {
         "schema": "spinescore.bundle/1",
         "name": "tiny",
@@ -146,6 +156,7 @@ def manifest(heads: int | str = 24, head: str = "corners4") -> dict[str, Any]:
             "decode": "dark",
             "passes": 1,
             "min_confidence": 0.3,
+            **({"alternatives": others} if others else {}),
         },
         "grader": {
             "files": {network: {"fp32": f"grader-{network}.fp32.onnx"} for network in networks},
@@ -164,17 +175,20 @@ def manifest(heads: int | str = 24, head: str = "corners4") -> dict[str, Any]:
 
 def listed(document: dict[str, Any]) -> dict[str, Any]:
     """The manifest with an entry, of a file that is not there, for every network."""
-    networks = [*document["localizer"]["files"].values(), *document["grader"]["files"].values()]
+    others = [files for other in document["localizer"].get("alternatives", []) for files in other["files"].values()]
+    networks = [*document["localizer"]["files"].values(), *others, *document["grader"]["files"].values()]
     entries = {
         path: {"sha256": "0" * 64, "bytes": 1, "precision": p} for files in networks for p, path in files.items()
     }
     return {**document, "files": entries}
 
 
-def localizer(greys: NDArray[np.float64], channels: int = 1, prefers_left: bool = False) -> onnx.ModelProto:
+def localizer(
+    greys: NDArray[np.float64], channels: int = 1, prefers_left: bool = False, right_px: float = 0
+) -> onnx.ModelProto:
     """image -> heatmaps: blur of max(0, 1 - |image - grey k| / bandwidth), stride 4, centred on input pixels 4 i."""
     span = np.arange(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1)
-    gauss = np.exp(-(span[:, None] ** 2 + span[None] ** 2) / (2 * BLUR_SIGMA_PX**2))
+    gauss = np.exp(-(span[:, None] ** 2 + (span[None] + right_px) ** 2) / (2 * BLUR_SIGMA_PX**2))
     dot = span[:, None] ** 2 + span[None] ** 2 <= (DOT_RADIUS_PX - 0.5) ** 2
     gauss *= 0.8 / gauss[dot].sum()
     count = len(greys)

@@ -136,6 +136,7 @@ def test_the_rules_are_parameters():
         ({}, None),
         ({"patient": None}, "could not be checked"),
         ({"sha256": "c" * 64}, "different bundles"),
+        ({"localizer": "narrow"}, "localizer was not the same (its own, narrow)"),
         ({"day": None}, "no date"),
         ({"day": "20249931"}, "no date"),
         ({"day": "20200101"}, "not later"),

@@ -7,6 +7,7 @@ import re
 import pytest
 from tiny import listed, manifest
 
+from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
 
@@ -132,3 +133,58 @@ def test_a_head_wants_its_own_networks():
 def test_no_object_is_no_manifest(wrong):
     with pytest.raises(BundleError, match="expected an object"):
         Manifest.from_dict(wrong)
+
+
+@pytest.mark.parametrize("heads", [24, "separate"])
+def test_alternatives_in_their_order(heads):
+    found = listed(manifest(heads, alternatives=("narrow", "a-2")))
+    read = Manifest.from_dict(json.loads(json.dumps(found)))
+    assert read.to_dict() == found
+    assert read.localizer.names == (None, "narrow", "a-2")
+    assert len(read.networks) == 3  # without the alternatives
+    found["localizer"]["alternatives"].reverse()
+    assert manifest_sha256(Manifest.from_dict(found)) != manifest_sha256(read)
+
+
+def test_a_manifest_without_alternatives_does_not_name_them():
+    empty = document()
+    empty["localizer"]["alternatives"] = []
+    assert Manifest.from_dict(empty).to_dict() == document()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ((0, "name"), "../up", "localizer.alternatives[0].name: a localizer's name has up to 32 lower-case letters"),
+        ((0, "name"), "a/b", "localizer.alternatives[0].name: a localizer's name"),
+        ((0, "name"), "Narrow", "localizer.alternatives[0].name: a localizer's name"),
+        ((0, "name"), "my-lumbar", "localizer.alternatives[0].name: a localizer's name"),
+        ((0, "name"), "", "localizer.alternatives[0].name: expected text"),
+        ((1, "name"), "narrow", "localizer.alternatives[1].name: there is another alternative 'narrow'"),
+        ((0, "note"), "x", "localizer.alternatives[0].note: no such field"),
+        ((0, "files", "lumbar"), {}, "localizer.alternatives[0].files.lumbar: expected at least one of fp32"),
+        ((0, "files", "thorax"), {}, "localizer.alternatives[0].files.thorax: no such field"),
+        ((0, "files", "lumbar"), {"fp32": "other.onnx"}, "localizer.alternatives[0].files: expected files as in "),
+        ((1, "files"), {region: {"fp32": "other.onnx"} for region in ("cervical", "lumbar")},
+         "localizer.alternatives[1].files.cervical.fp32: 'other.onnx' is not listed in files"),
+        ((1, "files"), {region: {"fp16": "localizer.fp32.onnx"} for region in ("cervical", "lumbar")},
+         "files.localizer.fp32.onnx.precision: expected fp16, as localizer.alternatives[1].files.cervical has it"),
+        ((0,), None, "localizer.alternatives[0]: expected an object"),
+    ],
+)  # fmt: skip
+def test_alternatives_are_checked_as_the_localizer_is(path, value, message):
+    found = listed(manifest(alternatives=("narrow", "thin")))
+    node = found["localizer"]["alternatives"]
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(BundleError, match=re.escape(message)):
+        Manifest.from_dict(found)
+
+
+@pytest.mark.parametrize("missing", ["name", "files"])
+def test_an_alternative_has_a_name_and_files(missing):
+    found = listed(manifest(alternatives=("narrow",)))
+    del found["localizer"]["alternatives"][0][missing]
+    with pytest.raises(BundleError, match=re.escape(f"localizer.alternatives[0].{missing}: this field is missing")):
+        Manifest.from_dict(found)

@@ -158,6 +158,12 @@ def test_a_radiograph_that_is_not_lateral_is_shown_with_the_reason(scorer):
     assert len(page.named("image")) == 2
 
 
+def test_an_alternative_localizer_is_named(scorer, report, page):
+    named = replace(report, bundle=replace(report.bundle, localizer="narrow"))
+    assert "localizer narrow" in page_of(scorer, pages.complete(), named).text
+    assert "localizer narrow" not in page.text
+
+
 def test_a_missing_region_is_said_to_be_missing(scorer):
     page = page_of(scorer, pages.one_view())
     assert "Missing: the study holds no cervical radiograph." in page.text

@@ -169,6 +169,14 @@ def test_who_made_it_of_what(whole):
     assert bundle.intended_use in texts[-1]
 
 
+def test_an_alternative_localizer_is_among_the_algorithms_parameters(whole):
+    named = replace(whole.report, bundle=replace(whole.report.bundle, localizer="narrow"))
+    for report, found in ((whole.report, False), (named, True)):
+        made = structured_report(whole.study, report, whole.bundle, dicom_results.WHEN)[0]
+        texts = [str(element.value) for element in made.iterall() if element.keyword == "TextValue"]
+        assert ("localizer=narrow" in texts) == found
+
+
 def test_a_report_of_another_study_is_refused(whole):
     other = replace(whole.study, radiographs=())
     with pytest.raises(Exception, match="holds no radiograph"):

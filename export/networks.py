@@ -1,0 +1,79 @@
+"""The networks that an export is asked for, opened, and held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from spinescore.export.defaults import input_size
+from spinescore.export.resnet152 import head_of
+from spinescore.export.sources import Network, open_network, split_sources
+from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.manifest.document import NAME_RULE, is_alternative_name
+
+__all__ = ["open_alternatives", "open_graders", "open_localizers"]
+
+Document = dict[str, Any]
+
+
+def open_localizers(text: str, overrides: Document) -> list[Network]:
+    """One for both regions, or one for each. Raises `CheckpointError`, `BundleError` for the input in `overrides`."""
+    size = input_size(overrides, "localizer")
+    sources = split_sources(text, ("cervical", "lumbar"))
+    networks = [open_network(source, "localizer", region, size) for region, source in sources.items()]
+    if len({_kind(network) for network in networks}) > 1:
+        raise CheckpointError(
+            f"the localizers of {text} differ in channels, heatmaps or preprocessing; both regions share one input"
+        )
+    return networks
+
+
+def open_alternatives(texts: Sequence[str], localizers: Sequence[Network], overrides: Document) -> list[Network]:
+    """The networks of every `NAME=F`, where `F` is as for the localizer. Raises `CheckpointError`.
+
+    They answer as `localizers` do: the same regions, input, heatmaps and preprocessing.
+    """
+    found: dict[str, list[Network]] = {}
+    for text in texts:
+        name, given, source = text.partition("=")
+        if not (given and source):
+            raise CheckpointError(f"the alternative {text!r} is not NAME=FILE, as w18=narrow.pth")
+        if not is_alternative_name(name):
+            raise CheckpointError(f"the alternative {text!r}: {NAME_RULE}")
+        if name in found:
+            raise CheckpointError(f"two alternatives are called {name!r}; give each a name of its own")
+        found[name] = [replace(network, alternative=name) for network in open_localizers(source, overrides)]
+        if [network.role for network in found[name]] != [network.role for network in localizers]:
+            raise CheckpointError(
+                f"the alternative {name} must be given as the localizer is: one file, or cervical=FILE,lumbar=FILE"
+            )
+        if _kind(found[name][0]) != _kind(localizers[0]):
+            theirs, ours = (
+                f"{network.channels} channels, {network.outputs} heatmaps and {network.preprocessing} preprocessing"
+                for network in (found[name][0], localizers[0])
+            )
+            raise CheckpointError(f"the alternative {name} has {theirs}, the localizer {ours}; they must answer alike")
+    return [network for networks in found.values() for network in networks]
+
+
+def open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
+    """The head's name, and its networks. Raises as `open_localizers` does."""
+    size = input_size(overrides, "grader")
+    sources = split_sources(text, ("bridge", "grades"))
+    networks = [open_network(source, "grader", role or "corners", size) for role, source in sources.items()]
+    heads = [head_of(network.outputs) for network in networks]
+    for network, head in zip(networks, heads, strict=True):
+        fits = head in ("corners4", "corner4") if network.role == "corners" else head == network.role
+        if not fits:
+            raise CheckpointError(
+                f"{network.provenance['source']}: has {network.outputs} outputs ({head}); a grader alone has 8 or 4, "
+                "a pair bridge=FILE,grades=FILE has 2 and 3"
+            )
+    if len({(network.channels, network.preprocessing) for network in networks}) > 1:
+        raise CheckpointError(f"the graders of {text} differ in channels or preprocessing; both see the same crops")
+    return heads[0] if len(networks) == 1 else "bridge+grades", networks
+
+
+def _kind(network: Network) -> tuple[int, int, str]:
+    return network.channels, network.outputs, network.preprocessing
