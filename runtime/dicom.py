@@ -1,7 +1,8 @@
 """Files to radiographs and studies.
 
-The header is read first, and what it declares is checked before the pixels are. Files are read side by side in
-threads. Whatever pydicom raises or warns of on a hostile file ends as an `InputRejected` or in `Radiograph.warnings`.
+The header is read first, and what it declares is checked before the pixels are. Files are read side by side, one of
+them by the calling thread. Whatever pydicom raises or warns of on a hostile file ends as an `InputRejected` or in
+`Radiograph.warnings`.
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ def _load_all(files: Iterable[FileInput], max_pixels: int, window: str | None) -
     load = partial(_load, max_pixels=max_pixels, window=window)
     with ExitStack() as opened:
         found = items(files, opened)
-        workers = max(1, min(_MAX_THREADS, len(found)))
-        with ThreadPoolExecutor(workers, thread_name_prefix="spinescore-read") as pool:
-            loaded = list(pool.map(load, found))
+        with ThreadPoolExecutor(_MAX_THREADS - 1, thread_name_prefix="spinescore-read") as pool:
+            others = pool.map(load, found[1:])  # no more threads start than there are other files
+            loaded = [*map(load, found[:1]), *others]
     return sorted(loaded, key=_place), started
 
 

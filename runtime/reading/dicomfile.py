@@ -41,22 +41,40 @@ def brief(fault: BaseException, length: int = 160) -> str:
 
 
 class _Header:
-    """What pydicom reads a header from. Reads and bytes are counted: it makes a kilobyte or two of a small element."""
+    """What pydicom reads a header from: `head`, the file's first bytes, and the stream itself beyond them.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._reads = self._taken = 0
+    It asks for its place at every element, and a file's `tell` is a system call, at which threads hand over to each
+    other. Reads and bytes are counted: pydicom makes a kilobyte or two of a small element.
+    """
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head, self._stream = head, stream
+        self._at = self._reads = self._taken = 0
         self.too_large = False
-        self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
-        found = self._stream.read(size)
+        end = self._at + size
+        if 0 <= self._at <= end <= len(self._head):
+            found = self._head[self._at : end]
+        else:
+            self._stream.seek(self._at)
+            found = self._stream.read(size)
+        self._at += len(found)
         self._reads += 1
         self._taken += len(found)
         if self._reads > _HEADER_READS or self._taken > _HEADER_BYTES:
             self.too_large = True
             raise ValueError("the header is too large")
         return found
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_CUR:
+            offset += self._at
+        self._at = self._stream.seek(offset, whence) if whence == io.SEEK_END else offset
+        return self._at
 
 
 class _Stream(io.BufferedReader):
@@ -97,15 +115,14 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
     head = stream.read(_META_BYTES)
     if not is_plausible(head):
         raise InputRejected("not-dicom", f"{source} is not a DICOM file; give the original files of the study")
-    stream.seek(0)
     try:
         syntax, start = _file_meta(head)
         if syntax == _DEFLATED:
             stream.seek(start)
             packed = stream.read(_PACKED_BYTES)
-            stream, syntax = _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
+            head, stream, syntax = b"", _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
             stream.packed = packed
-        ds = _parsed(stream, source)
+        ds = _parsed(head, stream, source)
     except InputRejected:
         raise
     except Exception as fault:
@@ -115,11 +132,14 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
     return ds, stream, syntax or None
 
 
-def _parsed(stream: BinaryIO, source: str) -> FileDataset:
-    """The elements before the pixels; those that are left in the file are left out, for nothing reads them later."""
+def _parsed(head: bytes, stream: BinaryIO, source: str) -> FileDataset:
+    """The elements before the pixels, at which `stream` stands afterwards.
+
+    Those that are left in the file are left out, for nothing reads them later.
+    """
     from pydicom import dcmread
 
-    header = _Header(stream)
+    header = _Header(head, stream)
     try:
         ds = dcmread(header, defer_size=_DEFER_BYTES, stop_before_pixels=True, force=True)
     except Exception as fault:
@@ -133,6 +153,7 @@ def _parsed(stream: BinaryIO, source: str) -> FileDataset:
             message = f"{source} nests sequences deeper than any image needs; send it again from the modality"
             raise InputRejected("not-dicom", message) from None
         raise
+    stream.seek(header.tell())
     ds.buffer = None  # the file is not kept open, nor its bytes in memory
     for tag, element in list(ds.items()):
         if element.value is None and getattr(element, "length", 0) > _DEFER_BYTES:

@@ -170,7 +170,8 @@ def _native(
         raise corrupt(source, f"holds {there} of the {declared.byte_count} bytes that its pixels need")
     count = declared.rows * declared.columns
     in_words = declared.bits_allocated == 16 or (big_endian and vr == b"OW")  # PS3.5 8.1.1 and annex D
-    raw = np.zeros((count + 1) // 2 if declared.bits_allocated == 8 else count, dtype=np.uint16)
+    raw = np.empty((count + 1) // 2 if declared.bits_allocated == 8 else count, dtype=np.uint16)
+    raw[-1] = 0  # of an odd number of bytes the file may leave out the padding
     memory = raw.view(np.uint8).data
     wanted = min(raw.nbytes, there)
     if file.readinto(memory[:wanted]) != wanted:  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from spinescore.runtime.study import Facing, Region
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
 
 __all__ = ["PATIENT_KEY_VARIABLE", "Facts", "number", "read_facts", "text", "value"]
 
@@ -64,13 +66,24 @@ class Facts:
     notes: list[str] = field(default_factory=list)
 
 
+@cache
+def _tag(keyword: str) -> BaseTag:
+    """pydicom looks a keyword up anew at each access, which takes longer than the access."""
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
+
+
 def value(ds: Dataset, keyword: str, max_bytes: int = _MAX_BYTES) -> Any:
     """An element's value, or None where it is absent, empty, longer than `max_bytes` or cannot be converted."""
+    tag = _tag(keyword)
     try:
-        raw = ds.get_item(keyword) if keyword in ds else None
-        if raw is not None and isinstance(raw.value, bytes) and len(raw.value) > max_bytes:
+        if tag not in ds:
             return None
-        found = ds.get(keyword)
+        raw = ds.get_item(tag)
+        if isinstance(raw.value, bytes) and len(raw.value) > max_bytes:
+            return None
+        found = ds[tag].value
     except Exception:  # pydicom converts on access, and a bad value can raise anything
         return None
     return None if found is None or (isinstance(found, str) and not found.strip()) else found

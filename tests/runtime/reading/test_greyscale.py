@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dicom_files import picture, radiograph_dataset, write
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
@@ -128,6 +131,14 @@ def test_broken_lut_leaves_the_window_and_says_so() -> None:
     assert "4096 declared" in notes[0]
 
 
+def test_lut_sequence_that_is_none(tmp_path) -> None:
+    ds = radiograph_dataset(WindowCenter=2048, WindowWidth=4096)
+    ds.add_new("VOILUTSequence", "LO", ["a", "b"])
+    found = load_radiograph(write(ds, tmp_path / "image"))
+    assert found.has_window
+    assert "VOILUTSequence cannot be used" in found.warnings[0]
+
+
 def test_several_windows_the_first_counts() -> None:
     one = radiograph_dataset(WindowCenter=1000, WindowWidth=500)
     two = radiograph_dataset(WindowCenter=[1000, 3000], WindowWidth=[500, 100])
@@ -249,3 +260,13 @@ def test_contrast_levels_round() -> None:
         contrast_table(seen(), levels=1)
     with pytest.raises(ValueError, match="unknown contrast mode"):
         contrast_table(seen(), "other")  # type: ignore[arg-type]
+
+
+@given(
+    values=arrays.arrays(st.sampled_from([np.uint8, np.int8, np.uint16, np.int16]), st.integers(1, 300)),
+    percents=st.tuples(st.floats(0, 100), st.floats(0, 100)),
+)
+def test_percentiles_are_numpys(values: np.ndarray, percents: tuple[float, float]) -> None:
+    """Bit for bit, but for differences of signed values that do not fit their type, which numpy lets overflow."""
+    low, high = np.percentile(values.astype(np.int64), percents)
+    assert displayed_percentiles(values[:, None], *percents) == (low, high)

@@ -147,6 +147,18 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert rejected(tmp_path / "pipe").code == "not-dicom"
 
 
+@pytest.mark.parametrize("end", [*range(-14, 4, 2), 5000, 500_000])
+def test_headers_of_any_length(tmp_path: Path, end: int) -> None:
+    """The first 64 KiB are in memory when the header is read: it may end, and its elements may lie, at their edge."""
+    path = with_elements(tmp_path / "image", element(0x0029, 0x1010, b"OB", b""))
+    value = bytes((64 << 10) + end - path.read_bytes().index(PIXELS))
+    expected = load_radiograph(path)
+    found = load_radiograph(with_elements(path, element(0x0029, 0x1010, b"OB", value)))
+    assert (found.pixels == expected.pixels).all()
+    assert found.header[0x0029, 0x1010].value == value
+    assert found.header.PatientID == "P-1"
+
+
 def test_large_elements_are_left_out_of_the_header(tmp_path: Path) -> None:
     found = load_radiograph(with_elements(tmp_path / "image", element(0x0029, 0x1010, b"OB", bytes(5 << 20))))
     assert (0x0029, 0x1010) not in found.header
