@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CODES
@@ -118,45 +119,51 @@ class _Look:
 
 def _look(radiograph: Radiograph) -> _Look:
     greys = _tiles(radiograph)
-    means = greys.mean(axis=(2, 3))
+    means = greys.mean(axis=(0, 1))
     spread = float(means.std())
     readable = (means > _MID_GREYS[0]) & (means < _MID_GREYS[1])
-    noise = float(np.median(_noise(greys[readable]))) if readable.any() else 0.0
+    noise = float(np.median(_noise(greys)[readable])) if readable.any() else 0.0
     inner = slice(1, -1)  # a collimator's edge may stand in the outermost tiles
+    inside = greys[..., inner, inner]
     return _Look(
         spread,
         spread / noise if noise > 0 else np.inf,
-        float((greys[inner, inner] >= WHITE).mean()),
+        np.count_nonzero(inside >= WHITE) / inside.size,
         _darkness_inside(means[inner, inner]),
     )
 
 
 def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:
-    """Greys of the tiles, (rows of tiles, columns of tiles, 16, 16)."""
+    """Greys of the tiles, (16, 16, rows of tiles, columns of tiles): one operation on a pixel serves all tiles."""
     from spinescore.runtime.reading.greyscale import exposed_field
 
     pixels = radiograph.pixels
+    if min(pixels.shape) < _TILE_PX:
+        pixels = np.pad(pixels, [(0, max(0, _TILE_PX - side)) for side in pixels.shape], "edge")
     steps = [max(1, -(-side // _FIELD_SAMPLES)) for side in pixels.shape]
     sample = pixels[steps[0] // 2 :: steps[0], steps[1] // 2 :: steps[1]]
-    places = []
+    starts = []
     for field, step, side, count in zip(exposed_field(sample), steps, pixels.shape, sample.shape, strict=True):
         first, last, _ = field.indices(count)
-        starts = np.linspace(first * step, max(min(last * step, side) - _TILE_PX, first * step), _TILES).astype(int)
-        places.append(np.clip(starts[:, None] + np.arange(_TILE_PX), 0, side - 1).ravel())
-    stored = pixels[np.ix_(*places)]
-    return greys_of(radiograph, stored).reshape(_TILES, _TILE_PX, _TILES, _TILE_PX).swapaxes(1, 2)
+        lowest = min(first * step, side - _TILE_PX)
+        highest = max(min(last * step, side) - _TILE_PX, lowest)
+        starts.append(np.linspace(lowest, highest, _TILES).astype(int))
+    windows = sliding_window_view(pixels, (_TILE_PX, _TILE_PX)).transpose(2, 3, 0, 1)
+    return greys_of(radiograph, windows[:, :, starts[0][:, None], starts[1]])
 
 
 def greys_of(radiograph: Radiograph, stored: NDArray[Any]) -> NDArray[np.float32]:
     """What stored values look like through the radiograph's table; values beyond its ends take the ends."""
-    return np.take(radiograph.table, stored.astype(np.int32) - radiograph.stored_min, mode="clip")
+    index = stored.astype(np.intp, order="C")  # `take` would convert any other type or order, several times as slowly
+    index -= radiograph.stored_min
+    return radiograph.table.take(index, mode="clip")
 
 
 def _noise(tiles: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standard deviation of the noise in each tile (n, H, W) (Immerkaer 1996, doi 10.1006/cviu.1996.0060)."""
-    across = tiles[:, :, :-2] - 2 * tiles[:, :, 1:-1] + tiles[:, :, 2:]
-    both = across[:, :-2] - 2 * across[:, 1:-1] + across[:, 2:]
-    found: NDArray[np.float64] = np.sqrt(np.pi / 2) / 6 * np.abs(both).mean(axis=(1, 2), dtype=np.float64)
+    """Standard deviation of the noise in each tile (H, W, ...) (Immerkaer 1996, doi 10.1006/cviu.1996.0060)."""
+    across = tiles[:, :-2] - 2 * tiles[:, 1:-1] + tiles[:, 2:]
+    both = across[:-2] - 2 * across[1:-1] + across[2:]
+    found: NDArray[np.float64] = np.sqrt(np.pi / 2) / 6 * np.abs(both).mean(axis=(0, 1), dtype=np.float64)
     return found
 
 
