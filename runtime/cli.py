@@ -121,6 +121,7 @@ def _add_score(added: Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--budget-ms", type=_milliseconds, metavar="N", help="latency budget; what has no time is skipped"
     )
+    parser.add_argument("--hard", action="store_true", help="give a study up as soon as its budget cannot be kept")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
     parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.report import StudyReport
 
-__all__ = ["DEFAULT_FORMATS", "FORMATS", "check_formats", "study_folders", "write_results", "write_rows"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "FORMATS",
+    "check_formats",
+    "remove_results",
+    "study_folders",
+    "write_results",
+    "write_rows",
+]
 
 # Format -> the files that it can leave; `{region}` is each region that was scored.
 FORMATS: dict[str, str] = {
@@ -69,7 +77,7 @@ def study_folders(out: Path, count: int) -> list[Path]:
     folders = [out] if count == 1 else [out / f"study-{number}" for number in range(1, count + 1)]
     earlier = [path for path in out.glob("study-*") if re.fullmatch(r"study-[0-9]+", path.name) and path.is_dir()]
     for folder in (path for path in (out, *earlier) if path not in folders):
-        _remove(folder, _NAMES)
+        remove_results(folder)
         if folder != out and not any(folder.iterdir()):
             folder.rmdir()
     return folders
@@ -92,7 +100,7 @@ def write_results(
                 files.update(_FILES[name](study, report, bundle))
             except OutputError as error:
                 refused.append(f"{name}: {error}")
-    _remove(folder, _NAMES - set(files))
+    remove_results(folder, _NAMES - set(files))
     for name, write in files.items():
         write(folder / name)
     if refused:
@@ -107,7 +115,8 @@ def write_rows(folder: Path, reports: Sequence[StudyReport]) -> Path:
     return write_atomic(folder / FORMATS["csv"], csv_text(reports))
 
 
-def _remove(folder: Path, names: Collection[str]) -> None:
+def remove_results(folder: Path, names: Collection[str] = _NAMES) -> None:
+    """Remove results of an earlier call; files of other names are left alone."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 

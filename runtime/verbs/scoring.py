@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.errors import OutputError
+from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, UsageError, say
 
@@ -22,30 +22,34 @@ _KEYPOINTS_FORM = '{"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [
 
 
 def score(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.outputs.results import DEFAULT_FORMATS, check_formats, study_folders, write_rows
+    from spinescore.runtime.outputs import results
 
     keypoints = _read_keypoints(arguments.keypoints)
     _check_folder(arguments.out)
     if arguments.format is not None and arguments.out is None:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
-    formats = arguments.format or DEFAULT_FORMATS
-    check_formats(formats, arguments.anonymous)
+    formats = arguments.format or results.DEFAULT_FORMATS
+    results.check_formats(formats, arguments.anonymous)
     studies = _read_studies(arguments.paths, arguments.window)
     if arguments.anonymous:
         from spinescore.runtime.intake import anonymous
 
         studies = [anonymous(study) for study in studies]
-    several, all_written, reports = len(studies) > 1, True, []
+    several, all_written, given_up, reports = len(studies) > 1, True, False, []
     with open_scorer(arguments) as scorer:
-        folders = None if arguments.out is None else study_folders(arguments.out, len(studies))
+        if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
+            raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")
+        folders = None if arguments.out is None else results.study_folders(arguments.out, len(studies))
         try:
             for number, study in enumerate(studies, 1):
                 if several:
                     say(f"study {number} of {len(studies)}")
-                report = scorer.score(
-                    study, budget_ms=arguments.budget_ms, keypoints=keypoints, strict=arguments.strict
-                )
-                _say_what_was_refused(report)
+                report = _report(scorer, study, arguments, keypoints)
+                if report is None:
+                    given_up = True
+                    if folders is not None:
+                        results.remove_results(folders[number - 1])
+                    continue
                 reports.append(report)
                 if folders is not None:
                     own = [name for name in formats if name != "csv" or not several]
@@ -53,9 +57,22 @@ def score(arguments: argparse.Namespace) -> int:
                 _print_report(report, arguments.json, several)
         finally:
             if several and "csv" in formats and reports:
-                write_rows(arguments.out, reports)
-    status = _status(reports)
+                results.write_rows(arguments.out, reports)
+    status = OVER_BUDGET if given_up else _status(reports)
     return status if all_written or status == NOTHING_SCORED else REFUSED
+
+
+def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Any) -> StudyReport | None:
+    """A study's report; None, once it was said, where the study was given up for a hard budget."""
+    try:
+        report = scorer.score(study, arguments.budget_ms, keypoints, strict=arguments.strict, hard=arguments.hard)
+    except BudgetExceeded as late:
+        say(f"spinescore: {late}")
+        if late.report is None:
+            return None
+        report = late.report
+    _say_what_was_refused(report)
+    return report
 
 
 def _write(folder: Path, study: Study, report: StudyReport, scorer: Scorer, formats: Sequence[str]) -> bool:

@@ -84,6 +84,21 @@ def test_one_region_is_enough(bundle, tmp_path, capsys):
     assert report["total"]["value"] is None
 
 
+def test_a_hard_budget_gives_a_study_up_and_leaves_no_earlier_result(bundle, study, tmp_path, capsys):
+    out = tmp_path / "results"
+    asked = ["score", study, "--bundle", bundle, "--out", str(out)]
+    assert cli.main([*asked, "--budget-ms", "100000", "--hard"]) == 0
+    assert (out / "report.json").exists()
+    (out / "notes.txt").write_text("kept", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main([*asked, "--budget-ms", "0.001", "--hard"]) == 5
+    said = capsys.readouterr()
+    assert "budget of 0.001 ms cannot be kept" in said.err
+    assert (said.out, [path.name for path in out.iterdir()]) == ("", ["notes.txt"])
+    assert cli.main([*asked, "--hard"]) == 2
+    assert "--budget-ms" in capsys.readouterr().err
+
+
 def test_over_budget(bundle, study, capsys):
     assert cli.main(["score", study, "--bundle", bundle, "--json", "--budget-ms", "0.001"]) == 5
     assert reports(capsys.readouterr().out)[0]["within_budget"] is False
