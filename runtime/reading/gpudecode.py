@@ -15,7 +15,8 @@ has hung. So:
   ends. The next radiograph's warnings say so.
 
 What it decodes is copied to the host (quality checks, percentiles and the grey-scale table look at it there), and goes
-from there to the pipeline's device as every radiograph does.
+from there to the pipeline's device as every radiograph does. Its worker has a context of its own on the first GPU, with
+memory of its own; the worker is ended where nothing is left that it may decode.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from spinescore.runtime.reading.codestreams import JPEG, JPEG_2000, Coding, loss
 from spinescore.runtime.reading.decodeworker import DecoderFailed
 from spinescore.runtime.reading.pixels import PixelFormat
 
-__all__ = ["FAMILIES", "Offer", "news", "offer", "unfit", "wait"]
+__all__ = ["FAMILIES", "Offer", "news", "offer", "refusals", "unfit", "wait"]
 
 FAMILIES = {"JPEG lossless": JPEG, "JPEG 2000 lossless": JPEG_2000}  # the last syntax of each is the samples'
 
@@ -94,6 +95,13 @@ def news() -> list[str]:
     with referee.lock:
         told, referee.news = referee.news, []
     return told
+
+
+def refusals() -> list[str]:
+    """Why codings that came up in this process are not decoded on the GPU."""
+    referee = _Referee.of_this_process()
+    with referee.lock:
+        return [standing.refused for standing in referee.standings.values() if standing.refused]
 
 
 def wait() -> None:
@@ -168,7 +176,7 @@ class _Referee:
         self._turn = threading.Lock()
         self._closed = False
         self._families: dict[str, str] = {}  # those whose samples were decoded, and what was wrong
-        self._standings: dict[Coding, _Standing] = {}
+        self.standings: dict[Coding, _Standing] = {}
 
     @classmethod
     def of_this_process(cls) -> _Referee:
@@ -176,7 +184,7 @@ class _Referee:
 
     def decoded(self, image: Offer) -> NDArray[np.integer] | None:
         with self.lock:
-            standing = self._standings.get(image.coding)
+            standing = self.standings.get(image.coding)
             if self._closed or standing is None or not standing.trusted:
                 return None
             standing.decoded += 1
@@ -199,9 +207,9 @@ class _Referee:
         with self.lock:
             if self._closed or (self.thread is not None and self.thread.is_alive()):
                 return
-            if image.coding not in self._standings and len(self._standings) >= _MAX_CODINGS:
+            if image.coding not in self.standings and len(self.standings) >= _MAX_CODINGS:
                 return
-            standing = self._standings.setdefault(image.coding, _Standing())
+            standing = self.standings.setdefault(image.coding, _Standing())
             if standing.refused:
                 return
             standing.cpu_ms = min(standing.cpu_ms, took_ms)
@@ -234,7 +242,7 @@ class _Referee:
                 if standing.same >= _SAME and standing.gpu_ms >= standing.cpu_ms:
                     refused = f"it takes {standing.gpu_ms:.0f} ms, the decoder for the CPU {standing.cpu_ms:.0f}"
             standing.refused = refused
-            needed = not all(known.refused for known in self._standings.values())
+            needed = not all(known.refused for known in self.standings.values())
         if not needed:
             decodepool.stop(nvimagecodec.NAME)
         return None

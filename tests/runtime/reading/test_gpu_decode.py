@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from dicom_files import compressed, picture, radiograph_dataset, write
+from nvimgcodec_here import DOUBLE, nvimgcodec_here
 from pydicom import uid
 
 from spinescore.runtime import doctor
@@ -21,7 +21,6 @@ from spinescore.runtime.study import Radiograph
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
 
-DOUBLE = Path(__file__).with_name("nvimgcodec_double")
 PIXELS = picture(12, rows=64, columns=80)
 CPU = {"jpeg2k": "imagecodecs.jpeg2k", "jpeg": "imagecodecs.jpeg8"}
 SYNTAX = {"jpeg2k": uid.JPEG2000Lossless, "jpeg": uid.JPEGLosslessSV1}
@@ -35,24 +34,8 @@ def frame(family: str = "jpeg2k", pixels: np.ndarray = PIXELS, bits: int = 12, p
 
 @pytest.fixture
 def wrong(monkeypatch, tmp_path: Path) -> Iterator[Path]:
-    """The double is installed, and a driver; the file says what is wrong with it. Decoders for the CPU take long."""
-    file = tmp_path / "wrong"
-    file.write_text("", encoding="utf-8")
-    monkeypatch.setenv("NVIMGCODEC_DOUBLE", str(file))
-    monkeypatch.delenv(decodepool.IN_PROCESS_VARIABLE, raising=False)
-    monkeypatch.setattr(decodepool._Pool, "_pools", {})
-    monkeypatch.setattr(gpudecode._Referee, "_referees", {})
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nvidia"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(DOUBLE)
-    monkeypatch.setattr(nvimagecodec, "driver_is_here", lambda: True)
-    monkeypatch.setattr(decoders, "time", SimpleNamespace(perf_counter=itertools.count(step=100).__next__))
-    nvimagecodec.is_installed.cache_clear()
-    assert nvimagecodec.is_installed()
-    yield file
-    gpudecode.wait()
-    decodepool.stop()
-    nvimagecodec.is_installed.cache_clear()
+    with nvimgcodec_here(monkeypatch, tmp_path) as file:
+        yield file
 
 
 @pytest.fixture
@@ -172,6 +155,8 @@ def test_what_is_slower_is_not_used(monkeypatch, wrong, read) -> None:
     monkeypatch.setattr(decoders, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     assert {read().decoder for _ in range(5)} == {CPU["jpeg2k"]}
     assert gpu_workers() == []  # nor is the GPU's memory kept
+    (why,) = gpudecode.refusals()
+    assert "ms, the decoder for the CPU 0" in why
 
 
 def test_what_is_not_offered(monkeypatch, wrong) -> None:
@@ -290,4 +275,4 @@ def test_one_at_a_time(wrong, read) -> None:
             offer.compare(PIXELS, 1e9)
         assert referee.thread is not None
     gpudecode.wait()
-    assert [standing.same for standing in referee._standings.values()] == [1]
+    assert [standing.same for standing in referee.standings.values()] == [1]
