@@ -74,7 +74,8 @@ class HostDevice:
 
     def upload(self, slot: int, source: Source) -> None:
         """Keeps a reference to the pixels. The tables are spread over all values that the pixels' type can take."""
-        spread = {id(table): _spread(table, source) for table in source.tables}
+        different = {id(table): table for table in source.tables}
+        spread = {key: _spread(table, source) for key, table in different.items()}
         pixels = np.ascontiguousarray(source.pixels).view(f"u{source.pixels.dtype.itemsize}")
         self._sources[slot] = (pixels, tuple(spread[id(table)] for table in source.tables))
 
@@ -159,10 +160,14 @@ def _both(other: ThreadPoolExecutor, here: Callable[[], None], there: Callable[[
 
 def _spread(table: Array, source: Source) -> Array:
     """The table (float32) over all values that the pixels' type can take, in the order of their bit patterns."""
-    bits = source.pixels.dtype.itemsize * 8
-    values = np.arange(2**bits, dtype=f"u{source.pixels.dtype.itemsize}").view(source.pixels.dtype)
-    index = np.clip(values.astype(np.int32) - source.stored_min, 0, len(table) - 1)
-    return np.ascontiguousarray(table, np.float32)[index]
+    least, count = int(np.iinfo(source.pixels.dtype).min), 256**source.pixels.dtype.itemsize
+    offset = source.stored_min - least
+    first, end = (min(max(place, 0), count) for place in (offset, offset + len(table)))
+    spread = np.empty(count, np.float32)
+    spread[:first] = table[0]
+    spread[first:end] = table[first - offset : end - offset]
+    spread[end:] = table[-1]
+    return np.roll(spread, least) if least else spread  # the bit patterns of negative values come last
 
 
 def _cut(pixels: Array, table: Array, roi: np.void, antialias: int, grey: Array) -> None:
