@@ -69,6 +69,26 @@ def case_built_and_accepted_before_it_scores():
     assert_everything_freed()
 
 
+def case_each_localizer_is_built_and_accepted_when_it_is_first_opened():
+    """The grader's engine is made again with the alternative's, so that the bundle's own is accepted again, too."""
+    prepare()
+    folder = write_golden_bundle(FOLDER / "several", "none", alternatives={"narrow": 1.0})
+    (FOLDER / "go").touch()
+    for mode, name, stems in (
+        ("right", None, {"localizer", "grader-corners"}),
+        ("waits", "narrow", {"localizer", "localizer-narrow", "grader-corners"}),
+        ("fails", None, {"localizer", "localizer-narrow", "grader-corners"}),
+        ("fails", "narrow", {"localizer", "localizer-narrow", "grader-corners"}),
+    ):
+        builders(mode)
+        with opened(folder, localizer=name) as scorer:
+            assert scored(scorer) == ("cuda", ENGINE, ())
+            assert scorer.score(study()).bundle.localizer == name
+        assert {path.name.split(".")[0] for path in engine_paths(folder)} == stems
+    assert built() == ["right", "waits"]
+    assert_everything_freed()
+
+
 def case_built_in_the_background():
     """Into the cache, since the bundle's folder cannot be written; what works meanwhile is the CPU."""
     folder = prepare()
