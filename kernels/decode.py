@@ -100,27 +100,35 @@ class CropSpec:
 
 
 def peaks(heatmaps: NDArray[np.floating], method: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Peaks of heatmaps (..., h, w): positions (..., 2) as x, y in heatmap pixels, and values (...)."""
+    """Peaks of heatmaps (..., h, w): positions (..., 2) as x, y in heatmap pixels, and values (...).
+
+    The heatmaps are searched as they are; only the few pixels that a peak's position depends on become float64.
+    """
     *lead, height, width = heatmaps.shape
-    maps = np.asarray(heatmaps, np.float64).reshape(-1, height, width)
-    maps = np.where(np.isfinite(maps), maps, 0.0)
-    flat = maps.reshape(len(maps), height * width)
-    index = flat.argmax(axis=1)
-    value = flat[np.arange(len(maps)), index]
-    xy = np.stack([index % width, index // width], axis=1).astype(np.float64)
-    refine = {"argmax": _no_shift, "quarter": _quarter_shift, "dark": _dark_shift}[method]
-    for number in np.flatnonzero(value > 0):
-        xy[number] += refine(maps[number], int(xy[number, 0]), int(xy[number, 1]))
+    maps = heatmaps.reshape(-1, height, width)
+    index, value = _largest(maps)
+    if not np.isfinite(value).all():  # NaN or infinity, before which nothing else is largest
+        maps = np.where(np.isfinite(maps), maps, 0)
+        index, value = _largest(maps)
+    y, x = np.divmod(index, width)
+    shift = {"argmax": _no_shift, "quarter": _quarter_shift, "dark": _dark_shift}[method](maps, x, y)
     found = value > 0
-    xy[~found] = 0
+    xy = np.where(found[:, None], np.stack([x, y], axis=1) + shift, 0.0)
     return xy.reshape(*lead, 2), np.where(found, value, 0.0).reshape(lead)
+
+
+def _largest(maps: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The first place of each map's largest value, counted row by row, and the value."""
+    flat = maps.reshape(len(maps), -1)
+    index = flat.argmax(axis=1)
+    return index, flat[np.arange(len(flat)), index].astype(np.float64)
 
 
 def decode(
     heatmaps: NDArray[np.floating], rois: NDArray[np.void], views: NDArray[np.void], spec: DecodeSpec
 ) -> NDArray[np.void]:
     """Points (N, 6, 2) of dtype `POINT`, in source pixels."""
-    channels = np.asarray(spec.channels, np.int64)[views["region"]]  # (N, 6, 2)
+    channels = np.array([spec.channels[region] for region in views["region"]], np.int64).reshape(-1, DISCS, 2)
     chosen = heatmaps[np.arange(len(views))[:, None, None], channels]
     xy, confidence = peaks(chosen, spec.method)
     inputs = spec.stride * xy if spec.align == "stride" else spec.stride * (xy + 0.5) - 0.5
@@ -143,14 +151,15 @@ def boxes(points: NDArray[np.void], views: NDArray[np.void], spec: BoxSpec) -> N
     A patient who looks to the right is mirrored, so that the localizer always sees one who looks to the left.
     """
     rois = _empty(len(views))
-    for roi, view, view_points in zip(rois, views, points, strict=True):
+    for number, (view, view_points) in enumerate(zip(views, points, strict=True)):
         xy = view_points["xy"][view_points["confidence"] > 0].astype(np.float64)
         if len(xy) < 2:
             continue
         low, high = xy.min(axis=0), xy.max(axis=0)
         scale = spec.padding * max((high[0] - low[0]) / spec.width, (high[1] - low[1]) / spec.height)
-        x_axis = np.array([-scale if view["faces_right"] else scale, 0.0])
-        _set(roi, int(view["source"]), (low + high) / 2, x_axis, np.array([0.0, scale]), (spec.width, spec.height))
+        if scale:
+            axes = np.diag([-scale if view["faces_right"] else scale, scale])
+            rois[number] = _roi(view["source"], (low + high) / 2, axes[0], axes[1], (spec.width, spec.height))
     return rois
 
 
@@ -160,27 +169,30 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
     A crop is a square about the disc's centre, turned so that the line centre-anterior is horizontal with the
     anterior end on the side `anterior`, and mirrored where the spine's upward direction would otherwise be down.
     """
+    xy = points["xy"].astype(np.float64)
+    centre, found = xy[:, :, 0], (points["confidence"] > 0).all(axis=-1)
+    forward = xy[:, :, 1] - centre
+    distance = np.linalg.norm(forward, axis=-1)
+    unit = distance if spec.unit == "anterior-distance" else _spacing(centre, found)
+    view, disc = at = np.nonzero(found & (distance > 0) & (unit > 0))
+    forward = forward[at] / distance[at][:, None]
+    x_axis = (-forward if spec.anterior == "left" else forward) * (spec.extent * unit[at] / spec.size)[:, None]
+    upright = (spec.anterior == "right") == (views["faces_right"][view] != 0)
+    y_axis = np.stack([-x_axis[:, 1], x_axis[:, 0]], axis=1) * np.where(upright, 1, -1)[:, None]
+    size = (spec.size, spec.size)
     rois = _empty(len(views), DISCS, len(spec.flips))
-    for view, view_points, view_rois in zip(views, points, rois, strict=True):
-        centre, anterior = (view_points["xy"][:, point].astype(np.float64) for point in (0, 1))
-        found = (view_points["confidence"] > 0).all(axis=1)
-        distance = np.linalg.norm(anterior - centre, axis=1)
-        unit = distance if spec.unit == "anterior-distance" else np.full(DISCS, _spacing(centre, found))
-        for disc in np.flatnonzero(found & (distance > 0) & (unit > 0)):
-            forward = (anterior[disc] - centre[disc]) / distance[disc]
-            x_axis = (-forward if spec.anterior == "left" else forward) * (spec.extent * unit[disc] / spec.size)
-            upright = (spec.anterior == "right") == bool(view["faces_right"])
-            y_axis = np.array([-x_axis[1], x_axis[0]]) * (1 if upright else -1)
-            for flip, roi in zip(spec.flips, view_rois[disc], strict=True):
-                down = -y_axis if flip else y_axis
-                _set(roi, int(view["source"]), centre[disc], x_axis, down, (spec.size, spec.size))
+    for number, flip in enumerate(spec.flips):
+        down = -y_axis if flip else y_axis
+        rois[view, disc, number] = _roi(views["source"][view], centre[at], x_axis, down, size)
     return rois
 
 
-def _spacing(centre: NDArray[np.float64], found: NDArray[np.bool_]) -> float:
-    """Mean distance between neighbouring disc centres that were both found, 0 where there are none."""
-    steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)[found[1:] & found[:-1]]
-    return float(steps.mean()) if len(steps) else 0.0
+def _spacing(centre: NDArray[np.float64], found: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean distance between neighbouring disc centres that were both found, 0 where there are none: (N, 6)."""
+    steps = np.linalg.norm(np.diff(centre, axis=1), axis=-1)
+    known = found[:, 1:] & found[:, :-1]
+    mean = [view_steps[sure].mean() if sure.any() else 0.0 for view_steps, sure in zip(steps, known, strict=True)]
+    return np.repeat(mean, DISCS).reshape(-1, DISCS)
 
 
 def _empty(*shape: int) -> NDArray[np.void]:
@@ -189,65 +201,55 @@ def _empty(*shape: int) -> NDArray[np.void]:
     return rois
 
 
-def _set(
-    roi: np.void,
-    source: int,
+def _roi(
+    source: NDArray[np.int32],
     centre: NDArray[np.float64],
     x_axis: NDArray[np.float64],
     y_axis: NDArray[np.float64],
     size: tuple[int, int],
-) -> None:
-    """Write the ROI whose output's centre shows `centre`, with the given steps per output pixel in x and y."""
-    if not np.any(x_axis) or not np.any(y_axis):
-        return
+) -> NDArray[np.void]:
+    """ROIs (...) whose output's centre shows `centre` (..., 2), with the given steps per output pixel in x and y."""
     origin = np.floor(centre + 0.5)
-    roi["source"] = source
-    roi["origin"] = origin
-    roi["matrix"][:, 0] = x_axis
-    roi["matrix"][:, 1] = y_axis
-    roi["matrix"][:, 2] = centre - origin - x_axis * (size[0] - 1) / 2 - y_axis * (size[1] - 1) / 2
+    rois = np.empty(np.shape(source), ROI)
+    rois["source"] = source
+    rois["origin"] = origin
+    rois["matrix"][..., 0] = x_axis
+    rois["matrix"][..., 1] = y_axis
+    rois["matrix"][..., 2] = centre - origin - x_axis * (size[0] - 1) / 2 - y_axis * (size[1] - 1) / 2
+    return rois
 
 
-def _no_shift(heatmap: NDArray[np.float64], x: int, y: int) -> tuple[float, float]:
-    return 0.0, 0.0
+def _no_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.zeros((len(maps), 2))
 
 
-def _quarter_shift(heatmap: NDArray[np.float64], x: int, y: int) -> tuple[float, float]:
-    height, width = heatmap.shape
-    if not (1 < x < width - 1 and 1 < y < height - 1):
-        return 0.0, 0.0
-    slope = np.array([heatmap[y, x + 1] - heatmap[y, x - 1], heatmap[y + 1, x] - heatmap[y - 1, x]])
-    shift = 0.25 * np.sign(slope)
-    return float(shift[0]), float(shift[1])
+def _quarter_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
+    near = _windows(maps, x, y, 1)
+    slope = np.stack([near[:, 1, 2] - near[:, 1, 0], near[:, 2, 1] - near[:, 0, 1]], axis=1)
+    _, height, width = maps.shape
+    inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    return np.where(inner[:, None], 0.25 * np.sign(slope), 0.0)
 
 
-def _dark_shift(heatmap: NDArray[np.float64], x: int, y: int) -> tuple[float, float]:
-    height, width = heatmap.shape
-    if not (1 < x < width - 2 and 1 < y < height - 2):
-        return 0.0, 0.0
-    h = np.log(np.maximum(_blurred_around(heatmap, x, y), _LOG_FLOOR))  # 5 x 5, the peak at [2, 2]
+def _dark_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
+    blurred = _BLUR @ _windows(maps, x, y, _BLUR.shape[1] // 2) @ _BLUR.T  # (N, 5, 5), the peak at [2, 2]
+    h = np.log(np.maximum(blurred, _LOG_FLOOR)).transpose(1, 2, 0)
     dx, dy = 0.5 * (h[2, 3] - h[2, 1]), 0.5 * (h[3, 2] - h[1, 2])
     dxx, dyy = 0.25 * (h[2, 4] - 2 * h[2, 2] + h[2, 0]), 0.25 * (h[4, 2] - 2 * h[2, 2] + h[0, 2])
     dxy = 0.25 * (h[3, 3] - h[1, 3] - h[3, 1] + h[1, 1])
     determinant = dxx * dyy - dxy * dxy
-    if not (determinant > 0 and dxx < 0):
-        return 0.0, 0.0
-    step = np.array([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / determinant
-    x_step, y_step = np.clip(step, -_MAX_STEP, _MAX_STEP)
-    return float(x_step), float(y_step)
+    _, height, width = maps.shape
+    usable = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant > 0) & (dxx < 0)
+    step = np.array([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / np.where(usable, determinant, 1.0)
+    return np.where(usable, step.clip(-_MAX_STEP, _MAX_STEP), 0.0).T
 
 
-def _blurred_around(heatmap: NDArray[np.float64], x: int, y: int) -> NDArray[np.float64]:
-    """The Gaussian-blurred heatmap on the 5 x 5 pixels about (x, y); outside of the heatmap is 0."""
-    reach = len(_BLUR[0]) // 2
-    height, width = heatmap.shape
-    top, bottom, left, right = (
-        max(y - reach, 0),
-        min(y + reach + 1, height),
-        max(x - reach, 0),
-        min(x + reach + 1, width),
-    )
-    rows = _BLUR[:, top - y + reach : bottom - y + reach]
-    columns = _BLUR[:, left - x + reach : right - x + reach]
-    blurred: NDArray[np.float64] = rows @ heatmap[top:bottom, left:right] @ columns.T
-    return blurred
+def _windows(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp], reach: int) -> NDArray[np.float64]:
+    """The pixels of each map within `reach` of its (x, y), (N, 2 reach + 1, 2 reach + 1); outside of the map is 0."""
+    windows = np.zeros((len(maps), 2 * reach + 1, 2 * reach + 1))
+    for window, heatmap, column, row in zip(windows, maps, x.tolist(), y.tolist(), strict=True):
+        left, top = column - reach, row - reach
+        seen = heatmap[max(top, 0) : row + reach + 1, max(left, 0) : column + reach + 1]
+        window[max(-top, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]] = seen
+    windows[~np.isfinite(windows)] = 0.0
+    return windows
