@@ -56,16 +56,16 @@ class BuildOptions:
 
 
 def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, int]:
-    """Network file for `precision` -> images that the pipeline gives it at once; with those of alternatives."""
+    """Network file for `precision` -> images that the pipeline gives it at once; alternative localizers come last."""
     batches, localizer = dict[str, int](), manifest.localizer
-    for by_region in (localizer.files, *(alternative.files for alternative in localizer.alternatives)):
-        for files in by_region.values():
-            batches[_source(files, precision)] = VIEWS if localizer.shared else 1
+    each = VIEWS if localizer.shared else 1
+    batches.update({_source(files, precision): each for files in localizer.files.values()})
     head = manifest.grader.head
     for role, files in manifest.grader.files.items():
         flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
         batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
-    return batches
+    others = [files for alternative in localizer.alternatives for files in alternative.files.values()]
+    return {**batches, **{_source(files, precision): each for files in others}}
 
 
 def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], None] = lambda line: None) -> list[Path]:

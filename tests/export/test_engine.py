@@ -108,8 +108,8 @@ def test_any_batch(tmp_path):
     [
         ({}, [2, 12]),
         ({"heads": "separate"}, [1, 1, 12]),
-        ({"alternatives": {"narrow": 1}}, [2, 2, 12]),
-        ({"heads": "separate", "alternatives": {"narrow": 1}}, [1, 1, 1, 1, 12]),
+        ({"alternatives": {"narrow": 1}}, [2, 12, 2]),  # the bundle's own is whole where an alternative fails
+        ({"heads": "separate", "alternatives": {"narrow": 1}}, [1, 1, 12, 1, 1]),
         ({"grader.head": "corner4"}, [2, 24]),
         ({"grader.head": "bridge+grades"}, [2, 12, 24]),
     ],
