@@ -113,7 +113,7 @@ def _load_all(files: Iterable[FileInput], max_pixels: int, window: str | None) -
     load = partial(_load, max_pixels=max_pixels, window=window)
     with ExitStack() as opened:
         found = items(files, opened)
-        with ThreadPoolExecutor(_MAX_THREADS - 1, thread_name_prefix="spinescore-read") as pool:
+        with ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="spinescore-read") as pool:
             others = pool.map(load, found[1:])  # no more threads start than there are other files
             loaded = [*map(load, found[:1]), *others]
     return sorted(loaded, key=_place), started

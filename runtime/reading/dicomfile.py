@@ -94,10 +94,10 @@ class _Inflated(io.BytesIO):
 
 
 def open_file(path: Path, source: str) -> _Stream:
-    if path.is_dir():
-        raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study")
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study")
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
             raise InputRejected("not-dicom", f"{source} is a device or a pipe; give the file itself")
         if status.st_size > MAX_FILE_BYTES:
@@ -191,13 +191,15 @@ def _inflate(packed: bytes, limit: int) -> bytes:
 
 
 def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
-    """`stream` itself, or for a deflated file one that reaches to the end of the pixels; both stand at Pixel Data."""
+    """`stream` itself, or for a deflated file one in its place that reaches to the end of the pixels, at Pixel Data."""
     if not isinstance(stream, _Inflated):
         return stream
     here = stream.tell()
     if here >= _HEADER_BYTES:  # an element that claims to reach beyond what was inflated: there are no pixels to find
         return stream
-    whole = io.BytesIO(_inflate(stream.packed, here + 12 + byte_count + 2))
+    packed, stream.packed = stream.packed, b""
+    stream.close()  # its memory is free before more is taken
+    whole = io.BytesIO(_inflate(packed, here + 12 + byte_count + 2))
     whole.seek(here)
     return whole
 

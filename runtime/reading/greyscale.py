@@ -167,7 +167,7 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Values:
     if lut is not None:
         return lut[0][_positions(stored, lut)]
     slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
-    if slope is None and intercept is None:
+    if slope in (None, 1) and not intercept:
         return stored
     if slope == 0:
         notes.append("Rescale Slope is 0 and was ignored")

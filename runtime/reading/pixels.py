@@ -123,8 +123,6 @@ def read_pixels(
 
 
 def _integer(ds: Dataset, keyword: str, source: str, default: int | None = None) -> int:
-    if text(ds, keyword) is None and keyword not in ds and default is not None:
-        return default
     found = number(ds, keyword)
     if found is None and default is not None and text(ds, keyword) is None:
         return default
