@@ -205,13 +205,14 @@ def _table(found: Search, percentile: float, bundle: Bundle) -> str:
     """The candidates, the most accurate first."""
     from spinescore.runtime.output import table
     from spinescore.runtime.plan.search import accuracy
+    from spinescore.runtime.verbs.summary import alternatives
 
     chosen = None if found.choice is None else found.candidates[found.choice]
     localizers = bundle.manifest.localizer.names
     rows = [
         [
             str(one.setting),
-            f"{one.grade_flips} of {one.corners}" if one.corners else "reference",
+            f"{one.grade_flips} of {one.corners}" if one.corners else "reference",  # of its own localizer
             f"{one.median_shift_px:.3f}",
             f"{one.p50_ms:.1f}",
             "" if one.tail_ms is None else f"{one.tail_ms:.1f}",
@@ -219,4 +220,6 @@ def _table(found: Search, percentile: float, bundle: Bundle) -> str:
         ]
         for one in sorted(found.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
     ]
-    return table(rows, ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""])
+    header = ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""]
+    beside = [f"Localizer {text}" for text in alternatives(bundle.manifest)]
+    return "\n".join([table(rows, header), *([""] if beside else []), *beside])

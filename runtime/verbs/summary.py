@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spinescore.export.verify import VerifyReport
     from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 
-__all__ = ["bundle_summary", "export_summary", "study_summary", "verify_summary"]
+__all__ = ["alternatives", "bundle_summary", "export_summary", "study_summary", "verify_summary"]
 
 _REGION_MAX = 36
 _STUDY_MAX = 72
@@ -111,11 +111,7 @@ def verify_summary(report: VerifyReport) -> str:
     lines = [f"Bundle {report.bundle}: the files are as exported."]
     lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
     lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
-    lines += [
-        f"{name}: points {found.median_shift_px:.3f} heatmap pixels off the localizer's in the median, 99th percentile "
-        f"{found.p99_shift_px:.3f}"
-        for name, found in report.alternatives.items()
-    ]
+    lines += [f"{name}: {_off(found.median_shift_px, found.p99_shift_px)}" for name, found in report.alternatives.items()]
     lines += _agreement(report.points, report.grades)
     return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
 
@@ -147,20 +143,27 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
     if localizer.alternatives:
-        known = (_alternative(found, manifest.provenance) for found in localizer.alternatives)
-        facts["alternatives"] = f"\n{'':<14}".join(known)
+        facts["alternatives"] = f"\n{'':<14}".join(alternatives(manifest))
     return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
 
 
+def alternatives(manifest: Manifest) -> list[str]:
+    """The names of the alternative localizers, with what the export measured of them, where the provenance has that."""
+    return [_alternative(found, manifest.provenance) for found in manifest.localizer.alternatives]
+
+
 def _alternative(found: Alternative, provenance: Mapping[str, Any]) -> str:
-    """A localizer's name, with what the export measured of it, where the provenance has that."""
     networks = {path.rsplit(".", 2)[0] for files in found.files.values() for path in files.values()}
     try:
         beside = [provenance["networks"][name]["beside_localizer"] for name in networks]
         median, high = (max(one[name] for one in beside) for name in ("median_shift_px", "p99_shift_px"))
-        return f"{found.name}: points {median:.3f} heatmap pixels off in the median, 99th percentile {high:.3f}"
+        return f"{found.name}: {_off(median, high)}"
     except (KeyError, TypeError, ValueError):
         return found.name
+
+
+def _off(median_px: float, high_px: float) -> str:
+    return f"points {median_px:.3f} heatmap pixels off the bundle's own in the median, 99th percentile {high_px:.3f}"
 
 
 def _files(manifest: Manifest) -> str:

@@ -219,7 +219,9 @@ def test_a_plan_takes_the_most_accurate_localizer_that_fits(bundle, rig, capsys,
 
 def test_a_plan_of_the_bundles_own_localizer_is_written_as_before(bundle, rig, capsys):
     assert cli.main(["plan", "--bundle", str(bundle.folder), "--device", "cpu", "--budget-ms", "110"]) == 0
-    assert "onnxruntime fp32, localizer thin, 1 thread" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "onnxruntime fp32, localizer thin, 1 thread" in printed
+    assert "\nLocalizer narrow\nLocalizer thin\n" in printed  # whose provenance says no more
     (path,) = bundle.folder.glob("acceptance/plan-*.json")
     plan = LatencyPlan.read(path)
     assert "localizer" not in json.loads(path.read_text(encoding="utf-8"))["candidates"][plan.choice]
