@@ -111,7 +111,9 @@ def verify_summary(report: VerifyReport) -> str:
     lines = [f"Bundle {report.bundle}: the files are as exported."]
     lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
     lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
-    lines += [f"{name}: {_off(found.median_shift_px, found.p99_shift_px)}" for name, found in report.alternatives.items()]
+    lines += [
+        f"{name}: {_off(found.median_shift_px, found.p99_shift_px)}" for name, found in report.alternatives.items()
+    ]
     lines += _agreement(report.points, report.grades)
     return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
 
