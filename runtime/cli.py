@@ -27,8 +27,10 @@ from spinescore.runtime.verbs import (
     UsageError,
     bundle,
     gate,
+    nobody_reads,
     plan,
     scoring,
+    write_utf8,
 )
 
 __all__ = ["main"]
@@ -46,8 +48,11 @@ exit status: 0 at least one region was scored, 1 unexpected fault, 2 wrong usage
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Wrong options end in `SystemExit(2)`, as argparse has it."""
     arguments = _parser().parse_args(argv)
+    write_utf8()
     try:
-        return int(arguments.verb(arguments))
+        status = int(arguments.verb(arguments))
+        print(end="", flush=True)
+        return status
     except UsageError as error:
         return _fail(USAGE, str(error))
     except InputRejected as error:
@@ -58,12 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(REFUSED, str(error))
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, "interrupted")
-    except BrokenPipeError:  # the reader went away, as `head` does; without this Python complains again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except Exception as error:
+        if isinstance(error, OSError) and nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
+            return OK
         if os.environ.get(_DEBUG):
             traceback.print_exc()
+        if isinstance(error, PermissionError) and error.filename is not None:
+            where = error.filename2 or error.filename
+            return _fail(REFUSED, f"{where}: {error.strerror}; close what holds it open, or choose another place")
         return _fail(FAULT, f"unexpected {type(error).__name__}: {error} (set {_DEBUG}=1 to see where)")
 
 

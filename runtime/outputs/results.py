@@ -89,7 +89,7 @@ def write_results(
     """Write a study's results in each of `formats` (names of `FORMATS`); the paths that were written.
 
     Results that lie there from before and are not written again are removed. Raises OutputError where a format cannot
-    be written, after all others were.
+    be written, or a file's place cannot be taken, as where a viewer holds it open on Windows; after all others were.
     """
     check_formats(formats)
     files: dict[str, Writer] = {}
@@ -100,25 +100,42 @@ def write_results(
                 files.update(_FILES[name](study, report, bundle))
             except OutputError as error:
                 refused.append(f"{name}: {error}")
-    remove_results(folder, _NAMES - set(files))
-    for name, write in files.items():
-        write(folder / name)
+    steps = [*((name, _remove) for name in sorted(_NAMES - set(files))), *files.items()]
+    refused += [fault for name, step in steps for fault in _faults(folder / name, step)]
     if refused:
         raise OutputError("; ".join(refused))
     return [folder / name for name in files]
 
 
 def write_rows(folder: Path, reports: Sequence[StudyReport]) -> Path:
-    """Write the rows of several studies as one table."""
+    """Write the rows of several studies as one table. Raises OutputError where it cannot be written."""
     from spinescore.runtime.outputs.rows import csv_text
 
-    return write_atomic(folder / FORMATS["csv"], csv_text(reports))
+    path, text = folder / FORMATS["csv"], csv_text(reports)
+    if faults := _faults(path, lambda path: write_atomic(path, text)):
+        raise OutputError(*faults)
+    return path
 
 
 def remove_results(folder: Path, names: Collection[str] = _NAMES) -> None:
-    """Remove results of an earlier call; files of other names are left alone."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+    """Remove results of an earlier call; files of other names are left alone. Raises OutputError."""
+    if faults := [fault for name in names for fault in _faults(folder / name, _remove)]:
+        raise OutputError("; ".join(faults))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
+    """Do `step`; what is wrong where the system refuses it."""
+    try:
+        step(path)
+    except OSError as error:
+        what = "is of an earlier report and cannot be removed" if step is _remove else "cannot be written"
+        reason = error.strerror or type(error).__name__
+        return [f"{path} {what} ({reason}): close what holds it open, or name another folder"]
+    return []
 
 
 # Each format's files, made before any is written.

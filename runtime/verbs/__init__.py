@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
-__all__ = ["FAULT", "NOTHING_SCORED", "OK", "OVER_BUDGET", "REFUSED", "USAGE", "UsageError", "say"]
+__all__ = [
+    "FAULT",
+    "NOTHING_SCORED",
+    "OK",
+    "OVER_BUDGET",
+    "REFUSED",
+    "USAGE",
+    "UsageError",
+    "nobody_reads",
+    "say",
+    "write_utf8",
+]
 
 OK, FAULT, USAGE, NOTHING_SCORED, REFUSED, OVER_BUDGET = range(6)
 
@@ -16,3 +28,18 @@ class UsageError(Exception):
 def say(message: str) -> None:
     """A line for the person who waits, on standard error."""
     print(message, file=sys.stderr, flush=True)
+
+
+def write_utf8() -> None:
+    """Make standard output UTF-8 where it is no terminal, as JSON must be: Windows would take its code page there."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def nobody_reads() -> bool:
+    """Whether who read standard output is gone, as `head` and `more` go; Windows calls that an invalid argument."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False

@@ -173,6 +173,25 @@ def test_a_result_that_could_not_be_written_is_said_and_changes_the_status(bundl
     assert names(out) == ["report.json"]
 
 
+@pytest.mark.parametrize("held", ["report.json", "row.csv", "overlay-lumbar.png"])
+def test_a_file_that_cannot_be_replaced_keeps_nothing_from_the_rest(bundle, studies, tmp_path, capsys, held):
+    """As where a viewer holds it open on Windows; here a folder has its place."""
+    (tmp_path / held).mkdir()
+    options = ["--bundle", bundle, "--out", str(tmp_path), "--format", "json,html,csv"]
+    assert cli.main(["score", str(studies / "lumbar"), *options]) == 4
+    said = capsys.readouterr()
+    assert f"not written: {tmp_path / held} " in said.err
+    assert "close what holds it open" in said.err
+    assert "unexpected" not in said.err
+    assert set(names(tmp_path)) == {"report.json", "report.html", "row.csv"} - {held}
+
+
+def test_a_table_of_several_studies_that_cannot_be_written(bundle, studies, tmp_path, capsys):
+    (tmp_path / "row.csv").mkdir()
+    assert cli.main(["score", str(studies), "--bundle", bundle, "--out", str(tmp_path), "--format", "csv"]) == 4
+    assert f"{tmp_path / 'row.csv'} " in capsys.readouterr().err
+
+
 def test_names_of_files_that_are_no_text_are_written_all_the_same(bundle, studies, tmp_path, capsys):
     """A file's name is bytes on POSIX, and 16-bit units on Windows; either may hold what UTF-8 cannot."""
     name, out = "\udcffx.dcm", tmp_path / "out"
