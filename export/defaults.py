@@ -33,8 +33,9 @@ def read_overrides(path: Path | None) -> Document:
     if path is None:
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
-        document = _parse_toml(text) if path.suffix.lower() == ".toml" else json.loads(text)
+        data = path.read_bytes()  # Windows' editors put a mark before UTF-8, which TOML does not know
+        is_toml = path.suffix.lower() == ".toml"
+        document = _parse_toml(data.decode("utf-8-sig")) if is_toml else json.loads(data)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error}); give a TOML or JSON file") from error
     except (ValueError, RecursionError) as error:

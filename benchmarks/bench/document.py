@@ -89,7 +89,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise UsageError(f"{path} is larger than a record of latency can be")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_bytes())  # UTF-16 is what PowerShell's `>` writes
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
     except (ValueError, RecursionError) as error:

@@ -214,7 +214,7 @@ def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
 def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
     """What `parse` makes of a JSON file that is kept beside bundles. Raises `EngineError` where it is not valid."""
     try:
-        return parse(Fields(json.loads(path.read_text(encoding="utf-8"))))
+        return parse(Fields(json.loads(path.read_bytes())))  # UTF-16 is what PowerShell's `>` writes
     except OSError as error:
         raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:

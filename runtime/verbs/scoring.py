@@ -213,7 +213,7 @@ def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # finds the encoding: Windows' editors and shells write UTF-16 and marks
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from golden_networks import mean_grader, pool_localizer, unpacked
 
 from spinescore.benchmarks.phantom import write_study
 from spinescore.export.bundle import export_bundle
+from spinescore.export.defaults import read_overrides
 from spinescore.export.half import HALF_MAX
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import cli
@@ -286,6 +287,13 @@ trained_on = "1,200 studies"
     assert (manifest.grader.crop.extent, manifest.grader.crop.unit) == (2.5, "anterior-distance")
     assert manifest.grader.abstain_below == 0.25
     assert manifest.provenance["trained_on"] == "1,200 studies"
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("m.toml", "utf-8-sig"), ("m.json", "utf-8-sig"), ("m.json", "utf-16")])
+def test_manifest_files_as_windows_writes_them(tmp_path, name, encoding):
+    text = 'intended_use = "\u00e9tudes"\n' if name == "m.toml" else '{"intended_use": "\u00e9tudes"}'
+    (tmp_path / name).write_text(text, encoding=encoding)
+    assert read_overrides(tmp_path / name) == {"intended_use": "\u00e9tudes"}
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,13 @@ def test_a_file_that_is_no_plan(bundle, plan, old, new, message):
         Scorer.open(bundle.folder, "cpu", plan=path.parent / "none.json")
 
 
+def test_a_plan_in_the_encoding_of_powershell(bundle, plan, tmp_path):
+    """`spinescore plan --json > plan.json` makes UTF-16 there."""
+    (tmp_path / "plan.json").write_text(plan.to_json(), encoding="utf-16")
+    with Scorer.open(bundle.folder, "cpu", plan=tmp_path / "plan.json") as scorer:
+        assert scorer.choice is not None
+
+
 @pytest.fixture
 def rig(monkeypatch):
     """Studies that are tiny, and times that are not the clock's."""

@@ -212,11 +212,13 @@ def test_keypoints_that_are_none_are_wrong_usage(bundle, study, tmp_path, capsys
     assert named in printed.err
 
 
-def test_keypoints_replace_the_localizers(bundle, study, tmp_path, capsys):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_keypoints_replace_the_localizers(bundle, study, tmp_path, capsys, encoding):
+    """In any encoding that JSON files come in: Windows' editors put a mark before UTF-8, its shells write UTF-16."""
     path = tmp_path / "points.json"
     centre, anterior = tiny.draw("cervical", GRADES).points[0] + [[0.25, -0.5], [-0.5, 0.25]]
     points = {"cervical": {"C2/C3": {"centre_px": centre.tolist(), "anterior_px": anterior.tolist()}}}
-    path.write_text(json.dumps(points), encoding="utf-8")
+    path.write_text(json.dumps(points), encoding=encoding)
     assert cli.main(["score", study, "--bundle", bundle, "--keypoints", str(path), "--json"]) == 0
     disc = reports(capsys.readouterr().out)[0]["regions"]["cervical"]["discs"][0]
     np.testing.assert_allclose(disc["centre_px"], centre, atol=0.01)
