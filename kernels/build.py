@@ -212,7 +212,7 @@ def _keep(path: Path, data: bytes) -> None:
 def _run(command: list[str], failure: str) -> str:
     """Standard output and error of a command that must succeed."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise KernelBuildError(f"{failure}: {error}. Repair the CUDA toolkit, or use device cpu.") from None
     if done.returncode:

@@ -116,11 +116,12 @@ def hardware() -> dict[str, Any]:
 
 def _machine() -> list[Finding]:
     facts = hardware()
+    flags = " ".join(facts["cpu_flags"])
     version = platform.python_version()
     supported = sys.version_info >= (3, 10)
     return [
         Finding("Machine", "Python", "ok" if supported else "missing", f"{version}, {platform.platform(terse=True)}"),
-        Finding("Machine", "CPU", "ok", f"{facts['cpu']}, {facts['cores']} cores, {' '.join(facts['cpu_flags'])}"),
+        Finding("Machine", "CPU", "ok", ", ".join(filter(None, (facts["cpu"], f"{facts['cores']} cores", flags)))),
     ]
 
 
@@ -228,11 +229,11 @@ def _nvcc(group: str) -> Finding:
     if program is None:
         return Finding(group, "nvcc", "absent", "not on PATH")
     try:
-        text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+        told = subprocess.run([program, "--version"], capture_output=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(group, "nvcc", "absent", f"on PATH, but does not run ({type(error).__name__})")
-    release = re.search(r"release ([\d.]+)", text)
-    return Finding(group, "nvcc", "ok", release[1] if release else "version unknown")
+    release = re.search(rb"release ([\d.]+)", told)
+    return Finding(group, "nvcc", "ok", release[1].decode() if release else "version unknown")
 
 
 def _bundles() -> list[Finding]:

@@ -126,13 +126,14 @@ def _lock(file: BinaryIO) -> None:
         import msvcrt
 
         held = False
-        while not held:
-            with suppress(PermissionError):  # another process has it
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                held = True
-            if not held:
-                time.sleep(_RETRY_S)
+        with suppress(OSError):
+            while not held:
+                with suppress(PermissionError):  # another process has it
+                    file.seek(0)
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                    held = True
+                if not held:
+                    time.sleep(_RETRY_S)
     else:
         import fcntl
 

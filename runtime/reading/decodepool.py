@@ -58,6 +58,7 @@ _START_S = 30.0  # to start a worker, and to load a decoder, on a slow machine
 _MAX_WORKERS = max(2, min(4, os.cpu_count() or 1))  # as many as files are read at once
 _KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each image
 _MAX_ANSWER = 4096
+_NT_ERROR = 0xC0000000  # from here on: what Windows ended the process for
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
 _START = (
@@ -297,6 +298,8 @@ def interpreter() -> str:
 def ending(status: int) -> str:
     """How a process ended, in words."""
     try:
+        if status >= _NT_ERROR:
+            return f"exit status 0x{status:X}"  # of Windows, as 0xC0000005 for an access violation
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"

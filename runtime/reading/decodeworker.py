@@ -57,6 +57,7 @@ def receive(stream: BinaryIO, limit: int) -> Any:
 def main(file: str) -> None:
     """A worker: answers until its standard input ends. A decoder that prints does not disturb the answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    _crash_silently()
     answers = os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
@@ -94,6 +95,14 @@ def _answer_to(request: dict[str, Any], memory: mmap.mmap) -> dict[str, str]:
         return {"error": str(fault)}
     except Exception as fault:
         return {"error": brief(fault)}
+
+
+def _crash_silently() -> None:
+    """Without the window in which Windows says that a program has stopped, and holds it until somebody closes that."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.SetErrorMode(msvcrt.SEM_FAILCRITICALERRORS | msvcrt.SEM_NOGPFAULTERRORBOX)
 
 
 def _limit_memory(pixels: int) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from importlib import metadata
 
@@ -98,6 +99,16 @@ def test_a_machine_without_compiler(monkeypatch, where):
     monkeypatch.setattr(shutil, "which", lambda name: where)
     monkeypatch.setattr(subprocess, "run", fail)
     assert named(doctor.examine(), "nvcc").state == "absent"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a shell script here")
+def test_what_a_compiler_says_in_another_code_page(monkeypatch, tmp_path):
+    compiler = tmp_path / "nvcc"
+    compiler.write_bytes(b"#!/bin/sh\nprintf '\\201 2005-2024\\nCuda compilation tools, release 12.6, V12.6.68'\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(compiler))
+    found = named(doctor.examine(), "nvcc")
+    assert (found.state, found.detail) == ("ok", "12.6")
 
 
 def test_json(capsys):

@@ -123,6 +123,15 @@ def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: st
     np.testing.assert_array_equal(decoded(), picture(16))
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(7, "exit status 7"), (-2, "SIGINT"), (-200, "signal 200"), (0xC0000005, "exit status 0xC0000005")],
+)
+def test_endings_in_words(status: int, words: str) -> None:
+    """The last one is how Windows ends a process for a bad address."""
+    assert decodepool.ending(status) == words
+
+
 def test_hang(replace_decoder, monkeypatch, tmp_path: Path) -> None:
     replace_decoder("time.sleep(300)")
     monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, "0.05")
