@@ -25,21 +25,23 @@ _SETS = {
 }
 _ARCHITECTURES = {"amd64": "x86-64", "x86_64": "x86-64", "arm64": "aarch64"}
 _FACTS = Path("/proc/cpuinfo")
+_BOARD = Path("/proc/device-tree/model")
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def processor_name() -> str:
-    """The processor's name, where the system tells it without starting a program."""
-    name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", _facts(), re.MULTILINE)
+    """The board's name where a device tree tells it, as on ARM, where processors have none; else the processor's."""
+    if board := _text(_BOARD).strip("\0 \n"):
+        return board
+    name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", _text(_FACTS), re.MULTILINE)
     return name[1].strip() if name else platform.processor() or platform.machine() or "CPU"
 
 
 def core_count() -> int:
     """Cores that this process may use; threads of one core count once, where the system tells them apart."""
-    try:
-        allowed = sorted(os.sched_getaffinity(0))
-    except AttributeError:  # not on Windows or macOS
+    if not hasattr(os, "sched_getaffinity"):  # Windows and macOS
         return os.cpu_count() or 1
+    allowed = sorted(os.sched_getaffinity(0))
     try:
         return len({Path(_SIBLINGS.format(number)).read_text(encoding="ascii") for number in allowed})
     except OSError:
@@ -48,7 +50,7 @@ def core_count() -> int:
 
 def instruction_sets() -> tuple[str, ...]:
     """Those that decide how networks run on a CPU; none where the system does not list them (Windows, macOS)."""
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _facts(), re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(_FACTS), re.MULTILINE)
     known = set(flags[1].split()) if flags else set()
     return tuple(name for flag, name in _SETS.items() if flag in known)
 
@@ -63,8 +65,8 @@ def processor_kind() -> str:
     return " ".join([architecture, *(instruction_sets() or (platform.processor(),))]).strip()
 
 
-def _facts() -> str:
+def _text(path: Path) -> str:
     try:
-        return _FACTS.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 import shutil
@@ -120,11 +121,9 @@ def bandwidth_gb_s(facts: dict[str, Any]) -> float | None:
 def host_memory_bytes() -> int | None:
     """This process's resident memory (Linux)."""
     try:
-        import resource
-
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * resource.getpagesize()
-    except (OSError, ImportError, ValueError, IndexError):
+        return pages * mmap.PAGESIZE
+    except (OSError, ValueError, IndexError):
         return None
 
 
@@ -176,7 +175,9 @@ def _host() -> dict[str, Any]:
 
 
 def _host_total() -> int | None:
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    except (ValueError, OSError):
         return None
