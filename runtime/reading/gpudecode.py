@@ -218,6 +218,7 @@ class _Referee:
             self.thread.start()
 
     def _judge(self, image: Offer, expected: NDArray[np.integer], standing: _Standing) -> None:
+        found: NDArray[np.integer] | None
         try:
             with self._turn:
                 refused = self._unfit(image.syntax)
@@ -225,13 +226,15 @@ class _Referee:
                 found = expected if refused else self._on_gpu(image, decodepool.time_limit_s())
                 took_ms = (time.perf_counter() - started) * 1e3
         except DecoderFailed as fault:
-            found, refused = expected, str(fault)
+            found, refused = None, str(fault)
         except decodepool.DecoderLost as fault:
             return self._close(str(fault))
         except Exception as fault:  # no thread may end with a traceback on the application's terminal
             return self._close(f"could not be compared ({type(fault).__name__})")
         with self.lock:
-            if not _same(found, expected):
+            if found is None:
+                standing.same, refused = 0, "" if standing.decoded else refused  # others of this coding it did decode
+            elif not _same(found, expected):
                 refused = "it gave other pixels than the decoder for the CPU"
                 self.news.append(
                     f"nvImageCodec is not used any more for images of one coding ({image.syntax}): {refused}"

@@ -16,6 +16,7 @@ from pydicom import uid
 
 from spinescore.runtime import doctor
 from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import codestreams, decodepool, decoders, gpudecode, nvimagecodec
 from spinescore.runtime.study import Radiograph
 
@@ -139,6 +140,7 @@ def test_a_crash_while_it_is_used_costs_no_image(monkeypatch, wrong, read, what:
     found = read()
     assert found.decoder == CPU["jpeg2k"]
     assert "not used any more in this process" in said_by(found)[0]
+    assert ("crash" if what == "abort" else "within 0.5 s") in said_by(found)[0]
     wrong.write_text("", encoding="utf-8")
     assert {read().decoder for _ in range(4)} == {CPU["jpeg2k"]}
 
@@ -148,7 +150,24 @@ def test_an_image_that_it_does_not_decode_makes_its_like_show_themselves_again(w
     wrong.write_text("none", encoding="utf-8")
     assert read().decoder == CPU["jpeg2k"]
     wrong.write_text("", encoding="utf-8")
-    assert read().decoder == CPU["jpeg2k"]
+    use(read)
+
+
+def test_a_driver_may_map_more_memory_than_other_decoders(wrong, read) -> None:
+    wrong.write_text("maps-much", encoding="utf-8")
+    use(read)
+
+
+def test_a_broken_image_makes_its_like_show_themselves_again(monkeypatch, wrong, read) -> None:
+    """One that no decoder reads, so that nothing is compared."""
+    use(read)
+    wrong.write_text("raise", encoding="utf-8")
+    with monkeypatch.context() as others:
+        others.setattr(decoders, "installed", lambda syntax: ())
+        with pytest.raises(InputRejected):
+            read()
+    wrong.write_text("", encoding="utf-8")
+    use(read)
 
 
 def test_what_is_slower_is_not_used(monkeypatch, wrong, read) -> None:
@@ -170,6 +189,8 @@ def test_what_is_not_offered(monkeypatch, wrong) -> None:
     assert offered(frame("jpeg"), uid.JPEGLossless)
     signed = picture(12, signed=True)
     assert not offered(frame(pixels=signed), uid.JPEG2000Lossless, signed)
+    assert not offered(frame(pixels=signed), uid.JPEG2000Lossless)  # contrary to the header
+    assert not offered(frame("jpeg", signed.view("u2") & 4095), uid.JPEGLosslessSV1, signed)
     assert not offered(imagecodecs.jpeg2k_encode(PIXELS, level=50, codecformat="j2k"), uid.JPEG2000)
     assert not offered(imagecodecs.jpeg2k_encode(PIXELS, level=0, codecformat="jp2", reversible=True), uid.JPEG2000)
     assert not offered(imagecodecs.jpeg8_encode(PIXELS, level=95, bitspersample=12), uid.JPEGExtended12Bit)
@@ -191,6 +212,22 @@ def test_never_in_this_process(monkeypatch, wrong, read) -> None:
     with pytest.raises(decodepool.DecoderLost, match="a process of their own"):
         decodepool.decode(nvimagecodec.NAME, frame(), uid.JPEG2000Lossless, decoders.PixelFormat(
             64, 80, 16, 12, 11, False, "MONOCHROME2"))  # fmt: skip
+
+
+def test_a_worker_that_does_not_start(monkeypatch, wrong, read) -> None:
+    """It is missed for nvImageCodec alone: the others go on in processes of their own."""
+    real = decodepool._Pool._worker
+
+    def worker(pool: decodepool._Pool) -> decodepool._Worker:
+        if pool is decodepool._Pool.of_this_process(nvimagecodec.NAME):
+            raise OSError("no memory")
+        return real(pool)
+
+    monkeypatch.setattr(decodepool._Pool, "_worker", worker)
+    found = [read() for _ in range(4)]
+    assert {image.decoder for image in found} == {CPU["jpeg2k"]}
+    assert "which is not to be had" in " ".join(said_by(*found))
+    assert not decodepool.in_process()
 
 
 def test_without_the_package_nothing_is_looked_at(monkeypatch, tmp_path: Path) -> None:

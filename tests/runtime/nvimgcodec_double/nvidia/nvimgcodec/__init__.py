@@ -74,6 +74,7 @@ class Decoder:
             time.sleep(600)
 
     def decode(self, src: CodeStream, *, image: Image, params: DecodeParams) -> Image | None:
+        kept = np.empty(1 << 30, "u1") if is_wrong("maps-much") else None
         if is_wrong("abort", src):
             os.abort()
         if is_wrong("hang", src):
@@ -85,6 +86,7 @@ class Decoder:
         image.array[: src.pixels.shape[0], :, 0] = 0 if is_wrong("zeros", src) else src.pixels
         if is_wrong("one", src):
             image.array[-1, -1, 0] ^= 1
+        del kept
         return image
 
 
