@@ -170,7 +170,7 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
     anterior end on the side `anterior`, and mirrored where the spine's upward direction would otherwise be down.
     """
     xy = points["xy"].astype(np.float64)
-    centre, found = xy[:, :, 0], (points["confidence"] > 0).all(axis=-1)
+    centre, found = xy[:, :, 0], points["confidence"].min(axis=-1) > 0
     forward = xy[:, :, 1] - centre
     distance = np.linalg.norm(forward, axis=-1)
     unit = distance if spec.unit == "anterior-distance" else _spacing(centre, found)

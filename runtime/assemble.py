@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def judge(
     radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
     xy = points["xy"].astype(np.float64)
     peaks = points["confidence"].min(axis=1)
-    confidence = np.clip(peaks.astype(np.float64), 0, 1)
+    confidence = peaks.astype(np.float64).clip(0, 1)
     inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
     known = inside & (confidence > 0) & (confidence >= least)
     reject = None
@@ -105,6 +106,7 @@ def study_report(
         if result.reject is None
     }
     total = score_study(scores)
+    distributions = {region: total_distribution(_believed(results[region])) for region in scores}
     manifest = bundle.manifest
     refused = _refused(selection, results)
     return StudyReport(
@@ -112,7 +114,7 @@ def study_report(
         bundle=BundleInfo(manifest.name, manifest.version, bundle.sha256, manifest.intended_use, bundle.localizer),
         device=device,
         regions={
-            region: _scored(results[region], scores[region])
+            region: _scored(results[region], scores[region], distributions[region])
             if region in scores
             else _unscored(region, results.get(region), refused.get(region))
             for region in REGIONS
@@ -122,7 +124,7 @@ def study_report(
             total.range,
             total.status,
             total.imputed_sites,
-            _expected([results[region] for region in scores]) if len(scores) == len(REGIONS) else None,
+            _expected(reduce(np.convolve, distributions.values())) if len(scores) == len(REGIONS) else None,
         ),
         timings_ms=TimingsMs(None, None, None, None, None),
         budget_ms=None,
@@ -182,16 +184,16 @@ def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> di
     return refused
 
 
-def _scored(result: RegionResult, score: RegionScore) -> RegionReport:
+def _scored(result: RegionResult, score: RegionScore, distribution: NDArray[np.float64]) -> RegionReport:
     return RegionReport(
         status="scored",
         reject=None,
         radiograph=_radiograph_info(result.chosen),
-        discs=tuple(_disc(result, disc, score) for disc in range(len(result.grades))),
+        discs=_discs(result, score),
         total=_shown(score.total),
         range=score.range,
         missing=score.missing,
-        expected=_expected([result]),
+        expected=_expected(distribution),
     )
 
 
@@ -209,35 +211,46 @@ def _unscored(region: Region, result: RegionResult | None, refused: Reject | Non
     )
 
 
-def _disc(result: RegionResult, disc: int, score: RegionScore) -> DiscReport:
-    level = LEVELS[result.region][disc]
-    upper, lower = (
-        _corner(site, grade, score.imputed.get(site))
-        for site, grade in zip(sites_of(level), result.grades[disc], strict=True)
-    )
-    centre, anterior = result.centre[disc], result.anterior[disc]
-    return DiscReport(
-        level=level,
-        centre_px=(round(float(centre[0]), 3), round(float(centre[1]), 3)),
-        anterior_px=(round(float(anterior[0]), 3), round(float(anterior[1]), 3)),
-        confidence=round(float(result.confidence[disc]), 4),
-        rotation_deg=round(rotation_deg(centre, anterior, result.chosen.facing), 3),
-        corners=(upper, lower),
-        total=_shown(score.discs[disc].total),
-        range=score.discs[disc].range,
-    )
+def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
+    rotations = rotation_deg(result.centre, result.anterior, result.chosen.facing)
+    points = zip(result.centre.tolist(), result.anterior.tolist(), strict=True)
+    figures = zip(points, result.confidence.tolist(), rotations.tolist(), strict=True)
+    discs = []
+    for level, ((centre, anterior), confidence, rotation), grades, scored in zip(
+        LEVELS[result.region], figures, result.grades, score.discs, strict=True
+    ):
+        upper, lower = (
+            _corner(site, grade, score.imputed.get(site)) for site, grade in zip(sites_of(level), grades, strict=True)
+        )
+        discs.append(
+            DiscReport(
+                level=level,
+                centre_px=(round(centre[0], 3), round(centre[1], 3)),
+                anterior_px=(round(anterior[0], 3), round(anterior[1], 3)),
+                confidence=round(confidence, 4),
+                rotation_deg=round(rotation, 3),
+                corners=(upper, lower),
+                total=_shown(scored.total),
+                range=scored.range,
+            )
+        )
+    return tuple(discs)
 
 
-def _expected(results: Sequence[RegionResult]) -> Expected:
-    """What the probabilities expect of the regions' sum; see `expected` for the model."""
-    discs = [np.array([_believed(corner) for corner in disc]) for result in results for disc in result.grades]
-    found = expected_score(total_distribution(discs))
+def _expected(distribution: NDArray[np.float64]) -> Expected:
+    """What is expected of a sum whose probabilities are `distribution`, with three decimals."""
+    found = expected_score(distribution)
     return Expected(round(found.mean, 3), round(found.sd, 3), found.interval)
 
 
-def _believed(corner: CornerGrade) -> tuple[float, float, float, float]:
-    """p0 .. p3; what a network said of a corner that was not to be read counts for nothing."""
-    return UNKNOWN if corner.status == "unreadable" or corner.probabilities is None else corner.probabilities
+def _believed(result: RegionResult) -> NDArray[np.float64]:
+    """p0 .. p3 (6, 2, 4); what a network said of a corner that was not to be read counts for nothing."""
+    return np.array(
+        [
+            [UNKNOWN if corner.status == "unreadable" else corner.probabilities or UNKNOWN for corner in disc]
+            for disc in result.grades
+        ]
+    )
 
 
 def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:

@@ -12,8 +12,9 @@ as good as the probabilities are calibrated, and knows nothing of an error that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,24 +37,26 @@ class Expected:
 
 
 def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each total 0 .. 6 of a disc, (7,), from p0 .. p3 of its two corners, (2, 4).
+    """The probability of each total 0 .. 6 of discs, (..., 7), from p0 .. p3 of their two corners, (..., 2, 4).
 
     A corner whose p3 is 1 says nothing of what it is where there is no bridge: then 0, 1 and 2 are taken alike.
     """
-    bridge = float(corners[:, _BRIDGE].mean())
-    upper, lower = (_without_bridge(corner) for corner in corners)
-    total = np.zeros(2 * _BRIDGE + 1)
-    total[: 2 * _BRIDGE - 1] = (1 - bridge) * np.convolve(upper, lower)
-    total[2 * _BRIDGE] = bridge
+    bridge = corners[..., _BRIDGE].mean(axis=-1)
+    others = corners[..., :_BRIDGE]
+    whole = others.sum(axis=-1, keepdims=True)
+    others = np.where(whole > 0, others / np.where(whole > 0, whole, 1.0), 1 / _BRIDGE)
+    upper, lower = others[..., 0, :], others[..., 1, :]
+    total = np.zeros((*bridge.shape, 2 * _BRIDGE + 1))
+    for grade in range(_BRIDGE):
+        total[..., grade : grade + _BRIDGE] += upper[..., grade, None] * lower
+    total *= (1 - bridge)[..., None]
+    total[..., 2 * _BRIDGE] = bridge
     return total
 
 
-def total_distribution(discs: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The probability of each total 0 .. 6 n of n discs, (6 n + 1,), from each one's corners (2, 4)."""
-    total = np.ones(1)
-    for corners in discs:
-        total = np.convolve(total, disc_distribution(corners))
-    return total
+def total_distribution(discs: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of each total 0 .. 6 n of n discs, (6 n + 1,), from their corners (n, 2, 4)."""
+    return reduce(np.convolve, disc_distribution(np.reshape(discs, (-1, 2, 4))), np.ones(1))
 
 
 def expected_score(distribution: NDArray[np.float64]) -> Expected:
@@ -65,9 +68,3 @@ def expected_score(distribution: NDArray[np.float64]) -> Expected:
     low = int(np.searchsorted(below, _OUTSIDE))
     high = int(np.searchsorted(below, 1 - _OUTSIDE))
     return Expected(mean, variance**0.5, (low, min(high, len(distribution) - 1)))
-
-
-def _without_bridge(corner: NDArray[np.float64]) -> NDArray[np.float64]:
-    others = corner[:_BRIDGE]
-    whole = float(others.sum())
-    return others / whole if whole > 0 else np.full(_BRIDGE, 1 / _BRIDGE)

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from spinescore.kernels.warp import ROI
 from spinescore.runtime.study import Facing
 
-__all__ = ["crop_outline", "facing_of", "forward", "implausible", "rotation_deg", "to_source", "whole_image"]
+__all__ = [
+    "crop_outline",
+    "facing_of",
+    "forward",
+    "implausible",
+    "median",
+    "rotation_deg",
+    "to_source",
+    "whole_image",
+]
 
 # A lateral spine's six disc centres, from above. The bounds are wide: of 40,000 spines drawn from the statistics of
 # real ones (4,902 cervical, 663 lumbar cases) none leaves them; swapped points, a doubled or skipped level and a stray
@@ -71,14 +80,21 @@ def facing_of(centre: NDArray[np.floating], anterior: NDArray[np.floating]) -> F
     return "right" if float(np.sum(np.asarray(anterior)[:, 0] - np.asarray(centre)[:, 0])) > 0 else "left"
 
 
-def rotation_deg(centre: NDArray[np.floating], anterior: NDArray[np.floating], facing: Facing) -> float:
-    """Angle of the line centre-anterior against the horizontal, positive where the anterior end lies lower.
+def rotation_deg(centre: NDArray[np.floating], anterior: NDArray[np.floating], facing: Facing) -> NDArray[np.float64]:
+    """Angles of the lines centre-anterior (..., 2) against the horizontal, positive where the anterior end lies lower.
 
     Taken along the patient's line of sight, so that a radiograph and its mirror image have the same angle; beyond
     +-90 degrees the anterior point lies behind the centre.
     """
-    dx, dy = np.asarray(anterior, np.float64) - np.asarray(centre, np.float64)
-    return float(np.degrees(np.arctan2(dy, forward(facing) * dx)))
+    line = np.asarray(anterior, np.float64) - np.asarray(centre, np.float64)
+    angle: NDArray[np.float64] = np.degrees(np.arctan2(line[..., 1], forward(facing) * line[..., 0]))
+    return angle
+
+
+def median(values: NDArray[np.floating]) -> float:
+    """`numpy.median` of at least one number, without what that does for NaN and axes, which takes far longer."""
+    ordered = np.sort(values)
+    return float(ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
 def implausible(
@@ -101,7 +117,7 @@ def implausible(
         return f"the line of the discs leans {lean:.0f} degrees from the vertical, the first disc should be uppermost"
     if (steps @ chord <= 0).any():
         return "the discs are not in order along the spine"
-    typical = float(np.median(lengths))
+    typical = median(lengths)
     if (lengths < STEP_RATIO[0] * typical).any() or (lengths > STEP_RATIO[1] * typical).any():
         return "the discs' distances differ too much, so that a level seems to be doubled or skipped"
     bends = np.degrees(np.arccos(np.clip(np.sum(steps[1:] * steps[:-1], 1) / (lengths[1:] * lengths[:-1]), -1, 1)))

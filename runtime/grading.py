@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -51,25 +52,28 @@ def grade_discs(
     below `abstain_below` gives `abstained`; a disc that is not readable, or has no finite probability, `unreadable`.
     """
     return [
-        _grade_disc(disc, bool(seen) and bool(np.isfinite(disc).all()), grader)
-        for disc, seen in zip(corner_probabilities, readable, strict=True)
+        _grade_disc(upper, lower, bool(seen), grader)
+        for (upper, lower), seen in zip(corner_probabilities.tolist(), readable, strict=True)
     ]
 
 
-def _grade_disc(disc: NDArray[np.float64], readable: bool, grader: Grader) -> tuple[CornerGrade, CornerGrade]:
-    bridge = float(disc[:, BRIDGE].mean())
+def _grade_disc(
+    upper: list[float], lower: list[float], readable: bool, grader: Grader
+) -> tuple[CornerGrade, CornerGrade]:
+    bridge = (upper[BRIDGE] + lower[BRIDGE]) / 2
     is_bridge = bridge >= grader.bridge_threshold
+    readable = readable and all(map(math.isfinite, (*upper, *lower)))
 
-    def corner(p: NDArray[np.float64]) -> CornerGrade:
-        known = (float(p[0]), float(p[1]), float(p[2]), float(p[3])) if np.isfinite(p).all() else None
+    def corner(p: list[float]) -> CornerGrade:
+        known = (p[0], p[1], p[2], p[3]) if all(map(math.isfinite, p)) else None
         if not readable:
             return CornerGrade(None, known, "unreadable")
-        grade = BRIDGE if is_bridge else int(p[:BRIDGE].argmax())
+        grade = BRIDGE if is_bridge else p.index(max(p[:BRIDGE]))
         if (bridge if is_bridge else p[grade]) < grader.abstain_below:
             return CornerGrade(None, known, "abstained")
         return CornerGrade(grade, known, "scored")
 
-    return corner(disc[0]), corner(disc[1])
+    return corner(upper), corner(lower)
 
 
 def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CODES
+from spinescore.runtime.geometry import median
 from spinescore.runtime.study import Finding, Radiograph, Region, Reject
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _look(radiograph: Radiograph) -> _Look:
     means = greys.mean(axis=(0, 1))
     spread = float(means.std())
     readable = (means > _MID_GREYS[0]) & (means < _MID_GREYS[1])
-    noise = float(np.median(_noise(greys)[readable])) if readable.any() else 0.0
+    noise = median(_noise(greys)[readable]) if readable.any() else 0.0
     inner = slice(1, -1)  # a collimator's edge may stand in the outermost tiles
     inside = greys[..., inner, inner]
     return _Look(

@@ -7,12 +7,13 @@ Thresholds as in `quality`: each names its source or its measurement.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.geometry import rotation_deg
+from spinescore.runtime.geometry import median, rotation_deg
 from spinescore.runtime.quality import WHITE, finding, greys_of
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
 
@@ -67,16 +68,18 @@ LEVEL_ODDS_UNSURE = 1.0
 def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
     """Findings on the regions that were scored; `min_confidence` is that of the bundle's localizer."""
     scored = {region: results[region] for region in REGIONS if region in results and results[region].reject is None}
+    steps_mm = {region: _step_mm(result) for region, result in scored.items()}
     found: list[Finding] = []
     for region, result in scored.items():
         name = result.chosen.radiograph.source
-        found.extend(finding(code, name, what, region) for code, what in _of_region(result, min_confidence))
+        what_is_so = _of_region(result, steps_mm[region], min_confidence)
+        found.extend(finding(code, name, what, region) for code, what in what_is_so)
     if len(scored) == len(REGIONS):
-        found.extend(_of_both(scored))
+        found.extend(_of_both(scored, steps_mm))
     return found
 
 
-def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[str, str]]:
+def _of_region(result: RegionResult, step_mm: float | None, min_confidence: float) -> Iterator[tuple[str, str]]:
     """Codes, and what is the case."""
     levels = LEVELS[result.region]
     known = _known(result)
@@ -86,8 +89,8 @@ def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[st
     def named(which: NDArray[np.bool_]) -> str:
         return ", ".join(level for level, yes in zip(levels, which, strict=True) if yes)
 
-    views = [_neighbourhood(result.chosen.radiograph, point, NEIGHBOURHOOD * step) for point in result.anterior]
-    cut = np.array([outside for _, outside in views]) & known | _beyond(result, known, step)
+    greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
+    cut = outside & known | _beyond(result, known, step)
     if cut.any():
         yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border"
     if unsure.any():
@@ -98,23 +101,23 @@ def _of_region(result: RegionResult, min_confidence: float) -> Iterator[tuple[st
     odds, where = _shifted(result, known)
     if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
         yield "level-shift", f"the discs' shape fits better one level {where} than where they were found"
-    white = np.array([float((greys >= WHITE).mean()) > MOST_WHITE for greys, _ in views]) & known
+    white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
         yield "saturated", f"corners of {named(white)} lie in white without detail"
-    covered = np.array([_edges(greys) > MOST_EDGES for greys, _ in views]) & known
+    covered = (_edges(greys) > MOST_EDGES) & known
     if covered.any():
         yield "obscured-corner", f"white, sharp-edged shapes lie by the corners of {named(covered)}"
-    mm, (low, high) = _step_mm(result), STEP_MM[result.region]
-    if mm is not None and _plausible_mm(result) is None:
-        yield "implausible-spacing", f"its discs would be {mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+    if step_mm is not None and _plausible(result.region, step_mm) is None:
+        low, high = STEP_MM[result.region]
+        yield "implausible-spacing", f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
 
 
-def _of_both(scored: Mapping[Region, RegionResult]) -> Iterator[Finding]:
+def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, float | None]) -> Iterator[Finding]:
     cervical, lumbar = (scored[region].chosen.radiograph for region in REGIONS)
     name = f"{cervical.source or 'the cervical radiograph'} and {lumbar.source or 'the lumbar radiograph'}"
     dates = {cervical.study_date, lumbar.study_date} - {None}
     studies = {cervical.study_instance_uid, lumbar.study_instance_uid} - {None}
-    steps = [_plausible_mm(scored[region]) for region in REGIONS]
+    steps = [_plausible(region, steps_mm[region]) for region in REGIONS]
     if len(dates) > 1:
         yield finding("views-contradict", name, "their study dates differ")
     elif len(studies) > 1:
@@ -130,8 +133,11 @@ def _of_both(scored: Mapping[Region, RegionResult]) -> Iterator[Finding]:
 
 def _same_picture(one: Radiograph, other: Radiograph) -> bool:
     """By every 16th pixel of every 16th row: no two exposures agree in all of them."""
+    if one.pixels.shape != other.pixels.shape:
+        return False
     first, second = (image.pixels[::16, ::16] for image in (one, other))
-    return one.pixels.shape == other.pixels.shape and np.array_equal(first, second)
+    middle = len(first) // 2  # this row alone tells nearly all apart, and the others need not be fetched
+    return np.array_equal(first[middle], second[middle]) and np.array_equal(first, second)
 
 
 def _known(result: RegionResult) -> NDArray[np.bool_]:
@@ -142,7 +148,7 @@ def _known(result: RegionResult) -> NDArray[np.bool_]:
 def _median_step(centre: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     """The median distance per level between neighbouring discs that are known; `centre` is (6, 2)."""
     index = np.flatnonzero(known)
-    return float(np.median(np.linalg.norm(np.diff(centre[index], axis=0), axis=1) / np.diff(index)))
+    return median(np.linalg.norm(np.diff(centre[index], axis=0), axis=1) / np.diff(index))
 
 
 def _step_mm(result: RegionResult) -> float | None:
@@ -152,32 +158,38 @@ def _step_mm(result: RegionResult) -> float | None:
     return _median_step(result.centre * np.array([spacing[1], spacing[0]]), _known(result))
 
 
-def _plausible_mm(result: RegionResult) -> float | None:
+def _plausible(region: Region, step_mm: float | None) -> float | None:
     """The same; None where no person fits it, of which there is a finding of its own."""
-    mm, (low, high) = _step_mm(result), STEP_MM[result.region]
-    return mm if mm is not None and low <= mm <= high else None
+    low, high = STEP_MM[region]
+    return step_mm if step_mm is not None and low <= step_mm <= high else None
 
 
-def _neighbourhood(
-    radiograph: Radiograph, point: NDArray[np.float64], reach: float
-) -> tuple[NDArray[np.float32], bool]:
-    """Greys (48, 48) within `reach` pixels of a point, and whether part of that lies outside of the picture."""
-    if not np.isfinite(point).all():
-        return np.zeros((_SAMPLES, _SAMPLES), np.float32), True
-    offsets = np.linspace(-reach, reach, _SAMPLES)
-    places = [np.rint(at + offsets).astype(np.int64) for at in (point[1], point[0])]
-    inside = [np.clip(place, 0, side - 1) for place, side in zip(places, radiograph.pixels.shape, strict=True)]
-    outside = any((place != kept).any() for place, kept in zip(places, inside, strict=True))
-    return greys_of(radiograph, radiograph.pixels[np.ix_(*inside)]), outside
+def _neighbourhoods(
+    radiograph: Radiograph, points: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Greys (n, 48, 48) within `reach` pixels of points (n, 2), and whether part of that lies outside of the picture.
+
+    Of what lies outside, and of a point that is no number, the nearest pixels are shown.
+    """
+    places = np.rint(points[:, ::-1, None] + np.linspace(-reach, reach, _SAMPLES))  # (n, row and column, 48)
+    last = np.array(radiograph.pixels.shape)[:, None] - 1
+    inside = np.fmin(np.fmax(places, 0), last)
+    rows, columns = inside.astype(np.intp).transpose(1, 0, 2)
+    stored = radiograph.pixels[rows[:, :, None], columns[:, None, :]]
+    return greys_of(radiograph, stored), (places != inside).any(axis=(1, 2))
 
 
-def _edges(greys: NDArray[np.float32]) -> float:
-    """Pairs of neighbours that are white where two samples farther it is darker by `EDGE`, against four outlines."""
-    count = 0
-    for along in (greys, greys.T):
-        for bright, dark in ((along[2:], along[:-2]), (along[:-2], along[2:])):
-            sharp = (bright >= EDGE_WHITE) & (bright - dark >= EDGE)
-            count += int((sharp[:, 1:] & sharp[:, :-1]).sum())
+def _edges(greys: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Pairs of neighbours that are white where two samples farther it is darker by `EDGE`, against four outlines.
+
+    Of each neighbourhood in `greys` (n, 48, 48).
+    """
+    count = np.zeros(len(greys))
+    bright = np.flatnonzero((greys >= EDGE_WHITE).any(axis=(1, 2)))
+    for along in (greys[bright], greys[bright].swapaxes(1, 2)) if bright.size else ():
+        for light, dark in ((along[:, 2:], along[:, :-2]), (along[:, :-2], along[:, 2:])):
+            sharp = (light >= EDGE_WHITE) & (light - dark >= EDGE)
+            count[bright] += (sharp[:, :, 1:] & sharp[:, :, :-1]).sum(axis=(1, 2))
     return count / (4 * _SAMPLES)
 
 
@@ -196,39 +208,40 @@ def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDAr
 def _shifted(result: RegionResult, known: NDArray[np.bool_]) -> tuple[float, str]:
     """The greater log odds that the discs are those one level below or above, and which of the two."""
     shape = _shape(result, known)
-    odds = {
-        where: sum(
-            _log_odds(shape[name], means, deviations, shift)
-            for name, (means, deviations) in SHAPE[result.region].items()
-        )
-        for where, shift in (("lower", 1), ("higher", -1))
-    }
-    where = max(odds, key=lambda name: odds[name])
-    return odds[where], where
+    lower, higher = (_log_odds(shape, *_compared(result.region, shift)) for shift in (1, -1))
+    return (lower, "lower") if lower >= higher else (higher, "higher")
 
 
-def _shape(result: RegionResult, known: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-    """What `SHAPE` has statistics of; NaN where a disc is not known."""
+def _shape(result: RegionResult, known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """What `SHAPE` has statistics of, one after the other; NaN where a disc is not known."""
     centre, anterior = (np.where(known[:, None], points, np.nan) for points in (result.centre, result.anterior))
-    facing = result.chosen.facing
-    rotation = np.array([rotation_deg(c, a, facing) for c, a in zip(centre, anterior, strict=True)])
     steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
     reach = np.linalg.norm(anterior - centre, axis=1)
-    return {
+    shape = {
         "step": np.log(steps[1:] / steps[:-1]),
         "reach": np.log(reach[1:] / reach[:-1]),
-        "rotation": rotation,
+        "rotation": rotation_deg(centre, anterior, result.chosen.facing),
     }
+    return np.concatenate([shape[name] for name in SHAPE[result.region]])
+
+
+@cache
+def _compared(region: Region, shift: int) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Where in `_shape` a value stands (n), and mean and deviation (2, n) there and `shift` levels lower."""
+    places, statistics, start = [], [], 0
+    for means, deviations in SHAPE[region].values():
+        index = np.arange(max(0, -shift), min(len(means), len(means) - shift))
+        both = np.array([means, SHAPE_WIDENED * np.array(deviations)])
+        places.append(start + index)
+        statistics.append(np.stack([both[:, index], both[:, index + shift]], axis=1))
+        start += len(means)
+    mean, deviation = np.concatenate(statistics, axis=-1)
+    return np.concatenate(places), mean, deviation
 
 
 def _log_odds(
-    values: NDArray[np.float64], means: tuple[float, ...], deviations: tuple[float, ...], shift: int
+    shape: NDArray[np.float64], index: NDArray[np.intp], mean: NDArray[np.float64], deviation: NDArray[np.float64]
 ) -> float:
-    """Log likelihood of the levels `shift` lower against that of those found, by normal distributions."""
-    mean, deviation = np.array(means), SHAPE_WIDENED * np.array(deviations)
-    index = np.arange(max(0, -shift), min(len(mean), len(mean) - shift))
-    own, other = (
-        np.minimum(((values[index] - mean[at]) / deviation[at]) ** 2, _FARTHEST) / 2 + np.log(deviation[at])
-        for at in (index, index + shift)
-    )
+    """Log likelihood of the levels that `_compared` names against that of those found, by normal distributions."""
+    own, other = np.minimum(((shape[index] - mean) / deviation) ** 2, _FARTHEST) / 2 + np.log(deviation)
     return float(np.nansum(own - other))

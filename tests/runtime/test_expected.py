@@ -48,7 +48,7 @@ def test_the_interval_holds_95_percent_and_no_more_than_it_must(discs):
 
 @given(discs=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)) | st.just((3, 3)), min_size=1, max_size=12))
 def test_certain_probabilities_give_the_total_itself(discs):
-    score = expected_score(total_distribution(np.eye(4)[list(disc)] for disc in discs))
+    score = expected_score(total_distribution([np.eye(4)[list(disc)] for disc in discs]))
     total = sum(map(sum, discs))
     assert (score.mean, score.sd, score.interval) == (total, 0, (total, total))
 
