@@ -42,7 +42,8 @@ FAMILIES = {"JPEG lossless": JPEG, "JPEG 2000 lossless": JPEG_2000}  # the last 
 
 _SAME = 3
 _COMPARED_AGAIN = 64
-_PATIENCE_S = 1.0  # an image that takes longer gains nothing
+_COMPARED_S = 5.0  # that an image which is compared may take
+_PATIENCE_S = 1.0  # one that takes longer gains nothing
 _TURN_S = 0.1  # an image that would wait longer for the GPU's one decoder goes to the CPU's
 _MAX_CODINGS = 64
 _SAMPLE_ROWS, _SAMPLE_COLUMNS = 203, 301  # several code-blocks, not all of them whole
@@ -127,7 +128,7 @@ def _unfit(family: str) -> str:
     try:
         for declared, pixels, frame in _samples(family):
             try:
-                found = decodepool.decode(nvimagecodec.NAME, frame, FAMILIES[family][-1], declared)
+                found = decodepool.decode(nvimagecodec.NAME, frame, FAMILIES[family][-1], declared, _COMPARED_S)
             except DecoderFailed as fault:
                 failed = failed or f"{declared.bits_stored} bits: {fault}"
                 continue
@@ -158,6 +159,10 @@ def _samples(family: str) -> Iterator[tuple[PixelFormat, NDArray[np.unsignedinte
         allocated = 8 * pixels.dtype.itemsize
         declared = PixelFormat(_SAMPLE_ROWS, _SAMPLE_COLUMNS, allocated, bits, bits - 1, False, "MONOCHROME2")
         yield declared, pixels, bytes(frame)
+
+
+def _on_gpu(image: Offer, limit_s: float) -> NDArray[np.integer]:
+    return decodepool.decode(nvimagecodec.NAME, image.frame, image.syntax, image.declared, limit_s)
 
 
 def _same(found: NDArray[np.integer], expected: NDArray[np.integer]) -> bool:
@@ -193,7 +198,7 @@ class _Referee:
         if not self._turn.acquire(timeout=_TURN_S):
             return None
         try:
-            return self._on_gpu(image, min(_PATIENCE_S, decodepool.time_limit_s()))
+            return _on_gpu(image, _PATIENCE_S)
         except DecoderFailed:  # a broken image, perhaps; the others will say
             with self.lock:
                 standing.same = 0
@@ -223,7 +228,7 @@ class _Referee:
             with self._turn:
                 refused = self._unfit(image.syntax)
                 started = time.perf_counter()
-                found = expected if refused else self._on_gpu(image, decodepool.time_limit_s())
+                found = expected if refused else _on_gpu(image, _COMPARED_S)
                 took_ms = (time.perf_counter() - started) * 1e3
         except DecoderFailed as fault:
             found, refused = None, str(fault)
@@ -255,9 +260,6 @@ class _Referee:
         if family not in self._families:
             self._families[family] = _unfit(family)
         return self._families[family]
-
-    def _on_gpu(self, image: Offer, limit_s: float) -> NDArray[np.integer]:
-        return decodepool.decode(nvimagecodec.NAME, image.frame, image.syntax, image.declared, limit_s)
 
     def _close(self, why: str) -> None:
         with self.lock:

@@ -76,6 +76,7 @@ from spinescore.runtime.reading import decodepool, decoders, gpudecode, nvimagec
 assert nvimagecodec.is_installed()
 nvimagecodec.driver_is_here = lambda: True
 decodepool._START = sys.argv[2]
+gpudecode._COMPARED_S = gpudecode._PATIENCE_S = 60.0
 decoders.time = types.SimpleNamespace(perf_counter=itertools.count(step=100).__next__)
 found = []
 for _ in range(5):
