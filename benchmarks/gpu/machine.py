@@ -178,6 +178,7 @@ def _host_total() -> int | None:
     if not hasattr(os, "sysconf"):  # Windows
         return None
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        pages: int = os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
+    return pages * mmap.PAGESIZE
