@@ -72,6 +72,25 @@ def test_nan_and_infinity_never_win(method):
     assert np.isfinite(value)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_beside_a_peak_is_a_0(method, bad):
+    zero = blob(20.3, 30.2)
+    zero[28, 22], zero[30, 21] = 0, 0
+    assert np.array_equal(peaks(np.where(zero == 0, bad, zero), method)[0], peaks(zero, method)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_heatmap_is_read_as_if_it_were_alone(method):
+    places = np.random.default_rng(5).uniform(-1, 20, (40, 2))  # on the rim, too
+    heatmaps = np.array([blob(x, y, 20, 20) for x, y in places], np.float32)
+    heatmaps[7], heatmaps[8, 3, 3] = 0, np.nan
+    xy, value = peaks(heatmaps.reshape(5, 8, 20, 20), method)
+    alone = [peaks(heatmap, method) for heatmap in heatmaps]
+    assert np.array_equal(xy.reshape(-1, 2), [point for point, _ in alone])
+    assert np.array_equal(value.ravel(), [peak for _, peak in alone])
+
+
 def test_dark_does_not_move_where_the_peak_is_no_maximum_of_the_blurred_map():
     heatmap = np.full((20, 20), 0.5)
     heatmap[10, 10] = 0.5 + 1e-9

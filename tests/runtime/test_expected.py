@@ -36,6 +36,11 @@ def test_the_distribution_sums_to_one_and_its_mean_is_the_sum_of_the_discs_means
 
 
 @given(discs=DISCS)
+def test_discs_at_once_are_each_disc_alone(discs):
+    assert np.array_equal(disc_distribution(np.array(discs)), [disc_distribution(disc) for disc in discs])
+
+
+@given(discs=DISCS)
 def test_the_interval_holds_95_percent_and_no_more_than_it_must(discs):
     total = total_distribution(discs)
     low, high = expected_score(total).interval

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinescore.benchmarks.phantom.shape import sample_spine
-from spinescore.runtime.geometry import crop_outline, facing_of, implausible, rotation_deg, to_source, whole_image
+from spinescore.runtime.geometry import (
+    crop_outline,
+    facing_of,
+    implausible,
+    median,
+    rotation_deg,
+    to_source,
+    whole_image,
+)
 from spinescore.runtime.study import REGIONS
 
 SIZES = st.integers(16, 4096)
@@ -50,6 +58,11 @@ def test_rotation_is_that_of_the_mirror_image_and_positive_where_the_front_lies_
     left = rotation_deg(centre, centre + reach * [-1, 1], "left")
     assert right == pytest.approx(angle, abs=1e-6)
     assert left == pytest.approx(right, abs=1e-9)
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
+def test_median_is_numpys(values):
+    assert median(np.array(values)) == np.median(values)
 
 
 def test_outline_of_a_crop():

@@ -102,6 +102,17 @@ def test_any_matrix_on_waves(matrix, antialias):
     assert error_levels(source_of(waves(300, 200)), roi, WarpSpec(20, 30, antialias, (0.0,), (1.0,))) <= NOISE_LEVELS
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("entries", [1, 100, 4096, 65536])
+@pytest.mark.parametrize("first", [0, -128, 77, -2048, 300, -70_000, 70_000])
+def test_values_beyond_a_table_take_its_ends(dtype, entries, first):
+    table = np.random.default_rng(entries).random(entries, np.float32)
+    roi = np.zeros(1, ROI)
+    roi["matrix"] = [[1, 0, 0], [0, 1, 0]]
+    source = Source(noise(16, 16, dtype), (table,), first)
+    assert error_levels(source, roi, WarpSpec(16, 16, 1, (0.0,), (1.0,))) <= NOISE_LEVELS
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_broken_matrices_and_missing_sources_are_grey_zero(bad):
     rois = np.zeros(8, ROI)
