@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dicom_files import picture, radiograph_dataset, write
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
 from spinescore.runtime.dicom import load_radiograph
-from spinescore.runtime.reading.greyscale import contrast_table, displayed_percentiles
+from spinescore.runtime.reading.greyscale import _shows_dark_and_bright, contrast_table, displayed_percentiles
 from spinescore.runtime.reading.greyscale import table as fold
 from spinescore.runtime.study import Radiograph
 
@@ -262,11 +259,16 @@ def test_contrast_levels_round() -> None:
         contrast_table(seen(), "other")  # type: ignore[arg-type]
 
 
-@given(
-    values=arrays.arrays(st.sampled_from([np.uint8, np.int8, np.uint16, np.int16]), st.integers(1, 300)),
-    percents=st.tuples(st.floats(0, 100), st.floats(0, 100)),
-)
-def test_percentiles_are_numpys(values: np.ndarray, percents: tuple[float, float]) -> None:
-    """Bit for bit, but for differences of signed values that do not fit their type, which numpy lets overflow."""
-    low, high = np.percentile(values.astype(np.int64), percents)
-    assert displayed_percentiles(values[:, None], *percents) == (low, high)
+@pytest.mark.parametrize("grey", [np.linspace(0, 1, 16), np.linspace(1, 0, 16), np.repeat((0.0, 1.0), 8)])
+def test_dark_and_bright_means_that_percentiles_differ(grey: np.ndarray) -> None:
+    """Each count of values on the two sides of the middle grey, in pictures of all small sizes."""
+    for size in range(1, 250):
+        for dark in {*range(min(size, 9)), *range(max(0, size - 9), size + 1), size // 2}:
+            exposed = np.repeat(np.array([-1, 0], np.int8), (dark, size - dark))
+            if _shows_dark_and_bright(grey, exposed, -8):
+                low, high = (round(edge) + 8 for edge in np.percentile(exposed, (1, 99)))
+                assert grey[low] != grey[high], (size, dark)
+            else:
+                assert min(dark, size - dark) <= size // 50 + 1
+    lut = np.array([0.0, 1.0] * 8)  # dark and bright by turns: here the percentiles decide
+    assert not _shows_dark_and_bright(lut, exposed, -8)
