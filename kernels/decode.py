@@ -113,7 +113,7 @@ def peaks(heatmaps: NDArray[np.floating], method: str) -> tuple[NDArray[np.float
     y, x = np.divmod(index, width)
     shift = {"argmax": _no_shift, "quarter": _quarter_shift, "dark": _dark_shift}[method](maps, x, y)
     found = value > 0
-    xy = np.where(found[:, None], np.stack([x, y], axis=1) + shift, 0.0)
+    xy = np.where(found, np.array([x, y]) + shift, 0.0).T
     return xy.reshape(*lead, 2), np.where(found, value, 0.0).reshape(lead)
 
 
@@ -178,7 +178,7 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
     forward = forward[at] / distance[at][:, None]
     x_axis = (-forward if spec.anterior == "left" else forward) * (spec.extent * unit[at] / spec.size)[:, None]
     upright = (spec.anterior == "right") == (views["faces_right"][view] != 0)
-    y_axis = np.stack([-x_axis[:, 1], x_axis[:, 0]], axis=1) * np.where(upright, 1, -1)[:, None]
+    y_axis = x_axis[:, ::-1] * (-1, 1) * np.where(upright, 1, -1)[:, None]
     size = (spec.size, spec.size)
     rois = _empty(len(views), DISCS, len(spec.flips))
     for number, flip in enumerate(spec.flips):
@@ -220,15 +220,15 @@ def _roi(
 
 
 def _no_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
-    return np.zeros((len(maps), 2))
+    return np.zeros((2, len(maps)))
 
 
 def _quarter_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
     near = _windows(maps, x, y, 1)
-    slope = np.stack([near[:, 1, 2] - near[:, 1, 0], near[:, 2, 1] - near[:, 0, 1]], axis=1)
+    slope = np.array([near[:, 1, 2] - near[:, 1, 0], near[:, 2, 1] - near[:, 0, 1]])
     _, height, width = maps.shape
     inner = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-    return np.where(inner[:, None], 0.25 * np.sign(slope), 0.0)
+    return np.where(inner, 0.25 * np.sign(slope), 0.0)
 
 
 def _dark_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -241,7 +241,7 @@ def _dark_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.i
     _, height, width = maps.shape
     usable = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant > 0) & (dxx < 0)
     step = np.array([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / np.where(usable, determinant, 1.0)
-    return np.where(usable, step.clip(-_MAX_STEP, _MAX_STEP), 0.0).T
+    return np.where(usable, step.clip(-_MAX_STEP, _MAX_STEP), 0.0)
 
 
 def _windows(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp], reach: int) -> NDArray[np.float64]:
