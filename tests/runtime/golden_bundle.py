@@ -13,6 +13,12 @@ import onnxruntime
 import tiny
 from onnx import numpy_helper
 
+from spinescore.runtime.acceptance import AcceptanceRecord, Figures
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.sidecar import this_platform
+from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.processor import processor_kind
+
 RIGHT = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
 
 
@@ -51,6 +57,25 @@ def write_golden_bundle(folder: Path, half: str = "right", **changes) -> Path:
         }
     (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
     return folder
+
+
+def record_of(bundle: Bundle) -> AcceptanceRecord:
+    """A record as the gate would make it, of networks that the bundle has."""
+    names = [path for path, entry in bundle.manifest.files.items() if entry.precision == "fp32"]
+    return AcceptanceRecord(
+        bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
+        device={"kind": "cpu", "hardware": processor_kind(), "platform": this_platform()},
+        engine="onnxruntime",
+        framework="onnxruntime 1.2.3",
+        precision="fp16",
+        networks={name: bundle.manifest.files[name].sha256 for name in names},
+        figures=Figures(0.0, 96, 0.0, 0.0, 0.0, 0.0, 0.0, 96, 0.0, 0, 9, 9, 0),
+        tolerances=Tolerances(),
+        passed=True,
+        networks_ms={"localizer both": 10.0, "grader corners": 15.0},
+        reference_ms={"localizer both": 40.0, "grader corners": 60.0},
+        date="2026-01-01T00:00:00+00:00",
+    )
 
 
 def _localizers(folder: Path, localizer: dict) -> bytes:

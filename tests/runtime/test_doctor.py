@@ -126,7 +126,7 @@ def test_hardware_is_stated_for_measurements():
 
 
 def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
-    from test_acceptance import record_of
+    from golden_bundle import record_of
 
     from spinescore.runtime import processor
     from spinescore.runtime.acceptance import write_record

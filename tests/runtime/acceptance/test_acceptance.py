@@ -18,7 +18,6 @@ from spinescore.runtime.acceptance import AcceptanceRecord, Figures, find_record
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.processor import processor_kind
 
@@ -41,25 +40,6 @@ def bundle(accepted, tmp_path, monkeypatch):
     yield accepted[0]
     for path in accepted[0].folder.glob("acceptance/*"):
         path.unlink()
-
-
-def record_of(bundle: Bundle) -> AcceptanceRecord:
-    """A record as the gate would make it, of networks that the bundle has."""
-    names = [path for path, entry in bundle.manifest.files.items() if entry.precision == "fp32"]
-    return AcceptanceRecord(
-        bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
-        device={"kind": "cpu", "hardware": processor_kind(), "platform": this_platform()},
-        engine="onnxruntime",
-        framework="onnxruntime 1.2.3",
-        precision="fp16",
-        networks={name: bundle.manifest.files[name].sha256 for name in names},
-        figures=Figures(0.0, 96, 0.0, 0.0, 0.0, 0.0, 0.0, 96, 0.0, 0, 9, 9, 0),
-        tolerances=Tolerances(),
-        passed=True,
-        networks_ms={"localizer both": 10.0, "grader corners": 15.0},
-        reference_ms={"localizer both": 40.0, "grader corners": 60.0},
-        date="2026-01-01T00:00:00+00:00",
-    )
 
 
 def fast(record: AcceptanceRecord, share: float = 0.5) -> AcceptanceRecord:
