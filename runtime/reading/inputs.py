@@ -54,9 +54,16 @@ def items(inputs: Iterable[FileInput], opened: ExitStack) -> list[Item]:
 def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
-        yield from _in_folder(path) if path.is_dir() else _named(path, opened)
+        yield from _in_folder(path) if _is_folder(path) else _named(path, opened)
     else:
         yield from _in_memory(given, opened)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # it may not be looked at; to open it tells why
+        return False
 
 
 def _file(path: Path, source: str, in_folder: bool) -> Item:

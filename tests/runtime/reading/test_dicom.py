@@ -131,6 +131,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert rejected(tmp_path / "nowhere").code == "not-dicom"
     (tmp_path / "folder").mkdir()
     assert rejected(tmp_path / "folder").code == "not-dicom"
+    assert rejected(tmp_path / ("long" * 1000)).code == "not-dicom"  # whether it is a folder cannot be said, either
 
 
 def test_float_pixels(tmp_path: Path) -> None:
