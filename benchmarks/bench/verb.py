@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.verbs import say
-from spinescore.runtime.verbs.gate import add_engine_arguments, add_localizer_argument
+from spinescore.runtime.verbs.options import add_engine, add_localizer
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.measure import Plan
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
-    add_engine_arguments(parser)
-    add_localizer_argument(parser)
+    add_engine(parser)
+    add_localizer(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
     text = f"what to measure, of {', '.join(_PARTS)} (all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)

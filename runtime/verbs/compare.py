@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
+from spinescore.runtime.verbs.options import add_scorer
 from spinescore.runtime.verbs.scoring import open_scorer
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _REPORT = "report.json"  # what `spinescore score --out` leaves in a study's fol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """All but the options that `verbs.open_scorer` takes, which the command line adds."""
     text = "a report (JSON), a folder with a report.json, or DICOM files of one study in a folder"
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
     parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="likewise, each against BASELINE")
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.json and comparison.png")
     parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
     parser.add_argument("--json", action="store_true", help="print JSON: one comparison, or several as JSON Lines")
+    add_scorer(parser)
     parser.set_defaults(verb=run)
 
 

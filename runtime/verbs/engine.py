@@ -15,7 +15,7 @@ from spinescore.runtime.engines.places import engine_name, engine_paths
 from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.verbs import OK, REFUSED
-from spinescore.runtime.verbs.bundle import export_extra
+from spinescore.runtime.verbs.export import export_extra
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
 

@@ -1,4 +1,4 @@
-"""`spinescore bundle verify --device`: the acceptance gate on this machine. Also the options that choose an engine."""
+"""`spinescore bundle verify --device`: the acceptance gate on this machine."""
 
 from __future__ import annotations
 
@@ -9,53 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.verbs import OK, REFUSED, say
+from spinescore.runtime.verbs.options import add_engine
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance.gate import Outcome
     from spinescore.runtime.bundle import Bundle
 
-__all__ = [
-    "accept_int8",
-    "add_arguments",
-    "add_build_argument",
-    "add_engine_arguments",
-    "add_localizer_argument",
-    "run",
-]
-
-_ENGINES = ("onnxruntime", "openvino", "tensorrt")
-_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-
-
-def add_engine_arguments(parser: argparse.ArgumentParser, unaccepted: bool = True) -> None:
-    """`--engine` and `--precision`, and for what scores `--unaccepted`."""
-    usual = "the fastest that was accepted here" if unaccepted else "all that there are"
-    parser.add_argument("--engine", choices=_ENGINES, help=f"what runs the networks ({usual})")
-    parser.add_argument("--precision", choices=_PRECISIONS, help=f"in which precision ({usual})")
-    if unaccepted:
-        text = "take an engine that `bundle verify --device` has not accepted here"
-        parser.add_argument("--unaccepted", action="store_true", help=text)
-
-
-def add_localizer_argument(parser: argparse.ArgumentParser) -> None:
-    """`--localizer`, for what scores."""
-    text = "an alternative localizer of the bundle, as `bundle info` names them (the bundle's own)"
-    parser.add_argument("--localizer", metavar="NAME", help=text)
-
-
-def add_build_argument(parser: argparse.ArgumentParser) -> None:
-    """`--build`, for what scores."""
-    text = (
-        "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
-    )
-    parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
+__all__ = ["accept_int8", "add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the gate, beside those of `bundle verify`."""
     text = "run the golden inputs through this device's engines, and accept those within the bundle's tolerances"
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help=text)
-    add_engine_arguments(parser, unaccepted=False)
+    add_engine(parser, unaccepted=False)
     parser.add_argument("--records", type=Path, metavar="DIR", help="folder for acceptance records (the usual places)")
 
 

@@ -1,0 +1,53 @@
+"""`spinescore crops PATH...`: the regions exactly as the grader sees them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.study import Study
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, say
+from spinescore.runtime.verbs.options import add_keypoints, add_paths, add_scorer, add_strict, add_window
+from spinescore.runtime.verbs.scoring import (
+    check_folder,
+    open_scorer,
+    read_keypoints,
+    read_studies,
+    say_what_was_refused,
+)
+
+if TYPE_CHECKING:
+    from spinescore.runtime.scorer import ScoredCrops, Scorer
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_paths(parser)
+    add_window(parser)
+    add_scorer(parser)
+    add_keypoints(parser)
+    add_strict(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.outputs.crops import write_crops
+
+    keypoints = read_keypoints(arguments.keypoints)
+    check_folder(arguments.out)
+    studies = read_studies(arguments.paths, arguments.window)
+    with open_scorer(arguments) as scorer:
+        count = write_crops(_cropped(scorer, studies, keypoints, arguments.strict), arguments.out)
+    say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
+    return OK if count else NOTHING_SCORED
+
+
+def _cropped(scorer: Scorer, studies: Sequence[Study], keypoints: Any, strict: bool) -> Iterator[ScoredCrops]:
+    for study in studies:
+        found = scorer.crops(study, keypoints=keypoints, strict=strict)
+        say_what_was_refused(found.report)
+        yield found

@@ -1,0 +1,23 @@
+"""`spinescore doctor`: what this machine can run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from spinescore.runtime.verbs import OK, REFUSED
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.doctor import can_score, examine, findings_dict, findings_text
+
+    findings = examine()
+    print(json.dumps(findings_dict(findings), indent=2) if arguments.json else findings_text(findings))
+    return OK if can_score(findings) else REFUSED

@@ -1,0 +1,104 @@
+"""`spinescore export`: a bundle from trained weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spinescore.runtime.errors import BundleError
+from spinescore.runtime.verbs import OK, say
+from spinescore.runtime.verbs.options import positive
+
+__all__ = ["add_arguments", "export_extra", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--localizer",
+        required=True,
+        metavar="F",
+        help="HRNet weights, an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
+    )
+    text = "another localizer that answers alike, as w18=narrow.pth; repeated, the most accurate first"
+    parser.add_argument("--alternative", action="append", default=[], metavar="NAME=F", help=text)
+    parser.add_argument(
+        "--grader",
+        required=True,
+        metavar="F",
+        help="ResNet weights, an ONNX file or synthetic:resnet152; or bridge=F,grades=F",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--manifest", type=Path, metavar="F", help="TOML or JSON with any of the manifest's fields")
+    parser.add_argument("--name", help="the bundle's name (that of the folder)")
+    parser.add_argument("--version", help="the bundle's version")
+    parser.add_argument("--golden", type=Path, nargs="+", default=[], metavar="PATH", help="radiographs to check on")
+    parser.add_argument(
+        "--golden-studies", type=positive, default=9, metavar="K", help="without --golden: phantoms to check on (9)"
+    )
+    parser.add_argument(
+        "--half-weights",
+        action="store_true",
+        help="FP32 files alone, their weights stored in half: a third of the size",
+    )
+    parser.add_argument("--int8", action="store_true", help="add INT8 files, calibrated on the golden inputs")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        choices=("tensorrt", "tensorrt-rtx"),
+        help="also build TensorRT engines; may be named twice",
+    )
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="CC", help="GPUs of those engines, as engine build has it"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
+    )
+    parser.set_defaults(verb=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with export_extra():
+        from spinescore.export.bundle import export_bundle
+    from spinescore.runtime.verbs import gate
+    from spinescore.runtime.verbs.engine import build_into
+    from spinescore.runtime.verbs.summary import export_summary
+
+    report = export_bundle(
+        arguments.localizer,
+        arguments.grader,
+        arguments.out,
+        alternatives=arguments.alternative,
+        manifest=arguments.manifest,
+        name=arguments.name,
+        version=arguments.version,
+        golden=arguments.golden,
+        golden_studies=arguments.golden_studies,
+        precisions=("fp32",) if arguments.half_weights else ("fp32", "fp16"),
+        weights="half" if arguments.half_weights else "single",
+        int8=arguments.int8,
+        strict=arguments.strict,
+    )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    print(export_summary(report))
+    if arguments.int8:
+        gate.accept_int8(arguments.out)
+    for engine in arguments.engine:
+        build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
+    return OK
+
+
+@contextmanager
+def export_extra() -> Iterator[None]:
+    """Says which extra brings what the exporter needs, where that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "spinescore").startswith("spinescore"):
+            raise
+        raise BundleError(
+            f'bundles are made and verified with {error.name}, which is missing: pip install "spinescore[export]"'
+        ) from error

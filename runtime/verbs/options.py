@@ -1,0 +1,106 @@
+"""Options that several verbs have, and the numbers that options take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
+
+__all__ = [
+    "add_build",
+    "add_engine",
+    "add_keypoints",
+    "add_localizer",
+    "add_paths",
+    "add_scorer",
+    "add_strict",
+    "add_window",
+    "count",
+    "milliseconds",
+    "positive",
+]
+
+_BUNDLE = "phantom-reference"
+_ENGINES = ("onnxruntime", "openvino", "tensorrt")
+_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    text = "DICOM files, folders to walk, zip archives, DICOMDIR; PNG and JPEG files for research"
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+
+
+def add_window(parser: argparse.ArgumentParser) -> None:
+    text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
+    parser.add_argument("--window", metavar="EXPLANATION", help=text)
+
+
+def add_scorer(parser: argparse.ArgumentParser) -> None:
+    """What `scoring.open_scorer` reads."""
+    parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    add_engine(parser)
+    add_localizer(parser)
+    add_build(parser)
+    text = "plan to run by, of spinescore plan: a file, none, or auto for what was made here (auto)"
+    parser.add_argument("--plan", default="auto", metavar="F", help=text)
+    text = f"missing corners of a region that its mean replaces; with more it has no total ({DEFAULT_MAX_IMPUTED})"
+    parser.add_argument("--max-imputed", type=count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
+
+
+def add_engine(parser: argparse.ArgumentParser, unaccepted: bool = True) -> None:
+    """`--engine` and `--precision`, and for what scores `--unaccepted`."""
+    usual = "the fastest that was accepted here" if unaccepted else "all that there are"
+    parser.add_argument("--engine", choices=_ENGINES, help=f"what runs the networks ({usual})")
+    parser.add_argument("--precision", choices=_PRECISIONS, help=f"in which precision ({usual})")
+    if unaccepted:
+        text = "take an engine that `bundle verify --device` has not accepted here"
+        parser.add_argument("--unaccepted", action="store_true", help=text)
+
+
+def add_localizer(parser: argparse.ArgumentParser) -> None:
+    """`--localizer`, for what scores."""
+    text = "an alternative localizer of the bundle, as `bundle info` names them (the bundle's own)"
+    parser.add_argument("--localizer", metavar="NAME", help=text)
+
+
+def add_build(parser: argparse.ArgumentParser) -> None:
+    """`--build`, for what scores."""
+    text = (
+        "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
+    )
+    parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
+
+
+def add_keypoints(parser: argparse.ArgumentParser) -> None:
+    text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
+    parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    text = "reject a region where a warning on its radiograph's quality is due"
+    parser.add_argument("--strict", action="store_true", help=text)
+
+
+def count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if (number := count(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def milliseconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds above 0")
+    return number
