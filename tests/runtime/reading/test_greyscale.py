@@ -263,12 +263,12 @@ def test_contrast_levels_round() -> None:
 def test_dark_and_bright_means_that_percentiles_differ(grey: np.ndarray) -> None:
     """Each count of values on the two sides of the middle grey, in pictures of all small sizes."""
     for size in range(1, 250):
-        for dark in {*range(min(size, 9)), *range(max(0, size - 9), size + 1), size // 2}:
+        for dark in {*range(min(size, 16)), *range(max(0, size - 16), size + 1), size // 2}:
             exposed = np.repeat(np.array([-1, 0], np.int8), (dark, size - dark))
             if _shows_dark_and_bright(grey, exposed, -8):
                 low, high = (round(edge) + 8 for edge in np.percentile(exposed, (1, 99)))
                 assert grey[low] != grey[high], (size, dark)
             else:
-                assert min(dark, size - dark) <= size // 50 + 1
+                assert min(dark, size - dark) <= size // 20 + 1
     lut = np.array([0.0, 1.0] * 8)  # dark and bright by turns: here the percentiles decide
     assert not _shows_dark_and_bright(lut, exposed, -8)
