@@ -72,7 +72,7 @@ def test_what_the_gate_finds(tmp_path, changes):
     assert (figures.points, figures.corners, figures.grade_flips) == (4 * 12 if separate else 3 * 12, 24, 0)
     assert figures.total == figures.reference_total > 0
     assert 0 < figures.heatmap_difference < 0.05
-    assert 0 < figures.logit_difference < 0.01
+    assert 0 < figures.logit_difference < 0.05  # ARM also computes in half, x86-64 only stores in it
     assert 0 <= figures.median_shift_of_spacing <= figures.median_shift_px
     assert figures.reference_difference < 1e-5
     assert record.networks_ms.keys() == record.reference_ms.keys()
