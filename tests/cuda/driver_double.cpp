@@ -230,8 +230,13 @@ CUresult cuEventElapsedTime(float *ms, CUevent first, CUevent last) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned, CUjit_option *, void **) {
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, CUjit_option *options, void **values) {
     ENTER(kNotCaptured);
+    for (unsigned i = 0; i < count; ++i) { // a log's size becomes that of what was written to it: nothing
+        if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) {
+            values[i] = nullptr;
+        }
+    }
     const auto *path = static_cast<const char *>(image) + 16;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     NEED(library, CUDA_ERROR_INVALID_IMAGE);
