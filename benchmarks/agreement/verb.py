@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
+
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
 
 __all__ = ["add_arguments", "run"]
 
@@ -28,7 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print and write. Exit status: 0 compared, 2 unreadable input or a missing extra, 3 nothing in common."""
     from spinescore.benchmarks.agreement import NothingToCompare, ReadingsError, evaluate, read_readings
     from spinescore.benchmarks.agreement.tables import markdown, to_json
-    from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError
 
     _check(arguments)
     try:
@@ -37,19 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     except ReadingsError as error:
         raise UsageError(str(error)) from error
     except NothingToCompare as error:
-        print(f"spinescore: {error}", file=sys.stderr, flush=True)
+        say(f"spinescore: {error}")
         return NOTHING_SCORED
     if arguments.out is not None:
         written = _write(arguments.out, document)
-        print(f"written: {', '.join(map(str, written))}", file=sys.stderr, flush=True)
+        say(f"written: {', '.join(map(str, written))}")
     print(to_json(document) if arguments.json else markdown(document), end="")
     return OK
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse, before any work, what cannot be done."""
-    from spinescore.runtime.verbs import UsageError
-
     if not 0 <= arguments.bootstrap <= _MOST_RESAMPLES or arguments.seed < 0:
         raise UsageError(f"--bootstrap must be from 0 to {_MOST_RESAMPLES}, and --seed 0 or more")
     for path in (arguments.predicted, arguments.reference):
@@ -64,8 +62,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _need(library: str, extra: str, what: str) -> None:
     from importlib.util import find_spec
-
-    from spinescore.runtime.verbs import UsageError
 
     if find_spec(library) is None:
         raise UsageError(f'{what} with {library}, which is missing: pip install "spinescore[{extra}]"')

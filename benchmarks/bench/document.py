@@ -14,6 +14,7 @@ from spinescore.benchmarks.bench.machine import settings
 from spinescore.benchmarks.bench.measure import Plan
 from spinescore.benchmarks.bench.rounds import SETTLE_S
 from spinescore.benchmarks.bench.subject import PhantomStudy
+from spinescore.runtime.verbs import UsageError
 
 __all__ = ["SCHEMA", "head", "latency_schema", "read", "to_json"]
 
@@ -84,8 +85,6 @@ def to_json(record: dict[str, Any]) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """A record. Raises `UsageError` where the file is none, or of another version of the schema."""
-    from spinescore.runtime.verbs import UsageError
-
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise UsageError(f"{path} is larger than a record of latency can be")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.verbs import say
+from spinescore.runtime.verbs import OK, UsageError, say
 from spinescore.runtime.verbs.options import add_engine, add_localizer
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.bench.document import to_json
     from spinescore.benchmarks.bench.render import markdown
     from spinescore.runtime.output import write_atomic
-    from spinescore.runtime.verbs import OK
 
     cores = _cores()
     record = _record(arguments, _plan(arguments, cores), cores)
@@ -143,7 +142,6 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
     import math
 
     from spinescore.benchmarks.bench.measure import Plan
-    from spinescore.runtime.verbs import UsageError
 
     least = {"runs": 1, "warmup": 0, "starts": 1, "image_runs": 1, "concurrent": 1, "threads": 1}
     for name, at_least in least.items():
@@ -172,8 +170,6 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
 def _check_report(folder: Path | None) -> None:
     from importlib.util import find_spec
 
-    from spinescore.runtime.verbs import UsageError
-
     if folder is None:
         return
     if folder.exists() and not folder.is_dir():
@@ -198,7 +194,6 @@ def _write_report(record: dict[str, Any], folder: Path | None) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.bench.document import read
     from spinescore.benchmarks.bench.render import markdown
-    from spinescore.runtime.verbs import OK
 
     _check_report(arguments.report)
     with _damaged(arguments.record):
@@ -212,7 +207,6 @@ def _show(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from spinescore.benchmarks.bench.compare import compare, text
     from spinescore.benchmarks.bench.document import read, to_json
-    from spinescore.runtime.verbs import OK, UsageError
 
     if arguments.fail_above is not None and not 1 <= arguments.fail_above < 100:
         raise UsageError("--fail-above must be a ratio from 1 on, as 1.10")
@@ -227,8 +221,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _damaged(*paths: Path) -> Iterator[None]:
     """A record of the right schema that lacks what the schema asks for is said to be so."""
-    from spinescore.runtime.verbs import UsageError
-
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -117,9 +117,9 @@ def write_rows(folder: Path, reports: Sequence[StudyReport]) -> Path:
     return path
 
 
-def remove_results(folder: Path, names: Collection[str] = _NAMES) -> None:
+def remove_results(folder: Path) -> None:
     """Remove results of an earlier call; files of other names are left alone. Raises OutputError."""
-    if faults := [fault for name in names for fault in _faults(folder / name, _remove)]:
+    if faults := [fault for name in _NAMES for fault in _faults(folder / name, _remove)]:
         raise OutputError("; ".join(faults))
 
 

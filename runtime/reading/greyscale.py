@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.geometry import median
 from spinescore.runtime.reading.tags import number, text, value
 from spinescore.runtime.study import Radiograph
 
@@ -143,15 +144,10 @@ def exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
     bounds = []
     for axis in (1, 0):
         lines = spread.std(axis=axis)
-        alive = np.flatnonzero(lines > _FLAT * _median(lines[lines.size // 4 : lines.size - lines.size // 4]))
+        usual = np.float32(median(lines[lines.size // 4 : lines.size - lines.size // 4]))
+        alive = np.flatnonzero(lines > _FLAT * usual)
         bounds.append(slice(int(alive[0]), int(alive[-1]) + 1) if alive.size else slice(None))
     return bounds[0], bounds[1]
-
-
-def _median(values: NDArray[np.float32]) -> np.float32:
-    """`numpy.median` without its account of NaN, which takes longer than a few hundred values do."""
-    ordered = np.sort(values)
-    return np.float32(ordered[(values.size - 1) // 2 : values.size // 2 + 1].mean())
 
 
 def _finished(grey: Values, stored_min: int, padding: tuple[int, int] | None) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, say
-from spinescore.runtime.verbs.options import add_keypoints, add_paths, add_scorer, add_strict, add_window
+from spinescore.runtime.verbs.options import add_studies
 from spinescore.runtime.verbs.scoring import (
     check_folder,
     open_scorer,
@@ -25,11 +25,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_paths(parser)
-    add_window(parser)
-    add_scorer(parser)
-    add_keypoints(parser)
-    add_strict(parser)
+    add_studies(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for PNG files and index.csv")
     parser.set_defaults(verb=run)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.verbs import OK, say
+from spinescore.runtime.verbs import OK, gate, say
 from spinescore.runtime.verbs.options import positive
 
 __all__ = ["add_arguments", "export_extra", "run"]
@@ -62,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     with export_extra():
         from spinescore.export.bundle import export_bundle
-    from spinescore.runtime.verbs import gate
     from spinescore.runtime.verbs.engine import build_into
     from spinescore.runtime.verbs.summary import export_summary
 

@@ -11,12 +11,10 @@ from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 __all__ = [
     "add_build",
     "add_engine",
-    "add_keypoints",
     "add_localizer",
-    "add_paths",
     "add_scorer",
     "add_strict",
-    "add_window",
+    "add_studies",
     "count",
     "milliseconds",
     "positive",
@@ -27,14 +25,16 @@ _ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
-def add_paths(parser: argparse.ArgumentParser) -> None:
+def add_studies(parser: argparse.ArgumentParser) -> None:
+    """Files, how they are read and scored, and a reader's points: for what scores studies that are named."""
     text = "DICOM files, folders to walk, zip archives, DICOMDIR; PNG and JPEG files for research"
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
-
-
-def add_window(parser: argparse.ArgumentParser) -> None:
     text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
     parser.add_argument("--window", metavar="EXPLANATION", help=text)
+    add_scorer(parser)
+    text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
+    parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
+    add_strict(parser)
 
 
 def add_scorer(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +72,6 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
     )
     parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
-
-
-def add_keypoints(parser: argparse.ArgumentParser) -> None:
-    text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
-    parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:

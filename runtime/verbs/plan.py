@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import say
+from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
@@ -40,7 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
     from spinescore.runtime.plan import device_kind, search, this_machine
-    from spinescore.runtime.verbs import OK, OVER_BUDGET
 
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
@@ -142,7 +141,6 @@ class _Rig:
 def _check(arguments: argparse.Namespace) -> None:
     from spinescore.runtime.budget import checked_ms
     from spinescore.runtime.plan.search import least_runs
-    from spinescore.runtime.verbs import UsageError
 
     try:
         checked_ms(arguments.budget_ms, "--budget-ms")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OVER_BUDGET, REFUSED, UsageError, say
-from spinescore.runtime.verbs.options import add_keypoints, add_paths, add_scorer, add_strict, add_window, milliseconds
+from spinescore.runtime.verbs.options import add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
     check_folder,
     is_scored,
@@ -29,11 +29,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_paths(parser)
-    add_window(parser)
-    add_scorer(parser)
-    add_keypoints(parser)
-    add_strict(parser)
+    add_studies(parser)
     parser.add_argument(
         "--budget-ms", type=milliseconds, metavar="N", help="latency budget; what has no time is skipped"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from spinescore.benchmarks.phantom import write_study
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -20,6 +23,12 @@ KERAS_RESNETS = (
     "keras-resnet50-bridge.h5",
     "keras-resnet50-grades-softmax.h5",
 )
+
+# What the ONNX networks of `write_inputs` take.
+SMALL = {
+    "localizer": {"input": {"height": 64, "width": 64}},
+    "grader": {"input": {"height": 64, "width": 64}},
+}
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -89,3 +98,11 @@ def pool_localizer(joints: int = 12) -> onnx.ModelProto:
     ]
     mix = np.random.default_rng(6).normal(size=(joints, 3, 1, 1)).astype(np.float32)
     return model_of(nodes, {"mix": mix}, ("N", 3, "h", "w"), ("N", joints, "a", "b"))
+
+
+def write_inputs(folder: Path) -> None:
+    """An export's inputs: small ONNX networks, the manifest's fields that fit them, radiographs of a phantom study."""
+    onnx.save(pool_localizer(), str(folder / "localizer.onnx"))
+    onnx.save(mean_grader(), str(folder / "grader.onnx"))
+    write_study(41, folder / "study")
+    (folder / "small.json").write_text(json.dumps(SMALL), encoding="utf-8")

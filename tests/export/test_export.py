@@ -8,9 +8,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import mean_grader, pool_localizer, unpacked
+from golden_networks import SMALL, mean_grader, unpacked, write_inputs
 
-from spinescore.benchmarks.phantom import write_study
 from spinescore.export.bundle import export_bundle
 from spinescore.export.defaults import read_overrides
 from spinescore.export.half import HALF_MAX
@@ -18,11 +17,6 @@ from spinescore.export.verify import verify_bundle
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError, CheckpointError
-
-SMALL = {
-    "localizer": {"input": {"height": 64, "width": 64}},
-    "grader": {"input": {"height": 64, "width": 64}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +26,7 @@ def inputs(tmp_path_factory):
     for name in ("hrnet-legacy.pth", "hrnet-zip.pth", "resnet50-bridge.pth", "resnet50-grades.pth"):
         unpacked(name, folder)
     unpacked("keras-resnet152-corners4.h5", folder)
-    onnx.save(pool_localizer(), str(folder / "localizer.onnx"))
-    onnx.save(mean_grader(), str(folder / "grader.onnx"))
-    write_study(41, folder / "study")
-    (folder / "small.json").write_text(json.dumps(SMALL))
+    write_inputs(folder)
     return folder
 
 

@@ -8,9 +8,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import mean_grader, pool_localizer
+from golden_networks import SMALL, pool_localizer, write_inputs
 
-from spinescore.benchmarks.phantom import write_study
 from spinescore.export.bundle import export_bundle
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import Scorer, cli
@@ -18,19 +17,11 @@ from spinescore.runtime.acceptance.golden import golden_localizers
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError, CheckpointError
 
-SMALL = {
-    "localizer": {"input": {"height": 64, "width": 64}},
-    "grader": {"input": {"height": 64, "width": 64}},
-}
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    onnx.save(pool_localizer(), str(folder / "localizer.onnx"))
-    onnx.save(mean_grader(), str(folder / "grader.onnx"))
-    write_study(41, folder / "study")
-    (folder / "small.json").write_text(json.dumps(SMALL))
+    write_inputs(folder)
     return folder
 
 
