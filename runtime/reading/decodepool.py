@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
+from spinescore.runtime.reading.memory import pixel_array
 
 if TYPE_CHECKING:
     from spinescore.runtime.reading.pixels import PixelFormat
@@ -204,7 +205,8 @@ class _Worker:
         if answer.get("dtype") not in _DTYPES:
             raise DecoderLost("made the decoder give an answer that is none")
         flat = np.frombuffer(memory, dtype=answer["dtype"], count=shape[0] * shape[1])
-        pixels: NDArray[np.integer] = flat.reshape(shape).copy()
+        pixels: NDArray[np.integer] = pixel_array(shape, flat.dtype)
+        pixels[...] = flat.reshape(shape)
         del flat
         self._arena.give_back()
         return pixels

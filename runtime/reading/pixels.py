@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading.memory import pixel_array
 from spinescore.runtime.reading.tags import number, text
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _native(
         raise corrupt(source, f"holds {there} of the {declared.byte_count} bytes that its pixels need")
     count = declared.rows * declared.columns
     in_words = declared.bits_allocated == 16 or (big_endian and vr == b"OW")  # PS3.5 8.1.1 and annex D
-    raw = np.empty((count + 1) // 2 if declared.bits_allocated == 8 else count, dtype=np.uint16)
+    raw = pixel_array(((count + 1) // 2 if declared.bits_allocated == 8 else count,), np.uint16)
     raw[-1] = 0  # of an odd number of bytes the file may leave out the padding
     memory = raw.view(np.uint8).data
     wanted = min(raw.nbytes, there)
