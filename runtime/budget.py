@@ -4,11 +4,13 @@ What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
 
     second-pass  the localizer looks once. Asked again on a CPU when the first pass is over; on a GPU a study's steps
                  are one graph, and one of the graphs is chosen before it is launched.
+    evidence     pictures are not asked, as they are and mirrored, for what can be done without: of several radiographs
+                 of a region the first is taken, with a warning; one that is rejected for low confidence is not
+                 compared with the other region.
     antialias    one sample for each pixel of the networks' inputs in place of the manifest's n x n.
-    evidence     the picture is not asked for its region or the side to which the patient looks. That is never guessed:
-                 a radiograph whose header does not tell is rejected (`no-time`), which is why this comes last. Of
-                 several radiographs of a region the first is taken, with a warning; one that is rejected for low
-                 confidence is not compared with the other region.
+
+Region and facing are never guessed: where the header does not tell them the picture is asked even if nothing else than
+the plainest way to score has time after that, and where that has none the radiograph is rejected (`no-time`).
 
 A step is given the time that it is likely to take: the shortest that it ever took here, times the pace of the slowest
 tenth of the latest 32 studies. A study's pace is how much longer than their shortest its steps took, all together, so
@@ -41,8 +43,8 @@ __all__ = [
     "checked_ms",
 ]
 
-Skippable = Literal["second-pass", "antialias", "evidence"]
-SKIPPABLE: tuple[Skippable, ...] = ("second-pass", "antialias", "evidence")
+Skippable = Literal["second-pass", "evidence", "antialias"]
+SKIPPABLE: tuple[Skippable, ...] = ("second-pass", "evidence", "antialias")
 
 Clock = Callable[[], float]  # seconds, as time.perf_counter
 Step = tuple[str, int, bool]  # `pass`, `crop`, `grade` or `report`; views at once; antialiased
@@ -50,8 +52,8 @@ Boundary = Callable[[str], bool]  # told the stage that comes next; false where 
 
 _SKIPPED = {
     "second-pass": "the localizer looked once and not twice",
-    "antialias": "the networks' inputs were sampled once a pixel",
     "evidence": "pictures were not asked for what their headers do not tell",
+    "antialias": "the networks' inputs were sampled once a pixel",
 }
 _LATEST_STUDIES = 32
 _LIKELY_SHARE = 0.9  # of the latest studies, those that were no slower

@@ -25,7 +25,8 @@ FACINGS: tuple[Facing, Facing] = ("left", "right")
 # By how much one region's mean peak must exceed the other's before the picture is taken to show it.
 REGION_MARGIN = 0.1
 
-Evidence = Callable[[Radiograph], NDArray[np.float64]]  # (facing, region) -> mean peak in [0, 1]
+# Of a radiograph, (facing, region) -> mean peak in [0, 1]; told whether the radiograph cannot be scored without.
+Evidence = Callable[[Radiograph, bool], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def select(
     selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
     known: dict[int, NDArray[np.float64]] = {}
 
-    def asked(radiograph: Radiograph) -> NDArray[np.float64]:
+    def asked(radiograph: Radiograph, needed: bool) -> NDArray[np.float64]:
         if id(radiograph) not in known:
-            known[id(radiograph)] = evidence(radiograph)
+            known[id(radiograph)] = evidence(radiograph, needed)
         return known[id(radiograph)]
 
     candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
@@ -115,7 +116,7 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
             radiograph.source,
         )
     try:
-        cervical, lumbar = (float(mean) for mean in asked(radiograph).max(axis=0))
+        cervical, lumbar = (float(mean) for mean in asked(radiograph, True).max(axis=0))
     except InputRejected as error:
         return Reject(error.code, str(error), radiograph.source)
     if max(cervical, lumbar) < localizer.min_confidence:
@@ -138,7 +139,7 @@ def _best(candidates: list[Radiograph], region: int, asked: Evidence, warnings: 
     if len(candidates) == 1:
         return candidates[0]
     try:
-        means = [float(asked(radiograph)[:, region].max()) for radiograph in candidates]
+        means = [float(asked(radiograph, False)[:, region].max()) for radiograph in candidates]
     except InputRejected:
         means = [0.0]
         warnings.append(f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken.")
@@ -157,7 +158,7 @@ def _facing(radiograph: Radiograph, region: Region, given: GivenPoints, asked: E
             warnings.append(f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given "
                             f"say {facing}; the points were followed.")  # fmt: skip
         return facing
-    return radiograph.facing or FACINGS[int(asked(radiograph)[:, REGIONS.index(region)].argmax())]
+    return radiograph.facing or FACINGS[int(asked(radiograph, True)[:, REGIONS.index(region)].argmax())]
 
 
 def _name(radiograph: Radiograph) -> str:

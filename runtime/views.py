@@ -88,11 +88,16 @@ class Views:
         return self._doubted(chosen, results, budget), stages_ms
 
     def within(self, budget: Budget, count: int) -> Evidence:
-        """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`)."""
+        """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`).
 
-        def evidence(radiograph: Radiograph) -> NDArray[np.float64]:
+        What is needed may leave time for the least effort alone; nothing else is worth the antialiasing.
+        """
+        antialiased = [effort for effort in self.efforts if effort.antialias == self.efforts[0].antialias]
+
+        def evidence(radiograph: Radiograph, needed: bool) -> NDArray[np.float64]:
             budget.go_on()
-            if not budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], min(count, VIEWS)):
+            least = self.efforts[-1] if needed else antialiased[-1]
+            if not budget.allows_evidence(self.pipeline.localizers, least, min(count, VIEWS)):
                 raise InputRejected(
                     "no-time",
                     f"{radiograph.source or 'The radiograph'} does not state its region, or to which side the patient "

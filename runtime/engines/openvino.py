@@ -55,10 +55,15 @@ class OpenVinoEngine:
             core = openvino.Core()
             has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             if precision == "bf16" and not has_bf16:
-                raise EngineError("this CPU has no BF16 arithmetic; take precision fp32 or int8")
+                raise EngineError(
+                    f"The network {self.name} cannot run in bf16: this CPU has no BF16 arithmetic; take precision fp32 "
+                    "or int8."
+                )
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
             self._compiled = core.compile_model(str(path), "CPU", _settings(path, floating, threads, callers))
             self._inputs, self._outputs = list(self._compiled.inputs), list(self._compiled.outputs)
+        except EngineError:
+            raise
         except Exception as error:  # the library's exceptions share no base of their own
             raise EngineError(
                 f"OpenVINO cannot load the network {self.name} in {precision} ({_last_line(error)}); export the bundle "

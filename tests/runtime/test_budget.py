@@ -209,9 +209,18 @@ def test_of_several_radiographs_the_first_is_taken_where_there_is_no_time_to_com
     scorer, _ = opened(bundle)
     with scorer:
         report = checked(scorer.score([CERVICAL.radiograph, other], PLAIN + 10))
-    assert report.regions["cervical"].radiograph.source == "cervical.dcm"
-    assert "There was no time to compare the cervical radiographs; the first was taken." in report.warnings
-    assert "evidence" in report.skipped
+        assert report.regions["cervical"].radiograph.source == "cervical.dcm"
+        assert "There was no time to compare the cervical radiographs; the first was taken." in report.warnings
+        assert report.skipped == ("second-pass", "evidence", "antialias")
+
+
+def test_a_comparison_is_not_worth_the_antialiasing(bundle):
+    other = replace(CERVICAL.radiograph, source="other.dcm")
+    scorer, _ = opened(bundle)
+    with scorer:
+        for budget_ms, skipped in ((2 * ASK + ONE_PASS, ("second-pass",)), (ASK + ONE_PASS - 1, ("evidence",))):
+            report = checked(scorer.score([CERVICAL.radiograph, other], budget_ms + 1e-6))
+            assert (report.skipped[-1:], report.within_budget) == (skipped, True)
 
 
 def test_a_region_that_is_rejected_is_not_looked_at_again_without_time(bundle):

@@ -72,7 +72,7 @@ def test_fp32_is_not_bf16(tmp_path):
     wanted = infer(OnnxRuntimeEngine(path, "fp32"), images)
     assert np.abs(infer(engines.OpenVinoEngine(path, "fp32"), images) - wanted).max() < 1e-4
     if not HAS_BF16:
-        with pytest.raises(EngineError, match=r"l\.onnx in bf16 \(this CPU has no BF16"):
+        with pytest.raises(EngineError, match=r"l\.onnx cannot run in bf16: this CPU has no BF16"):
             engines.OpenVinoEngine(path, "bf16")
     else:
         engine = engines.OpenVinoEngine(path, "bf16")
