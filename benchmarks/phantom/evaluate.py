@@ -4,7 +4,8 @@
 
 Each study is written as DICOM, read and scored as any other; the truth is compared with the report afterwards.
 Corners that are not scored (a rejected region) count as wrong, and their points as lost. ONNX Runtime in FP32 scores;
-`--also onnxruntime:int8 openvino:bf16` scores the same studies on other engines, and compares them with it.
+`--also onnxruntime:int8 openvino:bf16` scores the same studies on other engines, and compares them with it; how
+far they differ depends on the kind of CPU, which the record names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.output import write_atomic
+from spinescore.runtime.processor import processor_kind
 
 __all__ = ["Against", "Tally"]
 
@@ -157,6 +159,7 @@ def main() -> None:
         bundle = {"name": scorer.bundle.manifest.name, "sha256": scorer.bundle.sha256}
     result = {"bundle": bundle, "first_seed": args.seed, **tally.figures()}
     if others:
+        result["cpu"] = processor_kind()
         result["engines"] = {name: other.figures() for name, other in others.items()}
     text = json.dumps(result, indent=1)
     if args.out is not None:

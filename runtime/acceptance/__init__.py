@@ -79,6 +79,13 @@ class Figures:
     total: int
     radiograph_total: int  # the largest change of one radiograph's
 
+    @property
+    def flips_at_most(self) -> float:
+        """The upper end of the share of grades that flip, 95 % interval of Wilson (1927): few corners tell little."""
+        n, share, z = max(self.corners, 1), self.grade_flips / max(self.corners, 1), 1.96
+        spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return min((share + z * z / (2 * n) + spread) / (1 + z * z / n), 1.0)
+
     def faults(self, bounds: Tolerances) -> list[str]:
         """What is beyond the tolerances, in words."""
         measured = {**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)}

@@ -104,7 +104,7 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
                 "accepted" if record.passed else "NOT accepted",
                 f"{figures.median_shift_px:.3f}, {figures.p99_shift_px:.3f}",
                 f"{100 * figures.median_shift_of_spacing:.2f} %",
-                f"{figures.grade_flips} of {figures.corners}",
+                f"{figures.grade_flips} of {figures.corners} (< {100 * figures.flips_at_most:.1f} %)",
                 f"{figures.total} for {figures.reference_total}",
                 f"{sum(record.networks_ms.values()):.1f}",
                 f"{record.share_of_reference(passes):.2f}",
@@ -112,5 +112,14 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
         )
         lines += [f"{outcome.name}: {outcome.reason}"] if outcome.reason else []
         lines.append(f"{outcome.name}: {outcome.path}")
-    header = ["engine", "", "shift px (median, p99)", "of spacing", "flips", "total", "networks ms", "of reference"]
+    header = [
+        "engine",
+        "",
+        "shift px (median, p99)",
+        "of spacing",
+        "flips (95 %)",
+        "total",
+        "networks ms",
+        "of reference",
+    ]
     return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -203,6 +204,16 @@ def test_faults_are_named():
     assert "FP32 itself is 0.1" in replace(figures, reference_difference=0.1).faults(Tolerances())[-1]
 
 
+@pytest.mark.parametrize(("flips", "corners"), [(0, 24), (1, 216), (36, 4800), (24, 24)])
+def test_how_many_grades_may_flip_where_so_many_did(flips, corners):
+    """The share at which so few flips are 1.96 standard deviations away."""
+    figures = Figures(0.0, 12, 0.0, 0.2, 0.3, 0.0, 0.0, corners, 0.0, flips, 9, 12, 3)
+    share = figures.flips_at_most
+    deviation = math.sqrt(share * (1 - share) / corners)
+    assert share - flips / corners == pytest.approx(1.96 * deviation, abs=1e-6)
+    assert flips / corners < share or share == pytest.approx(1)
+
+
 def test_the_gate_needs_nothing_of_the_exporter(tmp_path):
     """An appliance has neither onnx nor tqdm."""
     folder = str(write_golden_bundle(tmp_path / "b"))
@@ -251,4 +262,5 @@ def test_command_line(bundle, capsys):
     assert cli.main([*command, "--device", "auto"]) == 0
     printed = capsys.readouterr()
     assert "onnxruntime fp16  accepted" in printed.out
+    assert "0 of 24 (< 13.8 %)" in printed.out
     assert "On the CPU. Device cuda is not available" in printed.err
