@@ -7,7 +7,8 @@ of the engine, while the figures are within the bundle's tolerances. Its fields:
 
     schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
     networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
-    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all the rest; no signature)
+    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all the rest; no signature),
+    and where whole studies were scored besides: studies{studies, corners, grade_flips}
 
 A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle; in the user's cache folder
 where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash.
@@ -41,7 +42,9 @@ __all__ = [
     "AcceptanceRecord",
     "Figures",
     "Records",
+    "StudyFigures",
     "find_records",
+    "flips_at_most",
     "keep",
     "kept",
     "read_kept",
@@ -79,13 +82,6 @@ class Figures:
     total: int
     radiograph_total: int  # the largest change of one radiograph's
 
-    @property
-    def flips_at_most(self) -> float:
-        """The upper end of the share of grades that flip, 95 % interval of Wilson (1927): few corners tell little."""
-        n, share, z = max(self.corners, 1), self.grade_flips / max(self.corners, 1), 1.96
-        spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return min((share + z * z / (2 * n) + spread) / (1 + z * z / n), 1.0)
-
     def faults(self, bounds: Tolerances) -> list[str]:
         """What is beyond the tolerances, in words."""
         measured = {**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)}
@@ -97,6 +93,25 @@ class Figures:
         if not self.reference_difference <= _MAX_REFERENCE_DIFFERENCE:
             found.append(f"FP32 itself is {self.reference_difference:.2g} of its range from the export's")
         return found
+
+
+@dataclass(frozen=True)
+class StudyFigures:
+    """Whole studies, scored with the engine and with the reference: corners that either graded, and grades that differ.
+
+    The golden inputs of a grader are crops that do not move; here a point that moves takes its crop along.
+    """
+
+    studies: int
+    corners: int
+    grade_flips: int
+
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        share = self.grade_flips / max(self.corners, 1)
+        if share <= bounds.grade_flips:
+            return []
+        return [f"grade flips in {self.studies} studies {share:.4g}, at most {bounds.grade_flips:g}"]
 
 
 @dataclass(frozen=True)
@@ -117,12 +132,13 @@ class AcceptanceRecord:
     date: str  # ISO 8601, UTC
     sha256: str = ""
     schema: str = SCHEMA
+    studies: StudyFigures | None = None
 
     @classmethod
     def read(cls, path: Path) -> AcceptanceRecord:
         """Raises `EngineError` where the file is no record, or was altered since it was written."""
         record = read_kept(path, "acceptance record", _record)
-        if record.sha256 != record.digest() or record.passed != (not record.figures.faults(record.tolerances)):
+        if record.sha256 != record.digest() or record.passed != (not record.faults(record.tolerances)):
             raise EngineError(f"The acceptance record {path} was altered.")
         return record
 
@@ -131,13 +147,20 @@ class AcceptanceRecord:
         folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
 
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words, of the golden inputs and of whole studies."""
+        return self.figures.faults(bounds) + (self.studies.faults(bounds) if self.studies else [])
+
     def digest(self) -> str:
-        document = {name: value for name, value in asdict(self).items() if name != "sha256"}
+        document = {name: value for name, value in self._document().items() if name != "sha256"}
         return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
     def to_json(self) -> str:
-        document = asdict(replace(self, sha256=self.digest()))
+        document = replace(self, sha256=self.digest())._document()
         return json.dumps({"schema": document.pop("schema"), **document}, indent=2, allow_nan=False) + "\n"
+
+    def _document(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "studies" or value is not None}
 
     def share_of_reference(self, passes: int) -> float:
         """How long the networks of a study take here, in shares of the reference in the same run."""
@@ -186,7 +209,7 @@ def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
     passes = bundle.manifest.localizer.passes
     found = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
     bounds = bundle.manifest.bounds
-    good = [record for record in found if not record.figures.faults(bounds)]
+    good = [record for record in found if not record.faults(bounds)]
     return Records(tuple(good), tuple(record for record in found if record not in good), tuple(altered))
 
 
@@ -231,6 +254,13 @@ def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
 def verify_command(bundle: Bundle, kind: str) -> str:
     name = bundle.folder.name if is_shipped(bundle.folder) else str(bundle.folder)
     return f"spinescore bundle verify {name} --device {kind}"
+
+
+def flips_at_most(flips: int, corners: int) -> float:
+    """The upper end of the share of grades that flip, 95 % interval of Wilson (1927): few corners tell little."""
+    n, share, z = max(corners, 1), flips / max(corners, 1), 1.96
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return min((share + z * z / (2 * n) + spread) / (1 + z * z / n), 1.0)
 
 
 def finite(value: float) -> float:
@@ -283,6 +313,7 @@ def _record(fields: Fields) -> AcceptanceRecord:
         date=fields.text("date"),
         sha256=fields.text("sha256"),
         schema=schema,
+        studies=_studies(fields.object("studies")) if "studies" in fields.remaining() else None,
     )
     fields.done()
     return found
@@ -296,6 +327,12 @@ def _figures(fields: Fields) -> Figures:
     }
     fields.done()
     return Figures(**values)  # type: ignore[arg-type]
+
+
+def _studies(fields: Fields) -> StudyFigures:
+    found = StudyFigures(**{name: fields.integer(name, 0, int(MOST)) for name in StudyFigures.__dataclass_fields__})
+    fields.done()
+    return found
 
 
 def _texts(fields: Fields, names: Iterable[str] | None = None) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS
-from spinescore.runtime.acceptance import AcceptanceRecord, Figures, finite, write_record
+from spinescore.runtime.acceptance import AcceptanceRecord, Figures, StudyFigures, finite, write_record
 from spinescore.runtime.acceptance.comparison import compare_grades, compare_points, difference_of_range
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
 from spinescore.runtime.bundle import Bundle
@@ -67,15 +67,19 @@ def verify_device(
     folder: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
     target: str | None = None,
+    studies: Sequence[Path] = (),
 ) -> list[Outcome]:
     """Run the gate for every engine and precision of the device, or for those named, and write their records.
 
     It is of one localizer, the bundle's own or that of `Bundle.with_localizer`; its reference is itself in FP32.
 
     `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place, `target` is a folder of
-    engines. An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle
-    without golden inputs, `DeviceError` for a device that is not there, `EngineError` where there is no such engine to
-    try.
+    engines. `studies` are folders or files of whole studies (or folders of such folders), which are scored besides: the
+    golden inputs are too few to see a share of grades as small as the tolerances allow.
+
+    An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle without
+    golden inputs or one that grades none of the studies, `DeviceError` for a device that is not there, `EngineError`
+    where there is no such engine to try.
     """
     hardware = hardware_of(device)
     networks = [*golden_localizers(bundle), *golden_grader(bundle)]
@@ -83,15 +87,17 @@ def verify_device(
     choices = [choice for choice in choices if target in (None, choice.target)]
     say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
     reference = _run(bundle, "cpu", None, networks)
+    trial = _studies(bundle, studies, say) if studies else None
     outcomes = []
     for choice in choices:
         say(f"{choice} on {hardware}{_of(bundle)}")
         try:
             runs = _run(bundle, device, choice, networks)
+            whole = trial(open_device(device, choice=choice)) if trial else None
         except (BundleError, EngineError) as error:
             outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
-        record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs)
+        record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs, whole)
         try:
             path = write_record(record, bundle, folder)
         except OSError as error:
@@ -99,7 +105,7 @@ def verify_device(
                 f"The acceptance record of {choice} cannot be written ({error}); set SPINESCORE_CACHE to a folder that "
                 "can be written."
             ) from error
-        faults = record.figures.faults(bundle.manifest.bounds)
+        faults = record.faults(bundle.manifest.bounds)
         outcomes.append(Outcome(choice, record, path, "; ".join(faults), bundle.localizer))
     return outcomes
 
@@ -188,9 +194,11 @@ def _record(
     networks: Sequence[GoldenNetwork],
     reference: _Runs,
     runs: _Runs,
+    studies: StudyFigures | None,
 ) -> AcceptanceRecord:
     figures = _figures(bundle, networks, reference.outputs, runs.outputs)
     bounds = bundle.manifest.bounds
+    faults = figures.faults(bounds) + (studies.faults(bounds) if studies else [])
     return AcceptanceRecord(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
         device={**place, "platform": this_platform()},
@@ -200,11 +208,33 @@ def _record(
         networks=runs.files,
         figures=figures,
         tolerances=bounds,
-        passed=not figures.faults(bounds),
+        passed=not faults,
         networks_ms={name: round(ms, 4) for name, ms in runs.times_ms.items()},
         reference_ms={name: round(ms, 4) for name, ms in reference.times_ms.items()},
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        studies=studies,
     )
+
+
+def _studies(
+    bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]
+) -> Callable[[Device[Any]], StudyFigures]:
+    """What compares a device with the reference on whole studies; it closes the device. Raises `BundleError`."""
+    from spinescore.runtime.acceptance.studies import (
+        compare_studies,
+        grades_of,
+        places_of,
+    )  # the scorer, and all it needs
+
+    places = places_of(paths)
+    say(f"the reference on the studies of {len(places)} folders or files")
+    reference = grades_of(bundle, open_device("cpu"), places)
+    if not any(grade is not None for grades in reference for grade in grades.values()):
+        raise BundleError(
+            f"Bundle {bundle.manifest.name} grades no corner of the {len(reference)} studies; give studies whose "
+            "radiographs `spinescore score` scores."
+        )
+    return lambda device: compare_studies(reference, grades_of(bundle, device, places))
 
 
 def _figures(

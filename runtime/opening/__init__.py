@@ -115,7 +115,7 @@ def _passed_over(bundle: Bundle, wanted: Wanted, records: Records, taken: Accept
     """The TensorRT engines for this GPU that would have been taken, had they been accepted."""
     refused = [
         f"The engines in {ENGINE_FOLDER}/{record.choice.target} were not accepted, and were passed over: "
-        f"{'; '.join(record.figures.faults(bundle.manifest.bounds))}."
+        f"{'; '.join(record.faults(bundle.manifest.bounds))}."
         for record in records.failed
         if record.choice.target and taken.engine != "tensorrt" and wanted.allows(record.choice)
     ]
@@ -147,7 +147,7 @@ def _refusal(bundle: Bundle, kind: str, wanted: Wanted, records: Records) -> str
     place = "this CPU" if kind == "cpu" else hardware_of(kind)
     failed = [record for record in records.failed if wanted.allows(record.choice)]
     if failed:
-        faults = "; ".join(failed[0].figures.faults(bundle.manifest.bounds))
+        faults = "; ".join(failed[0].faults(bundle.manifest.bounds))
         return (
             f"Engine {failed[0].choice} was not accepted for bundle {bundle.manifest.name} on {place}: {faults}. Use "
             "another engine or precision, or export the bundle again."

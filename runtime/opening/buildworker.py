@@ -114,7 +114,7 @@ def _outcome(bundle: Bundle, plan: Plan, target: str, say: Say) -> str:
             return refused or f"There are no engines in {target}."
         record = found[0].record
     assert record is not None
-    faults = "; ".join(record.figures.faults(bundle.manifest.bounds))
+    faults = "; ".join(record.faults(bundle.manifest.bounds))
     return f"The engines in {target} were not accepted: {faults}." if faults else ""
 
 

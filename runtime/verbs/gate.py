@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.verbs import OK, REFUSED, say
+from spinescore.runtime.verbs import OK, REFUSED, UsageError, say
 from spinescore.runtime.verbs.options import add_engine
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "run the golden inputs through this device's engines, and accept those within the bundle's tolerances"
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help=text)
     add_engine(parser, unaccepted=False)
+    text = "score these whole studies besides, folders or files: more corners tell small shares of flips apart"
+    parser.add_argument("--studies", type=Path, nargs="+", default=[], metavar="PATH", help=text)
     parser.add_argument("--records", type=Path, metavar="DIR", help="folder for acceptance records (the usual places)")
 
 
@@ -30,8 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
     from spinescore.runtime.bundle import Bundle
 
+    for path in arguments.studies:
+        if not path.exists():
+            raise UsageError(f"--studies {path} is not there; name folders or files of studies")
     bundle, device = Bundle.open(arguments.bundle), _device(arguments)
-    outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records)
+    outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records, arguments.studies)
     if arguments.json:
         print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
     else:
@@ -50,16 +56,23 @@ def accept_int8(folder: Path) -> None:
 
 
 def _verify(
-    bundle: Bundle, device: str, engine: str | None, precision: str | None, folder: Path | None = None
+    bundle: Bundle,
+    device: str,
+    engine: str | None,
+    precision: str | None,
+    folder: Path | None = None,
+    studies: Sequence[Path] = (),
 ) -> list[Outcome]:
     """The gate for the bundle's own localizer, then for every alternative."""
     from spinescore.runtime.acceptance.gate import verify_device
     from spinescore.runtime.errors import EngineError
 
-    outcomes = verify_device(bundle, device, engine, precision, folder, say)
+    outcomes = verify_device(bundle, device, engine, precision, folder, say, studies=studies)
     for name in bundle.manifest.localizer.names[1:]:
         try:
-            outcomes += verify_device(bundle.with_localizer(name), device, engine, precision, folder, say)
+            outcomes += verify_device(
+                bundle.with_localizer(name), device, engine, precision, folder, say, studies=studies
+            )
         except EngineError as error:  # noqa: PERF203  # it may have fewer files
             say(f"localizer {name}: {error}")
     return outcomes
@@ -97,14 +110,15 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
         if record is None:
             lines.append(f"{outcome.name} did not run: {outcome.reason}")
             continue
-        figures = record.figures
+        figures, whole = record.figures, record.studies
         rows.append(
             [
                 outcome.name,
                 "accepted" if record.passed else "NOT accepted",
                 f"{figures.median_shift_px:.3f}, {figures.p99_shift_px:.3f}",
                 f"{100 * figures.median_shift_of_spacing:.2f} %",
-                f"{figures.grade_flips} of {figures.corners} (< {100 * figures.flips_at_most:.1f} %)",
+                _flips(figures.grade_flips, figures.corners),
+                _flips(whole.grade_flips, whole.corners) if whole else "-",
                 f"{figures.total} for {figures.reference_total}",
                 f"{sum(record.networks_ms.values()):.1f}",
                 f"{record.share_of_reference(passes):.2f}",
@@ -112,14 +126,12 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
         )
         lines += [f"{outcome.name}: {outcome.reason}"] if outcome.reason else []
         lines.append(f"{outcome.name}: {outcome.path}")
-    header = [
-        "engine",
-        "",
-        "shift px (median, p99)",
-        "of spacing",
-        "flips (95 %)",
-        "total",
-        "networks ms",
-        "of reference",
-    ]
+    header = ["engine", "", "shift px (median, p99)", "of spacing", "flips (95 %)", "in studies", "total"]
+    header += ["networks ms", "of reference"]
     return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)
+
+
+def _flips(flips: int, corners: int) -> str:
+    from spinescore.runtime.acceptance import flips_at_most
+
+    return f"{flips} of {corners} (< {100 * flips_at_most(flips, corners):.1f} %)"
