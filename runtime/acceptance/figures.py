@@ -1,0 +1,72 @@
+"""How far an engine was from the reference: on a bundle's golden inputs, and on whole studies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from spinescore.runtime.manifest.tolerances import Tolerances
+
+__all__ = ["Figures", "StudyFigures", "flips_at_most"]
+
+_MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
+
+
+@dataclass(frozen=True)
+class Figures:
+    """An engine against the reference on the golden inputs; units as in `spinescore.runtime.acceptance.comparison`.
+
+    `reference_difference` is how far the reference itself is here from what the export wrote.
+    """
+
+    reference_difference: float
+    points: int
+    heatmap_difference: float
+    median_shift_px: float
+    p99_shift_px: float
+    median_shift_of_spacing: float
+    p99_shift_of_spacing: float
+    corners: int
+    logit_difference: float
+    grade_flips: int
+    reference_total: int
+    total: int
+    radiograph_total: int  # the largest change of one radiograph's
+
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        measured = {**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)}
+        found = [
+            f"{name.replace('_', ' ')} {measured[name]:.4g}, at most {most:g}"
+            for name, most in asdict(bounds).items()
+            if not measured[name] <= most
+        ]
+        if not self.reference_difference <= _MAX_REFERENCE_DIFFERENCE:
+            found.append(f"FP32 itself is {self.reference_difference:.2g} of its range from the export's")
+        return found
+
+
+@dataclass(frozen=True)
+class StudyFigures:
+    """Whole studies, scored with the engine and with the reference: corners that either graded, and grades that differ.
+
+    The golden inputs of a grader are crops that do not move; here a point that moves takes its crop along.
+    """
+
+    studies: int
+    corners: int
+    grade_flips: int
+
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        share = self.grade_flips / max(self.corners, 1)
+        if share <= bounds.grade_flips:
+            return []
+        return [f"grade flips in {self.studies} studies {share:.4g}, at most {bounds.grade_flips:g}"]
+
+
+def flips_at_most(flips: int, corners: int) -> float:
+    """The upper end of the share of grades that flip, 95 % interval of Wilson (1927): few corners tell little."""
+    n, share, z = max(corners, 1), flips / max(corners, 1), 1.96
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return min((share + z * z / (2 * n) + spread) / (1 + z * z / n), 1.0)
