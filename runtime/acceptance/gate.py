@@ -220,11 +220,8 @@ def _studies(
     bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]
 ) -> Callable[[Device[Any]], StudyFigures]:
     """What compares a device with the reference on whole studies; it closes the device. Raises `BundleError`."""
-    from spinescore.runtime.acceptance.studies import (
-        compare_studies,
-        grades_of,
-        places_of,
-    )  # the scorer, and all it needs
+    # With the scorer and all that it needs, which the golden inputs alone do without.
+    from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
 
     places = places_of(paths)
     say(f"the reference on the studies of {len(places)} folders or files")

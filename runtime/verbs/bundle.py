@@ -39,7 +39,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    if arguments.device or arguments.engine or arguments.precision:
+    if arguments.device or arguments.engine or arguments.precision or arguments.studies:
         return gate.run(arguments)
     with export_extra():
         from spinescore.export.verify import verify_bundle
