@@ -9,11 +9,12 @@ import pytest
 from golden_bundle import write_golden_bundle
 from tiny_study import write_study
 
-from spinescore.runtime import BundleError, cli
+from spinescore.runtime import BundleError, Scorer, cli
 from spinescore.runtime.acceptance import AcceptanceRecord, StudyFigures, find_records, write_record
 from spinescore.runtime.acceptance.gate import verify_device
-from spinescore.runtime.acceptance.studies import compare_studies, places_of
+from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import open_device
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.processor import processor_kind
 
@@ -82,6 +83,21 @@ def test_a_corner_that_only_one_grades_counts_as_flipped():
     reference = [{"a": 0, "b": 3, "c": None, "d": None}, {"a": 1}]
     other = [{"a": 0, "b": None, "c": 2, "d": None}, {"a": 2}]
     assert compare_studies(reference, other) == StudyFigures(2, 4, 3)
+
+
+def test_the_bundles_budget_is_left_aside(tmp_path, studies, monkeypatch):
+    bundle = Bundle.open(write_golden_bundle(tmp_path / "b"))
+    hurried = replace(bundle, manifest=replace(bundle.manifest, budget_ms=1e-3))
+    reports = []
+
+    class Watched(Scorer):
+        def score(self, study):
+            reports.append(super().score(study))
+            return reports[-1]
+
+    monkeypatch.setattr("spinescore.runtime.acceptance.studies.Scorer", Watched)
+    grades_of(hurried, open_device("cpu"), [studies / "one"])
+    assert [(report.budget_ms, report.skipped) for report in reports] == [(None, ())]
 
 
 def test_places(tmp_path, studies):
