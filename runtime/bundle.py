@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.manifest import FileEntry, Manifest
 
 __all__ = ["MANIFEST_NAME", "Bundle", "is_shipped", "shipped_bundles"]
 
@@ -17,6 +19,7 @@ MANIFEST_NAME = "bundle.json"
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
+_READERS = 4  # files that are checked at a time
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Bundle:
         """
         folder = _find(bundle)
         manifest = Manifest.from_dict(_read_json(folder / MANIFEST_NAME))
-        for path, entry in manifest.files.items():
-            _check(folder, path, entry.bytes, entry.sha256)
+        with ThreadPoolExecutor(_READERS, "spinescore-check") as pool:
+            for checked in [pool.submit(_check, folder, *named) for named in manifest.files.items()]:
+                checked.result()
         return cls(folder, manifest, manifest_sha256(manifest))
 
     def with_localizer(self, name: str | None) -> Bundle:
@@ -129,17 +133,17 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check(folder: Path, name: str, size: int, sha256: str) -> None:
+def _check(folder: Path, name: str, entry: FileEntry) -> None:
     path = _inside(folder, name)
     try:
         found_size = path.stat().st_size
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if found_size == size else None
+        found = file_sha256(path) if found_size == entry.bytes else None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BundleError(f"The bundle's file {path} cannot be read ({reason}); copy or export it again.") from error
-    if found_size != size:
+    if found_size != entry.bytes:
         raise BundleError(
-            f"The bundle's file {path} has {found_size} bytes instead of {size}; copy or export it again."
+            f"The bundle's file {path} has {found_size} bytes instead of {entry.bytes}; copy or export it again."
         )
-    if found != sha256:
+    if found != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")

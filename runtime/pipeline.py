@@ -8,6 +8,7 @@ upload and the logits returns to the host.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -79,8 +80,12 @@ class Pipeline:
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
         localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
         self._device, self._effort = device, effort or Effort(localizer.passes)
-        self._localizers = _localizers(bundle, device)
-        first = self._localizers[0][0]
+        parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
+        roles = HEAD_OUTPUTS[grader.head]
+        files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
+        engines = device.engines([bundle.network(network, device.precisions) for network in files])
+        self._localizers = list(zip(_checked(engines[: len(parts)], localizer), parts, strict=True))
+        first = engines[0]
         self._joints = first.output_shape[0]
         self._whole, self._boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
         self._views = device.allocate((VIEWS,), VIEW)
@@ -91,7 +96,9 @@ class Pipeline:
         self._warp_crops = _warp_spec(grader.input, GRADER_TABLE)
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
         self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
-        self._networks = [_network(bundle, device, role) for role in HEAD_OUTPUTS[grader.head]]
+        self._networks = [
+            _network(grader, device, role, engine) for role, engine in zip(roles, engines[len(parts) :], strict=True)
+        ]
         self._boundary: Boundary = _go_on
         self._replays: dict[Effort, Replay] = {}
         self.prepare(self._effort)
@@ -205,13 +212,8 @@ class Pipeline:
         device.mark("grade")
 
 
-def _localizers(bundle: Bundle, device: Device[Any]) -> list[tuple[Engine[Any], slice]]:
-    """The localizers with the views that each serves: one for both, or one each."""
-    localizer = bundle.manifest.localizer
-    parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
-    engines = [
-        device.engine(*bundle.network(localizer.files[REGIONS[part.start]], device.precisions)) for part in parts
-    ]
+def _checked(engines: Sequence[Engine[Any]], localizer: Localizer) -> Sequence[Engine[Any]]:
+    """The localizers, alike and as the manifest has them."""
     for engine in engines:
         _check_localizer(engine, localizer)
         if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
@@ -219,7 +221,7 @@ def _localizers(bundle: Bundle, device: Device[Any]) -> list[tuple[Engine[Any], 
                 f"The localizers {engines[0].name} and {engine.name} differ in heatmaps or precision; "
                 "export them with the same."
             )
-    return list(zip(engines, parts, strict=True))
+    return engines
 
 
 def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
@@ -231,9 +233,7 @@ def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
     _check_shape(engine, "heatmaps", engine.output_shape, wanted)
 
 
-def _network(bundle: Bundle, device: Device[Any], role: str) -> _Network:
-    grader = bundle.manifest.grader
-    engine = device.engine(*bundle.network(grader.files[role], device.precisions))
+def _network(grader: Grader, device: Device[Any], role: str, engine: Engine[Any]) -> _Network:
     outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     _check_shape(engine, "logits", engine.output_shape, (outputs,))

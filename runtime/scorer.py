@@ -91,8 +91,9 @@ class Scorer:
         progress: Callable[[str], None] | None = None,
         budget_ms: float | None = None,
         plan: str | Path | None = "auto",
+        warm_up: bool = True,
     ) -> Scorer:
-        """Open a bundle (a folder, or the name of one that ships with the package) on a device and warm it up.
+        """Open a bundle (a folder, or the name of one that ships with the package) on a device, and warm it up.
 
         `device` is `auto`, `cpu` or `cuda`; `auto` takes the GPU where it can score this bundle, else the CPU, and each
         report then warns why. `threads` limits the networks' threads on a CPU, `largest_image_px` is the number of
@@ -115,6 +116,9 @@ class Scorer:
         the one that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned
         of.
 
+        Without `warm_up` a CPU's networks first run with the first study, which takes longer, but sooner ends: for who
+        scores one. A budget needs it and has it in any case.
+
         Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
         whole = Bundle.open(bundle)
@@ -123,7 +127,8 @@ class Scorer:
             opened = whole.with_localizer(way.localizer)
 
             def attempt(candidate: Candidate) -> Scorer:
-                chosen = open_device(candidate.kind, way.threads, largest_image_px, candidate.choice)
+                warm = warm_up or (budget_ms or opened.manifest.budget_ms) is not None
+                chosen = open_device(candidate.kind, way.threads, largest_image_px, candidate.choice, warm_up=warm)
                 warnings = (*way.warnings, *candidate.warnings)
                 scorer = cls(opened, chosen, max_imputed_per_region, warnings, budget_ms=budget_ms, effort=way.effort)
                 scorer.choice = candidate.choice

@@ -55,7 +55,7 @@ def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int]]:
 
 
 def _call(device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: int) -> Callable[[], None]:
-    engine = device.engine(*bundle.network(files, device.precisions))
+    (engine,) = device.engines([bundle.network(files, device.precisions)])
     inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
     outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
     values = np.random.default_rng(0).standard_normal(inputs.shape, dtype=np.float32)

@@ -169,8 +169,8 @@ class _PlainHost(HostDevice):
 
     precisions: tuple[str, ...] = ("fp16", "fp32")
 
-    def engine(self, path: Any, precision: str) -> Any:
-        return _PlainEngine(path, precision)
+    def engines(self, networks: Any) -> Any:
+        return [_PlainEngine(*network) for network in networks]
 
 
 def _onnxruntime(full: Subject, study: Study, until: float) -> Figures:

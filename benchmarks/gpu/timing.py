@@ -215,7 +215,7 @@ def _networks(subject: Subject, options: Any) -> Figures:
     try:
         for files, batch, calls in plan:
             path, precision = subject.bundle.network(files, device.precisions)
-            engine = device.engine(path, precision)
+            (engine,) = device.engines([(path, precision)])
             inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
             outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
             device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))

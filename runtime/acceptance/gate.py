@@ -137,7 +137,7 @@ def _run(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: Seque
     try:
         for network in networks:
             path, precision = bundle.network(network.files, device.precisions)
-            engine = device.engine(path, precision)
+            (engine,) = device.engines([(path, precision)])
             runs.outputs[network.name], runs.times_ms[network.name] = _infer(device, engine, network, bundle)
             name = engine_name(bundle.folder, engine.file)
             entry = bundle.manifest.files.get(name)

@@ -66,8 +66,8 @@ class Device(Protocol[B]):
     def forget(self) -> None:
         """Nothing reads the images any more until others are uploaded: let go of what is the caller's."""
 
-    def engine(self, path: Path, precision: str) -> Engine[B]:
-        """Load a network. Raises `EngineError`."""
+    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[B]]:
+        """Load networks: their files, and the precisions of those. Raises `EngineError`."""
 
     def warp(self, rois: B, spec: WarpSpec, out: B) -> None:
         """Kernel 1: `out` (N, channels, height, width) from N ROIs of any shape."""
@@ -91,7 +91,7 @@ class Device(Protocol[B]):
         """The marks of the latest replay, in milliseconds since its first one."""
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
-        """Run `steps` for both views once, and make them replayable."""
+        """Make `steps` replayable; as a rule they run for both views once, so that no study pays for what is first."""
 
     def synchronise(self) -> None:
         """Wait until everything queued has run."""
@@ -105,12 +105,14 @@ def open_device(
     threads: int | None = None,
     largest_image_px: int = LARGEST_IMAGE_PX,
     choice: EngineChoice | None = None,
+    *,
+    warm_up: bool = True,
 ) -> Device[Any]:
     """The device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
 
     `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for, `choice` is what runs the
-    networks (without one, what the device does of itself). Raises `DeviceError` where the device is not there,
-    `ValueError` for a name that no device has.
+    networks (without one, what the device does of itself). Without `warm_up` a CPU captures without running. Raises
+    `DeviceError` where the device is not there, `ValueError` for a name that no device has.
     """
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
@@ -125,7 +127,7 @@ def open_device(
             warnings = (f"Scored on the CPU. {error}",)
     from spinescore.runtime.devices.host import HostDevice
 
-    return HostDevice(threads, warnings, choice)
+    return HostDevice(threads, warnings, choice, warm_up=warm_up)
 
 
 def hardware_of(kind: str) -> str:

@@ -161,11 +161,13 @@ class CudaDevice:
     def forget(self) -> None:
         """Nothing: an upload copies what is the caller's."""
 
-    def engine(self, path: Path, precision: str) -> Engine[CudaBuffer]:
-        with self._active(outside_capture="a network is opened"):
-            engine = self._open_engine(path, precision, self)
-            self._engines.append(engine)
-            return engine
+    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[CudaBuffer]]:
+        with self._active(outside_capture="networks are opened"):
+            opened = []
+            for path, precision in networks:
+                opened.append(self._open_engine(path, precision, self))
+                self._engines.append(opened[-1])
+            return opened
 
     def warp(self, rois: CudaBuffer, spec: WarpSpec, out: CudaBuffer) -> None:
         half = out.dtype == np.float16

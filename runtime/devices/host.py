@@ -46,9 +46,17 @@ class HostDevice:
     precisions: tuple[str, ...] = ("fp32", "fp16")
 
     def __init__(
-        self, threads: int | None = None, warnings: tuple[str, ...] = (), choice: EngineChoice | None = None
+        self,
+        threads: int | None = None,
+        warnings: tuple[str, ...] = (),
+        choice: EngineChoice | None = None,
+        *,
+        warm_up: bool = True,
     ) -> None:
-        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is."""
+        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is.
+
+        `warm_up` runs what is captured once, so that the first study is as quick as those that follow.
+        """
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"
@@ -56,7 +64,7 @@ class HostDevice:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.name, self.warnings = processor_name(), warnings
-        self._threads, self._choice = threads or core_count(), choice
+        self._threads, self._choice, self._warm_up = threads or core_count(), choice, warm_up
         self._other = ThreadPoolExecutor(1, "spinescore-view") if self._threads > 1 else None
         self._apart = False  # while both views are under way
         if choice is not None:
@@ -83,8 +91,12 @@ class HostDevice:
     def forget(self) -> None:
         self._sources = [None, None]
 
-    def engine(self, path: Path, precision: str) -> Engine[Array]:
-        return open_on_cpu(self._choice, path, precision, self._threads, 1 if self._other is None else 2)
+    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[Array]]:
+        """Two at a time, where there are threads: loading one keeps no more than a core busy."""
+        callers = 1 if self._other is None else 2
+        with ThreadPoolExecutor(callers, "spinescore-load") as pool:
+            running = [pool.submit(open_on_cpu, self._choice, *network, self._threads, callers) for network in networks]
+        return [opened.result() for opened in running]
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
@@ -141,7 +153,8 @@ class HostDevice:
             finally:
                 self._apart = False
 
-        replay(slice(0, 2))
+        if self._warm_up:
+            replay(slice(0, 2))
         return replay
 
     def synchronise(self) -> None:

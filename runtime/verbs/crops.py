@@ -12,9 +12,8 @@ from spinescore.runtime.verbs import NOTHING_SCORED, OK, say
 from spinescore.runtime.verbs.options import add_studies
 from spinescore.runtime.verbs.scoring import (
     check_folder,
-    open_scorer,
+    open_and_read,
     read_keypoints,
-    read_studies,
     say_what_was_refused,
 )
 
@@ -35,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     keypoints = read_keypoints(arguments.keypoints)
     check_folder(arguments.out)
-    studies = read_studies(arguments.paths, arguments.window)
-    with open_scorer(arguments) as scorer:
+    with open_and_read(arguments) as (scorer, studies):
         count = write_crops(_cropped(scorer, studies, keypoints, arguments.strict), arguments.out)
     say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
     return OK if count else NOTHING_SCORED

@@ -14,9 +14,8 @@ from spinescore.runtime.verbs.options import add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
     check_folder,
     is_scored,
-    open_scorer,
+    open_and_read,
     read_keypoints,
-    read_studies,
     say_what_was_refused,
     status_of,
 )
@@ -66,13 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
     formats = arguments.format or results.DEFAULT_FORMATS
     results.check_formats(formats, arguments.anonymous)
-    studies = read_studies(arguments.paths, arguments.window)
-    if arguments.anonymous:
-        from spinescore.runtime.intake import anonymous
+    with open_and_read(arguments) as (scorer, studies):
+        if arguments.anonymous:
+            from spinescore.runtime.intake import anonymous
 
-        studies = [anonymous(study) for study in studies]
-    several, all_written, given_up, reports = len(studies) > 1, True, False, []
-    with open_scorer(arguments) as scorer:
+            studies = [anonymous(study) for study in studies]
+        several, all_written, given_up, reports = len(studies) > 1, True, False, []
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
             raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")
         folders = None if arguments.out is None else results.study_folders(arguments.out, len(studies))

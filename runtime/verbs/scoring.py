@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "is_scored",
+    "open_and_read",
     "open_scorer",
     "read_keypoints",
-    "read_studies",
     "say_what_was_refused",
     "status_of",
 ]
@@ -34,17 +37,30 @@ def check_folder(folder: Path | None) -> None:
         raise UsageError(f"--out {folder} is a file; name a folder")
 
 
-def read_studies(paths: Sequence[Path], window: str | None) -> list[Study]:
-    """The studies in files and folders; what cannot be read stands in a study's rejects."""
+@contextmanager
+def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[Study]]]:
+    """A scorer, and the studies in files and folders, which are read while it is opened.
+
+    What cannot be read stands in a study's rejects. The scorer is not warmed up: the first study does that as well.
+    With `--budget-ms`, which counts reading, that waits until it has the machine to itself.
+    """
+    # What opening needs is imported first, and nothing by both threads; pydicom, which is slow, while networks load.
+    import cv2  # noqa: F401
+
+    import spinescore.runtime.scorer  # noqa: F401
     from spinescore.runtime.dicom import load_studies
 
-    for path in paths:
+    for path in arguments.paths:
         if not path.exists():
             raise UsageError(f"there is no file or folder {path}")
-    return load_studies(paths, window=window)
+    with ThreadPoolExecutor(1, "spinescore-read") as pool:
+        read = partial(load_studies, arguments.paths, window=arguments.window)
+        reading = pool.submit(read) if getattr(arguments, "budget_ms", None) is None else None
+        with open_scorer(arguments, warm_up=False) as scorer:
+            yield scorer, read() if reading is None else reading.result()
 
 
-def open_scorer(arguments: argparse.Namespace) -> Scorer:
+def open_scorer(arguments: argparse.Namespace, *, warm_up: bool = True) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
     chosen = arguments.engine or arguments.precision or arguments.unaccepted or arguments.localizer
@@ -64,6 +80,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         max_imputed_per_region=arguments.max_imputed,
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
+        warm_up=warm_up,
     )
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import weakref
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
 
-from spinescore.runtime.devices import open_device
+from spinescore.runtime.devices import host, open_device
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import DeviceError, EngineError
@@ -130,6 +131,25 @@ def test_the_door_of_devices():
         open_device("tpu")
     with pytest.raises(ValueError, match="at least 1"):
         open_device("cpu", threads=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_networks_are_loaded_side_by_side_and_come_in_order(tmp_path, monkeypatch, threads):
+    files = [(save(plain(), tmp_path / f"{name}.onnx"), "fp32") for name in "abc"]
+    assert [engine.name for engine in HostDevice(threads).engines(files)] == ["a.onnx", "b.onnx", "c.onnx"]
+    two, loading = threading.Barrier(2), []
+
+    def load(choice, path, *others):
+        if threads == 2 and path.stem in "ab":
+            two.wait(20)  # passes only where both are under way at the same time
+        loading.append(path.stem)
+        if path.stem in "bc":
+            raise EngineError(f"{path.stem} is damaged")
+
+    monkeypatch.setattr(host, "open_on_cpu", load)
+    with pytest.raises(EngineError, match="b is damaged"):
+        HostDevice(threads).engines(files)
+    assert sorted(loading) == ["a", "b", "c"]
 
 
 def test_buffers_are_zeroed_and_reads_are_copies():

@@ -73,6 +73,22 @@ def test_what_the_report_says(scorer):
     assert scorer.score(CERVICAL.radiograph, budget_ms=1e-3).within_budget is False
 
 
+@pytest.mark.parametrize(
+    ("options", "changes", "runs"),
+    [({}, {}, True), ({"warm_up": False}, {}, False), ({"warm_up": False, "budget_ms": 1e6}, {}, True),
+     ({"warm_up": False}, {"budget_ms": 1e6}, True)],
+)  # fmt: skip
+def test_networks_run_at_opening_unless_that_is_left_to_the_first_study(tmp_path, monkeypatch, options, changes, runs):
+    counted = []
+    run = HostDevice.run
+    monkeypatch.setattr(HostDevice, "run", lambda *call: (counted.append(call), run(*call)))
+    with Scorer.open(write_bundle(tmp_path / "b", **changes), "cpu", **options) as opened:
+        assert bool(counted) is runs
+        report = checked(opened.score([CERVICAL.radiograph, LUMBAR.radiograph]))
+    assert_found(report.regions["cervical"], CERVICAL)
+    assert_found(report.regions["lumbar"], LUMBAR)
+
+
 def test_the_same_study_gives_the_same_bytes(scorer, tmp_path):
     def text(one, study):
         return replace(one.score(study), timings_ms=None).to_json()
