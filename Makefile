@@ -23,8 +23,9 @@ MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p s
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m spinescore.runtime.cli demo --out demo
 
+# A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
 
 # The second run of mypy finds calls that Windows does not have.
 # mypy reads the package as it is installed: the editable install's import hook, which maps the folders, is invisible to it.
