@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS
-from spinescore.runtime.acceptance import AcceptanceRecord, Figures, StudyFigures, finite, write_record
+from spinescore.runtime.acceptance import (
+    AcceptanceRecord,
+    Figures,
+    StudyFigures,
+    find_records,
+    finite,
+    write_record,
+)
 from spinescore.runtime.acceptance.comparison import compare_grades, compare_points, difference_of_range
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
 from spinescore.runtime.bundle import Bundle
@@ -58,6 +65,10 @@ class _Runs:
     files: dict[str, str]
     frameworks: list[str]
 
+    @property
+    def framework(self) -> str:
+        return " + ".join(dict.fromkeys(self.frameworks))
+
 
 def verify_device(
     bundle: Bundle,
@@ -75,7 +86,8 @@ def verify_device(
 
     `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place, `target` is a folder of
     engines. `studies` are folders or files of whole studies (or folders of such folders), which are scored besides: the
-    golden inputs are too few to see a share of grades as small as the tolerances allow.
+    golden inputs are too few to see a share of grades as small as the tolerances allow. Without them what the
+    latest record knows of studies still counts, where the same files run on the same version of the engine.
 
     An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle without
     golden inputs or one that grades none of the studies, `DeviceError` for a device that is not there, `EngineError`
@@ -93,7 +105,7 @@ def verify_device(
         say(f"{choice} on {hardware}{_of(bundle)}")
         try:
             runs = _run(bundle, device, choice, networks)
-            whole = trial(open_device(device, choice=choice)) if trial else None
+            whole = trial(open_device(device, choice=choice)) if trial else _seen_before(bundle, device, choice, runs)
         except (BundleError, EngineError) as error:
             outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
@@ -202,7 +214,7 @@ def _record(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
         device={**place, "platform": this_platform()},
         engine=choice.engine,
-        framework=" + ".join(dict.fromkeys(runs.frameworks)),
+        framework=runs.framework,
         precision=choice.precision,
         networks=runs.files,
         figures=figures,
@@ -232,6 +244,15 @@ def _studies(
             "radiographs `spinescore score` scores."
         )
     return lambda device: compare_studies(reference, grades_of(bundle, device, places))
+
+
+def _seen_before(bundle: Bundle, kind: str, choice: EngineChoice, runs: _Runs) -> StudyFigures | None:
+    """What the latest record knows of whole studies, where the same files ran on the same version of the engine."""
+    known = find_records(bundle, kind, hardware_of(kind))
+    for record in (*known.accepted, *known.failed):
+        if (record.choice, record.framework, record.networks) == (choice, runs.framework, runs.files):
+            return record.studies
+    return None
 
 
 def _figures(

@@ -72,6 +72,23 @@ def test_studies_alone_can_refuse_an_engine_and_the_record_says_so(tmp_path, stu
     assert "was altered" in find_records(bundle, "cpu", processor_kind()).altered[0]
 
 
+def test_a_later_gate_without_studies_does_not_forget_them(tmp_path, studies):
+    bundle = Bundle.open(write_golden_bundle(tmp_path / "b"))
+    (first,) = verify_device(bundle, "cpu", *HALF, studies=[studies])
+    assert first.record.studies == StudyFigures(2, 36, 0)
+    failed = replace(first.record, studies=StudyFigures(200, 4800, 25), passed=False)
+    write_record(failed, bundle)
+    (again,) = verify_device(bundle, "cpu", *HALF)
+    assert (again.record.studies, again.record.passed) == (failed.studies, False)
+    assert not find_records(bundle, "cpu", processor_kind()).accepted
+    write_record(replace(failed, framework="onnxruntime 1.0"), bundle)
+    again.path.unlink()
+    (other,) = verify_device(bundle, "cpu", *HALF)
+    assert (other.record.studies, other.record.passed) == (None, True)
+    (anew,) = verify_device(bundle, "cpu", *HALF, studies=[studies])
+    assert (anew.record.studies, anew.record.passed) == (first.record.studies, True)
+
+
 def test_a_record_without_studies_has_no_word_of_them(tmp_path):
     bundle = Bundle.open(write_golden_bundle(tmp_path / "b"))
     (outcome,) = verify_device(bundle, "cpu", *HALF)
