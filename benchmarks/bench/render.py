@@ -80,10 +80,11 @@ def _starts(part: Record) -> list[str]:
         ("cold", "open"): "of it opening the bundle",
         ("cold", "first_study"): "of it the first study",
         ("cold", "to_exit"): "process to its end",
+        ("cold", "command"): "`spinescore score`: process to its end",
         ("warm", "open"): "warm start: opening again",
         ("warm", "first_study"): "first study after it",
     }
-    rows = [[title, *_cells(part[group][step])] for (group, step), title in names.items()]
+    rows = [[title, *_cells(part[group][step])] for (group, step), title in names.items() if step in part[group]]
     return [_table(["starts, ms", *PERCENTILES, "n"], rows)]
 
 

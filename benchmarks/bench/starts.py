@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,24 +20,28 @@ from spinescore.benchmarks.bench.rounds import SETTLE_S
 from spinescore.runtime.errors import EngineError
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import Subject
+    from spinescore.benchmarks.bench.subject import Points, Subject
     from spinescore.runtime.engines.choice import EngineChoice
 
 __all__ = ["memory", "starts"]
 
 _MODULE = "spinescore.benchmarks.bench.process"
+_COMMAND = [sys.executable, "-m", "spinescore.runtime.cli"]
 _LONGEST_S = 300.0
 
 
 def starts(subject: Subject, times: int) -> dict[str, Any]:
     """Cold: from before the process is made to the line that it writes after its first study, and to its end.
 
-    Warm: `Scorer.open` again in a process that has opened the bundle before, and the first study after it.
+    `command` is `spinescore score` on the study, likewise to its end; left out with a number of threads, which it
+    cannot be told. Warm: `Scorer.open` again in a process that has opened the bundle before, and the first study after it.
     """
     cold: dict[str, list[float]] = {}
     for _ in range(times):
         for name, value in _cold(subject).items():
             cold.setdefault(name, []).append(value)
+        if subject.options.get("threads") is None:
+            cold.setdefault("command", []).append(_command(subject))
     warm: dict[str, list[float]] = {"open": [], "first_study": []}
     for _ in range(times):
         time.sleep(SETTLE_S)
@@ -88,6 +94,34 @@ def _cold(subject: Subject) -> dict[str, float]:
         scored = time.perf_counter()
     ended = time.perf_counter()
     return {"to_first_score": (scored - started) * 1e3, "to_exit": (ended - started) * 1e3, **steps}
+
+
+def _command(subject: Subject) -> float:
+    options = subject.options
+    words = [*map(str, subject.study.files), "--bundle", subject.bundle, "--device", subject.device, "--build", "no"]
+    for name in ("engine", "precision", "localizer"):
+        words += [f"--{name}", options[name]] if options.get(name) else []
+    words += [] if options["require_acceptance"] else ["--unaccepted"]
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
+        if subject.points:
+            points = Path(folder) / "points.json"
+            points.write_text(json.dumps(_as_keypoints(subject.points)), encoding="utf-8")
+            words += ["--keypoints", str(points)]
+        time.sleep(SETTLE_S)
+        started = time.perf_counter()
+        ended = subprocess.run([*_COMMAND, "score", *words], capture_output=True, text=True, check=False)
+        took_ms = (time.perf_counter() - started) * 1e3
+    if ended.returncode:
+        last = (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise EngineError(f"`spinescore score` ended with status {ended.returncode}: {last}")
+    return took_ms
+
+
+def _as_keypoints(points: Points) -> dict[str, Any]:
+    return {
+        region: {level: {"centre_px": pair[0], "anterior_px": pair[1]} for level, pair in levels.items()}
+        for region, levels in points.items()
+    }
 
 
 def _asked(subject: Subject, memory: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
-__all__ = ["FULL_SIZE", "PhantomStudy", "Subject", "draw_study", "full_size"]
+__all__ = ["FULL_SIZE", "PhantomStudy", "Points", "Subject", "draw_study", "full_size"]
 
 FULL_SIZE = "synthetic"  # HRNet-W32 and ResNet152 with random weights: the sizes that people bring
 

@@ -63,7 +63,9 @@ def test_every_part_of_a_study(study, tmp_path, capsys):
     assert steady["agreement"]["other_grades"] == 0
     for peer in steady["peers"]:
         assert (peer["reason"], peer["agreement"]["other_grades"], peer["whole"]["n"]) == (None, 0, 3)
-    assert result["starts"]["cold"]["to_first_score"]["n"] == result["starts"]["warm"]["open"]["n"] == 1
+    cold, warm = result["starts"]["cold"], result["starts"]["warm"]
+    assert cold["to_first_score"]["n"] == warm["open"]["n"] == 1
+    assert "command" not in cold  # the command takes no number of threads
     assert result["load"] is None
     syntaxes = [image["transfer_syntax"] for image in result["images"]]
     assert syntaxes[0] == "uncompressed"
@@ -168,6 +170,22 @@ def test_a_process_that_ends_too_early_says_why(study):
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
     with pytest.raises(EngineError, match=r"status 1: .*nowhere"):
         starts(subjects.Subject("nowhere", "cpu", options, study), 1)
+
+
+def test_the_command_is_timed_with_the_same_options_and_points(study, tmp_path):
+    from dataclasses import replace
+
+    from spinescore.benchmarks.bench.starts import starts
+    from spinescore.runtime.errors import EngineError
+
+    folder = tiny.write_bundle(tmp_path / "b", alternatives={"narrow": 1.0}, **{"localizer.min_confidence": 1.0})
+    drawn = {region: tiny.draw(region, tiny_study.GRADES).points.tolist() for region in ("cervical", "lumbar")}
+    points = {region: dict(zip(LEVELS[region], drawn[region], strict=True)) for region in drawn}
+    options = {"engine": "onnxruntime", "precision": "fp32", "localizer": "narrow", "require_acceptance": False}
+    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=points), give_points=True)
+    assert starts(subject, 1)["cold"]["command"]["n"] == 1
+    with pytest.raises(EngineError, match=r"`spinescore score` ended with status 3: rejected \(low-confidence\)"):
+        starts(replace(subject, give_points=False), 1)
 
 
 @pytest.mark.parametrize(
