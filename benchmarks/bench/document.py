@@ -35,12 +35,12 @@ _PROTOCOL = f"""
     Networks that find no spine in the phantom, as random ones, are given its true points in place of theirs; their
     localizer runs all the same. Peers get the same files and points, and are timed only where they give the same 24
     grades. Cold start: from before a process is made to the line that it writes after its first study; files and
-    compiled networks may be in caches. `spinescore score`: from before that process is made to its end. Warm start: the bundle opened again in one process. Memory: of a process that
-    scored four studies, and of one that imports the same libraries and runs the networks alone. Images: the two
-    pictures resampled, 12 bits, each size and transfer syntax in turn. Load: each worker has its own scorer and an
-    equal share of the cores; throughput in a closed loop; latency in an open one, with Poisson arrivals, from the
-    intended arrival. Energy: studies without rest. Percentiles are interpolated; the 99th of fewer than 100 values
-    lies between the two largest."""
+    compiled networks may be in caches. `spinescore score`: from before that process is made to its end. Warm start: the
+    bundle opened again in one process. Memory: of a process that scored four studies, and of one that imports the same
+    libraries and runs the networks alone. Images: the two pictures resampled, 12 bits, each size and transfer syntax in
+    turn. Load: each worker has its own scorer and an equal share of the cores; throughput in a closed loop; latency in
+    an open one, with Poisson arrivals, from the intended arrival. Energy: studies without rest. Percentiles are
+    interpolated; the 99th of fewer than 100 values lies between the two largest."""
 
 
 def head(study: PhantomStudy, plan: Plan, cores: int) -> dict[str, Any]:

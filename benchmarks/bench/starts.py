@@ -34,7 +34,8 @@ def starts(subject: Subject, times: int) -> dict[str, Any]:
     """Cold: from before the process is made to the line that it writes after its first study, and to its end.
 
     `command` is `spinescore score` on the study, likewise to its end; left out with a number of threads, which it
-    cannot be told. Warm: `Scorer.open` again in a process that has opened the bundle before, and the first study after it.
+    cannot be told. Warm: `Scorer.open` again in a process that has opened the bundle before, and the first study
+    after it.
     """
     cold: dict[str, list[float]] = {}
     for _ in range(times):
