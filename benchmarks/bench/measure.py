@@ -39,13 +39,19 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
     """The figures of one bundle; a part that was not asked for is None."""
     watch = Watch()
     parts: dict[str, Any] = dict.fromkeys(PARTS)
+    warnings: list[str] = []
     with subject.open() as scorer:
         subject, report = _scored(subject, scorer, say)
         if "starts" in plan.parts:
-            from spinescore.benchmarks.bench.starts import starts
+            from spinescore.benchmarks.bench.starts import is_compiled, starts
 
             say(f"{plan.starts} cold starts, {plan.starts} warm ones")
             parts["starts"] = starts(subject, plan.starts)
+            if not is_compiled():
+                warnings.append(
+                    "Python keeps no compiled modules of this package (PYTHONDONTWRITEBYTECODE is set, or its folder "
+                    "cannot be written), and every start compiled them. Install it (pip install .) and measure again."
+                )
         if "memory" in plan.parts:
             from spinescore.benchmarks.bench.starts import memory
 
@@ -70,7 +76,7 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
         parts["load"] = load(asked, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
     conditions = watch.conditions(cores)
     spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
-    warned = {"conditions": conditions, "warnings": warnings_of(conditions, spread, cores)}
+    warned = {"conditions": conditions, "warnings": [*warnings, *warnings_of(conditions, spread, cores)]}
     return {**_facts(subject, scorer, report), **parts, **warned}
 
 

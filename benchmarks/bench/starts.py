@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -17,13 +18,14 @@ from typing import IO, TYPE_CHECKING, Any
 from spinescore.benchmarks.bench.figures import figures
 from spinescore.benchmarks.bench.memory import NO_FIGURES
 from spinescore.benchmarks.bench.rounds import SETTLE_S
+from spinescore.runtime import scorer
 from spinescore.runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import Points, Subject
     from spinescore.runtime.engines.choice import EngineChoice
 
-__all__ = ["memory", "starts"]
+__all__ = ["is_compiled", "memory", "starts"]
 
 _MODULE = "spinescore.benchmarks.bench.process"
 _COMMAND = [sys.executable, "-m", "spinescore.runtime.cli"]
@@ -77,6 +79,11 @@ def memory(
     peaks = [found[name]["peak_bytes"] for name in ("study", "networks")]
     own = None if None in peaks else peaks[0] - peaks[1]
     return {**found, "own_peak_bytes": own, "reason": NO_FIGURES if own is None else None}
+
+
+def is_compiled() -> bool:
+    """Whether Python has the package's modules compiled on the disk, as it has after an installation."""
+    return Path(importlib.util.cache_from_source(scorer.__file__)).exists()
 
 
 def _medians(processes: list[dict[str, int | None]]) -> dict[str, Any]:

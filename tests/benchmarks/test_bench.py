@@ -279,6 +279,21 @@ def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path)
     assert "no spine" in said[0]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_starts_that_compiled_the_package_are_warned_of(study, plan, tmp_path, monkeypatch, compiled):
+    from dataclasses import replace
+
+    from spinescore.benchmarks.bench import starts
+    from spinescore.benchmarks.bench.measure import measure
+
+    monkeypatch.setattr(starts.importlib.util, "cache_from_source", lambda path: path if compiled else f"{path}.none")
+    monkeypatch.setattr(starts, "starts", lambda subject, times: {})
+    options = {"engine": None, "precision": None, "require_acceptance": True, "threads": 1}
+    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
+    found = measure(subject, replace(plan, parts=("starts",)), 2, tmp_path, lambda line: None)
+    assert any("every start compiled them" in warning for warning in found["warnings"]) is not compiled
+
+
 def test_load_of_one_and_of_two_at_once(study, tmp_path):
     from spinescore.benchmarks.bench.load import load
 
