@@ -84,8 +84,10 @@ class Pipeline:
         roles = HEAD_OUTPUTS[grader.head]
         files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
         engines = device.engines([bundle.network(network, device.precisions) for network in files])
-        self._localizers = list(zip(_checked(engines[: len(parts)], localizer), parts, strict=True))
-        first = engines[0]
+        localizers, graders = engines[: len(parts)], engines[len(parts) :]
+        _check_localizers(localizers, localizer)
+        self._localizers = list(zip(localizers, parts, strict=True))
+        first = localizers[0]
         self._joints = first.output_shape[0]
         self._whole, self._boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
         self._views = device.allocate((VIEWS,), VIEW)
@@ -96,9 +98,7 @@ class Pipeline:
         self._warp_crops = _warp_spec(grader.input, GRADER_TABLE)
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
         self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
-        self._networks = [
-            _network(grader, device, role, engine) for role, engine in zip(roles, engines[len(parts) :], strict=True)
-        ]
+        self._networks = [_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
         self._boundary: Boundary = _go_on
         self._replays: dict[Effort, Replay] = {}
         self.prepare(self._effort)
@@ -212,8 +212,8 @@ class Pipeline:
         device.mark("grade")
 
 
-def _checked(engines: Sequence[Engine[Any]], localizer: Localizer) -> Sequence[Engine[Any]]:
-    """The localizers, alike and as the manifest has them."""
+def _check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
+    """Each is as the manifest has it, and all are alike."""
     for engine in engines:
         _check_localizer(engine, localizer)
         if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
@@ -221,7 +221,6 @@ def _checked(engines: Sequence[Engine[Any]], localizer: Localizer) -> Sequence[E
                 f"The localizers {engines[0].name} and {engine.name} differ in heatmaps or precision; "
                 "export them with the same."
             )
-    return engines
 
 
 def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:

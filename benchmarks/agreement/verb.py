@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say
 
 __all__ = ["add_arguments", "run"]
 
@@ -50,9 +50,7 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse, before any work, what cannot be done."""
     if not 0 <= arguments.bootstrap <= _MOST_RESAMPLES or arguments.seed < 0:
         raise UsageError(f"--bootstrap must be from 0 to {_MOST_RESAMPLES}, and --seed 0 or more")
-    for path in (arguments.predicted, arguments.reference):
-        if not path.exists():
-            raise UsageError(f"there is no file or folder {path}")
+    check_paths((arguments.predicted, arguments.reference))
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a file; name a folder")
     _need("scipy", "agreement", "intervals are computed")

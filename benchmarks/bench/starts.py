@@ -117,11 +117,11 @@ def _command(subject: Subject) -> float:
             words += ["--keypoints", str(points)]
         time.sleep(SETTLE_S)
         started = time.perf_counter()
-        ended = subprocess.run([*_COMMAND, "score", *words], capture_output=True, text=True, check=False)
+        command = [*_COMMAND, "score", *words]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LONGEST_S)
         took_ms = (time.perf_counter() - started) * 1e3
     if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["nothing was said"])[-1]
-        raise EngineError(f"`spinescore score` ended with status {ended.returncode}: {last}")
+        raise _ended("`spinescore score`", ended.returncode, ended.stderr)
     return took_ms
 
 
@@ -161,17 +161,21 @@ def _process(asked: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
             child.kill()
             raise
         if child.returncode:
-            raise _ended(child)
+            raise _of_process(child)
 
 
 def _lines(stdout: IO[str], child: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     for line in stdout:
         yield json.loads(line)
     child.wait(_LONGEST_S)
-    raise _ended(child)
+    raise _of_process(child)
 
 
-def _ended(child: subprocess.Popen[str]) -> EngineError:
-    said = child.stderr.read().strip().splitlines() if child.stderr is not None else []
-    last = said[-1] if said else "nothing was said"
-    return EngineError(f"The process whose start is timed ended with status {child.returncode}: {last}")
+def _of_process(child: subprocess.Popen[str]) -> EngineError:
+    said = child.stderr.read() if child.stderr is not None else ""
+    return _ended("The process whose start is timed", child.returncode, said)
+
+
+def _ended(what: str, status: int, said: str) -> EngineError:
+    last = (said.strip().splitlines() or ["nothing was said"])[-1]
+    return EngineError(f"{what} ended with status {status}: {last}")

@@ -20,6 +20,7 @@ from spinescore.kernels.decode import DISCS
 from spinescore.runtime.acceptance import (
     AcceptanceRecord,
     Figures,
+    Records,
     StudyFigures,
     find_records,
     finite,
@@ -100,12 +101,13 @@ def verify_device(
     say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
     reference = _run(bundle, "cpu", None, networks)
     trial = _studies(bundle, studies, say) if studies else None
+    known = find_records(bundle, device, hardware)
     outcomes = []
     for choice in choices:
         say(f"{choice} on {hardware}{_of(bundle)}")
         try:
             runs = _run(bundle, device, choice, networks)
-            whole = trial(open_device(device, choice=choice)) if trial else _seen_before(bundle, device, choice, runs)
+            whole = trial(open_device(device, choice=choice)) if trial else _seen_before(known, choice, runs)
         except (BundleError, EngineError) as error:
             outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
@@ -246,9 +248,8 @@ def _studies(
     return lambda device: compare_studies(reference, grades_of(bundle, device, places))
 
 
-def _seen_before(bundle: Bundle, kind: str, choice: EngineChoice, runs: _Runs) -> StudyFigures | None:
+def _seen_before(known: Records, choice: EngineChoice, runs: _Runs) -> StudyFigures | None:
     """What the latest record knows of whole studies, where the same files ran on the same version of the engine."""
-    known = find_records(bundle, kind, hardware_of(kind))
     for record in (*known.accepted, *known.failed):
         if (record.choice, record.framework, record.networks) == (choice, runs.framework, runs.files):
             return record.studies

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = [
     "FAULT",
@@ -13,6 +18,7 @@ __all__ = [
     "REFUSED",
     "USAGE",
     "UsageError",
+    "check_paths",
     "nobody_reads",
     "say",
     "write_utf8",
@@ -23,6 +29,13 @@ OK, FAULT, USAGE, NOTHING_SCORED, REFUSED, OVER_BUDGET = range(6)
 
 class UsageError(Exception):
     """An argument that names something which is not there, or does not say what it should."""
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Refuse, before any work, a file or folder that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"there is no file or folder {path}")
 
 
 def say(message: str) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say
 from spinescore.runtime.verbs.options import add_scorer
 from spinescore.runtime.verbs.scoring import open_scorer
 
@@ -86,9 +86,7 @@ def check_plots() -> None:
 
 def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack) -> list[StudyReport]:
     """The reports, read or made; a scorer is opened for the first study that has none, once everything is there."""
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"there is no file or folder {path}")
+    check_paths(paths)
     read = [_read(path) for path in paths]
     scorer: Scorer | None = None
     found = []

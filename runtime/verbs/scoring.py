@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.study import Study
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, UsageError, say
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, UsageError, check_paths, say
 
 if TYPE_CHECKING:
     from spinescore.runtime.report import StudyReport
@@ -50,9 +50,7 @@ def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[
     import spinescore.runtime.scorer  # noqa: F401
     from spinescore.runtime.dicom import load_studies
 
-    for path in arguments.paths:
-        if not path.exists():
-            raise UsageError(f"there is no file or folder {path}")
+    check_paths(arguments.paths)
     with ThreadPoolExecutor(1, "spinescore-read") as pool:
         read = partial(load_studies, arguments.paths, window=arguments.window)
         reading = pool.submit(read) if getattr(arguments, "budget_ms", None) is None else None

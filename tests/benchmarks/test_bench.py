@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -35,6 +36,11 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr("spinescore.benchmarks.bench.rounds.SETTLE_S", 0.0)
     monkeypatch.setattr("spinescore.benchmarks.bench.starts.SETTLE_S", 0.0)
     return found
+
+
+def true_points():
+    drawn = {region: tiny.draw(region, tiny_study.GRADES).points.tolist() for region in ("cervical", "lumbar")}
+    return {region: dict(zip(LEVELS[region], drawn[region], strict=True)) for region in drawn}
 
 
 @pytest.fixture
@@ -173,16 +179,12 @@ def test_a_process_that_ends_too_early_says_why(study):
 
 
 def test_the_command_is_timed_with_the_same_options_and_points(study, tmp_path):
-    from dataclasses import replace
-
     from spinescore.benchmarks.bench.starts import starts
     from spinescore.runtime.errors import EngineError
 
     folder = tiny.write_bundle(tmp_path / "b", alternatives={"narrow": 1.0}, **{"localizer.min_confidence": 1.0})
-    drawn = {region: tiny.draw(region, tiny_study.GRADES).points.tolist() for region in ("cervical", "lumbar")}
-    points = {region: dict(zip(LEVELS[region], drawn[region], strict=True)) for region in drawn}
     options = {"engine": "onnxruntime", "precision": "fp32", "localizer": "narrow", "require_acceptance": False}
-    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=points), give_points=True)
+    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=true_points()), give_points=True)
     assert starts(subject, 1)["cold"]["command"]["n"] == 1
     with pytest.raises(EngineError, match=r"`spinescore score` ended with status 3: rejected \(low-confidence\)"):
         starts(replace(subject, give_points=False), 1)
@@ -263,15 +265,11 @@ def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
 
 def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path):
     """As random ones: here a localizer whose confidence is never enough."""
-    from dataclasses import replace
-
     from spinescore.benchmarks.bench.measure import measure
 
     folder = tiny.write_bundle(tmp_path / "bundle", **{"localizer.min_confidence": 1.0})
-    drawn = {region: tiny.draw(region, tiny_study.GRADES).points.tolist() for region in ("cervical", "lumbar")}
-    points = {region: dict(zip(LEVELS[region], drawn[region], strict=True)) for region in drawn}
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": 1}
-    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=points))
+    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=true_points()))
     said = []
     found = measure(subject, plan, 2, tmp_path, said.append)
     assert found["given_points"]
@@ -281,8 +279,6 @@ def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path)
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_starts_that_compiled_the_package_are_warned_of(study, plan, tmp_path, monkeypatch, compiled):
-    from dataclasses import replace
-
     from spinescore.benchmarks.bench import starts
     from spinescore.benchmarks.bench.measure import measure
 

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -17,7 +15,7 @@ import pytest
 import tiny
 from tiny_study import GRADES, TOTAL, write_study
 
-from spinescore.runtime import Scorer, cli, dicom, verbs
+from spinescore.runtime import Scorer, cli, verbs
 from spinescore.runtime.report import report_schema
 
 
@@ -238,36 +236,6 @@ def test_refused_bundles(options, tmp_path, capsys, monkeypatch):
     assert printed.out == ""
     assert "no-such-bundle" in printed.err
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "order"),
-    [((), ["reading", "opened", "read"]), (("--budget-ms", "1e6"), ["opened", "reading", "read"])],
-)
-def test_studies_are_read_while_the_scorer_is_opened_unless_their_time_counts(
-    bundle, study, capsys, monkeypatch, options, order
-):
-    happened, opened = [], threading.Event()
-    load, opens = dicom.load_studies, Scorer.open
-
-    def slow_load(*arguments, **named):
-        happened.append("reading")
-        opened.wait(20)
-        happened.append("read")
-        return load(*arguments, **named)
-
-    def slow_open(*arguments, **named):
-        while not happened and not options:
-            time.sleep(0.001)
-        happened.append("opened")
-        opened.set()
-        return opens(*arguments, **named)
-
-    monkeypatch.setattr(dicom, "load_studies", slow_load)
-    monkeypatch.setattr(Scorer, "open", slow_open)
-    assert cli.main(["score", study, "--bundle", bundle, "--json", *options]) == 0
-    assert happened == order
-    assert reports(capsys.readouterr().out)[0]["total"]["value"] == TOTAL
 
 
 def test_device_that_is_not_there(bundle, study, capsys):
