@@ -226,9 +226,9 @@ def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement,
         f"{stem}: half precision moves points by {found.median_shift_px:.3f} heatmap pixels in the median; "
         f"{bounds.median_shift_px:g} is the bound"
         for stem, found in points.items()
-        if not found.within(bounds)
+        if not found.moves_little(bounds)
     ]
-    if not grades.within(bounds):
+    if not grades.keeps_grades(bounds):
         warnings.append(
             f"grader: half precision changes {grades.flips} of {grades.corners} grades; {bounds.grade_flips:.1%} is "
             "the bound"

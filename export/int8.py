@@ -20,7 +20,7 @@ from spinescore.export.graph import finish_model
 from spinescore.export.half import to_half
 from spinescore.export.sessions import open_session
 
-__all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "to_tensorrt"]
+__all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first", "to_tensorrt"]
 
 RULES = ("extremes", "percentile", "least-squares")  # by which an activation's range is taken
 
@@ -89,6 +89,47 @@ def _least_squares(values: Array, low: float, high: float) -> float:
         rounded = (np.clip(np.rint(values / scale) + zero, 0, _LEVELS) - zero) * scale
         errors.append(float(np.square(rounded - values).mean()))
     return float(largest * _CUTS[int(np.argmin(errors))])
+
+
+def sample_first(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the FP32 `model` that gives the same values, without 1x1 convolutions that skip pixels together.
+
+    Where everything that reads a value is a 1x1 convolution with the same stride (the blocks of a ResNet in Keras'
+    layout), one pooling of single pixels takes the samples, and the convolutions have stride 1. OpenVINO would make the
+    same change by itself, but between an activation and its quantization: the convolutions would then leave 8-bit
+    arithmetic, and be computed from weights that are scaled when the network is loaded.
+    """
+    sampled = onnx.ModelProto()
+    sampled.CopyFrom(model)
+    graph = sampled.graph
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        source = node.input[0] if node.input else ""
+        strides = {_strides_of_point(reader) for reader in readers.get(source, ())}
+        stride = strides.pop() if len(strides) == 1 else None
+        if stride is not None and stride != (1, 1):
+            taken = f"{source}.sampled"
+            if taken not in {made.output[0] for made in nodes}:
+                made = helper.make_node("MaxPool", [source], [taken], name=taken, kernel_shape=[1, 1], strides=stride)
+                nodes.append(made)
+            node.input[0] = taken
+            next(a for a in node.attribute if a.name == "strides").ints[:] = [1, 1]
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(sampled, full_check=True)
+    return sampled
+
+
+def _strides_of_point(node: onnx.NodeProto) -> tuple[int, ...] | None:
+    """The strides of a 1x1 convolution without padding; None for any other node."""
+    attributes = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+    point = node.op_type == "Conv" and attributes.get("kernel_shape") == [1, 1]
+    return tuple(attributes.get("strides", [])) or None if point and not any(attributes.get("pads", [])) else None
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> onnx.ModelProto:

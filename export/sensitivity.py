@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize
+from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize, sample_first
 from spinescore.export.sessions import run_model
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.errors import CheckpointError
@@ -48,6 +48,7 @@ class Step:
     error: float
     agreement: Agreement
     within: bool
+    faults: str = ""  # what is beyond the tolerances, in words
 
     def __str__(self) -> str:
         found = self.agreement
@@ -56,7 +57,8 @@ class Step:
         else:
             change = f"points move by {found.median_shift_px:.3f} heatmap pixels in the median"
         kept = f", {', '.join(self.kept)} in FP32" if self.kept else ""
-        return f"ranges by {self.rule}{kept}: error {self.error:.2e} of the range, {change}"
+        beyond = f"; beyond the tolerances: {self.faults}" if self.faults else ""
+        return f"ranges by {self.rule}{kept}: error {self.error:.2e} of the range, {change}{beyond}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +80,15 @@ def make_int8(
 ) -> Int8Result:
     """The FP32 `model` in INT8, tried on normalised `images` (N, C, H, W) for which FP32 gave `reference`.
 
-    `judge` compares an output with the reference, and `bounds` are what it is held to. Raises `CheckpointError`
+    `judge` compares an output with the reference, and `bounds` are what it is held to: the same criteria as in the
+    acceptance gate, all of them. Raises `CheckpointError`
     for images that cannot calibrate: too few, or all blank.
     """
     weighted, sums = layers(model, "Conv", "Gemm"), layers(model, "Add")
     if len(weighted) < _LEAST_LAYERS:
         return Int8Result(None, (), f"it has {len(weighted)} layers with weights; the first and the last stay in FP32")
     _check(images, name)
+    model = sample_first(model)
     ranges = calibrate(model, images[:: -(-len(images) // _CALIBRATED)])
     ends = {weighted[0], weighted[-1]}
     steps: list[Step] = []
@@ -93,7 +97,8 @@ def make_int8(
         quantized = quantize(model, ranges[rule], ends.union(*kept.values()))
         output = run_model(quantized, images, f"{name}: INT8")
         error, agreement = mean_error(reference, output), judge(output)
-        steps.append(Step(rule, tuple(kept), error, agreement, np.isfinite(error) and agreement.within(bounds)))
+        faults = agreement.faults(bounds) if np.isfinite(error) else ["an output that is not finite"]
+        steps.append(Step(rule, tuple(kept), error, agreement, not faults, "; ".join(faults)))
         return quantized
 
     attempts = [attempt(rule, {}) for rule in RULES]
@@ -112,7 +117,8 @@ def make_int8(
         quantized = attempt(rule, kept)
         if steps[-1].within:
             return Int8Result(quantized, tuple(steps))
-    return Int8Result(None, tuple(steps), f"not within the bounds with {_MOST_KEPT} of {_GROUPS} groups in FP32")
+    fault = f"not within the tolerances with {_MOST_KEPT} of {_GROUPS} groups in FP32 ({steps[-1].faults})"
+    return Int8Result(None, tuple(steps), fault)
 
 
 def mean_error(reference: Array, other: Array) -> float:

@@ -48,8 +48,8 @@ class VerifyReport:
     @property
     def passed(self) -> bool:
         same = all(value <= MAX_FP32_DIFFERENCE for value in self.fp32_difference.values())
-        moved_little = all(found.within(self.tolerances) for found in self.points.values())
-        return same and moved_little and self.grades.within(self.tolerances)
+        moved_little = all(found.moves_little(self.tolerances) for found in self.points.values())
+        return same and moved_little and self.grades.keeps_grades(self.tolerances)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         EngineError,
         InputRejected,
         OutputError,
+        SelfTestError,
         SpineScoreError,
     )
     from spinescore.runtime.intake import anonymous, radiograph_from_array
@@ -42,6 +43,7 @@ __all__ = [
     "OutputError",
     "Radiograph",
     "Scorer",
+    "SelfTestError",
     "SpineScoreError",
     "Study",
     "StudyReport",

@@ -33,7 +33,7 @@ from spinescore.runtime.report import (
 from spinescore.runtime.selection import Chosen, Selection
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
 
-__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report", "timed"]
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report", "timed", "with_findings"]
 
 # With fewer discs found than this, the others may as well be one level off, and the region is not scored.
 MIN_KNOWN_DISCS = 4
@@ -148,6 +148,12 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
         warnings=(*report.warnings, *budget.warnings),
         skipped=budget.skipped,
     )
+
+
+def with_findings(report: StudyReport, findings: Sequence[Finding]) -> StudyReport:
+    """The report with findings that are of no radiograph, and the sentences that they are."""
+    warnings = (*report.warnings, *(found.message for found in findings))
+    return replace(report, warnings=warnings, findings=(*report.findings, *findings))
 
 
 def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:

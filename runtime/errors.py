@@ -5,6 +5,7 @@ SpineScoreError
 ├── CheckpointError   trained weights that cannot be read, or do not fit the architecture
 ├── BundleError       a bundle whose manifest or files are not what they should be
 ├── EngineError       an inference engine that cannot be loaded or failed to run
+│   └── SelfTestError     one that computes wrongly in this process
 ├── DeviceError       a device that is missing, full or lost
 ├── OutputError       a result that cannot be written in the format that was asked for
 ├── BudgetExceeded    a hard latency budget that was not kept; it says what was done by then
@@ -31,6 +32,7 @@ __all__ = [
     "EngineError",
     "InputRejected",
     "OutputError",
+    "SelfTestError",
     "SpineScoreError",
 ]
 
@@ -189,6 +191,18 @@ CODES: dict[str, Code] = {
         "The two radiographs do not seem to belong together.",
         "check that both show the same patient on the same day",
     ),
+    # What is not of a radiograph, and rejects no region where it is strict
+    "engine-failed": Code(
+        "warning",
+        "An engine computed wrongly in this process: its self-test on the bundle's golden inputs failed, and another "
+        "engine scored.",
+        "run the acceptance gate again (spinescore bundle verify BUNDLE --device D), and report the engine's version",
+    ),
+    "engine-untested": Code(
+        "warning",
+        "The engine could not be tested in this process: the bundle has no golden inputs.",
+        "export the bundle again",
+    ),
 }
 
 REJECT_CODES: dict[str, str] = {name: code.meaning for name, code in CODES.items() if code.severity == "reject"}
@@ -229,6 +243,15 @@ class EngineError(SpineScoreError):
     """An inference engine that cannot be loaded, or failed while it ran."""
 
     code = "engine"
+
+
+class SelfTestError(EngineError):
+    """An engine that computed wrongly in this process, on golden inputs of the bundle. No grades of it were given out.
+
+    `code` is that of the warning in reports if another engine takes its place.
+    """
+
+    code = "engine-failed"
 
 
 class DeviceError(SpineScoreError):

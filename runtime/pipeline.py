@@ -8,7 +8,7 @@ upload and the logits returns to the host.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -75,6 +75,7 @@ class Pipeline:
     """The networks of a bundle on a device. Buffers are allocated here, once, and belong to the device.
 
     The steps are captured with the usual effort, by default the manifest's, and with another when it is first wanted.
+    Nothing of it is run until `run_networks` or a study does that.
     """
 
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
@@ -100,6 +101,7 @@ class Pipeline:
         self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
         self._networks = [_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
         self._boundary: Boundary = _go_on
+        self._networks_alone: Replay | None = None
         self._replays: dict[Effort, Replay] = {}
         self.prepare(self._effort)
 
@@ -119,7 +121,7 @@ class Pipeline:
 
     @property
     def localizers(self) -> int:
-        """How many networks localize."""
+        """The number of networks that localize."""
         return len(self._localizers)
 
     def prepare(self, effort: Effort) -> Replay:
@@ -159,6 +161,27 @@ class Pipeline:
         logits = {network.role: device.read(network.logits[network.rows(views)]) for network in self._networks}
         return Results(points, logits, marks_ms)
 
+    def run_networks(
+        self, images: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+        """Outputs of all networks for given images, and the milliseconds of localizer and grader.
+
+        The networks run as in a study: on its buffers, with its batches, both views at once. `images` has the input of
+        each network (N, C, H, W, normalised) under the names of `golden.GoldenNetwork`; without them the networks run
+        on what their buffers hold, which makes the first study as quick as the others.
+        """
+        if self._networks_alone is None:
+            self._networks_alone = self._device.capture(self._network_steps)
+        ends = self._ends()
+        for name, (inputs, _) in ends.items() if images is not None else ():
+            with np.errstate(over="ignore"):
+                self._device.write(inputs, images[name].astype(inputs.dtype))  # type: ignore[index]
+        self._networks_alone(slice(0, VIEWS))
+        marks = itertools.pairwise(self._device.marks_ms().items())
+        stages_ms = {stage: at - before for (_, before), (stage, at) in marks}
+        outputs = {name: self._device.read(output).astype(np.float32) for name, (_, output) in ends.items()}
+        return outputs, {"localizer": stages_ms["localize"], "grader": stages_ms["grade"]}
+
     def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
         """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1].
 
@@ -184,6 +207,35 @@ class Pipeline:
     def flips(self, role: str) -> tuple[bool, ...]:
         return next(network.spec.flips for network in self._networks if network.role == role)
 
+    def _ends(self) -> dict[str, tuple[Any, Any]]:
+        """The buffers for the inputs and outputs of each network."""
+        shared = len(self._localizers) == 1
+        found = {
+            f"localizer {'both' if shared else REGIONS[part.start]}": (self._inputs[part], self._heatmaps[part])
+            for _, part in self._localizers
+        }
+        return found | {f"grader {network.role}": (network.crops, network.logits) for network in self._networks}
+
+    def _network_steps(self, views: slice) -> None:
+        device = self._device
+        device.mark("start")
+        self._localize(views)
+        device.mark("localize")
+        device.mark("crop")
+        self._grade(views)
+        device.mark("grade")
+
+    def _localize(self, views: slice) -> None:
+        for engine, part in self._localizers:
+            rows = slice(max(views.start, part.start), min(views.stop, part.stop))
+            if rows.start < rows.stop:
+                self._device.run(engine, self._inputs[rows], self._heatmaps[rows])
+
+    def _grade(self, views: slice) -> None:
+        for network in self._networks:
+            rows = network.rows(views)
+            self._device.run(network.engine, network.crops[rows], network.logits[rows])
+
     def _steps(self, effort: Effort, views: slice) -> None:
         device, rois = self._device, self._whole
         device.mark("start")
@@ -194,10 +246,7 @@ class Pipeline:
                 device.boxes(self._points[views], self._views[views], self._box, self._boxes[views])
                 rois = self._boxes
             device.warp(rois[views], _sampled(self._warp_input, effort), self._inputs[views])
-            for engine, part in self._localizers:
-                rows = slice(max(views.start, part.start), min(views.stop, part.stop))
-                if rows.start < rows.stop:
-                    device.run(engine, self._inputs[rows], self._heatmaps[rows])
+            self._localize(views)
             device.decode(self._heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
         device.mark("localize")
         self._boundary("crop")
@@ -206,9 +255,7 @@ class Pipeline:
             device.warp(network.rois[views], _sampled(self._warp_crops, effort), network.crops[network.rows(views)])
         device.mark("crop")
         self._boundary("grade")
-        for network in self._networks:
-            rows = network.rows(views)
-            device.run(network.engine, network.crops[rows], network.logits[rows])
+        self._grade(views)
         device.mark("grade")
 
 

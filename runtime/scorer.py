@@ -5,23 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spinescore.runtime.assemble import strictly, study_report, timed
+from spinescore.runtime.acceptance.repeats import Repeats
+from spinescore.runtime.assemble import strictly, study_report, timed, with_findings
 from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device, open_device
+from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.errors import DeviceError, SpineScoreError
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
-from spinescore.runtime.opening import Candidate, Wanted, open_first
-from spinescore.runtime.opening.building import Renewal, open_and_build
-from spinescore.runtime.plan import Way, open_by_plan
-from spinescore.runtime.report import DeviceInfo, StudyReport
+from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
+from spinescore.runtime.plan import Way
+from spinescore.runtime.report import StudyReport
 from spinescore.runtime.scoredquality import of_results
 from spinescore.runtime.selection import select
 from spinescore.runtime.study import Study
@@ -55,24 +57,28 @@ class Scorer:
         effort: Effort | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Owns `device` from here on: it is closed with the scorer, or here where the bundle does not fit it.
+        """Owns `device` from here on: it is closed with the scorer, or here if the bundle does not fit it.
 
-        The device's engine is taken as it is, accepted or not; each report has `warnings`. `effort` is what a study is
-        given where there is time, by default the manifest's; `clock` counts seconds.
+        The device's engine is taken as it is, accepted or not, but has to pass its self-test. Each report has
+        `warnings`. `effort` is what a study is given if there is time, by default the manifest's; `clock` counts
+        seconds. Raises `SelfTestError`.
         """
-        self.bundle, self._warnings = bundle, warnings
-        self.choice: EngineChoice | None = None  # of the engine, where `open` made one
-        self._renewal: Renewal[Scorer] = Renewal()
-        self._max_imputed = max_imputed_per_region
+        engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
+        self._set_up(engine, max_imputed_per_region, budget_ms, clock)
+        try:
+            self._test()
+            self._time_steps()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
+        self.bundle = engine.opened.bundle
+        self._engine, self._clock, self._max_imputed = engine, clock, max_imputed_per_region
+        self._budget_ms = checked_ms(budget_ms) or self.bundle.manifest.budget_ms
+        self._repeats: Repeats | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._budget_ms = checked_ms(budget_ms) or bundle.manifest.budget_ms
-        self._clock = clock
-        self._views = Views(bundle, device, effort)
-        pipeline = self._views.pipeline
-        self._info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
-        if self._budget_ms is not None:
-            self._views.warm_up(Budget(None, False, 0.0, self._views.durations, clock))
 
     @classmethod
     def open(
@@ -92,6 +98,8 @@ class Scorer:
         budget_ms: float | None = None,
         plan: str | Path | None = "auto",
         warm_up: bool = True,
+        self_test_studies: int | None = None,
+        self_test_minutes: float | None = None,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device, and warm it up.
 
@@ -116,41 +124,40 @@ class Scorer:
         the one that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned
         of.
 
-        Without `warm_up` a CPU's networks first run with the first study, which takes longer, but sooner ends: for who
-        scores one. A budget needs it and has it in any case.
+        An engine gives out grades only after a self-test in this process: it runs golden inputs of the bundle as it
+        will run studies, and has to stay within the bundle's tolerances. If it does not, its acceptance record is
+        marked as failed, the next engine is taken, and each report says so (finding `engine-failed`); an engine that
+        was named by `engine` raises `SelfTestError` instead. The self-test also warms the networks up. Without
+        `warm_up` it is left to the first study, which takes longer; a budget needs it here in any case.
+        `self_test_studies` and `self_test_minutes` repeat it after so many studies or minutes, when no study is being
+        scored, in a thread of this scorer.
 
         Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
         """
-        whole = Bundle.open(bundle)
-
-        def open_way(way: Way) -> Scorer:
-            opened = whole.with_localizer(way.localizer)
-
-            def attempt(candidate: Candidate) -> Scorer:
-                warm = warm_up or (budget_ms or opened.manifest.budget_ms) is not None
-                chosen = open_device(candidate.kind, way.threads, largest_image_px, candidate.choice, warm_up=warm)
-                warnings = (*way.warnings, *candidate.warnings)
-                scorer = cls(opened, chosen, max_imputed_per_region, warnings, budget_ms=budget_ms, effort=way.effort)
-                scorer.choice = candidate.choice
-                try:
-                    if candidate.record is not None:
-                        candidate.record.check_opened(scorer._views.pipeline.engines, opened)
-                    way.check(scorer._info.engine)
-                except EngineError:
-                    scorer.close()
-                    raise
-                return scorer
-
-            def narrowed(wanted: Wanted) -> Scorer:
-                return open_first(opened, wanted, attempt)
-
-            found, renewal = open_and_build(opened, way.wanted, build, narrowed, progress)
-            found._renewal = renewal
-            return found
-
         checked_ms(budget_ms)
+        whole = Bundle.open(bundle)
         way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
-        return open_by_plan(whole, way, plan, open_way)
+        request = Request(way, plan, build, progress, largest_image_px)
+        now = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
+        scorer = cls.__new__(cls)
+        scorer._set_up(open_bundle(whole, request, test=now), max_imputed_per_region, budget_ms, time.perf_counter)
+        try:
+            scorer._time_steps()
+            if self_test_studies is not None or self_test_minutes is not None:
+                scorer._repeats = Repeats(scorer._test_if_idle, self_test_studies, self_test_minutes)
+        except BaseException:
+            scorer.close()
+            raise
+        return scorer
+
+    @property
+    def choice(self) -> EngineChoice | None:
+        """The engine that was chosen; None for the device's own."""
+        return self._engine.opened.choice
+
+    @property
+    def _views(self) -> Views:
+        return self._engine.opened.views
 
     def give(self, effort: Effort) -> None:
         """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
@@ -205,12 +212,23 @@ class Scorer:
         assert found is not None
         return found
 
+    def self_test(self) -> None:
+        """Test the engine again now, and take another one if it fails, as at opening.
+
+        Waits for the study that is being scored. Raises `SelfTestError` if no other engine may be taken, and again at
+        the next study; `DeviceError` for a scorer that is closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._test()
+
     def close(self) -> None:
         """Free the device. Closing twice is no error."""
+        if self._repeats is not None:
+            self._repeats.close()
         with self._lock:
             self._closed = True
-            self._renewal.close()
-            self._views.device.close()
+            self._engine.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -250,30 +268,54 @@ class Scorer:
             self._lock.release()
 
     def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:
-        if self._closed:
-            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
-        self._renew()
+        self._check_open()
+        if self._engine.renew():
+            self._time_steps()
+        if not self._engine.opened.trusted:
+            self._test()
         views, localizer = self._views, self.bundle.manifest.localizer
         budget.durations = views.durations
         budget.go_on()
         selection = select(study, localizer, given, views.within(budget, len(study.radiographs)), strict)
-        selection.warnings.extend((*self._warnings, *self._renewal.warnings, *views.device.warnings))
+        selection.warnings.extend((*self._engine.warnings, *views.device.warnings))
         budget.done("select")
         results, stages_ms = views.score(selection.chosen, given, budget)
         selection.findings.extend(of_results(results, localizer.min_confidence))
         if strict:
             results = strictly(results, selection.findings)
         crops = views.crops(results) if with_crops else ()
-        report = study_report(study, self.bundle, self._info, selection, results, self._max_imputed)
-        report = timed(report, study.read_ms, stages_ms, budget)
+        report = study_report(study, self.bundle, self._engine.opened.info, selection, results, self._max_imputed)
+        report = timed(with_findings(report, self._engine.opened.findings), study.read_ms, stages_ms, budget)
+        self._count_study()
         if budget.hard and not report.within_budget:
             raise budget.exceeded(report=report)
         return ScoredCrops(crops, report)
 
-    def _renew(self) -> None:
-        """Between two studies: take the engine that was built meanwhile in place of what scored until now."""
-        if (new := self._renewal.taken()) is not None:
-            new._views.give(self._views.efforts[0])
-            self._views.device.close()
-            self._views, self._info = new._views, new._info
-            self._warnings, self.choice = new._warnings, new.choice
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
+
+    def _count_study(self) -> None:
+        self._engine.opened.count_study()
+        if self._repeats is not None:
+            self._repeats.count_study()
+
+    def _time_steps(self) -> None:
+        if self._budget_ms is not None:
+            self._views.warm_up(Budget(None, False, 0.0, self._views.durations, self._clock))
+
+    def _test(self) -> None:
+        if self._engine.test():
+            self._time_steps()
+
+    def _test_if_idle(self) -> bool:
+        """What `Repeats` calls: false if a study is being scored."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not self._closed:
+                with suppress(SpineScoreError):  # the next study tests again, and raises it
+                    self._test()
+            return True
+        finally:
+            self._lock.release()

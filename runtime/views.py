@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS, VIEW
 from spinescore.kernels.warp import ROI, Source
+from spinescore.runtime.acceptance import verify_command
+from spinescore.runtime.acceptance.selftest import SelfTest
 from spinescore.runtime.assemble import RegionResult, judge
 from spinescore.runtime.budget import Budget, Durations, Effort, Launches, alternatives
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
-from spinescore.runtime.errors import DeviceError, InputRejected
+from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints
@@ -47,11 +49,11 @@ class Views:
     """
 
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
-        self._manifest, self.device, self.durations = bundle.manifest, device, Durations()
+        self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
         self._full = Effort(bundle.manifest.localizer.passes)
         self.give(effort or self._full)
         try:
-            # Runs once, so that the first study does not pay for it.
+            self._self_test = SelfTest.of(bundle)
             self.pipeline = Pipeline(bundle, device, self.efforts[0])
         except BaseException:
             device.close()
@@ -61,6 +63,27 @@ class Views:
         """What a study is given from now on, where there is time; else one of its alternatives."""
         inputs = (self._manifest.localizer.input, self._manifest.grader.input)
         self.efforts = alternatives(effort, any(size.antialias > 1 for size in inputs))
+
+    @property
+    def testable(self) -> bool:
+        """Whether the bundle has golden inputs, by which the engine can be tested."""
+        return self._self_test is not None
+
+    def self_test(self) -> None:
+        """Run the networks on golden inputs as in a study, which also makes the first study as quick as the others.
+
+        Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails.
+        """
+        if self._self_test is None:
+            self.pipeline.run_networks()
+            return
+        if faults := self._self_test.run(self.pipeline):
+            engine = f"{self.pipeline.framework} {self.pipeline.precision}"
+            raise SelfTestError(
+                f"Engine {engine} computes wrongly in this process: on golden inputs of bundle "
+                f"{self._manifest.name} its self-test found {'; '.join(faults)}. It gave out no grades. Judge it anew "
+                f"with {verify_command(self._bundle, self.device.kind)}, or use another engine."
+            )
 
     def warm_up(self, budget: Budget) -> None:
         """Make every effort ready, and time the steps with a made picture in which all points are given."""

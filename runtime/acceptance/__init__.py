@@ -8,7 +8,10 @@ of the engine, while the figures are within the bundle's tolerances. Its fields:
     schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
     networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
     networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all the rest; no signature),
-    and where whole studies were scored besides: studies{studies, corners, grade_flips}
+    processes{run, beyond}: the new processes in which the engine ran, and those in which it was beyond the tolerances
+    (the figures are the worst of all; records made before this field have none),
+    if whole studies were scored besides: studies{studies, corners, grade_flips},
+    if the engine failed its self-test on this machine later: self_test, the reason in words
 
 A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle; in the user's cache folder
 where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash.
@@ -21,12 +24,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 from spinescore.kernels.build import user_cache
-from spinescore.runtime.acceptance.figures import Figures, StudyFigures, flips_at_most
+from spinescore.runtime.acceptance.figures import Figures, Processes, StudyFigures, flips_at_most
 from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
@@ -42,12 +47,14 @@ __all__ = [
     "SCHEMA",
     "AcceptanceRecord",
     "Figures",
+    "Processes",
     "Records",
     "StudyFigures",
     "find_records",
     "flips_at_most",
     "keep",
     "kept",
+    "mark_failed",
     "read_kept",
     "verify_command",
     "write_record",
@@ -57,8 +64,10 @@ SCHEMA = "spinescore.acceptance/1"
 MOST = 1e9  # in place of a figure that is no finite number
 
 _FOLDER = "acceptance"
+_LATER_FIELDS = ("studies", "processes", "self_test")  # not in every record
 
 T = TypeVar("T")
+C = TypeVar("C", StudyFigures, Processes)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,8 @@ class AcceptanceRecord:
     sha256: str = ""
     schema: str = SCHEMA
     studies: StudyFigures | None = None
+    processes: Processes | None = None
+    self_test: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> AcceptanceRecord:
@@ -95,8 +106,12 @@ class AcceptanceRecord:
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """What is beyond the tolerances, in words, of the golden inputs and of whole studies."""
-        return self.figures.faults(bounds) + (self.studies.faults(bounds) if self.studies else [])
+        """Why the engine is not accepted, in words: what is beyond the tolerances, or a self-test that failed later."""
+        found = self.figures.faults(bounds)
+        if found and self.processes:
+            found[-1] += f" (in {self.processes.beyond} of {self.processes.run} processes)"
+        found += self.studies.faults(bounds) if self.studies else []
+        return found + ([self.self_test] if self.self_test else [])
 
     def digest(self) -> str:
         document = {name: value for name, value in self._document().items() if name != "sha256"}
@@ -107,7 +122,8 @@ class AcceptanceRecord:
         return json.dumps({"schema": document.pop("schema"), **document}, indent=2, allow_nan=False) + "\n"
 
     def _document(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "studies" or value is not None}
+        left_out = {name for name in _LATER_FIELDS if getattr(self, name) is None}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def share_of_reference(self, passes: int) -> float:
         """How long the networks of a study take here, in shares of the reference in the same run."""
@@ -152,7 +168,7 @@ def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
             continue
         key = (record.framework, record.precision, record.choice.target)
         if record.bundle["sha256"] == bundle.sha256 and record.device == place and _same_files(record, bundle):
-            latest[key] = max(latest.get(key, record), record, key=lambda one: one.date)
+            latest[key] = max(latest.get(key, record), record, key=lambda one: (one.date, not one.passed))
     passes = bundle.manifest.localizer.passes
     found = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
     bounds = bundle.manifest.bounds
@@ -167,6 +183,20 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
     return keep(bundle, name, record.to_json(), folder, target_folder(bundle.folder, target) if target else None)
+
+
+def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:
+    """Write the record again as one that failed its self-test, so that no other process takes the engine.
+
+    It holds until the gate is run again. If nothing can be written, every process finds the fault by itself.
+    """
+    date = max(_now(), record.date)  # a record with a date of the future does not outlive it
+    with suppress(OSError, RuntimeError):
+        write_record(replace(record, passed=False, self_test=reason, date=date), bundle)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def keep(bundle: Bundle, name: str, text: str, folder: Path | None = None, beside: Path | None = None) -> Path:
@@ -253,7 +283,9 @@ def _record(fields: Fields) -> AcceptanceRecord:
         date=fields.text("date"),
         sha256=fields.text("sha256"),
         schema=schema,
-        studies=_studies(fields.object("studies")) if "studies" in fields.remaining() else None,
+        studies=_counts(fields.object("studies"), StudyFigures) if "studies" in fields.remaining() else None,
+        processes=_counts(fields.object("processes"), Processes) if "processes" in fields.remaining() else None,
+        self_test=fields.text("self_test") if "self_test" in fields.remaining() else None,
     )
     fields.done()
     return found
@@ -269,8 +301,8 @@ def _figures(fields: Fields) -> Figures:
     return Figures(**values)  # type: ignore[arg-type]
 
 
-def _studies(fields: Fields) -> StudyFigures:
-    found = StudyFigures(**{name: fields.integer(name, 0, int(MOST)) for name in StudyFigures.__dataclass_fields__})
+def _counts(fields: Fields, kind: type[C]) -> C:
+    found = kind(**{name: fields.integer(name, 0, int(MOST)) for name in kind.__dataclass_fields__})
     fields.done()
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,14 @@ from spinescore.runtime.grading import grade_discs, probabilities
 from spinescore.runtime.manifest import Grader, Localizer
 from spinescore.runtime.manifest.tolerances import Tolerances
 
-__all__ = ["GradeAgreement", "PointAgreement", "compare_grades", "compare_points", "difference_of_range"]
+__all__ = [
+    "GradeAgreement",
+    "PointAgreement",
+    "compare_grades",
+    "compare_points",
+    "difference_of_range",
+    "point_shifts",
+]
 
 Logits = Mapping[str, NDArray[np.float32]]  # by network of the grader
 
@@ -36,7 +43,12 @@ class PointAgreement:
     median_shift_of_spacing: float
     p99_shift_of_spacing: float
 
-    def within(self, bounds: Tolerances) -> bool:
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        return bounds.faults(asdict(self))
+
+    def moves_little(self, bounds: Tolerances) -> bool:
+        """Whether most points stay where they are, whatever becomes of single ones."""
         return self.median_shift_px <= bounds.median_shift_px
 
 
@@ -58,7 +70,13 @@ class GradeAgreement:
     def flip_share(self) -> float:
         return self.flips / self.corners
 
-    def within(self, bounds: Tolerances) -> bool:
+    def faults(self, bounds: Tolerances) -> list[str]:
+        """What is beyond the tolerances, in words."""
+        measured = {"logit_difference": self.logit_difference, "grade_flips": self.flip_share}
+        return bounds.faults({**measured, "radiograph_total": self.largest_total_change})
+
+    def keeps_grades(self, bounds: Tolerances) -> bool:
+        """Whether few enough grades change, whatever becomes of logits and totals."""
         return self.flip_share <= bounds.grade_flips
 
 
@@ -77,9 +95,7 @@ def compare_points(
 
     Points are compared in the channels of the radiograph's own region: the others have no peak to find.
     """
-    channels = np.array(localizer.channels()).reshape(2, -1)[regions]
-    rows = np.arange(len(regions))[:, None]
-    places = [peaks(heatmaps[rows, channels], localizer.decode)[0] for heatmaps in (reference, other)]
+    places = [_places(heatmaps, localizer, regions) for heatmaps in (reference, other)]
     shifts = np.linalg.norm(places[1] - places[0], axis=-1)
     centres = places[0][:, ::2]
     spacing = np.linalg.norm(np.diff(centres, axis=1), axis=-1).mean(axis=1, keepdims=True)
@@ -94,6 +110,21 @@ def compare_points(
         float(relative[0]),
         float(relative[1]),
     )
+
+
+def point_shifts(
+    reference: NDArray[np.float32], other: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """How far each point moves between two runs, (N, 12) in heatmap pixels; arguments as in `compare_points`."""
+    before, after = (_places(heatmaps, localizer, regions) for heatmaps in (reference, other))
+    return np.asarray(np.linalg.norm(after - before, axis=-1), np.float64)
+
+
+def _places(heatmaps: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The points (N, 12, xy) in heatmap pixels, in the channels of each radiograph's own region."""
+    channels = np.array(localizer.channels()).reshape(2, -1)[regions]
+    rows = np.arange(len(regions))[:, None]
+    return np.asarray(peaks(heatmaps[rows, channels], localizer.decode)[0])
 
 
 def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgreement:

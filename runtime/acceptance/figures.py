@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from spinescore.runtime.manifest.tolerances import Tolerances
 
-__all__ = ["Figures", "StudyFigures", "flips_at_most"]
+__all__ = ["Figures", "Processes", "StudyFigures", "flips_at_most"]
 
 _MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
 
@@ -35,15 +35,18 @@ class Figures:
 
     def faults(self, bounds: Tolerances) -> list[str]:
         """What is beyond the tolerances, in words."""
-        measured = {**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)}
-        found = [
-            f"{name.replace('_', ' ')} {measured[name]:.4g}, at most {most:g}"
-            for name, most in asdict(bounds).items()
-            if not measured[name] <= most
-        ]
+        found = bounds.faults({**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)})
         if not self.reference_difference <= _MAX_REFERENCE_DIFFERENCE:
             found.append(f"FP32 itself is {self.reference_difference:.2g} of its range from the export's")
         return found
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes in which the gate ran an engine, and those in which it was beyond the tolerances."""
+
+    run: int
+    beyond: int
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """The acceptance gate: a bundle's golden inputs through an engine of a device, against the reference.
 
-The reference is ONNX Runtime on the CPU, every network in the highest precision that the bundle has. The engine is
-opened and run as the pipeline does it: through the device, with the pipeline's batches, in the device's own buffers.
+The reference is ONNX Runtime on the CPU, every network in the highest precision that the bundle has. The engine runs as
+in a study (see `runs`), and in several new processes: one that computes wrongly in every second process would else be
+accepted by luck. The worst process counts.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,30 +16,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.decode import DISCS
 from spinescore.runtime.acceptance import (
     AcceptanceRecord,
     Figures,
+    Processes,
     Records,
     StudyFigures,
     find_records,
     finite,
+    mark_failed,
     write_record,
 )
 from spinescore.runtime.acceptance.comparison import compare_grades, compare_points, difference_of_range
-from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
+from spinescore.runtime.acceptance.golden import GoldenNetwork
+from spinescore.runtime.acceptance.runs import Runs, golden_networks, run_here, run_in_new_process
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, hardware_of, open_device
 from spinescore.runtime.engines.choice import EngineChoice, cpu_choices, gpu_choices
-from spinescore.runtime.engines.places import engine_name
-from spinescore.runtime.engines.sidecar import file_sha256, this_platform
-from spinescore.runtime.errors import BundleError, EngineError
-from spinescore.runtime.manifest import HEAD_OUTPUTS
-from spinescore.runtime.pipeline import FLIPS, VIEWS
+from spinescore.runtime.engines.sidecar import this_platform
+from spinescore.runtime.errors import BundleError, EngineError, SelfTestError
+from spinescore.runtime.processes import can_start
 
-__all__ = ["Outcome", "verify_device"]
+__all__ = ["LEAST_PROCESSES", "Outcome", "verify_device"]
 
-_LEAST_TIMED = 9  # batches, so that a median is one
+LEAST_PROCESSES = 3
+
+Trial = Callable[[Device[Any]], StudyFigures]  # scores whole studies on a device, which it closes
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,6 @@ class Outcome:
         return f"{self.choice}, localizer {self.localizer}" if self.localizer else str(self.choice)
 
 
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """By network: its outputs for the golden inputs, the median time of a batch, and what ran."""
-
-    outputs: dict[str, NDArray[np.float32]]
-    times_ms: dict[str, float]
-    files: dict[str, str]
-    frameworks: list[str]
-
-    @property
-    def framework(self) -> str:
-        return " + ".join(dict.fromkeys(self.frameworks))
-
-
 def verify_device(
     bundle: Bundle,
     device: str,
@@ -80,6 +68,7 @@ def verify_device(
     say: Callable[[str], None] = lambda line: None,
     target: str | None = None,
     studies: Sequence[Path] = (),
+    processes: int = LEAST_PROCESSES,
 ) -> list[Outcome]:
     """Run the gate for every engine and precision of the device, or for those named, and write their records.
 
@@ -90,38 +79,58 @@ def verify_device(
     golden inputs are too few to see a share of grades as small as the tolerances allow. Without them what the
     latest record knows of studies still counts, where the same files run on the same version of the engine.
 
-    An engine that cannot be opened or fails has no record, but a reason. Raises `BundleError` for a bundle without
+    Each engine runs in so many new `processes`, at least 3, and once in this one if none can be started here.
+
+    An engine that cannot be opened or fails has no new record, but a reason, and an earlier record of it is marked as
+    failed. Raises `BundleError` for a bundle without
     golden inputs or one that grades none of the studies, `DeviceError` for a device that is not there, `EngineError`
-    where there is no such engine to try.
+    where there is no such engine to try, `ValueError` for fewer processes.
     """
+    if processes < LEAST_PROCESSES:
+        raise ValueError(f"processes must be at least {LEAST_PROCESSES}, got {processes}")
     hardware = hardware_of(device)
-    networks = [*golden_localizers(bundle), *golden_grader(bundle)]
+    networks = golden_networks(bundle)
     choices = _choices(bundle, device, networks, engine, precision)
     choices = [choice for choice in choices if target in (None, choice.target)]
     say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
-    reference = _run(bundle, "cpu", None, networks)
+    reference = run_here(bundle, "cpu", None, networks)
     trial = _studies(bundle, studies, say) if studies else None
     known = find_records(bundle, device, hardware)
     outcomes = []
     for choice in choices:
         say(f"{choice} on {hardware}{_of(bundle)}")
         try:
-            runs = _run(bundle, device, choice, networks)
-            whole = trial(open_device(device, choice=choice)) if trial else _seen_before(known, choice, runs)
+            runs = _runs(bundle, device, choice, networks, processes)
+            record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs)
+            record = _with_studies(record, known) if trial is None else _on_studies(record, trial, device)
         except (BundleError, EngineError) as error:
+            for earlier in known.accepted:
+                if earlier.choice == choice:  # what was accepted before does not outlive this
+                    mark_failed(earlier, bundle, str(error))
             outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
-        record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs, whole)
-        try:
-            path = write_record(record, bundle, folder)
-        except OSError as error:
-            raise BundleError(
-                f"The acceptance record of {choice} cannot be written ({error}); set SPINESCORE_CACHE to a folder that "
-                "can be written."
-            ) from error
         faults = record.faults(bundle.manifest.bounds)
-        outcomes.append(Outcome(choice, record, path, "; ".join(faults), bundle.localizer))
+        record = replace(record, passed=not faults)
+        outcomes.append(Outcome(choice, record, _written(record, bundle, folder), "; ".join(faults), bundle.localizer))
     return outcomes
+
+
+def _on_studies(record: AcceptanceRecord, trial: Trial, device: str) -> AcceptanceRecord:
+    """The record with what whole studies show, or with the self-test that failed in the process that scores them."""
+    try:
+        return replace(record, studies=trial(open_device(device, choice=record.choice)))
+    except SelfTestError as failed:
+        return replace(record, self_test=str(failed))
+
+
+def _written(record: AcceptanceRecord, bundle: Bundle, folder: Path | None) -> Path:
+    try:
+        return write_record(record, bundle, folder)
+    except OSError as error:
+        raise BundleError(
+            f"The acceptance record of {record.choice} cannot be written ({error}); set SPINESCORE_CACHE to a folder "
+            "that can be written."
+        ) from error
 
 
 def _of(bundle: Bundle) -> str:
@@ -145,60 +154,13 @@ def _choices(
     return found
 
 
-def _run(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: Sequence[GoldenNetwork]) -> _Runs:
-    runs = _Runs({}, {}, {}, [])
-    device = open_device(kind, largest_image_px=1, choice=choice)
-    try:
-        for network in networks:
-            path, precision = bundle.network(network.files, device.precisions)
-            (engine,) = device.engines([(path, precision)])
-            runs.outputs[network.name], runs.times_ms[network.name] = _infer(device, engine, network, bundle)
-            name = engine_name(bundle.folder, engine.file)
-            entry = bundle.manifest.files.get(name)
-            runs.files[name] = entry.sha256 if entry else file_sha256(engine.file)
-            runs.frameworks.append(engine.framework)
-    finally:
-        device.close()
-    return runs
-
-
-def _infer(
-    device: Device[Any], engine: Any, network: GoldenNetwork, bundle: Bundle
-) -> tuple[NDArray[np.float32], float]:
-    """Outputs of all golden inputs, and the median time of a batch in milliseconds; the first batch is warm-up."""
-    if engine.output_shape != network.expected.shape[1:] or engine.input_shape != network.images(slice(1)).shape[1:]:
-        raise BundleError(
-            f"Network {engine.name} takes {engine.input_shape} and gives {engine.output_shape}, the golden inputs are "
-            f"of another; export the bundle {bundle.manifest.name} again."
-        )
-    batch, count = _batch(network, bundle), len(network.pictures)
-    inputs, outputs = (
-        device.allocate((batch, *shape), engine.dtype) for shape in (engine.input_shape, engine.output_shape)
-    )
-    found = np.zeros((count, *engine.output_shape), np.float32)
-    starts = list(range(0, count, batch))
-    times_ms = []
-    for number in range(1 + max(len(starts), _LEAST_TIMED)):
-        start = starts[number % len(starts)]
-        images = network.images(slice(start, start + batch))
-        padded = np.concatenate([images, np.repeat(images[-1:], batch - len(images), axis=0)])
-        with np.errstate(over="ignore"):
-            device.write(inputs, padded.astype(engine.dtype))
-        device.synchronise()
-        began = time.perf_counter()
-        device.run(engine, inputs, outputs)
-        device.synchronise()
-        times_ms.append((time.perf_counter() - began) * 1e3)
-        found[start : start + batch] = device.read(outputs)[: len(images)]
-    return found, float(np.median(times_ms[1:]))
-
-
-def _batch(network: GoldenNetwork, bundle: Bundle) -> int:
-    """What the pipeline gives the network at once."""
-    manifest = bundle.manifest
-    if network.kind == "localizer":
-        return VIEWS if manifest.localizer.shared else 1
-    return VIEWS * DISCS * len(FLIPS[f"{network.role}{HEAD_OUTPUTS[manifest.grader.head][network.role]}"])
+def _runs(
+    bundle: Bundle, device: str, choice: EngineChoice, networks: Sequence[GoldenNetwork], processes: int
+) -> list[Runs]:
+    """In so many new processes; once in this one if none can be started, as in a frozen application."""
+    if not can_start():
+        return [run_here(bundle, device, choice, networks)]
+    return [run_in_new_process(bundle, device, choice) for _ in range(processes)]
 
 
 def _record(
@@ -206,33 +168,32 @@ def _record(
     place: dict[str, str],
     choice: EngineChoice,
     networks: Sequence[GoldenNetwork],
-    reference: _Runs,
-    runs: _Runs,
-    studies: StudyFigures | None,
+    reference: Runs,
+    runs: Sequence[Runs],
 ) -> AcceptanceRecord:
-    figures = _figures(bundle, networks, reference.outputs, runs.outputs)
+    """The record of what ran, not judged yet."""
     bounds = bundle.manifest.bounds
-    record = AcceptanceRecord(
+    found = [_figures(bundle, networks, reference.outputs, one.outputs) for one in runs]
+    first = runs[0]
+    times_ms = {stage: float(np.median([one.times_ms[stage] for one in runs])) for stage in first.times_ms}
+    return AcceptanceRecord(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
         device={**place, "platform": this_platform()},
         engine=choice.engine,
-        framework=runs.framework,
+        framework=first.framework,
         precision=choice.precision,
-        networks=runs.files,
-        figures=figures,
+        networks=first.files,
+        figures=_worst(found),
         tolerances=bounds,
         passed=False,
-        networks_ms={name: round(ms, 4) for name, ms in runs.times_ms.items()},
-        reference_ms={name: round(ms, 4) for name, ms in reference.times_ms.items()},
+        networks_ms={stage: round(ms, 4) for stage, ms in times_ms.items()},
+        reference_ms={stage: round(ms, 4) for stage, ms in reference.times_ms.items()},
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        studies=studies,
+        processes=Processes(len(runs), sum(bool(one.faults(bounds)) for one in found)),
     )
-    return replace(record, passed=not record.faults(bounds))
 
 
-def _studies(
-    bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]
-) -> Callable[[Device[Any]], StudyFigures]:
+def _studies(bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]) -> Trial:
     """What compares a device with the reference on whole studies; it closes the device. Raises `BundleError`."""
     # With the scorer and all that it needs, which the golden inputs alone do without.
     from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
@@ -248,19 +209,26 @@ def _studies(
     return lambda device: compare_studies(reference, grades_of(bundle, device, places))
 
 
-def _seen_before(known: Records, choice: EngineChoice, runs: _Runs) -> StudyFigures | None:
-    """What the latest record knows of whole studies, where the same files ran on the same version of the engine."""
-    for record in (*known.accepted, *known.failed):
-        if (record.choice, record.framework, record.networks) == (choice, runs.framework, runs.files):
-            return record.studies
-    return None
+def _worst(found: Sequence[Figures]) -> Figures:
+    """The largest of each figure; the total is that of the process in which most grades flip."""
+    largest = {name: max(getattr(one, name) for one in found) for name in Figures.__dataclass_fields__}
+    return Figures(**{**largest, "total": max(found, key=lambda one: one.grade_flips).total})
+
+
+def _with_studies(record: AcceptanceRecord, known: Records) -> AcceptanceRecord:
+    """With what the latest record knows of whole studies, if the same files ran on the same version of the engine."""
+    for earlier in (*known.accepted, *known.failed):
+        same = (earlier.choice, earlier.framework, earlier.networks)
+        if same == (record.choice, record.framework, record.networks):
+            return replace(record, studies=earlier.studies)
+    return record
 
 
 def _figures(
     bundle: Bundle,
     networks: Sequence[GoldenNetwork],
-    reference: dict[str, NDArray[np.float32]],
-    found: dict[str, NDArray[np.float32]],
+    reference: Mapping[str, NDArray[np.float32]],
+    found: Mapping[str, NDArray[np.float32]],
 ) -> Figures:
     """The worst of all localizers, and the grader's networks together."""
     manifest = bundle.manifest

@@ -1,22 +1,37 @@
-"""A bundle's golden inputs: what its networks see of radiographs or phantoms, and what FP32 gave at export."""
+"""A bundle's golden inputs: what its networks see of radiographs or phantoms, and what FP32 gave at export.
+
+They lie in the bundle as `.npz` files: `image_<role>` 8-bit pictures (N, H, W), `expected_<role>` the outputs (N, ..),
+and for localizers `region_<role>` (N; 0 cervical, 1 lumbar).
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import Files, NetworkInput
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Files, NetworkInput
+from spinescore.runtime.pipeline import FLIPS, VIEWS
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["GoldenNetwork", "golden_grader", "golden_localizers", "normalised"]
+__all__ = ["GoldenNetwork", "golden_grader", "golden_localizers", "has_golden", "normalised"]
+
+_MOST_BYTES = 2**30  # of one array
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,39 +39,59 @@ class GoldenNetwork:
     """One network of a bundle and its golden inputs: 8-bit pictures (N, H, W) and the outputs (N, ..) of the export.
 
     `role` is `both` or the region of a localizer, and a grader's network by its name in the manifest. `regions` (N,
-    0 cervical, 1 lumbar) is of a localizer's pictures. A grader's are in order of radiograph, disc and flip.
+    0 cervical, 1 lumbar) is of a localizer's pictures. A grader's are in order of radiograph, disc and flip. `batch` is
+    the number of pictures that scoring gives the network for the two radiographs of a study, `stored` the number of
+    pictures in the bundle, of which N were read.
     """
 
-    kind: str
+    kind: Literal["localizer", "grader"]
     role: str
     files: Files
     input: NetworkInput
     pictures: NDArray[np.uint8]
     expected: NDArray[np.float32]
     regions: NDArray[np.integer]
+    batch: int
+    stored: int
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.role}"
 
-    def images(self, part: slice = slice(None)) -> NDArray[np.float32]:
+    def images(self, part: slice | NDArray[np.intp] = slice(None)) -> NDArray[np.float32]:
         """The network's input (N, channels, H, W)."""
         return normalised(self.pictures[part], self.input)
 
 
-def golden_localizers(bundle: Bundle) -> list[GoldenNetwork]:
-    """The localizer for both regions, or one for each. Raises `BundleError` where the bundle has no golden inputs."""
+def has_golden(bundle: Bundle) -> bool:
+    """Whether the bundle has golden inputs for both kinds of networks."""
+    return {"localizer", "grader"} <= set(bundle.manifest.golden)
+
+
+def golden_localizers(bundle: Bundle, *, one_study: bool = False) -> list[GoldenNetwork]:
+    """The localizer for both regions, or one for each region.
+
+    With `one_study` only what stands for one study is read: the first radiograph of each region. Raises `BundleError`
+    if the bundle has no golden inputs, or other ones than the manifest describes.
+    """
     localizer = bundle.manifest.localizer
-    arrays = _read(bundle, "localizer")
     roles = {"both": localizer.files["cervical"]} if localizer.shared else {r: localizer.files[r] for r in REGIONS}
-    return [_network(bundle, "localizer", role, files, localizer.input, arrays) for role, files in roles.items()]
+    with _opened(bundle, "localizer") as arrays:
+        return [_localizer(bundle, arrays, role, files, one_study) for role, files in roles.items()]
 
 
-def golden_grader(bundle: Bundle) -> list[GoldenNetwork]:
-    """The grader's networks. Raises `BundleError` where the bundle has no golden inputs."""
+def golden_grader(bundle: Bundle, *, one_study: bool = False) -> list[GoldenNetwork]:
+    """The grader's networks; with `one_study` the crops of the first two radiographs alone. Raises `BundleError`."""
     grader = bundle.manifest.grader
-    arrays = _read(bundle, "grader")
-    return [_network(bundle, "grader", role, files, grader.input, arrays) for role, files in grader.files.items()]
+    with _opened(bundle, "grader") as arrays:
+        found = []
+        for role, files in grader.files.items():
+            batch = VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"])
+            pictures, stored = arrays.pictures(role, grader.input, batch if one_study else None)
+            expected = arrays.expected(role, role, stored, None)  # a few numbers each, and their range is needed
+            none = np.zeros(0, np.uint8)
+            found.append(GoldenNetwork("grader", role, files, grader.input, pictures, expected, none, batch, stored))
+        return found
 
 
 def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
@@ -66,32 +101,87 @@ def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.fl
     return np.asarray((grey - mean) / std, np.float32)
 
 
-def _network(
-    bundle: Bundle, kind: str, role: str, files: Files, size: NetworkInput, arrays: Mapping[str, NDArray[Any]]
-) -> GoldenNetwork:
-    other = f"_{bundle.localizer}" if kind == "localizer" and bundle.localizer else ""  # it sees the same pictures
-    wanted = [f"image_{role}", f"expected_{role}{other}", *([f"region_{role}"] if kind == "localizer" else [])]
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise BundleError(f"Bundle {bundle.manifest.name}: its golden inputs lack {missing[0]}; export it again.")
-    pictures, expected = arrays[wanted[0]], arrays[wanted[1]]
-    if pictures.shape[1:] != (size.height, size.width) or not 0 < len(pictures) == len(expected):
-        raise BundleError(
-            f"Bundle {bundle.manifest.name}: the golden pictures of the {kind} {role} are {pictures.shape} with "
-            f"{len(expected)} outputs, the manifest wants some of {size.height} x {size.width}; export it again."
-        )
-    regions = arrays[wanted[2]] if kind == "localizer" else np.zeros(0, np.uint8)
-    return GoldenNetwork(kind, role, files, size, pictures, expected.astype(np.float32), regions)
+def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_study: bool) -> GoldenNetwork:
+    localizer = bundle.manifest.localizer
+    other = f"{role}_{bundle.localizer}" if bundle.localizer else role  # an alternative sees the same pictures
+    regions, _ = arrays.rows(f"region_{role}")
+    batch = VIEWS if localizer.shared else 1
+    chosen: slice | list[int] = slice(None)
+    count = None
+    if one_study:
+        wanted = range(VIEWS) if localizer.shared else [REGIONS.index(role)]  # type: ignore[arg-type]
+        chosen = [int(np.argmax(regions == region)) for region in wanted]  # 0 if there is none
+        count = max(chosen) + 1
+    pictures, stored = arrays.pictures(role, localizer.input, count)
+    expected = arrays.expected(role, other, stored, count)
+    if regions.shape != (stored,) or not set(regions.tolist()) <= set(range(len(REGIONS))):
+        raise arrays.fault(f"region_{role} does not name a region for each of {stored} pictures")
+    return GoldenNetwork(
+        "localizer", role, files, localizer.input, pictures[chosen], expected[chosen], regions[chosen], batch, stored
+    )
 
 
-def _read(bundle: Bundle, kind: str) -> dict[str, NDArray[Any]]:
+class _Arrays:
+    """The arrays of one golden file, of which as many rows are read as are needed."""
+
+    def __init__(self, bundle: Bundle, name: str, archive: zipfile.ZipFile) -> None:
+        self._bundle, self._name, self._archive = bundle, name, archive
+
+    def fault(self, reason: str) -> BundleError:
+        return BundleError(f"Bundle {self._bundle.manifest.name}: {self._name}: {reason}; export the bundle again.")
+
+    def pictures(self, role: str, size: NetworkInput, count: int | None) -> tuple[NDArray[np.uint8], int]:
+        """The first pictures, all without `count`, and how many there are."""
+        pictures, stored = self.rows(f"image_{role}", count)
+        if pictures.shape[1:] != (size.height, size.width) or not len(pictures) or pictures.dtype != np.uint8:
+            raise self.fault(
+                f"image_{role} holds {pictures.shape} of {pictures.dtype}, the manifest wants 8-bit pictures of "
+                f"{size.height} x {size.width}"
+            )
+        return pictures, stored
+
+    def expected(self, role: str, stem: str, stored: int, count: int | None) -> NDArray[np.float32]:
+        """The outputs that belong to the first pictures."""
+        expected, outputs = self.rows(f"expected_{stem}", count)
+        if outputs != stored:
+            raise self.fault(f"image_{role} has {stored} pictures, expected_{stem} {outputs} outputs")
+        return expected.astype(np.float32)
+
+    def rows(self, name: str, count: int | None = None) -> tuple[NDArray[Any], int]:
+        """The first rows of an array, all without `count`, and how many there are."""
+        if f"{name}.npy" not in self._archive.namelist():
+            raise self.fault(f"it lacks {name}")
+        with self._archive.open(f"{name}.npy") as file:
+            return _rows(file, count)
+
+
+def _rows(file: IO[bytes], count: int | None) -> tuple[NDArray[Any], int]:
+    """Raises `ValueError` for what is no array of plain numbers, or larger than any golden input."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"NumPy format {version}")
+    shape, fortran, dtype = _HEADERS[version](file)
+    if fortran or dtype.hasobject or not shape:
+        raise ValueError("an array that is not one of plain numbers in C order")
+    taken = shape[0] if count is None else min(count, shape[0])
+    size = taken * prod(shape[1:]) * dtype.itemsize
+    if size > _MOST_BYTES:
+        raise ValueError(f"an array of {size} bytes, more than {_MOST_BYTES}")
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError("an array that is cut short")
+    return np.frombuffer(data, dtype).reshape(taken, *shape[1:]), shape[0]
+
+
+@contextmanager
+def _opened(bundle: Bundle, kind: str) -> Iterator[_Arrays]:
     name = bundle.manifest.golden.get(kind)
     if name is None:
         raise BundleError(f"Bundle {bundle.manifest.name} has no golden inputs for the {kind}; export it again.")
     try:
-        with np.load(io.BytesIO(bundle.path(name).read_bytes()), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(io.BytesIO(bundle.path(name).read_bytes())) as archive:
+            yield _Arrays(bundle, name, archive)
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(
             f"Bundle {bundle.manifest.name}: {name} is no golden file ({error}); export it again."
         ) from error

@@ -91,7 +91,7 @@ class Device(Protocol[B]):
         """The marks of the latest replay, in milliseconds since its first one."""
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
-        """Make `steps` replayable; as a rule they run for both views once, so that no study pays for what is first."""
+        """Make `steps` replayable. A GPU runs them for both views once, in which engines may still allocate."""
 
     def synchronise(self) -> None:
         """Wait until everything queued has run."""
@@ -105,14 +105,12 @@ def open_device(
     threads: int | None = None,
     largest_image_px: int = LARGEST_IMAGE_PX,
     choice: EngineChoice | None = None,
-    *,
-    warm_up: bool = True,
 ) -> Device[Any]:
     """The device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
 
     `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for, `choice` is what runs the
-    networks (without one, what the device does of itself). Without `warm_up` a CPU captures without running. Raises
-    `DeviceError` where the device is not there, `ValueError` for a name that no device has.
+    networks (without one, what the device does of itself). Raises `DeviceError` where the device is not there,
+    `ValueError` for a name that no device has.
     """
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
@@ -127,7 +125,7 @@ def open_device(
             warnings = (f"Scored on the CPU. {error}",)
     from spinescore.runtime.devices.host import HostDevice
 
-    return HostDevice(threads, warnings, choice, warm_up=warm_up)
+    return HostDevice(threads, warnings, choice)
 
 
 def hardware_of(kind: str) -> str:

@@ -50,13 +50,8 @@ class HostDevice:
         threads: int | None = None,
         warnings: tuple[str, ...] = (),
         choice: EngineChoice | None = None,
-        *,
-        warm_up: bool = True,
     ) -> None:
-        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is.
-
-        `warm_up` runs what is captured once, so that the first study is as quick as those that follow.
-        """
+        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is."""
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"
@@ -64,7 +59,7 @@ class HostDevice:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.name, self.warnings = processor_name(), warnings
-        self._threads, self._choice, self._warm_up = threads or core_count(), choice, warm_up
+        self._threads, self._choice = threads or core_count(), choice
         self._other = ThreadPoolExecutor(1, "spinescore-view") if self._threads > 1 else None
         self._apart = False  # while both views are under way
         if choice is not None:
@@ -142,6 +137,8 @@ class HostDevice:
         return {stage: 0.0 if number == 0 else ms for number, (stage, ms) in enumerate(later.items())}
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
+        """Nothing runs here: the first replay is as good as any other, if slower."""
+
         def replay(views: slice) -> None:
             self._marks = {}
             if self._other is None or views != slice(0, 2):
@@ -153,8 +150,6 @@ class HostDevice:
             finally:
                 self._apart = False
 
-        if self._warm_up:
-            replay(slice(0, 2))
         return replay
 
     def synchronise(self) -> None:

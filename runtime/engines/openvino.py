@@ -6,6 +6,7 @@ The only module that imports openvino.
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 _KEPT_REQUESTS = 16  # of the pipeline's pairs of buffers
+_TWIN_BYTES = 16 * 2**20  # a larger INT8 network is compiled once: twice, it would need too much memory
 
 
 class OpenVinoEngine:
@@ -39,6 +41,12 @@ class OpenVinoEngine:
     arithmetic is that of `precision` and never less: left alone, the plugin would take BF16 for an FP32 network
     wherever the CPU has it. Of an INT8 network, what the file leaves in floating point runs in BF16 there too, and the
     gate decides whether that is good enough.
+
+    An INT8 network never runs on two streams of one compiled model. The streams share what is computed from constants
+    when the model is loaded; if the plugin scales a layer's 8-bit weights there, one stream can convert them anew, in
+    place, after the other has scaled them, and both then compute with unscaled weights (OpenVINO 2026.4.1,
+    `spinescore.benchmarks.openvino_streams`). A small network is compiled once for each caller, a stream and a share of
+    the threads each; a large one once, and its callers take turns on all threads.
     """
 
     capturable = False
@@ -51,6 +59,8 @@ class OpenVinoEngine:
         self.name, self.file, self.precision = path.name, path, precision
         self.framework = f"openvino {openvino.__version__.split('-')[0]}"
         self._requests: dict[tuple[Any, ...], tuple[Any, Array, Array]] = {}
+        self._made = 0  # requests, so that callers at the same time have different models
+        self._making = threading.Lock()
         try:
             core = openvino.Core()
             has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -60,8 +70,11 @@ class OpenVinoEngine:
                     "or int8."
                 )
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
-            self._compiled = core.compile_model(str(path), "CPU", _settings(path, floating, threads, callers))
-            self._inputs, self._outputs = list(self._compiled.inputs), list(self._compiled.outputs)
+            models, streams = _shares(path, precision, threads, callers)
+            share = threads if threads is None else max(1, threads // models)
+            settings = _settings(path, floating, share, streams)
+            self._models = [core.compile_model(str(path), "CPU", settings) for _ in range(models)]
+            self._inputs, self._outputs = list(self._models[0].inputs), list(self._models[0].outputs)
         except EngineError:
             raise
         except Exception as error:  # the library's exceptions share no base of their own
@@ -84,7 +97,7 @@ class OpenVinoEngine:
         return self._fixed(self._outputs[0])
 
     def run(self, inputs: Array, outputs: Array) -> None:
-        if self._compiled is None:
+        if not self._models:
             raise EngineError(f"Network {self.name} is closed; open the device and its networks again.")
         try:
             self._request(inputs, outputs).infer()
@@ -98,21 +111,24 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._requests.clear()
-        self._compiled = None
+        self._models.clear()
 
     def _request(self, inputs: Array, outputs: Array) -> Any:
+        """The request bound to these buffers, of the models in turn."""
         key = (inputs.ctypes.data, inputs.shape, outputs.ctypes.data, outputs.shape)
-        if key not in self._requests:
-            for array in (inputs, outputs):
-                if array.dtype != self.dtype or not array.flags.c_contiguous:
-                    raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
-            while len(self._requests) >= _KEPT_REQUESTS:
-                del self._requests[next(iter(self._requests))]
-            request = self._compiled.create_infer_request()
-            request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
-            request.set_output_tensor(openvino.Tensor(outputs, shared_memory=True))
-            self._requests[key] = (request, inputs, outputs)
-        return self._requests[key][0]
+        with self._making:
+            if key not in self._requests:
+                for array in (inputs, outputs):
+                    if array.dtype != self.dtype or not array.flags.c_contiguous:
+                        raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
+                while len(self._requests) >= _KEPT_REQUESTS:
+                    del self._requests[next(iter(self._requests))]
+                request = self._models[self._made % len(self._models)].create_infer_request()
+                self._made += 1
+                request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
+                request.set_output_tensor(openvino.Tensor(outputs, shared_memory=True))
+                self._requests[key] = (request, inputs, outputs)
+            return self._requests[key][0]
 
     def _check_ends(self) -> None:
         if len(self._inputs) != 1 or len(self._outputs) != 1:
@@ -137,11 +153,21 @@ class OpenVinoEngine:
         return tuple(int(size.get_length()) for size in shape)
 
 
-def _settings(path: Path, floating: str, threads: int | None, callers: int) -> dict[str, Any]:
+def _shares(path: Path, precision: str, threads: int | None, callers: int) -> tuple[int, int]:
+    """Compiled models, and streams of each: see the class."""
+    if precision != "int8" or callers == 1:
+        return 1, callers
+    small = path.stat().st_size <= _TWIN_BYTES and (threads is None or threads >= callers)
+    return (callers if small else 1), 1
+
+
+def _settings(path: Path, floating: str, threads: int | None, streams: int) -> dict[str, Any]:
     """What the plugin is told. Threads keep to their cores only where they have the machine to themselves."""
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": floating}
-    if callers > 1:
-        settings["NUM_STREAMS"] = callers
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": floating,
+        "NUM_STREAMS": streams,
+    }
     if threads is not None:
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from spinescore.runtime.manifest.fields import Fields
 
@@ -23,6 +24,18 @@ class Tolerances:
     logit_difference: float = 0.2  # as for heatmaps
     grade_flips: float = 0.005  # share of the corners whose grade changes
     radiograph_total: float = 2.0  # the largest change of one radiograph's total, of 36
+
+    def faults(self, measured: Mapping[str, float]) -> list[str]:
+        """Each measured figure that is beyond its tolerance, in words; a figure that was not measured counts as kept.
+
+        These are the criteria for every engine: in the search for an INT8 network, in the acceptance gate and in the
+        self-test of a process.
+        """
+        return [
+            f"{name.replace('_', ' ')} {measured[name]:.4g}, at most {most:g}"
+            for name, most in asdict(self).items()
+            if name in measured and not measured[name] <= most
+        ]
 
 
 _MOST = {"grade_flips": 1.0, "radiograph_total": 36.0}

@@ -16,9 +16,10 @@ from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice,
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.errors import BundleError, DeviceError, EngineError
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
+from spinescore.runtime.study import Finding
 
-__all__ = ["Candidate", "Wanted", "open_first"]
+__all__ = ["Candidate", "Wanted", "finding_of", "open_first"]
 
 T = TypeVar("T")
 
@@ -57,37 +58,68 @@ class Candidate:
     choice: EngineChoice | None
     record: AcceptanceRecord | None
     warnings: tuple[str, ...]  # for every report: what was passed over
+    findings: tuple[Finding, ...] = ()  # the same: engines that failed their self-test
 
 
 def open_first(bundle: Bundle, wanted: Wanted, attempt: Callable[[Candidate], T]) -> T:
-    """What `attempt` makes of the first candidate that it can open.
+    """What `attempt` makes of the first candidate that it can open and that passes its self-test.
 
+    An engine that was asked for by name is not passed over if it fails its self-test: `SelfTestError`.
     Raises `EngineError` where nothing that is wanted was accepted, with the command that runs the gate; `DeviceError`
     and `BundleError` as `attempt` does. With device `auto` a GPU that cannot score is passed over for the CPU.
     """
     cpu_alone = wanted.device == "auto" and (wanted.engine == "openvino" or wanted.precision == "bf16")
     if wanted.device == "cpu" or cpu_alone:
-        return _first(bundle, "cpu", wanted, [], attempt)
+        return _first(bundle, "cpu", wanted, [], [], attempt)
+    failed: list[Finding] = []
     try:
-        return _first(bundle, "cuda", wanted, [], attempt)
+        return _first(bundle, "cuda", wanted, [], failed, attempt)
     except (BundleError, EngineError, DeviceError) as error:
         if wanted.device == "cuda" or wanted.engine == "tensorrt":
             raise
-        return _first(bundle, "cpu", wanted, [f"Scored on the CPU. {error}"], attempt)
+        return _first(bundle, "cpu", wanted, [f"Scored on the CPU. {error}"], failed, attempt)
 
 
-def _first(bundle: Bundle, kind: str, wanted: Wanted, warnings: list[str], attempt: Callable[[Candidate], T]) -> T:
+def finding_of(failed: SelfTestError) -> Finding:
+    """The warning, for every report, on an engine that failed its self-test and was passed over."""
+    return Finding(failed.code, "warning", f"An engine was passed over. {failed}")
+
+
+def _first(
+    bundle: Bundle,
+    kind: str,
+    wanted: Wanted,
+    warnings: list[str],
+    failed: list[Finding],
+    attempt: Callable[[Candidate], T],
+) -> T:
+    """`warnings` and `failed` are those of what was tried before, and are added to."""
     records = find_records(bundle, kind, hardware_of(kind))
-    warnings = [*warnings, *records.altered]
+    warnings = [*warnings, *records.altered, *_failed_before(bundle, wanted, kind, records)]
     error: EngineError | None = None
     for choice, record in _candidates(bundle, kind, wanted, records):
         passed_over = _passed_over(bundle, wanted, records, record) if kind == "cuda" and record else []
         try:
-            return attempt(Candidate(kind, choice, record, (*warnings, *passed_over)))
+            return attempt(Candidate(kind, choice, record, (*warnings, *passed_over), tuple(failed)))
+        except SelfTestError as wrong:
+            if wanted.engine is not None:
+                raise
+            error = wrong
+            failed.append(finding_of(wrong))
         except EngineError as refused:  # the next one may open
             error = refused
             warnings.append(f"An engine was passed over. {refused}")
     raise error or EngineError(_refusal(bundle, kind, wanted, records))
+
+
+def _failed_before(bundle: Bundle, wanted: Wanted, kind: str, records: Records) -> list[str]:
+    """Sentences on the engines that failed their self-test in another process and are not used since then."""
+    return [
+        f"Engine {record.choice} is not used: it failed its self-test on {record.date[:10]}. To judge it again: "
+        f"{verify_command(bundle, kind)}"
+        for record in records.failed
+        if record.self_test is not None and wanted.allows(record.choice)
+    ]
 
 
 def _candidates(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,15 +26,12 @@ from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavou
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.opening.buildworker import PRECISION, Plan
-from spinescore.runtime.reading.decodepool import ending, interpreter
+from spinescore.runtime.processes import can_start, ending, worker_command
 
 __all__ = ["BUILDS", "Build", "Plan", "Renewal", "find_plan", "open_and_build"]
 
 BUILDS = ("no", "now", "background")
 
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; from spinescore.runtime.opening.buildworker import main; main(sys.argv[1])"
-)
 _END_S = 2.0  # that a process which was told to end may take
 _LONGEST_REASON = 2000
 
@@ -213,8 +209,7 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
     """What there is to do for that bundle and this GPU, if anything; and a warning for what failed before."""
     asked = wanted.device != "cpu" and wanted.allows(EngineChoice("tensorrt", PRECISION)) and wanted.require_acceptance
     golden = {"localizer", "grader"} <= set(bundle.manifest.golden)
-    possible = bool(interpreter()) and not getattr(sys, "frozen", False)  # to start a process of this package
-    if not (asked and golden and possible):
+    if not (asked and golden and can_start()):
         return None, ()
     try:
         gpu, capability = first_gpu()
@@ -267,4 +262,4 @@ def _failed(bundle: Bundle, gpu: str, reason: str) -> str:
 
 
 def _command(request: str) -> list[str]:
-    return [interpreter(), "-c", _START, request, *sys.path]
+    return worker_command("spinescore.runtime.opening.buildworker", request)

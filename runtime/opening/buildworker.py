@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.processes import end_with_parent
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord
@@ -52,7 +53,7 @@ def main(request: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints does not disturb the answers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
     def answer(**message: Any) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -124,13 +125,3 @@ def _record(bundle: Bundle, plan: Plan, target: str) -> AcceptanceRecord | None:
     records = find_records(bundle, "cuda", plan.gpu)
     known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
     return next((record for record in known if record.choice.target == target), None)
-
-
-def _end_with_parent() -> None:
-    """The parent holds the other end of standard input, and lets go of it where it does not want the engine any more.
-
-    `os.read` and not `sys.stdin`, whose lock would be held when this process ends of itself.
-    """
-    while os.read(0, 1):
-        pass
-    os._exit(1)

@@ -30,10 +30,11 @@ from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
-from spinescore.runtime.errors import BundleError, DeviceError, EngineError
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
 from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening import Wanted, finding_of
 from spinescore.runtime.processor import core_count, processor_name
+from spinescore.runtime.study import Finding
 
 __all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "Way", "device_kind", "open_by_plan", "this_machine"]
 
@@ -160,6 +161,7 @@ class Way:
     effort: Effort | None = None
     framework: str | None = None  # that the plan was made with
     warnings: tuple[str, ...] = ()  # for every report
+    findings: tuple[Finding, ...] = ()  # the same: engines that failed their self-test
 
     def check(self, framework: str) -> None:
         """Refuse another version of the engine than the plan's. Raises `EngineError`."""
@@ -191,6 +193,8 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
         refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
         if plan != "auto":
             raise EngineError(refusal) from error
+        if isinstance(error, SelfTestError):
+            return open_it(replace(way, findings=(*way.findings, replace(finding_of(error), message=refusal))))
         return open_it(replace(way, warnings=(*way.warnings, refusal)))
 
 

@@ -18,20 +18,18 @@ from __future__ import annotations
 import atexit
 import mmap
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing import spawn
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.processes import ending, interpreter
 from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
@@ -44,9 +42,7 @@ __all__ = [
     "TIMEOUT_VARIABLE",
     "DecoderLost",
     "decode",
-    "ending",
     "in_process",
-    "interpreter",
     "stop",
     "time_limit_s",
 ]
@@ -59,7 +55,6 @@ _START_S = 30.0  # to start a worker, and to load a decoder, on a slow machine
 _MAX_WORKERS = max(2, min(4, os.cpu_count() or 1))  # as many as files are read at once
 _KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each image
 _MAX_ANSWER = 4096
-_NT_ERROR = 0xC0000000  # from here on: what Windows ended the process for
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
 _START = (
@@ -289,22 +284,6 @@ class _Arena:
         if self.file >= 0:
             os.close(self.file)
             self.file = -1
-
-
-def interpreter() -> str:
-    """The Python that runs worker processes; empty where there is none, as in an application that embeds it."""
-    found = os.fsdecode(spawn.get_executable() or "")
-    return found if Path(found).name.lower().startswith(("python", "pypy")) else ""
-
-
-def ending(status: int) -> str:
-    """How a process ended, in words."""
-    try:
-        if status >= _NT_ERROR:
-            return f"exit status 0x{status:X}"  # of Windows, as 0xC0000005 for an access violation
-        return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"
 
 
 atexit.register(stop)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.verbs import OK, REFUSED, UsageError, say
-from spinescore.runtime.verbs.options import add_engine
+from spinescore.runtime.verbs.options import add_engine, count
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance.gate import Outcome
     from spinescore.runtime.bundle import Bundle
 
 __all__ = ["accept_int8", "add_arguments", "run"]
+
+_LEAST_PROCESSES = 3  # as `gate.LEAST_PROCESSES`, which takes NumPy to import
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser, unaccepted=False)
     text = "score these whole studies besides, folders or files: more corners tell small shares of flips apart"
     parser.add_argument("--studies", type=Path, nargs="+", default=[], metavar="PATH", help=text)
+    text = "new processes that each engine runs in, the worst of which counts (3, the fewest)"
+    parser.add_argument("--processes", type=_processes, default=_LEAST_PROCESSES, metavar="N", help=text)
     parser.add_argument("--records", type=Path, metavar="DIR", help="folder for acceptance records (the usual places)")
+
+
+def _processes(text: str) -> int:
+    if (number := count(text)) < _LEAST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be at least {_LEAST_PROCESSES}")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not path.exists():
             raise UsageError(f"--studies {path} is not there; name folders or files of studies")
     bundle, device = Bundle.open(arguments.bundle), _device(arguments)
-    outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records, arguments.studies)
+    options = {"studies": arguments.studies, "processes": arguments.processes}
+    outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records, **options)
     if arguments.json:
         print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
     else:
@@ -61,18 +71,16 @@ def _verify(
     engine: str | None,
     precision: str | None,
     folder: Path | None = None,
-    studies: Sequence[Path] = (),
+    **options: Any,
 ) -> list[Outcome]:
     """The gate for the bundle's own localizer, then for every alternative."""
     from spinescore.runtime.acceptance.gate import verify_device
     from spinescore.runtime.errors import EngineError
 
-    outcomes = verify_device(bundle, device, engine, precision, folder, say, studies=studies)
+    outcomes = verify_device(bundle, device, engine, precision, folder, say, **options)
     for name in bundle.manifest.localizer.names[1:]:
         try:
-            outcomes += verify_device(
-                bundle.with_localizer(name), device, engine, precision, folder, say, studies=studies
-            )
+            outcomes += verify_device(bundle.with_localizer(name), device, engine, precision, folder, say, **options)
         except EngineError as error:  # noqa: PERF203  # it may have fewer files
             say(f"localizer {name}: {error}")
     return outcomes

@@ -41,8 +41,8 @@ def check_folder(folder: Path | None) -> None:
 def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[Study]]]:
     """A scorer, and the studies in files and folders, which are read while it is opened.
 
-    What cannot be read stands in a study's rejects. The scorer is not warmed up: the first study does that as well.
-    With `--budget-ms`, which counts reading, that waits until it has the machine to itself.
+    What cannot be read stands in a study's rejects. With `--budget-ms`, which counts reading, that waits until it has
+    the machine to itself.
     """
     # What opening needs is imported first, and nothing by both threads; pydicom, which is slow, while networks load.
     import cv2  # noqa: F401
@@ -54,11 +54,11 @@ def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[
     with ThreadPoolExecutor(1, "spinescore-read") as pool:
         read = partial(load_studies, arguments.paths, window=arguments.window)
         reading = pool.submit(read) if getattr(arguments, "budget_ms", None) is None else None
-        with open_scorer(arguments, warm_up=False) as scorer:
+        with open_scorer(arguments) as scorer:
             yield scorer, read() if reading is None else reading.result()
 
 
-def open_scorer(arguments: argparse.Namespace, *, warm_up: bool = True) -> Scorer:
+def open_scorer(arguments: argparse.Namespace) -> Scorer:
     from spinescore.runtime.scorer import Scorer
 
     chosen = arguments.engine or arguments.precision or arguments.unaccepted or arguments.localizer
@@ -78,7 +78,6 @@ def open_scorer(arguments: argparse.Namespace, *, warm_up: bool = True) -> Score
         max_imputed_per_region=arguments.max_imputed,
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
-        warm_up=warm_up,
     )
 
 

@@ -229,7 +229,7 @@ def test_search_that_fails_says_so(hrnet, images, monkeypatch):
     monkeypatch.setattr(sensitivity, "_MOST_KEPT", 1)
     found = attempts(hrnet, images, [500])
     assert found.model is None
-    assert "not within the bounds" in found.fault
+    assert "not within the tolerances" in found.fault
     assert len(found.steps) == len(RULES) + 2
 
 

@@ -72,6 +72,8 @@ def test_views_run_in_threads_of_their_own_and_one_view_in_the_callers():
 
     alone = False
     replay = device.capture(steps)
+    assert not seen
+    replay(slice(0, 2))
     assert {(views.start, views.stop) for views, _ in seen} == {(0, 1), (1, 2)}
     assert len({name for _, name in seen}) == 2
     alone, seen[:] = True, []

@@ -191,7 +191,9 @@ def rig(monkeypatch):
     def measure(self, setting, runs):
         scorer = self._open(setting)
         assert scorer.bundle.localizer == setting.localizer
-        return scorer._info.engine, [{None: 100.0, "narrow": 50.0, "thin": 30.0}[setting.localizer]] * runs
+        return scorer._engine.opened.info.engine, [
+            {None: 100.0, "narrow": 50.0, "thin": 30.0}[setting.localizer]
+        ] * runs
 
     monkeypatch.setattr("spinescore.runtime.processor.core_count", lambda: 1)
     drawn = PhantomStudy([], {}, {"phantom_seed": 7, "transfer_syntax": "uncompressed", "images": []})

@@ -9,7 +9,8 @@ import spinescore.runtime as door
 
 NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_radiograph", "SpineScoreError",
          "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
-         "BudgetExceeded", "Cancelled", "load_studies", "radiograph_from_array", "anonymous"}  # fmt: skip
+         "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
+         "anonymous"}  # fmt: skip
 
 
 def test_the_public_names():

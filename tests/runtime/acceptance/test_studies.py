@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -50,9 +51,8 @@ def test_an_engine_that_grades_alike_is_accepted(command, capsys):
 def test_an_engine_that_grades_otherwise_is_not(command, capsys):
     assert cli.main([*command("wrong"), "--json"]) == 4
     (found,) = json.loads(capsys.readouterr().out)
-    flips = found["record"]["studies"]
-    assert (flips["studies"], flips["corners"], flips["grade_flips"] > 9) == (2, 36, True)
-    assert f"grade flips in 2 studies {flips['grade_flips'] / 36:.4g}, at most 0.005" in found["reason"]
+    assert "studies" not in {name for name, value in found["record"].items() if value is not None}
+    assert re.search(r"computes wrongly in this process: .* \d+ of 24 grades flip, at most 0 may", found["reason"])
 
 
 def test_studies_alone_can_refuse_an_engine_and_the_record_says_so(tmp_path, studies):

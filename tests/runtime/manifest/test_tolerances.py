@@ -79,7 +79,12 @@ def test_points_are_compared_in_their_own_region_and_by_the_discs_distance():
     assert (found.points, found.heatmap_difference) == (24, 1)
     assert found.median_shift_px == found.p99_shift_px == found.max_shift_px == pytest.approx(2, abs=1e-6)
     assert found.median_shift_of_spacing == pytest.approx(2 / 8, abs=1e-6)
-    assert not found.within(Tolerances())
+    assert not found.moves_little(Tolerances())
+    assert [fault.split(",")[0] for fault in found.faults(Tolerances())] == [
+        "heatmap difference 1",
+        "median shift px 2",
+        "p99 shift px 2",
+    ]
 
 
 def test_grades_and_totals_by_radiograph():
@@ -92,5 +97,9 @@ def test_grades_and_totals_by_radiograph():
     assert (found.corners, found.flips, found.reference_total, found.total) == (24, 2, 24, 24)
     assert found.largest_total_change == 1
     assert found.flip_share == pytest.approx(1 / 12)
-    assert not found.within(Tolerances())
+    assert not found.keeps_grades(Tolerances())
+    assert [fault.split(",")[0] for fault in found.faults(Tolerances())] == [
+        "logit difference 1",
+        "grade flips 0.08333",
+    ]
     assert difference_of_range(logits, np.full_like(logits, np.nan)) == float("inf")

@@ -16,6 +16,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from spinescore.benchmarks import decodecost
+from spinescore.runtime import processes
 from spinescore.runtime.dicom import load_radiograph, load_study
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import decodepool, decoders
@@ -129,7 +130,7 @@ def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: st
 )
 def test_endings_in_words(status: int, words: str) -> None:
     """The last one is how Windows ends a process for a bad address."""
-    assert decodepool.ending(status) == words
+    assert processes.ending(status) == words
 
 
 def test_hang(replace_decoder, monkeypatch, tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> 
         frozen.setattr(sys, "frozen", True, raising=False)
         np.testing.assert_array_equal(decoded(), picture(16))
     for executable in ("/opt/console/viewer", "C:/console/viewer.exe", None):
-        monkeypatch.setattr(decodepool.spawn, "get_executable", lambda name=executable: name)
+        monkeypatch.setattr(processes.spawn, "get_executable", lambda name=executable: name)
         np.testing.assert_array_equal(decoded(), picture(16))
 
 

@@ -1,0 +1,137 @@
+"""All golden inputs of a bundle through an engine, in this process or in a new one.
+
+The networks run as in a study: through the pipeline, on its buffers, with its batches, both views at once.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import open_device
+from spinescore.runtime.engines.choice import EngineChoice
+from spinescore.runtime.engines.places import engine_name
+from spinescore.runtime.engines.sidecar import file_sha256
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.pipeline import Pipeline
+from spinescore.runtime.processes import end_with_parent, ending, worker_command
+
+__all__ = ["Runs", "golden_networks", "run_here", "run_in_new_process"]
+
+_LEAST_TIMED = 9  # runs, so that their median says something
+_ANSWER, _OUTPUTS = "answer.json", "outputs.npz"
+_ERRORS: dict[str, type[SpineScoreError]] = {kind.__name__: kind for kind in (BundleError, DeviceError, EngineError)}
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Outputs (N, ..) by network; the median milliseconds of localizer and grader; what ran.
+
+    `files` has the SHA-256 of each network's or engine's file by its name in the bundle.
+    """
+
+    outputs: Mapping[str, NDArray[np.float32]]
+    times_ms: Mapping[str, float]
+    files: Mapping[str, str]
+    framework: str  # one, or several joined by " + "
+
+
+def golden_networks(bundle: Bundle) -> list[GoldenNetwork]:
+    """All networks with all of their golden inputs. Raises `BundleError` for a bundle without."""
+    return [*golden_localizers(bundle), *golden_grader(bundle)]
+
+
+def run_here(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: Sequence[GoldenNetwork]) -> Runs:
+    """Run all golden inputs in this process. Raises `BundleError`, `DeviceError` and `EngineError`."""
+    device = open_device(kind, largest_image_px=1, choice=choice)
+    try:
+        pipeline = Pipeline(bundle, device)
+        outputs: dict[str, NDArray[np.float32]] = {}
+        times_ms: list[dict[str, float]] = []
+        rounds = max(math.ceil(len(network.pictures) / network.batch) for network in networks)
+        for number in range(max(rounds, 1 + _LEAST_TIMED)):
+            rows = {n.name: (number * n.batch + np.arange(n.batch)) % len(n.pictures) for n in networks}
+            found, took_ms = pipeline.run_networks({n.name: n.images(rows[n.name]) for n in networks})
+            times_ms.append(took_ms)
+            if number < rounds:
+                _keep(outputs, found, rows, networks)
+        files = {}
+        for engine in pipeline.engines:
+            name = engine_name(bundle.folder, engine.file)
+            entry = bundle.manifest.files.get(name)
+            files[name] = entry.sha256 if entry else file_sha256(engine.file)
+        framework = " + ".join(dict.fromkeys(engine.framework for engine in pipeline.engines))
+    finally:
+        device.close()
+    medians = {stage: float(np.median([one[stage] for one in times_ms[1:]])) for stage in times_ms[0]}
+    return Runs(outputs, medians, files, framework)
+
+
+def run_in_new_process(bundle: Bundle, kind: str, choice: EngineChoice) -> Runs:
+    """Run all golden inputs in a process of their own. Raises as `run_here`, `EngineError` also if it crashes."""
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
+        request = {"bundle": str(bundle.folder.absolute()), "localizer": bundle.localizer, "kind": kind}
+        command = worker_command(__name__, json.dumps({**request, "choice": asdict(choice), "out": folder}))
+        no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        try:
+            with subprocess.Popen(command, creationflags=no_window, **pipes) as process:  # type: ignore[call-overload]
+                status = process.wait()
+        except OSError as error:
+            raise EngineError(f"No process can be started for engine {choice} ({error.strerror or error}).") from error
+        try:
+            answer = json.loads((Path(folder) / _ANSWER).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise EngineError(
+                f"Engine {choice} ended its process with {ending(status)} while it ran golden inputs; use another "
+                "engine, or another version of it."
+            ) from None
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], EngineError)(answer["message"])
+        with np.load(io.BytesIO((Path(folder) / _OUTPUTS).read_bytes()), allow_pickle=False) as archive:
+            outputs = {name: archive[name] for name in archive.files}
+        return Runs(outputs, **answer)
+
+
+def main(request: str) -> None:
+    """Do what `run_in_new_process` asks of the new process."""
+    end_with_parent()
+    wanted = json.loads(request)
+    folder = Path(wanted["out"])
+    answer: dict[str, object]
+    try:
+        bundle = Bundle.open(wanted["bundle"]).with_localizer(wanted["localizer"])
+        runs = run_here(bundle, wanted["kind"], EngineChoice(**wanted["choice"]), golden_networks(bundle))
+        np.savez(folder / _OUTPUTS, **runs.outputs)  # type: ignore[arg-type]
+        answer = {"times_ms": runs.times_ms, "files": runs.files, "framework": runs.framework}
+    except Exception as error:
+        known = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "")
+        answer = {"error": known, "message": str(error) if known else f"{type(error).__name__}: {error}"}
+    (folder / _ANSWER).write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _keep(
+    outputs: dict[str, NDArray[np.float32]],
+    found: Mapping[str, NDArray[np.float32]],
+    rows: Mapping[str, NDArray[np.intp]],
+    networks: Sequence[GoldenNetwork],
+) -> None:
+    for network in networks:
+        output = found[network.name]
+        if output.shape[1:] != network.expected.shape[1:]:
+            raise BundleError(
+                f"The {network.name} gives {output.shape[1:]} for a picture, the golden inputs hold "
+                f"{network.expected.shape[1:]}; export the bundle again."
+            )
+        outputs.setdefault(network.name, np.zeros(network.expected.shape, np.float32))[rows[network.name]] = output
