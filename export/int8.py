@@ -102,21 +102,23 @@ def sample_first(model: onnx.ModelProto) -> onnx.ModelProto:
     sampled = onnx.ModelProto()
     sampled.CopyFrom(model)
     graph = sampled.graph
-    readers: dict[str, list[onnx.NodeProto]] = {}
+    strides: dict[str, set[tuple[int, ...] | None]] = {}  # of all that reads a value
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node)
+            strides.setdefault(name, set()).add(_strides_of_point(node))
+    taken: dict[str, onnx.NodeProto] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         source = node.input[0] if node.input else ""
-        strides = {_strides_of_point(reader) for reader in readers.get(source, ())}
-        stride = strides.pop() if len(strides) == 1 else None
+        stride = next(iter(strides[source])) if len(strides.get(source, ())) == 1 else None
         if stride is not None and stride != (1, 1):
-            taken = f"{source}.sampled"
-            if taken not in {made.output[0] for made in nodes}:
-                made = helper.make_node("MaxPool", [source], [taken], name=taken, kernel_shape=[1, 1], strides=stride)
-                nodes.append(made)
-            node.input[0] = taken
+            if source not in taken:
+                name = f"{source}.sampled"
+                taken[source] = helper.make_node(
+                    "MaxPool", [source], [name], name=name, kernel_shape=[1, 1], strides=stride
+                )
+                nodes.append(taken[source])
+            node.input[0] = taken[source].output[0]
             next(a for a in node.attribute if a.name == "strides").ints[:] = [1, 1]
         nodes.append(node)
     del graph.node[:]

@@ -25,9 +25,9 @@ def can_start() -> bool:
     return bool(interpreter()) and not getattr(sys, "frozen", False)
 
 
-def worker_command(module: str, argument: str) -> list[str]:
-    """The command for a new process that calls `main(argument)` of `module`, with the import path of this process."""
-    start = f"import sys; sys.path[:] = sys.argv[2:]; from {module} import main; main(sys.argv[1])"
+def worker_command(module: str, argument: str, function: str = "main") -> list[str]:
+    """The command for a new process that calls `function(argument)` of `module`, with this process' import path."""
+    start = f"import sys; sys.path[:] = sys.argv[2:]; from {module} import {function}; {function}(sys.argv[1])"
     return [interpreter(), "-c", start, argument, *sys.path]
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from spinescore.kernels.build import user_cache
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.output import write_atomic
+from spinescore.runtime.processor import processor_kind
 
 try:
     import openvino
@@ -31,7 +33,10 @@ Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 _KEPT_REQUESTS = 16  # of the pipeline's pairs of buffers
-_TWIN_BYTES = 16 * 2**20  # a larger INT8 network is compiled once: twice, it would need too much memory
+_TWIN_BYTES = 16 * 2**20  # a larger network is compiled once: twice, it would need too much memory
+_MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")  # of constants; done twice they give the same
+_SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
+_LONGEST = 100
 
 
 class OpenVinoEngine:
@@ -42,11 +47,11 @@ class OpenVinoEngine:
     wherever the CPU has it. Of an INT8 network, what the file leaves in floating point runs in BF16 there too, and the
     gate decides whether that is good enough.
 
-    An INT8 network never runs on two streams of one compiled model. The streams share what is computed from constants
-    when the model is loaded; if the plugin scales a layer's 8-bit weights there, one stream can convert them anew, in
-    place, after the other has scaled them, and both then compute with unscaled weights (OpenVINO 2026.4.1,
-    `spinescore.benchmarks.openvino_streams`). A small network is compiled once for each caller, a stream and a share of
-    the threads each; a large one once, and its callers take turns on all threads.
+    Streams of one compiled model share what is computed from constants when it is loaded. If the plugin scales a
+    layer's 8-bit weights there, one stream can convert them anew, in place, after the other has scaled them, and both
+    then compute with unscaled weights (OpenVINO 2026.4.1, `spinescore.benchmarks.openvino_streams`). So an INT8 network
+    in which that could happen has one stream for each compiled model: a small network is compiled once for each caller,
+    with a share of the threads; a large one once, and its callers take turns on all threads.
     """
 
     capturable = False
@@ -70,10 +75,7 @@ class OpenVinoEngine:
                     "or int8."
                 )
             floating = "bf16" if has_bf16 and precision in ("bf16", "int8") else "f32"
-            models, streams = _shares(path, precision, threads, callers)
-            share = threads if threads is None else max(1, threads // models)
-            settings = _settings(path, floating, share, streams)
-            self._models = [core.compile_model(str(path), "CPU", settings) for _ in range(models)]
+            self._models = _compiled(core, path, precision, floating, threads, callers)
             self._inputs, self._outputs = list(self._models[0].inputs), list(self._models[0].outputs)
         except EngineError:
             raise
@@ -153,16 +155,44 @@ class OpenVinoEngine:
         return tuple(int(size.get_length()) for size in shape)
 
 
-def _shares(path: Path, precision: str, threads: int | None, callers: int) -> tuple[int, int]:
-    """Compiled models, and streams of each: see the class."""
+def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int) -> list[Any]:
+    """The compiled models that callers take in turn: as a rule one, with a stream for each of them."""
+    cache = _cache(path)
+
+    def compiled(threads: int | None, streams: int) -> Any:
+        return core.compile_model(str(path), "CPU", _settings(floating, threads, streams, cache))
+
     if precision != "int8" or callers == 1:
-        return 1, callers
-    small = path.stat().st_size <= _TWIN_BYTES and (threads is None or threads >= callers)
-    return (callers if small else 1), 1
+        return [compiled(threads, callers)]
+    place = "-".join((openvino.__version__, floating, *processor_kind().split()))
+    verdict = None if cache is None else cache / f"streams-{place}"
+    known = _read(verdict)
+    if known != _APART:
+        model = compiled(threads, callers)
+        if known == _SHARED or not _scales_constants(model):
+            _write(verdict, _SHARED)
+            return [model]
+        _write(verdict, _APART)
+    if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
+        return [compiled(threads, 1)]
+    return [compiled(threads // callers, 1) for _ in range(callers)]
 
 
-def _settings(path: Path, floating: str, threads: int | None, streams: int) -> dict[str, Any]:
-    """What the plugin is told. Threads keep to their cores only where they have the machine to themselves."""
+def _scales_constants(model: Any) -> bool:
+    """Whether the plugin computes anything from constants alone when it loads the network, beyond moving values."""
+    constant: set[str] = set()
+    for node in model.get_runtime_model().get_ordered_ops():
+        kind = node.get_rt_info()["layerType"].astype(str)
+        sources = [end.get_source_output().get_node().get_friendly_name() for end in node.inputs()]
+        if kind == "Const" or (sources and constant.issuperset(sources)):
+            constant.add(node.get_friendly_name())
+            if kind not in _MOVED:
+                return True
+    return False
+
+
+def _settings(floating: str, threads: int | None, streams: int, cache: Path | None) -> dict[str, Any]:
+    """What the plugin is told. Threads keep to their cores only if they have the machine to themselves."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": floating,
@@ -170,12 +200,30 @@ def _settings(path: Path, floating: str, threads: int | None, streams: int) -> d
     }
     if threads is not None:
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-    cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
-    with suppress(OSError, RuntimeError):  # the cache only makes the next start faster
+    return settings if cache is None else {**settings, "CACHE_DIR": str(cache)}
+
+
+def _cache(path: Path) -> Path | None:
+    """A folder for what makes the next start faster; None if there is none that can be written."""
+    with suppress(OSError, RuntimeError):
+        cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
         cache.mkdir(parents=True, exist_ok=True)
         if os.access(cache, os.W_OK):
-            settings["CACHE_DIR"] = str(cache)
-    return settings
+            return cache
+    return None
+
+
+def _read(verdict: Path | None) -> str:
+    if verdict is not None:
+        with suppress(OSError, ValueError), verdict.open(encoding="ascii") as file:
+            return file.read(_LONGEST)
+    return ""
+
+
+def _write(verdict: Path | None, text: str) -> None:
+    if verdict is not None and _read(verdict) != text:
+        with suppress(OSError):
+            write_atomic(verdict, text)
 
 
 def _last_line(error: Exception) -> str:

@@ -17,7 +17,8 @@ from spinescore.export import sensitivity
 from spinescore.export.bundle import export_bundle
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.hrnet import build_hrnet
-from spinescore.export.int8 import RULES, calibrate, layers, quantize, to_tensorrt
+from spinescore.export.int8 import RULES, calibrate, layers, quantize, sample_first, to_tensorrt
+from spinescore.export.resnet152 import build_resnet
 from spinescore.export.sensitivity import make_int8, mean_error
 from spinescore.export.sessions import run_model
 from spinescore.runtime import cli
@@ -286,3 +287,40 @@ def test_strict_export_wants_int8_of_every_network(study, tmp_path):
             strict=True,
         )
     assert not (tmp_path / "mine").exists()
+
+
+def test_keras_strides_are_taken_once_before_the_layers_that_share_them(tmp_path):
+    tensors = read_checkpoint(unpacked("keras-resnet50-corner4.h5", tmp_path)).tensors
+    plain = build_resnet(tensors, 64, 64)
+    sampled = sample_first(plain)
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
+    np.testing.assert_array_equal(run_model(sampled, images, "sampled"), run_model(plain, images, "plain"))
+    nodes = {node.name: node for node in sampled.graph.node}
+    pools = [name for name in nodes if name.endswith(".sampled")]
+    assert len(pools) == 3
+    for number, pool in enumerate(pools, 3):
+        readers = [name for name, node in nodes.items() if node.input[0] == pool]
+        assert readers == [f"conv{number}_block1_0_conv", f"conv{number}_block1_1_conv"]
+        strides = {a.name: list(a.ints) for reader in readers for a in nodes[reader].attribute}["strides"]
+        assert strides == [1, 1]
+    assert sample_first(sampled) == sampled
+
+
+def test_a_stride_that_not_all_readers_have_stays_where_it_is(hrnet, tmp_path):
+    torch = build_resnet(read_checkpoint(unpacked("resnet50-corner4.pth", tmp_path)).tensors, 64, 64)
+    assert sample_first(torch) == torch  # the first layer of a block reads every pixel, the shortcut every second one
+    assert sample_first(hrnet) == hrnet
+
+
+def test_the_search_is_held_to_all_criteria_of_the_gate(hrnet, images):
+    """Grades that stay are not enough where logits move far (and the other way round)."""
+    reference = run_model(hrnet, images, "FP32")
+
+    def judge(output):
+        return GradeAgreement(216, 0.25, 0, 9, 9, 0)
+
+    found = make_int8(hrnet, images, reference, judge, Tolerances(), "network")
+    assert found.model is None
+    assert all(step.faults == "logit difference 0.25, at most 0.2" for step in found.steps)
+    assert "logit difference 0.25, at most 0.2" in found.fault
+    assert "beyond the tolerances: logit difference 0.25" in str(found.steps[0])

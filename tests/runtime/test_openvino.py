@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
+import onnx
 import pytest
 from golden_bundle import write_golden_bundle
+from keras_bundle import write_keras_bundle
 from onnx import TensorProto
 from scoring import CERVICAL, LUMBAR, assert_found, checked
 from test_engines import plain, save
 from tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
 
+from spinescore.export.int8 import calibrate, layers, quantize, sample_first
 from spinescore.runtime import EngineError, Scorer
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
@@ -91,6 +96,43 @@ def test_the_cache_is_of_the_content_and_not_of_the_path(tmp_path, monkeypatch):
     assert list((tmp_path / "cache" / "openvino").glob("*/*")) == cached
     save(localizer(DOT_GREYS[12:]), path)
     assert not np.allclose(infer(engines.OpenVinoEngine(path, "fp32"), images), first)
+
+
+@pytest.fixture
+def risky(tmp_path, monkeypatch):
+    """An INT8 network whose strided layers the plugin takes out of 8 bits, and pictures for two callers."""
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    bundle = write_keras_bundle(tmp_path / "b")
+    images = np.random.default_rng(0).standard_normal((2, 6, 3, CROP, CROP)).astype(np.float32)
+    return bundle / "grader-corners.int8.onnx", images
+
+
+@pytest.mark.parametrize(("twin_bytes", "models"), [(2**24, 2), (0, 1)])
+def test_streams_do_not_share_weights_that_are_scaled_at_loading(risky, monkeypatch, twin_bytes, models):
+    path, images = risky
+    monkeypatch.setattr(engines, "_TWIN_BYTES", twin_bytes)
+    wanted = [infer(OnnxRuntimeEngine(path, "int8"), part) for part in images]
+    for _ in range(2):  # what was found at the first time is known at the second
+        engine = engines.OpenVinoEngine(path, "int8", threads=2, callers=2)
+        assert len(engine._models) == models
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(partial(infer, engine), images))
+        for part, output in zip(wanted, found, strict=True):
+            assert np.abs(output - part).max() < 0.05 * np.ptp(wanted)
+        monkeypatch.setattr(engines, "_scales_constants", None)
+
+
+def test_streams_share_a_network_that_computes_nothing_at_loading(risky, monkeypatch, tmp_path):
+    path, images = risky
+    plain = onnx.load(str(path.with_name("grader-corners.fp32.onnx")))
+    sampled = sample_first(plain)
+    weighted = layers(sampled, "Conv", "Gemm")
+    rounded = quantize(sampled, calibrate(sampled, images[0])["extremes"], {weighted[0], weighted[-1]})
+    engine = engines.OpenVinoEngine(save(rounded, tmp_path / "sampled.onnx"), "int8", threads=2, callers=2)
+    assert len(engine._models) == 1
+    monkeypatch.setattr(engines, "_cache", lambda path: None)
+    assert len(engines.OpenVinoEngine(path, "int8", threads=2, callers=2)._models) == 2
+    assert len(engines.OpenVinoEngine(path, "int8", threads=1)._models) == 1
 
 
 def test_no_cache_is_no_error(tmp_path, monkeypatch):

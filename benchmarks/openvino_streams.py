@@ -1,0 +1,167 @@
+"""The smallest network that OpenVINO's CPU plugin computes wrongly on two streams, to report and to try new versions.
+
+    python -m spinescore.benchmarks.openvino_streams [--processes 20] [--out F]
+
+Seen with 2026.4.1. The network has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and
+DequantizeLinear around it), as a ResNet in Keras' layout has at the start of each stage. The plugin moves the stride
+before the activation's quantization (a pooling appears there), the convolution leaves 8-bit arithmetic, and its weights
+are scaled when the network is loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one
+compiled model share what is computed from constants. In the wrong cases the output is that of weights that were
+converted and not scaled, for every stream and every later run: one stream seems to convert them again, in the same
+memory, after the other has scaled them.
+
+Each setting is tried in new processes, one compiled model and one run each, and compared with ONNX Runtime's output for
+the same file. `wrong` is the number of processes whose output differs by more than 5 % of its range, `unscaled` the
+number of those whose output is that of unscaled weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from spinescore.export.graph import Graph
+from spinescore.export.int8 import calibrate, layers, quantize, sample_first
+from spinescore.export.sessions import run_model
+from spinescore.runtime.output import table, write_atomic
+from spinescore.runtime.processes import worker_command
+from spinescore.runtime.processor import processor_kind, processor_name
+
+__all__ = ["SETTINGS", "main", "make_network", "measure"]
+
+_SIZE_PX, _CHANNELS, _OUTPUTS, _IMAGES = 56, 64, 8, 12
+_LAYER = "strided"
+_TOLERANCE = 0.05
+
+_APART = {"INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": False}
+# Name -> the network's file, a fixed batch or none, and what the plugin is told.
+SETTINGS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
+    "two streams": ("int8", None, {"NUM_STREAMS": 2, **_APART}),
+    "two streams, fixed batch": ("int8", _IMAGES, {"NUM_STREAMS": 2, **_APART}),
+    "two streams, FP32 beside INT8": ("int8", None, {"NUM_STREAMS": 2, **_APART, "INFERENCE_PRECISION_HINT": "f32"}),
+    "one stream, two threads": ("int8", None, {"NUM_STREAMS": 1, **_APART}),
+    "one stream, one thread": ("int8", None, {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}),
+    "two streams, pooled before (`sample_first`)": ("sampled", None, {"NUM_STREAMS": 2, **_APART}),
+    "two streams, FP32 file": ("fp32", None, {"NUM_STREAMS": 2, **_APART}),
+}
+
+
+def make_network() -> onnx.ModelProto:
+    """A 3x3 convolution, ReLU, the 1x1 convolution with stride 2, ReLU, a mean over the picture and a dense layer."""
+    rng = np.random.default_rng(0)
+    graph = Graph("strided", 3, _SIZE_PX, _SIZE_PX)
+
+    def weights(outputs: int, inputs: int, kernel: int) -> NDArray[np.float32]:
+        shape, scale = (outputs, inputs, kernel, kernel), np.sqrt(2 / (kernel * kernel * inputs))
+        return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+    def bias(outputs: int) -> NDArray[np.float32]:
+        return (0.1 * rng.standard_normal(outputs)).astype(np.float32)
+
+    x = graph.relu(graph.conv("image", weights(_CHANNELS, 3, 3), bias(_CHANNELS), name="first"))
+    strided = weights(2 * _CHANNELS, _CHANNELS, 1)
+    x = graph.relu(graph.conv(x, strided, bias(2 * _CHANNELS), name=_LAYER, stride=2))
+    x = graph.relu(graph.conv(x, weights(2 * _CHANNELS, 2 * _CHANNELS, 1), bias(2 * _CHANNELS), name="next"))
+    x = graph.global_mean(x, name="mean")
+    x = graph.dense(x, weights(2 * _CHANNELS, _OUTPUTS, 1)[:, :, 0, 0], bias(_OUTPUTS), name="dense")
+    return graph.model(x, "logits")
+
+
+def measure(processes: int) -> dict[str, Any]:
+    """The record: for each setting how many processes were wrong, and how."""
+    import openvino
+
+    plain = make_network()
+    images = np.random.default_rng(1).standard_normal((_IMAGES, 3, _SIZE_PX // 4, _SIZE_PX // 4))
+    images = images.astype(np.float32).repeat(4, axis=2).repeat(4, axis=3)
+    models = {"fp32": plain, "int8": _in_int8(plain, images), "sampled": _in_int8(sample_first(plain), images)}
+    expected = {name: run_model(model, images, name) for name, model in models.items()}
+    unscaled = run_model(_unscaled(models["int8"]), images, "unscaled")
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "images.npy", images)
+        for name, model in models.items():
+            onnx.save(model, str(Path(folder) / f"{name}.onnx"))
+        for setting, (name, batch, options) in SETTINGS.items():
+            outputs = [_run(Path(folder), name, batch, options) for _ in range(processes)]
+            wrong = [output for output in outputs if _differs(expected[name], output)]
+            found = sum(not _differs(unscaled, output) for output in wrong)
+            results[setting] = {"processes": processes, "wrong": len(wrong), "unscaled": found}
+    return {
+        "protocol": " ".join(str(__doc__).split()),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "hardware": {"cpu": processor_name(), "kind": processor_kind()},
+        "openvino": openvino.__version__,
+        "results": results,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print a table, and write the record; status 1 if a setting that spinescore uses was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.openvino_streams", description=__doc__)
+    parser.add_argument("--processes", type=int, default=20, metavar="N", help="new processes for each setting (20)")
+    parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
+    arguments = parser.parse_args(argv)
+    record = measure(arguments.processes)
+    if arguments.out:
+        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
+    rows = [[name, *map(str, found.values())] for name, found in record["results"].items()]
+    print(f"OpenVINO {record['openvino']}, {record['hardware']['kind']}")
+    print(table(rows, ["setting", "processes", "wrong", "unscaled"]))
+    used = [name for name in record["results"] if name.startswith("one stream") or "FP32 file" in name]
+    return int(any(record["results"][name]["wrong"] for name in used))
+
+
+def run_once(request: str) -> None:
+    """In a process of its own: load one network with one setting, run it once, and write its output."""
+    import openvino
+
+    folder, name, batch, options = json.loads(request)
+    images = np.load(Path(folder) / "images.npy")
+    core = openvino.Core()
+    model = core.read_model(str(Path(folder) / f"{name}.onnx"))
+    if batch is not None:
+        model.reshape([batch, *images.shape[1:]])
+    found = core.compile_model(model, "CPU", options).create_infer_request().infer({0: images})[0]
+    np.save(Path(folder) / "output.npy", found)
+
+
+def _run(folder: Path, name: str, batch: int | None, options: dict[str, Any]) -> NDArray[np.float32]:
+    request = json.dumps([str(folder), name, batch, options])
+    subprocess.run(worker_command("spinescore.benchmarks.openvino_streams", request, "run_once"), check=True)
+    return np.asarray(np.load(folder / "output.npy"), np.float32)
+
+
+def _in_int8(plain: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
+    """All in 8 bits but the first and the last layer, as the exporter begins."""
+    weighted = layers(plain, "Conv", "Gemm")
+    return quantize(plain, calibrate(plain, images)["extremes"], {weighted[0], weighted[-1]})
+
+
+def _unscaled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The INT8 network whose strided convolution takes its 8-bit weights as they are."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    scale = next(tensor for tensor in changed.graph.initializer if tensor.name == f"{_LAYER}.weight.scale")
+    scale.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(scale)), scale.name))
+    return changed
+
+
+def _differs(expected: NDArray[np.float32], output: NDArray[np.float32]) -> bool:
+    return not bool(np.abs(output - expected).max() <= _TOLERANCE * np.ptp(expected))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
