@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
-from spinescore.export.torchfiles import LEGACY_MAGIC, read_legacy, read_zip
+from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
 from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
+from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["Checkpoint", "KerasLayer", "read_checkpoint"]
@@ -44,10 +45,11 @@ _SAFETENSORS = {
 class Checkpoint:
     """The floating-point tensors of one file, float32 in C order, in the file's order.
 
-    `framework` is whose names and layouts they have: "torch" (`conv1.weight`, OIHW; a prefix `module.` and containers
-    such as `state_dict` are gone) or "keras" (`conv1_conv/kernel`, HWIO; submodels' names are gone). `layers` is the
-    Keras model's configuration in its order, without the models themselves; empty where the file has none. Integer
-    tensors (step counts) are left out. `source` is the file's name without its folder.
+    `framework` is whose names and layouts they have: "torch" (`conv1.weight`, OIHW; a beginning such as `module.` and
+    containers such as `state_dict` are gone) or "keras" (`conv1_conv/kernel`, HWIO; submodels' names are gone).
+    `layers` is the Keras model's configuration in its order, without the models themselves; empty where the file has
+    none. Integer tensors (step counts) are left out. `source` is the file's name without its folder. `key` is what
+    stood before the tensors' names in the file; `notes` are sentences that say what was chosen and left out.
     """
 
     framework: Literal["torch", "keras"]
@@ -57,13 +59,18 @@ class Checkpoint:
     sha256: str
     bytes: int
     layers: tuple[KerasLayer, ...] = ()
+    key: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture | None = None) -> Checkpoint:
     """Read the weights in `path`.
 
-    Raises CheckpointError, which names the entry at fault, for a file that is damaged, that would run code, or whose
-    format is not read; the error of a format that can be converted gives the line that does it.
+    A file of PyTorch, safetensors or .npz may hold several sets of weights: `key` names one, as `state_dict_ema`.
+    Without it the only set that has the names of `architecture` (None: of HRNet or ResNet) is taken.
+
+    Raises CheckpointError, which names the entry at fault, for a file that is damaged, that would run code, that holds
+    several sets, or whose format is not read; the error of a format that can be converted gives the line that does it.
     """
     path = Path(path)
     _refuse_tensorflow(path)
@@ -76,10 +83,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check its path") from None
     try:
-        found, tensors, layers = _read(data)
-        if found not in ("keras-h5", "keras-zip"):
-            tensors = _without_module(tensors)
-        if not tensors:
+        found, chosen, layers = _read(data, key, architecture)
+        if not chosen.tensors:
             raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
@@ -87,48 +92,60 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise _damaged(path, error) from None
     except (TypeError, ValueError, struct.error) as error:
         raise _damaged(path, error) from None
-    keras = found.startswith("keras") or any("/" in name for name in tensors)
-    digest = hashlib.sha256(data).hexdigest()
-    return Checkpoint("keras" if keras else "torch", found, tensors, path.name, digest, len(data), layers)
+    framework: Literal["keras", "torch"] = "torch"
+    if found.startswith("keras") or any("/" in name for name in chosen.tensors):
+        framework = "keras"
+    digest, tensors = hashlib.sha256(data).hexdigest(), chosen.tensors
+    return Checkpoint(framework, found, tensors, path.name, digest, len(data), layers, chosen.key, chosen.notes)
 
 
 _Format = Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
-_Found = tuple[_Format, dict[str, NDArray[np.float32]], tuple[KerasLayer, ...]]
+_Found = tuple[_Format, Chosen, tuple[KerasLayer, ...]]
 
 
-def _read(data: bytes) -> _Found:
-    """Choose the reader by the file's first bytes."""
-    if data.startswith(b"PK\x03\x04"):
-        archive = Zip(data)
-        if "config.json" in archive.entries or "model.weights.h5" in archive.entries:
-            return "keras-zip", *read_keras(archive)
-        if any(name.endswith("/data.pkl") for name in archive.entries):
-            return "torch-zip", read_zip(archive, len(data)), ()
-        if archive.entries and all(name.endswith(".npy") for name in archive.entries):
-            return "npz", _read_npz(archive), ()
-        raise CheckpointError("the zip archive is neither of PyTorch, nor of Keras, nor an .npz; give the file itself")
+def _read(data: bytes, key: str, architecture: Architecture | None) -> _Found:
+    """Choose the reader by the file's first bytes, and the network among what it reads."""
+    archive = Zip(data) if data.startswith(b"PK\x03\x04") else None
+    if archive and ("config.json" in archive.entries or "model.weights.h5" in archive.entries):
+        return "keras-zip", *_keras(read_keras(archive), key)
     if data.startswith(HDF5_MAGIC):
-        return "keras-h5", *read_h5(data)
-    if data.startswith(LEGACY_MAGIC):
-        return "torch-legacy", read_legacy(data), ()
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
-        return "safetensors", _read_safetensors(data), ()
-    raise CheckpointError(
-        f"its {len(data)} bytes are none of: PyTorch (.pth, .pt), safetensors, .npz, Keras (.h5, .weights.h5, .keras); "
-        "it may be truncated, or a pickle of another kind, which is never loaded"
-    )
+        return "keras-h5", *_keras(read_h5(data), key)
+    found: _Format
+    if archive and is_torch(archive):
+        found, (entries, load) = "torch-zip", read_zip(archive, len(data))
+    elif archive and archive.entries and all(name.endswith(".npy") for name in archive.entries):
+        found, (entries, load) = "npz", _as_entries(_read_npz(archive))
+    elif archive:
+        raise CheckpointError("the zip archive is neither of PyTorch, nor of Keras, nor an .npz; give the file itself")
+    elif data.startswith(LEGACY_MAGIC):
+        found, (entries, load) = "torch-legacy", read_legacy(data)
+    elif data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        found, (entries, load) = "safetensors", _as_entries(_read_safetensors(data))
+    else:
+        raise CheckpointError(
+            f"its {len(data)} bytes are none of: PyTorch (.pth, .pt), safetensors, .npz, Keras (.h5, .weights.h5, "
+            ".keras); it may be truncated, or a pickle of another kind, which is never loaded"
+        )
+    return found, choose_weights(entries, load, key, architecture), ()
+
+
+def _keras(read: tuple[Tensors, tuple[KerasLayer, ...]], key: str) -> tuple[Chosen, tuple[KerasLayer, ...]]:
+    if key:
+        raise CheckpointError(f"a file of Keras holds one set of weights; leave out ':{key}'")
+    return Chosen(read[0], "", ()), read[1]
+
+
+def _as_entries(tensors: Tensors) -> tuple[list[Entry], Loader]:
+    """Tensors that were read already, in the form in which PyTorch's files list theirs."""
+    if not tensors:
+        raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
+    entries = [Entry("", name, tensor.shape, floats=True, value=name) for name, tensor in tensors.items()]
+    return entries, lambda chosen: {name: tensors[entry.full] for name, entry in chosen.items()}
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     detail = str(error)[:200] or type(error).__name__
     return CheckpointError(f"{path.name}: the file is damaged ({detail}); get it again, or save the weights again")
-
-
-def _without_module(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Drop the prefix that torch.nn.DataParallel puts before every name."""
-    while tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
 
 
 def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:

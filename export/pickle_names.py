@@ -1,6 +1,6 @@
-"""What the names and calls in a PyTorch pickle stand for: tensors, plain containers, inert stubs, or a refusal.
+"""What the names and calls in a PyTorch pickle stand for: tensors, plain containers, and inert stubs for all else.
 
-No name is ever looked up. Names and signatures: torch/_utils.py and torch/storage.py of PyTorch.
+No name is ever looked up and nothing is called. Names and signatures: torch/_utils.py and torch/storage.py of PyTorch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,19 @@ import numpy as np
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["Global", "StorageRef", "Stub", "TensorRef", "call", "fill", "instance", "name_of", "storage_of"]
+__all__ = [
+    "Global",
+    "StorageRef",
+    "Stub",
+    "TensorRef",
+    "call",
+    "copied",
+    "fill",
+    "instance",
+    "name_of",
+    "refusal",
+    "storage_of",
+]
 
 
 _STORAGES = {
@@ -30,32 +42,42 @@ _STORAGES = {
     "ComplexFloatStorage": "<c8",
     "ComplexDoubleStorage": "<c16",
 }
-_BUILTINS = ("builtins", "__builtin__")
-# Calls that stand in honest checkpoints beside the tensors. None is made: the result is a stub.
-_INERT_CALLS = {
-    "_codecs.encode",
-    "copyreg._reconstructor",
-    "copy_reg._reconstructor",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray.scalar",
-    "numpy._core.multiarray._reconstruct",
-    "torch.device",
-    "datetime.date",
-    "datetime.datetime",
-    "datetime.timedelta",
-    *(f"{home}.{name}Path" for home in ("pathlib", "pathlib._local") for name in ("", "Posix", "Windows")),
-    *(f"{home}.{name}" for home in _BUILTINS for name in ("set", "frozenset", "complex", "bytearray")),
-    *(f"torch._utils._rebuild_{kind}" for kind in ("sparse_tensor", "qtensor", "tensor_v3", "wrapper_subclass")),
+# Storages of no weights that are read. They may stand beside the network; the legacy format needs their sizes in bytes.
+_OTHER_STORAGES = {
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QInt32Storage": 4,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+    "UntypedStorage": 1,
 }
+_BUILTINS = ("builtins", "__builtin__")
+_TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+_PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+_TENSOR_TYPES = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
-_PLAIN_TYPES = {f"{home}.{name}" for home in _BUILTINS for name in ("object", "dict", "list", "int", "float", "str")}
-# Modules that no weights name except for what stands above: naming one at all is refused.
+_RECONSTRUCTORS = tuple(
+    f"{home}.{name}" for home in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
+)
+_MOST = 1 << 63  # no size, stride or offset of PyTorch's reaches this
+_MAX_AXES = 64  # as PyTorch has it
+# A file that names one of these is hostile: naming it is refused, although nothing would be run.
 _REFUSED_MODULES = frozenset(
     """
-    os posix nt sys subprocess builtins __builtin__ importlib runpy ctypes socket shutil pty code codeop pickle _pickle
-    marshal operator functools webbrowser multiprocessing threading signal tempfile urllib pip
+    os posix nt sys subprocess importlib runpy ctypes socket shutil pty code codeop pickle _pickle marshal webbrowser
+    tempfile urllib pip
+    """.split()  # noqa: SIM905
+)
+_REFUSED_BUILTINS = frozenset(
+    """
+    eval exec execfile compile open file input raw_input breakpoint apply reload globals locals vars __import__
+    """.split()  # noqa: SIM905
+)
+_HARMLESS = frozenset(
+    """
+    os.stat_result os.statvfs_result os.terminal_size os.uname_result posix.stat_result posix.times_result
+    posix.uname_result nt.stat_result nt.uname_result socket.AddressFamily socket.SocketKind urllib.parse.ParseResult
+    urllib.parse.SplitResult subprocess.CompletedProcess
     """.split()  # noqa: SIM905
 )
 
@@ -65,11 +87,16 @@ class Global:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Stub:
-    """Something that is no tensor; `made_by` is what would have made it."""
+    """Something that is no tensor: an object of the class `made_by`, or what that function would give if `called`.
+
+    `items` are those of a class that behaves as a dictionary.
+    """
 
     made_by: str
+    called: bool = False
+    items: dict[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +107,8 @@ class StorageRef:
 
     @property
     def itemsize(self) -> int:
+        if self.dtype in _OTHER_STORAGES:
+            return _OTHER_STORAGES[self.dtype]
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
     @property
@@ -87,8 +116,10 @@ class StorageRef:
         return self.numel * self.itemsize
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TensorRef:
+    """A tensor before its bytes are read. Equal ones are the same elements of the same storage."""
+
     storage: StorageRef
     offset: int
     size: tuple[int, ...]
@@ -98,57 +129,85 @@ class TensorRef:
 def name_of(module: str, name: str) -> Global:
     """A name that the pickle mentions. It is never looked up."""
     full = f"{module}.{name}"
-    if module.split(".")[0] in _REFUSED_MODULES and full not in _INERT_CALLS | _PLAIN_TYPES:
-        raise _refusal(full)
+    homes = {module.split(".")[0], *name.split(".")[:-1]}  # "pathlib", "os.system" would reach os as well
+    builtin = not homes.isdisjoint(_BUILTINS) and not _REFUSED_BUILTINS.isdisjoint(name.split("."))
+    if builtin or (not homes.isdisjoint(_REFUSED_MODULES) and full not in _HARMLESS):
+        raise refusal(full)
     return Global(full)
 
 
-def instance(kind: Global) -> object:
+def instance(kind: object) -> object:
     """An object whose class's own code was not run."""
-    return {} if kind.name in _DICTIONARIES else Stub(kind.name)
+    name = kind.name if isinstance(kind, Global) else kind.made_by if isinstance(kind, Stub) else type(kind).__name__
+    return {} if name in _DICTIONARIES else Stub(name)
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> object:
-    """The result of a call that checkpoints are made of; any other is refused."""
-    if function in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
+    """What a call stands for: a tensor or a plain container; for all else a stub, as nothing is called."""
+    if function in _TENSORS:
         return _tensor(arguments)
-    if function in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
+    if function == "torch._utils._rebuild_tensor_v3":  # the types that have no storage of their own, as float8
+        return Stub(next((part.name for part in arguments if isinstance(part, Global)), function), called=True)
+    if function in _PARAMETERS:
         return arguments[0]
-    if function == "torch.Size":
+    if function == "torch._tensor._rebuild_from_type_v2":  # a tensor with attributes, or of a class of its own
+        inner, kind, inner_arguments = arguments[:3]
+        plain = isinstance(inner, Global) and inner.name in (*_TENSORS, *_PARAMETERS)
+        if plain and isinstance(kind, Global) and kind.name in _TENSOR_TYPES and isinstance(inner_arguments, tuple):
+            return call(inner.name, inner_arguments)
+        return Stub(function, called=True)
+    if function == "torch.Size" and isinstance(arguments[0], (list, tuple)):
         return tuple(arguments[0])
     if function in _DICTIONARIES:
-        target: dict[Any, Any] = {}
-        pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
-        fill(target, [item for pair in pairs for item in pair])
-        return target
-    if function in _INERT_CALLS:
-        return Stub(function)
-    raise _refusal(function)
+        return _dictionary(arguments)
+    if function in _RECONSTRUCTORS:
+        return instance(arguments[0])
+    return Stub(function, called=True)
+
+
+def copied(function: str, arguments: tuple[Any, ...]) -> int:
+    """How many items `call` copies. One list can be given to any number of calls, so they are counted beforehand."""
+    if function in _DICTIONARIES or function == "torch.Size":
+        return len(arguments[0]) if arguments and isinstance(arguments[0], (list, tuple)) else 0
+    return 0
+
+
+def _dictionary(arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    target: dict[Any, Any] = {}
+    pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise CheckpointError("the pickle fills a dictionary with something that is no pair; it is damaged")
+        fill(target, list(pair))
+    return target
 
 
 def _tensor(arguments: tuple[Any, ...]) -> TensorRef:
     storage, offset, size, stride = arguments[:4]
-    numbers = [offset, *size, *stride]
     if not isinstance(storage, StorageRef) or not isinstance(size, tuple) or not isinstance(stride, tuple):
         raise CheckpointError("a tensor is described in a way that cannot be; the file is damaged")
-    if len(size) != len(stride) or not all(isinstance(number, int) and number >= 0 for number in numbers):
-        raise CheckpointError(f"a tensor in storage {storage.key!r} has a shape or strides that cannot be")
+    fits = len(size) == len(stride) <= _MAX_AXES
+    if not fits or not all(type(number) is int and 0 <= number < _MOST for number in (offset, *size, *stride)):
+        raise CheckpointError(f"a tensor in storage {storage.key[:100]!r} has a shape or strides that cannot be")
     return TensorRef(storage, offset, size, stride)
 
 
 def fill(target: object, items: list[Any]) -> None:
     """Set keys and values that alternate in `items`. Keys that are no plain value have no use here and are dropped."""
-    if isinstance(target, dict):
-        target.update((key, value) for key, value in _pairs(items) if isinstance(key, (str, int, float, bytes)))
-    elif not isinstance(target, Stub):
+    if isinstance(target, Stub):
+        target.items = target.items if target.items is not None else {}
+        target = target.items
+    if not isinstance(target, dict):
         raise CheckpointError("the pickle sets an item of something that has none; it is damaged or forged")
+    target.update((key, value) for key, value in _pairs(items) if isinstance(key, (str, int, float, bytes)))
 
 
 def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(items[::2], items[1::2], strict=True)
 
 
-def _refusal(function: str) -> CheckpointError:
+def refusal(function: str) -> CheckpointError:
+    """The error for a file that asks to run `function`."""
     return CheckpointError(
         f"the file asks to run {function[:100]!r}, which no set of weights needs; nothing was run. If you trust "
         "where it comes from, save the weights alone there: torch.save(model.state_dict(), 'weights.pth')"
@@ -163,9 +222,10 @@ def storage_of(identity: Any) -> object:
         raise CheckpointError("the pickle refers to something that is no tensor's storage; it is damaged or forged")
     kind, key, numel = identity[1], identity[2], identity[4]
     home, _, storage = kind.name.rpartition(".") if isinstance(kind, Global) else ("", "", "")
-    if home not in ("torch", "torch.cuda") or storage not in _STORAGES:
+    if home not in ("torch", "torch.cuda", "torch.storage") or storage not in _STORAGES | _OTHER_STORAGES:
         label = kind.name if isinstance(kind, Global) else type(kind).__name__
         raise CheckpointError(f"a tensor is stored as {label}, which is not read; save it as float32")
-    if not isinstance(key, str) or not isinstance(numel, int) or numel < 0 or identity[5:] not in ((), (None,)):
+    honest = isinstance(key, str) and type(numel) is int and 0 <= numel < _MOST
+    if not honest or identity[5:] not in ((), (None,)):
         raise CheckpointError("a tensor's storage is described in a way that cannot be; the file is damaged")
-    return StorageRef(key, _STORAGES[storage], numel)
+    return StorageRef(key, _STORAGES.get(storage, storage), numel)

@@ -1,9 +1,9 @@
 """Pickles of PyTorch without unpickling: tensors and plain containers come out, nothing is imported or called.
 
 A pickle is a program for a small stack machine. Python's own unpickler imports and calls what the program names; the
-machine here has no way to do either: a name stays a name, and a call is carried out only where it stands in a table
-(`pickle_names`). What a checkpoint has beside its tensors (an optimizer, NumPy scalars, settings) becomes an
-inert stub; any other call is refused. Opcodes: `pickletools` of the standard library.
+machine here has no way to do either: a name stays a name, and a call becomes a tensor or a plain container if it
+stands in a table (`pickle_names`). Everything else that a checkpoint has (an optimizer, NumPy scalars, settings,
+objects of any class) becomes an inert stub. Opcodes: `pickletools` of the standard library.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from spinescore.export.pickle_names import Global, StorageRef, Stub, call, fill, instance, name_of, storage_of
+from spinescore.export.pickle_names import (
+    Global,
+    StorageRef,
+    Stub,
+    call,
+    copied,
+    fill,
+    instance,
+    name_of,
+    storage_of,
+)
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["PickleMachine"]
+__all__ = ["MAX_STEPS", "PickleMachine"]
 
-MAX_OPCODES = 2_000_000  # a checkpoint of HRNet with its optimizer has about 200,000
+MAX_STEPS = 2_000_000  # opcodes, and items that calls copy; a checkpoint of HRNet with its optimizer has 200,000
 
 
 class PickleMachine:
@@ -29,12 +39,12 @@ class PickleMachine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks under each open mark
         self._memo: dict[int, Any] = {}
+        self._steps = 0
 
     def run(self, stream: io.BytesIO) -> Any:
         """Run one pickle from the stream's position; the stream is left behind its end."""
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if step >= MAX_OPCODES:
-                raise CheckpointError(f"the pickle has more than {MAX_OPCODES} steps; save only model.state_dict()")
+        for opcode, argument, _ in pickletools.genops(stream):
+            self._spend(1)
             name = opcode.name
             if name in _LITERALS:
                 self._stack.append(argument)
@@ -47,6 +57,11 @@ class PickleMachine:
             elif name not in ("PROTO", "FRAME"):
                 raise CheckpointError(f"the pickle uses the opcode {name}, which no set of weights needs")
         raise CheckpointError("the pickle has no end; the file is truncated, get it again")
+
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS:
+            raise CheckpointError(f"the pickle has more than {MAX_STEPS} steps; save only model.state_dict()")
 
     def _pop_mark(self) -> list[Any]:
         items = self._stack
@@ -120,15 +135,29 @@ class PickleMachine:
 
     def reduce(self, _: Any) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+        if not isinstance(function, (Global, Stub)) or not isinstance(arguments, tuple):
             raise CheckpointError("the pickle calls something that is no function; it is damaged or forged")
+        self._call(function, arguments)
+
+    def _call(self, function: Global | Stub, arguments: tuple[Any, ...]) -> None:
+        if isinstance(function, Stub):  # a function that another one would have made
+            self._stack.append(Stub(function.made_by, called=True))
+            return
+        self._spend(copied(function.name, arguments))
         self._stack.append(call(function.name, arguments))
 
     def new_object(self, count: int) -> None:
-        kind = [self._stack.pop() for _ in range(count)][-1]
-        if not isinstance(kind, Global):
+        self._instance([self._stack.pop() for _ in range(count)][-1])
+
+    def _instance(self, kind: object) -> None:
+        if not isinstance(kind, (Global, Stub)):
             raise CheckpointError("the pickle makes an object of something that is no class; it is damaged or forged")
         self._stack.append(instance(kind))
+
+    def old_object(self, name: str | None) -> None:
+        """An object of a class of Python 2's: named by the opcode, or first on the stack."""
+        items = self._pop_mark()
+        self._instance(name_of(*name.split(" ", 1)) if name is not None else items[0])
 
     def build(self, _: Any) -> None:
         """Drop an object's state: stubs have none, and a state dict's only holds version numbers."""
@@ -185,6 +214,8 @@ _ACTIONS: dict[str, Callable[[PickleMachine, Any], None]] = {
     "STACK_GLOBAL": PickleMachine.stack_name,
     "REDUCE": PickleMachine.reduce,
     "NEWOBJ": lambda machine, _: machine.new_object(2),
+    "INST": PickleMachine.old_object,
+    "OBJ": PickleMachine.old_object,
     "NEWOBJ_EX": lambda machine, _: machine.new_object(3),
     "BUILD": PickleMachine.build,
     "BINPERSID": PickleMachine.persistent,

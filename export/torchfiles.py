@@ -7,25 +7,53 @@ Layout of the files: torch/serialization.py of PyTorch (`_legacy_save`, `_save`)
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.pickle_names import StorageRef, Stub, TensorRef
-from spinescore.export.pickles import PickleMachine
-from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape, check_total
+from spinescore.export.pickle_names import StorageRef, Stub, TensorRef, refusal
+from spinescore.export.pickles import MAX_STEPS, PickleMachine
+from spinescore.export.untrusted import Zip, array_from, as_float32, check_shape
+from spinescore.export.weight_sets import Entry, Loader, Tensors
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["LEGACY_MAGIC", "read_legacy", "read_zip"]
+__all__ = ["LEGACY_MAGIC", "is_torch", "read_legacy", "read_zip"]
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
-CONTAINERS = ("state_dict", "model_state_dict", "model", "best_state_dict")
+_MAX_GROWTH = 4  # float32 beside the file: half precision doubles, and expanded or shared tensors are written out
+_GROWTH_FLOOR = 1 << 20
+_WALKED = (TensorRef, Stub, dict, list, tuple)
+_MAX_DEPTH = 8
+_MAX_ENTRIES = 100_000
+_MAX_KEY, _MAX_NAME = 100, 1000  # characters
+_SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
+_REMEDIES = {  # by a word of what makes the tensor
+    "sparse": "is sparse; save it dense: "
+    "torch.save({name: value.to_dense() for name, value in model.state_dict().items()}, 'weights.pth')",
+    "qtensor": "is quantised; give the weights from before the quantisation (the export quantises them with --int8)",
+    "meta": "is on the device 'meta' and has no values; save the model after its weights were loaded",
+    "multiarray": "is a NumPy array; save the arrays alone: numpy.savez('weights.npz', **arrays)",
+    "float8": "is of an 8-bit type; save it as float32: "
+    "torch.save({name: value.float() for name, value in model.state_dict().items()}, 'weights.pth')",
+}
 
 
-def read_zip(archive: Zip, file_bytes: int) -> dict[str, NDArray[np.float32]]:
-    """The network's tensors in a checkpoint as `torch.save` writes it since PyTorch 1.6."""
+def is_torch(archive: Zip) -> bool:
+    """Whether the archive is one of PyTorch's; raises CheckpointError for those that hold a program."""
+    last = {name.split("/", 1)[-1] for name in archive.entries}
+    if not last.isdisjoint(("archive_format", "models/model.json", "serialized_exported_program.json")):
+        raise CheckpointError(
+            "this is an exported program (.pt2), not a checkpoint; convert it with "
+            "torch.save(torch.export.load(FILE).state_dict, 'weights.pth')"
+        )
+    return "data.pkl" in last
+
+
+def read_zip(archive: Zip, file_bytes: int) -> tuple[list[Entry], Loader]:
+    """The tensors in a checkpoint as `torch.save` writes it since PyTorch 1.6, and what reads their values."""
     roots = [name[: -len("data.pkl")] for name in archive.entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise CheckpointError(f"the archive has {len(roots)} entries named data.pkl, one is expected")
@@ -39,7 +67,7 @@ def read_zip(archive: Zip, file_bytes: int) -> dict[str, NDArray[np.float32]]:
     if order in archive.entries and archive.read(order) != b"little":
         raise CheckpointError(f"entry {order!r} does not say 'little'; save the checkpoint on a little-endian machine")
     machine = PickleMachine()
-    state = _state_dict(machine.run(io.BytesIO(archive.read(f"{root}data.pkl"))))
+    entries = _entries(machine.run(io.BytesIO(archive.read(f"{root}data.pkl"))))
 
     def content(storage: StorageRef) -> memoryview:
         name = f"{root}data/{storage.key}"
@@ -50,11 +78,11 @@ def read_zip(archive: Zip, file_bytes: int) -> dict[str, NDArray[np.float32]]:
             raise CheckpointError(f"entry {name!r} has {declared} bytes, its tensor's storage {storage.nbytes}")
         return memoryview(archive.read(name))
 
-    return _tensors(state, content, file_bytes)
+    return entries, _loader(content, file_bytes)
 
 
-def read_legacy(data: bytes) -> dict[str, NDArray[np.float32]]:
-    """The network's tensors in a checkpoint as PyTorch before 1.6 wrote it: five pickles, then the raw storages."""
+def read_legacy(data: bytes) -> tuple[list[Entry], Loader]:
+    """The tensors in a checkpoint as PyTorch before 1.6 wrote it (five pickles, then storages), and their reader."""
     stream = io.BytesIO(data)
     magic, protocol, system = (PickleMachine().run(stream) for _ in range(3))
     if magic != 0x1950A86A20F9469CFC6C or protocol != 1001:
@@ -62,14 +90,14 @@ def read_legacy(data: bytes) -> dict[str, NDArray[np.float32]]:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise CheckpointError("the checkpoint comes from a big-endian machine; save it on a little-endian one")
     machine = PickleMachine()
-    state = _state_dict(machine.run(stream))
+    entries = _entries(machine.run(stream))
     keys = PickleMachine().run(stream)
-    if not isinstance(keys, list) or len(set(map(str, keys))) != len(keys):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
         raise CheckpointError("the list of storages is damaged; get the file again")
     view, position = memoryview(data), stream.tell()
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
-        storage = machine.storages.get(key) if isinstance(key, str) else None
+        storage = machine.storages.get(key)
         if storage is None:
             raise CheckpointError("the list of storages names one that no tensor has; the file is damaged")
         numel = int.from_bytes(view[position : position + 8], "little")
@@ -85,62 +113,137 @@ def read_legacy(data: bytes) -> dict[str, NDArray[np.float32]]:
             raise CheckpointError(f"storage {storage.key!r} is missing from the file; get it again")
         return view[slice(*places[storage.key])]
 
-    return _tensors(state, content, len(data))
+    return entries, _loader(content, len(data))
 
 
-def _state_dict(root: object) -> dict[str, object]:
-    """The dictionary that holds the network's tensors: bare, or in one of `CONTAINERS`, which may nest."""
-    found = root
-    for _ in range(3):
-        if isinstance(found, Stub):
-            raise CheckpointError(
-                f"the file holds a whole object ({found.made_by}) that only its own code can read; where that code is, "
-                "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
-            )
-        if not isinstance(found, dict):
-            break
-        if any(isinstance(value, TensorRef) for value in found.values()):
-            return found
-        inner = [found[name] for name in CONTAINERS if isinstance(found.get(name), (dict, Stub))]
-        if not inner:
-            break
-        found = inner[0]
-    raise CheckpointError(
-        f"no tensors were found, neither at the top nor under {', '.join(CONTAINERS)}; "
-        "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
-    )
+def _entries(root: object) -> list[Entry]:
+    """Every tensor in the file under the keys that lead to it; raises CheckpointError if there is none."""
+    found: dict[str, Entry] = {}
+    objects: dict[str, str] = {}
+    for container, name, value in _walk(root):
+        if isinstance(value, Stub) and value.items is None and not value.called:
+            objects.setdefault(name, value.made_by)
+        elif isinstance(value, TensorRef) or _should_be_a_tensor(name, value):
+            entry = Entry(container, name, value.size if isinstance(value, TensorRef) else None, _floats(value), value)
+            if found.setdefault(entry.full, entry) is not entry:
+                raise CheckpointError(f"two entries have the same name, {entry.full!r}; {_SAVE}")
+            if len(found) > _MAX_ENTRIES:
+                raise CheckpointError(f"the file has more than {_MAX_ENTRIES} tensors; {_SAVE}")
+    if found:
+        return list(found.values())
+    if isinstance(root, Stub) and root.called:
+        raise refusal(root.made_by)
+    key = next((name for name in objects if re.search("model|net|state|ema", name)), next(iter(objects), None))
+    if key is not None:
+        where = f"under {key!r} " if key else ""
+        raise CheckpointError(
+            f"the file holds {where}a whole object ({objects[key][:_MAX_KEY]}) that only its own code can read; where "
+            f"that code is, {_SAVE}"
+        )
+    raise CheckpointError(f"no tensors were found; {_SAVE}")
 
 
-def _tensors(
-    state: dict[str, object], content: Callable[[StorageRef], memoryview], file_bytes: int
-) -> dict[str, NDArray[np.float32]]:
-    """The state's floating tensors, each checked against the storage that it says it lies in."""
-    for name, value in state.items():
-        if isinstance(value, Stub) and value.made_by.startswith("torch._utils."):
-            raise CheckpointError(
-                f"entry {str(name)!r} is a tensor of an unusual kind ({value.made_by}); save it dense"
-            )
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, TensorRef)}
-    if len(tensors) != sum(isinstance(value, TensorRef) for value in state.values()):
-        raise CheckpointError("two entries have the same name")
-    check_total({name: prod(tensor.size) * tensor.storage.itemsize for name, tensor in tensors.items()}, file_bytes)
-    result: dict[str, NDArray[np.float32]] = {}
-    for name, tensor in tensors.items():
-        array = as_float32(name, _view(name, tensor, content))
-        if array is not None:
-            result[name] = array
-    return result
+def _walk(root: object) -> Iterator[tuple[str, str, object]]:
+    """Container, name and value of everything within dictionaries and lists, in the file's order.
+
+    An object can stand in a file at many places, or within itself: depth and steps are bounded.
+    """
+    steps = 0
+    pending: list[tuple[str, str, object, int]] = [("", "", root, 0)]
+    while pending:
+        container, name, value, depth = pending.pop()
+        yield container, name, value
+        value = value.items if isinstance(value, Stub) else value
+        if not isinstance(value, (dict, list, tuple)) or depth == _MAX_DEPTH or len(name) > _MAX_KEY:
+            continue
+        steps += len(value)
+        if steps > MAX_STEPS:
+            raise CheckpointError(f"the file nests more than {MAX_STEPS} entries; {_SAVE}")
+        inner = f"{container}.{name}" if container else name
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))
+        pending += [(inner, _text(key), item, depth + 1) for key, item in reversed(items) if isinstance(item, _WALKED)]
 
 
-def _view(name: str, tensor: TensorRef, content: Callable[[StorageRef], memoryview]) -> NDArray[np.generic]:
-    """The tensor's elements, as a strided view of its storage's bytes."""
-    storage = tensor.storage
-    size = check_shape(name, tensor.size, storage.itemsize, storage.nbytes)
-    last = tensor.offset + sum((length - 1) * step for length, step in zip(size, tensor.stride, strict=True))
-    if prod(size) and last >= storage.numel:
-        raise CheckpointError(f"entry {name!r} reaches element {last} of a storage of {storage.numel}; it is damaged")
-    flat = array_from(content(storage), storage.dtype, (storage.numel,))
+def _text(key: object) -> str:
+    text = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+    if len(text) > _MAX_NAME:
+        raise CheckpointError(f"an entry has a name of {len(text)} characters; {_SAVE}")
+    return text
+
+
+def _should_be_a_tensor(name: str, value: object) -> bool:
+    """Whether a stub stands where weights do: a tensor of an unusual kind, or anything under a parameter's name."""
+    if not isinstance(value, Stub):
+        return False
+    parameter = name.rpartition(".")[2] in ("weight", "bias", "running_mean", "running_var")
+    return value.made_by.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.float8")) or parameter
+
+
+def _floats(value: object) -> bool:
+    """Whether the value is a tensor that can hold weights; integers count steps."""
+    return not isinstance(value, TensorRef) or value.storage.dtype[:2] not in ("<i", "|i", "|u", "|b")
+
+
+def _loader(content: Callable[[StorageRef], memoryview], file_bytes: int) -> Loader:
+    """A function from entries by name to their values, which are each held against the storage that they lie in."""
+
+    def load(entries: dict[str, Entry]) -> Tensors:
+        tensors: dict[str, TensorRef] = {}
+        for name, entry in entries.items():
+            value = entry.value
+            if isinstance(value, Stub):
+                raise CheckpointError(f"entry {name!r} {_remedy(value.made_by)}")
+            if isinstance(value, TensorRef) and entry.floats:
+                tensors[name] = value
+        _check_growth(tensors, file_bytes)
+        arrays: dict[TensorRef, NDArray[np.float32] | None] = {}
+        by_storage: dict[StorageRef, list[str]] = {}
+        for name, tensor in _once(tensors).items():
+            by_storage.setdefault(tensor.storage, []).append(name)
+        for storage, names in by_storage.items():  # each is read once, and one at a time
+            if storage.dtype.endswith("Storage"):
+                stored = f"is stored as torch.{storage.dtype}, which is not read"
+                raise CheckpointError(f"entry {names[0]!r} {stored}; save it as float32")
+            flat = array_from(content(storage), storage.dtype, (storage.numel,))
+            for name in names:
+                arrays[tensors[name]] = as_float32(name, _view(name, tensors[name], flat))
+        found = {name: arrays[tensor] for name, tensor in tensors.items()}
+        return {name: array for name, array in found.items() if array is not None}
+
+    return load
+
+
+def _remedy(made_by: str) -> str:
+    other = f"is no plain tensor ({made_by[:_MAX_KEY]}); save it as a dense float32 tensor"
+    return next((remedy for word, remedy in _REMEDIES.items() if word in made_by), other)
+
+
+def _once(tensors: dict[str, TensorRef]) -> dict[str, TensorRef]:
+    """The tensors without those that are others under a second name."""
+    return {name: tensor for tensor, name in {tensor: name for name, tensor in reversed(tensors.items())}.items()}
+
+
+def _check_growth(tensors: dict[str, TensorRef], file_bytes: int) -> None:
+    """Raises CheckpointError for tensors that, shared or expanded, are far more than the file that they lie in."""
+    sizes = {name: prod(tensor.size) * 4 for name, tensor in _once(tensors).items()}
+    if sum(sizes.values()) > _MAX_GROWTH * file_bytes + _GROWTH_FLOOR:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise CheckpointError(
+            f"the entries declare {sum(sizes.values())} bytes together (the largest is {largest!r}), but the file has "
+            f"{file_bytes}; save contiguous tensors: "
+            "torch.save({name: value.contiguous() for name, value in model.state_dict().items()}, 'weights.pth')"
+        )
+
+
+def _view(name: str, tensor: TensorRef, flat: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The tensor's elements, as a strided view of its storage; a stride of 0 repeats an element."""
+    size, stride = check_shape(name, tensor.size, 0, 0), tensor.stride
     if not prod(size):
         return flat[:0].reshape(size)
-    strides = tuple(step * flat.itemsize for step in tensor.stride)
+    last = tensor.offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    if last >= len(flat):
+        distinct = tuple(length if step else 1 for length, step in zip(size, stride, strict=True))
+        check_shape(name, distinct, flat.itemsize, flat.nbytes)  # says what is wrong where the shape alone does
+        raise CheckpointError(f"entry {name!r} reaches element {last} of a storage of {len(flat)}; it is damaged")
+    strides = tuple(step * flat.itemsize for step in stride)
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], size, strides, writeable=False)

@@ -1,0 +1,239 @@
+"""Which tensors of a file are the network: by the names that HRNet and torchvision's ResNet have.
+
+A training leaves more in a file than the network: averaged weights beside the last ones, an optimizer, and before each
+name what the network was wrapped in (`module.`, `model.`, `_orig_mod.`). A set of weights is all that stands under one
+such beginning. If exactly one set has an architecture's names it is the network; if several have them, the user names
+one by `FILE:key`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["Architecture", "Chosen", "Entry", "Loader", "Tensors", "choose_weights"]
+
+Architecture = Literal["hrnet", "resnet"]
+Tensors = dict[str, NDArray[np.float32]]
+
+_ANCHOR = "layer1.0.conv1.weight"  # stands once in every HRNet and ResNet
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_CONV_NORM = rf"(0\.weight|1\.{_NORM})"
+_BLOCK = rf"(conv[123]\.weight|bn[123]\.{_NORM}|downsample\.{_CONV_NORM})"
+_NAMES: dict[Architecture, re.Pattern[str]] = {
+    "hrnet": re.compile(
+        rf"conv[12]\.weight|bn[12]\.{_NORM}|layer1\.\d+\.{_BLOCK}|stage\d\.\d+\.branches\.\d\.\d+\.{_BLOCK}"
+        rf"|(transition\d\.\d|stage\d\.\d+\.fuse_layers\.\d\.\d)\.(\d\.)?{_CONV_NORM}|final_layer\.(weight|bias)"
+    ),
+    "resnet": re.compile(rf"conv1\.weight|bn1\.{_NORM}|layer\d\.\d+\.{_BLOCK}|fc\.(\d+\.)?(weight|bias)"),
+}
+_NEEDED: dict[Architecture, tuple[str, ...]] = {
+    "hrnet": (r"conv1\.weight", r"conv2\.weight", r"stage2\.0\.branches\.0\.0\.conv1\.weight", r"final_layer\.weight"),
+    "resnet": (r"conv1\.weight", r"bn1\.running_var", r"layer2\.0\.conv1\.weight", r"fc\.(\d+\.)?weight"),
+}
+# OpenMMLab's names for the same tensors, behind one beginning: mmpose 1.x, mmpose 0.x, mmpretrain.
+_OPENMMLAB = (("backbone.", ""), ("head.final_layer.", "final_layer."), ("keypoint_head.final_layer.", "final_layer."))
+_OPENMMLAB += (("head.fc.", "fc."),)
+_TRAINING = re.compile(r"optim|sched|scaler|callbacks|loops|message_hub|rng", re.IGNORECASE)  # containers of no network
+_MOST_SETS = 32
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file before its values are read. `value` is for the reader that found it.
+
+    `container` are the keys of the dictionaries around it, joined by dots; `shape` is None for what is no plain tensor.
+    """
+
+    container: str
+    name: str
+    shape: tuple[int, ...] | None
+    floats: bool
+    value: object
+
+    @property
+    def full(self) -> str:
+        return f"{self.container}.{self.name}" if self.container else self.name
+
+
+Loader = Callable[[dict[str, Entry]], Tensors]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The network's tensors by the architecture's names, the key that they stand under, and what to tell the user."""
+
+    tensors: Tensors
+    key: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One set of weights: entries by the architecture's names; `beside` are others of the same dictionary."""
+
+    key: str
+    container: str
+    entries: dict[str, Entry]
+    beside: tuple[str, ...] = ()
+    openmmlab: bool = False
+
+    def fits(self, architecture: Architecture) -> bool:
+        names = [name for name, entry in self.entries.items() if entry.floats]
+        known = _NAMES[architecture]
+        return all(known.fullmatch(name) for name in names) and all(
+            any(re.fullmatch(needed, name) for name in names) for needed in _NEEDED[architecture]
+        )
+
+    def same_as(self, other: _Set, load: Loader) -> bool:
+        """Whether both hold the same values, as `state_dict` and `best_state_dict` of the official HRNet do."""
+        if {name: entry.value for name, entry in self.entries.items()} == {
+            name: entry.value for name, entry in other.entries.items()
+        }:
+            return True
+        shapes, others = ({n: e.shape for n, e in one.entries.items() if e.floats} for one in (self, other))
+        if shapes != others:
+            return False
+        ours, theirs = load(self.entries), load(other.entries)
+        return all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def choose_weights(
+    entries: Sequence[Entry], load: Loader, key: str = "", architecture: Architecture | None = None
+) -> Chosen:
+    """The network among `entries`; `key` names where, `architecture` what it is (None: either).
+
+    Raises CheckpointError, which names every set of weights, where more than one could be it.
+    """
+    inside = [entry for entry in entries if not key or f"{entry.full}.".startswith(f"{key}.")]
+    if not inside:
+        raise CheckpointError(f"no tensor stands under {key!r}; tensors stand under {_listed(_containers(entries))}")
+    sets = _anchored(inside, key)
+    fitting = [one for one in sets if any(one.fits(which) for which in ((architecture,) if architecture else _NAMES))]
+    pool = fitting or sets or _by_container(inside, key)
+    chosen = pool[0]
+    different = [one for one in pool[1:] if not one.same_as(chosen, load)]
+    if different:
+        raise _several([chosen, *different], fits=bool(fitting))
+    if chosen.beside:
+        raise CheckpointError(
+            f"beside the weights under {chosen.key!r} stand {_listed(chosen.beside)}, which have no place in the "
+            f"network. If it does not use them, name its weights: FILE:{chosen.key}. If it does (a second head, a "
+            "layer in front or behind), export it to ONNX and give that file"
+        )
+    return Chosen(load(chosen.entries), chosen.key, tuple(_notes(chosen, pool, entries)))
+
+
+def _anchored(entries: Sequence[Entry], key: str) -> list[_Set]:
+    """The sets around every name that ends as HRNet's and ResNet's do."""
+    anchors = [entry for entry in entries if f".{entry.full}".endswith(f".{_ANCHOR}")]
+    if len(anchors) > _MOST_SETS:
+        first = _key_of(anchors[0], _ANCHOR)
+        raise CheckpointError(
+            f"the file holds {len(anchors)} sets of weights, the first under {first!r}; name one, as FILE:{first}"
+        )
+    return [_set_at(_key_of(anchor, _ANCHOR), anchor.container, entries, key) for anchor in anchors]
+
+
+def _key_of(entry: Entry, name: str) -> str:
+    return entry.full[: -len(name)].rstrip(".")
+
+
+def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set:
+    """The set under the key `at`, whose anchor stands in the dictionary `container`."""
+    openmmlab = False
+    if f".{at}".endswith(".backbone"):
+        outer = at[: -len("backbone")].rstrip(".")
+        renamed = {_official(name): entry for name, entry in _under(outer, entries).items()}
+        openmmlab = any(name.startswith(("final_layer.", "fc.")) for name in renamed)
+        at = outer if openmmlab else at
+    found = _under(at, entries)
+    named_deeper = len(key) > len(container) and _within(key, container)
+    around = [] if named_deeper else [entry for entry in entries if entry.container == container and entry.floats]
+    beside = tuple(entry.full for entry in around if not _within(entry.full, at))
+    names = {_official(name): entry for name, entry in found.items()} if openmmlab else found
+    return _Set(at, container, names if len(names) == len(found) else found, beside, openmmlab)
+
+
+def _under(key: str, entries: Sequence[Entry]) -> dict[str, Entry]:
+    start = len(key) + 1 if key else 0
+    return {entry.full[start:]: entry for entry in entries if _within(entry.full, key)}
+
+
+def _within(name: str, key: str) -> bool:
+    return not key or name.startswith(f"{key}.")
+
+
+def _official(name: str) -> str:
+    """The official name of an OpenMMLab tensor."""
+    for theirs, official in _OPENMMLAB:
+        if name.startswith(theirs):
+            return official + name.removeprefix(theirs)
+    return name
+
+
+def _by_container(entries: Sequence[Entry], key: str) -> list[_Set]:
+    """One set for each dictionary that holds tensors, where no names are known; those of a training come last."""
+    if key:
+        return [_Set(key, key, _without_module({name: e for name, e in _under(key, entries).items() if name}))]
+    groups: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.container, {})[entry.name] = entry
+    kept = {name: group for name, group in groups.items() if not _TRAINING.search(name.split(".")[0])} or groups
+    weights = {name: group for name, group in kept.items() if _has_kernel(group)}
+    floats = {name: group for name, group in kept.items() if any(entry.floats for entry in group.values())}
+    return [_Set(name, name, _without_module(group)) for name, group in (weights or floats or kept).items()]
+
+
+def _has_kernel(group: Mapping[str, Entry]) -> bool:
+    return any(entry.floats and entry.shape is not None and len(entry.shape) > 1 for entry in group.values())
+
+
+def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
+    """The names without the `module.` that torch.nn.DataParallel puts before every one."""
+    while group and all(name.startswith("module.") for name in group):
+        group = {name.removeprefix("module."): entry for name, entry in group.items()}
+    return group
+
+
+def _several(sets: Sequence[_Set], fits: bool) -> CheckpointError:
+    keys = [one.key or "(no key: the top of the file)" for one in sets]
+    named = next((one.key for one in reversed(sets) if one.key), "KEY")
+    what = "fit the architecture and differ" if fits else "do not fit the architecture"
+    return CheckpointError(
+        f"{len(sets)} sets of weights {what}: {_listed(keys)}. Name the one to read after the file, as FILE:{named}"
+    )
+
+
+def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iterable[str]:
+    prefix = chosen.key.removeprefix(chosen.container).lstrip(".")
+    if prefix:
+        yield f"the beginning {prefix + '.'!r} was taken off the names of its {len(chosen.entries)} tensors"
+    if chosen.openmmlab:
+        yield "its names (backbone.*, head.*) are OpenMMLab's and were brought to the official ones"
+    same = [one.key for one in pool[1:]]
+    if same:
+        yield f"the weights under {_listed(same)} are the same as those under {chosen.key!r}"
+    taken = {chosen.key, *(one.container for one in pool)}
+    others = [name for name in _containers(entries) if name not in taken and not _within(f"{name}.", chosen.key)]
+    others = [name for name in others if not _TRAINING.search(name.split(".")[0])]
+    if others:
+        yield f"the weights under {chosen.key!r} were taken; other tensors stand under {_listed(others)}"
+
+
+def _containers(entries: Iterable[Entry]) -> list[str]:
+    """The dictionaries that hold floating-point tensors."""
+    return list(dict.fromkeys(entry.container for entry in entries if entry.floats))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:100]) if name else "the top of the file" for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
