@@ -133,8 +133,8 @@ def _keypoints(localizers: Mapping[str, Network], overrides: Document) -> Docume
         joints = localizers[region].outputs
         if joints not in (12, 24):
             raise BundleError(
-                f"the localizer gives {joints} heatmaps; 12 (both regions alike) or 24 (cervical, then lumbar) explain "
-                "themselves. Set localizer.keypoints in the manifest file"
+                f"{localizers[region].provenance['source']}: the localizer gives {joints} heatmaps; 12 (both regions "
+                "alike) or 24 (cervical, then lumbar) explain themselves. Set localizer.keypoints in the manifest file"
             )
         first = 12 * index if joints == 24 else 0
         keypoints[region] = [

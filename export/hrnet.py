@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
+from spinescore.export.relatives import check_hrnet_relatives
 from spinescore.export.weights import Weights
 from spinescore.runtime.errors import CheckpointError
 
@@ -33,6 +34,7 @@ def build_hrnet(
     if height_px % 32 or width_px % 32:
         raise CheckpointError(f"{_ARCHITECTURE}: input {height_px}x{width_px} px; both must be multiples of 32")
     weights = Weights(tensors, _ARCHITECTURE)
+    check_hrnet_relatives(weights)
     stem = weights.shape("conv1.weight")
     graph = Graph("hrnet", stem[1] if len(stem) == 4 else 0, height_px, width_px)
     x = graph.relu(conv_norm(graph, weights, "image", "conv1", "bn1", stride=2))

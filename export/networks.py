@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from spinescore.export.defaults import input_size
-from spinescore.export.resnet152 import head_of
-from spinescore.export.sources import Network, open_network, split_sources
+from spinescore.export.resnet152 import Head, head_of
+from spinescore.export.sources import InputSize, Kind, Network, open_network, split_sources
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest.document import NAME_RULE, is_alternative_name
 
@@ -20,8 +20,7 @@ Document = dict[str, Any]
 def open_localizers(text: str, overrides: Document) -> list[Network]:
     """One for both regions, or one for each. Raises `CheckpointError`, `BundleError` for the input in `overrides`."""
     size = input_size(overrides, "localizer")
-    sources = split_sources(text, ("cervical", "lumbar"))
-    networks = [open_network(source, "localizer", region, size) for region, source in sources.items()]
+    networks = _open(split_sources(text, ("cervical", "lumbar")), "localizer", size)
     if len({_kind(network) for network in networks}) > 1:
         raise CheckpointError(
             f"the localizers of {text} differ in channels, heatmaps or preprocessing; both regions share one input"
@@ -60,19 +59,38 @@ def open_alternatives(texts: Sequence[str], localizers: Sequence[Network], overr
 def open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
     """The head's name, and its networks. Raises as `open_localizers` does."""
     size = input_size(overrides, "grader")
-    sources = split_sources(text, ("bridge", "grades"))
-    networks = [open_network(source, "grader", role or "corners", size) for role, source in sources.items()]
-    heads = [head_of(network.outputs) for network in networks]
+    networks = _open(split_sources(text, ("bridge", "grades")), "grader", size)
+    heads = [_head(network) for network in networks]
     for network, head in zip(networks, heads, strict=True):
         fits = head in ("corners4", "corner4") if network.role == "corners" else head == network.role
         if not fits:
+            role = "" if network.role == "corners" else f"{network.role}: "
             raise CheckpointError(
-                f"{network.provenance['source']}: has {network.outputs} outputs ({head}); a grader alone has 8 or 4, "
-                "a pair bridge=FILE,grades=FILE has 2 and 3"
+                f"{role}{network.provenance['source']}: has {network.outputs} outputs ({head}); a grader alone has 8 "
+                "or 4, a pair bridge=FILE,grades=FILE has 2 and 3"
             )
     if len({(network.channels, network.preprocessing) for network in networks}) > 1:
         raise CheckpointError(f"the graders of {text} differ in channels or preprocessing; both see the same crops")
     return heads[0] if len(networks) == 1 else "bridge+grades", networks
+
+
+def _open(sources: Mapping[str, str], kind: Kind, size: InputSize) -> list[Network]:
+    return [_open_one(source, kind, role, size) for role, source in sources.items()]
+
+
+def _open_one(source: str, kind: Kind, role: str, size: InputSize) -> Network:
+    """The network of one source; an error says which of two it is of, as their files may have the same name."""
+    try:
+        return open_network(source, kind, role or ("corners" if kind == "grader" else ""), size)
+    except CheckpointError as error:
+        raise CheckpointError(f"{role}: {error}" if role else str(error)) from None
+
+
+def _head(network: Network) -> Head:
+    try:
+        return head_of(network.outputs)
+    except CheckpointError as error:
+        raise CheckpointError(f"{network.provenance['source']}: {error}") from None
 
 
 def _kind(network: Network) -> tuple[int, int, str]:

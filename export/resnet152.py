@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
 from spinescore.export.keras_check import KERAS_EPSILON, check_layers
+from spinescore.export.relatives import check_resnet_relatives
 from spinescore.export.untrusted import KerasLayer
 from spinescore.export.weights import Array64, Weights, fold_batch_norm
 from spinescore.runtime.errors import CheckpointError
@@ -69,6 +70,7 @@ def build_resnet(
         dense = {name[: -len("/kernel")]: (weights.take(name, 2), f"{name[:-6]}bias") for name in kernels}
     else:
         weights = Weights(tensors, _TORCH)
+        check_resnet_relatives(weights)
         graph, features = _torch_features(weights, height_px, width_px)
         kernels = [name for name in weights.names("fc.") if name.endswith("weight")]
         dense = {name[: -len(".weight")]: (weights.take(name, 2).T, f"{name[:-6]}bias") for name in kernels}
@@ -146,6 +148,8 @@ def _dense_chain(graph: Graph, x: str, layers: Mapping[str, tuple[Array64, Array
         if len(fitting) != 1:
             shapes = ", ".join(f"{name} {kernel.shape}" for name, (kernel, _) in rest.items())
             why = "more than one" if fitting else "none"
+            if any(kernel.shape[0] == 2 * features for kernel, _ in rest.values()):
+                why = "one takes twice as many (two kinds of pooling, joined), and none"
             raise CheckpointError(
                 f"ResNet: of the dense layers {shapes}, {why} can follow {features} features, so their order is not "
                 "certain. Export the model to ONNX (tf2onnx, torch.onnx) and give that file"

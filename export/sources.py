@@ -22,7 +22,7 @@ from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.study import REGIONS, Region
 
-__all__ = ["InputSize", "Network", "Preprocessing", "open_network", "parameters_of", "split_sources"]
+__all__ = ["InputSize", "Network", "Preprocessing", "open_network", "parameters_of", "split_key", "split_sources"]
 
 Kind = Literal["localizer", "grader"]
 Preprocessing = Literal["imagenet", "caffe"]
@@ -92,21 +92,38 @@ def split_sources(text: str, keys: tuple[str, str]) -> dict[str, str]:
     return found
 
 
-def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network:
-    """Reads the network `source`. `role` is a region or "" for both; `corners`, `bridge` or `grades`.
+def split_key(source: str) -> tuple[Path, str]:
+    """`FILE:key` as the file and the key of one set of weights in it; the key is "" if there is none.
 
+    The colon of a Windows drive (`C:\\nets\\w.pth`) and one in the name of a file that exists start no key.
+    """
+    file, colon, key = source.rpartition(":")
+    if not colon or len(file) < 2 or not key or set(key) & set("/\\") or Path(source).exists():
+        return Path(source), ""
+    return Path(file), key
+
+
+def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network:
+    """Reads the network `source`, a file, `FILE:key` or `synthetic:..`.
+
+    `role` is a region or "" for both; `corners`, `bridge` or `grades`.
     Raises `CheckpointError` where it cannot be read, or is no HRNet or ResNet with that input.
     """
     if source.startswith(PREFIX):
         return _synthetic(source, kind, role, size)
-    path = Path(source)
+    path, key = split_key(source)
     if path.suffix.lower() == ".onnx":
+        if key:
+            raise CheckpointError(f"{path.name}: an ONNX file holds one network; leave out ':{key}'")
         return _ready(path, kind, role, size)
-    checkpoint = read_checkpoint(path)
-    if kind == "localizer":
-        model = build_hrnet(checkpoint.tensors, size.height_px, size.width_px)
-    else:
-        model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
+    checkpoint = read_checkpoint(path, key, "hrnet" if kind == "localizer" else "resnet")
+    try:
+        if kind == "localizer":
+            model = build_hrnet(checkpoint.tensors, size.height_px, size.width_px)
+        else:
+            model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
     channels = _input_shape(model)[1]
     if size.channels not in (None, channels):
         raise CheckpointError(
@@ -118,12 +135,13 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "source": path.name,
         "source_sha256": checkpoint.sha256,
         "source_bytes": checkpoint.bytes,
+        **({"source_key": checkpoint.key} if checkpoint.key else {}),
         "framework": checkpoint.framework,
         "architecture": "HRNet" if kind == "localizer" else "ResNet",
         "parameters": parameters_of(model),
     }
-    outputs = _output_shape(model)[1]
-    return Network(kind, role, size, channels, outputs, "caffe" if keras else "imagenet", provenance, (), model)
+    outputs, preprocessing = _output_shape(model)[1], "caffe" if keras else "imagenet"
+    return Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
 
 
 def parameters_of(model: onnx.ModelProto) -> int:

@@ -1,0 +1,175 @@
+"""Networks that bear the names of HRNet or of torchvision's ResNet and compute something else, and how they are told.
+
+Weights say nothing of strides, pooling and activations. Where their names or shapes show another family, the network is
+refused with what it is, before it is read as something that it is not.
+"""
+
+from __future__ import annotations
+
+import re
+
+from spinescore.export.weights import Weights
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["check_hrnet_relatives", "check_resnet_relatives"]
+
+_ONNX = (
+    "Export the model to ONNX and give that file: torch.onnx.export(model.eval(), "
+    "torch.zeros(1, CHANNELS, HEIGHT, WIDTH), 'network.onnx', dynamo=False)"
+)
+_IN_BLOCK = r"^layer\d\.\d+\."
+
+# A pattern in a tensor's name, and what it shows of the network.
+_Signs = tuple[tuple[str, str], ...]
+_CHANGED: _Signs = (
+    (r"weight_mask$", "is pruned; call torch.nn.utils.prune.remove(module, 'weight') for every layer before saving"),
+    (
+        r"parametrizations\.|weight_(g|v|u|orig)$",
+        "has weight or spectral norm; remove it from every layer before saving",
+    ),
+    (r"lora_[AB]", "has LoRA layers; merge them into the weights before saving"),
+    (
+        r"fake_quant|activation_post_process|_packed_params|\.zero_point$",
+        "is quantised; give the weights from before that",
+    ),
+)
+_RESNETS: _Signs = (
+    (r"\.filt$", "blurs where it halves the picture (BlurPool)"),
+    (r"downsample\.2\.running_mean$", "pools in its shortcuts (ResNet-D)"),
+    (r"^conv1\.\d+\.", "has a stem of several convolutions (ResNet-C or -D, as timm's resnet152d)"),
+    (_IN_BLOCK + r"(\w+\.)?(se|se_module|se_layer)\.|^layer\d\.\d+\.fc\d?\.", "has squeeze-and-excitation blocks"),
+    (_IN_BLOCK + r"(ca|sa|cbam|eca|attn|att|attention|nl|gc|context_block)\b", "has attention in its blocks"),
+    (_IN_BLOCK + r"bn\d\.(IN|BN)\.", "has instance normalisation (IBN-Net)"),
+    (_IN_BLOCK + r"(convs|bns)\.", "is a Res2Net"),
+    (r"conv\d?_offset", "has deformable convolutions"),
+    (_IN_BLOCK + r"conv\d\.\w+\.", "has convolutions made of several (ResNeSt or SK-Net)"),
+    (r"prelu|\bgamma\d?$|\bls\d", "has activations or scales with weights of their own (PReLU, layer scale)"),
+    (_IN_BLOCK + r"shortcut\.", "calls its shortcuts 'shortcut', as ResNets for small pictures do"),
+)
+_HRNETS: _Signs = (
+    (r"^(incre|downsamp)_modules\.", "is an HRNet that classifies, and gives no heatmaps"),
+    (r"(^|\.)final_layers\.", "is a HigherHRNet, with heatmaps of two sizes"),
+    (r"^(last_layer|ocr_|aux_head|decode_head)", "is an HRNet that segments"),
+    (r"(^|\.)deconv_layers\.", "has deconvolutions (SimpleBaseline, or a head of its own)"),
+)
+_HRNETS_WITHOUT_FINAL_LAYER: _Signs = (
+    (r"(^|\.)head\.(cls_|mlp|fc\.|gau)", "has a head that gives coordinates (SimCC, RTMPose, regression), no heatmaps"),
+    (r"^head\.\d", "has a head of several layers over all branches, as the HRNet for faces"),
+)
+
+
+def check_hrnet_relatives(weights: Weights) -> None:
+    """Raises CheckpointError if the weights bear HRNet's names and are of another network."""
+    signs = _CHANGED + _HRNETS
+    if "final_layer.weight" not in weights:
+        signs += _HRNETS_WITHOUT_FINAL_LAYER
+    _refuse(weights, _sign(weights, signs))
+
+
+def check_resnet_relatives(weights: Weights) -> None:
+    """Raises CheckpointError if the weights bear torchvision's names and are of another network."""
+    if weights.names("stage2."):  # an HRNet in the grader's place; the account of its tensors says so
+        return
+    for reason in (
+        _monai(weights),
+        _sign(weights, _CHANGED + _RESNETS),
+        _shortcut(weights),
+        _normalisation(weights),
+        _stem(weights),
+        _convolution(weights),
+        _head(weights),
+    ):
+        _refuse(weights, reason)
+
+
+def _refuse(weights: Weights, reason: str) -> None:
+    if reason:
+        advice = "" if ";" in reason else f" {_ONNX}"  # a semicolon is followed by the next step
+        raise CheckpointError(f"{weights.architecture}: {reason}.{advice}")
+
+
+def _sign(weights: Weights, signs: _Signs) -> str:
+    for pattern, what in signs:
+        name = next((name for name in weights.names() if re.search(pattern, name)), "")
+        if name:
+            return f"by its tensor {name[:100]} the network {what}"
+    return ""
+
+
+def _monai(weights: Weights) -> str:
+    name = next((name for name in weights.names("layer") if name.endswith(".downsample.0.bias")), "")
+    if not name:
+        return ""
+    return (
+        f"{name} is a bias that torchvision's ResNet does not have and MONAI's has. MONAI's first convolution has "
+        "stride 1 unless conv1_t_stride says otherwise (Project-MONAI/MONAI#7572), and weights do not show it, so this "
+        "cannot be read as torchvision's"
+    )
+
+
+def _shortcut(weights: Weights) -> str:
+    for stage in "234":
+        block = f"layer{stage}.0"
+        if f"{block}.conv1.weight" in weights and f"{block}.downsample.0.weight" not in weights:
+            return (
+                f"{block} halves the picture and has no downsample.0.weight: its shortcut is of type A (for small "
+                "pictures, or MONAI's shortcut_type='A'), which torchvision's ResNet does not have"
+            )
+    return ""
+
+
+def _normalisation(weights: Weights) -> str:
+    if "bn1.weight" in weights and "bn1.running_mean" not in weights:
+        return (
+            "bn1 has no running_mean: the network has GroupNorm, or batch normalisation without statistics, which "
+            "torchvision's ResNet does not have"
+        )
+    conv, norm = "layer1.0.conv3.weight", "layer1.0.bn3.weight"
+    if conv in weights and norm in weights:
+        shape = weights.shape(conv)
+        if len(shape) == 4 and shape[0] != shape[1] and weights.shape(norm) == (shape[1],):
+            return f"{norm} has the size of what {conv} takes: the normalisation stands before it (pre-activation)"
+    return ""
+
+
+def _stem(weights: Weights) -> str:
+    shape = weights.shape("conv1.weight") if "conv1.weight" in weights else ()
+    if len(shape) == 5:
+        return f"conv1.weight has shape {shape}: the network is one for volumes"
+    if len(shape) == 4 and shape[2:] != (7, 7):
+        return (
+            f"conv1.weight is {shape[2]}x{shape[3]}, torchvision's is 7x7. Such a stem usually has stride 1 and no "
+            "pooling behind it (ResNets for small pictures), which weights do not show"
+        )
+    return ""
+
+
+def _convolution(weights: Weights) -> str:
+    for name in weights.names():
+        if re.fullmatch(r"(layer\d\.\d+\.)?conv\d\.bias", name):
+            return (
+                f"{name} is a bias that torchvision's ResNet does not have. Networks that came from Keras have it, and "
+                "their stride stands in another convolution, which weights do not show"
+            )
+        second = re.fullmatch(r"(layer\d\.\d+)\.conv2\.weight", name)
+        if second and f"{second[1]}.conv1.weight" in weights:
+            takes, given = weights.shape(name), weights.shape(f"{second[1]}.conv1.weight")
+            if len(takes) == len(given) == 4 and takes[1] and takes[1] < given[0] and given[0] % takes[1] == 0:
+                return f"{name} is grouped: it takes {takes[1]} of {given[0]} channels, as ResNeXt, which is not read"
+    return ""
+
+
+def _head(weights: Weights) -> str:
+    if "layer1.0.conv1.weight" not in weights:
+        return ""
+    behind = [name for name in weights.names() if not re.match(r"(conv1|bn1|layer\d)\.", name)]
+    if any("deconv" in name for name in behind):
+        return "the network has deconvolutions behind the ResNet: it gives heatmaps, no grades"
+    kernels = [name for name in behind if name.endswith("weight") and len(weights.shape(name)) > 1]
+    heads = list(dict.fromkeys(name.split(".")[0][:100] for name in kernels))
+    if len(heads) > 1:
+        return f"the network has several heads ({', '.join(heads[:5])}), a grader has one, called fc"
+    if heads and heads != ["fc"]:
+        return f"the head is called {heads[0]}, not fc, so that it is not certain what lies before it"
+    norm = next((name for name in behind if name.endswith("running_mean")), "")
+    return f"the head has a batch normalisation ({norm[:100]}), read are dense layers alone" if norm else ""
