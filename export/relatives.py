@@ -15,7 +15,8 @@ __all__ = ["check_hrnet_relatives", "check_resnet_relatives"]
 
 _ONNX = (
     "Export the model to ONNX and give that file: torch.onnx.export(model.eval(), "
-    "torch.zeros(1, CHANNELS, HEIGHT, WIDTH), 'network.onnx', dynamo=False)"
+    "torch.zeros(1, CHANNELS, HEIGHT, WIDTH), 'network.onnx', dynamo=False, input_names=['image'], "
+    "dynamic_axes={'image': {0: 'N'}})"
 )
 _IN_BLOCK = r"^layer\d\.\d+\."
 

@@ -123,7 +123,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         else:
             model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
     except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from None
+        within = f" ({checkpoint.key})" if checkpoint.key else ""
+        raise CheckpointError(f"{path.name}{within}: {error}") from None
     channels = _input_shape(model)[1]
     if size.channels not in (None, channels):
         raise CheckpointError(

@@ -25,7 +25,6 @@ __all__ = ["LEGACY_MAGIC", "is_torch", "read_legacy", "read_zip"]
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number 0x1950a86a20f9469cfc6c, pickled
 _MAX_GROWTH = 4  # float32 beside the file: half precision doubles, and expanded or shared tensors are written out
 _GROWTH_FLOOR = 1 << 20
-_WALKED = (TensorRef, Stub, dict, list, tuple)
 _MAX_DEPTH = 8
 _MAX_ENTRIES = 100_000
 _MAX_KEY, _MAX_NAME = 100, 1000  # characters
@@ -161,7 +160,11 @@ def _walk(root: object) -> Iterator[tuple[str, str, object]]:
             raise CheckpointError(f"the file nests more than {MAX_STEPS} entries; {_SAVE}")
         inner = f"{container}.{name}" if container else name
         items = list(value.items() if isinstance(value, dict) else enumerate(value))
-        pending += [(inner, _text(key), item, depth + 1) for key, item in reversed(items) if isinstance(item, _WALKED)]
+        pending += [(inner, _text(key), item, depth + 1) for key, item in reversed(items) if _is_walked(item)]
+
+
+def _is_walked(item: object) -> bool:
+    return isinstance(item, (TensorRef, Stub)) or (isinstance(item, (dict, list, tuple)) and len(item) > 0)
 
 
 def _text(key: object) -> str:

@@ -22,6 +22,8 @@ __all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "c
 MAX_DIMENSIONS = 8
 MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more than this as a whole is a bomb
 INFLATION_FLOOR = 1 << 20
+MAX_ENTRIES = 100_000  # a network has some thousand tensors
+_ENTRY = b"PK\x01\x02"  # opens an entry of a zip archive's directory
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Zip:
     """A zip archive in memory whose entries are named once, and inflate within a bound that the whole file sets."""
 
     def __init__(self, data: bytes) -> None:
+        if data.count(_ENTRY) > MAX_ENTRIES:
+            raise CheckpointError(f"the zip archive has more than {MAX_ENTRIES} entries; save the weights alone")
         try:
             self._file = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:

@@ -9,7 +9,7 @@ one by `FILE:key`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -123,9 +123,10 @@ def choose_weights(
     different = [one for one in pool[1:] if not one.same_as(chosen, load)]
     if different:
         raise _several([chosen, *different], fits=bool(fitting))
-    if chosen.beside:
+    beside = [name for name in chosen.beside if not any(_within(name, one.key) for one in pool)]
+    if beside:
         raise CheckpointError(
-            f"beside the weights under {chosen.key!r} stand {_listed(chosen.beside)}, which have no place in the "
+            f"beside the weights under {chosen.key!r} stand {_listed(beside)}, which have no place in the "
             f"network. If it does not use them, name its weights: FILE:{chosen.key}. If it does (a second head, a "
             "layer in front or behind), export it to ONNX and give that file"
         )
@@ -187,14 +188,18 @@ def _by_container(entries: Sequence[Entry], key: str) -> list[_Set]:
     groups: dict[str, dict[str, Entry]] = {}
     for entry in entries:
         groups.setdefault(entry.container, {})[entry.name] = entry
-    kept = {name: group for name, group in groups.items() if not _TRAINING.search(name.split(".")[0])} or groups
-    weights = {name: group for name, group in kept.items() if _has_kernel(group)}
+    kept = {name: group for name, group in groups.items() if not _of_training(name)} or groups
+    weights = {name: group for name, group in kept.items() if any(map(_is_kernel, group.values()))}
     floats = {name: group for name, group in kept.items() if any(entry.floats for entry in group.values())}
     return [_Set(name, name, _without_module(group)) for name, group in (weights or floats or kept).items()]
 
 
-def _has_kernel(group: Mapping[str, Entry]) -> bool:
-    return any(entry.floats and entry.shape is not None and len(entry.shape) > 1 for entry in group.values())
+def _is_kernel(entry: Entry) -> bool:
+    return entry.floats and entry.shape is not None and len(entry.shape) > 1
+
+
+def _of_training(container: str) -> bool:
+    return _TRAINING.search(container.split(".")[0]) is not None
 
 
 def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
@@ -223,8 +228,8 @@ def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iter
     if same:
         yield f"the weights under {_listed(same)} are the same as those under {chosen.key!r}"
     taken = {chosen.key, *(one.container for one in pool)}
-    others = [name for name in _containers(entries) if name not in taken and not _within(f"{name}.", chosen.key)]
-    others = [name for name in others if not _TRAINING.search(name.split(".")[0])]
+    others = [name for name in _containers(filter(_is_kernel, entries)) if name not in taken]
+    others = [name for name in others if not _within(f"{name}.", chosen.key) and not _of_training(name)]
     if others:
         yield f"the weights under {chosen.key!r} were taken; other tensors stand under {_listed(others)}"
 
