@@ -141,7 +141,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "architecture": "HRNet" if kind == "localizer" else "ResNet",
         "parameters": parameters_of(model),
     }
-    outputs, preprocessing = _output_shape(model)[1], "caffe" if keras else "imagenet"
+    outputs = _output_shape(model)[1]
+    preprocessing: Preprocessing = "caffe" if keras else "imagenet"
     return Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
 
 

@@ -120,23 +120,22 @@ def _entries(root: object) -> list[Entry]:
     found: dict[str, Entry] = {}
     objects: dict[str, str] = {}
     for container, name, value in _walk(root):
-        if isinstance(value, Stub) and value.items is None and not value.called:
-            objects.setdefault(name, value.made_by)
-        elif isinstance(value, TensorRef) or _should_be_a_tensor(name, value):
+        if isinstance(value, TensorRef) or _should_be_a_tensor(name, value):
             entry = Entry(container, name, value.size if isinstance(value, TensorRef) else None, _floats(value), value)
             if found.setdefault(entry.full, entry) is not entry:
                 raise CheckpointError(f"two entries have the same name, {entry.full!r}; {_SAVE}")
             if len(found) > _MAX_ENTRIES:
                 raise CheckpointError(f"the file has more than {_MAX_ENTRIES} tensors; {_SAVE}")
+        elif isinstance(value, Stub) and re.search("^$|model|net|state|ema", name):
+            objects.setdefault(name, value.made_by)
     if found:
         return list(found.values())
     if isinstance(root, Stub) and root.called:
         raise refusal(root.made_by)
-    key = next((name for name in objects if re.search("model|net|state|ema", name)), next(iter(objects), None))
-    if key is not None:
+    for key, made_by in objects.items():
         where = f"under {key!r} " if key else ""
         raise CheckpointError(
-            f"the file holds {where}a whole object ({objects[key][:_MAX_KEY]}) that only its own code can read; where "
+            f"the file holds {where}a whole object ({made_by[:_MAX_KEY]}) that only its own code can read; where "
             f"that code is, {_SAVE}"
         )
     raise CheckpointError(f"no tensors were found; {_SAVE}")

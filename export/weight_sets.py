@@ -39,9 +39,15 @@ _NEEDED: dict[Architecture, tuple[str, ...]] = {
     "resnet": (r"conv1\.weight", r"bn1\.running_var", r"layer2\.0\.conv1\.weight", r"fc\.(\d+\.)?weight"),
 }
 # OpenMMLab's names for the same tensors, behind one beginning: mmpose 1.x, mmpose 0.x, mmpretrain.
-_OPENMMLAB = (("backbone.", ""), ("head.final_layer.", "final_layer."), ("keypoint_head.final_layer.", "final_layer."))
-_OPENMMLAB += (("head.fc.", "fc."),)
+_OPENMMLAB = (
+    ("backbone.", ""),
+    ("head.final_layer.", "final_layer."),
+    ("keypoint_head.final_layer.", "final_layer."),
+    ("head.fc.", "fc."),
+)
 _TRAINING = re.compile(r"optim|sched|scaler|callbacks|loops|message_hub|rng", re.IGNORECASE)  # containers of no network
+_PACKED = "_packed_params"  # a quantised layer's tensors, one level deeper
+_TOP = "."
 _MOST_SETS = 32
 _SHOWN = 5
 
@@ -109,11 +115,14 @@ class _Set:
 def choose_weights(
     entries: Sequence[Entry], load: Loader, key: str = "", architecture: Architecture | None = None
 ) -> Chosen:
-    """The network among `entries`; `key` names where, `architecture` what it is (None: either).
+    """The network among `entries`; `key` names where ("." the top), `architecture` what it is (None: either).
 
     Raises CheckpointError, which names every set of weights, where more than one could be it.
     """
-    inside = [entry for entry in entries if not key or f"{entry.full}.".startswith(f"{key}.")]
+    if key == _TOP:
+        inside, key = [entry for entry in entries if not entry.container], ""
+    else:
+        inside = [entry for entry in entries if not key or f"{entry.full}.".startswith(f"{key}.")]
     if not inside:
         raise CheckpointError(f"no tensor stands under {key!r}; tensors stand under {_listed(_containers(entries))}")
     sets = _anchored(inside, key)
@@ -150,16 +159,18 @@ def _key_of(entry: Entry, name: str) -> str:
 
 def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set:
     """The set under the key `at`, whose anchor stands in the dictionary `container`."""
+    near = [entry for entry in entries if entry.container == container or _PACKED in entry.full]
     openmmlab = False
     if f".{at}".endswith(".backbone"):
         outer = at[: -len("backbone")].rstrip(".")
-        renamed = {_official(name): entry for name, entry in _under(outer, entries).items()}
+        around = near if _within(at, container) else [e for e in entries if not _of_training(e.container)]
+        renamed = {_official(name) for name in _under(outer, around)}
         openmmlab = any(name.startswith(("final_layer.", "fc.")) for name in renamed)
-        at = outer if openmmlab else at
-    found = _under(at, entries)
+        at, near = (outer, around) if openmmlab else (at, near)
+    found = _under(at, near)
     named_deeper = len(key) > len(container) and _within(key, container)
-    around = [] if named_deeper else [entry for entry in entries if entry.container == container and entry.floats]
-    beside = tuple(entry.full for entry in around if not _within(entry.full, at))
+    same = [] if named_deeper else [entry for entry in entries if entry.container == container and entry.floats]
+    beside = tuple(entry.full for entry in same if not _within(entry.full, at))
     names = {_official(name): entry for name, entry in found.items()} if openmmlab else found
     return _Set(at, container, names if len(names) == len(found) else found, beside, openmmlab)
 
@@ -210,11 +221,10 @@ def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
 
 
 def _several(sets: Sequence[_Set], fits: bool) -> CheckpointError:
-    keys = [one.key or "(no key: the top of the file)" for one in sets]
-    named = next((one.key for one in reversed(sets) if one.key), "KEY")
+    keys = [one.key or _TOP for one in sets]
     what = "fit the architecture and differ" if fits else "do not fit the architecture"
     return CheckpointError(
-        f"{len(sets)} sets of weights {what}: {_listed(keys)}. Name the one to read after the file, as FILE:{named}"
+        f"{len(sets)} sets of weights {what}: {_listed(keys)}. Name the one to read after the file, as FILE:{keys[-1]}"
     )
 
 

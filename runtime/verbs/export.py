@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--localizer",
         required=True,
         metavar="F",
-        help="HRNet weights, an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
+        help="HRNet weights (FILE or FILE:key), an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
     )
     text = "another localizer that answers alike, as w18=narrow.pth; repeated, the most accurate first"
     parser.add_argument("--alternative", action="append", default=[], metavar="NAME=F", help=text)
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grader",
         required=True,
         metavar="F",
-        help="ResNet weights, an ONNX file or synthetic:resnet152; or bridge=F,grades=F",
+        help="ResNet weights (FILE or FILE:key), an ONNX file or synthetic:resnet152; or bridge=F,grades=F",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument("--manifest", type=Path, metavar="F", help="TOML or JSON with any of the manifest's fields")

@@ -81,3 +81,40 @@ def weights_only(file: Any, kernel: Any = None) -> Any:
     if kernel is not None:
         inner.create_dataset("kernel:0", data=kernel)
     return inner
+
+
+def saved(root: object) -> bytes:
+    """A file of PyTorch's zip format that holds `root`: dictionaries, lists and plain values, arrays as tensors.
+
+    An array that stands at two places is one storage with two names.
+    """
+    storages: dict[int, np.ndarray] = {}
+
+    def text(value: str) -> bytes:
+        return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
+
+    def tensor(array: np.ndarray) -> bytes:
+        key = str(list(storages).index(id(array))) if id(array) in storages else str(len(storages))
+        storages[id(array)] = array
+        kind = {"f": "FloatStorage", "i": "LongStorage"}[array.dtype.kind]
+        stride = tuple(step // array.itemsize for step in array.strides)
+        identity = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu")
+        identity += pickled(array.size) + b"tQ"
+        return (
+            b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + b"K\0" + pickled(array.shape) + pickled(stride) + b"tR"
+        )
+
+    def pickled(value: object) -> bytes:
+        if isinstance(value, dict):
+            return b"}(" + b"".join(text(str(key)) + pickled(item) for key, item in value.items()) + b"u"
+        if isinstance(value, list):
+            return b"](" + b"".join(map(pickled, value)) + b"e"
+        return tensor(value) if isinstance(value, np.ndarray) else pickle.dumps(value, 2)[2:-1]
+
+    pickle_bytes = b"\x80\x02" + pickled(root) + b"."
+    return torch_zip(pickle_bytes, {str(number): array.tobytes() for number, array in enumerate(storages.values())})
+
+
+def unpacked_weights(name: str) -> bytes:
+    """The file `name` of make_weights.py."""
+    return lzma.decompress((GOLDEN / "weights" / f"{name}.xz").read_bytes())
