@@ -132,7 +132,8 @@ def _entries(root: object) -> list[Entry]:
         return list(found.values())
     if isinstance(root, Stub) and root.called:
         raise refusal(root.made_by)
-    for key, made_by in objects.items():
+    if objects:
+        key, made_by = next(iter(objects.items()))
         where = f"under {key!r} " if key else ""
         raise CheckpointError(
             f"the file holds {where}a whole object ({made_by[:_MAX_KEY]}) that only its own code can read; where "
