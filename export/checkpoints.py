@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
+from spinescore.export.keras_advice import from_checkpoint, from_saved_model
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
 from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
@@ -227,17 +228,23 @@ def _refuse_tensorflow(path: Path) -> None:
     """SavedModel folders and .ckpt pairs hold a program or need one; say how to get weights out of them."""
     if path.is_dir() and any((path / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise CheckpointError(
-            f"{path.name} is a SavedModel folder, which holds a program and is not read. Where TensorFlow is installed "
-            "(with 2.16 and later also tf_keras) convert it, and give the new file: "
-            "python -c \"import os; os.environ['TF_USE_LEGACY_KERAS'] = '1'; import tensorflow as tf; "
-            f"tf.keras.models.load_model('{path.as_posix()}', compile=False).save('{path.name}.h5')\""
+            f"{path.name} is a SavedModel folder, which holds a program and is not read. "
+            f"{from_saved_model(path.as_posix(), path.name)}"
         )
     index = path if path.suffix == ".index" else path.with_name(f"{path.name}.index")
     shard = ".data-0" in path.name
     if (index.is_file() or shard) and not path.is_dir():
         stem = path.with_name(path.name.split(".data-0")[0] if shard else index.name.removesuffix(".index"))
         raise CheckpointError(
-            f"{path.name} is part of a TensorFlow checkpoint, which does not name its layers and is not read. In the "
-            "script that builds the model, convert it with this line, and give the new file: "
-            f"model.load_weights('{stem.as_posix()}').expect_partial(); model.save('{stem.name}.h5')"
+            f"{path.name} is part of a TensorFlow checkpoint, which does not name its layers and is not read. "
+            f"{from_checkpoint(stem.as_posix(), stem.name, _index_of(stem))}"
         )
+
+
+def _index_of(stem: Path) -> bytes:
+    """The start of a TensorFlow checkpoint's table of names, as far as there is one."""
+    try:
+        with stem.with_name(f"{stem.name}.index").open("rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""

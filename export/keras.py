@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.export.hdf5 import Dataset, Group, read_hdf5
-from spinescore.export.keras_layers import layer_of, layers_of, model_in, parse_config, slots_of
+from spinescore.export.keras_advice import TO_FUNCTIONAL
+from spinescore.export.keras_alone import check_classes, check_names
+from spinescore.export.keras_graph import connected_layers
+from spinescore.export.keras_layers import layer_of, model_in, parse_config, slots_of
 from spinescore.export.keras_order import resnet_names
 from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_total
 from spinescore.runtime.errors import CheckpointError
@@ -63,9 +66,10 @@ def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[Kera
     """Tensors and layers of an HDF5 file of Keras; `config` where the configuration stands outside of it."""
     root = read_hdf5(data)
     config = config if config is not None else _one(root.attributes.get("model_config"))
-    tree = parse_config(config) if config else None
+    whole = parse_config(config) if config else None
+    tree = model_in(whole) if whole is not None else None
     weights = root.groups.get("model_weights", root)
-    if _names(weights, "layer_names") is not None:
+    if (layers := _names(weights, "layer_names")) is not None:
         datasets = dict(_by_name(weights))
     elif any(container in root.groups for container in _CONTAINERS):
         datasets = dict(_by_number(root, tree))
@@ -73,7 +77,14 @@ def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[Kera
         raise CheckpointError("the HDF5 file holds no weights of a Keras model; save them with model.save_weights(..)")
     check_total({name: dataset.raw.nbytes for name, dataset in datasets.items()}, len(data))
     arrays = ((name, as_float32(name, _array(dataset))) for name, dataset in datasets.items())
-    return {name: array for name, array in arrays if array is not None}, tuple(layers_of(tree) if tree else ())
+    tensors = {name: array for name, array in arrays if array is not None}
+    if whole is not None:
+        return tensors, connected_layers(whole)
+    if layers is not None:
+        check_names(layers, [layer for layer in layers if any(True for _ in _all(weights.groups[layer]))], tensors)
+    else:
+        check_classes(list(_classes(root)), tensors)
+    return tensors, ()
 
 
 def _array(dataset: Dataset) -> NDArray[np.generic]:
@@ -165,6 +176,11 @@ def _leaves(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_L
             continue
         if name in _CONTAINERS:
             yield from _container(inner, tree, f"{path}{name}/")
+        elif not path and tree is None and any(True for _ in _all(inner)):
+            raise CheckpointError(
+                f"the file is of a model of a class of its own, which keeps layers in {name!r}; what it computes with "
+                f"them is code, which is not read. {TO_FUNCTIONAL}"
+            )
         elif name != "vars":  # what a layer or a model holds besides: a seed, a layer that it wraps
             yield from _slot(name, inner, None, f"{path}{name}", known=False)
 
@@ -177,6 +193,14 @@ def _container(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator
         if tree is not None and entry is None and any(True for _ in _all(group.groups[slot])):
             raise CheckpointError(f"entry {path + slot!r} belongs to no layer of the model's configuration")
         yield from _slot(slot, group.groups[slot], entry, path + slot, known=tree is not None)
+
+
+def _classes(group: Group) -> Iterator[str]:
+    """The class of every layer that a file lists, with and without variables."""
+    for name in _CONTAINERS:
+        for slot, inner in (group.groups[name].groups if name in group.groups else {}).items():
+            yield _class_and_number(slot)[0]
+            yield from _classes(inner)
 
 
 def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, known: bool) -> Iterator[_Leaf]:

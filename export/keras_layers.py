@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
+from spinescore.export.keras_advice import TO_FUNCTIONAL, TO_ONNX
 from spinescore.export.untrusted import KerasLayer
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["layer_of", "layers_of", "model_in", "parse_config", "slots_of"]
+__all__ = ["kind_of", "layer_of", "model_in", "parse_config", "slot_class", "slots_of"]
+
+_KERAS = re.compile(r"(tf_)?keras(\.src)?(\.(layers|models|engine)(\..*)?)?")
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """The model's configuration, refused where it holds code of its own."""
+    """The configuration of the whole model (its class, `config` and layers), refused where it holds code of its own."""
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the model's configuration is damaged ({error}); save the model again") from None
     model = model_in(tree) if isinstance(tree, dict) else None
     if model is None:
-        raise CheckpointError("the model's configuration lists no layers; save a Functional or Sequential model")
+        raise CheckpointError(
+            f"the model's configuration lists no layers, as it is of a class of its own. {TO_FUNCTIONAL}"
+        )
     pending: list[Any] = [tree.get("config")]
     while pending:
         item = pending.pop()
@@ -32,13 +36,13 @@ def parse_config(text: str) -> dict[str, Any]:
                 label = item.get("name") or (item.get("config") or {}).get("name") if kind != "__lambda__" else kind
                 raise CheckpointError(
                     f"layer {label!r} of the model is a {kind}: code that only Keras can run, which is not read. "
-                    "Save the network without it (preprocessing belongs in the bundle's manifest), or export it to ONNX"
+                    f"{TO_ONNX}"
                 )
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
-    list(layers_of(model))  # each has a name, or this raises
-    return model
+    _check_names(model)
+    return tree
 
 
 def model_in(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -54,33 +58,48 @@ def model_in(entry: dict[str, Any]) -> dict[str, Any] | None:
     return config
 
 
+def kind_of(entry: dict[str, Any]) -> str:
+    """The entry's class: by its name alone where it is one of Keras' layers or models, else with what it comes from."""
+    kind, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
+    if isinstance(registered, str) and registered != kind:
+        return registered
+    return kind if module is None or _KERAS.fullmatch(str(module)) else f"{module}.{kind}"
+
+
 def layer_of(entry: dict[str, Any], path: tuple[str, ...] = ()) -> KerasLayer:
+    """The layer that `entry` describes, in the models `path`; its `sources` are not known here."""
     config = entry.get("config")
     config = config if isinstance(config, dict) else {}
     name = config.get("name") or entry.get("name")
     if not isinstance(name, str):
         raise CheckpointError(f"a {entry['class_name']} layer of the model's configuration has no name")
-    return KerasLayer(name, entry["class_name"], config, path)
+    return KerasLayer(name, kind_of(entry), config, path)
 
 
-def layers_of(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[KerasLayer]:
-    """Every layer that is no model itself, in the configuration's order."""
-    for entry in tree["layers"]:
+def _check_names(model: dict[str, Any]) -> None:
+    for entry in model["layers"]:
         inner = model_in(entry)
         if inner is None:
-            yield layer_of(entry, path)
+            layer_of(entry)
         else:
-            yield from layers_of(inner, (*path, str(inner.get("name", entry["class_name"]))))
+            _check_names(inner)
 
 
 def slots_of(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The slots of a model's layers ("conv2d_3"): its layers in order, counted by class."""
+    """The slots of a model's layers ("conv2d_3"): its layers in order, counted by class. Operators have none."""
     counts: Counter[str] = Counter()
     result = {}
     for entry in tree["layers"]:
-        kind = re.sub(r"\W+", "", entry["class_name"])
-        kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
-        kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+        if ".ops." in str(entry.get("module")):
+            continue
+        kind = slot_class(entry["class_name"])
         result[f"{kind}_{counts[kind]}" if counts[kind] else kind] = entry
         counts[kind] += 1
     return result
+
+
+def slot_class(kind: str) -> str:
+    """What Keras calls the slots of a class: `ZeroPadding2D` is `zero_padding2d`."""
+    kind = re.sub(r"\W+", "", kind)
+    kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spinescore.export.blocks import conv_norm, residual
 from spinescore.export.graph import Graph
+from spinescore.export.keras_advice import TO_ONNX
 from spinescore.export.keras_check import KERAS_EPSILON, check_layers
 from spinescore.export.relatives import check_resnet_relatives
 from spinescore.export.untrusted import KerasLayer
@@ -58,17 +59,25 @@ def build_resnet(
     """FP32 graph from `image` (N, channels, height, width) to raw `logits` (N, outputs), in either layout.
 
     Softmax at the end is no tensor, so it is not part of the graph. Several dense layers after the pooling are read as
-    a chain with ReLU between them, if their shapes allow one order only. `layers`, a Keras model's configuration where
-    the file has one, is held against that. Raises `CheckpointError` where a tensor is missing, left over or of a wrong
-    shape, or where the configuration says otherwise.
+    a chain with ReLU between them, in the order of `layers`, or if their shapes allow one order only. `layers`, a Keras
+    model's configuration where the file has one, is held against the graph. Raises `CheckpointError` where a tensor is
+    missing, left over or of a wrong shape, or where the configuration says otherwise.
     """
+    order: tuple[str, ...] = ()
     if is_keras_resnet(tensors):
-        check_layers(layers)
+        _refuse_v2(tensors)
+        order = check_layers(layers, tensors)
         weights = Weights(tensors, _KERAS)
         graph, features = _keras_features(weights, height_px, width_px)
         kernels = [name for name in weights.names() if name.endswith("/kernel") and len(weights.shape(name)) == 2]
         dense = {name[: -len("/kernel")]: (weights.take(name, 2), f"{name[:-6]}bias") for name in kernels}
     else:
+        layer = next((name.rpartition("/")[0] for name in tensors if "/" in name), None)
+        if layer is not None:
+            raise CheckpointError(
+                f"its first layer {layer} is none of keras.applications' ResNet50, -101 or -152 (conv1_conv, ..): the "
+                f"Keras model is another network. {TO_ONNX}"
+            )
         weights = Weights(tensors, _TORCH)
         check_resnet_relatives(weights)
         graph, features = _torch_features(weights, height_px, width_px)
@@ -79,8 +88,22 @@ def build_resnet(
         for name, (kernel, bias) in dense.items()
     }
     weights.close()
-    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), known)
+    if order and set(order) != set(known):
+        raise CheckpointError(
+            f"the model's configuration has the dense layers {', '.join(order)}, its weights {', '.join(known)}; the "
+            "file is damaged, save the model again"
+        )
+    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), known, order)
     return graph.model(logits, "logits")
+
+
+def _refuse_v2(names: Iterable[str]) -> None:
+    before = [name for name in names if "_preact_" in name or name.startswith("post_bn")]
+    if before:
+        raise CheckpointError(
+            f"the weights are of a ResNet V2 ({before[0]}), which normalises before its convolutions; V1 is read. "
+            f"{TO_ONNX}"
+        )
 
 
 def _torch_features(weights: Weights, height_px: int, width_px: int) -> tuple[Graph, str]:
@@ -137,14 +160,16 @@ def _input_channels(weights: Weights, name: str, axis: int) -> int:
     return shape[axis]
 
 
-def _dense_chain(graph: Graph, x: str, layers: Mapping[str, tuple[Array64, Array64]]) -> str:
-    """The dense layers in the only order that their shapes allow, with ReLU between them."""
+def _dense_chain(graph: Graph, x: str, layers: Mapping[str, tuple[Array64, Array64]], order: Sequence[str] = ()) -> str:
+    """The dense layers in `order`, or in the only one that their shapes allow, with ReLU between them."""
     if not layers:
         raise CheckpointError("ResNet: no dense layer after the pooling; give the weights with the trained top")
     rest = dict(layers)
     while rest:
         features = graph.shapes[x][0]
         fitting = [name for name, (kernel, _) in rest.items() if kernel.shape[0] == features]
+        if order:
+            fitting = [order[len(layers) - len(rest)]]
         if len(fitting) != 1:
             shapes = ", ".join(f"{name} {kernel.shape}" for name, (kernel, _) in rest.items())
             why = "more than one" if fitting else "none"

@@ -28,12 +28,20 @@ _ENTRY = b"PK\x01\x02"  # opens an entry of a zip archive's directory
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """One layer of a Keras model's configuration; `path` are the names of the submodels that it is nested in."""
+    """One layer of a Keras model's configuration; `path` are the names of the submodels that it is nested in.
+
+    `sources` are the layers that it takes, each as its `key`; None where the configuration was not connected.
+    """
 
     name: str
-    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..
+    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..; of another package's class, that besides
     config: dict[str, object]
     path: tuple[str, ...] = ()
+    sources: tuple[str, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        return "/".join((*self.path, self.name))
 
 
 def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: int) -> tuple[int, ...]:

@@ -208,19 +208,33 @@ def test_saved_model_is_refused_with_the_line_that_converts_it(tmp_path: Path) -
     (folder / "saved_model.pb").write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(folder)
-    line = str(caught.value).split('python -c "')[1].rstrip('"')
-    compile(line, "line", "exec")
-    assert f"load_model({folder.as_posix()!r}, compile=False).save('grader.h5')" in line
+    line = f"python -m tf2onnx.convert --saved-model '{folder.as_posix()}' --output 'grader.onnx' --opset 17"
+    assert line in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["best.ckpt", "best.ckpt.index", "best.ckpt.data-00000-of-00001"])
-def test_tensorflow_checkpoint_is_refused_with_the_line_that_converts_it(given: str, tmp_path: Path) -> None:
-    for name in ("best.ckpt.index", "best.ckpt.data-00000-of-00001"):
-        (tmp_path / name).write_bytes(b"\0" * 100)
+@pytest.mark.parametrize(
+    ("index", "lines"),
+    [
+        (b"\0layer_with_weights-0/bias\0", {"old"}),
+        (b"\0model/_operations/10/_kernel\0", {"new"}),
+        (b"\0" * 100, {"old", "new"}),
+    ],
+)
+def test_tensorflow_checkpoint_is_refused_with_the_line_that_converts_it(
+    given: str, index: bytes, lines: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "best.ckpt.index").write_bytes(index)
+    (tmp_path / "best.ckpt.data-00000-of-00001").write_bytes(b"\0" * 100)
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(tmp_path / given)
     stem = (tmp_path / "best.ckpt").as_posix()
-    assert f"model.load_weights('{stem}').expect_partial(); model.save('best.ckpt.h5')" in str(caught.value)
+    known = {
+        "old": f"model.load_weights('{stem}').expect_partial(); model.save('best.ckpt.h5')",
+        "new": f"tf.train.Checkpoint(model=model).restore('{stem}').expect_partial(); model.save('best.ckpt.keras')",
+    }
+    assert {name for name, line in known.items() if line in str(caught.value)} == lines
+    assert ("TF_USE_LEGACY_KERAS=1" in str(caught.value)) == ("old" in lines)
 
 
 def test_reading_loads_no_framework() -> None:

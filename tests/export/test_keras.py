@@ -240,6 +240,17 @@ def test_layers_carry_the_configuration(tmp_path: Path) -> None:
     assert by_name["grade"].path == ()
 
 
+def test_models_of_a_class_of_their_own_are_told_what_to_save(tmp_path: Path) -> None:
+    config = {"module": "__main__", "class_name": "Grader", "config": {"trainable": True}}
+    with pytest.raises(CheckpointError, match=r"of a class of its own.*keras\.Model\(image, model\.call\(image\)\)"):
+        read_checkpoint(save(tmp_path, archive(config, parts("keras3.keras")[1])))
+    path = save(tmp_path, golden("keras3.weights.h5"), "grader.weights.h5")
+    with h5py.File(path, "r+") as file:
+        file.move("layers/dense", "head")
+    with pytest.raises(CheckpointError, match=r"keeps layers in 'head'.*model\.call\(image\)"):
+        read_checkpoint(path)
+
+
 def test_packed_keras_archive(tmp_path: Path) -> None:
     config, weights = parts("keras3.keras")
     tensors = read_checkpoint(save(tmp_path, archive(config, weights, method=zipfile.ZIP_DEFLATED))).tensors

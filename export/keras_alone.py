@@ -1,0 +1,89 @@
+"""Files of Keras weights without the model's configuration: what they tell of layers that have no weights.
+
+They list every layer, also those without variables: `.weights.h5` by class ("layers/zero_padding2d_1"), the older
+`.h5` by name. A list that holds more than a ResNet (v1) with its head, or not all of it, is refused, because nothing
+says what the other layers compute. Settings, activations of Dense layers and operators stay unseen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from spinescore.export.keras_advice import SAVE_WHOLE
+from spinescore.export.keras_check import IDLE_LAYERS
+from spinescore.export.keras_layers import slot_class
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["check_classes", "check_names"]
+
+_BACKBONE = re.compile(
+    r"conv1_(pad|conv|bn|relu)|pool1_(pad|pool)|conv\d+_block\d+_(\d_(conv|bn|relu)|add|out)", re.ASCII
+)
+_INPUT = re.compile(r"input(_layer)?(_\d+)?", re.ASCII)
+_MEAN = re.compile(r"avg_pool|global_average_pooling2d(_\d+)?", re.ASCII)
+
+
+_IDLE = {slot_class(kind) for kind in (*IDLE_LAYERS, "Flatten", "Reshape")}
+_IDLE_NAMES = re.compile(rf"({'|'.join(sorted(_IDLE))})(_\d+)?", re.ASCII)
+
+
+def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
+    """Raises `CheckpointError` where layers of `classes` are more or fewer than the network of the tensors `names` has.
+
+    A file that lists no layer without variables says nothing, and passes.
+    """
+    names = set(names)
+    counts = Counter(classes)
+    blocks = sum(name.endswith("_3_conv/kernel") for name in names)
+    wanted = {
+        "activation": 1 + 3 * blocks, "add": blocks, "zero_padding2d": 2, "max_pooling2d": 1,
+        "global_average_pooling2d": 1,
+    }  # fmt: skip
+    with_variables = ("conv2d", "batch_normalization", "dense")
+    models = ("functional", "model", "sequential")
+    if "conv1_conv/kernel" not in names or set(counts) <= {*with_variables, *models}:
+        return
+    most = {**wanted, "input_layer": 1 + sum(counts[kind] for kind in models)}
+    for kind, count in counts.items():
+        if kind not in most and kind not in (*with_variables, *models) and kind not in _IDLE:
+            raise _unknown(f"a layer of class {kind!r}")
+        if count > most.get(kind, count):
+            raise _unknown(f"{count} layers of class {kind!r}, {count - most[kind]} more than the network has")
+    for kind, count in wanted.items():
+        if counts[kind] < count:
+            raise _unknown(f"{counts[kind]} of the {count} layers of class {kind!r} that the network has")
+
+
+def check_names(layers: Sequence[str], weighted: Iterable[str], names: Iterable[str]) -> None:
+    """Raises `CheckpointError` where one of `layers` has no weights and is not known by its name.
+
+    `layers` are in the model's order, `weighted` those that have weights, `names` the tensors. Files of other networks
+    than a ResNet pass.
+    """
+    weighted = set(weighted)
+    if "conv1_conv/kernel" not in names:
+        return
+    flat = "conv1_conv" in weighted
+    plain = [name for name in layers if name not in weighted]
+    for name in plain:
+        first = flat and name == layers[0] and layers[1:2] == ["conv1_pad"]
+        known = (_BACKBONE, _INPUT, _MEAN, _IDLE_NAMES)
+        if not first and not any(pattern.fullmatch(name) for pattern in known):
+            raise _unknown(f"the layer {name!r}, which has no weights")
+        if _MEAN.fullmatch(name):
+            early = [other for other in layers[: layers.index(name)] if other in weighted]
+            dense = [other for other in early if flat and not _BACKBONE.fullmatch(other)]
+            if dense:
+                raise _unknown(f"the layer {dense[0]!r} before the pooling")
+    means = sum(_MEAN.fullmatch(name) is not None for name in plain)
+    if means != 1:
+        raise _unknown(f"{means} layers that are known as the mean over the picture (avg_pool)")
+
+
+def _unknown(what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the file of weights lists {what}, and without the model's configuration nothing says what is computed. "
+        f"{SAVE_WHOLE}"
+    )
