@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spinescore.export.normalisation import mean_and_std, stated_preprocessing
 from spinescore.export.sources import InputSize, Network
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest.tolerances import Tolerances
@@ -20,12 +21,6 @@ Document = dict[str, Any]
 
 _SIZES = {"localizer": (256, 192), "grader": (224, 224)}
 _WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from what is exported
-
-# Per channel, in grey [0, 1]. ImageNet as in torchvision and the official HRNet; 'caffe' as in Keras' preprocess_input:
-# blue, green, red of 0 .. 255 minus the mean, without scaling. A radiograph's one grey stands in every channel.
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CAFFE = (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 3)
-_NORMALISATION = {"imagenet": _IMAGENET, "caffe": _CAFFE}
 
 
 def read_overrides(path: Path | None) -> Document:
@@ -53,7 +48,7 @@ def read_overrides(path: Path | None) -> Document:
 
 
 def input_size(overrides: Document, kind: str) -> InputSize:
-    """The input size that `overrides` gives the networks of `kind`, else the published one."""
+    """What `overrides` says of the input of the networks of `kind`; its size is the published one unless given."""
     given = overrides.get(kind, {}).get("input", {})
     if not isinstance(given, dict):
         raise BundleError(f"{kind}.input must be an object of fields")
@@ -62,7 +57,8 @@ def input_size(overrides: Document, kind: str) -> InputSize:
     for name, value in (("height", height), ("width", width), ("channels", 1 if channels is None else channels)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BundleError(f"{kind}.input.{name} is {value!r}; it must be a whole number of at least 1")
-    return InputSize(channels, height, width)
+    confidence = "min_confidence" in overrides.get(kind, {})
+    return InputSize(channels, height, width, stated_preprocessing(given, kind), confidence)
 
 
 def contract(localizers: Mapping[str, Network], head: str, grader: Network, overrides: Document) -> Document:
@@ -98,7 +94,17 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
         raise BundleError(
             f"the manifest file says grader.head {overrides['grader']['head']!r}, but the network's outputs make {head}"
         )
-    return _merged(documents, overrides)
+    return _merged(documents, _without_short_forms(overrides))
+
+
+def _without_short_forms(overrides: Document) -> Document:
+    """`overrides` without `preprocessing`, which the networks' mean and std were written out from."""
+    plain = dict(overrides)
+    for kind in _SIZES:
+        if "input" in overrides.get(kind, {}):
+            given = {name: value for name, value in overrides[kind]["input"].items() if name != "preprocessing"}
+            plain[kind] = {**overrides[kind], "input": given}
+    return plain
 
 
 def _intended_use(networks: Sequence[Network]) -> str:
@@ -108,19 +114,11 @@ def _intended_use(networks: Sequence[Network]) -> str:
 
 
 def _input(network: Network) -> Document:
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    mean, std = _NORMALISATION[network.preprocessing]
-    if network.channels == 1:
-        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    elif network.channels != 3:
-        mean, std = (), ()  # the manifest's own check asks for them
     return {
         "height": network.size.height_px,
         "width": network.size.width_px,
         "channels": network.channels,
-        "mean": list(mean),
-        "std": list(std),
+        **mean_and_std(network.preprocessing, network.channels),
     }
 
 

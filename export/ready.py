@@ -8,14 +8,17 @@ float32) -> `heatmaps` or `logits` without a guess is; everything else is refuse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 import onnx.inliner
-from onnx import TensorProto, external_data_helper, helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
+from spinescore.export.ends import ORDINARY, check_heatmaps, cut_to_logits, probe_pictures, rename_value
+from spinescore.export.onnxfile import load_model
 from spinescore.export.sessions import run_model
 from spinescore.runtime.errors import CheckpointError
 
@@ -23,8 +26,15 @@ __all__ = ["Ready", "read_ready"]
 
 _NEWEST_OPSET, _NEWEST_IR = 21, 10  # what ONNX Runtime 1.20, the oldest supported, reads
 _STANDARD = ("", "ai.onnx")
-_ITEM_BYTES = {TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.INT64: 8, TensorProto.INT32: 4}
+_ENDLESS = ("Loop", "Scan")
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+_GRADES = {8: 4}  # outputs to a corner's grades, where that is not all of them
+_SAME = 1e-3  # of the output's range: how far a picture's answer may differ with the batch that it comes in
+_FREE_BATCH = (
+    "Export it with a free batch: torch.onnx.export(model, (image,), 'net.onnx', dynamic_shapes=({0: "
+    "torch.export.Dim('batch')},), dynamo=True) after model.eval(), or in Keras with keras.Input(shape) that states no "
+    "batch_size"
+)
 
 
 @dataclass(frozen=True)
@@ -38,36 +48,41 @@ class Ready:
 
 
 def read_ready(
-    path: Path, output: Literal["heatmaps", "logits"], channels: int | None, height_px: int, width_px: int
+    path: Path,
+    output: Literal["heatmaps", "logits"],
+    channels: int | None,
+    height_px: int,
+    width_px: int,
+    confidence_stated: bool = False,
 ) -> Ready:
     """Reads `path` and checks that it maps (N, channels, height, width) to `heatmaps` or `logits`.
 
-    `channels` None takes the file's own, where its shape tells them.
+    `channels` None takes the file's own, where its shape tells them. `confidence_stated`: the manifest sets the least
+    confidence of a point, so heatmaps that end in a sigmoid or softmax are taken as they are.
     Raises `CheckpointError` for a file that is no FP32 ONNX graph of standard operators, for more than one input or
-    output, and for shapes that do not fit.
+    output, for shapes that do not fit, and for probabilities that cannot be cut back to logits.
     """
-    model = _load(path)
+    model = load_model(path)
     notes: list[str] = []
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     _check_operators(model, path)
-    inputs = _real_inputs(model.graph)
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        names = ", ".join(value.name for value in (*inputs, *model.graph.output))
-        raise CheckpointError(f"{path.name}: expected one input and one output; found {names}. Export only those")
-    for value in (inputs[0], model.graph.output[0]):
-        if value.type.tensor_type.elem_type != TensorProto.FLOAT:
-            kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-            raise CheckpointError(
-                f"{path.name}: {value.name} is {kind}; give the float32 graph, the other precisions are written here"
-            )
-    if output == "logits":
-        _cut_softmax(model.graph, path, notes)
-    _rename(model.graph, inputs[0].name, "image")
-    _rename(model.graph, model.graph.output[0].name, output)
+    given = _only_input(model, path)
+    rename_value(model.graph, given, "image")
+    rename_value(model.graph, model.graph.output[0].name, output)
     channels = channels or _channels(model.graph, path)
-    _settle_input(model.graph, path, (channels, height_px, width_px), notes)
-    outputs = _settle_output(model, path, output, (channels, height_px, width_px), notes)
+    image = (channels, height_px, width_px)
+    _settle_input(model.graph, path, image, notes)
+    del model.graph.value_info[:]  # shapes noted at export hold the batch of that time
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    probes = probe_pictures(*image)
+    answers = _answers(model, path, probes)
+    outputs = _settle_output(model, path, output, image, answers, notes)
+    if output == "logits":
+        grades = _GRADES.get(outputs, outputs)
+        notes[:0] = cut_to_logits(model, answers, grades, lambda: run_model(model, probes), path.name)
+    else:
+        notes += check_heatmaps(answers, confidence_stated, path.name)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -75,44 +90,68 @@ def read_ready(
     return Ready(model, channels, outputs, tuple(notes))
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    """The model with its weights inlined. Weights in a second file must lie beside `path`, under a plain name."""
+def _only_input(model: onnx.ModelProto, path: Path) -> str:
+    """The name of the one input; refuses several inputs or outputs, and ends that are not float32."""
+    inputs, outputs = _real_inputs(model.graph), list(model.graph.output)
+    if len(inputs) != 1 or len(outputs) != 1:
+        names = ", ".join(value.name for value in (*inputs, *outputs))
+        first = inputs[0].name if inputs else "INPUT"
+        raise CheckpointError(
+            f"{path.name}: has {len(inputs)} inputs and {len(outputs)} outputs, not one of each; found {names}. "
+            f'Cut out the one that is needed: python -c "import onnx; onnx.utils.extract_model('
+            f"'{path.name}', 'one.onnx', ['{first}'], ['OUTPUT'])\" with its name for OUTPUT"
+        )
+    for value in (inputs[0], outputs[0]):
+        if value.type.tensor_type.elem_type != TensorProto.FLOAT:
+            kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            raise CheckpointError(
+                f"{path.name}: {value.name} is {kind}; give the float32 graph, the other precisions are written here"
+            )
+    return inputs[0].name
+
+
+def _answers(model: onnx.ModelProto, path: Path, probes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the graph gives for `probes`, each on its own as in a batch, and finite for ordinary pictures."""
+    batch = len(probes)
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # protobuf's DecodeError; its class is not public
-        raise CheckpointError(f"{path.name}: not an ONNX file, or truncated: {error}") from error
-    for tensor in model.graph.initializer:
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        location = external_data_helper.ExternalDataInfo(tensor).location
-        plain = location not in ("", ".", "..") and PurePosixPath(location).name == PureWindowsPath(location).name
-        if not plain or PurePosixPath(location).name != location or (path.parent / location).is_symlink():
-            raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} lies in {location!r}; only a file beside the model is read"
-            )
+        found = run_model(model, probes)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}; export it again") from error
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
+        raise CheckpointError(
+            f"{path.name}: does not run on a batch of {batch} pictures {probes.shape[1:]}: {error}. {_FREE_BATCH}"
+        ) from error
+    if found.ndim < 2 or len(found) != batch:
+        raise CheckpointError(
+            f"{path.name}: a batch of {batch} pictures gives {found.shape}, not an answer for each. {_FREE_BATCH}"
+        )
+    if not np.isfinite(found[:ORDINARY]).all():
+        raise CheckpointError(
+            f"{path.name}: gives NaN or infinity for ordinary pictures; are its weights those after training?"
+        )
+    for number in range(0, ORDINARY, 2):
         try:
-            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-        except Exception as error:  # a missing or short file gives OSError, ValueError or a checker's error
+            alone = run_model(model, probes[number : number + 1])
+        except Exception as error:
+            raise CheckpointError(f"{path.name}: does not run on one picture: {error}. {_FREE_BATCH}") from error
+        off = np.abs(alone[0] - found[number]).max() if alone[0].shape == found[number].shape else np.inf
+        if not off <= _SAME * max(float(np.ptp(found[:ORDINARY])), 1e-6):
             raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {error}"
-            ) from error
-        expected = int(np.prod(tensor.dims)) * _ITEM_BYTES.get(tensor.data_type, 0)
-        if expected and len(tensor.raw_data) != expected:
-            raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {len(tensor.raw_data)} bytes "
-                f"instead of {expected}; copy both files again"
+                f"{path.name}: answers the same picture differently alone and in a batch, as a Dropout or "
+                "BatchNormalization in training mode does, or a softmax over the batch; export it after model.eval()"
             )
-        tensor.data_location = TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return model
+    return found
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     if not model.graph.node:
         raise CheckpointError(f"{path.name}: the ONNX file holds no nodes; it is empty or another kind of file")
     for node in model.graph.node:
+        if node.op_type in _ENDLESS and node.domain in _STANDARD:
+            raise CheckpointError(
+                f"{path.name}: node {node.name or node.op_type} is a {node.op_type}, which can run without end and is "
+                "in no HRNet or ResNet; export the network without it"
+            )
         if node.domain not in _STANDARD:
             raise CheckpointError(
                 f"{path.name}: node {node.name or node.op_type} is {node.domain}.{node.op_type}, which is no standard "
@@ -120,51 +159,18 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
             )
     opset = max((entry.version for entry in model.opset_import if entry.domain in _STANDARD), default=0)
     if not 11 <= opset <= _NEWEST_OPSET:
-        raise CheckpointError(f"{path.name}: opset {opset}; export with opset 11 to {_NEWEST_OPSET}, best 17")
-    standard = [entry for entry in model.opset_import if entry.domain in _STANDARD]
+        raise CheckpointError(
+            f"{path.name}: opset {opset}; read is opset 11 to {_NEWEST_OPSET}. Export it again with opset_version=17 "
+            "(torch.onnx.export) or --opset 17 (tf2onnx)"
+        )
     del model.opset_import[:]
-    model.opset_import.append(standard[0])
+    model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = min(max(model.ir_version, 4), _NEWEST_IR)
 
 
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants]
-
-
-def _cut_softmax(graph: onnx.GraphProto, path: Path, notes: list[str]) -> None:
-    """Removes a last Softmax (its input is the raw logits); refuses a Sigmoid."""
-    name = graph.output[0].name
-    last = next((node for node in graph.node if name in node.output), None)
-    if last is None or last.op_type not in ("Softmax", "LogSoftmax", "Sigmoid"):
-        return
-    if last.op_type == "Sigmoid" or sum(name in node.input for node in graph.node):
-        raise CheckpointError(
-            f"{path.name}: the network ends in {last.op_type} ({last.name}); export it so that it gives raw logits"
-        )
-    axis = next((int(attribute.i) for attribute in last.attribute if attribute.name == "axis"), -1)
-    rank = len(graph.output[0].type.tensor_type.shape.dim)
-    if axis % rank != rank - 1:
-        raise CheckpointError(f"{path.name}: {last.op_type} ({last.name}) over axis {axis}; export raw logits")
-    graph.output[0].name = last.input[0]
-    described = [value for value in graph.value_info if value.name != last.input[0]]
-    graph.node.remove(last)
-    del graph.value_info[:]
-    graph.value_info.extend(described)
-    notes.append(f"the last {last.op_type} was removed: bundles hold raw logits")
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """`old` becomes `new` everywhere; a tensor that bears `new` already makes way."""
-    if old == new:
-        return
-    for source, target in ((new, f"{new}.before"), (old, new)):
-        for node in graph.node:
-            node.input[:] = [target if name == source else name for name in node.input]
-            node.output[:] = [target if name == source else name for name in node.output]
-        for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-            if named.name == source:
-                named.name = target
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list[int]:
@@ -212,28 +218,20 @@ def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int
 
 
 def _settle_output(
-    model: onnx.ModelProto, path: Path, output: str, image: tuple[int, int, int], notes: list[str]
+    model: onnx.ModelProto,
+    path: Path,
+    output: str,
+    image: tuple[int, int, int],
+    answers: NDArray[np.float32],
+    notes: list[str],
 ) -> int:
-    """Runs the graph on two images, checks what comes, and declares it; returns the number of outputs."""
+    """Checks the shape of what the graph gives, and declares it; returns the number of outputs."""
     graph = model.graph
-    del graph.value_info[:]  # shapes noted at export hold the batch of that time
-    graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
-    probe = np.random.default_rng(0).random((2, *image), np.float32)
-    try:
-        found = run_model(model, probe)
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
-        raise CheckpointError(
-            f"{path.name}: does not run on a batch of two {image}: {error}. Export it with a free batch dimension"
-        ) from error
-    if not np.isfinite(found).all() or len(found) != 2:
-        raise CheckpointError(
-            f"{path.name}: a batch of two images gives {found.shape} with NaN or infinity, or one batch"
-        )
-    shape = found.shape[1:]
+    shape = answers.shape[1:]
     if output == "heatmaps":
         height, width = image[1] // 4, image[2] // 4
         if shape[:2] == (height, width) and len(shape) == 3 and shape[1:] != (height, width):
-            graph.node[-1].output[:] = [f"{output}.nhwc" if n == output else n for n in graph.node[-1].output]
+            rename_value(graph, output, f"{output}.nhwc")
             graph.node.append(
                 helper.make_node("Transpose", [f"{output}.nhwc"], [output], name="to_nchw", perm=_TO_NCHW)
             )

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.checkpoints import read_checkpoint
+from spinescore.export.checkpoints import Checkpoint, read_checkpoint
 from spinescore.export.hrnet import build_hrnet
+from spinescore.export.normalisation import Preprocessing, not_stated
 from spinescore.export.ready import read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
@@ -22,10 +23,9 @@ from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.study import REGIONS, Region
 
-__all__ = ["InputSize", "Network", "Preprocessing", "open_network", "parameters_of", "split_key", "split_sources"]
+__all__ = ["InputSize", "Network", "open_network", "parameters_of", "split_key", "split_sources"]
 
 Kind = Literal["localizer", "grader"]
-Preprocessing = Literal["imagenet", "caffe"]
 
 _JOINTS = 12
 _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
@@ -33,11 +33,16 @@ _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
 
 @dataclass(frozen=True)
 class InputSize:
-    """What the manifest says of a network's input; `channels` None takes the network's own."""
+    """What the manifest says of a network's input; `channels` None takes the network's own.
+
+    `preprocessing` is None where the manifest does not state it; `confidence_stated`: it sets a localizer's least one.
+    """
 
     channels: int | None
     height_px: int
     width_px: int
+    preprocessing: Preprocessing | None = None
+    confidence_stated: bool = False
 
 
 @dataclass(eq=False)
@@ -132,6 +137,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
             "leave input.channels out of the manifest, or correct it"
         )
     keras = kind == "grader" and is_keras_resnet(checkpoint.tensors)
+    preprocessing, said = _chosen(size, "caffe" if keras else "imagenet", "a Keras file" if keras else "a PyTorch file")
     provenance = {
         "source": path.name,
         "source_sha256": checkpoint.sha256,
@@ -140,10 +146,37 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "framework": checkpoint.framework,
         "architecture": "HRNet" if kind == "localizer" else "ResNet",
         "parameters": parameters_of(model),
+        "normalisation": said,
     }
-    outputs = _output_shape(model)[1]
-    preprocessing: Preprocessing = "caffe" if keras else "imagenet"
-    return Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
+    notes = checkpoint.notes + (_notes_of_keras(checkpoint, size) if keras else ())
+    return Network(kind, role, size, channels, _output_shape(model)[1], preprocessing, provenance, notes, model)
+
+
+def _chosen(size: InputSize, usual: Preprocessing, files: str) -> tuple[Preprocessing, str]:
+    """The normalisation of an input, and a sentence's part that says where it comes from."""
+    if size.preprocessing is None:
+        return usual, f"{usual}, assumed for {files}"
+    if size.preprocessing == "stated":
+        return "stated", "mean and std as the manifest file states them"
+    return size.preprocessing, f"{size.preprocessing}, as the manifest file states"
+
+
+def _notes_of_keras(checkpoint: Checkpoint, size: InputSize) -> tuple[str, ...]:
+    """What to know of a ResNet in a Keras file, beside what its check refuses."""
+    if not checkpoint.layers:
+        note = (
+            "weights alone do not show operators (as x / 255.), settings and activations: read as keras.applications' "
+            "ResNet V1 with ReLU between Dense layers. Give the whole model (.keras, .h5) to have that checked"
+        )
+        return (note,)
+    ours = [size.height_px, size.width_px]
+    for layer in checkpoint.layers:
+        shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
+        theirs = shape[1:3] if layer.kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4 else ours
+        if any(own not in (None, our) for own, our in zip(theirs, ours, strict=True)):
+            note = f"the model was built for {theirs[0]}x{theirs[1]} pixels, the manifest gives it {ours[0]}x{ours[1]}"
+            return (f"{note}; set grader.input.height and width to what it was trained on",)
+    return ()
 
 
 def parameters_of(model: onnx.ModelProto) -> int:
@@ -168,12 +201,16 @@ def _synthetic(source: str, kind: Kind, role: str, size: InputSize) -> Network:
         "framework": "none: seeded random weights, for measuring latency",
         "architecture": "HRNet" if kind == "localizer" else "ResNet",
     }
-    return Network(kind, role, size, channels, outputs, "imagenet", provenance, tensors=tensors)
+    preprocessing, provenance["normalisation"] = _chosen(size, "imagenet", "random weights")
+    return Network(kind, role, size, channels, outputs, preprocessing, provenance, tensors=tensors)
 
 
 def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     output: Literal["heatmaps", "logits"] = "heatmaps" if kind == "localizer" else "logits"
-    ready = read_ready(path, output, size.channels, size.height_px, size.width_px)
+    ready = read_ready(path, output, size.channels, size.height_px, size.width_px, size.confidence_stated)
+    if size.preprocessing is None:
+        raise not_stated(path.name, kind, ready.channels)
+    preprocessing, said = _chosen(size, size.preprocessing, "")
     producer = ready.model.producer_name
     content = path.read_bytes()
     provenance = {
@@ -183,12 +220,9 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
         "framework": f"ONNX by {producer or 'an unnamed producer'}",
         "architecture": "as in the ONNX file",
         "parameters": parameters_of(ready.model),
+        "normalisation": said,
     }
-    keras = "tf2onnx" in producer.lower()
-    return Network(
-        kind, role, size, ready.channels, ready.outputs, "caffe" if keras else "imagenet", provenance, ready.notes,
-        ready.model,
-    )  # fmt: skip
+    return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
 
 
 def _input_shape(model: onnx.ModelProto) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import FileEntry, Manifest
+from spinescore.runtime.onnxfiles import external_files
 
 __all__ = ["MANIFEST_NAME", "Bundle", "is_shipped", "shipped_bundles"]
 
@@ -45,6 +46,7 @@ class Bundle:
         with ThreadPoolExecutor(_READERS, "spinescore-check") as pool:
             for checked in [pool.submit(_check, folder, *named) for named in manifest.files.items()]:
                 checked.result()
+        _check_external(folder, manifest)
         return cls(folder, manifest, manifest_sha256(manifest))
 
     def with_localizer(self, name: str | None) -> Bundle:
@@ -131,6 +133,19 @@ def _inside(folder: Path, name: str) -> Path:
     if not plain or not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder / MANIFEST_NAME} names the file {name!r}, which leaves the bundle's folder.")
     return path
+
+
+def _check_external(folder: Path, manifest: Manifest) -> None:
+    """Raises `BundleError` where a network takes weights from a file that the manifest does not list."""
+    for name in manifest.files:
+        if PurePosixPath(name).suffix.lower() != ".onnx":
+            continue
+        for location in sorted(external_files(_inside(folder, name))):
+            if str(PurePosixPath(name).parent / location) not in manifest.files:
+                raise BundleError(
+                    f"The network {folder / name} takes weights from {location!r}, which the manifest does not list; "
+                    "the bundle's hash does not cover them. Export the bundle again."
+                )
 
 
 def _check(folder: Path, name: str, entry: FileEntry) -> None:

@@ -144,9 +144,19 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
+    if normalised := _normalised(manifest.provenance):
+        facts["normalised"] = f"\n{'':<14}".join(normalised)
     if localizer.alternatives:
         facts["alternatives"] = f"\n{'':<14}".join(alternatives(manifest))
     return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
+
+
+def _normalised(provenance: Mapping[str, Any]) -> list[str]:
+    """How each network's input is normalised, and whether that was stated or assumed, where the export kept it."""
+    networks = provenance.get("networks")
+    entries = networks.items() if isinstance(networks, dict) else ()
+    found = {name: entry.get("normalisation") for name, entry in entries if isinstance(entry, dict)}
+    return [f"{name}: {text}" for name, text in found.items() if isinstance(text, str)]
 
 
 def alternatives(manifest: Manifest) -> list[str]:

@@ -24,11 +24,9 @@ KERAS_RESNETS = (
     "keras-resnet50-grades-softmax.h5",
 )
 
-# What the ONNX networks of `write_inputs` take.
-SMALL = {
-    "localizer": {"input": {"height": 64, "width": 64}},
-    "grader": {"input": {"height": 64, "width": 64}},
-}
+# What the networks of `write_inputs` take; an ONNX file does not say how its input is normalised.
+SIZES = {kind: {"input": {"height": 64, "width": 64}} for kind in ("localizer", "grader")}
+SMALL = {kind: {"input": {**fields["input"], "preprocessing": "imagenet"}} for kind, fields in SIZES.items()}
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -106,3 +104,4 @@ def write_inputs(folder: Path) -> None:
     onnx.save(mean_grader(), str(folder / "grader.onnx"))
     write_study(41, folder / "study")
     (folder / "small.json").write_text(json.dumps(SMALL), encoding="utf-8")
+    (folder / "sizes.json").write_text(json.dumps(SIZES), encoding="utf-8")

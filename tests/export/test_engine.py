@@ -229,7 +229,9 @@ def test_export_builds_engines_on_demand(tmp_path, capsys):
     for name, model in (("localizer", pool_localizer()), ("grader", mean_grader())):
         onnx.save(model, str(tmp_path / f"{name}.onnx"))
     arguments = [f"--{name}={tmp_path / name}.onnx" for name in ("localizer", "grader")]
-    arguments += [f"--out={tmp_path / 'mine'}", "--golden-studies=1"]
+    fields = "[localizer.input]\npreprocessing = 'none'\n[grader.input]\npreprocessing = 'none'\n"
+    (tmp_path / "fields.toml").write_text(fields)
+    arguments += [f"--out={tmp_path / 'mine'}", "--golden-studies=1", f"--manifest={tmp_path / 'fields.toml'}"]
     assert cli.main(["export", *arguments, "--engine", "tensorrt-rtx", "--target", "8.9"]) == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines() if line.endswith(".engine")]
     assert [path.name for path in printed] == ["localizer.fp16.engine", "grader.fp16.engine"]

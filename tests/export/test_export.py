@@ -31,7 +31,8 @@ def inputs(tmp_path_factory):
 
 
 def exported(inputs, out, localizer="hrnet-legacy.pth", grader="keras-resnet152-corners4.h5", **options):
-    options = {"manifest": inputs / "small.json", "golden": [inputs / "study"], **options}
+    fields = "small.json" if f"{localizer}{grader}".count(".onnx") else "sizes.json"
+    options = {"manifest": inputs / fields, "golden": [inputs / "study"], **options}
     return export_bundle(f"{inputs / localizer}", f"{inputs / grader}", out, **options)
 
 
@@ -259,11 +260,13 @@ passes = 2
 height = 64
 width = 64
 mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
 [grader]
 abstain_below = 0.25
 [grader.input]
 height = 64
 width = 64
+preprocessing = "none"
 [grader.crop]
 extent = 2.5
 [provenance]
@@ -274,7 +277,8 @@ trained_on = "1,200 studies"
     manifest = report.manifest
     assert (manifest.name, manifest.intended_use) == ("trial-7", "research")
     assert (manifest.localizer.decode, manifest.localizer.passes) == ("quarter", 2)
-    assert (manifest.localizer.input.mean, manifest.localizer.input.std) == ((0.5,) * 3, (0.229, 0.224, 0.225))
+    assert (manifest.localizer.input.mean, manifest.localizer.input.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert (manifest.grader.input.mean, manifest.grader.input.std) == ((0.0,) * 3, (1.0,) * 3)
     assert (manifest.grader.crop.extent, manifest.grader.crop.unit) == (2.5, "anterior-distance")
     assert manifest.grader.abstain_below == 0.25
     assert manifest.provenance["trained_on"] == "1,200 studies"

@@ -253,7 +253,7 @@ def study(tmp_path_factory):
         write_study(41 + seed, folder / str(seed))
     unpacked("hrnet-legacy.pth", folder)
     onnx.save(mean_grader(), str(folder / "grader.onnx"))
-    size = {"input": {"height": 64, "width": 64}}
+    size = {"input": {"height": 64, "width": 64, "preprocessing": "imagenet"}}
     (folder / "small.json").write_text(json.dumps({"localizer": size, "grader": size}))
     return folder
 

@@ -1,5 +1,6 @@
 """Opening bundles: every file is checked, nothing outside of the folder is touched."""
 
+import hashlib
 import json
 
 import pytest
@@ -109,4 +110,49 @@ def test_links_that_leave_the_folder_are_refused(folder, tmp_path):
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     edit(folder, lambda d: d["files"].update({"inside.bin": {"sha256": empty, "bytes": 0, "precision": None}}))
     with pytest.raises(BundleError, match="leaves the bundle's folder"):
+        Bundle.open(folder)
+
+
+def _field(number, content):
+    """A field of Protocol Buffers that holds bytes."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value):
+    return bytes([value & 0x7F | 0x80, *_varint(value >> 7)]) if value > 0x7F else bytes([value])
+
+
+TENSOR = _field(13, _field(1, b"location") + _field(2, b"weights.bin")) + b"\x70\x01"
+PLACES = {
+    "initializer": _field(7, _field(5, TENSOR)),
+    "sparse": _field(7, _field(15, _field(1, TENSOR))),
+    "attribute": _field(7, _field(1, _field(5, _field(5, TENSOR)))),
+    "subgraph": _field(7, _field(1, _field(5, _field(6, _field(5, TENSOR))))),
+    "function": _field(25, _field(7, _field(5, _field(5, TENSOR)))),
+}
+
+
+def with_network(folder, content):
+    """The bundle with another network; its manifest has the new hash."""
+    path = folder / "localizer.fp32.onnx"
+    path.write_bytes(content)
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "precision": "fp32"}
+    edit(folder, lambda document: document["files"].update({path.name: entry}))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_weights_in_a_file_that_the_manifest_does_not_list_are_refused(folder, place):
+    before = (folder / "localizer.fp32.onnx").read_bytes()
+    with_network(folder, before + PLACES[place])  # fields may be repeated: the messages are merged
+    (folder / "weights.bin").write_bytes(b"12345678")
+    with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx takes weights from 'weights\.bin'"):
+        Bundle.open(folder)
+    entry = {"sha256": hashlib.sha256(b"12345678").hexdigest(), "bytes": 8, "precision": None}
+    edit(folder, lambda document: document["files"].update({"weights.bin": entry}))
+    Bundle.open(folder)
+
+
+def test_a_network_that_is_cut_off_is_refused(folder):
+    with_network(folder, PLACES["subgraph"][:-4])
+    with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx is no ONNX file, or damaged"):
         Bundle.open(folder)

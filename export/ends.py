@@ -1,0 +1,184 @@
+"""What stands at a ready graph's end, told from the numbers that it gives; probabilities are cut back to logits.
+
+A softmax or sigmoid can be the last node, lie behind shapes and names, or be written out in other operators. What the
+graph gives for pictures far from any that it was trained on does not depend on that: probabilities stay within 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["check_heatmaps", "cut_to_logits", "probe_pictures", "rename_value"]
+
+ORDINARY = 4  # of the probes: pictures as networks see them, whose answers must be finite
+
+_SHAPES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_SOFTMAX = ("Softmax", "LogSoftmax")
+_BOUNDED = ("Clip", "Cos", "Erf", "HardSigmoid", "Hardmax", "Sigmoid", "Sin", "Softsign", "Tanh", "ThresholdedRelu")
+_CLOSE = 1e-4
+
+_FLAT = (
+    "Export it so that it gives raw logits: leave the softmax out of the forward function (PyTorch), or set "
+    "model.layers[-1].activation = None before the export (Keras)"
+)
+_RETRAIN = "Train its last layer with a softmax over a corner's grades, as bundles read grades"
+
+Floats = NDArray[np.float32]
+
+
+def probe_pictures(channels: int, height_px: int, width_px: int) -> Floats:
+    """Eight pictures (N, C, H, W), the first `ORDINARY` as networks see them, the others far outside."""
+    rng = np.random.default_rng(0)
+    shape = (channels, height_px, width_px)
+    ordinary = [rng.random((2, *shape)), rng.normal(0, 1, (2, *shape))]
+    far = [scale * rng.normal(offset, 1, (1, *shape)) for scale, offset in ((30, 0), (300, 0), (50, -2), (50, 2))]
+    return np.concatenate([*ordinary, *far]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Outputs (N, n) whose groups of `size` have the constant sum `total`: neighbours, or every (n / size)-th."""
+
+    size: int
+    total: float
+    neighbours: bool
+
+
+def cut_to_logits(
+    model: onnx.ModelProto, found: Floats, grades: int, run: Callable[[], Floats], name: str
+) -> tuple[str, ...]:
+    """Notes on what was cut from `model`, whose answers to the probes are `found` (N, n), so that it gives raw logits.
+
+    `grades` is the number of a corner's grades among n outputs, `run` answers the probes anew. Raises `CheckpointError`
+    for probabilities that cannot be cut back exactly, and for sigmoids and other bounded ends.
+    """
+    finite = found[np.isfinite(found).all(1)]
+    groups = _groups(np.exp(np.minimum(finite, 0)) if (finite <= _CLOSE).all() else finite)
+    nodes, path = _last_nodes(model.graph)
+    kinds = sorted({node.op_type for node in nodes})
+    confined = _within(finite)
+    if groups is None and not confined and not (kinds and set(kinds) <= set(_BOUNDED)):
+        return ()
+    at_end = f"{name}: the network gives {_described(groups, confined, kinds)}"
+    if groups is None:
+        raise CheckpointError(
+            f"{at_end}. Bundles hold raw logits, whose softmax is the grades' probabilities. {_RETRAIN}"
+        )
+    if not groups.neighbours or groups.size not in (grades, found.shape[1]):
+        raise CheckpointError(f"{at_end}; read are groups of {grades}, corner by corner. {_RETRAIN}")
+    if not nodes or not set(kinds) <= set(_SOFTMAX):
+        if (finite <= _CLOSE).all():
+            return ()  # logarithms of probabilities: logits already
+        raise CheckpointError(f"{at_end}, and no Softmax node at its end that could be cut off. {_FLAT}")
+    _cut(model.graph, nodes, path)
+    logits = run()
+    again = _softmax(logits, groups.size)
+    given = np.exp(found) if kinds == ["LogSoftmax"] else found
+    if not np.allclose(again[:ORDINARY], given[:ORDINARY], atol=_CLOSE):
+        raise CheckpointError(f"{at_end}, which are more than the {kinds[0]} at its end. {_FLAT}")
+    note = f"the last {' and '.join(kinds)} was removed: bundles hold raw logits"
+    return (note,) if groups.size == grades else (note, f"it was one {kinds[0]} over all {groups.size} outputs")
+
+
+def check_heatmaps(found: Floats, stated: bool, name: str) -> tuple[str, ...]:
+    """Notes on heatmaps (N, ..) that stay within 0..1: `stated` says that the manifest sets their least confidence."""
+    finite = found[np.isfinite(found).reshape(len(found), -1).all(1)]
+    if not _within(finite):
+        return ()
+    sums = [finite.sum(axes) for axes in ((2, 3), (1, 2), (1,), (3,))]
+    softmax = any(np.ptp(total) < _CLOSE * max(1.0, float(total.max())) for total in sums)
+    kind = "a softmax" if softmax else "a sigmoid"
+    if stated:
+        return (f"the heatmaps end in {kind} and are taken as they are, as the manifest states min_confidence",)
+    raise CheckpointError(
+        f"{name}: the heatmaps stay within 0..1 whatever the picture, as {kind} at the end gives; then a peak is no "
+        "measure of confidence unless the network was trained so. Export it without that end if it was trained "
+        "without; else state localizer.min_confidence, the least peak to trust, in the file that --manifest names"
+    )
+
+
+def rename_value(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """`old` becomes `new` everywhere; a tensor that bears `new` already makes way."""
+    if old == new:
+        return
+    for source, target in ((new, f"{new}.before"), (old, new)):
+        for node in graph.node:
+            node.input[:] = [target if name == source else name for name in node.input]
+            node.output[:] = [target if name == source else name for name in node.output]
+        for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            if named.name == source:
+                named.name = target
+
+
+def _within(values: Floats) -> bool:
+    return bool(len(values) and values.min() >= -_CLOSE and values.max() <= 1 + _CLOSE)
+
+
+def _groups(values: Floats) -> _Groups | None:
+    """The groups of outputs that have one sum whatever the picture; None for outputs that have none."""
+    outputs = values.shape[1]
+    if values.min() < -_CLOSE * max(1.0, float(values.max())):
+        return None
+    if not np.ptp(values, axis=0).any():
+        return None
+    for size in (size for size in range(2, outputs + 1) if outputs % size == 0):
+        for neighbours in (True, False):
+            parts = values.reshape(len(values), -1, size) if neighbours else values.reshape(len(values), size, -1)
+            sums = parts.sum(2 if neighbours else 1)
+            if sums.max() > 0 and np.ptp(sums) <= _CLOSE * sums.max():
+                return _Groups(size, float(sums.mean()), neighbours)
+    return None
+
+
+def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
+    if groups is not None:
+        order = "" if groups.neighbours else ", grade by grade"
+        return f"probabilities: groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
+    end = f" (it ends in {', '.join(kinds)})" if kinds else ""
+    return f"{'values within 0..1, as a sigmoid does' if confined else 'bounded values'}{end}"
+
+
+def _softmax(values: Floats, size: int) -> Floats:
+    parts = values.reshape(len(values), -1, size).astype(np.float64)
+    parts = np.exp(parts - parts.max(2, keepdims=True))
+    return (parts / parts.sum(2, keepdims=True)).reshape(values.shape).astype(np.float32)
+
+
+def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """The last nodes that compute, and those behind them that only shape or join: none where they lead elsewhere."""
+    producers = {name: node for node in graph.node for name in node.output}
+    found: list[onnx.NodeProto] = []
+    path: list[onnx.NodeProto] = []
+    pending = [graph.output[0].name]
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None:
+            return [], []
+        if node.op_type in _SHAPES or node.op_type == "Concat":
+            path.append(node)
+            pending.extend(node.input if node.op_type == "Concat" else node.input[:1])
+        elif not any(node is other for other in found):
+            found.append(node)
+    return found, path
+
+
+def _cut(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], path: list[onnx.NodeProto]) -> None:
+    """What comes behind takes what `nodes` take; those that then serve nobody are gone."""
+    for node in nodes:
+        source, given = node.input[0], node.output[0]
+        for behind in path:
+            behind.input[:] = [source if name == given else name for name in behind.input]
+        last = graph.output[0].name == given
+        if last:
+            graph.output[0].name = source
+        if not any(given in other.input for other in graph.node):
+            graph.node.remove(node)
+        if last:
+            rename_value(graph, source, given)

@@ -1,0 +1,124 @@
+"""ONNX files as they lie on disk: read whole, with weights from a second file taken in, and nothing read elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from onnx import AttributeProto, TensorProto, external_data_helper, helper
+
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["load_model"]
+
+_MAX_BYTES = 2 << 30  # what protobuf holds
+_ONE_FILE = "python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')\" makes one file of it"
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """The model with its weights inlined. Weights in a second file must lie beside `path`, under a plain name.
+
+    Raises `CheckpointError` for what is no ONNX file, and for weights that are missing, elsewhere or too many.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path.name} is no file; give the .onnx file")
+        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if content is None:
+        raise CheckpointError(f"{path.name}: has more bytes than an ONNX file can; give the file that was exported")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError; its class is not public
+        raise CheckpointError(f"{path.name}: not an ONNX file, or truncated: {error}") from error
+    _inline(model, path)
+    for tensor in _tensors(model):
+        if external_data_helper.uses_external_data(tensor):
+            raise CheckpointError(
+                f"{path.name}: tensor {tensor.name or 'without a name'} of a node lies in another file; "
+                f"{_ONE_FILE.format(name=path.name)}"
+            )
+    return model
+
+
+def _inline(model: onnx.ModelProto, path: Path) -> None:
+    """The initializers' external data, each from its file's bytes, which are read once."""
+    files: dict[str, bytes] = {}
+    taken = 0
+    for tensor in model.graph.initializer:
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        try:
+            info = external_data_helper.ExternalDataInfo(tensor)
+        except ValueError as error:
+            raise CheckpointError(f"{path.name}: tensor {tensor.name} has a damaged place: {error}") from error
+        if info.location not in files:
+            files[info.location] = _beside(path, tensor.name, info.location)
+        data, offset = files[info.location], info.offset or 0
+        size = _bytes_of(tensor, path)
+        found = max(0, min(len(data) - offset, info.length if info.length is not None else len(data)))
+        taken += size
+        if found != size and (info.length is not None or found < size):
+            raise CheckpointError(
+                f"{path.name}: tensor {tensor.name} cannot be read from {info.location}: {found} bytes instead of "
+                f"{size}; copy both files again"
+            )
+        if taken > sum(map(len, files.values())):
+            raise CheckpointError(f"{path.name}: its tensors share bytes of {info.location}; it is damaged or forged")
+        tensor.raw_data = data[offset : offset + size]
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _beside(path: Path, tensor: str, location: str) -> bytes:
+    plain = location not in ("", ".", "..") and PurePosixPath(location).name == PureWindowsPath(location).name
+    source = path.parent / location
+    if not plain or PurePosixPath(location).name != location or source.is_symlink():
+        raise CheckpointError(
+            f"{path.name}: tensor {tensor} lies in {location!r}; only a file beside the model is read. With both files "
+            f"in one folder {_ONE_FILE.format(name=path.name)}"
+        )
+    try:
+        if source.exists() and not source.is_file():
+            raise CheckpointError(f"{path.name}: tensor {tensor} lies in {location}, which is no file")
+        if source.stat().st_size > _MAX_BYTES:
+            raise CheckpointError(f"{path.name}: {location} has more bytes than any of these networks")
+        return source.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.name}: tensor {tensor} cannot be read from {location}: {error.strerror}; copy both files"
+        ) from error
+
+
+def _bytes_of(tensor: TensorProto, path: Path) -> int:
+    try:
+        item = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError, ValueError):
+        item = 0
+    if item == 0 or min(tensor.dims, default=0) < 0:
+        raise CheckpointError(f"{path.name}: tensor {tensor.name} has a type or shape that weights do not have")
+    return int(prod(tensor.dims)) * item
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every tensor of the model, those in attributes, subgraphs and functions included."""
+    graphs = [model.graph, *(part for step in model.training_info for part in (step.initialization, step.algorithm))]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            if attribute.type == AttributeProto.GRAPH:
+                graphs.append(attribute.g)
+            graphs.extend(attribute.graphs)
