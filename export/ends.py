@@ -148,7 +148,8 @@ def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
 def _softmax(values: Floats, size: int) -> Floats:
     parts = values.reshape(len(values), -1, size).astype(np.float64)
     parts = np.exp(parts - parts.max(2, keepdims=True))
-    return (parts / parts.sum(2, keepdims=True)).reshape(values.shape).astype(np.float32)
+    whole: Floats = (parts / parts.sum(2, keepdims=True)).reshape(values.shape).astype(np.float32)
+    return whole
 
 
 def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:

@@ -19,11 +19,11 @@ _KERAS = re.compile(r"(tf_)?keras(\.src)?(\.(layers|models|engine)(\..*)?)?")
 def parse_config(text: str) -> dict[str, Any]:
     """The configuration of the whole model (its class, `config` and layers), refused where it holds code of its own."""
     try:
-        tree = json.loads(text)
+        tree: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the model's configuration is damaged ({error}); save the model again") from None
     model = model_in(tree) if isinstance(tree, dict) else None
-    if model is None:
+    if not isinstance(tree, dict) or model is None:
         raise CheckpointError(
             f"the model's configuration lists no layers, as it is of a class of its own. {TO_FUNCTIONAL}"
         )
@@ -42,7 +42,8 @@ def parse_config(text: str) -> dict[str, Any]:
         elif isinstance(item, list):
             pending.extend(item)
     _check_names(model)
-    return tree
+    whole: dict[str, Any] = tree
+    return whole
 
 
 def model_in(entry: dict[str, Any]) -> dict[str, Any] | None:

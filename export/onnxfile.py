@@ -51,23 +51,23 @@ def _inline(model: onnx.ModelProto, path: Path) -> None:
     for tensor in model.graph.initializer:
         if not external_data_helper.uses_external_data(tensor):
             continue
-        try:
-            info = external_data_helper.ExternalDataInfo(tensor)
-        except ValueError as error:
-            raise CheckpointError(f"{path.name}: tensor {tensor.name} has a damaged place: {error}") from error
-        if info.location not in files:
-            files[info.location] = _beside(path, tensor.name, info.location)
-        data, offset = files[info.location], info.offset or 0
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        location, length = place.get("location", ""), place.get("length")
+        if not all(place.get(key, "0").isdecimal() for key in ("offset", "length")):
+            raise CheckpointError(f"{path.name}: tensor {tensor.name} has a damaged place; export the network again")
+        if location not in files:
+            files[location] = _beside(path, tensor.name, location)
+        data, offset = files[location], int(place.get("offset", "0"))
         size = _bytes_of(tensor, path)
-        found = max(0, min(len(data) - offset, info.length if info.length is not None else len(data)))
+        found = max(0, min(len(data) - offset, len(data) if length is None else int(length)))
         taken += size
-        if found != size and (info.length is not None or found < size):
+        if found < size or (found > size and length is not None):
             raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {info.location}: {found} bytes instead of "
+                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {found} bytes instead of "
                 f"{size}; copy both files again"
             )
         if taken > sum(map(len, files.values())):
-            raise CheckpointError(f"{path.name}: its tensors share bytes of {info.location}; it is damaged or forged")
+            raise CheckpointError(f"{path.name}: its tensors share bytes of {location}; it is damaged or forged")
         tensor.raw_data = data[offset : offset + size]
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
