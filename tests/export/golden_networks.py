@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -105,3 +106,21 @@ def write_inputs(folder: Path) -> None:
     write_study(41, folder / "study")
     (folder / "small.json").write_text(json.dumps(SMALL), encoding="utf-8")
     (folder / "sizes.json").write_text(json.dumps(SIZES), encoding="utf-8")
+
+
+def pooled(order: tuple[int, ...], size: int = 8) -> onnx.ModelProto:
+    """Heatmaps that are means of a picture's blocks, in another order of axes."""
+    nodes = [helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[32 // size] * 2, strides=[32 // size] * 2)]
+    nodes.append(helper.make_node("Transpose", ["p"], ["y"], perm=order))
+    return model_of(nodes, {}, ("N", 3, 32, 32), ("N", "a", "b", "c"))
+
+
+def saved(model: onnx.ModelProto, folder: Path, **options: Any) -> Path:
+    path = folder / "net.onnx"
+    onnx.save(model, str(path), **options)
+    return path
+
+
+def images(layout: str = "NCHW") -> NDArray[np.float32]:
+    drawn = np.random.default_rng(1).random((3, 3, 32, 32), np.float32)
+    return drawn if layout == "NCHW" else np.ascontiguousarray(drawn.transpose(0, 2, 3, 1))
