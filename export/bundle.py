@@ -14,11 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from spinescore.export.assumptions import assumed_of
+from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
 from spinescore.export.half import HALF_MAX, HalfReport
 from spinescore.export.networks import open_alternatives, open_graders, open_localizers
+from spinescore.export.proof import prove
+from spinescore.export.reference import Kind
 from spinescore.export.sensitivity import Int8Result
 from spinescore.export.sources import Network
 from spinescore.export.trial import (
@@ -30,10 +34,11 @@ from spinescore.export.trial import (
     try_graders,
     try_localizers,
 )
+from spinescore.export.truth import PointError, likely_exchange, point_errors
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.manifest import HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
+from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import REGIONS
 
@@ -50,7 +55,8 @@ class ExportReport:
 
     `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None. `int8`
     by network, with every choice that was tried; empty where INT8 was not asked for. `alternatives` by network: how far
-    from the localizer's points each one finds them, both in FP32.
+    from the localizer's points each one finds them, both in FP32. `errors` by localizer and region: how far off the
+    true points of golden phantoms, where there are some.
     """
 
     folder: Path
@@ -60,6 +66,7 @@ class ExportReport:
     warnings: tuple[str, ...]
     int8: Mapping[str, Int8Result]
     alternatives: Mapping[str, PointAgreement]
+    errors: Mapping[str, Mapping[str, PointError]]
 
 
 def export_bundle(
@@ -77,6 +84,10 @@ def export_bundle(
     weights: Literal["single", "half"] = "single",
     int8: bool = False,
     strict: bool = False,
+    check_localizer: str | None = None,
+    check_grader: str | None = None,
+    check_kind: Kind | None = None,
+    bridge_class: Literal[0, 1] | None = None,
 ) -> ExportReport:
     """Write the bundle `out` from trained networks, and check half precision against FP32 on golden inputs.
 
@@ -86,6 +97,10 @@ def export_bundle(
     on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32 graphs'
     weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files, calibrated
     on the golden inputs, with as many layers in FP32 as the manifest's tolerances ask for.
+
+    `check_localizer` and `check_grader` are files of pictures with what the owner's code gives for them (see `proof`),
+    one or, as the networks, two; `check_kind` says what a grader's outputs in them are, where they do not.
+    `bridge_class` is the output of a 2-class network that means bridge, where `manifest` does not state it.
 
     A network that overflows in half precision, or that no INT8 graph represents within them, is written without
     that file, with a warning; with `strict` that is an error.
@@ -98,12 +113,16 @@ def export_bundle(
     first = open_localizers(localizer, overrides)
     localizers = [*first, *open_alternatives(alternatives, first, overrides)]
     head, graders = open_graders(grader, overrides)
+    graders = in_bundle_order(graders, overrides, bridge_class)
     networks = [*localizers, *graders]
     by_region: dict[str, Network] = {region: network for network in first for region in network.regions}
     document = contract(by_region, head, graders[0], overrides)
+    document["grader"]["classes"] = {network.role: list(CLASSES[network.outputs]) for network in graders}
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
     draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
+    prove(first, check_localizer, draft.localizer.input, None, weights == "half")
+    prove(graders, check_grader, draft.grader.input, check_kind, weights == "half")
     options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, replaced_folder(out) as folder:
         views = read_views(golden) if golden else phantom_views(Path(scratch), golden_studies)
@@ -112,10 +131,13 @@ def export_bundle(
         moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
         changed = agreement_of_grader(graded, draft.grader)
         beside = agreement_of_alternatives(located, draft.localizer)
-        warnings = _warnings([*located, *graded], strict)
+        errors = point_errors(located, views, draft.localizer)
+        warnings = _warnings([*located, *graded], strict) + likely_exchange(located, views, draft.localizer, errors)
         if options.fp16:
             warnings += _out_of_bounds(moved, changed, draft.bounds)
         provenance = _provenance([*located, *graded], beside, weights, len(golden))
+        for network in networks:
+            provenance["networks"][network.stem] |= _trust(network, document, overrides)
         document["provenance"] = {**document["provenance"], **provenance}
         files = _files(located, graded)
         written = _manifest(document, networks, files)
@@ -126,8 +148,9 @@ def export_bundle(
     compared = options.fp16
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
     return ExportReport(
-        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized, beside
-    )
+        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized, beside,
+        errors,
+    )  # fmt: skip
 
 
 def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, bytes]) -> Manifest:
@@ -258,6 +281,14 @@ def _provenance(
         "golden_inputs": "radiographs given at export" if radiographs else "phantoms",
         "networks": networks,
     }
+
+
+def _trust(network: Network, document: Document, overrides: Document) -> Document:
+    """How the network was checked, or what was taken for granted; nothing of random weights."""
+    if network.tensors:
+        return {}
+    checked = {} if network.checked is None else {"checked": network.checked}
+    return {**checked, "assumed": assumed_of(network, document, overrides)}
 
 
 def _counts(report: HalfReport) -> Document:

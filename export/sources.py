@@ -26,6 +26,7 @@ from spinescore.runtime.study import REGIONS, Region
 __all__ = ["InputSize", "Network", "open_network", "parameters_of", "split_key", "split_sources"]
 
 Kind = Literal["localizer", "grader"]
+Layout = Literal["torch", "keras", "whole"]  # whose layers weights alone are taken to be; "whole": the file has them
 
 _JOINTS = 12
 _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
@@ -63,6 +64,9 @@ class Network:
     model: onnx.ModelProto | None = None
     tensors: Tensors = field(default_factory=dict)
     alternative: str = ""  # the name of another localizer than the bundle's own
+    layout: Layout = "whole"
+    classes: tuple[str, ...] | None = None  # the order of its outputs as the owner states it
+    checked: dict[str, Any] | None = None  # how it was held against its framework
 
     @property
     def stem(self) -> str:
@@ -122,6 +126,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
             raise CheckpointError(f"{path.name}: an ONNX file holds one network; leave out ':{key}'")
         return _ready(path, kind, role, size)
     checkpoint = read_checkpoint(path, key, "hrnet" if kind == "localizer" else "resnet")
+    _refuse_exchanged(path.name, checkpoint.tensors, kind)
     try:
         if kind == "localizer":
             model = build_hrnet(checkpoint.tensors, size.height_px, size.width_px)
@@ -149,7 +154,10 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "normalisation": said,
     }
     notes = checkpoint.notes + (_notes_of_keras(checkpoint, size) if keras else ())
-    return Network(kind, role, size, channels, _output_shape(model)[1], preprocessing, provenance, notes, model)
+    outputs = _output_shape(model)[1]
+    network = Network(kind, role, size, channels, outputs, preprocessing, provenance, notes, model)
+    network.layout = "whole" if checkpoint.layers else "keras" if keras else "torch"
+    return network
 
 
 def _chosen(size: InputSize, usual: Preprocessing, files: str) -> tuple[Preprocessing, str]:
@@ -183,6 +191,17 @@ def parameters_of(model: onnx.ModelProto) -> int:
     """Trainable numbers of the graph, batch normalisation folded."""
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type in kinds)
+
+
+def _refuse_exchanged(name: str, tensors: Mapping[str, NDArray[Any]], kind: Kind) -> None:
+    """Raises `CheckpointError` if the names are those of the other kind of network."""
+    grader = is_keras_resnet(tensors) or any(tensor.startswith("fc.") for tensor in tensors)
+    localizer = "final_layer.weight" in tensors
+    if (grader and not localizer) if kind == "localizer" else (localizer and not grader):
+        raise CheckpointError(
+            f"{name}: its tensors are those of {'a ResNet, which grades' if grader else 'an HRNet, which localizes'}; "
+            "--localizer and --grader are likely exchanged"
+        )
 
 
 def _build(kind: Kind, tensors: Mapping[str, NDArray[Any]], size: InputSize) -> onnx.ModelProto:

@@ -22,6 +22,7 @@ from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, g
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.provenance import trust_lines
 
 __all__ = ["VerifyReport", "verify_bundle"]
 
@@ -34,7 +35,8 @@ class VerifyReport:
 
     Half precision is FP32 with every tensor rounded to half, as a GPU computes it, whether or not the bundle has FP16
     files; `fp16_files` is how far those are from FP32 where ONNX Runtime runs them. `alternatives` by network: how far
-    from the points of the bundle's own localizer an alternative finds them, both in FP32.
+    from the points of the bundle's own localizer an alternative finds them, both in FP32. `trust`: what the provenance
+    says of a check against the framework, a line each.
     """
 
     bundle: str
@@ -44,6 +46,7 @@ class VerifyReport:
     grades: GradeAgreement
     tolerances: Tolerances
     alternatives: dict[str, PointAgreement]
+    trust: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -93,6 +96,7 @@ def verify_bundle(path: str | Path) -> VerifyReport:
         grades,
         manifest.bounds,
         alternatives,
+        tuple(trust_lines(manifest)),
     )
 
 

@@ -16,6 +16,7 @@ from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.provenance import unchecked_note
 from spinescore.runtime.quality import as_reject
 from spinescore.runtime.report import (
     BundleInfo,
@@ -129,7 +130,11 @@ def study_report(
         timings_ms=TimingsMs(None, None, None, None, None),
         budget_ms=None,
         within_budget=None,
-        warnings=(*selection.warnings, *(found.message for found in selection.findings)),
+        warnings=(
+            *selection.warnings,
+            *(found.message for found in selection.findings),
+            *unchecked_note(manifest),
+        ),
         rejects=tuple(_reject_info(reject) for reject in selection.rejects),
         findings=(*_rejected(selection, results), *selection.findings),
     )

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from typing import Any, Literal
@@ -65,9 +66,12 @@ class Finding:
     fix: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at Python, the CPU, packages, decoders, inference providers, the GPU's parts and the shipped bundles."""
-    return [*_machine(), *_packages(), *_decoders(), *_providers(), *_gpu(), *_bundles()]
+def examine(bundles: Sequence[str] = ()) -> list[Finding]:
+    """Look at Python, the CPU, packages, decoders, inference providers, the GPU's parts and the shipped bundles.
+
+    `bundles` are looked at besides.
+    """
+    return [*_machine(), *_packages(), *_decoders(), *_providers(), *_gpu(), *_bundles(bundles)]
 
 
 def can_score(findings: list[Finding]) -> bool:
@@ -236,15 +240,17 @@ def _nvcc(group: str) -> Finding:
     return Finding(group, "nvcc", "ok", release[1].decode() if release else "version unknown")
 
 
-def _bundles() -> list[Finding]:
+def _bundles(more: Sequence[str]) -> list[Finding]:
     from spinescore.runtime.bundle import shipped_bundles
 
-    names = shipped_bundles()
+    names = (*shipped_bundles(), *more)
     if names:
-        group = "Bundles that ship with the package, and their engines on this"
+        whose = "Bundles" if more else "Bundles that ship with the package"
+        group = f"{whose}, and their engines on this"
         places = ("CPU", "GPU") if _has_gpu() else ("CPU",)
         engines = {"CPU": _engines, "GPU": _engines_on_gpu}
-        return [Finding(f"{group} {place}", name, "ok", engines[place](name)) for place in places for name in names]
+        found = [Finding(f"{group} {place}", name, "ok", engines[place](name)) for place in places for name in names]
+        return [*found, *(trust for name in names for trust in _trust(name))]
     return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]
 
 
@@ -268,6 +274,20 @@ def _engines(name: str) -> str:
     parts.append("onnxruntime fp32 needs no record")
     again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
     return ", ".join(parts) + again
+
+
+def _trust(name: str) -> list[Finding]:
+    """Whether the bundle's networks were checked against their framework; nothing of a bundle that does not say."""
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.errors import SpineScoreError
+    from spinescore.runtime.provenance import trust_of
+
+    try:
+        networks = trust_of(Bundle.open(name).manifest)
+    except SpineScoreError:
+        return []
+    group = f"Networks of {name}"
+    return [Finding(group, found.name, "ok" if found.checked else "absent", found.line) for found in networks]
 
 
 def _has_gpu() -> bool:

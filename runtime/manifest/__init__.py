@@ -1,8 +1,8 @@
 """The manifest of a bundle: the contract between training and runtime, as frozen dataclasses.
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
-unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms` and
-`localizer.alternatives` may be left out. `to_dict` is its inverse.
+unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms`,
+`localizer.alternatives` and `grader.classes` may be left out. `to_dict` is its inverse.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 
 __all__ = [
+    "CLASSES",
     "HEAD_OUTPUTS",
     "PRECISIONS",
     "SCHEMA",
@@ -40,6 +41,14 @@ HEAD_OUTPUTS: dict[str, dict[str, int]] = {
     "corners4": {"corners": 8},
     "corner4": {"corners": 4},
     "bridge+grades": {"bridge": 2, "grades": 3},
+}
+
+# What each of a network's outputs stands for, in order, by their number. An export brings any other order to this one.
+CLASSES: dict[int, tuple[str, ...]] = {
+    8: tuple(f"{corner}-{grade}" for corner in ("upper", "lower") for grade in range(4)),
+    4: ("0", "1", "2", "3"),
+    3: ("0", "1", "2"),
+    2: ("no-bridge", "bridge"),
 }
 
 Files = Mapping[str, str]  # precision -> path
@@ -145,6 +154,7 @@ class Grader:
     head: Literal["corners4", "corner4", "bridge+grades"]
     bridge_threshold: float
     abstain_below: float
+    classes: Mapping[str, tuple[str, ...]] | None = None  # by network, as CLASSES; None in bundles made before it
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,8 @@ class Manifest:
         del document["grader"]["input"]["fit"]
         if not self.localizer.alternatives:
             del document["localizer"]["alternatives"]
+        if self.grader.classes is None:
+            del document["grader"]["classes"]
         for name in ("tolerances", "budget_ms"):
             if document[name] is None:
                 del document[name]

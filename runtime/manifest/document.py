@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from spinescore.runtime.manifest import (
+    CLASSES,
     HEAD_OUTPUTS,
     PRECISIONS,
     SCHEMA,
@@ -120,12 +122,26 @@ def _grader(fields: Fields) -> Grader:
         head=head,
         bridge_threshold=fields.number("bridge_threshold", 0.0, 1.0),
         abstain_below=fields.number("abstain_below", 0.0, 1.0),
+        classes=_classes(fields.object("classes"), HEAD_OUTPUTS[head]) if "classes" in fields.remaining() else None,
     )
     for part in (files, crop, fields):
         part.done()
     if grader.input.height != grader.input.width:
         raise ValueError(f"{fields.name('input')}: crops are square, so height and width must be equal")
     return grader
+
+
+def _classes(fields: Fields, outputs: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """The order of every network's outputs, which is that of `CLASSES`: an export has brought them to it."""
+    for network, count in outputs.items():
+        found = fields.array(network)
+        if found != list(CLASSES[count]):
+            raise ValueError(
+                f"{fields.name(network)}: a bundle's outputs are in the order {', '.join(CLASSES[count])}; "
+                "export the network again with its own order, which is brought to this one"
+            )
+    fields.done()
+    return {network: CLASSES[count] for network, count in outputs.items()}
 
 
 def _input(fields: Fields, fit: bool) -> NetworkInput:

@@ -56,12 +56,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="fail where a network cannot be had in half precision or INT8"
     )
+    text = "pictures with what your own code gives for them (README); or cervical=R,lumbar=S"
+    parser.add_argument("--check-localizer", metavar="REF", help=text)
+    parser.add_argument("--check-grader", metavar="REF", help="likewise; or bridge=R,grades=S")
+    parser.add_argument(
+        "--check-kind", choices=("logits", "probabilities"), help="what a grader's outputs in REF are, if it says not"
+    )
+    parser.add_argument(
+        "--bridge-class", type=int, choices=(0, 1), help="the output of a 2-class network that means bridge"
+    )
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     with export_extra():
         from spinescore.export.bundle import export_bundle
+    from spinescore.runtime.provenance import trust_lines
     from spinescore.runtime.verbs.engine import build_into
     from spinescore.runtime.verbs.summary import export_summary
 
@@ -79,6 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         weights="half" if arguments.half_weights else "single",
         int8=arguments.int8,
         strict=arguments.strict,
+        check_localizer=arguments.check_localizer,
+        check_grader=arguments.check_grader,
+        check_kind=arguments.check_kind,
+        bridge_class=arguments.bridge_class,
     )
     for warning in report.warnings:
         say(f"warning: {warning}")
@@ -87,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         gate.accept_int8(arguments.out)
     for engine in arguments.engine:
         build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
+    print("\n".join(["", *trust_lines(report.manifest)]))
     return OK
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.manifest import Alternative, Manifest, NetworkInput
 from spinescore.runtime.output import table
+from spinescore.runtime.provenance import trust_lines
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport
     from spinescore.export.sensitivity import Int8Result
+    from spinescore.export.truth import PointError
     from spinescore.export.verify import VerifyReport
     from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 
@@ -97,12 +99,15 @@ def _amount(value: float | None, bounds: tuple[int, int], most: int) -> str:
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is and what it holds."""
     facts = _manifest_facts(bundle.manifest, str(bundle.folder))
-    return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}"
+    trust = "".join(f"\n{line}" for line in ["", *trust_lines(bundle.manifest)])
+    return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}{trust.rstrip()}"
 
 
 def export_summary(report: ExportReport) -> str:
     """What was exported, and how half precision and INT8 agree with FP32 on the golden inputs."""
-    agreement = "\n".join([*_agreement(report.points, report.grades), *_quantization(report.int8)])
+    agreement = "\n".join(
+        [*_agreement(report.points, report.grades), *_quantization(report.int8), *_errors(report.errors)]
+    )
     return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
 
 
@@ -115,6 +120,7 @@ def verify_summary(report: VerifyReport) -> str:
         f"{name}: {_off(found.median_shift_px, found.p99_shift_px)}" for name, found in report.alternatives.items()
     ]
     lines += _agreement(report.points, report.grades)
+    lines += report.trust
     return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
 
 
@@ -134,6 +140,15 @@ def _quantization(int8: Mapping[str, Int8Result]) -> Iterator[str]:
         yield from (f"INT8, {name}: {step}" for step in result.steps)
 
 
+def _errors(errors: Mapping[str, Mapping[str, PointError]]) -> Iterator[str]:
+    for name, regions in errors.items():
+        for region, error in regions.items():
+            yield (
+                f"on golden phantoms (drawn), {name}, {region}: points are {100 * error.median_of_spacing:.1f} % of "
+                f"the disc spacing off the truth in the median, {100 * error.within_quarter:.0f} % within a quarter"
+            )
+
+
 def _manifest_facts(manifest: Manifest, folder: str) -> str:
     localizer, grader = manifest.localizer, manifest.grader
     passes = "1 pass" if localizer.passes == 1 else f"{localizer.passes} passes"
@@ -146,6 +161,10 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
     }
     if normalised := _normalised(manifest.provenance):
         facts["normalised"] = f"\n{'':<14}".join(normalised)
+    if grader.classes is not None:
+        facts["outputs"] = f"\n{'':<14}".join(
+            f"{network}: {', '.join(classes)}" for network, classes in grader.classes.items()
+        )
     if localizer.alternatives:
         facts["alternatives"] = f"\n{'':<14}".join(alternatives(manifest))
     return "\n".join(f"{name:<13} {value}" for name, value in facts.items())

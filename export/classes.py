@@ -1,0 +1,118 @@
+"""What a grader's outputs mean: the order that its owner states, brought to the order that bundles have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from spinescore.export.sources import Network
+from spinescore.runtime.errors import BundleError, CheckpointError
+from spinescore.runtime.manifest import CLASSES
+
+__all__ = ["columns_of", "in_bundle_order", "stated_order"]
+
+Document = dict[str, Any]
+
+
+def in_bundle_order(
+    networks: Sequence[Network], overrides: Document, bridge_class: Literal[0, 1] | None = None
+) -> list[Network]:
+    """The grader's networks with their outputs in the order of `CLASSES`, from the order that was stated.
+
+    `overrides` may have `grader.classes`, the order of each network's outputs by its role; `bridge_class` is the output
+    of the 2-class network that means bridge. Without a statement the outputs are taken to be in the bundle's order,
+    except those of a 2-class network, which has no usual one.
+    Raises `BundleError` for a statement that is no order, `CheckpointError` for a 2-class network without one.
+    """
+    stated = overrides.get("grader", {}).get("classes", {})
+    roles = [network.role for network in networks]
+    if not isinstance(stated, dict) or set(stated) - set(roles):
+        raise BundleError(
+            f"grader.classes is {stated!r}; give a list of classes for any of {', '.join(roles)}, as "
+            f"[grader.classes] {roles[0]} = {_listed(CLASSES[networks[0].outputs])}"
+        )
+    if bridge_class is not None and "bridge" not in roles:
+        raise BundleError("--bridge-class is of a 2-class network; this grader has none, so leave it out")
+    return [_ordered(network, stated_order(network, stated, bridge_class)) for network in networks]
+
+
+def stated_order(
+    network: Network, stated: Document, bridge_class: Literal[0, 1] | None = None
+) -> tuple[str, ...] | None:
+    """The order of the outputs as the owner states it; None if nothing is stated and nothing needs to be."""
+    usual = CLASSES[network.outputs]
+    order = stated.get(network.role)
+    if order is not None:
+        order = tuple(str(item) for item in order) if isinstance(order, list) else ()
+        if sorted(order) != sorted(usual):
+            raise BundleError(
+                f"grader.classes.{network.role} must hold each of {_listed(usual)} once, in the order of the outputs "
+                f"of {network.provenance['source']}; it is {stated[network.role]!r}"
+            )
+    if network.role != "bridge":
+        return order
+    by_option = None if bridge_class is None else usual if bridge_class == 1 else usual[::-1]
+    if order is not None and by_option is not None and order != by_option:
+        raise BundleError(f"--bridge-class {bridge_class} contradicts grader.classes.bridge = {_listed(order)}")
+    chosen = order or by_option
+    if chosen is None and not network.tensors:
+        raise CheckpointError(
+            f"{network.provenance['source']}: which of its 2 outputs means bridge is in no weight file, and there is "
+            "no usual order (folders sorted by name put `3` before `no_3`). State it: --bridge-class 0 if the first "
+            f"output is the bridge (in a --manifest file: [grader.classes] bridge = {_listed(usual[::-1])}), "
+            f"--bridge-class 1 if the second is (bridge = {_listed(usual)})"
+        )
+    return chosen
+
+
+def columns_of(order: Sequence[str]) -> list[int]:
+    """For each class in the bundle's order, the output that stands for it in `order`."""
+    return [list(order).index(name) for name in CLASSES[len(order)]]
+
+
+def _ordered(network: Network, order: tuple[str, ...] | None) -> Network:
+    if order is None or order == CLASSES[network.outputs]:
+        return replace(network, classes=order)
+    note = f"outputs were brought from the order {', '.join(order)} to {', '.join(CLASSES[network.outputs])}"
+    model = None if network.model is None else _with_columns(network.model, columns_of(order))
+    return replace(network, classes=order, model=model, notes=(*network.notes, note))
+
+
+def _with_columns(model: onnx.ModelProto, columns: list[int]) -> onnx.ModelProto:
+    """A copy whose output i is output `columns[i]` of `model`: its last dense layer's rows are exchanged.
+
+    Where the graph does not end in a dense layer with weights of its own, a Gather is put behind it.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    output = graph.output[0].name
+    last = next(node for node in graph.node if output in node.output)
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    uses = [name for node in graph.node for name in node.input]
+    own = [name for name in last.input[1:] if name in stored and uses.count(name) == 1]
+    if last.op_type == "Gemm" and len(own) == len(last.input) - 1:
+        rows = any(attribute.name == "transB" and attribute.i for attribute in last.attribute)
+        for name, axis in zip(own, (0 if rows else 1, -1), strict=False):
+            value = numpy_helper.to_array(stored[name])
+            if value.ndim and value.shape[axis] == len(columns):
+                value = np.ascontiguousarray(np.take(value, columns, axis))
+            stored[name].CopyFrom(numpy_helper.from_array(value, name))
+        return changed
+    last.output[:] = [f"{output}.unordered" if name == output else name for name in last.output]
+    for node in graph.node:
+        node.input[:] = [f"{output}.unordered" if name == output else name for name in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.array(columns, np.int64), f"{output}.columns"))
+    inputs = [f"{output}.unordered", f"{output}.columns"]
+    graph.node.append(helper.make_node("Gather", inputs, [output], name="class_order", axis=1))
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"

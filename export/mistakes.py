@@ -1,0 +1,152 @@
+"""Why a network does not give what its reference says: the usual mistakes, tried one by one and in pairs.
+
+A mistake changes either what goes in (normalisation, channel order, an axis, a pixel) or what comes out (probabilities,
+class order, an axis, a pixel). Each is tried on a few pictures; the one that makes the reference fit is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.export.mistaken_inputs import as_it_is, mistaken_inputs
+from spinescore.export.reference import Reference
+from spinescore.export.sources import Network
+from spinescore.export.variants import Runner, softmax
+from spinescore.runtime.acceptance.comparison import difference_of_range
+from spinescore.runtime.manifest import CLASSES, NetworkInput
+
+__all__ = ["Explanation", "explain"]
+
+_PICTURES = 8
+_CLOSER = 20  # so many times nearer counts as explained, where the rest is another network's rounding
+_NEAR = 1e-2  # and no farther than this
+_UNCHANGED = ("", "")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A mistake in words ("pictures that ..."), how to mend it, and the difference of range that is left then."""
+
+    mistake: str
+    remedy: str
+    difference: float
+
+
+def explain(
+    network: Network, runner: Runner, reference: Reference, size: NetworkInput, difference: float, tolerance: float
+) -> Explanation | None:
+    """The mistake that makes `reference` fit, single ones before pairs; None if none of the usual ones does.
+
+    `difference` is what there is without any. `runner` is the network's own.
+    """
+    few = replace(reference, grey=reference.grey[:_PICTURES], outputs=reference.outputs[:_PICTURES])
+    enough = max(tolerance, min(_NEAR, difference / _CLOSER))
+    pairs: list[Explanation] = []
+    singles: list[Explanation] = []
+    for number, given in enumerate([as_it_is(size), *mistaken_inputs(network, reference, size)]):
+        output = runner(few.grey, given.size, given.change)
+        for changed, expected, mistake, remedy in _readings(network, few, output):
+            words = [part for part in (given.mistake, mistake) if part]
+            found = difference_of_range(expected, changed)
+            if not words or not found <= enough:
+                continue
+            remedies = " ".join(part for part in (given.remedy, remedy) if part)
+            (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, found))
+        if number == 0 and singles:  # the pictures are right
+            break
+    for found_ones in (singles, pairs):
+        if found_ones:
+            return min(found_ones, key=lambda one: one.difference)
+    return None
+
+
+def _readings(network: Network, reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
+    """(what the network gives, what the reference says, mistake, remedy) for every way to read the outputs."""
+    if network.kind == "localizer":
+        yield output, reference.outputs, *_UNCHANGED
+        yield from _heatmaps(reference.outputs, output)
+        return
+    usual = softmax(output) if reference.kind == "probabilities" else output
+    yield usual, reference.outputs, *_UNCHANGED
+    yield from _kinds(reference, output)
+    yield from _orders(network, reference.outputs, usual)
+
+
+def _kinds(reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
+    probabilities = softmax(output)
+    if reference.kind == "probabilities":
+        yield output, reference.outputs, "logits where probabilities are said", 'Save kind="logits" in REF.'
+    else:
+        remedy = 'Save kind="probabilities" in REF.'
+        yield probabilities, reference.outputs, "probabilities where logits are said", remedy
+    with np.errstate(over="ignore", divide="ignore"):
+        sigmoids, logarithms = 1 / (1 + np.exp(-output)), np.log(probabilities)
+    remedy = 'Save the outputs before them, with kind="logits".'
+    if np.isfinite(logarithms).all():
+        yield logarithms, reference.outputs, "logarithms of probabilities", remedy
+    remedy = (
+        'spinescore takes the softmax of a corner\'s outputs; save the outputs before the sigmoid, with kind="logits", '
+        "and see that the training's loss was a softmax's."
+    )
+    yield sigmoids, reference.outputs, "a sigmoid of each output", remedy
+
+
+def _orders(network: Network, expected: Array, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
+    """The outputs in another order, found column by column."""
+    columns = _matching(expected, output)
+    if columns is None:
+        return
+    names = CLASSES[network.outputs]
+    raw = [""] * len(names)  # what each of the network's outputs stands for, if REF is in the stated order
+    stated = network.classes or names
+    to_raw = [stated.index(name) for name in names]
+    for place, column in enumerate(columns):
+        raw[to_raw[column]] = names[place]
+    listed = ", ".join(f'"{name}"' for name in raw)
+    remedy = (
+        "Save the outputs in the network's own order. If the order in REF is the one that is meant, state that of the "
+        f"network in the --manifest file: [grader.classes] {network.role} = [{listed}]."
+    )
+    yield output[:, columns], expected, "the classes in another order", remedy
+
+
+def _heatmaps(expected: Array, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
+    axes = "Save the heatmaps as the network gives them, rows from above, columns from the left."
+    yield output[..., ::-1], expected, "heatmaps with left and right exchanged", axes
+    yield output[..., ::-1, :], expected, "heatmaps that are upside down", axes
+    if output.shape[2] == output.shape[3]:
+        yield output.swapaxes(2, 3), expected, "heatmaps with rows and columns exchanged", axes
+    columns = _matching(expected, output)
+    if columns is not None:
+        remedy = "Save the heatmaps in the network's own order, and state the order in localizer.keypoints."
+        yield output[:, columns], expected, "the heatmaps in another order", remedy
+    remedy = (
+        "Save the heatmaps without any shift (the official HRNet's TEST.SHIFT_HEATMAP), and state where heatmap pixels "
+        "lie by localizer.align in the --manifest file."
+    )
+    for name, down, right in (("right", 0, 1), ("left", 0, -1), ("down", 1, 0), ("up", -1, 0)):
+        inner, outer = _overlap(output, down, right), _overlap(expected, -down, -right)
+        yield inner, outer, f"heatmaps moved by one pixel {name}", remedy
+
+
+def _overlap(heatmaps: Array, down: int, right: int) -> Array:
+    """The part that is still inside if the heatmaps move by so many pixels."""
+    height, width = heatmaps.shape[2:]
+    rows = slice(max(-down, 0), height - max(down, 0))
+    return heatmaps[:, :, rows, slice(max(-right, 0), width - max(right, 0))]
+
+
+def _matching(expected: Array, output: Array) -> list[int] | None:
+    """For each channel of `expected` the channel of `output` that is nearest; None unless that is another order."""
+    nearest = [
+        int(np.argmin([np.abs(output[:, other] - expected[:, own]).max() for other in range(output.shape[1])]))
+        for own in range(expected.shape[1])
+    ]
+    in_order = list(range(output.shape[1]))
+    return nearest if sorted(nearest) == in_order and nearest != in_order else None

@@ -1,0 +1,98 @@
+"""The owner's proof: an exported network held against what the owner's own code gives for the same grey pictures.
+
+The whole way from grey to output is compared: normalisation, channels, layers, head. It shows that the export computes
+what was trained; what the outputs stand for (class order, keypoints) no output can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.export.classes import columns_of
+from spinescore.export.half import store_half
+from spinescore.export.mistakes import explain
+from spinescore.export.reference import Kind, Reference, read_reference
+from spinescore.export.sources import Network, split_sources
+from spinescore.export.variants import Runner, softmax
+from spinescore.runtime.acceptance.comparison import difference_of_range
+from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.manifest import NetworkInput
+
+__all__ = ["TOLERANCE", "prove"]
+
+TOLERANCE = 1e-4  # of the range of the reference's outputs
+
+_KEYS = {"localizer": ("cervical", "lumbar"), "grader": ("bridge", "grades")}
+
+
+def prove(
+    networks: Sequence[Network], given: str | None, size: NetworkInput, kind: Kind | None, stored_half: bool
+) -> None:
+    """Hold `networks`, all localizers or all of the grader, against the REF files `given`, and note it in them.
+
+    `given` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing. `kind`
+    says what a grader's outputs are where the file does not. With `stored_half` the difference that rounding the stored
+    weights makes is noted too. Raises `CheckpointError` where a network gives something else.
+    """
+    if given is None:
+        return
+    keys = _KEYS[networks[0].kind]
+    paths = split_sources(given, keys)
+    if len(paths) != len(networks):
+        one = f"one file ({keys[0]}=, {keys[1]}= are of two)" if len(networks) == 1 else f"{keys[0]}=REF,{keys[1]}=REF"
+        raise CheckpointError(f"--check-{networks[0].kind} {given}: {len(networks)} network(s) to check; give {one}")
+    for network in networks:
+        path = Path(paths[""] if len(paths) == 1 else paths[network.role])
+        network.checked = _check(network, path, size, kind, stored_half)
+
+
+def _check(network: Network, path: Path, size: NetworkInput, kind: Kind | None, stored_half: bool) -> dict[str, Any]:
+    source = network.provenance["source"]
+    if network.model is None:
+        raise CheckpointError(f"{source}: random weights cannot be checked; leave --check-{network.kind} out")
+    shape = [int(dim.dim_value) for dim in network.model.graph.output[0].type.tensor_type.shape.dim[1:]]
+    reference = read_reference(path, (size.height, size.width), tuple(shape), kind)
+    if network.classes:
+        reference = replace(reference, outputs=reference.outputs[:, columns_of(network.classes)])
+    runner = Runner(network.model)
+    found = runner(reference.grey, size, label=f"{network.stem}: check")
+    found = softmax(found) if reference.kind == "probabilities" else found
+    difference = difference_of_range(reference.outputs, found)
+    if not difference <= TOLERANCE:
+        raise CheckpointError(_refusal(network, runner, reference, size, difference))
+    record = {
+        "reference": reference.source,
+        "sha256": reference.sha256,
+        "bytes": reference.bytes,
+        "pictures": len(reference.grey),
+        "kind": reference.kind,
+        "difference_of_range": difference,
+        "largest_difference": float(np.abs(found - reference.outputs).max()),
+        "range": float(np.ptp(reference.outputs)),
+    }
+    if stored_half:
+        rounded = Runner(store_half(network.model))(reference.grey, size)
+        rounded = softmax(rounded) if reference.kind == "probabilities" else rounded
+        record["stored_difference_of_range"] = difference_of_range(reference.outputs, rounded)
+    return record
+
+
+def _refusal(network: Network, runner: Runner, reference: Reference, size: NetworkInput, difference: float) -> str:
+    head = (
+        f"{network.provenance['source']} does not give what {reference.source} says: {difference:.1e} of the outputs' "
+        f"range off, {TOLERANCE:.0e} is allowed, so nothing was written."
+    )
+    found = explain(network, runner, reference, size, difference, TOLERANCE)
+    if found is not None:
+        return f"{head} It would be {found.difference:.1e} off with {found.mistake}. {found.remedy}"
+    return (
+        f"{head} None of the usual mistakes (normalisation, channel order, logits or probabilities, class order, axes, "
+        "pixel alignment) explains it. Weights do not tell strides, activations, BatchNorm's epsilon or upsampling: if "
+        "yours are not the official ones, export the network to ONNX from its framework and give that file. Compute "
+        "the outputs in evaluation mode and in float32 (on a GPU without TF32 and mixed precision)"
+    )

@@ -1,0 +1,169 @@
+"""REF files: pictures, and what the owner's own code gives for them. Read without running anything in them.
+
+An .npz of `images` (N, H, W), grey as the owner's code has it before its normalisation, `outputs`, what that code then
+gives, and optionally `kind`. Sizes are checked before memory is taken, and arrays of objects, which are pickles, are
+refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.export.untrusted import Zip, check_shape
+from spinescore.runtime.errors import CheckpointError
+
+__all__ = ["Kind", "Reference", "read_reference"]
+
+Kind = Literal["heatmaps", "logits", "probabilities"]
+
+MAX_FILE_BYTES = 1 << 29
+LEAST_PICTURES, MOST_PICTURES = 8, 512
+LEAST_CHANGE = 1e-3  # of the outputs' range, from picture to picture; with less a check would show nothing
+_LARGEST_NUMBER, _HEADER_BYTES = 16, 1 << 16
+_DEPTHS = {"|u1": 255, "<u2": 65535, ">u2": 65535}
+_WRITE = "write it with np.savez(REF, images=.., outputs=.., kind=..), as README.md has it"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One REF file: `grey` (N, H, W) in 0..1, and `outputs` (N, joints, h, w) or (N, classes) as `kind` says."""
+
+    source: str
+    sha256: str
+    bytes: int
+    grey: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+    kind: Kind
+
+
+def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], kind: Kind | None = None) -> Reference:
+    """Read `path` for a network that takes pictures of `size` (height, width) and gives `outputs` for each.
+
+    `kind` of a grader's outputs comes before what the file says. Raises `CheckpointError`, which names file and entry.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            raise CheckpointError(f"it is no file, or larger than {MAX_FILE_BYTES >> 20} MiB; {_WRITE}")
+        data = path.read_bytes()
+        if not data.startswith(b"PK\x03\x04"):
+            raise CheckpointError(f"it is no .npz file; {_WRITE}")
+        archive = Zip(data)
+        grey = _grey(_array(archive, "images", prod(size)), size)
+        found = _outputs(_array(archive, "outputs", prod(outputs)), len(grey), outputs)
+        said = kind or _kind(archive, outputs)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check its path") from None
+    return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, found, said)
+
+
+def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
+    """The array `name`, of at most so many numbers for each picture."""
+    entry = archive.entries.get(f"{name}.npy")
+    if entry is None:
+        raise CheckpointError(f"it has no entry {name!r}; {_WRITE}")
+    if entry.file_size > numbers * MOST_PICTURES * _LARGEST_NUMBER + _HEADER_BYTES:
+        raise CheckpointError(
+            f"entry {name!r} has {entry.file_size} bytes, more than {MOST_PICTURES} pictures of this network have; "
+            f"{_WRITE}"
+        )
+    stream = io.BytesIO(archive.read(f"{name}.npy"))
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); {_WRITE}") from None
+    if dtype.hasobject or dtype.kind not in "fuiUS":
+        what = "is pickled, and would run code when loaded" if dtype.hasobject else f"is of type {dtype}"
+        raise CheckpointError(f"entry {name!r} {what}; {_WRITE}")
+    raw = stream.getbuffer()[stream.tell() :]
+    shape = check_shape(name, shape, max(dtype.itemsize, 1), len(raw))
+    count = prod(shape)
+    if dtype.itemsize == 0 or count == 0:
+        raise CheckpointError(f"entry {name!r} is empty; {_WRITE}")
+    array = np.frombuffer(raw, dtype, count)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _grey(images: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
+    """The pictures in 0..1; refuses what is no set of different grey pictures of `size`."""
+    if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
+        images = images[:, 0] if images.shape[1] == 1 else images[..., 0]
+    if images.shape[1:] != size:
+        raise CheckpointError(
+            f"'images' has shape {images.shape}; the network takes grey pictures (N, {size[0]}, {size[1]}), height "
+            "before width, one channel, as they are before your normalisation"
+        )
+    if not LEAST_PICTURES <= len(images) <= MOST_PICTURES:
+        raise CheckpointError(f"'images' has {len(images)} pictures; give {LEAST_PICTURES} to {MOST_PICTURES}")
+    if images.dtype.str in _DEPTHS:
+        grey = images / float(_DEPTHS[images.dtype.str])
+    elif images.dtype.kind == "f":
+        grey = images.astype(np.float64)
+        least, most = float(grey.min()), float(grey.max())
+        if not (least >= -1e-6 and most <= 1 + 1e-6):  # also false if one is not a number
+            raise CheckpointError(
+                f"'images' goes from {least:g} to {most:g}; grey of a floating-point type is 0..1, before your "
+                "normalisation. Save 0..255 as uint8 and 0..65535 as uint16"
+            )
+    else:
+        raise CheckpointError(f"'images' is of type {images.dtype}; save uint8, uint16, or float in 0..1")
+    if (np.ptp(grey, axis=(1, 2)) == 0).any():
+        raise CheckpointError("'images' has a picture of one grey alone, which shows nothing; give real pictures")
+    if len({hashlib.sha256(picture.tobytes()).digest() for picture in grey}) < LEAST_PICTURES:
+        raise CheckpointError(f"'images' has fewer than {LEAST_PICTURES} different pictures; give more")
+    return grey
+
+
+def _outputs(found: NDArray[Any], count: int, wanted: tuple[int, ...]) -> NDArray[np.float64]:
+    """The outputs (N, *wanted); Keras' channels come last and are brought to the front."""
+    if found.dtype.kind != "f" or found.dtype.itemsize < 4:
+        raise CheckpointError(f"'outputs' is of type {found.dtype}, which is too coarse to compare; save float32")
+    if found.shape == (count, 2, 4) and wanted == (8,):
+        found = found.reshape(count, 8)
+    if found.shape != (count, *wanted) and len(wanted) == 3 and found.shape == (count, *wanted[1:], wanted[0]):
+        found = found.transpose(0, 3, 1, 2)
+    if found.shape != (count, *wanted):
+        raise CheckpointError(
+            f"'outputs' has shape {found.shape}; the network gives ({count}, {', '.join(map(str, wanted))}) for these "
+            "pictures. Save what it gives in evaluation mode, before any decoding or rounding to a class"
+        )
+    values = found.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise CheckpointError("'outputs' holds NaN or infinity; compute it again, in float32")
+    spread = float(np.ptp(values))
+    if spread == 0 or np.ptp(values, axis=0).max() < LEAST_CHANGE * spread:
+        raise CheckpointError(
+            "'outputs' hardly differs from picture to picture, so that it would show nothing; give pictures of "
+            "different grades, and logits rather than probabilities"
+        )
+    return values
+
+
+def _kind(archive: Zip, outputs: tuple[int, ...]) -> Kind:
+    if len(outputs) == 3:
+        return "heatmaps"
+    text = ""
+    if "kind.npy" in archive.entries:
+        try:
+            text = str(_array(archive, "kind", 1).astype(str).reshape(-1)[0])[:40]
+        except ValueError:  # bytes that are no text
+            text = "?"
+    if text == "logits":
+        return "logits"
+    if text == "probabilities":
+        return "probabilities"
+    found = f"its entry 'kind' is {text!r}" if text else "it has no entry 'kind'"
+    raise CheckpointError(
+        f'{found}; save kind="logits" or kind="probabilities", or give --check-kind logits|probabilities'
+    )

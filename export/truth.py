@@ -1,0 +1,135 @@
+"""Golden phantoms have true points: how far off them a localizer is, and whether two files are likely exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.export.golden import GoldenView, locate, normalised
+from spinescore.export.sessions import run_model
+from spinescore.export.trial import Trial
+from spinescore.runtime.manifest import Localizer
+from spinescore.runtime.study import REGIONS
+
+__all__ = ["PointError", "likely_exchange", "point_errors"]
+
+_NEAR = 0.25  # of the disc spacing: a point that is nearer to another disc's is no longer found
+_MUCH_LESS = 3
+
+Heatmaps = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PointError:
+    """Distances from the true points, in shares of the mean distance between neighbouring discs."""
+
+    points: int
+    median_of_spacing: float
+    within_quarter: float  # share of the points
+
+
+def point_errors(
+    trials: Sequence[Trial], views: Sequence[GoldenView], localizer: Localizer
+) -> dict[str, dict[str, PointError]]:
+    """By network and region; empty if the golden radiographs have no true points, or weights are random."""
+    if any(view.points_px is None for view in views):
+        return {}
+    return {
+        trial.network.stem: {
+            region: _error(_of(views, region), _heatmaps(trial, region), localizer)
+            for region in trial.network.regions
+            if _of(views, region)
+        }
+        for trial in trials
+        if not trial.network.tensors
+    }
+
+
+def likely_exchange(
+    trials: Sequence[Trial],
+    views: Sequence[GoldenView],
+    localizer: Localizer,
+    errors: Mapping[str, Mapping[str, PointError]],
+) -> list[str]:
+    """A sentence for each likely exchange of regions, points or discs: with it the points would fit."""
+    own = [trial for trial in trials if not trial.network.alternative and trial.network.stem in errors]
+    found = list(_crossed(own, views, localizer, errors)) if len(own) > 1 else []
+    for trial in [] if found else own:
+        for region, error in errors[trial.network.stem].items():
+            for words, remedy, channels in _orders(localizer, region, trial.expected.shape[1]):
+                other = _error(_of(views, region), _heatmaps(trial, region)[:, channels], localizer)
+                if _fits_rather(error, other):
+                    found.append(
+                        _sentence(trial, f"{words} of the {region} spine are likely exchanged", error, other, remedy)
+                    )
+    return found
+
+
+def _crossed(
+    trials: Sequence[Trial],
+    views: Sequence[GoldenView],
+    localizer: Localizer,
+    errors: Mapping[str, Mapping[str, PointError]],
+) -> list[str]:
+    """Of a localizer for each region: each one on the other's radiographs."""
+    others = {}
+    for trial, other in (trials[:2], trials[1::-1]):
+        region = other.network.regions[0]
+        heatmaps = run_model(trial.model, normalised(other.pictures, localizer.input))
+        others[region] = _error(_of(views, region), heatmaps, localizer)
+    before = [errors[trial.network.stem][trial.network.regions[0]] for trial in trials]
+    after = [others[trial.network.regions[0]] for trial in trials]
+    if not all(_fits_rather(one, other) for one, other in zip(before, after, strict=True)):
+        return []
+    files = {trial.network.role: trial.network.provenance["source"] for trial in trials}
+    remedy = f"give --localizer cervical={files['lumbar']},lumbar={files['cervical']}"
+    return [_sentence(trials[0], "the cervical and the lumbar file are likely exchanged", before[0], after[0], remedy)]
+
+
+def _orders(localizer: Localizer, region: str, joints: int) -> list[tuple[str, str, list[int]]]:
+    """What is exchanged, what to state, and for every channel the one that then stands for its point."""
+    channels = np.array(localizer.channels())  # region, disc, centre or anterior
+    row = 0 if region == REGIONS[0] else 1
+    here = channels[row]
+    choices = {"centre and anterior points": here[:, ::-1], "discs from above and from below": here[::-1]}
+    if not set(here.flat) & set(channels[1 - row].flat) and joints >= 2 * here.size:
+        choices["heatmaps of the two regions, those"] = channels[1 - row]
+    found = []
+    for words, chosen in choices.items():
+        order = np.arange(joints)
+        order[here.ravel()] = chosen.ravel()
+        found.append((words, "state the order of the heatmaps in localizer.keypoints", order.tolist()))
+    return found
+
+
+def _of(views: Sequence[GoldenView], region: str) -> list[GoldenView]:
+    return [view for view in views if view.region == region]
+
+
+def _heatmaps(trial: Trial, region: str) -> Heatmaps:
+    chosen: Heatmaps = trial.expected[trial.regions == REGIONS.index(region)]  # type: ignore[arg-type]
+    return chosen
+
+
+def _error(views: Sequence[GoldenView], heatmaps: Heatmaps, localizer: Localizer) -> PointError:
+    unknown = [replace(view, points_px=None) for view in views]
+    found = locate(unknown, list(heatmaps), localizer)["xy"].astype(np.float64)
+    true = np.array([view.points_px for view in views], np.float64)
+    spacing = np.linalg.norm(np.diff(true[:, :, 0], axis=1), axis=-1).mean(axis=1)
+    off = np.linalg.norm(found - true, axis=-1) / spacing[:, None, None]
+    return PointError(off.size, float(np.median(off)), float((off <= _NEAR).mean()))
+
+
+def _fits_rather(error: PointError, other: PointError) -> bool:
+    better = other.median_of_spacing < min(_NEAR, error.median_of_spacing / _MUCH_LESS)
+    return error.median_of_spacing > _NEAR and better
+
+
+def _sentence(trial: Trial, what: str, error: PointError, other: PointError, remedy: str) -> str:
+    return (
+        f"{trial.network.stem}: {what}: on golden phantoms points are {100 * error.median_of_spacing:.0f} % of the "
+        f"disc spacing off, and {100 * other.median_of_spacing:.1f} % if they are; {remedy}"
+    )

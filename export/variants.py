@@ -1,0 +1,48 @@
+"""A network run on grey pictures, normalised in any way, and its raw output as a reference holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from spinescore.export.sessions import batches_of, open_session
+from spinescore.runtime.manifest import NetworkInput
+
+__all__ = ["Change", "Runner", "softmax"]
+
+Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # of grey pictures (N, H, W)
+
+_ONE_CORNER = 4  # outputs of one softmax where there are eight
+
+
+class Runner:
+    """An FP32 graph that takes grey pictures; its engine is opened once for any number of runs."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._session = open_session(model)
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(
+        self, grey: NDArray[np.float64], size: NetworkInput, change: Change | None = None, label: str = ""
+    ) -> NDArray[np.float64]:
+        """The raw output for `grey` (N, H, W) in 0..1, changed by `change` and normalised as `size` says."""
+        mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (size.mean, size.std))
+        results = []
+        for batch in batches_of(grey, label):
+            pictures = batch if change is None else change(batch)
+            images = ((pictures[:, None] - mean) / std).astype(np.float32)
+            results.append(self._session.run(None, {self._input: images})[0])
+        return np.concatenate(results).astype(np.float64)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Over all outputs of a picture; over each corner's four where there are eight."""
+    width = logits.shape[1]
+    groups = logits.reshape(len(logits), -1, _ONE_CORNER if width == 2 * _ONE_CORNER else width)
+    scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = (scaled / scaled.sum(axis=-1, keepdims=True)).reshape(logits.shape)
+    return result
