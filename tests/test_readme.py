@@ -13,16 +13,25 @@ from spinescore.runtime import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_program_runs(tmp_path, capsys):
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    program = PROGRAMS[0]
     bundle, study = tiny.write_bundle(tmp_path / "bundle"), tiny_study.write_study(tmp_path / "study")
     program = program.replace('"phantom-reference"', repr(str(bundle))).replace('"demo/study"', repr(str(study)))
     exec(compile(program, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert "cervical scored 13" in out
     assert f"mSASSS {tiny_study.TOTAL} possible" in out
+
+
+@pytest.mark.parametrize(("program", "framework"), list(zip(PROGRAMS[1:], ("torch", "keras"), strict=True)))
+def test_references_are_written_in_eight_lines(program, framework):
+    """`tests/golden/make_references.py` runs them with the frameworks."""
+    compile(program, "README.md", "exec")
+    assert f"import {framework}" in program or f", {framework}" in program
+    assert len(program.splitlines()) <= 8
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)]+)\)", README))

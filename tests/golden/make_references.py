@@ -1,4 +1,4 @@
-"""Writes the reference files of this folder: what PyTorch and Keras give for grey pictures, as README.md writes them.
+"""Writes the reference files of this folder by README.md's own lines: what PyTorch and Keras give for grey pictures.
 
     python tests/golden/make_references.py torch      # PyTorch 2.13
     python tests/golden/make_references.py keras      # TensorFlow 2.21 with tf_keras
@@ -10,7 +10,9 @@ besides `images`, `outputs` and `kind` what the same network gives if its pictur
 
 from __future__ import annotations
 
+import contextlib
 import lzma
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -63,6 +65,14 @@ def unpacked(name: str, folder: Path) -> Path:
     return path
 
 
+def by_readme(number: int, folder: Path, written: str, old: str = "", new: str = "", **names: object) -> bytes:
+    """The file that README's program `number` writes, run in `folder` with `names`; `new` takes the place of `old`."""
+    programs = re.findall(r"```python\n(.*?)```", (FOLDER.parent.parent / "README.md").read_text("utf-8"), re.DOTALL)
+    with contextlib.chdir(folder):
+        exec(compile(programs[number].replace(old, new) if old else programs[number], "README.md", "exec"), names)
+        return Path(written).read_bytes()
+
+
 def make_torch(folder: Path) -> None:
     import torch
 
@@ -73,12 +83,7 @@ def make_torch(folder: Path) -> None:
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     grey = pictures(64, 32)
 
-    # README's lines
-    rgb = torch.from_numpy(grey).float().div(255).unsqueeze(1).repeat(1, 3, 1, 1)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    with torch.no_grad():
-        outputs = model.eval()((rgb - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)).numpy()
-    np.savez_compressed(FOLDER / "reference-localizer.npz", images=grey, outputs=outputs, kind="heatmaps")
+    (FOLDER / "reference-localizer.npz").write_bytes(by_readme(1, folder, "ref-localizer.npz", model=model, grey=grey))
 
     grader = ResNet(DEPTHS[152], 2, 8)
     grader.load_state_dict(torch.load(unpacked("resnet152-corners4.pth", folder)))
@@ -94,7 +99,6 @@ def make_torch(folder: Path) -> None:
 
 
 def make_keras(folder: Path) -> None:
-    import tf_keras as keras
     from tf_keras.src.applications import resnet
 
     def stack(x):
@@ -106,13 +110,13 @@ def make_keras(folder: Path) -> None:
     model.load_weights(unpacked("keras-resnet50-grades-softmax.h5", folder))
     grey = pictures(64, 64)
 
-    # README's lines
-    rgb = np.repeat(grey[..., None], 3, axis=-1).astype("float32")
-    outputs = model.predict(keras.applications.resnet.preprocess_input(rgb), verbose=0)
+    model.save(folder / "resnet152.keras")
+    right = folder / "right.npz"
+    right.write_bytes(by_readme(2, folder, "ref-grader.npz", "import keras ", "import tf_keras as keras ", grey=grey))
 
     found = {f"outputs_{way}": model.predict(normalised(grey, way), verbose=0) for way in WAYS if way != "caffe"}
-    target = FOLDER / "reference-grader-keras.npz"
-    np.savez_compressed(target, images=grey, outputs=outputs, kind="probabilities", **found)
+    with np.load(right) as written:
+        np.savez_compressed(FOLDER / "reference-grader-keras.npz", **written, **found)
 
 
 if __name__ == "__main__":
