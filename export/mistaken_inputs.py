@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def _depths(reference: Reference, size: NetworkInput) -> Iterator[MistakenInput]
         factor = 65535 / (2**bits - 1)
         if most * factor <= 1 + 1e-9:
             remedy = f"Save `images` as float, divided by {2**bits - 1}."
-            yield MistakenInput(f"pictures of {bits} bits, saved as uint16", remedy, size, lambda g, f=factor: g * f)
+            yield MistakenInput(f"pictures of {bits} bits, saved as uint16", remedy, size, partial(np.multiply, factor))
 
 
 def _geometries(network: Network, size: NetworkInput) -> Iterator[MistakenInput]:
@@ -109,7 +110,7 @@ def _geometries(network: Network, size: NetworkInput) -> Iterator[MistakenInput]
     )
     for words, down, right in (("right", 0, 1), ("left", 0, -1), ("down", 1, 0), ("up", -1, 0)):
         mistake = f"pictures moved by one pixel {words}"
-        yield MistakenInput(mistake, aligned, size, lambda grey, d=down, r=right: _moved(grey, d, r))
+        yield MistakenInput(mistake, aligned, size, partial(_moved, down=down, right=right))
 
 
 def _moved(grey: Array, down: int, right: int) -> Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spinescore.export.mistaken_inputs import as_it_is, mistaken_inputs
 from spinescore.export.reference import Reference
 from spinescore.export.sources import Network
-from spinescore.export.variants import Runner, softmax
+from spinescore.export.variants import ONE_CORNER, Runner, softmax
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.manifest import CLASSES, NetworkInput
 
@@ -58,7 +58,7 @@ def explain(
                 continue
             remedies = " ".join(part for part in (given.remedy, remedy) if part)
             (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, found))
-        if number == 0 and singles:  # the pictures are right
+        if any(number == 0 or one.difference <= tolerance for one in singles):  # if number is 0, the pictures are right
             break
     for found_ones in (singles, pairs):
         if found_ones:
@@ -85,6 +85,9 @@ def _kinds(reference: Reference, output: Array) -> Iterator[tuple[Array, Array, 
     else:
         remedy = 'Save kind="probabilities" in REF.'
         yield probabilities, reference.outputs, "probabilities where logits are said", remedy
+    if output.shape[1] == 2 * ONE_CORNER:
+        remedy = 'spinescore takes it over each corner\'s four; save the outputs before it, with kind="logits".'
+        yield softmax(output, output.shape[1]), reference.outputs, "one softmax over all 8 outputs", remedy
     with np.errstate(over="ignore", divide="ignore"):
         sigmoids, logarithms = 1 / (1 + np.exp(-output)), np.log(probabilities)
     remedy = 'Save the outputs before them, with kind="logits".'

@@ -55,7 +55,7 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
         data = path.read_bytes()
         if not data.startswith(b"PK\x03\x04"):
             raise CheckpointError(f"it is no .npz file; {_WRITE}")
-        archive = Zip(data)
+        archive = _opened(data)
         grey = _grey(_array(archive, "images", prod(size)), size)
         found = _outputs(_array(archive, "outputs", prod(outputs)), len(grey), outputs)
         said = kind or _kind(archive, outputs)
@@ -64,6 +64,13 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check its path") from None
     return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, found, said)
+
+
+def _opened(data: bytes) -> Zip:
+    try:
+        return Zip(data)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}. Write REF again with np.savez, which does not compress") from None
 
 
 def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:

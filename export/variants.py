@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from spinescore.export.sessions import batches_of, open_session
 from spinescore.runtime.manifest import NetworkInput
 
-__all__ = ["Change", "Runner", "softmax"]
+__all__ = ["ONE_CORNER", "Change", "Runner", "softmax"]
 
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # of grey pictures (N, H, W)
 
-_ONE_CORNER = 4  # outputs of one softmax where there are eight
+ONE_CORNER = 4  # outputs of one softmax where there are eight
 
 
 class Runner:
@@ -33,16 +33,17 @@ class Runner:
         mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (size.mean, size.std))
         results = []
         for batch in batches_of(grey, label):
-            pictures = batch if change is None else change(batch)
+            pictures = batch.astype(np.float64)
+            pictures = pictures if change is None else change(pictures)
             images = ((pictures[:, None] - mean) / std).astype(np.float32)
             results.append(self._session.run(None, {self._input: images})[0])
         return np.concatenate(results).astype(np.float64)
 
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Over all outputs of a picture; over each corner's four where there are eight."""
-    width = logits.shape[1]
-    groups = logits.reshape(len(logits), -1, _ONE_CORNER if width == 2 * _ONE_CORNER else width)
+def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
+    """Over every `width` outputs of a picture; if it is not given, over each corner's four of eight, else over all."""
+    outputs = logits.shape[1]
+    groups = logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
     scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))
     result: NDArray[np.float64] = (scaled / scaled.sum(axis=-1, keepdims=True)).reshape(logits.shape)
     return result

@@ -149,6 +149,8 @@ def test_probabilities_and_logits_are_told_apart(grader, keras):
 def test_sigmoids_and_logarithms_are_named(grader):
     outputs = grader.arrays["outputs"]
     assert "off with a sigmoid of each output" in grader.refusal(outputs=1 / (1 + np.exp(-outputs)))
+    whole = softmax(outputs, 8)
+    assert "off with one softmax over all 8 outputs. " in grader.refusal(outputs=whole, said="probabilities")
     assert "off with logarithms of probabilities" in grader.refusal(outputs=np.log(softmax(outputs)))
 
 
