@@ -110,7 +110,7 @@ def _of(views: Sequence[GoldenView], region: str) -> list[GoldenView]:
 
 
 def _heatmaps(trial: Trial, region: str) -> Heatmaps:
-    chosen: Heatmaps = trial.expected[trial.regions == REGIONS.index(region)]  # type: ignore[arg-type]
+    chosen: Heatmaps = trial.expected[trial.regions == REGIONS.index(region)]
     return chosen
 
 
