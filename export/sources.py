@@ -198,9 +198,10 @@ def _refuse_exchanged(name: str, tensors: Mapping[str, NDArray[Any]], kind: Kind
     grader = is_keras_resnet(tensors) or any(tensor.startswith("fc.") for tensor in tensors)
     localizer = "final_layer.weight" in tensors
     if (grader and not localizer) if kind == "localizer" else (localizer and not grader):
+        found, wanted = ("a ResNet", "an HRNet") if grader else ("an HRNet", "a ResNet")
         raise CheckpointError(
-            f"{name}: its tensors are those of {'a ResNet, which grades' if grader else 'an HRNet, which localizes'}; "
-            "--localizer and --grader are likely exchanged"
+            f"{name}: its tensors are those of {found}, and the {kind} is {wanted}; are --localizer and --grader "
+            "exchanged?"
         )
 
 

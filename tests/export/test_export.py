@@ -166,6 +166,7 @@ def test_one_network_per_region_and_per_question(inputs, tmp_path):
         tmp_path / "b",
         manifest=inputs / "small.json",
         golden=[inputs / "study"],
+        bridge_class=1,
     )
     manifest = Bundle.open(tmp_path / "b").manifest
     assert manifest.localizer.files["lumbar"]["fp16"] == "localizer-lumbar.fp16.onnx"
@@ -322,9 +323,13 @@ def test_wrong_manifest_file_is_refused_before_any_work(inputs, tmp_path, docume
     [
         ("none.pth", "resnet50-grades.pth", "none.pth cannot be read"),
         ("none.onnx", "resnet50-grades.pth", "none.onnx: cannot be read"),
-        ("resnet50-grades.pth", "keras-resnet152-corners4.h5", "HRNet: the checkpoint has no tensor"),
+        (
+            "resnet50-grades.pth",
+            "keras-resnet152-corners4.h5",
+            "of a ResNet, and the localizer is an HRNet; are .* exchanged",
+        ),
         ("hrnet-legacy.pth", "resnet50-grades.pth", "has 3 outputs"),
-        ("hrnet-legacy.pth", "hrnet-legacy.pth", "no place in the network"),
+        ("hrnet-legacy.pth", "hrnet-legacy.pth", "of an HRNet, and the grader is a ResNet; are .* exchanged"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(inputs, tmp_path, localizer, grader, message):
