@@ -39,7 +39,7 @@ def _meaning(network: Network, overrides: Document) -> list[str]:
 
 def _normalisation(network: Network, document: Document, overrides: Document) -> list[str]:
     given = overrides.get(network.kind, {}).get("input", {})
-    if "mean" in given and "std" in given:
+    if "preprocessing" in given or ("mean" in given and "std" in given):
         return []
     size = document[network.kind]["input"]
     mean, std = (", ".join(f"{value:.4g}" for value in size[name]) for name in ("mean", "std"))

@@ -35,7 +35,7 @@ def inputs(tmp_path_factory):
 
 
 def grader(path, role="corners"):
-    return open_network(str(path), "grader", role, InputSize(None, 64, 64))
+    return open_network(str(path), "grader", role, InputSize(None, 64, 64, "none"))
 
 
 def stated(**classes):

@@ -131,7 +131,7 @@ def test_verification_notices_another_result(bundle, tmp_path):
 
 def test_verification_refuses_incomplete_golden_inputs(bundle, tmp_path):
     altered_golden(bundle, tmp_path, "localizer", region_both=lambda regions: None)
-    with pytest.raises(BundleError, match="lack region_both"):
+    with pytest.raises(BundleError, match="lacks region_both"):
         verify_bundle(tmp_path)
 
 
