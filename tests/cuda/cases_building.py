@@ -104,7 +104,7 @@ def case_built_in_the_background():
         effort = scorer._views.efforts[-1]
         scorer.give(effort)
         (FOLDER / "go").touch()
-        wait_for(lambda: scorer._renewal._build.finished)
+        wait_for(lambda: scorer._engine._renewal._build.finished)
         by_plan = ("By its plan the networks' inputs were sampled once a pixel.",)
         for _ in range(2):
             assert scored(scorer) == ("cuda", ENGINE, by_plan)
@@ -121,7 +121,7 @@ def case_what_cannot_be_built_is_a_warning_and_not_tried_again():
         folder = prepare(mode)
         builders(mode)
         with opened(folder, build="background") as scorer:
-            wait_for(lambda scorer=scorer: scorer._renewal._build.finished)
+            wait_for(lambda scorer=scorer: scorer._engine._renewal._build.finished)
             reports = [scored(scorer) for _ in range(2)]
         with opened(folder) as scorer:
             reports.append(scored(scorer))
@@ -146,7 +146,7 @@ def case_what_the_gate_refuses_is_not_taken():
     folder = prepare()
     builders("wrong")
     with opened(folder, build="background") as scorer:
-        wait_for(lambda: scorer._renewal._build.finished)
+        wait_for(lambda: scorer._engine._renewal._build.finished)
         _, _, (_, told) = scored(scorer)
     assert told.startswith("No engine could be made for driver double. The engines in tensorrt-10")
     assert "were not accepted: " in told
@@ -164,7 +164,7 @@ def case_closing_ends_the_build():
     folder = prepare()
     builders("waits")
     with opened(folder, build="background") as scorer:
-        process = scorer._renewal._build._process
+        process = scorer._engine._renewal._build._process
         wait_for(BUILDS.exists)
     assert process.returncode == 1  # of itself, since its input ended
     scorer.close()
