@@ -52,6 +52,8 @@ def instruction_sets() -> tuple[str, ...]:
     """Those that decide how networks run on a CPU; none where the system does not list them (Windows, macOS)."""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(_FACTS), re.MULTILINE)
     known = set(flags[1].split()) if flags else set()
+    if "avx512_vnni" in known:
+        known.discard("avx_vnni")  # the same instructions in a shorter encoding, which engines then do not take
     return tuple(name for flag, name in _SETS.items() if flag in known)
 
 
