@@ -65,10 +65,10 @@ def make_network() -> onnx.ModelProto:
 
     def weights(outputs: int, inputs: int, kernel: int) -> NDArray[np.float32]:
         shape, scale = (outputs, inputs, kernel, kernel), np.sqrt(2 / (kernel * kernel * inputs))
-        return (rng.standard_normal(shape) * scale).astype(np.float32)
+        return np.asarray(rng.standard_normal(shape) * scale, np.float32)
 
     def bias(outputs: int) -> NDArray[np.float32]:
-        return (0.1 * rng.standard_normal(outputs)).astype(np.float32)
+        return np.asarray(0.1 * rng.standard_normal(outputs), np.float32)
 
     x = graph.relu(graph.conv("image", weights(_CHANNELS, 3, 3), bias(_CHANNELS), name="first"))
     strided = weights(2 * _CHANNELS, _CHANNELS, 1)
@@ -84,8 +84,8 @@ def measure(processes: int) -> dict[str, Any]:
     import openvino
 
     plain = make_network()
-    images = np.random.default_rng(1).standard_normal((_IMAGES, 3, _SIZE_PX // 4, _SIZE_PX // 4))
-    images = images.astype(np.float32).repeat(4, axis=2).repeat(4, axis=3)
+    small = np.random.default_rng(1).standard_normal((_IMAGES, 3, _SIZE_PX // 4, _SIZE_PX // 4), np.float32)
+    images = small.repeat(4, axis=2).repeat(4, axis=3)
     models = {"fp32": plain, "int8": _in_int8(plain, images), "sampled": _in_int8(sample_first(plain), images)}
     expected = {name: run_model(model, images, name) for name, model in models.items()}
     unscaled = run_model(_unscaled(models["int8"]), images, "unscaled")

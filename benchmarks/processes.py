@@ -46,7 +46,7 @@ def write_keras_bundle(folder: Path) -> Path:
     from spinescore.export.bundle import export_bundle
 
     weights = folder / "resnet50.npz"
-    np.savez(weights, **_keras_tensors())
+    np.savez(weights, **_keras_tensors())  # type: ignore[arg-type]
     with mock.patch.object(sensitivity, "sample_first", lambda model: model):
         export_bundle("synthetic:hrnet-w16", str(weights), folder / "bundle", int8=True)
     return folder / "bundle"

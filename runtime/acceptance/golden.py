@@ -109,7 +109,7 @@ def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_stu
     chosen: slice | list[int] = slice(None)
     count = None
     if one_study:
-        wanted = range(VIEWS) if localizer.shared else [REGIONS.index(role)]  # type: ignore[arg-type]
+        wanted = range(VIEWS) if localizer.shared else [REGIONS.index(role)]
         chosen = [int(np.argmax(regions == region)) for region in wanted]  # 0 if there is none
         count = max(chosen) + 1
     pictures, stored = arrays.pictures(role, localizer.input, count)
