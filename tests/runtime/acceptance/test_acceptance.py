@@ -20,6 +20,7 @@ from spinescore.runtime.acceptance import (
     Figures,
     find_records,
     flips_at_most,
+    mark_failed,
     verify_command,
     write_record,
 )
@@ -132,6 +133,26 @@ def test_of_two_records_the_later_holds(bundle, accepted):
     later = replace(accepted[1], figures=figures, passed=False, date="2999-01-01")
     write_record(later, bundle, acceptance._cached(bundle))
     assert opened(bundle)[1] == "fp32"
+
+
+@pytest.mark.parametrize("date", ["2026-01-01T00:00:00.000+00:00", "2999-01-01"])
+def test_a_self_test_that_failed_outlives_the_record_whatever_its_date(bundle, accepted, date):
+    record = replace(fast(accepted[1]), date=date)
+    write_record(record, bundle)
+    mark_failed(record, bundle, "it computed wrongly")
+    found = find_records(bundle, "cpu", processor_kind())
+    assert (found.accepted, [one.self_test for one in found.failed]) == ((), ["it computed wrongly"])
+    assert AcceptanceRecord.read(next((bundle.folder / "acceptance").glob("*"))).faults(Tolerances())
+    copy = write_record(record, bundle, acceptance._cached(bundle))  # the record as it was, found after the other
+    assert find_records(bundle, "cpu", processor_kind()).accepted == ()
+    copy.unlink()
+    with pytest.raises(EngineError, match=r"was not accepted for bundle tiny .*: it computed wrongly"):
+        Scorer.open(bundle.folder, "cpu", precision="fp16")
+
+
+def test_a_mark_that_cannot_be_written_stops_nothing(bundle, accepted, monkeypatch):
+    monkeypatch.setattr(acceptance, "write_atomic", lambda path, text: (_ for _ in ()).throw(OSError("read-only")))
+    mark_failed(accepted[1], bundle, "it computed wrongly")
 
 
 def test_an_altered_record_is_not_accepted(bundle, accepted):
