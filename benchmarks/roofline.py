@@ -207,7 +207,7 @@ def published_works() -> dict[str, list[Work]]:
 def bundle_works(name: str) -> dict[str, list[Work]]:
     """The same for the networks of a bundle, a second pass of the localizer included."""
     from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.pipeline import FLIPS
+    from spinescore.runtime.networks import FLIPS
 
     bundle = Bundle.open(name)
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader

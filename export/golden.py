@@ -22,7 +22,7 @@ from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
-from spinescore.runtime.pipeline import HEATMAP_STRIDE
+from spinescore.runtime.networks import HEATMAP_STRIDE
 from spinescore.runtime.reading.greyscale import contrast_table
 from spinescore.runtime.study import REGIONS, Radiograph, Region
 

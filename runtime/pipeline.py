@@ -8,7 +8,7 @@ upload and the logits returns to the host.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,44 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec
+from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, DecodeSpec
 from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.budget import Boundary, Effort
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
-from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer, NetworkInput
+from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
+from spinescore.runtime.networks import HEATMAP_STRIDE, VIEWS, check_localizers, grader_network
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "VIEWS", "Pipeline", "Results"]
+__all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "Pipeline", "Results"]
 
-VIEWS = len(REGIONS)
 LOCALIZER_TABLE, GRADER_TABLE = 0, 1  # of the tables that are uploaded with a source
-HEATMAP_STRIDE = 4
-
-# Which crops a network of the grader sees of each disc: False as it is (for the lower vertebra's corner, or for both),
-# True flipped vertically (for the upper vertebra's corner); the upper corner's crop comes first.
-FLIPS = {"corners8": (False,), "bridge2": (False,), "corners4": (True, False), "grades3": (True, False)}
-
-
-@dataclass(frozen=True)
-class _Network:
-    """One network of the grader and its buffers, all with six rows per view (times the flips)."""
-
-    role: str
-    engine: Engine[Any]
-    spec: CropSpec
-    rois: Any
-    crops: Any
-    logits: Any
-
-    def rows(self, views: slice) -> slice:
-        return slice(views.start * self.per_view, views.stop * self.per_view)
-
-    @property
-    def per_view(self) -> int:
-        return DISCS * len(self.spec.flips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +61,7 @@ class Pipeline:
         files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
         engines = device.engines([bundle.network(network, device.precisions) for network in files])
         localizers, graders = engines[: len(parts)], engines[len(parts) :]
-        _check_localizers(localizers, localizer)
+        check_localizers(localizers, localizer)
         self._localizers = list(zip(localizers, parts, strict=True))
         first = localizers[0]
         self._joints = first.output_shape[0]
@@ -99,7 +74,7 @@ class Pipeline:
         self._warp_crops = _warp_spec(grader.input, GRADER_TABLE)
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
         self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
-        self._networks = [_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
+        self._networks = [grader_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
         self._boundary: Boundary = _go_on
         self._networks_alone: Replay | None = None
         self._replays: dict[Effort, Replay] = {}
@@ -257,54 +232,6 @@ class Pipeline:
         self._boundary("grade")
         self._grade(views)
         device.mark("grade")
-
-
-def _check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
-    """Each is as the manifest has it, and all are alike."""
-    for engine in engines:
-        _check_localizer(engine, localizer)
-        if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
-            raise BundleError(
-                f"The localizers {engines[0].name} and {engine.name} differ in heatmaps or precision; "
-                "export them with the same."
-            )
-
-
-def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
-    size = localizer.input
-    _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
-    highest = max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
-    joints = engine.output_shape[0]
-    wanted = (max(joints, highest + 1), size.height // HEATMAP_STRIDE, size.width // HEATMAP_STRIDE)
-    _check_shape(engine, "heatmaps", engine.output_shape, wanted)
-
-
-def _network(grader: Grader, device: Device[Any], role: str, engine: Engine[Any]) -> _Network:
-    outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
-    _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
-    _check_shape(engine, "logits", engine.output_shape, (outputs,))
-    spec = _crop_spec(grader, FLIPS[f"{role}{outputs}"])
-    rows = VIEWS * DISCS * len(spec.flips)
-    return _Network(
-        role,
-        engine,
-        spec,
-        rois=device.allocate((VIEWS, DISCS, len(spec.flips)), ROI),
-        crops=device.allocate((rows, *engine.input_shape), engine.dtype),
-        logits=device.allocate((rows, *engine.output_shape), engine.dtype),
-    )
-
-
-def _check_shape(engine: Engine[Any], tensor: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if found != wanted:
-        raise BundleError(
-            f"Network {engine.name}: tensor {tensor} is {found} per image, the manifest describes {wanted}; export the "
-            "bundle again."
-        )
-
-
-def _crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
-    return CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)
 
 
 def _warp_spec(size: NetworkInput, table: int) -> WarpSpec:

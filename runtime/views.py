@@ -22,7 +22,8 @@ from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints
 from spinescore.runtime.manifest import Contrast, NetworkInput
-from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, VIEWS, Pipeline
+from spinescore.runtime.networks import VIEWS
+from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, Pipeline
 from spinescore.runtime.selection import FACINGS, Chosen, Evidence, other_region
 from spinescore.runtime.study import LEVELS, REGIONS, Facing, Radiograph, Region, sites_of
 

@@ -45,7 +45,7 @@ def networks_alone(
 def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int]]:
     """The networks of one study, in order: a network's files by precision, and the batch."""
     from spinescore.runtime.manifest import HEAD_OUTPUTS
-    from spinescore.runtime.pipeline import FLIPS
+    from spinescore.runtime.networks import FLIPS
 
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
     one_pass = [(localizer.files[region], 2 if localizer.shared else 1) for region in REGIONS]

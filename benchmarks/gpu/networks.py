@@ -20,7 +20,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
 from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
-from spinescore.runtime.pipeline import VIEWS
+from spinescore.runtime.networks import VIEWS
 
 __all__ = [
     "FULL_SIZE",

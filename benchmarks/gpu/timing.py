@@ -28,7 +28,7 @@ from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
-from spinescore.runtime.pipeline import FLIPS, VIEWS
+from spinescore.runtime.networks import FLIPS, VIEWS
 
 __all__ = ["elapsed_us", "run"]
 

@@ -22,7 +22,7 @@ from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Files, NetworkInput
-from spinescore.runtime.pipeline import FLIPS, VIEWS
+from spinescore.runtime.networks import FLIPS, VIEWS
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["GoldenNetwork", "golden_grader", "golden_localizers", "has_golden", "normalised"]
