@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from spinescore.runtime.errors import BundleError, CheckpointError
+from spinescore.runtime.manifest.fields import near_name
 
 __all__ = ["Preprocessing", "mean_and_std", "not_stated", "stated_preprocessing"]
 
@@ -27,12 +28,18 @@ def stated_preprocessing(given: Mapping[str, Any], kind: str) -> Preprocessing |
     """
     name = given.get("preprocessing")
     parts = [part for part in ("mean", "std") if part in given]
+    for part in parts:
+        if isinstance(given[part], str):
+            raise BundleError(
+                f"{kind}.input.{part} is {given[part]!r}, but it is a list of numbers, per channel; {_instead(given[part])}"
+            )
     if name is None:
         return "stated" if len(parts) == 2 else None
     if not isinstance(name, str) or name not in _USUAL:
+        near = near_name(name, _USUAL) if isinstance(name, str) else ""
         raise BundleError(
-            f"{kind}.input.preprocessing is {name!r}; known are {', '.join(_USUAL)}. For another give mean and std, "
-            "per channel in grey 0-1"
+            f"{kind}.input.preprocessing is {name!r}; known are {', '.join(_USUAL)}{near}. For another give mean and "
+            "std, per channel in grey 0-1"
         )
     if parts:
         raise BundleError(
@@ -40,6 +47,13 @@ def stated_preprocessing(given: Mapping[str, Any], kind: str) -> Preprocessing |
         )
     found: Preprocessing = next(known for known in get_args(Preprocessing) if known == name)
     return found
+
+
+def _instead(name: str) -> str:
+    """What to write instead of a short form that stands in place of numbers."""
+    if name in _USUAL:
+        return f'write preprocessing = "{name}" instead of mean and std'
+    return f"give numbers, or preprocessing instead of mean and std; known are {', '.join(_USUAL)}"
 
 
 def mean_and_std(preprocessing: Preprocessing, channels: int) -> dict[str, list[float]]:

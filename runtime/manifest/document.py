@@ -22,6 +22,7 @@ from spinescore.runtime.manifest import (
     Manifest,
     NetworkInput,
 )
+from spinescore.runtime.manifest.bounds import read_normalisation, read_percentiles, read_share
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.manifest.tolerances import read_tolerances
 from spinescore.runtime.study import LEVELS, REGIONS, Region
@@ -49,8 +50,8 @@ def read_manifest(document: object) -> Manifest:
         golden=_paths(fields.object("golden"), ("localizer", "grader")),
         files=_entries(fields.object("files")),
         provenance=_provenance(fields),
-        tolerances=read_tolerances(fields.object("tolerances")) if "tolerances" in fields.remaining() else None,
-        budget_ms=fields.number("budget_ms", 1e-3, 1e9) if "budget_ms" in fields.remaining() else None,
+        tolerances=read_tolerances(fields.object("tolerances")) if fields.has("tolerances") else None,
+        budget_ms=fields.number("budget_ms", 1e-3, 1e9) if fields.has("budget_ms") else None,
     )
     fields.done()
     _check_references(manifest)
@@ -68,8 +69,8 @@ def _localizer(fields: Fields) -> Localizer:
         box_padding=fields.number("box_padding", 1.0, 4.0),
         decode=fields.choice("decode", ("argmax", "quarter", "dark")),
         passes=fields.choice("passes", (1, 2)),
-        min_confidence=fields.number("min_confidence", 0.0, 1.0),
-        alternatives=_alternatives(fields) if "alternatives" in fields.remaining() else (),
+        min_confidence=read_share(fields, "min_confidence"),
+        alternatives=_alternatives(fields) if fields.has("alternatives") else (),
     )
     for part in (keypoints, fields):
         part.done()
@@ -120,9 +121,9 @@ def _grader(fields: Fields) -> Grader:
             anterior=crop.choice("anterior", ("left", "right")),
         ),
         head=head,
-        bridge_threshold=fields.number("bridge_threshold", 0.0, 1.0),
-        abstain_below=fields.number("abstain_below", 0.0, 1.0),
-        classes=_classes(fields.object("classes"), HEAD_OUTPUTS[head]) if "classes" in fields.remaining() else None,
+        bridge_threshold=read_share(fields, "bridge_threshold"),
+        abstain_below=read_share(fields, "abstain_below"),
+        classes=_classes(fields.object("classes"), HEAD_OUTPUTS[head]) if fields.has("classes") else None,
     )
     for part in (files, crop, fields):
         part.done()
@@ -150,8 +151,8 @@ def _input(fields: Fields, fit: bool) -> NetworkInput:
         height=fields.integer("height", 16, 4096),
         width=fields.integer("width", 16, 4096),
         channels=channels,
-        mean=fields.numbers("mean", -1000.0, 1000.0, channels),
-        std=fields.numbers("std", 1e-6, 1000.0, channels),
+        mean=read_normalisation(fields, "mean", channels),
+        std=read_normalisation(fields, "std", channels),
         antialias=fields.integer("antialias", 1, 16),
         levels=fields.choice("levels", (None, 256)),
         fit=fields.choice("fit", ("stretch", "letterbox")) if fit else None,
@@ -161,15 +162,10 @@ def _input(fields: Fields, fit: bool) -> NetworkInput:
 
 
 def _contrast(fields: Fields) -> Contrast:
-    contrast = Contrast(
-        mode=fields.choice("mode", ("dicom", "percentile")),
-        low=fields.number("low", 0.0, 100.0),
-        high=fields.number("high", 0.0, 100.0),
-    )
+    mode = fields.choice("mode", ("dicom", "percentile"))
+    low, high = read_percentiles(fields)
     fields.done()
-    if contrast.low >= contrast.high:
-        raise ValueError(f"{fields.name('low')}: must be below high, found {contrast.low:g} and {contrast.high:g}")
-    return contrast
+    return Contrast(mode, low, high)
 
 
 def _keypoints(parent: Fields, region: Region) -> tuple[Keypoint, ...]:
@@ -191,7 +187,7 @@ def _keypoints(parent: Fields, region: Region) -> tuple[Keypoint, ...]:
 
 
 def _paths(fields: Fields, allowed: tuple[str, ...], needed: bool = False) -> dict[str, str]:
-    found = {key: fields.text(key) for key in allowed if key in fields.remaining()}
+    found = {key: fields.text(key) for key in allowed if fields.has(key)}
     fields.done()
     if needed and not found:
         raise ValueError(f"{fields.path}: expected at least one of {', '.join(allowed)}")

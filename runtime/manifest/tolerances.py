@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from spinescore.runtime.manifest.bounds import read_share
 from spinescore.runtime.manifest.fields import Fields
 
 __all__ = ["Tolerances", "read_tolerances"]
@@ -38,12 +39,17 @@ class Tolerances:
         ]
 
 
-_MOST = {"grade_flips": 1.0, "radiograph_total": 36.0}
+_MOST = {"radiograph_total": 36.0}
 
 
 def read_tolerances(fields: Fields) -> Tolerances:
     """Raises `ValueError` that names the field."""
     names = Tolerances.__dataclass_fields__
-    found = Tolerances(**{name: fields.number(name, 0.0, _MOST.get(name, 1000.0)) for name in names})
+    found = Tolerances(
+        **{
+            name: read_share(fields, name) if name == "grade_flips" else fields.number(name, 0.0, _MOST.get(name, 1e3))
+            for name in names
+        }
+    )
     fields.done()
     return found

@@ -83,6 +83,12 @@ def test_short_forms_are_written_out():
     [
         ({"preprocessing": "tf"}, r"grader\.input\.preprocessing is 'tf'; known are imagenet, caffe, none"),
         ({"preprocessing": ["none"]}, "known are imagenet"),
+        ({"preprocessing": "cafe"}, r"did you mean caffe\?"),
+        (
+            {"mean": "caffe"},
+            r'grader\.input\.mean is \'caffe\'.* write preprocessing = "caffe" instead of mean and std',
+        ),
+        ({"mean": "usual"}, "list of numbers, per channel; give numbers, or preprocessing.* known are imagenet, caffe"),
         ({"preprocessing": "none", "std": [1, 1, 1]}, "has preprocessing and std"),
     ],
 )
