@@ -16,7 +16,7 @@ import numpy as np
 
 from spinescore.export.assumptions import assumed_of
 from spinescore.export.classes import in_bundle_order
-from spinescore.export.defaults import contract, read_overrides
+from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
 from spinescore.export.half import HALF_MAX, HalfReport
@@ -120,7 +120,8 @@ def export_bundle(
     document["grader"]["classes"] = {network.role: list(CLASSES[network.outputs]) for network in graders}
     document["name"] = name or document.get("name") or out.absolute().name
     document["version"] = version or document["version"]
-    draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
+    with named_in_faults(manifest):
+        draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
     prove(first, check_localizer, draft.localizer.input, None, weights == "half")
     prove(graders, check_grader, draft.grader.input, check_kind, weights == "half")
     options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spinescore.export.fields import FREE_TABLES, check_names
 from spinescore.export.normalisation import mean_and_std, stated_preprocessing
 from spinescore.export.sources import InputSize, Network
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
 
-__all__ = ["contract", "input_size", "read_overrides"]
+__all__ = ["contract", "input_size", "named_in_faults", "read_overrides"]
 
 Document = dict[str, Any]
 
@@ -36,7 +38,7 @@ def read_overrides(path: Path | None) -> Document:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is neither valid TOML (.toml) nor JSON: {error}") from error
     if not isinstance(document, dict):
-        raise BundleError(f"{path} holds no object of manifest fields; see a bundle's bundle.json for their names")
+        raise BundleError(f"{path} holds no object of manifest fields; `spinescore export --print-manifest` shows them")
     parts = [("", document), *((f"{part}.", document.get(part, {})) for part in _SIZES)]
     for prefix, fields in parts:
         if not isinstance(fields, dict):
@@ -44,7 +46,28 @@ def read_overrides(path: Path | None) -> Document:
         wrong = [f"{prefix}{name}" for name in _WRITTEN_HERE if name in fields]
         if wrong:
             raise BundleError(f"{path}: {wrong[0]} is written by the export and cannot be set; leave it out")
-    return document
+    check_names(document, path)
+    return _without_empty_tables(document)
+
+
+def _without_empty_tables(document: Document, table: str = "") -> Document:
+    """A table whose fields are all comments is as if it were left out."""
+    kept = {}
+    for name, value in document.items():
+        inside = isinstance(value, dict) and f"{table}{name}" not in FREE_TABLES
+        kept[name] = _without_empty_tables(value, f"{table}{name}.") if inside else value
+    return {name: value for name, value in kept.items() if value != {}}
+
+
+@contextmanager
+def named_in_faults(path: Path | None) -> Iterator[None]:
+    """A `BundleError` that is raised inside begins with the manifest file, if there is one."""
+    try:
+        yield
+    except BundleError as error:
+        if path is None:
+            raise
+        raise BundleError(f"{path}: {error}") from error
 
 
 def input_size(overrides: Document, kind: str) -> InputSize:

@@ -31,7 +31,8 @@ def stated_preprocessing(given: Mapping[str, Any], kind: str) -> Preprocessing |
     for part in parts:
         if isinstance(given[part], str):
             raise BundleError(
-                f"{kind}.input.{part} is {given[part]!r}, but it is a list of numbers, per channel; {_instead(given[part])}"
+                f"{kind}.input.{part} is {given[part]!r}, but it is a list of numbers, per channel; "
+                f"{_instead(given[part])}"
             )
     if name is None:
         return "stated" if len(parts) == 2 else None

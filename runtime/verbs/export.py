@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.verbs import OK, gate, say
+from spinescore.runtime.verbs import OK, UsageError, gate, say
 from spinescore.runtime.verbs.options import positive
 
 __all__ = ["add_arguments", "export_extra", "run"]
@@ -17,7 +17,6 @@ __all__ = ["add_arguments", "export_extra", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--localizer",
-        required=True,
         metavar="F",
         help="HRNet weights (FILE or FILE:key), an ONNX file or synthetic:hrnet-w32; or cervical=F,lumbar=F",
     )
@@ -25,12 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alternative", action="append", default=[], metavar="NAME=F", help=text)
     parser.add_argument(
         "--grader",
-        required=True,
         metavar="F",
         help="ResNet weights (FILE or FILE:key), an ONNX file or synthetic:resnet152; or bridge=F,grades=F",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder")
+    parser.add_argument("--out", type=Path, metavar="BUNDLE", help="the bundle's folder")
     parser.add_argument("--manifest", type=Path, metavar="F", help="TOML or JSON with any of the manifest's fields")
+    parser.add_argument(
+        "--print-manifest", action="store_true", help="print every field of such a file with its default, and stop"
+    )
     parser.add_argument("--name", help="the bundle's name (that of the folder)")
     parser.add_argument("--version", help="the bundle's version")
     parser.add_argument("--golden", type=Path, nargs="+", default=[], metavar="PATH", help="radiographs to check on")
@@ -69,6 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.print_manifest:
+        with export_extra():
+            from spinescore.export.fields import commented_manifest
+        print(commented_manifest(), end="")
+        return OK
+    missing = [f"--{name}" for name in ("localizer", "grader", "out") if getattr(arguments, name) is None]
+    if missing:
+        raise UsageError(f"the following arguments are required: {', '.join(missing)}")
     with export_extra():
         from spinescore.export.bundle import export_bundle
     from spinescore.runtime.provenance import trust_lines

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.manifest import Alternative, Manifest, NetworkInput
+from spinescore.runtime.manifest import Alternative, Contrast, Manifest, NetworkInput
 from spinescore.runtime.output import table
 from spinescore.runtime.provenance import trust_lines
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
@@ -159,8 +159,12 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
-    if normalised := _normalised(manifest.provenance):
-        facts["normalised"] = f"\n{'':<14}".join(normalised)
+    parts = {"localizer": localizer, "grader": grader}
+    inputs = [f"{name}: {_grey(part.input)}" for name, part in parts.items()]
+    facts["normalised"] = f"\n{'':<14}".join([*inputs, *_normalised(manifest.provenance)])
+    facts["contrast"] = f"\n{'':<14}".join(
+        f"{name}: {_contrast(part.contrast)}{_levels(part.input)}" for name, part in parts.items()
+    )
     if grader.classes is not None:
         facts["outputs"] = f"\n{'':<14}".join(
             f"{network}: {', '.join(classes)}" for network, classes in grader.classes.items()
@@ -200,6 +204,21 @@ def _off(median_px: float, high_px: float) -> str:
 def _files(manifest: Manifest) -> str:
     rows = [[path, entry.precision or "-", entry.bytes, entry.sha256[:16]] for path, entry in manifest.files.items()]
     return table(rows, ["file", "precision", "bytes", "sha256 (first 16)"])
+
+
+def _grey(network: NetworkInput) -> str:
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (network.mean, network.std))
+    return f"mean {mean}, std {std} of grey 0-1"
+
+
+def _contrast(contrast: Contrast) -> str:
+    if contrast.mode == "dicom":
+        return "dicom (the header's window)"
+    return f"percentile, {contrast.low:g} to {contrast.high:g} %"
+
+
+def _levels(network: NetworkInput) -> str:
+    return "" if network.levels is None else f", grey in {network.levels} steps"
 
 
 def _input(network: NetworkInput) -> str:
