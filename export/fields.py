@@ -45,6 +45,7 @@ _CONTRAST: Table = {
     ),
     "low": (1.0, "in per cent, 0-100"),
     "high": (99.0, "in per cent, 0-100"),
+    "over": ("exposed", "exposed: percentiles of samples inside the collimation; picture: of all pixels, exactly"),
 }
 
 

@@ -131,7 +131,7 @@ def _whole(view: GoldenView, radiograph: Radiograph, size: NetworkInput, fit: st
 
 
 def _cut(radiograph: Radiograph, rois: NDArray[np.void], size: NetworkInput, contrast: Contrast) -> NDArray[np.uint8]:
-    table = contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
+    table = contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
     out = np.empty((len(rois), 1, size.height, size.width), np.float32)
     device = HostDevice()
     device.upload(0, Source(radiograph.pixels, (table,), radiograph.stored_min))

@@ -214,7 +214,7 @@ def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> ND
         return radiograph.table
     from spinescore.runtime.reading.greyscale import contrast_table
 
-    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels)
+    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
 
 
 def _parameters(view: int, facing: Facing, given: Any) -> NDArray[np.void]:

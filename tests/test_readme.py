@@ -26,7 +26,7 @@ def test_the_program_runs(tmp_path, capsys):
     assert f"mSASSS {tiny_study.TOTAL} possible" in out
 
 
-@pytest.mark.parametrize(("program", "framework"), list(zip(PROGRAMS[1:], ("torch", "keras"), strict=True)))
+@pytest.mark.parametrize(("program", "framework"), list(zip(PROGRAMS[-2:], ("torch", "keras"), strict=True)))
 def test_references_are_written_in_eight_lines(program, framework):
     """`tests/golden/make_references.py` runs them with the frameworks."""
     compile(program, "README.md", "exec")

@@ -2,7 +2,7 @@
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
 unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms`,
-`localizer.alternatives` and `grader.classes` may be left out. `to_dict` is its inverse.
+`localizer.alternatives`, `contrast.over` and `grader.classes` may be left out. `to_dict` is its inverse.
 """
 
 from __future__ import annotations
@@ -70,11 +70,15 @@ class NetworkInput:
 
 @dataclass(frozen=True)
 class Contrast:
-    """`dicom`: the header's grey scale. `percentile`: the image's own percentiles `low` .. `high` become 0 .. 1."""
+    """`dicom`: the header's grey scale. `percentile`: the image's own percentiles `low` .. `high` become 0 .. 1.
+
+    `over`: of samples of the exposed field, or exactly of all pixels of the picture.
+    """
 
     mode: Literal["dicom", "percentile"]
     low: float
     high: float
+    over: Literal["exposed", "picture"] = "exposed"  # left out of the document where it is the default
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,9 @@ class Manifest:
         del document["grader"]["input"]["fit"]
         if not self.localizer.alternatives:
             del document["localizer"]["alternatives"]
+        for part in (document["localizer"], document["grader"]):
+            if part["contrast"]["over"] == "exposed":
+                del part["contrast"]["over"]
         if self.grader.classes is None:
             del document["grader"]["classes"]
         for name in ("tolerances", "budget_ms"):

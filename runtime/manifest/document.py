@@ -164,8 +164,11 @@ def _input(fields: Fields, fit: bool) -> NetworkInput:
 def _contrast(fields: Fields) -> Contrast:
     mode = fields.choice("mode", ("dicom", "percentile"))
     low, high = read_percentiles(fields)
+    over = fields.choice("over", ("exposed", "picture")) if fields.has("over") else "exposed"
     fields.done()
-    return Contrast(mode, low, high)
+    if over == "picture" and mode == "dicom":
+        raise ValueError(f'{fields.name("over")}: "picture" is of percentiles; give mode = "percentile" with it')
+    return Contrast(mode, low, high, over)
 
 
 def _keypoints(parent: Fields, region: Region) -> tuple[Keypoint, ...]:

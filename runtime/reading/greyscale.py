@@ -27,6 +27,7 @@ Values = NDArray[np.float64]
 DEFAULT_PERCENTILES = (1.0, 99.0)
 _SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
 _GLANCE_PER_SIDE = 128  # are enough where dark and bright are not rare
+_PIXELS_AT_ONCE = 1 << 20  # are counted, so that the numbers of their places in the table take little memory
 _LUT_BYTES = 1 << 20  # a table has 128 kB at most, and a sequence may hold several
 _HUGE = 1e100  # beyond it, differences and products of values are no numbers any more
 _FLAT = 0.1  # a border line whose spread is below this share of the picture's is outside the collimation
@@ -71,18 +72,24 @@ def contrast_table(
     low: float = DEFAULT_PERCENTILES[0],
     high: float = DEFAULT_PERCENTILES[1],
     levels: int | None = None,
+    over: Literal["exposed", "picture"] = "exposed",
 ) -> NDArray[np.float32]:
     """The table through which a network sees `radiograph`.
 
-    `dicom` is the radiograph's own table. `percentile` is linear in the stored value between two percentiles of the
-    exposed field and keeps the polarity, so that bone stays bright. `levels` (256 for a network trained on 8-bit
+    `dicom` is the radiograph's own table. `percentile` is linear in the stored value between two percentiles and keeps
+    the polarity, so that bone stays bright. They are of samples of the exposed field or, with `over="picture"`, of all
+    pixels (padding too), exactly as `numpy.percentile` has them. `levels` (256 for a network trained on 8-bit
     pictures) rounds the greys to that many steps.
     """
     if mode == "dicom":
         grey = radiograph.table
     elif mode == "percentile":
         stored = radiograph.stored_min + np.arange(radiograph.table.size, dtype=np.float64)
-        span = displayed_percentiles(radiograph.pixels, *_rising(radiograph, low, high), radiograph.padding)
+        ends = _rising(radiograph, low, high)
+        if over == "picture":
+            span = _picture_percentiles(radiograph, *ends)
+        else:
+            span = displayed_percentiles(radiograph.pixels, *ends, radiograph.padding)
         ramp = _ramp(stored, *span)
         grey = _finished(ramp if _is_rising(radiograph) else 1.0 - ramp, radiograph.stored_min, radiograph.padding)
     else:
@@ -99,6 +106,25 @@ def displayed_percentiles(
 ) -> tuple[float, float]:
     """Two percentiles of the stored values inside the exposed field, from evenly spaced rows and columns."""
     found = np.percentile(_exposed(pixels, padding), (low, high))
+    return float(found[0]), float(found[1])
+
+
+def _picture_percentiles(radiograph: Radiograph, low: float, high: float) -> tuple[float, float]:
+    """Two percentiles of all stored values, from a histogram, which takes less than to sort them.
+
+    Between two neighbouring values of the sorted picture it interpolates, as `numpy.percentile` does by default.
+    """
+    counts = np.zeros(radiograph.table.size, np.int64)
+    pixels = np.ascontiguousarray(radiograph.pixels).reshape(-1)
+    for start in range(0, pixels.size, _PIXELS_AT_ONCE):
+        positions = pixels[start : start + _PIXELS_AT_ONCE].astype(np.intp) - radiograph.stored_min
+        counts += np.bincount(positions, minlength=counts.size)
+    up_to = np.cumsum(counts)  # the number of pixels with this value or a lower one
+    rank = np.array([low, high]) / 100.0 * (pixels.size - 1)
+    before = np.floor(rank)
+    first, second = (np.searchsorted(up_to, before + step, side="right") for step in (0, 1))
+    second = np.minimum(second, np.flatnonzero(counts)[-1])
+    found = radiograph.stored_min + first + (rank - before) * (second - first)
     return float(found[0]), float(found[1])
 
 

@@ -214,7 +214,8 @@ def _grey(network: NetworkInput) -> str:
 def _contrast(contrast: Contrast) -> str:
     if contrast.mode == "dicom":
         return "dicom (the header's window)"
-    return f"percentile, {contrast.low:g} to {contrast.high:g} %"
+    field = "exposed field" if contrast.over == "exposed" else "whole picture"
+    return f"percentile, {contrast.low:g} to {contrast.high:g} % of the {field}"
 
 
 def _levels(network: NetworkInput) -> str:

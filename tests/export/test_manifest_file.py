@@ -13,6 +13,7 @@ from spinescore.export.defaults import _parse_toml, contract, read_overrides
 from spinescore.export.fields import check_names, commented_manifest
 from spinescore.runtime import cli
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest import Manifest
 
 TEXT = commented_manifest()
 FIELDS = "\n".join(line[2:] if line.startswith("# ") else line for line in TEXT.partition("\n\n")[2].splitlines())
@@ -58,11 +59,15 @@ def test_the_defaults_are_those_of_an_export():
     assert set(shown) - set(usual) == {
         "name", "budget_ms", "localizer.input.preprocessing", "grader.input.preprocessing", "grader.classes.corners",
         "grader.classes.grades", "grader.classes.bridge", "provenance.trained_on",
+        "localizer.contrast.over", "grader.contrast.over",
     }  # fmt: skip
 
 
 def test_every_field_of_a_manifest_occurs():
     document = tiny.listed(tiny.manifest(alternatives=("narrow",))) | {"budget_ms": 250.0}
+    for part in ("localizer", "grader"):
+        document[part]["contrast"] |= {"mode": "percentile", "over": "picture"}
+    assert Manifest.from_dict(document).to_dict() == document  # so that no field is passed over
     shown = _parse_toml(FIELDS)
     check_names(shown, "printed")
     wanted = {name for name, _ in leaves(document) if not name.startswith((*WRITTEN_BY_EXPORT, "provenance"))}
@@ -126,4 +131,4 @@ def test_info_shows_normalisation_and_contrast(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "localizer: mean 0, std 1 of grey 0-1" in printed
     assert "localizer: dicom (the header's window)\n" in printed
-    assert "grader: percentile, 2 to 98 %, grey in 256 steps" in printed
+    assert "grader: percentile, 2 to 98 % of the exposed field, grey in 256 steps" in printed

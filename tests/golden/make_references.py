@@ -83,7 +83,7 @@ def make_torch(folder: Path) -> None:
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     grey = pictures(64, 32)
 
-    (FOLDER / "reference-localizer.npz").write_bytes(by_readme(1, folder, "ref-localizer.npz", model=model, grey=grey))
+    (FOLDER / "reference-localizer.npz").write_bytes(by_readme(-2, folder, "ref-localizer.npz", model=model, grey=grey))
 
     grader = ResNet(DEPTHS[152], 2, 8)
     grader.load_state_dict(torch.load(unpacked("resnet152-corners4.pth", folder)))
@@ -112,7 +112,7 @@ def make_keras(folder: Path) -> None:
 
     model.save(folder / "resnet152.keras")
     right = folder / "right.npz"
-    right.write_bytes(by_readme(2, folder, "ref-grader.npz", "import keras ", "import tf_keras as keras ", grey=grey))
+    right.write_bytes(by_readme(-1, folder, "ref-grader.npz", "import keras ", "import tf_keras as keras ", grey=grey))
 
     found = {f"outputs_{way}": model.predict(normalised(grey, way), verbose=0) for way in WAYS if way != "caffe"}
     with np.load(right) as written:
