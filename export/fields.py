@@ -88,6 +88,10 @@ _TABLES: dict[str, Table] = {
         "decode": ("dark", "how a point is found in its heatmap: argmax, quarter or dark"),
         "passes": (1, "2 looks again inside the box of the first pass's points"),
         "box_padding": (1.25, "that box is so many times as large as the points need, 1-4"),
+        "facing": (
+            "left",
+            "left, right: radiographs that face the other side are mirrored for the localizer; as-is: none is mirrored",
+        ),
         "min_confidence": (0.3, "0-1, height of a heatmap's peak below which a disc is not trusted"),
     },
     "localizer.input": {

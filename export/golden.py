@@ -24,7 +24,7 @@ from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
 from spinescore.runtime.networks import HEATMAP_STRIDE
 from spinescore.runtime.reading.greyscale import contrast_table
-from spinescore.runtime.study import REGIONS, Radiograph, Region
+from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 
 __all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]
 
@@ -85,11 +85,11 @@ def read_views(paths: Sequence[Path]) -> list[GoldenView]:
 
 def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer) -> NDArray[np.uint8]:
     """The whole radiographs as the localizer sees them, (N, height, width)."""
-    size, fit = localizer.input, localizer.input.fit or "stretch"
+    size = localizer.input
     pictures = []
     for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
         radiograph = load_radiograph(view.path)
-        roi = _whole(view, radiograph, size, fit).reshape(1)
+        roi = _whole(view, radiograph, localizer).reshape(1)
         pictures.append(_cut(radiograph, roi, size, localizer.contrast))
     return np.concatenate(pictures)
 
@@ -105,7 +105,7 @@ def locate(
     spec = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
     for number, view in enumerate(views):
         radiograph = load_radiograph(view.path)
-        roi = _whole(view, radiograph, localizer.input, localizer.input.fit or "stretch").reshape(1)
+        roi = _whole(view, radiograph, localizer).reshape(1)
         points[number] = decode(heatmaps[number][None], roi, view.parameters(), spec)[0]
     return points
 
@@ -123,11 +123,10 @@ def crop_pictures(
     return np.concatenate(pictures)
 
 
-def _whole(view: GoldenView, radiograph: Radiograph, size: NetworkInput, fit: str) -> NDArray[np.void]:
-    shape = (size.height, size.width)
-    chosen = "letterbox" if fit == "letterbox" else "stretch"
-    facing = "right" if view.faces_right else "left"
-    return whole_image(0, radiograph.rows, radiograph.columns, shape, chosen, facing)  # type: ignore[arg-type]
+def _whole(view: GoldenView, radiograph: Radiograph, localizer: Localizer) -> NDArray[np.void]:
+    shape, fit = (localizer.input.height, localizer.input.width), localizer.input.fit or "stretch"
+    facing: Facing = "right" if view.faces_right else "left"
+    return whole_image(0, radiograph.rows, radiograph.columns, shape, fit, facing, localizer.facing)
 
 
 def _cut(radiograph: Radiograph, rois: NDArray[np.void], size: NetworkInput, contrast: Contrast) -> NDArray[np.uint8]:

@@ -19,11 +19,15 @@ __all__ = [
     "facing_of",
     "forward",
     "implausible",
+    "is_mirrored",
     "median",
+    "mirrored_views",
     "rotation_deg",
     "to_source",
     "whole_image",
 ]
+
+Shown = Literal["left", "right", "as-is"]
 
 # A lateral spine's six disc centres, from above. The bounds are wide: of 40,000 spines drawn from the statistics of
 # real ones (4,902 cervical, 663 lumbar cases) none leaves them; swapped points, a doubled or skipped level and a stray
@@ -35,12 +39,18 @@ REACH_RATIO = (0.1, 1.2)  # of the distance from centre to anterior point, again
 
 
 def whole_image(
-    source: int, rows: int, columns: int, size: tuple[int, int], fit: Literal["stretch", "letterbox"], facing: Facing
+    source: int,
+    rows: int,
+    columns: int,
+    size: tuple[int, int],
+    fit: Literal["stretch", "letterbox"],
+    facing: Facing,
+    shown: Shown = "left",
 ) -> NDArray[np.void]:
     """The ROI record (shape ()) that brings a whole radiograph into a network's input of `size` (height, width).
 
-    `stretch` fills the input, as cv2.resize does; `letterbox` keeps the aspect and centres. The input always shows a
-    patient who looks to the left: a right-facing radiograph is mirrored.
+    `stretch` fills the input, as cv2.resize does; `letterbox` keeps the aspect and centres. The input shows a patient
+    who looks to the side `shown`: a radiograph that faces the other side is mirrored, with `as-is` none.
     """
     height, width = size
     x_scale, y_scale = columns / width, rows / height
@@ -48,13 +58,25 @@ def whole_image(
         x_scale = y_scale = max(x_scale, y_scale)
     centre = np.array([(columns - 1) / 2, (rows - 1) / 2])
     origin = np.floor(centre)
-    steps = np.diag([-x_scale if facing == "right" else x_scale, y_scale])
+    steps = np.diag([-x_scale if is_mirrored(facing, shown) else x_scale, y_scale])
     roi = np.zeros((), ROI)
     roi["source"] = source
     roi["origin"] = origin
     roi["matrix"][:, :2] = steps
     roi["matrix"][:, 2] = centre - origin - steps @ [(width - 1) / 2, (height - 1) / 2]
     return roi
+
+
+def is_mirrored(facing: Facing, shown: Shown) -> bool:
+    """Whether a radiograph with this `facing` is mirrored for a localizer to which patients are `shown` in this way."""
+    return shown != "as-is" and facing != shown
+
+
+def mirrored_views(views: NDArray[np.void], shown: Shown) -> NDArray[np.void]:
+    """A copy of the records `VIEW` in which those that are mirrored for the localizer face right, and no others."""
+    changed = views.copy()
+    changed["faces_right"] = [is_mirrored("right" if right else "left", shown) for right in views["faces_right"]]
+    return changed
 
 
 def to_source(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from spinescore.runtime.budget import Boundary, Effort
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
+from spinescore.runtime.geometry import mirrored_views
 from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
 from spinescore.runtime.networks import HEATMAP_STRIDE, VIEWS, check_localizers, grader_network
 from spinescore.runtime.study import REGIONS
@@ -67,6 +68,8 @@ class Pipeline:
         self._joints = first.output_shape[0]
         self._whole, self._boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
         self._views = device.allocate((VIEWS,), VIEW)
+        self._shown = localizer.facing  # `boxes` mirrors by its views' facing, which is then not that of `crops`
+        self._box_views = self._views if self._shown == "left" else device.allocate((VIEWS,), VIEW)
         self._inputs = device.allocate((VIEWS, *first.input_shape), first.dtype)
         self._heatmaps = device.allocate((VIEWS, *first.output_shape), first.dtype)
         self._points = device.allocate((VIEWS, DISCS, 2), POINT)
@@ -123,6 +126,8 @@ class Pipeline:
         replay = self.prepare(effort)
         device.write(self._whole, whole)
         device.write(self._views, parameters)
+        if self._shown != "left":
+            device.write(self._box_views, mirrored_views(parameters, self._shown))
         marks_ms: dict[str, float] = {}
         self._boundary = boundary or _go_on
         try:
@@ -218,7 +223,7 @@ class Pipeline:
             if number:
                 if not self._boundary("second-pass"):
                     break
-                device.boxes(self._points[views], self._views[views], self._box, self._boxes[views])
+                device.boxes(self._points[views], self._box_views[views], self._box, self._boxes[views])
                 rois = self._boxes
             device.warp(rois[views], _sampled(self._warp_input, effort), self._inputs[views])
             self._localize(views)

@@ -204,9 +204,9 @@ class Views:
         self.device.upload(slot, Source(radiograph.pixels, tuple(tables), radiograph.stored_min))
 
     def _whole(self, source: int, radiograph: Radiograph, facing: Facing) -> NDArray[np.void]:
-        size = self._manifest.localizer.input
-        fit = size.fit or "stretch"
-        return whole_image(source, radiograph.rows, radiograph.columns, (size.height, size.width), fit, facing)
+        size, shown = self._manifest.localizer.input, self._manifest.localizer.facing
+        fit, shape = size.fit or "stretch", (size.height, size.width)
+        return whole_image(source, radiograph.rows, radiograph.columns, shape, fit, facing, shown)
 
 
 def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:

@@ -43,6 +43,8 @@ class PlainPipeline:
         plain = localizer.contrast.mode == grader.contrast.mode == "dicom"
         if not (localizer.shared and grader.head == "corners4" and plain):
             raise Unsuited("it is written for one localizer, one grader of both corners, and the header's window")
+        if localizer.facing != "left":
+            raise Unsuited("it is written for a localizer that is shown patients who look to the left")
         if localizer.input.levels or grader.input.levels:
             raise Unsuited("it is written for pictures that are not rounded to 8 bits")
         self._localizer, self._grader = localizer, grader

@@ -2,7 +2,8 @@
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
 unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms`,
-`localizer.alternatives`, `contrast.over` and `grader.classes` may be left out. `to_dict` is its inverse.
+`localizer.alternatives`, `localizer.facing`, `contrast.over` and `grader.classes` may be left out.
+`to_dict` is its inverse.
 """
 
 from __future__ import annotations
@@ -109,6 +110,7 @@ class Localizer:
     decode: Literal["argmax", "quarter", "dark"]
     passes: int
     min_confidence: float
+    facing: Literal["left", "right", "as-is"] = "left"  # that its input shows; left out of the document where left
     alternatives: tuple[Alternative, ...] = ()  # the most accurate first, by their maker; left out where there are none
 
     @property
@@ -206,6 +208,8 @@ class Manifest:
         """The JSON document: `Manifest.from_dict(manifest.to_dict()) == manifest`."""
         document = {"schema": self.schema, **{key: value for key, value in _plain(self).items() if key != "schema"}}
         del document["grader"]["input"]["fit"]
+        if self.localizer.facing == "left":
+            del document["localizer"]["facing"]
         if not self.localizer.alternatives:
             del document["localizer"]["alternatives"]
         for part in (document["localizer"], document["grader"]):

@@ -70,6 +70,7 @@ def _localizer(fields: Fields) -> Localizer:
         decode=fields.choice("decode", ("argmax", "quarter", "dark")),
         passes=fields.choice("passes", (1, 2)),
         min_confidence=read_share(fields, "min_confidence"),
+        facing=fields.choice("facing", ("left", "right", "as-is")) if fields.has("facing") else "left",
         alternatives=_alternatives(fields) if fields.has("alternatives") else (),
     )
     for part in (keypoints, fields):

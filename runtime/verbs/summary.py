@@ -156,7 +156,8 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         "name": f"{manifest.name} {manifest.version}",
         "intended use": manifest.intended_use,
         "folder": folder,
-        "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}",
+        "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}, "
+        f"facing {localizer.facing}",
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
     parts = {"localizer": localizer, "grader": grader}

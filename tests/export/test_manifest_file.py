@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_an_export():
     assert set(shown) - set(usual) == {
         "name", "budget_ms", "localizer.input.preprocessing", "grader.input.preprocessing", "grader.classes.corners",
         "grader.classes.grades", "grader.classes.bridge", "provenance.trained_on",
-        "localizer.contrast.over", "grader.contrast.over",
+        "localizer.contrast.over", "grader.contrast.over", "localizer.facing",
     }  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def test_every_field_of_a_manifest_occurs():
     document = tiny.listed(tiny.manifest(alternatives=("narrow",))) | {"budget_ms": 250.0}
     for part in ("localizer", "grader"):
         document[part]["contrast"] |= {"mode": "percentile", "over": "picture"}
+    document["localizer"]["facing"] = "right"
     assert Manifest.from_dict(document).to_dict() == document  # so that no field is passed over
     shown = _parse_toml(FIELDS)
     check_names(shown, "printed")
