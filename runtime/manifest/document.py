@@ -165,7 +165,7 @@ def _input(fields: Fields, fit: bool) -> NetworkInput:
 def _contrast(fields: Fields) -> Contrast:
     mode = fields.choice("mode", ("dicom", "percentile"))
     low, high = read_percentiles(fields)
-    over = fields.choice("over", ("exposed", "picture")) if fields.has("over") else "exposed"
+    over: Any = fields.choice("over", ("exposed", "picture")) if fields.has("over") else "exposed"
     fields.done()
     if over == "picture" and mode == "dicom":
         raise ValueError(f'{fields.name("over")}: "picture" is of percentiles; give mode = "percentile" with it')

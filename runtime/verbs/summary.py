@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.manifest import Alternative, Contrast, Manifest, NetworkInput
+from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer, Manifest, NetworkInput
 from spinescore.runtime.output import table
 from spinescore.runtime.provenance import trust_lines
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
@@ -160,7 +160,7 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
         f"facing {localizer.facing}",
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
-    parts = {"localizer": localizer, "grader": grader}
+    parts: dict[str, Localizer | Grader] = {"localizer": localizer, "grader": grader}
     inputs = [f"{name}: {_grey(part.input)}" for name, part in parts.items()]
     facts["normalised"] = f"\n{'':<14}".join([*inputs, *_normalised(manifest.provenance)])
     facts["contrast"] = f"\n{'':<14}".join(

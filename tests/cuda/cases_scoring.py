@@ -55,6 +55,16 @@ def case_same_report():
     assert_everything_freed()
 
 
+def case_localizer_facing():
+    """Films that face right and left, shown to the localizer as its bundle states, in both passes."""
+    for facing in ("right", "as-is"):
+        tested = bundle(**{"localizer.passes": 2, "localizer.facing": facing})
+        with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+            for one in (study(facing="right"), study(rows=512), study(facing="right")):
+                assert_same(cuda.score(one), host.score(one))
+    assert_everything_freed()
+
+
 def case_shipped_bundle():
     """Phantoms as DICOM files, scored with the bundles that ship with the package."""
     for name in shipped_bundles():
