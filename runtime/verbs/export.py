@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.verbs import OK, UsageError, gate, say
+from spinescore.runtime.verbs import OK, gate, say
 from spinescore.runtime.verbs.options import positive
 
 __all__ = ["add_arguments", "export_extra", "run"]
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bridge-class", type=int, choices=(0, 1), help="the output of a 2-class network that means bridge"
     )
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=run, wrong_usage=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         return OK
     missing = [f"--{name}" for name in ("localizer", "grader", "out") if getattr(arguments, name) is None]
     if missing:
-        raise UsageError(f"the following arguments are required: {', '.join(missing)}")
+        arguments.wrong_usage(f"the following arguments are required: {', '.join(missing)}")
     with export_extra():
         from spinescore.export.bundle import export_bundle
     from spinescore.runtime.provenance import trust_lines

@@ -121,7 +121,9 @@ def test_fields_of_ones_own_are_kept_in_provenance(tmp_path):
 
 
 def test_an_export_wants_its_networks(capsys):
-    assert cli.main(["export", "--out", "nowhere"]) == 2
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["export", "--out", "nowhere"])
+    assert stopped.value.code == 2
     assert "required: --localizer, --grader" in capsys.readouterr().err
 
 
