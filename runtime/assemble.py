@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -23,6 +23,7 @@ from spinescore.runtime.report import (
     CornerReport,
     DeviceInfo,
     DiscReport,
+    PointsOrigin,
     RadiographInfo,
     RegionReport,
     RejectInfo,
@@ -44,7 +45,10 @@ Grades = Sequence[tuple[CornerGrade, CornerGrade]]
 
 @dataclass(frozen=True, eq=False)
 class RegionResult:
-    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected."""
+    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected.
+
+    `given` holds the numbers of the discs whose points are a reader's.
+    """
 
     region: Region
     chosen: Chosen
@@ -53,6 +57,7 @@ class RegionResult:
     confidence: NDArray[np.float64]
     grades: Grades
     reject: Reject | None
+    given: Collection[int] = ()
 
     def rather(self, other: Region) -> RegionResult:
         """The same, rejected because the picture shows the other region."""
@@ -62,11 +67,17 @@ class RegionResult:
 
 
 def judge(
-    region: Region, chosen: Chosen, points: NDArray[np.void], probabilities: NDArray[np.float64], manifest: Manifest
+    region: Region,
+    chosen: Chosen,
+    points: NDArray[np.void],
+    probabilities: NDArray[np.float64],
+    manifest: Manifest,
+    given: Collection[int] = (),
 ) -> RegionResult:
     """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
 
     A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
+    `given` are the discs whose points a reader gave.
     """
     radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
     xy = points["xy"].astype(np.float64)
@@ -89,7 +100,7 @@ def judge(
             message = f"{name}: {reason}; check the picture and its orientation, or give the points."
             reject = Reject("implausible-geometry", message, radiograph.source, region)
     grades = grade_discs(probabilities, known, manifest.grader)
-    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given)
 
 
 def study_report(
@@ -243,9 +254,14 @@ def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
                 corners=(upper, lower),
                 total=_shown(scored.total),
                 range=scored.range,
+                points=_origin(result, level),
             )
         )
     return tuple(discs)
+
+
+def _origin(result: RegionResult, level: str) -> PointsOrigin:
+    return "given" if LEVELS[result.region].index(level) in result.given else "found"
 
 
 def _expected(distribution: NDArray[np.float64]) -> Expected:

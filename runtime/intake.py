@@ -228,7 +228,7 @@ def given_points(keypoints: Keypoints | None) -> GivenPoints:
 def _pair(name: str, points: Any) -> NDArray[np.float32]:
     try:
         pair = np.asarray(points, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pair = np.empty(0, np.float32)
     if pair.shape != (2, 2) or not np.isfinite(pair).all():
         raise ValueError(f"keypoints: {name} needs the centre and the anterior point as two pairs of finite numbers")

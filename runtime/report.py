@@ -23,6 +23,7 @@ __all__ = [
     "CornerReport",
     "DeviceInfo",
     "DiscReport",
+    "PointsOrigin",
     "RadiographInfo",
     "RegionReport",
     "RejectInfo",
@@ -36,6 +37,7 @@ __all__ = [
 SCHEMA = "spinescore.report/1"
 
 RegionStatus = Literal["scored", "rejected", "missing"]
+PointsOrigin = Literal["given", "found"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class DiscReport:
 
     `confidence` is the smaller peak of its two heatmaps, within [0, 1]. `rotation_deg` is the angle of the line from
     centre to anterior point against the horizontal, positive where the anterior end lies lower in the image; it is
-    the same for a radiograph and its mirror image. `total` and `range` are those of its two corners (None in reports
-    of before they were written).
+    the same for a radiograph and its mirror image. `total` and `range` are those of its two corners. `points` says
+    whether a reader gave the two points or the localizer found them. These three are None in older reports.
     """
 
     level: str
@@ -113,6 +115,7 @@ class DiscReport:
     corners: tuple[CornerReport, CornerReport]
     total: float | None = None
     range: tuple[int, int] | None = None
+    points: PointsOrigin | None = None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ def select(
     for index, region in enumerate(REGIONS):
         if candidates[region]:
             best = _best(candidates[region], index, asked, selection.warnings)
+            if given.get(region) and len(candidates[region]) > 1:
+                selection.warnings.append(f"The {region} points given were taken for points of {_name(best)}.")
             try:
                 facing = _facing(best, region, given, asked, selection.warnings)
             except InputRejected as error:
@@ -88,7 +90,18 @@ def select(
             selection.chosen[region] = Chosen(best, facing)
             selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
             selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
+    selection.warnings.extend(_unused(selection, given))
     return selection
+
+
+def _unused(selection: Selection, given: GivenPoints) -> list[str]:
+    """A sentence for each region whose given points are of no radiograph."""
+    regions = (region for region in REGIONS if given.get(region) and region not in selection.chosen)
+    return [
+        f"The {region} points given were not used, because no {region} radiograph could be scored; check that they are "
+        "of this study."
+        for region in regions
+    ]
 
 
 def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: str) -> Reject | None:

@@ -178,7 +178,8 @@ class Views:
         found = {}
         for region in (region for region in REGIONS if region in chosen):
             row = REGIONS.index(region) - views.start
-            found[region] = judge(region, chosen[region], results.points[row], p[row], self._manifest)
+            discs = given.get(region, {}).keys()
+            found[region] = judge(region, chosen[region], results.points[row], p[row], self._manifest, discs)
         return launches, found, results.durations_ms
 
     def _doubted(

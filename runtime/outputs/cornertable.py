@@ -24,7 +24,8 @@ def corner_table(name: Region, region: RegionReport) -> str:
 
 def _disc(disc: DiscReport) -> str:
     upper, lower = disc.corners
-    level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}</th>'
+    given = "<br><small>points given</small>" if disc.points == "given" else ""
+    level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}{given}</th>'
     total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
     return f"<tbody>{_corner(disc, upper, level, total)}{_corner(disc, lower)}</tbody>\n"
 

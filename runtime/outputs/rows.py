@@ -28,6 +28,7 @@ COLUMNS: tuple[str, ...] = (
     *(f"{region}{what}" for region in REGIONS for what in _REGION),
     *(site for region in REGIONS for site in SITES[region]),
     "imputed_sites",  # separated by spaces
+    "given_points",  # levels whose points are a reader's, separated by spaces
     "bundle",
     "bundle_version",
     "bundle_sha256",
@@ -47,6 +48,8 @@ def row(report: StudyReport) -> dict[str, Cell]:
     cells.update(patient_key=study.patient_key, imputed_sites=" ".join(total.imputed_sites))
     cells.update(total=total.value, total_low=total.range[0], total_high=total.range[1], total_status=total.status)
     cells.update(bundle=bundle.name, bundle_version=bundle.version, bundle_sha256=bundle.sha256)
+    discs = [disc for region in report.regions.values() for disc in region.discs]
+    cells.update(given_points=" ".join(disc.level for disc in discs if disc.points == "given"))
     for name, region in report.regions.items():
         reject = None if region.reject is None else region.reject.code
         facts = (region.total, *region.range, region.status, reject)

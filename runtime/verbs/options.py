@@ -32,7 +32,10 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
     text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
     parser.add_argument("--window", metavar="EXPLANATION", help=text)
     add_scorer(parser)
-    text = 'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
+    text = (
+        'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}} of one '
+        'study; for several, each under its Study Instance UID: {"1.2.3": {"cervical": ...}}'
+    )
     parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
     add_strict(parser)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OVER_BUDGET, REFUSED, UsageError, say
+from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
 from spinescore.runtime.verbs.options import add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
     check_folder,
     is_scored,
     open_and_read,
-    read_keypoints,
     say_what_was_refused,
     status_of,
 )
@@ -59,13 +59,14 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.outputs import results
 
-    keypoints = read_keypoints(arguments.keypoints)
+    keypoints_file = read_keypoints(arguments.keypoints)
     check_folder(arguments.out)
     if arguments.format is not None and arguments.out is None:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
     formats = arguments.format or results.DEFAULT_FORMATS
     results.check_formats(formats, arguments.anonymous)
     with open_and_read(arguments) as (scorer, studies):
+        keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
         if arguments.anonymous:
             from spinescore.runtime.intake import anonymous
 
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             for number, study in enumerate(studies, 1):
                 if several:
                     say(f"study {number} of {len(studies)}")
-                report = _report(scorer, study, arguments, keypoints)
+                report = _report(scorer, study, arguments, keypoints[number - 1])
                 if report is None:
                     given_up = True
                     if folders is not None:
@@ -96,7 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     return status if all_written or status == NOTHING_SCORED else REFUSED
 
 
-def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Any) -> StudyReport | None:
+def _report(
+    scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Points | None
+) -> StudyReport | None:
     """A study's report; None, once it was said, where the study was given up for a hard budget."""
     try:
         report = scorer.score(study, arguments.budget_ms, keypoints, strict=arguments.strict, hard=arguments.hard)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, UsageError, check_paths, say
@@ -23,12 +22,9 @@ __all__ = [
     "is_scored",
     "open_and_read",
     "open_scorer",
-    "read_keypoints",
     "say_what_was_refused",
     "status_of",
 ]
-
-_KEYPOINTS_FORM = '{"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}}'
 
 
 def check_folder(folder: Path | None) -> None:
@@ -79,41 +75,6 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
     )
-
-
-def read_keypoints(path: Path | None) -> dict[str, dict[str, tuple[Any, Any]]] | None:
-    """A reader's points: region -> level -> {"centre_px": [x, y], "anterior_px": [x, y]}, for any of the 12 discs."""
-    from spinescore.runtime.intake import given_points
-
-    if path is None:
-        return None
-    document = _read_json(path)
-    try:
-        found = {
-            region: {level: _centre_and_anterior(points) for level, points in levels.items()}
-            for region, levels in document.items()
-        }
-        given_points(found)  # refuses what the scorer would refuse, before anything is read
-    except AttributeError as error:
-        raise UsageError(f"{path}: expected {_KEYPOINTS_FORM}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
-    return found
-
-
-def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
-    if set(points.keys()) != {"centre_px", "anterior_px"}:
-        raise ValueError(f"expected {_KEYPOINTS_FORM}, found {', '.join(points) or 'nothing'}")
-    return points["centre_px"], points["anterior_px"]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())  # finds the encoding: Windows' editors and shells write UTF-16 and marks
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not valid JSON ({error})") from error
 
 
 def say_what_was_refused(report: StudyReport) -> None:

@@ -68,6 +68,8 @@ def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[st
     if truth is not None:
         pairs = [(corner.grade, truth[corner.site]) for corner in _corners(report) if corner.site in truth]
         yield f"{'':<9} {sum(grade == true for grade, true in pairs)} of {len(truth)} corners agree with the truth"
+    if given := [disc.level for region in report.regions.values() for disc in region.discs if disc.points == "given"]:
+        yield f"{'points':<9} given for {', '.join(given)}"
     if report.within_budget is not None:
         kept = "kept" if report.within_budget else "not kept"
         yield f"{'time':<9} {report.timings_ms.total or 0:.0f} ms, budget {report.budget_ms:g} ms {kept}"

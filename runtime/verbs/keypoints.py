@@ -1,0 +1,139 @@
+"""`--keypoints F`: a reader's points from a JSON file, handed to the study that they were set in.
+
+Points are pixels of one study's radiographs. So a plain file (region -> level -> points) serves one study; for several
+studies the file is keyed by Study Instance UID. Nothing that a file holds is passed over without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.intake import given_points
+from spinescore.runtime.study import REGIONS, Study
+from spinescore.runtime.verbs import UsageError
+
+__all__ = ["KeypointsFile", "Points", "points_by_study", "read_keypoints"]
+
+Points = dict[str, dict[str, tuple[Any, Any]]]  # region -> level -> (centre xy, anterior xy)
+
+_DISC = '{"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}'
+_FORM = f'{{"cervical": {_DISC}}}'
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")  # PS3.5 9.1
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class KeypointsFile:
+    """A file's points: of one study whose UID it does not say (`plain`), or by Study Instance UID."""
+
+    path: Path
+    plain: Points | None
+    by_study: dict[str, Points]
+
+    def of_studies(self, studies: Sequence[Study], anonymous: bool = False) -> list[Points | None]:
+        """Each study's points, None for a study that the file does not name.
+
+        Raises UsageError if it is open which study the points are of. If `anonymous`, the message quotes no UID of the
+        studies.
+        """
+        uids = [study.study_instance_uid for study in studies]
+        shown = ", ".join(uid for uid in uids[:_MOST_SHOWN] if uid) if not anonymous else ""
+        if self.plain is not None:
+            if len(studies) > 1 and self.plain:
+                example = next((uid for uid in uids if uid and not anonymous), "<study instance UID>")
+                raise UsageError(
+                    f"{self.path} holds the points of one study, but {len(studies)} studies were read: key the points "
+                    f'by Study Instance UID, {{"{example}": {_FORM}}}, or score one study at a time'
+                )
+            return [self.plain] * len(studies)
+        unknown = [uid for uid in self.by_study if uid not in uids]
+        if unknown:
+            read = f" (they are {shown})" if shown else ""
+            more = f" and {len(unknown) - _MOST_SHOWN} more" if len(unknown) > _MOST_SHOWN else ""
+            raise UsageError(
+                f"{self.path} has points of study {', '.join(unknown[:_MOST_SHOWN])}{more}, which is not among the "
+                f"studies that were read{read}: correct the UID, name that study's files, or leave its points out"
+            )
+        return [self.by_study.get(uid or "") for uid in uids]
+
+
+def points_by_study(
+    file: KeypointsFile | None, studies: Sequence[Study], anonymous: bool = False
+) -> Sequence[Points | None]:
+    """Each study's points, as `KeypointsFile.of_studies`; without a file None for each."""
+    return [None] * len(studies) if file is None else file.of_studies(studies, anonymous)
+
+
+def read_keypoints(path: Path | None) -> KeypointsFile | None:
+    """The points of a file, checked; None without a file. Raises UsageError."""
+    if path is None:
+        return None
+    document = _read_json(path)
+    try:
+        if _is_by_study(document):
+            return KeypointsFile(path, None, {uid: _points(f"study {uid}: ", part) for uid, part in document.items()})
+        return KeypointsFile(path, _points("", document), {})
+    except AttributeError as error:
+        raise UsageError(f'{path}: expected {_FORM}, or {{"<study instance UID>": {_FORM}}}') from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _is_by_study(document: Any) -> bool:
+    """Whether the keys are of studies: they look like UIDs, or name what names regions."""
+    keyed = [key for key, part in document.items() if _UID.fullmatch(key) or _has_regions(part)]
+    if keyed and (plain := [key for key in document if key not in keyed]):
+        raise ValueError(
+            f"{keyed[0]!r} is keyed by study, {plain[0]!r} is not; put all points under the UIDs of their studies"
+        )
+    return bool(keyed)
+
+
+def _has_regions(part: Any) -> bool:
+    return isinstance(part, dict) and any(region in part for region in REGIONS)
+
+
+def _points(name: str, document: Any) -> Points:
+    try:
+        points = {
+            region: {level: _centre_and_anterior(pair) for level, pair in levels.items()}
+            for region, levels in document.items()
+        }
+        given_points(points)  # refuses what the scorer would refuse, before anything is read
+    except ValueError as error:
+        raise ValueError(f"{name}{error}") from error
+    return points
+
+
+def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
+    if set(points.keys()) != {"centre_px", "anterior_px"}:
+        raise ValueError(f"expected {_FORM}, found {', '.join(points) or 'nothing'}")
+    return points["centre_px"], points["anterior_px"]
+
+
+def _read_json(path: Path) -> Any:
+    try:  # the bytes, because Windows' editors and shells write UTF-16 and marks, and `loads` finds the encoding
+        return json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+    except _DoubleKey as error:
+        raise UsageError(f"{path} states {error} twice; keep one of them") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON ({error})") from error
+
+
+class _DoubleKey(ValueError):
+    """A key that stands twice in one object: JSON readers keep the last and drop the first without a word."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise _DoubleKey(repr(key))
+    return dict(pairs)
