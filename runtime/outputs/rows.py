@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import REGIONS, SITES
 
-__all__ = ["COLUMNS", "csv_text", "row"]
+__all__ = ["COLUMNS", "csv_text", "guarded", "row"]
 
 _REGION = ("_total", "_low", "_high", "_status", "_reject")
 
@@ -63,10 +63,10 @@ def csv_text(reports: Iterable[StudyReport]) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_safe(cells[name]) for name in COLUMNS] for cells in map(row, reports))
+    writer.writerows([guarded(cells[name]) for name in COLUMNS] for cells in map(row, reports))
     return table.getvalue()
 
 
-def _safe(cell: Cell) -> Cell:
+def guarded(cell: Cell) -> Cell:
     """Text that a spreadsheet would run gets an apostrophe in front, which shows it as it is."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -9,6 +9,7 @@ from pathlib import Path
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = [
+    "add_anonymous",
     "add_build",
     "add_engine",
     "add_localizer",
@@ -75,6 +76,11 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
     )
     parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
+
+
+def add_anonymous(parser: argparse.ArgumentParser) -> None:
+    text = "leave UIDs, date, patient key and file names out of all results"
+    parser.add_argument("--anonymous", action="store_true", help=text)
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:

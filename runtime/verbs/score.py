@@ -11,7 +11,7 @@ from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OVER_BUDGET, REFUSED, UsageError, say
 from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
-from spinescore.runtime.verbs.options import add_studies, milliseconds
+from spinescore.runtime.verbs.options import add_anonymous, add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
     check_folder,
     is_scored,
@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
     parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
-    parser.add_argument(
-        "--anonymous", action="store_true", help="leave UIDs, date, patient key and file names out of all results"
-    )
+    add_anonymous(parser)
     parser.set_defaults(verb=run)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -261,9 +262,10 @@ def test_crops_are_what_the_grader_saw(bundle, study, tmp_path, capsys):
     assert cli.main(["crops", study, "--bundle", bundle, "--out", str(tmp_path)]) == 0
     lines = (tmp_path / "index.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 13
-    name = "study-1_corners_C3-C4_C3-inferior+C4-superior.png"
-    assert f"{name},1.2.3.4," in lines[2]
-    assert lines[2].endswith("cervical,C3/C4,C3-inferior+C4-superior,corners,2+0")
+    study_name = f"study-{hashlib.sha256(b'1.2.3.4').hexdigest()[:12]}"
+    name = f"{study_name}_corners_C3-C4_C3-inferior+C4-superior.png"
+    assert f"{name},{study_name},1.2.3.4," in lines[2]
+    assert "cervical,C3/C4,C3-inferior+C4-superior,corners,2+0," in lines[2]
     picture = cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED)
     assert picture.shape == (tiny.CROP, tiny.CROP)
     assert picture.dtype == np.uint16
