@@ -23,6 +23,7 @@ __all__ = [
     "as_study",
     "given_points",
     "radiograph_from_array",
+    "stated",
     "vet",
 ]
 
@@ -177,6 +178,43 @@ def _nameless(warnings: Sequence[str], source: str, name: str) -> tuple[str, ...
 def _renamed(found: Finding, source: str, name: str) -> Finding:
     old = printable(source)
     return replace(found, source=name, message=found.message.replace(old, name) if old else found.message)
+
+
+def stated(study: Study, region: Region | None, facing: Facing | None) -> Study:
+    """The study with the region and facing that the user states for radiographs whose header states none.
+
+    Raises ValueError if a header states something else, or if one region would stand for several radiographs without
+    any. Radiographs that are refused anyway (`vet`) stay as they are.
+    """
+    radiographs = [image for image in study.radiographs if vet(image) is None]
+    for what, said in (("region", region), ("facing", facing)):
+        for image in radiographs:
+            header = getattr(image, what)
+            if said is not None and header not in (None, said):
+                raise ValueError(
+                    f"the header of {image.source} states the {what} {header}, --{what} states {said}: leave --{what} "
+                    "out, or name only the files that it stands for"
+                )
+    nameless = [image.source for image in radiographs if image.region is None]
+    if region is not None and len(nameless) > 1:
+        raise ValueError(
+            f"{', '.join(nameless)} of one study state no region, and --region {region} would stand for all of them: "
+            "score one file at a time"
+        )
+    return replace(study, radiographs=tuple(_stated(image, region, facing) for image in study.radiographs))
+
+
+def _stated(image: Radiograph, region: Region | None, facing: Facing | None) -> Radiograph:
+    new: dict[str, Any] = {
+        what: said
+        for what, said in (("region", region), ("facing", facing))
+        if said is not None and getattr(image, what) is None
+    }
+    if not new or vet(image) is not None:
+        return image
+    said = " and ".join(f"the {what} {value}" for what, value in new.items())
+    note = f"{image.source or 'The radiograph'}: {said} was stated by the user; nothing in the file states it."
+    return replace(image, **new, warnings=(*image.warnings, note))
 
 
 def _check_pixels(name: str, pixels: NDArray[Any]) -> None:

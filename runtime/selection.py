@@ -125,7 +125,7 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
         return Reject(
             "wrong-region",
             f"{name} does not state its region, and this bundle's localizer answers for both with the same heatmaps, "
-            "so the picture cannot tell; name the region.",
+            "so the picture cannot tell; name the region (on the command line with --region).",
             radiograph.source,
         )
     try:
@@ -142,7 +142,8 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
     if abs(cervical - lumbar) < REGION_MARGIN:
         return Reject(
             "wrong-region",
-            f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it.",
+            f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it "
+            "(on the command line with --region).",
             radiograph.source,
         )
     return "cervical" if cervical > lumbar else "lumbar"

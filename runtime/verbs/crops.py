@@ -12,7 +12,7 @@ from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
 from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
 from spinescore.runtime.verbs.options import add_anonymous, add_studies
-from spinescore.runtime.verbs.scoring import check_folder, open_and_read, say_what_was_refused
+from spinescore.runtime.verbs.scoring import as_asked, check_folder, open_and_read, say_what_was_refused
 
 if TYPE_CHECKING:
     from spinescore.runtime.scorer import ScoredCrops, Scorer
@@ -30,15 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.intake import anonymous
     from spinescore.runtime.outputs.crops import study_names, write_crops
 
     keypoints_file = read_keypoints(arguments.keypoints)
     _check_index(arguments.out)
     with open_and_read(arguments) as (scorer, studies):
         keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
-        if arguments.anonymous:
-            studies = [anonymous(study) for study in studies]
+        studies = as_asked(studies, arguments)
         names = study_names(studies)
         if not arguments.overwrite:
             _check_crops(arguments.out, names)

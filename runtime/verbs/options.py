@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.study import REGIONS
 
 __all__ = [
     "add_anonymous",
@@ -32,6 +33,13 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
     text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
     parser.add_argument("--window", metavar="EXPLANATION", help=text)
+    text = (
+        "region of the radiograph if its header states none, as PNG files; refused if a header states another, or for "
+        "several radiographs of one study that state none"
+    )
+    parser.add_argument("--region", choices=REGIONS, help=text)
+    text = "side of the picture to which the patient looks, if the header states none; refused if it states the other"
+    parser.add_argument("--facing", choices=("left", "right"), help=text)
     add_scorer(parser)
     text = (
         'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}} of one '

@@ -13,6 +13,7 @@ from spinescore.runtime.verbs import NOTHING_SCORED, OVER_BUDGET, REFUSED, Usage
 from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
 from spinescore.runtime.verbs.options import add_anonymous, add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
+    as_asked,
     check_folder,
     is_scored,
     open_and_read,
@@ -65,10 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     results.check_formats(formats, arguments.anonymous)
     with open_and_read(arguments) as (scorer, studies):
         keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
-        if arguments.anonymous:
-            from spinescore.runtime.intake import anonymous
-
-            studies = [anonymous(study) for study in studies]
+        studies = as_asked(studies, arguments)
         several, all_written, given_up, reports = len(studies) > 1, True, False, []
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
             raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.scorer import Scorer
 
 __all__ = [
+    "as_asked",
     "check_folder",
     "is_scored",
     "open_and_read",
@@ -52,6 +53,20 @@ def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[
         reading = pool.submit(read) if getattr(arguments, "budget_ms", None) is None else None
         with open_scorer(arguments) as scorer:
             yield scorer, read() if reading is None else reading.result()
+
+
+def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> list[Study]:
+    """The studies as `--anonymous`, `--region` and `--facing` have them. Raises UsageError, before any is scored."""
+    from spinescore.runtime.intake import anonymous, stated
+
+    changed = []
+    for number, study in enumerate(studies, 1):
+        known = anonymous(study) if arguments.anonymous else study
+        try:
+            changed.append(stated(known, arguments.region, arguments.facing))
+        except ValueError as error:
+            raise UsageError(f"study {number}: {error}" if len(studies) > 1 else str(error)) from error
+    return changed
 
 
 def open_scorer(arguments: argparse.Namespace) -> Scorer:
