@@ -31,6 +31,7 @@ from spinescore.runtime.report import (
     StudyReport,
     TimingsMs,
     TotalReport,
+    UntrustedPoints,
 )
 from spinescore.runtime.selection import Chosen, Selection
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
@@ -230,7 +231,23 @@ def _unscored(region: Region, result: RegionResult | None, refused: Reject | Non
         total=None,
         range=empty.range,
         missing=empty.missing,
+        untrusted_points=() if result is None else _untrusted_points(result),
     )
+
+
+def _untrusted_points(result: RegionResult) -> tuple[UntrustedPoints, ...]:
+    """The points of a rejected region, without the discs that have none."""
+    discs = zip(LEVELS[result.region], result.centre, result.anterior, result.confidence.tolist(), strict=True)
+    return tuple(
+        UntrustedPoints(level, _xy(centre), _xy(anterior), round(confidence, 4), _origin(result, level))
+        for level, centre, anterior, confidence in discs
+        if confidence > 0 and np.isfinite([*centre, *anterior]).all()
+    )
+
+
+def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = point.tolist()
+    return round(x, 3), round(y, 3)
 
 
 def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:

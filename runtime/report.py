@@ -31,6 +31,7 @@ __all__ = [
     "StudyReport",
     "TimingsMs",
     "TotalReport",
+    "UntrustedPoints",
     "report_schema",
 ]
 
@@ -119,10 +120,22 @@ class DiscReport:
 
 
 @dataclass(frozen=True)
+class UntrustedPoints:
+    """The points of one disc of a region that was rejected, to see why. They are not to be trusted, nor measured."""
+
+    level: str
+    centre_px: tuple[float, float]
+    anterior_px: tuple[float, float]
+    confidence: float
+    points: PointsOrigin
+
+
+@dataclass(frozen=True)
 class RegionReport:
     """One region. `discs` is empty unless `status` is scored; `range` is what the total can be.
 
-    `expected` is what the probabilities expect the total to be; None unless `status` is scored.
+    `expected` is what the probabilities expect the total to be; None unless `status` is scored. `untrusted_points` are
+    the points that a rejected region had, as far as there were any.
     """
 
     status: RegionStatus
@@ -133,6 +146,7 @@ class RegionReport:
     range: tuple[int, int]
     missing: int
     expected: Expected | None = None
+    untrusted_points: tuple[UntrustedPoints, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,6 +256,7 @@ def _region(document: Mapping[str, Any]) -> RegionReport:
             reject=None if reject is None else _build(RejectInfo, reject),
             radiograph=None if radiograph is None else _build(RadiographInfo, radiograph),
             discs=tuple(_disc(disc) for disc in document["discs"]),
+            untrusted_points=tuple(_build(UntrustedPoints, disc) for disc in document.get("untrusted_points", ())),
         ),
     )
 

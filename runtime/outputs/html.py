@@ -17,7 +17,7 @@ from string import Template
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
-from spinescore.runtime.outputs.marks import MEANINGS, disc_marks
+from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
 from spinescore.runtime.outputs.source import radiograph_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
@@ -138,7 +138,7 @@ def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) ->
     radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
     if region.status == "rejected" and region.reject is not None:
         parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
-                     f"{_given(region.reject.message)}</p>")  # fmt: skip
+                     f"{_given(region.reject.message)}{_distrust(region)}</p>")  # fmt: skip
     if radiograph is None:
         parts.append(f'<div class="absent">{_absent(name, region)}</div>')
     else:
@@ -146,6 +146,10 @@ def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) ->
     if region.discs:
         parts.append(corner_table(name, region))
     return "\n".join([*parts, "</article>"])
+
+
+def _distrust(region: RegionReport) -> str:
+    return " <strong>The points shown are not to be trusted.</strong>" if region.untrusted_points else ""
 
 
 def _refused_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
@@ -176,7 +180,7 @@ def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: 
     url, (rows, columns) = embedded_picture(radiograph)
     found = region.status == "scored"
     alt = f"Lateral radiograph of the {name} spine" + (", with its corners' grades" if found else ", not scored")
-    discs = disc_marks(region, bundle.manifest.grader) if found else ()
+    discs = disc_marks(region, bundle.manifest.grader) if found else untrusted_marks(region)
     spacing = "" if radiograph.spacing_mm is None else f" of {radiograph.spacing_mm[0]:.3g} mm"
     decoder = f", decoder {clean(radiograph.decoder)}" if radiograph.decoder != "none" else ""
     facing = "" if region.radiograph is None else f", facing {clean(region.radiograph.facing or 'unknown')}"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.runtime.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.manifest import Grader
-from spinescore.runtime.report import CornerReport, DiscReport, RegionReport
+from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, UntrustedPoints
 
-__all__ = ["MEANINGS", "Badge", "DiscMarks", "disc_marks", "disc_spacing"]
+__all__ = ["MEANINGS", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]
 
 Point = NDArray[np.float64]  # x, y
 
@@ -42,17 +42,20 @@ class Badge:
 
 @dataclass(frozen=True, eq=False)
 class DiscMarks:
-    """One disc's marks. `crop` is the outline (4, 2) of what the grader saw, None where there was no crop."""
+    """One disc's marks. `crop` is the outline (4, 2) of what the grader saw, None where there was no crop.
 
-    disc: DiscReport
+    A disc of a rejected region has no badges.
+    """
+
+    disc: DiscReport | UntrustedPoints
     centre: Point
     anterior: Point
     label: Point  # middle of the level's name, behind the spine at the height of the disc's centre
-    badges: tuple[Badge, Badge]
+    badges: tuple[Badge, ...]
     crop: Point | None
 
 
-def disc_spacing(discs: Sequence[DiscReport]) -> float:
+def disc_spacing(discs: Sequence[DiscReport | UntrustedPoints]) -> float:
     """Mean distance between neighbouring discs, in source pixels; of a single disc, four times its length."""
     centres = np.array([disc.centre_px for disc in discs], np.float64)
     if len(centres) < 2:
@@ -67,10 +70,28 @@ def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
     if not found:
         return ()
     discs = [disc for disc, _ in found]
-    facing = facing_of(np.array([disc.centre_px for disc in discs]), np.array([disc.anterior_px for disc in discs]))
-    behind = np.array([-1.1 * forward(facing) * disc_spacing(discs), 0.0])
-    size = None if region.radiograph is None else (region.radiograph.columns, region.radiograph.rows)
+    behind, size = _behind(discs), _size(region)
     return tuple(_marks(disc, outline, disc_spacing(discs), behind, size) for disc, outline in found)
+
+
+def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
+    """The points and levels of a region that was rejected, from above."""
+    discs, size, marks = region.untrusted_points, _size(region), []
+    for disc in discs:
+        centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
+        label = _inside(centre + _behind(discs), size, 0.35 * disc_spacing(discs))
+        marks.append(DiscMarks(disc, centre, anterior, label, (), None))
+    return tuple(marks)
+
+
+def _behind(discs: Sequence[DiscReport | UntrustedPoints]) -> Point:
+    """The way from a disc's centre to its level's name."""
+    facing = facing_of(np.array([disc.centre_px for disc in discs]), np.array([disc.anterior_px for disc in discs]))
+    return np.array([-1.1 * forward(facing) * disc_spacing(discs), 0.0])
+
+
+def _size(region: RegionReport) -> tuple[int, int] | None:
+    return None if region.radiograph is None else (region.radiograph.columns, region.radiograph.rows)
 
 
 def _marks(

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.errors import REJECT_CODES
 from spinescore.runtime.manifest import Grader
-from spinescore.runtime.outputs.marks import MEANINGS, DiscMarks, disc_marks, disc_spacing
+from spinescore.runtime.outputs.marks import MEANINGS, DiscMarks, disc_marks, disc_spacing, untrusted_marks
 from spinescore.runtime.report import RegionReport
 from spinescore.runtime.study import Radiograph
 
-__all__ = ["draw_overlay", "shown_grey"]
+__all__ = ["draw_overlay", "draw_untrusted", "shown_grey"]
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -25,6 +26,7 @@ _HEIGHT_PX = 1000  # of the drawn radiograph; a smaller one is not enlarged
 _MIN_WIDTH_PX = 480
 _MARGIN_PX = 12
 _LINE_PX = 22
+_FAR_PX = 1_000_000
 
 _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)
@@ -62,6 +64,16 @@ def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, t
     return np.vstack(parts)
 
 
+def draw_untrusted(radiograph: Radiograph, region: RegionReport, title: str, intended_use: str) -> Image:
+    """The picture of a rejected region, as `draw_overlay`: its points in the colour of a warning, and why."""
+    picture, scale = _radiograph(radiograph)
+    for marks in untrusted_marks(region):
+        _points(picture, marks, scale, _CAUTION)
+    why = REJECT_CODES.get(region.reject.code, "") if region.reject else ""  # the message names the file
+    lines = f"Not scored. The points shown are not to be trusted. {why} {intended_use}"
+    return np.vstack([_header(title, lines, picture.shape[1]), picture])
+
+
 def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[Image, float]:
     """The radiograph as it is shown (H x W, uint8), made smaller where it is higher than `height_px`; and the scale."""
     import cv2
@@ -85,13 +97,13 @@ def _scaled(points_px: Any, scale: float) -> NDArray[np.float64]:
     return scaled
 
 
-def _points(picture: Image, marks: DiscMarks, scale: float) -> None:
+def _points(picture: Image, marks: DiscMarks, scale: float, colour: Colour = _WHITE) -> None:
     """Centre, anterior point and the line between them; the level's name behind the spine."""
     centre, anterior = _scaled(marks.centre, scale), _scaled(marks.anterior, scale)
-    _line(picture, centre, anterior, _WHITE)
+    _line(picture, centre, anterior, colour)
     for point in (centre, anterior):
         _disc(picture, point, 4, _BLACK)
-        _disc(picture, point, 3, _WHITE)
+        _disc(picture, point, 3, colour)
     _label(picture, marks.disc.level, _scaled(marks.label, scale))
 
 
@@ -157,7 +169,9 @@ def _wrapped(text: str, size: float, width: int) -> list[str]:
 
 
 def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
-    return round(float(point[0]) * 16), round(float(point[1]) * 16)
+    """A point that lies further away than any picture is large is drawn as far as OpenCV can count."""
+    x, y = np.clip(np.asarray(point, np.float64), -_FAR_PX, _FAR_PX).tolist()
+    return round(x * 16), round(y * 16)
 
 
 def _disc(picture: Image, centre: NDArray[np.floating], radius: int, colour: Colour) -> None:
@@ -176,7 +190,7 @@ def _line(picture: Image, start: NDArray[np.floating], end: NDArray[np.floating]
 def _polygon(picture: Image, corners: NDArray[np.floating]) -> None:
     import cv2
 
-    points = np.round(corners * 16).astype(np.int32)
+    points = np.round(np.clip(corners, -_FAR_PX, _FAR_PX) * 16).astype(np.int32)
     cv2.polylines(picture, [points], True, _SQUARE, 1, cv2.LINE_AA, 4)
 
 

@@ -33,7 +33,7 @@ __all__ = [
     "write_rows",
 ]
 
-# Format -> the files that it can leave; `{region}` is each region that was scored.
+# Format -> the files that it can leave; `{region}` is a region that was scored, or for png rejected with points.
 FORMATS: dict[str, str] = {
     "json": "report.json",
     "html": "report.html",
@@ -159,14 +159,18 @@ def _csv(study: Study, report: StudyReport, bundle: Bundle) -> Files:
 
 def _png(study: Study, report: StudyReport, bundle: Bundle) -> Files:
     from spinescore.runtime.outputs.common import NOTICE
-    from spinescore.runtime.outputs.overlay import draw_overlay
-    from spinescore.runtime.outputs.source import scored_radiographs
+    from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted
+    from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
 
     manifest = bundle.manifest
     note = f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
     for name, radiograph, region in scored_radiographs(study, report):
         total = "no total" if region.total is None else f"{region.total:g} of 36"
         image = draw_overlay(radiograph, region, manifest.grader, f"mSASSS {name}: {total}", note)
+        yield FORMATS["png"].format(region=name), _picture(image)
+    for name, radiograph, region in untrusted_radiographs(study, report):
+        code = "" if region.reject is None else f" ({region.reject.code})"
+        image = draw_untrusted(radiograph, region, f"mSASSS {name}: rejected{code}", note)
         yield FORMATS["png"].format(region=name), _picture(image)
 
 

@@ -21,7 +21,7 @@ from spinescore.runtime.study import Facing, Radiograph, Region, Study
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["IDENTITY", "radiograph_of", "scored_radiographs", "set_character_set", "source_of"]
+__all__ = ["IDENTITY", "radiograph_of", "scored_radiographs", "set_character_set", "source_of", "untrusted_radiographs"]
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _SOP_CLASSES = {
@@ -78,6 +78,13 @@ def scored_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Regi
                 raise OutputError(
                     f"the radiograph of the {name} region is not in the study; give the study that was scored"
                 )
+            yield name, radiograph, region
+
+
+def untrusted_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
+    """Each region that was rejected with points, with its radiograph, as far as that is in the study."""
+    for name, region in report.regions.items():
+        if region.untrusted_points and (radiograph := radiograph_of(region, study)) is not None:
             yield name, radiograph, region
 
 

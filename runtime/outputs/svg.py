@@ -84,7 +84,7 @@ def figure(radiograph: Radiograph, url: str, alt: str, discs: Sequence[DiscMarks
         "levels": [_level(marks, radius) for marks in discs],
         "grades": [_bridge(marks) for marks in discs] + [_badges(marks, radius) for marks in discs],
     }
-    marks = "".join(f'<g class="{name}">{"".join(drawn)}</g>\n' for name, drawn in groups.items() if drawn)
+    marks = "".join(f'<g class="{name}">{"".join(drawn)}</g>\n' for name, drawn in groups.items() if any(drawn))
     return (
         f'<svg viewBox="-0.5 -0.5 {columns} {rows}" role="group" aria-label="{clean(alt)}">'
         f'<image x="-0.5" y="-0.5" width="{columns}" height="{rows}" preserveAspectRatio="none" role="img" '
@@ -114,6 +114,8 @@ def _level(marks: DiscMarks, radius: float) -> str:
 
 def _bridge(marks: DiscMarks) -> str:
     """Two corners of grade 3 are one bridge, and joined as one."""
+    if not marks.badges:
+        return ""
     upper, lower = marks.badges
     if upper.corner.grade != 3 or lower.corner.grade != 3:
         return ""
