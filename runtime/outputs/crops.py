@@ -30,6 +30,7 @@ INDEX_COLUMNS = (
     "study",  # the beginning of the file's name
     "study_instance_uid",
     "sop_instance_uid",
+    "source",  # the radiograph's file
     "region",
     "level",
     "sites",
@@ -127,6 +128,7 @@ def _facts(crop: Crop, report: StudyReport) -> list[str | float | None]:
     return [
         report.study.study_instance_uid,
         image.sop_instance_uid if image else None,
+        image.source if image else None,
         crop.region,
         crop.level,
         "+".join(crop.sites),

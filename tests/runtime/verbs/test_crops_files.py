@@ -94,7 +94,7 @@ def test_the_index_says_where_a_crop_is_from(bundle, two, tmp_path, capsys):
     assert tuple(row) == INDEX_COLUMNS
     stated = [float(row[name]) for name in ("centre_x_px", "centre_y_px", "anterior_x_px", "anterior_y_px")]
     assert stated == pytest.approx([*centre, *anterior], abs=0.01)
-    assert (row["points"], row["facing"]) == ("given", "left")
+    assert (row["points"], row["facing"], row["source"]) == ("given", "left", "lumbar.dcm")
     down, front = anterior[1] - centre[1], centre[0] - anterior[0]
     assert float(row["rotation_deg"]) == pytest.approx(np.degrees(np.arctan2(down, front)), abs=0.05)
     assert rows["1.2.3.1", "L1/L2"]["points"] == "found"
@@ -109,7 +109,9 @@ def test_anonymous_crops_name_no_study(bundle, two, tmp_path, capsys):
     rows = index(hidden)
     assert len(rows) == 18
     assert {row["study_instance_uid"] + row["sop_instance_uid"] for row in rows} == {""}
-    assert "1.2.3" not in (hidden / "index.csv").read_text(encoding="utf-8")
+    written = (hidden / "index.csv").read_text(encoding="utf-8")
+    assert "1.2.3" not in written
+    assert ".dcm" not in written
     assert not {row["study"] for row in rows} & {row["study"] for row in index(named)}
 
 
