@@ -44,9 +44,8 @@ class Bundle:
         folder = _find(bundle)
         manifest = Manifest.from_dict(_read_json(folder / MANIFEST_NAME))
         with ThreadPoolExecutor(_READERS, "spinescore-check") as pool:
-            for checked in [pool.submit(_check, folder, *named) for named in manifest.files.items()]:
+            for checked in [pool.submit(_check, folder, manifest, *named) for named in manifest.files.items()]:
                 checked.result()
-        _check_external(folder, manifest)
         return cls(folder, manifest, manifest_sha256(manifest))
 
     def with_localizer(self, name: str | None) -> Bundle:
@@ -135,20 +134,17 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_external(folder: Path, manifest: Manifest) -> None:
-    """Raises `BundleError` where a network takes weights from a file that the manifest does not list."""
-    for name in manifest.files:
-        if PurePosixPath(name).suffix.lower() != ".onnx":
-            continue
-        for location in sorted(external_files(_inside(folder, name))):
-            if str(PurePosixPath(name).parent / location) not in manifest.files:
-                raise BundleError(
-                    f"The network {folder / name} takes weights from {location!r}, which the manifest does not list; "
-                    "the bundle's hash does not cover them. Export the bundle again."
-                )
+def _check_external(folder: Path, manifest: Manifest, name: str) -> None:
+    """Raises `BundleError` if a network takes weights from a file that the manifest does not list."""
+    for location in sorted(external_files(_inside(folder, name))):
+        if str(PurePosixPath(name).parent / location) not in manifest.files:
+            raise BundleError(
+                f"The network {folder / name} takes weights from {location!r}, which the manifest does not list; the "
+                "bundle's hash does not cover them. Export the bundle again."
+            )
 
 
-def _check(folder: Path, name: str, entry: FileEntry) -> None:
+def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> None:
     path = _inside(folder, name)
     try:
         found_size = path.stat().st_size
@@ -162,3 +158,5 @@ def _check(folder: Path, name: str, entry: FileEntry) -> None:
         )
     if found != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")
+    if path.suffix.lower() == ".onnx":
+        _check_external(folder, manifest, name)

@@ -27,10 +27,10 @@ _FIELDS: dict[str, dict[int, str]] = {
     "entry": {},
 }
 _KEY, _VALUE = 1, 2  # of an entry of a tensor's external_data
+_LOCATION = b"location"  # the key of the entry that names a file
 _LENGTH_DELIMITED, _VARINT, _FIXED = 2, 0, {1: 8, 5: 4}
 _MAX_DEPTH = 32
-
-_View = memoryview | mmap.mmap
+_SMALL = 65536  # bytes of a message that is searched for the key before it is entered field by field
 
 
 def external_files(path: Path) -> set[str]:
@@ -39,8 +39,6 @@ def external_files(path: Path) -> set[str]:
         if not path.stat().st_size:
             return set()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data.find(b"location") < 0:  # the key of each such entry
-                return set()
             try:
                 return set(_locations(data, 0, len(data), "model", 0))
             except (IndexError, ValueError) as error:
@@ -49,21 +47,22 @@ def external_files(path: Path) -> set[str]:
                 ) from error
 
 
-def _locations(data: _View, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     if message == "entry":
         texts = {number: bytes(data[first:last]) for number, first, last in _fields(data, start, end)}
-        if texts.get(_KEY) == b"location":
+        if texts.get(_KEY) == _LOCATION:
             yield texts.get(_VALUE, b"").decode("utf-8", "replace")
         return
     inner = _FIELDS[message]
     for number, first, last in _fields(data, start, end):
-        if number in inner:
-            yield from _locations(data, first, last, inner[number], depth + 1)
+        if number not in inner or (last - first < _SMALL and data.find(_LOCATION, first, last) < 0):
+            continue
+        yield from _locations(data, first, last, inner[number], depth + 1)
 
 
-def _fields(data: _View, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The number and the place of every field that has a length."""
     position = start
     while position < end:
@@ -83,8 +82,10 @@ def _fields(data: _View, start: int, end: int) -> Iterator[tuple[int, int, int]]
             raise ValueError("a field of no known kind")
 
 
-def _varint(data: _View, position: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
     value = shift = 0
+    if (byte := data[position]) < 0x80:  # most of them
+        return byte, position + 1
     while shift < 64:
         byte = data[position]
         value |= (byte & 0x7F) << shift
