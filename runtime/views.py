@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,10 @@ class Views:
         self._full = Effort(bundle.manifest.localizer.passes)
         self.give(effort or self._full)
         try:
-            self._self_test = SelfTest.of(bundle)
-            self.pipeline = Pipeline(bundle, device, self.efforts[0])
+            with ThreadPoolExecutor(1, "spinescore-golden") as pool:  # while networks are loaded
+                reading = pool.submit(SelfTest.of, bundle)
+                self.pipeline = Pipeline(bundle, device, self.efforts[0])
+            self._self_test = reading.result()
         except BaseException:
             device.close()
             raise
