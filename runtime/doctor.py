@@ -270,7 +270,7 @@ def _engines(name: str) -> str:
         f"{record.framework} {record.precision} accepted ({record.share_of_reference(passes):.2f} of the time)"
         for record in records.accepted
     ]
-    parts += [f"{record.framework} {record.precision} NOT accepted" for record in records.failed]
+    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
     parts.append("onnxruntime fp32 needs no record")
     again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
     return ", ".join(parts) + again
@@ -317,7 +317,7 @@ def _engines_on_gpu(name: str) -> str:
     except SpineScoreError as error:
         return str(error)
     parts = [f"{record.framework} {record.precision} accepted" for record in records.accepted]
-    parts += [f"{record.framework} {record.precision} NOT accepted" for record in records.failed]
+    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
     if plan is not None:
         parts += [f"engines in {target} are to be checked" for target in plan.untried]
         parts += [f"{plan.flavour} builds {plan.target} when a scorer is opened"] if plan.flavour else []

@@ -105,6 +105,11 @@ class AcceptanceRecord:
         folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
 
+    @property
+    def refusal(self) -> str:
+        """For a record that failed, how, in a few words."""
+        return f"failed its self-test on {self.date[:10]}" if self.self_test else "NOT accepted"
+
     def faults(self, bounds: Tolerances) -> list[str]:
         """Why the engine is not accepted, in words: what is beyond the tolerances, or a self-test that failed later."""
         found = self.figures.faults(bounds)

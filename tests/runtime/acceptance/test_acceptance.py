@@ -148,6 +148,9 @@ def test_a_self_test_that_failed_outlives_the_record_whatever_its_date(bundle, a
     copy.unlink()
     with pytest.raises(EngineError, match=r"was not accepted for bundle tiny .*: it computed wrongly"):
         Scorer.open(bundle.folder, "cpu", precision="fp16")
+    (failed,) = find_records(bundle, "cpu", processor_kind()).failed
+    assert re.fullmatch(r"failed its self-test on \d{4}-\d\d-\d\d", failed.refusal)
+    assert replace(record, passed=False).refusal == "NOT accepted"
 
 
 def test_a_mark_that_cannot_be_written_stops_nothing(bundle, accepted, monkeypatch):
