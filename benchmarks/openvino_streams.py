@@ -2,7 +2,7 @@
 
     python -m spinescore.benchmarks.openvino_streams [--processes 20] [--out F]
 
-Seen with 2026.4.1. The network has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and
+Seen with 2026.4.1, and not with 2025.0, which scales the weights in question when it reads the file. The network has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and
 DequantizeLinear around it), as a ResNet in Keras' layout has at the start of each stage. The plugin moves the stride
 before the activation's quantization (a pooling appears there), the convolution leaves 8-bit arithmetic, and its weights
 are scaled when the network is loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one

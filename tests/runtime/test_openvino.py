@@ -107,9 +107,15 @@ def risky(tmp_path, monkeypatch):
     return bundle / "grader-corners.int8.onnx", images
 
 
+def scales_weights(path) -> bool:
+    """Whether this version does what 2026.4.1 does; 2025.0 scales such weights when it reads the file."""
+    return engines._scales_constants(openvino.Core().compile_model(str(path), "CPU"))
+
+
 @pytest.mark.parametrize(("twin_bytes", "models"), [(2**24, 2), (0, 1)])
 def test_streams_do_not_share_weights_that_are_scaled_at_loading(risky, monkeypatch, twin_bytes, models):
     path, images = risky
+    models = models if scales_weights(path) else 1
     monkeypatch.setattr(engines, "_TWIN_BYTES", twin_bytes)
     wanted = [infer(OnnxRuntimeEngine(path, "int8"), part) for part in images]
     for _ in range(2):  # what was found at the first time is known at the second
@@ -131,7 +137,7 @@ def test_streams_share_a_network_that_computes_nothing_at_loading(risky, monkeyp
     engine = engines.OpenVinoEngine(save(rounded, tmp_path / "sampled.onnx"), "int8", threads=2, callers=2)
     assert len(engine._models) == 1
     monkeypatch.setattr(engines, "_cache", lambda path: None)
-    assert len(engines.OpenVinoEngine(path, "int8", threads=2, callers=2)._models) == 2
+    assert len(engines.OpenVinoEngine(path, "int8", threads=2, callers=2)._models) == 1 + scales_weights(path)
     assert len(engines.OpenVinoEngine(path, "int8", threads=1)._models) == 1
 
 
