@@ -2,13 +2,13 @@
 
     python -m spinescore.benchmarks.openvino_streams [--processes 20] [--out F]
 
-Seen with 2026.4.1, and not with 2025.0, which scales the weights in question when it reads the file. The network has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and
-DequantizeLinear around it), as a ResNet in Keras' layout has at the start of each stage. The plugin moves the stride
-before the activation's quantization (a pooling appears there), the convolution leaves 8-bit arithmetic, and its weights
-are scaled when the network is loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one
-compiled model share what is computed from constants. In the wrong cases the output is that of weights that were
-converted and not scaled, for every stream and every later run: one stream seems to convert them again, in the same
-memory, after the other has scaled them.
+Seen with 2026.4.1, and not with 2025.0, which scales the weights in question before it loads the network. The network
+has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and DequantizeLinear around it), as a
+ResNet in Keras' layout has at the start of each stage. The plugin moves the stride before the activation's quantization
+(a pooling appears there), the convolution leaves 8-bit arithmetic, and its weights are scaled when the network is
+loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one compiled model share what is
+computed from constants. In the wrong cases the output is that of weights that were converted and not scaled, for every
+stream and every later run: one stream seems to convert them again, in the same memory, after the other has scaled them.
 
 Each setting is tried in new processes, one compiled model and one run each, and compared with ONNX Runtime's output for
 the same file. `wrong` is the number of processes whose output differs by more than 5 % of its range, `unscaled` the
