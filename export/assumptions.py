@@ -1,4 +1,4 @@
-"""What an export took for granted of a network: all that neither its weights nor the owner's manifest say."""
+"""Lists what an export took for granted of a network: neither its weights nor the owner's manifest say it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assumed_of(network: Network, document: Document, overrides: Document) -> lis
 
 
 def _meaning(network: Network, overrides: Document) -> list[str]:
-    """What outputs stand for; no output of the framework tells it."""
+    """The meaning of the outputs, which no output of the framework tells."""
     if network.kind == "grader":
         return [] if network.classes else [f"class order: {', '.join(CLASSES[network.outputs])}"]
     if "keypoints" in overrides.get("localizer", {}):

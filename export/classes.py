@@ -1,4 +1,4 @@
-"""What a grader's outputs mean: the order that its owner states, brought to the order that bundles have."""
+"""The meaning of a grader's outputs: the order that its owner states is brought to the order of bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands at a ready graph's end, told from the numbers that it gives; probabilities are cut back to logits.
+"""The end of a ready graph is told from the numbers that it gives; probabilities are cut back to logits.
 
 A softmax or sigmoid can be the last node, lie behind shapes and names, or be written out in other operators. What the
 graph gives for pictures far from any that it was trained on does not depend on that: probabilities stay within 0..1.
@@ -171,7 +171,7 @@ def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx
 
 
 def _cut(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], path: list[onnx.NodeProto]) -> None:
-    """What comes behind takes what `nodes` take; those that then serve nobody are gone."""
+    """Give the nodes behind `nodes` the inputs of these, and remove those that nothing reads any more."""
     for node in nodes:
         source, given = node.input[0], node.output[0]
         for behind in path:

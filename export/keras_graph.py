@@ -1,4 +1,4 @@
-"""Which layer of a Keras model takes whose output, from its configuration; nested models are opened.
+"""The layers of a Keras model and their inputs, from its configuration; nested models are opened.
 
 Keras 2 writes a call as `[[name, node, tensor, kwargs], ..]` (keras/src/engine/functional.py), Keras 3 as
 `{"args": .., "kwargs": ..}` with tensors as `__keras_tensor__` (keras/src/models/functional.py). A Sequential model is

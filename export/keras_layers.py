@@ -100,7 +100,7 @@ def slots_of(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def slot_class(kind: str) -> str:
-    """What Keras calls the slots of a class: `ZeroPadding2D` is `zero_padding2d`."""
+    """The name that Keras gives to the slots of a class: `ZeroPadding2D` is `zero_padding2d`."""
     kind = re.sub(r"\W+", "", kind)
     kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
     return re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
