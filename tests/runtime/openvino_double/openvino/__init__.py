@@ -6,6 +6,7 @@ run of a request on).
 """
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ def this_process_is_wrong() -> bool:
         return file.tell() % 2 == 0
 
 
+ASKING = threading.Lock()
 WRONG: list[bool] = []  # whether this process is wrong, once that was asked
 
 
@@ -90,6 +92,7 @@ class Core:
         return ["FP32", "INT8"]
 
     def compile_model(self, path, device, settings):
-        if not WRONG:
-            WRONG.append(this_process_is_wrong())
+        with ASKING:  # networks are loaded by several threads, and a process counts once
+            if not WRONG:
+                WRONG.append(this_process_is_wrong())
         return Model(path)
