@@ -132,11 +132,9 @@ def _declared(picture: Picture) -> PixelFormat:
 
 def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
     """The figures of all decoders that are installed for one transfer syntax."""
-    from pydicom.encaps import encapsulate
-
-    declared, data = _declared(coded.original), encapsulate([coded.frame])
+    declared = _declared(coded.original)
     names = decoders.installed(coded.syntax)
-    given = {name: (name, decoders.payload(name, coded.frame, data), coded.syntax, declared) for name in names}
+    given = {name: (name, decoders.payload(name, coded.frame), coded.syntax, declared) for name in names}
     off = {name: _off_by(decoders.run_decoder(*given[name]), coded.original) for name in names}
     with ThreadPoolExecutor(2) as pool:
         calls = {(name, what): call for name in names for what, call in _calls(given[name], pool).items()}

@@ -16,7 +16,7 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from spinescore.runtime import Scorer, Study, StudyReport, load_study, scorer
 from spinescore.runtime.output import table, write_atomic
 from spinescore.runtime.processor import processor_name
 from spinescore.runtime.quality import of_picture
+from spinescore.runtime.report import RegionReport
 from spinescore.runtime.scoredquality import of_results
 from spinescore.runtime.study import REGIONS, Finding
 
@@ -49,32 +50,56 @@ class Cases:
     scored: int = 0
     right: int = 0  # corners with the true grade, of 12 for each radiograph
     codes: Counter[str] = field(default_factory=Counter)  # radiographs by code
+    by_region: Counter[str] = field(default_factory=Counter)  # hits
+    misnamed: Counter[str] = field(default_factory=Counter)  # scored with two discs or more named as another level
+    misnamed_said: Counter[str] = field(default_factory=Counter)  # of them with `level-shift`
 
-    def add(self, report: StudyReport, truth: Mapping[str, Truth]) -> None:
+    def add(self, report: StudyReport, truth: Mapping[str, Truth], below_px: Mapping[str, float] | None = None) -> None:
+        """`below_px` is how much lower than their picture's true points lie, where that is known."""
         for region in REGIONS:
             codes = {found.code for found in report.findings if found.region in (region, None)}
             self.radiographs += 1
             self.hits += self.expected in codes
+            self.by_region[region] += self.expected in codes
             self.codes.update(codes)
             result = report.regions[region]
             self.scored += result.status == "scored"
             grades = [corner.grade for disc in result.discs for corner in disc.corners]
             self.right += sum(a == b for a, b in zip(grades, truth[region].grades, strict=False))
+            if below_px is not None and result.discs and _misnamed(result, truth[region], below_px[region]):
+                self.misnamed[region] += 1
+                self.misnamed_said[region] += "level-shift" in codes
 
     def figures(self) -> dict[str, Any]:
         return {
             "expected": self.expected,
             "radiographs": self.radiographs,
             "hit_rate": None if self.expected is None else round(self.hits / self.radiographs, 4),
+            "hit_rate_by_region": None
+            if self.expected is None
+            else {region: round(2 * self.by_region[region] / self.radiographs, 4) for region in REGIONS},
+            "levels_misnamed": dict(self.misnamed),
+            "of_which_level_shift_said": dict(self.misnamed_said),
             "scored": round(self.scored / self.radiographs, 4),
             "corners_right_of_scored": round(self.right / (12 * self.scored), 4) if self.scored else None,
             "rates": {code: round(count / self.radiographs, 4) for code, count in sorted(self.codes.items())},
         }
 
 
-def measure(bundle: str, first: int, sound: int, spoiled: int, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Figures of `sound` studies from seed `first` on, the first `spoiled` of which are spoiled in every way."""
-    cases = {"sound": Cases(), **{name: Cases(spoil.code) for name, spoil in SPOILS.items()}}
+def measure(
+    bundle: str,
+    first: int,
+    sound: int,
+    spoiled: int,
+    say: Callable[[str], None] = print,
+    only: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Figures of `sound` studies from seed `first` on, the first `spoiled` of which are spoiled in every way.
+
+    `only` names some of the ways to spoil.
+    """
+    spoils = {name: spoil for name, spoil in SPOILS.items() if only is None or name in only}
+    cases = {"sound": Cases(), **{name: Cases(spoil.code) for name, spoil in spoils.items()}}
     before_ms: list[float] = []
     with Scorer.open(bundle, "cpu", threads=1) as opened, _timed_findings() as after_ms:
         for seed in range(first, first + sound):
@@ -86,8 +111,8 @@ def measure(bundle: str, first: int, sound: int, spoiled: int, say: Callable[[st
             cases["sound"].add(opened.score(study), truth)
             if seed < first + spoiled:
                 kept = len(after_ms)
-                for name, spoil in SPOILS.items():
-                    cases[name].add(_score_spoiled(opened, study, truth, spoil, seed), truth)
+                for name, spoil in spoils.items():
+                    cases[name].add(*_score_spoiled(opened, study, truth, spoil, seed))
                 del after_ms[kept:]
             if (seed - first) % 10 == 9:
                 say(f"{seed - first + 1} of {sound} studies")
@@ -116,10 +141,29 @@ def _phantom(seed: int) -> tuple[Study, dict[str, Truth]]:
     return Study(radiographs), {region: Truth.of(found) for region, found in document["regions"].items()}
 
 
-def _score_spoiled(opened: Scorer, study: Study, truth: Mapping[str, Truth], spoil: Spoil, seed: int) -> StudyReport:
+def _score_spoiled(
+    opened: Scorer, study: Study, truth: Mapping[str, Truth], spoil: Spoil, seed: int
+) -> tuple[StudyReport, Mapping[str, Truth], dict[str, float] | None]:
+    """The report, the truth, and how much lower the true points lie in their picture than before."""
     rng = np.random.default_rng([seed, 7])
     radiographs, keypoints = spoil.make(rng, study.radiographs, truth)
-    return opened.score(radiographs, keypoints=keypoints)
+    report = opened.score(radiographs, keypoints=keypoints)
+    if spoil.stays == "unknown":
+        return report, truth, None
+    rows = {image.source: image.rows for image in study.radiographs}
+    cut = {str(image.region): float(rows[image.source] - image.rows) for image in radiographs}
+    return report, truth, {region: -px if spoil.stays == "below" else 0.0 for region, px in cut.items()}
+
+
+def _misnamed(result: RegionReport, truth: Truth, below_px: float) -> bool:
+    """Whether two discs or more that were found lie by another level's disc, within 0.4 of the step."""
+    true = truth.centre + np.array((0.0, below_px))
+    others = 0
+    for number, disc in enumerate(result.discs):
+        if disc.corners[0].status != "unreadable":
+            apart = np.linalg.norm(true - disc.centre_px, axis=1)
+            others += bool(apart.min() < 0.4 * truth.step_px and apart.argmin() != number)
+    return others > 1
 
 
 @contextmanager
@@ -144,10 +188,14 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 def _table(document: Mapping[str, Any]) -> str:
     rows = []
     for name, found in document["cases"].items():
+        misnamed, said = (sum(found[key].values()) for key in ("levels_misnamed", "of_which_level_shift_said"))
         others = ", ".join(f"{code} {rate:.0%}" for code, rate in found["rates"].items() if code != found["expected"])
         hit = "" if found["hit_rate"] is None else f"{found['hit_rate']:.0%}"
-        rows.append([name, found["radiographs"], found["expected"] or "none", hit, f"{found['scored']:.0%}", others])
-    return table(rows, ["radiographs", "cases", "code expected", "raised", "scored", "other codes"])
+        levels = f"{said} of {misnamed}" if misnamed else ""
+        row = [name, found["radiographs"], found["expected"] or "none", hit, f"{found['scored']:.0%}", levels, others]
+        rows.append(row)
+    heads = ["radiographs", "cases", "code expected", "raised", "scored", "levels off, said", "other codes"]
+    return table(rows, heads)
 
 
 def main() -> None:
@@ -156,9 +204,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=_SEED, help=f"first seed ({_SEED})")
     parser.add_argument("--count", type=int, default=100, help="sound studies")
     parser.add_argument("--spoiled", type=int, default=25, help="studies of them to spoil in every way")
+    parser.add_argument("--only", nargs="*", help="ways to spoil, by name")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    document = measure(arguments.bundle, arguments.seed, arguments.count, min(arguments.spoiled, arguments.count))
+    unknown = set(arguments.only or ()) - set(SPOILS)
+    if unknown:
+        parser.error(f"no way to spoil is called {sorted(unknown)[0]!r}; there are {', '.join(SPOILS)}")
+    spoiled = min(arguments.spoiled, arguments.count)
+    document = measure(arguments.bundle, arguments.seed, arguments.count, spoiled, only=arguments.only)
     if arguments.out is not None:
         write_atomic(arguments.out, json.dumps(document, indent=1) + "\n")
     print(_table(document))

@@ -26,6 +26,8 @@ from spinescore.export.half import to_half
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.errors import BundleError, SpineScoreError
+from spinescore.runtime.manifest import NetworkInput
+from spinescore.runtime.networks import HEATMAP_STRIDE
 
 __all__ = ["Floor", "Gpu", "Work", "floor_ms", "kernel_works", "load_gpus", "network_works"]
 
@@ -216,7 +218,11 @@ def bundle_works(name: str) -> dict[str, list[Work]]:
     regions = ["cervical"] if localizer.shared else ["cervical", "lumbar"]
     for region in regions:
         path, _ = bundle.network(localizer.files[region], ("fp32", "fp16"))  # type: ignore[index]
-        works[path.name] = network_works(onnx.load(str(path)), _LOCALIZER_BATCH // len(regions)) * localizer.passes
+        works[path.name] = [
+            work
+            for size in localizer.run_inputs
+            for work in network_works(_sized(onnx.load(str(path)), size), _LOCALIZER_BATCH // len(regions))
+        ] * localizer.passes
     for role, files in grader.files.items():
         path, _ = bundle.network(files, ("fp32", "fp16"))
         model = onnx.load(str(path))
@@ -232,6 +238,15 @@ def bundle_works(name: str) -> dict[str, list[Work]]:
     for work in kernel_works(specs[0], specs[1], joints, crops):
         works[work.name] = [work] * (1 if work.name == "warp crops" else localizer.passes)
     return works
+
+
+def _sized(model: onnx.ModelProto, size: NetworkInput) -> onnx.ModelProto:
+    """A localizer for one size of input; what it gives has a quarter of it."""
+    ends = ((model.graph.input[0], 1), (model.graph.output[0], HEATMAP_STRIDE))
+    for end, stride in ends:
+        for dimension, side in zip(end.type.tensor_type.shape.dim[2:], (size.height, size.width), strict=True):
+            dimension.dim_value = side // stride
+    return model
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.study import LEVELS, REGIONS, Radiograph
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Turn
 
 __all__ = ["SPOILS", "Spoil", "Truth"]
 
@@ -43,10 +43,15 @@ Single = Callable[[Rng, Radiograph, Truth], Radiograph]
 
 @dataclass(frozen=True)
 class Spoil:
-    """`make` gives the spoiled radiographs of a study, and a reader's points where those are what is wrong."""
+    """`make` gives the spoiled radiographs of a study, and a reader's points where those are what is wrong.
+
+    `code` should be raised on every radiograph. `stays` says where true points lie afterwards: where they did, lower by
+    what was cut off above, or not known.
+    """
 
     code: str
     make: Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]
+    stays: Literal["there", "below", "unknown"] = "unknown"
 
 
 def _each(change: Single) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]:
@@ -111,6 +116,37 @@ def _only_noise(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
 
 def _cut(radiograph: Radiograph, rows: slice, columns: slice) -> Radiograph:
     return replace(radiograph, pixels=np.ascontiguousarray(radiograph.pixels[rows, columns]))
+
+
+def _cut_two_above(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Between the second disc and the third."""
+    return _cut(radiograph, slice(int(truth.centre[1:3, 1].mean()), None), slice(None))
+
+
+def _cut_two_below(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+    """Between the fourth disc and the fifth."""
+    return _cut(radiograph, slice(None, int(truth.centre[3:5, 1].mean())), slice(None))
+
+
+def _turned(quarters: int, mirrored: bool = False) -> Single:
+    """Turned counter-clockwise, after it was mirrored; the header says nothing of it."""
+
+    def change(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+        pixels = radiograph.pixels[:, ::-1] if mirrored else radiograph.pixels
+        turned = np.ascontiguousarray(np.rot90(pixels, quarters))
+        return replace(radiograph, pixels=turned, facing=None, turn_deg=None)
+
+    return change
+
+
+def _headed(turn_deg: Turn, other_side: bool) -> Single:
+    """With a header that states another turn, or the other side, than the picture shows."""
+
+    def change(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
+        right = bool(truth.anterior[0, 0] > truth.centre[0, 0])
+        return replace(radiograph, turn_deg=turn_deg, facing="right" if right != other_side else "left")
+
+    return change
 
 
 def _cut_above(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
@@ -194,11 +230,19 @@ SPOILS: dict[str, Spoil] = {
     "noisy": Spoil("under-exposed", _each(_noisy)),
     "one grey": Spoil("blank", _each(_blank)),
     "noise alone": Spoil("blank", _each(_only_noise)),
-    "first disc cut off": Spoil("cropped-spine", _each(_cut_above)),
-    "last disc cut off": Spoil("cropped-spine", _each(_cut_below)),
+    "first disc cut off": Spoil("cropped-spine", _each(_cut_above), "below"),
+    "last disc cut off": Spoil("cropped-spine", _each(_cut_below), "there"),
+    "first two discs cut off": Spoil("unsure-points", _each(_cut_two_above), "below"),
+    "last two discs cut off": Spoil("unsure-points", _each(_cut_two_below), "there"),
     "front cut off": Spoil("cropped-spine", _each(_cut_in_front)),
     "points one level lower": Spoil("level-shift", _given_levels(lower=True)),
     "points one level higher": Spoil("level-shift", _given_levels(lower=False)),
+    "upside down": Spoil("not-upright", _each(_turned(2))),
+    "mirrored and upside down": Spoil("not-upright", _each(_turned(2, mirrored=True))),
+    "on its left side": Spoil("not-upright", _each(_turned(1))),
+    "on its right side": Spoil("not-upright", _each(_turned(3))),
+    "header says upside down": Spoil("orientation-contradicts", _each(_headed(180, other_side=False))),
+    "header says the other side": Spoil("orientation-contradicts", _each(_headed(0, other_side=True))),
     "screw by a corner": Spoil("obscured-corner", _each(_screw)),
     "text by a corner": Spoil("obscured-corner", _each(_text)),
     "half the pixel spacing": Spoil("implausible-spacing", _each(_spacing(0.5))),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from spinescore.runtime import silence  # noqa: F401  # before any engine is imported
+
 _HOMES = {
     "Checkpoint": "spinescore.export.checkpoints",
     "ExportReport": "spinescore.export.bundle",

@@ -56,7 +56,8 @@ class ExportReport:
     `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None. `int8`
     by network, with every choice that was tried; empty where INT8 was not asked for. `alternatives` by network: how far
     from the localizer's points each one finds them, both in FP32. `errors` by localizer and region: how far off the
-    true points of golden phantoms, where there are some.
+    true points of golden phantoms, where there are some. `notes` say what was chosen and changed, by network;
+    `warnings` what may be wrong.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class ExportReport:
     int8: Mapping[str, Int8Result]
     alternatives: Mapping[str, PointAgreement]
     errors: Mapping[str, Mapping[str, PointError]]
+    notes: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -147,10 +149,11 @@ def export_bundle(
         text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_synced(folder / MANIFEST_NAME, text.encode())
     compared = options.fp16
+    notes = tuple(f"{network.stem}: {note}" for network in networks for note in network.notes)
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
     return ExportReport(
         out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized, beside,
-        errors,
+        errors, notes,
     )  # fmt: skip
 
 
@@ -204,6 +207,7 @@ def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes
             other = f"_{trial.network.alternative}" if trial.network.alternative else ""
             arrays[f"image_{role}"] = trial.pictures  # an alternative sees those of the localizer
             arrays[f"expected_{role}{other}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
+            arrays |= {f"image_{role}_x{scale:g}": pictures for scale, pictures in trial.scaled.items()}
             if kind == "localizer":
                 arrays[f"region_{role}"] = trial.regions
         packed = io.BytesIO()
@@ -221,7 +225,7 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
     warnings = []
     for trial in trials:
         stem = trial.network.stem
-        warnings += [f"{stem}: {note}" for note in trial.network.notes]
+        warnings += [f"{stem}: {warning}" for warning in trial.network.warnings]
         if trial.int8 is not None and trial.int8.fault:
             if strict:
                 raise CheckpointError(f"{stem}: no INT8: {trial.int8.fault}; export without strict, or without INT8")
@@ -265,7 +269,7 @@ def _provenance(
 ) -> Document:
     networks = {}
     for trial in trials:
-        entry = {**trial.network.provenance, "changes": list(trial.network.notes)}
+        entry = {**trial.network.provenance, "changes": [*trial.network.notes, *trial.network.warnings]}
         if trial.half is not None:
             entry["half_precision"] = {"fault": trial.half.fault}
             if trial.half.weights is not None and trial.half.largest_activation is not None:

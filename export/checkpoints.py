@@ -25,6 +25,7 @@ from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, re
 from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import open_regular, read_bytes
 
 __all__ = ["Checkpoint", "KerasLayer", "read_checkpoint"]
 
@@ -80,7 +81,7 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
         if not path.is_file() or size > MAX_FILE_BYTES:
             what = f"has {size} bytes, more than any of these networks" if path.is_file() else "is no file"
             raise CheckpointError(f"{path.name} {what}; give the file with the trained weights")
-        data = path.read_bytes()
+        data = read_bytes(path, MAX_FILE_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check its path") from None
     try:
@@ -244,7 +245,7 @@ def _refuse_tensorflow(path: Path) -> None:
 def _index_of(stem: Path) -> bytes:
     """The start of a TensorFlow checkpoint's table of names, as far as there is one."""
     try:
-        with stem.with_name(f"{stem.name}.index").open("rb") as file:
+        with open_regular(stem.with_name(f"{stem.name}.index")) as file:
             return file.read(1 << 20)
     except OSError:
         return b""

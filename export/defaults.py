@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spinescore.export.fields import FREE_TABLES, check_names
-from spinescore.export.normalisation import mean_and_std, stated_preprocessing
-from spinescore.export.sources import InputSize, Network
+from spinescore.export.normalisation import Preprocessing, mean_and_std, stated_preprocessing
+from spinescore.runtime.documents import parse_json
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.files import read_bytes
+from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.manifest.testtime import read_averaging
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
 
-__all__ = ["contract", "input_size", "named_in_faults", "read_overrides"]
+if TYPE_CHECKING:
+    from spinescore.export.sources import Network
+
+__all__ = ["InputSize", "contract", "input_size", "named_in_faults", "read_overrides"]
 
 Document = dict[str, Any]
 
@@ -25,17 +30,33 @@ _SIZES = {"localizer": (256, 192), "grader": (224, 224)}
 _WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from what is exported
 
 
+@dataclass(frozen=True)
+class InputSize:
+    """A network's input as the manifest states it; `channels` None takes the network's own.
+
+    `preprocessing` is None where the manifest does not state it; `confidence_stated`: it sets a localizer's least one.
+    `scales` are those at which a localizer runs.
+    """
+
+    channels: int | None
+    height_px: int
+    width_px: int
+    preprocessing: Preprocessing | None = None
+    confidence_stated: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+
 def read_overrides(path: Path | None) -> Document:
     """The TOML or JSON file of manifest fields; empty without one. Raises `BundleError` for what is neither."""
     if path is None:
         return {}
     try:
-        data = path.read_bytes()  # Windows' editors put a mark before UTF-8, which TOML does not know
+        data = read_bytes(path)  # Windows' editors put a mark before UTF-8, which TOML does not know
         is_toml = path.suffix.lower() == ".toml"
-        document = _parse_toml(data.decode("utf-8-sig")) if is_toml else json.loads(data)
+        document = _parse_toml(data.decode("utf-8-sig")) if is_toml else parse_json(data)
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror or error}); give a TOML or JSON file") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise BundleError(f"{path} is neither valid TOML (.toml) nor JSON: {error}") from error
     if not isinstance(document, dict):
         raise BundleError(f"{path} holds no object of manifest fields; `spinescore export --print-manifest` shows them")
@@ -81,7 +102,25 @@ def input_size(overrides: Document, kind: str) -> InputSize:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BundleError(f"{kind}.input.{name} is {value!r}; it must be a whole number of at least 1")
     confidence = "min_confidence" in overrides.get(kind, {})
-    return InputSize(channels, height, width, stated_preprocessing(given, kind), confidence)
+    scales = _scales(overrides, height, width) if kind == "localizer" else (1.0,)
+    return InputSize(channels, height, width, stated_preprocessing(given, kind), confidence, scales)
+
+
+def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
+    """Those at which the localizer runs; what else its test time says is read with the manifest."""
+    given = overrides.get("localizer", {}).get("test_time", {})
+    stated = {"scales": given["scales"]} if isinstance(given, dict) and "scales" in given else {}
+    fields = Fields({**_test_time({}), **stated}, "localizer.test_time")
+    try:
+        return read_averaging(fields, height, width).scales
+    except ValueError as error:
+        raise BundleError(f"{error}.") from error
+
+
+def _test_time(overrides: Document) -> Document:
+    """Its defaults. Turned heatmaps are shifted as the official HRNet does it, whose alignment leaves them one off."""
+    shifted = overrides.get("localizer", {}).get("align", "stride") == "stride"
+    return {"scales": [1.0], "flip": False, "flip_shift": shifted}
 
 
 def contract(localizers: Mapping[str, Network], head: str, grader: Network, overrides: Document) -> Document:
@@ -101,6 +140,7 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
             "decode": "dark",
             "passes": 1,
             "min_confidence": 0.3,
+            "test_time": _test_time(overrides),
         },
         "grader": {
             "input": {**_input(grader), "antialias": 2, "levels": None},

@@ -2,7 +2,7 @@
 
 Every network is strongly typed: the precision is what its ONNX says (TensorRT 11 has no other way). A network that its
 bundle holds in FP32 alone is converted to FP16 first, and an INT8 file to the form that TensorRT takes. One engine per
-network, with the batch that the pipeline runs.
+network, with the batch that the pipeline runs, and of a localizer that runs at several scales a profile for each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from spinescore.export.half import to_half
 from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
+from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, file_sha256, this_platform
@@ -30,11 +31,13 @@ from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
 from spinescore.runtime.networks import FLIPS, VIEWS
 
-__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches"]
+__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches", "network_sizes"]
 
 _TIMING_CACHE = "timing.cache"
 _PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # of a network's files
 _SAY_EVERY_S = 1.0
+
+Size = tuple[int, int]  # height and width of a network's input
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, in
     return {**batches, **{_source(files, precision): each for files in others}}
 
 
+def network_sizes(manifest: Manifest, name: str) -> tuple[Size, ...]:
+    """Heights and widths at which the network file `name` runs; none where the file has its one size."""
+    localizer = manifest.localizer
+    scales, files = localizer.averaging.scales, [*localizer.files.values()]
+    files += [files for alternative in localizer.alternatives for files in alternative.files.values()]
+    if len(scales) == 1 or not any(name in found.values() for found in files):
+        return ()
+    return tuple((size.height, size.width) for size in map(localizer.input_at, scales))
+
+
 def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], None] = lambda line: None) -> list[Path]:
     """Build every network of the bundle into `engines/<target>/`; returns the engines' paths. `say` gets progress.
 
@@ -88,12 +101,13 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         say(f"building {name} for {folder.name}, batch {batch} ({number} of {len(batches)})")
         precision = _precision_of(name)
         path = folder / f"{name.removesuffix('.onnx').rpartition('.')[0]}.{precision}{SUFFIX}"
+        sizes = network_sizes(bundle.manifest, name)
         start = time.perf_counter()
-        plan = build_engine(
-            trt, _model(bundle.path(name), precision), name, batch, options, folder / _TIMING_CACHE, say
-        )
+        model = _model(bundle.path(name), precision)
+        plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes)
         seconds = time.perf_counter() - start
         sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
+        sidecar = replace(sidecar, sizes=sizes)
         try:
             store_engine(path, plan, sidecar)
         except OSError as error:
@@ -137,23 +151,28 @@ def build_engine(
     options: BuildOptions,
     timing_cache: Path,
     say: Callable[[str], None] = lambda line: None,
+    sizes: Sequence[Size] = (),
 ) -> bytes:
     """The serialized engine of a network whose ends are FP16; `say` gets progress.
 
+    `sizes` are the heights and widths of the profiles of a network of free size.
     Raises `EngineError` with what TensorRT logged.
     """
     logger = make_logger(trt)
     builder = _made(trt.Builder(logger), logger, f"start a builder for {name}")
     network, _parser = define_network(trt, builder, logger, model, name)
     config = _made(builder.create_builder_config(), logger, f"configure the build of {name}")
-    _add_profile(builder, config, network, batch, options.any_batch)
+    for size in sizes or (None,):
+        _add_profile(builder, config, network, batch, options.any_batch, size)
     cache = _configure(trt, config, options, timing_cache)
     config.progress_monitor = monitor = _monitor(trt, name, say)
     plan = _made(builder.build_serialized_network(network, config), logger, f"build {name}")
     del monitor  # TensorRT holds no reference of its own to it
     if cache is not None:
         with suppress(OSError):  # it only makes the next build faster
-            write_synced(timing_cache, bytes(config.get_timing_cache().serialize()))
+            data = bytes(config.get_timing_cache().serialize())
+            sign(_timings(timing_cache), hashlib.sha256(data).hexdigest())
+            write_synced(timing_cache, data)
     return bytes(plan)
 
 
@@ -200,10 +219,11 @@ def define_network(trt: Any, builder: Any, logger: Any, model: onnx.ModelProto, 
     return network, parser
 
 
-def _add_profile(builder: Any, config: Any, network: Any, batch: int, any_batch: bool) -> None:
+def _add_profile(builder: Any, config: Any, network: Any, batch: int, any_batch: bool, size: Size | None) -> None:
     image = network.get_input(0)
     profile = builder.create_optimization_profile()
-    least, most = ((size, *tuple(image.shape)[1:]) for size in (1 if any_batch else batch, batch))
+    shape = tuple(image.shape)[1:] if size is None else (image.shape[1], *size)
+    least, most = ((count, *shape) for count in (1 if any_batch else batch, batch))
     profile.set_shape(image.name, least, most, most)
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(f"TensorRT refused {image.name} of {least} to {most}; export the bundle again.")
@@ -227,12 +247,17 @@ def _configure(trt: Any, config: Any, options: BuildOptions, timing_cache: Path)
             if not config.set_compute_capability(capability, number):
                 raise EngineError(f"{trt.__name__} refused the target {options.targets[number]}; leave it out.")
         return None  # a timing cache has no effect there, and makes the build ask for a GPU
-    data = timing_cache.read_bytes() if timing_cache.is_file() else b""
-    cache = config.create_timing_cache(data)
+    data = signed_bytes(_timings(timing_cache), timing_cache.read_bytes() if timing_cache.is_file() else b"")
+    cache = config.create_timing_cache(data or b"")
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")  # of another version or GPU: start anew
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
+
+
+def _timings(timing_cache: Path) -> str:
+    """Return the name under which the timing cache is signed. A cache that came with a bundle is not read."""
+    return f"timing cache {timing_cache.absolute()}"
 
 
 def _capability(trt: Any, target: str) -> Any:

@@ -82,6 +82,10 @@ _TABLES: dict[str, Table] = {
             "printed with every report and overlay",
         ),
         "budget_ms": (250.0, "of a study, in milliseconds, where nothing else is said (default: none)"),
+        "smallest_detectable_change": (
+            2.0,
+            "of the total, in units, as `spinescore evaluate` measured it; stands beside verdicts (default: none)",
+        ),
     },
     "localizer": {
         "align": ("stride", "stride: x = 4 x_heatmap, as the official HRNet; centre: x = 4 (x_heatmap + 0.5) - 0.5"),
@@ -102,6 +106,19 @@ _TABLES: dict[str, Table] = {
         **_INPUT,
     },
     "localizer.contrast": _CONTRAST,
+    "localizer.test_time": {
+        "scales": (
+            [1.0],
+            "sizes at which the localizer runs, as factors of its input's height and width (1.0 among them); its "
+            "heatmaps are averaged. Both sides must be multiples of 32, HRNet's stride: with 256 x 192 every 0.5",
+        ),
+        "flip": (False, "true: each input is run mirrored too, its heatmaps turned back and averaged with the others"),
+        "flip_shift": (
+            True,
+            "true: heatmaps that were turned back are moved one pixel to the right, as the official HRNet's "
+            "SHIFT_HEATMAP (default: true with align stride, false with centre)",
+        ),
+    },
     "localizer.keypoints": _keypoints(),
     "grader": {
         "head": ("corners4", "follows from the networks' outputs: corners4 (8), corner4 (4), bridge+grades (2 and 3)"),

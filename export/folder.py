@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from spinescore.runtime.bundle import MANIFEST_NAME
 from spinescore.runtime.errors import BundleError
 
 __all__ = ["check_target", "replaced_folder", "write_synced"]
+
+_DRAFT = ".part"  # how the names of drafts end
 
 
 def check_target(target: Path) -> None:
@@ -35,7 +39,9 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     check_target(target)
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    _remove_abandoned(target)
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_DRAFT))
+    held = _hold(draft)
     try:
         yield draft
         if os.name == "posix":  # mkdtemp makes folders that only the owner enters; the result follows the umask
@@ -45,6 +51,31 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         _exchange(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the drafts of exports to the same folder that were killed; those of running ones are held."""
+    for draft in target.parent.glob(f".{glob.escape(target.name)}.*{_DRAFT}"):
+        if draft.is_dir() and not draft.is_symlink() and (held := _hold(draft)) is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+            os.close(held)
+
+
+def _hold(draft: Path) -> int | None:
+    """A descriptor by which this process alone holds the folder until it is closed; None if that cannot be had."""
+    if sys.platform == "win32":  # which cannot lock folders: their drafts stay
+        return None
+    import fcntl
+
+    descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from spinescore.runtime.acceptance.golden import normalised
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
-from spinescore.runtime.geometry import whole_image
+from spinescore.runtime.geometry import scaled_rois, whole_image
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
 from spinescore.runtime.networks import HEATMAP_STRIDE
 from spinescore.runtime.reading.greyscale import contrast_table
@@ -83,13 +83,13 @@ def read_views(paths: Sequence[Path]) -> list[GoldenView]:
     return views
 
 
-def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer) -> NDArray[np.uint8]:
-    """The whole radiographs as the localizer sees them, (N, height, width)."""
-    size = localizer.input
+def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer, scale: float = 1.0) -> NDArray[np.uint8]:
+    """The whole radiographs as the localizer sees them at one scale, (N, height, width)."""
+    size = localizer.input_at(scale)
     pictures = []
     for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
         radiograph = load_radiograph(view.path)
-        roi = _whole(view, radiograph, localizer).reshape(1)
+        roi = scaled_rois(_whole(view, radiograph, localizer).reshape(1), scale)
         pictures.append(_cut(radiograph, roi, size, localizer.contrast))
     return np.concatenate(pictures)
 

@@ -1,8 +1,9 @@
 """A small ONNX builder: the handful of operators that HRNet and ResNet are made of.
 
 Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the height
-and width of an exported network are fixed by its bundle. Nodes and initializers carry the names of the layers that
-they came from, so that a message about one can be traced to the checkpoint.
+and width of an exported network are fixed by its bundle, unless it runs at several scales (`free_size`). Nodes and
+initializers carry the names of the layers that they came from, so that a message about one can be traced to the
+checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["IR_VERSION", "OPSET", "Graph", "finish_model"]
+__all__ = ["IR_VERSION", "OPSET", "Graph", "finish_model", "free_size"]
 
 OPSET = 17
 IR_VERSION = 8
@@ -31,6 +32,41 @@ def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def free_size(model: onnx.ModelProto) -> None:
+    """Make height and width of the ends symbolic, in place: one file then serves every scale, as it serves every batch.
+
+    The sizes inside follow the input, so shapes that were noted for one size are dropped.
+    """
+    for end, names in ((model.graph.input[0], ("height", "width")), (model.graph.output[0], ("rows", "columns"))):
+        for dimension, name in zip(end.type.tensor_type.shape.dim[2:], names, strict=True):
+            dimension.dim_param = name
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+
+
+def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` without initializers.
+
+    Their memory would stay with the copy, even after they are replaced: a message frees its parts as one.
+    """
+    copy = onnx.ModelProto()
+    _copy_fields(model, copy, left_out="graph")
+    _copy_fields(model.graph, copy.graph, left_out="initializer")
+    return copy
+
+
+def _copy_fields(source: Any, target: Any, left_out: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == left_out:
+            continue
+        if hasattr(value, "CopyFrom"):
+            getattr(target, field.name).CopyFrom(value)
+        elif hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        else:
+            setattr(target, field.name, value)
 
 
 class Graph:

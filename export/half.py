@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from spinescore.export.graph import without_initializers
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HALF_MAX", "HalfReport", "LayerCount", "LayerMax", "float_names", "store_half", "to_half"]
@@ -62,18 +63,17 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
     Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted, and for operators
     that take no half.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
+    half = without_initializers(model)
     graph = half.graph
     _refuse_inner_graphs(graph)
-    _drop_casts_of_stored(graph)
+    _drop_casts_of_stored(graph, {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16})
     keep = float_names(graph)
     weights: dict[str, NDArray[np.floating]] = {}
-    for tensor in graph.initializer:
+    for tensor in model.graph.initializer:
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
             weights[tensor.name] = numpy_helper.to_array(tensor)
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in keep:
-            tensor.CopyFrom(_half_tensor(tensor))
+        is_converted = tensor.data_type == TensorProto.FLOAT and tensor.name not in keep
+        graph.initializer.append(_half_tensor(tensor) if is_converted else tensor)
     for node in graph.node:
         if not keep.intersection(node.output):
             _convert_attributes(node)
@@ -93,18 +93,18 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Half the file; engines fold the casts when they load it, and all arithmetic stays FP32. Initializers with a
     magnitude that half cannot hold stay float32.
     """
-    small = onnx.ModelProto()
-    small.CopyFrom(model)
+    small = without_initializers(model)
     casts = []
-    for tensor in small.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALL:
+    for tensor in model.graph.initializer:
+        is_large = tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= _SMALL
+        if not is_large or np.abs(numpy_helper.to_array(tensor)).max() > HALF_MAX:
+            small.graph.initializer.append(tensor)
             continue
-        if np.abs(numpy_helper.to_array(tensor)).max() > HALF_MAX:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(_half_tensor(tensor))
-        tensor.name = name + _STORED
-        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+        stored = _half_tensor(tensor)
+        stored.name = tensor.name + _STORED
+        small.graph.initializer.append(stored)
+        name = f"{tensor.name}.cast"
+        casts.append(helper.make_node("Cast", [stored.name], [tensor.name], name=name, to=TensorProto.FLOAT))
     nodes = [*casts, *small.graph.node]
     del small.graph.node[:]
     small.graph.node.extend(nodes)
@@ -128,9 +128,8 @@ def _refuse_inner_graphs(graph: onnx.GraphProto) -> None:
             )
 
 
-def _drop_casts_of_stored(graph: onnx.GraphProto) -> None:
+def _drop_casts_of_stored(graph: onnx.GraphProto, stored: set[str]) -> None:
     """Removes casts of float16 initializers to float32: in a half graph they are what the cast would give."""
-    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.node:

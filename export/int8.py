@@ -16,9 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from spinescore.export.averaged import Images
 from spinescore.export.graph import finish_model
 from spinescore.export.half import to_half
-from spinescore.export.sessions import open_session
+from spinescore.export.sessions import batches_of, open_session
 
 __all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first", "to_tensorrt"]
 
@@ -49,7 +50,7 @@ def layers(model: onnx.ModelProto, *operators: str) -> list[str]:
     return [node.output[0] for node in nodes if node.op_type == "Add" or node.input[1] in stored]
 
 
-def calibrate(model: onnx.ModelProto, images: Array) -> dict[str, Ranges]:
+def calibrate(model: onnx.ModelProto, images: Images) -> dict[str, Ranges]:
     """Ranges of all activations of the FP32 `model` over `images` (N, C, H, W), by each of the `RULES`.
 
     `extremes` takes all values, `percentile` 99.99 % of their magnitudes, and `least-squares` cuts where the mean
@@ -65,8 +66,8 @@ def calibrate(model: onnx.ModelProto, images: Array) -> dict[str, Ranges]:
     entry = graph.input[0].name
     bounds: dict[str, list[tuple[float, float]]] = {name: [] for name in (entry, *names)}
     samples: dict[str, list[Array]] = {name: [] for name in bounds}
-    for image in images:  # one at a time: all activations of a full-size network take 200 MB
-        for name, value in zip(bounds, (image, *session.run(names, {entry: image[None]})), strict=True):
+    for image in batches_of(images, most=1):  # all activations of a full-size network take 200 MB
+        for name, value in zip(bounds, (image, *session.run(names, {entry: image})), strict=True):
             flat = value.ravel()
             bounds[name].append((float(flat.min()), float(flat.max())))
             samples[name].append(flat[:: flat.size // _SAMPLES | 1].copy())

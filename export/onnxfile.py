@@ -10,6 +10,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, external_data_helper, helper
 
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import read_bytes
 
 __all__ = ["load_model"]
 
@@ -25,7 +26,7 @@ def load_model(path: Path) -> onnx.ModelProto:
     try:
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path.name} is no file; give the .onnx file")
-        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
+        content = read_bytes(path, _MAX_BYTES) if path.stat().st_size <= _MAX_BYTES else None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if content is None:
@@ -86,7 +87,7 @@ def _beside(path: Path, tensor: str, location: str) -> bytes:
             raise CheckpointError(f"{path.name}: tensor {tensor} lies in {location}, which is no file")
         if source.stat().st_size > _MAX_BYTES:
             raise CheckpointError(f"{path.name}: {location} has more bytes than any of these networks")
-        return source.read_bytes()
+        return read_bytes(source, _MAX_BYTES)
     except OSError as error:
         raise CheckpointError(
             f"{path.name}: tensor {tensor} cannot be read from {location}: {error.strerror}; copy both files"

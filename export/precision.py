@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.averaged import Images
 from spinescore.export.half import HALF_MAX, HalfReport, LayerMax, to_half
 from spinescore.export.rounding import largest_activations, round_like_half
-from spinescore.export.sessions import batches_of, run_model
+from spinescore.export.sessions import open_session, run_model, run_session
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.errors import CheckpointError
 
@@ -34,23 +35,21 @@ class HalfResult:
     fault: str | None = None
 
 
-def make_half(
-    model: onnx.ModelProto, images: NDArray[np.float32], reference: NDArray[np.float32], name: str
-) -> HalfResult:
+def make_half(model: onnx.ModelProto, images: Images, reference: NDArray[np.float32], name: str) -> HalfResult:
     """The FP32 `model` in half precision, tried on `images`; `reference` is what FP32 gave for them."""
     try:
         half, weights = to_half(model)
     except CheckpointError as error:
         return HalfResult(None, None, None, None, str(error))
     sample = images[:_SAMPLE]
-    largest = max(largest_activations(model, batches_of(sample)), key=_magnitude)
+    largest = max(largest_activations(model, sample), key=_magnitude)
     if weights.overflowed:
         first = weights.overflowed[0]
         fault = f"{first.count} of {first.total} weights of layer {first.layer} exceed {HALF_MAX:.0f}"
         return HalfResult(None, None, weights, largest, fault)
-    output = run_model(round_like_half(model), images, f"{name}: half precision")
+    output = run_session(open_session(round_like_half(model)), images, f"{name}: half precision")
     if not np.isfinite(output).all() or _magnitude(largest) > HALF_MAX:
-        found = largest_activations(model, batches_of(images, f"{name}: looking for the overflow"))
+        found = largest_activations(model, images, f"{name}: looking for the overflow")
         first_over = next((layer for layer in found if _magnitude(layer) > HALF_MAX), max(found, key=_magnitude))
         fault = f"the output of layer {first_over.layer} reaches {first_over.value:.3g}, half ends at {HALF_MAX:.0f}"
         return HalfResult(None, None, weights, first_over, fault)

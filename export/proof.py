@@ -22,6 +22,7 @@ from spinescore.export.variants import Runner, softmax
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import NetworkInput
+from spinescore.runtime.networks import HEATMAP_STRIDE
 
 __all__ = ["TOLERANCE", "prove"]
 
@@ -55,7 +56,9 @@ def _check(network: Network, path: Path, size: NetworkInput, kind: Kind | None, 
     source = network.provenance["source"]
     if network.model is None:
         raise CheckpointError(f"{source}: random weights cannot be checked; leave --check-{network.kind} out")
-    shape = [int(dim.dim_value) for dim in network.model.graph.output[0].type.tensor_type.shape.dim[1:]]
+    shape = [network.outputs]
+    if network.kind == "localizer":
+        shape += [size.height // HEATMAP_STRIDE, size.width // HEATMAP_STRIDE]
     reference = read_reference(path, (size.height, size.width), tuple(shape), kind)
     if network.classes:
         reference = replace(reference, outputs=reference.outputs[:, columns_of(network.classes)])

@@ -7,6 +7,7 @@ float32) -> `heatmaps` or `logits` without a guess is; everything else is refuse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from spinescore.export.ends import ORDINARY, check_heatmaps, cut_to_logits, probe_pictures, rename_value
+from spinescore.export.graph import free_size
 from spinescore.export.onnxfile import load_model
 from spinescore.export.sessions import run_model
 from spinescore.runtime.errors import CheckpointError
@@ -54,11 +56,13 @@ def read_ready(
     height_px: int,
     width_px: int,
     confidence_stated: bool = False,
+    other_sizes: Sequence[tuple[int, int]] = (),
 ) -> Ready:
     """Reads `path` and checks that it maps (N, channels, height, width) to `heatmaps` or `logits`.
 
     `channels` None takes the file's own, where its shape tells them. `confidence_stated`: the manifest sets the least
-    confidence of a point, so heatmaps that end in a sigmoid or softmax are taken as they are.
+    confidence of a point, so heatmaps that end in a sigmoid or softmax are taken as they are. `other_sizes` are heights
+    and widths at which the network runs too.
     Raises `CheckpointError` for a file that is no FP32 ONNX graph of standard operators, for more than one input or
     output, for shapes that do not fit, and for probabilities that cannot be cut back to logits.
     """
@@ -87,7 +91,28 @@ def read_ready(
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckpointError(f"{path.name}: not a valid ONNX graph: {error}") from error
+    if other_sizes:
+        _free_size(model, path, channels, other_sizes)
     return Ready(model, channels, outputs, tuple(notes))
+
+
+def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
+    """Frees height and width of a localizer, whatever its file declares; refuses one that does not follow them."""
+    outputs = _dimensions(model.graph.output[0])[1]
+    free_size(model)
+    for height, width in sizes:
+        wanted = (outputs, height // 4, width // 4)
+        try:
+            found = run_model(model, probe_pictures(channels, height, width)[:1]).shape[1:]
+        except Exception:  # ONNX Runtime's exceptions share no base class of its own
+            found = ()
+        if found != wanted:
+            raise CheckpointError(
+                f"{path.name}: does not take pictures of {height}x{width} pixels, as localizer.test_time.scales asks. "
+                "Export it with free height and width: torch.onnx.export(model, (image,), 'net.onnx', "
+                "dynamic_shapes=({0: torch.export.Dim('batch'), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},), "
+                "dynamo=True) after model.eval(), or leave scales at [1.0]"
+            )
 
 
 def _only_input(model: onnx.ModelProto, path: Path) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spinescore.export.untrusted import Zip, check_shape
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import read_bytes
 
 __all__ = ["Kind", "Reference", "read_reference"]
 
@@ -52,7 +53,7 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
     try:
         if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
             raise CheckpointError(f"it is no file, or larger than {MAX_FILE_BYTES >> 20} MiB; {_WRITE}")
-        data = path.read_bytes()
+        data = read_bytes(path, MAX_FILE_BYTES)
         if not data.startswith(b"PK\x03\x04"):
             raise CheckpointError(f"it is no .npz file; {_WRITE}")
         archive = _opened(data)

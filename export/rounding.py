@@ -1,43 +1,49 @@
 """What FP16 does to activations, measured on the CPU.
 
 ONNX Runtime's CPU provider computes an FP16 graph in FP32 and elides the casts between its nodes, so running the FP16
-file there shows the rounding of weights and ends alone. `round_like_half` rounds every tensor by casts of its own, that
-are kept: products and sums in FP32, each result stored as half, as a GPU's tensor cores do it.
+file there shows the rounding of weights and ends alone. `round_like_half` rounds by casts of its own, which are kept:
+products and sums in FP32, each result stored as half, as a GPU's tensor cores do it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from spinescore.export.averaged import Images
+from spinescore.export.graph import without_initializers
 from spinescore.export.half import LayerMax, float_names
-from spinescore.export.sessions import open_session
+from spinescore.export.sessions import batches_of, open_session
 
 __all__ = ["largest_activations", "round_like_half"]
 
+_CHOOSING = ("Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose")  # give values of their inputs, or 0
+_SMALL = 256  # elements; the shapes, scales and axes that shape inference reads are smaller
+
 
 def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the FP32 `model` in which inputs, weights and every node's result are rounded to half."""
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
+    """A copy of the FP32 `model` in which the input, weights and every node's result are rounded to half.
+
+    Results that need no cast have none: those of operators that only choose among halves, and those that only a ReLU
+    reads, since a ReLU of a rounded value is the rounded ReLU of the value. This leaves a convolution and its ReLU one
+    operation, as engines run them.
+    """
+    rounded = without_initializers(model)
     graph = rounded.graph
     floats = _float_tensors(model) - float_names(graph)
-    nodes: list[onnx.NodeProto] = []
-    renamed: dict[str, str] = {}
-    for name in [tensor.name for tensor in graph.initializer] + [value.name for value in graph.input]:
-        if name in floats:
-            renamed[name] = f"{name}.rounded"
-            nodes.extend(_rounding(name, renamed[name]))
+    graph.initializer.extend(_rounded(t) if t.name in floats else t for t in model.graph.initializer)
+    later = _rounded_later(graph, floats)
+    entries = [value.name for value in graph.input if value.name in floats]
+    nodes = [cast for name in entries for cast in _rounding(name, f"{name}.rounded")]
+    renamed = {name: f"{name}.rounded" for name in entries}
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
-        outputs = [name for name in node.output if name in floats]
+        chosen = node.op_type in _CHOOSING and node.input[0] not in later
+        outputs = [name for name in node.output if name in floats and name not in later and not chosen]
         for index, name in enumerate(node.output):
-            if name in floats:
+            if name in outputs:
                 node.output[index] = f"{name}.exact"
         nodes.append(node)
         for name in outputs:
@@ -46,31 +52,66 @@ def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return rounded
 
 
-def largest_activations(model: onnx.ModelProto, batches: Iterable[NDArray[np.float32]]) -> list[LayerMax]:
-    """The largest magnitude that each node's result takes over `batches` of images, in the graph's order."""
+def largest_activations(model: onnx.ModelProto, images: Images, label: str = "") -> list[LayerMax]:
+    """The largest magnitude that each node's result takes over `images` (N, C, H, W), in the graph's order."""
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     graph = probed.graph
     floats = _float_tensors(model)
     values = [name for node in graph.node for name in node.output if name in floats]
-    for name in values:
-        graph.node.append(helper.make_node("Abs", [name], [f"{name}.abs"]))
-        graph.node.append(helper.make_node("ReduceMax", [f"{name}.abs"], [f"{name}.max"], keepdims=0))
-        graph.output.append(helper.make_tensor_value_info(f"{name}.max", TensorProto.FLOAT, []))
-    session = open_session(probed)
-    largest = np.zeros(len(values))
-    for batch in batches:
-        found = session.run([f"{name}.max" for name in values], {graph.input[0].name: batch})
-        largest = np.maximum(largest, np.array([float(value) for value in found]))
-    return [LayerMax(name, float(value)) for name, value in zip(values, largest, strict=True)]
+    ends = [f"{name}.{end}" for name in values for end in ("min", "max")]
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:  # each result is reduced at once, so that it can be forgotten
+        nodes.append(node)
+        for name in (name for name in node.output if name in floats):
+            nodes.append(helper.make_node("ReduceMin", [name], [f"{name}.min"], keepdims=0))
+            nodes.append(helper.make_node("ReduceMax", [name], [f"{name}.max"], keepdims=0))
+    _replace_nodes(graph, nodes)
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ends)
+    session, entry = open_session(probed), graph.input[0].name
+
+    largest = np.zeros(len(values), np.float32)
+    for image in batches_of(images, label, most=1):  # all activations of a batch would take 200 MB an image
+        found = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)
+        largest = np.maximum(largest, found.max(axis=1))
+    return [LayerMax(name, value) for name, value in zip(values, largest.tolist(), strict=True)]
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of all float32 tensors: initializers, inputs and nodes' results."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
     described = (*graph.input, *graph.output, *graph.value_info)
     found = {value.name for value in described if value.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return found | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    return found | {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large initializers are inputs of the same type and shape: inference copies its model twice."""
+    light = without_initializers(model)
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) <= _SMALL:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
+
+
+def _rounded_later(graph: onnx.GraphProto, floats: set[str]) -> set[str]:
+    """Names of the results that only ReLUs read, and that are no output of the graph."""
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    outputs = {value.name for value in graph.output}
+    made = {name for node in graph.node for name in node.output if name in floats} - outputs
+    return {name for name in made if readers.get(name) == {"Relu"}}
+
+
+def _rounded(tensor: TensorProto) -> TensorProto:
+    with np.errstate(over="ignore", under="ignore"):
+        values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+    return numpy_helper.from_array(values, tensor.name)
 
 
 def _rounding(source: str, target: str) -> list[onnx.NodeProto]:

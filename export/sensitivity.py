@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.int8 import RULES, Ranges, calibrate, layers, quantize, sample_first
 from spinescore.export.sessions import run_model
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
@@ -72,7 +73,7 @@ class Int8Result:
 
 def make_int8(
     model: onnx.ModelProto,
-    images: Array,
+    images: Images,
     reference: Array,
     judge: Callable[[Array], Agreement],
     bounds: Tolerances,
@@ -128,7 +129,8 @@ def mean_error(reference: Array, other: Array) -> float:
     return float(np.abs(other - reference).mean() / max(float(np.ptp(reference)), np.finfo(np.float32).tiny))
 
 
-def _check(images: Array, name: str) -> None:
+def _check(images: Images, name: str) -> None:
+    images = images.scales[0] if isinstance(images, ScaledImages) else images
     varied = sum(float(np.ptp(image)) > 0 for image in images)
     if varied < MIN_IMAGES:
         raise CheckpointError(
@@ -138,7 +140,7 @@ def _check(images: Array, name: str) -> None:
 
 
 def _ranked(
-    model: onnx.ModelProto, ranges: Ranges, images: Array, reference: Array, keep: Collection[str], name: str
+    model: onnx.ModelProto, ranges: Ranges, images: Images, reference: Array, keep: Collection[str], name: str
 ) -> list[tuple[str, tuple[str, ...]]]:
     """The groups of layers with their names, the one that causes the largest error first."""
     images, reference = images[:_PROBES], reference[:_PROBES]

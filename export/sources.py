@@ -13,14 +13,19 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.checkpoints import Checkpoint, read_checkpoint
+from spinescore.export.defaults import InputSize
+from spinescore.export.graph import free_size
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.normalisation import Preprocessing, not_stated
 from spinescore.export.ready import read_ready
 from spinescore.export.resnet152 import build_resnet, is_keras_resnet
 from spinescore.export.synthetic import PREFIX, Tensors, fit_grader, fit_localizer, parse_synthetic, random_tensors
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.files import read_bytes
 from spinescore.runtime.manifest import HEAD_OUTPUTS
+from spinescore.runtime.manifest.testtime import scaled_size
 from spinescore.runtime.study import REGIONS, Region
 
 __all__ = ["InputSize", "Network", "open_network", "parameters_of", "split_key", "split_sources"]
@@ -30,20 +35,6 @@ Layout = Literal["torch", "keras", "whole"]  # whose layers weights alone are ta
 
 _JOINTS = 12
 _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
-
-
-@dataclass(frozen=True)
-class InputSize:
-    """What the manifest says of a network's input; `channels` None takes the network's own.
-
-    `preprocessing` is None where the manifest does not state it; `confidence_stated`: it sets a localizer's least one.
-    """
-
-    channels: int | None
-    height_px: int
-    width_px: int
-    preprocessing: Preprocessing | None = None
-    confidence_stated: bool = False
 
 
 @dataclass(eq=False)
@@ -60,13 +51,14 @@ class Network:
     outputs: int
     preprocessing: Preprocessing
     provenance: dict[str, Any]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was chosen, left out or changed
     model: onnx.ModelProto | None = None
     tensors: Tensors = field(default_factory=dict)
     alternative: str = ""  # the name of another localizer than the bundle's own
     layout: Layout = "whole"
     classes: tuple[str, ...] | None = None  # the order of its outputs as the owner states it
     checked: dict[str, Any] | None = None  # how it was held against its framework
+    warnings: tuple[str, ...] = ()  # what may be wrong with it
 
     @property
     def stem(self) -> str:
@@ -79,9 +71,10 @@ class Network:
         """The regions that a localizer serves."""
         return tuple(region for region in REGIONS if self.role in ("", region))
 
-    def fit(self, images: NDArray[np.float32]) -> onnx.ModelProto:
+    def fit(self, images: Images) -> onnx.ModelProto:
         """The FP32 graph; a synthetic one is fitted to `images` (N, C, H, W), normalised, at the first call."""
         if self.model is None:
+            images = images.scales[0] if isinstance(images, ScaledImages) else images
             fitted = (
                 fit_localizer(self.tensors, images) if self.kind == "localizer" else fit_grader(self.tensors, images)
             )
@@ -129,7 +122,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     _refuse_exchanged(path.name, checkpoint.tensors, kind)
     try:
         if kind == "localizer":
-            model = build_hrnet(checkpoint.tensors, size.height_px, size.width_px)
+            model = _build(kind, checkpoint.tensors, size)
         else:
             model = build_resnet(checkpoint.tensors, size.height_px, size.width_px, checkpoint.layers)
     except CheckpointError as error:
@@ -153,9 +146,9 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "parameters": parameters_of(model),
         "normalisation": said,
     }
-    notes = checkpoint.notes + (_notes_of_keras(checkpoint, size) if keras else ())
     outputs = _output_shape(model)[1]
-    network = Network(kind, role, size, channels, outputs, preprocessing, provenance, notes, model)
+    network = Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
+    network.warnings = _warnings_of_keras(checkpoint, size) if keras else ()
     network.layout = "whole" if checkpoint.layers else "keras" if keras else "torch"
     return network
 
@@ -169,21 +162,23 @@ def _chosen(size: InputSize, usual: Preprocessing, files: str) -> tuple[Preproce
     return size.preprocessing, f"{size.preprocessing}, as the manifest file states"
 
 
-def _notes_of_keras(checkpoint: Checkpoint, size: InputSize) -> tuple[str, ...]:
-    """What to know of a ResNet in a Keras file, beside what its check refuses."""
+def _warnings_of_keras(checkpoint: Checkpoint, size: InputSize) -> tuple[str, ...]:
+    """Return warnings on a ResNet in a Keras file that the check of its layers does not refuse."""
     if not checkpoint.layers:
-        note = (
+        warning = (
             "weights alone do not show operators (as x / 255.), settings and activations: read as keras.applications' "
             "ResNet V1 with ReLU between Dense layers. Give the whole model (.keras, .h5) to have that checked"
         )
-        return (note,)
+        return (warning,)
     ours = [size.height_px, size.width_px]
     for layer in checkpoint.layers:
         shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
         theirs = shape[1:3] if layer.kind == "InputLayer" and isinstance(shape, list) and len(shape) == 4 else ours
         if any(own not in (None, our) for own, our in zip(theirs, ours, strict=True)):
-            note = f"the model was built for {theirs[0]}x{theirs[1]} pixels, the manifest gives it {ours[0]}x{ours[1]}"
-            return (f"{note}; set grader.input.height and width to what it was trained on",)
+            warning = (
+                f"the model was built for {theirs[0]}x{theirs[1]} pixels, the manifest gives it {ours[0]}x{ours[1]}"
+            )
+            return (f"{warning}; set grader.input.height and width to what it was trained on",)
     return ()
 
 
@@ -206,7 +201,10 @@ def _refuse_exchanged(name: str, tensors: Mapping[str, NDArray[Any]], kind: Kind
 
 
 def _build(kind: Kind, tensors: Mapping[str, NDArray[Any]], size: InputSize) -> onnx.ModelProto:
-    return (build_hrnet if kind == "localizer" else build_resnet)(tensors, size.height_px, size.width_px)
+    model = (build_hrnet if kind == "localizer" else build_resnet)(tensors, size.height_px, size.width_px)
+    if len(size.scales) > 1:
+        free_size(model)
+    return model
 
 
 def _synthetic(source: str, kind: Kind, role: str, size: InputSize) -> Network:
@@ -227,12 +225,13 @@ def _synthetic(source: str, kind: Kind, role: str, size: InputSize) -> Network:
 
 def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     output: Literal["heatmaps", "logits"] = "heatmaps" if kind == "localizer" else "logits"
-    ready = read_ready(path, output, size.channels, size.height_px, size.width_px, size.confidence_stated)
+    others = [scaled_size(size.height_px, size.width_px, scale) for scale in size.scales if scale != 1.0]
+    ready = read_ready(path, output, size.channels, size.height_px, size.width_px, size.confidence_stated, others)
     if size.preprocessing is None:
         raise not_stated(path.name, kind, ready.channels)
     preprocessing, said = _chosen(size, size.preprocessing, "")
     producer = ready.model.producer_name
-    content = path.read_bytes()
+    content = read_bytes(path, 2 << 30)
     provenance = {
         "source": path.name,
         "source_sha256": hashlib.sha256(content).hexdigest(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.averaged import Images, scaled_images
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
 from spinescore.export.half import store_half
 from spinescore.export.precision import HalfResult, make_half
@@ -18,7 +19,7 @@ from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
 from spinescore.runtime.errors import BundleError, CheckpointError
-from spinescore.runtime.manifest import Grader, Localizer, NetworkInput
+from spinescore.runtime.manifest import Grader, Localizer
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.networks import FLIPS
 from spinescore.runtime.study import REGIONS
@@ -51,16 +52,19 @@ class Options:
 class Trial:
     """One network: its final FP32 graph, its golden pictures (N, H, W) and what they give, FP16 and INT8 graphs.
 
-    `regions` (N) is of a localizer's pictures: 0 cervical, 1 lumbar.
+    `regions` (N) is of a localizer's pictures: 0 cervical, 1 lumbar. `scaled` are its pictures at other scales; what it
+    gives is then the mean of all its runs. `images` are what it was run on.
     """
 
     network: Network
     model: onnx.ModelProto
+    images: Images
     pictures: NDArray[np.uint8]
     expected: NDArray[np.float32]
     half: HalfResult | None
     regions: NDArray[np.uint8]
     int8: Int8Result | None = None
+    scaled: Mapping[float, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def rounded(self) -> NDArray[np.float32]:
@@ -75,7 +79,8 @@ def try_localizers(
 
     The points are those of the bundle's own localizer, whatever its alternatives find.
     """
-    pictures = localizer_pictures(views, localizer)
+    scales = {1.0: None, **dict.fromkeys(localizer.averaging.scales)}
+    pictures = {scale: localizer_pictures(views, localizer, scale) for scale in scales}
     regions = np.array([REGIONS.index(view.region) for view in views], np.uint8)
     heatmaps: dict[int, NDArray[np.float32]] = {}
     trials = []
@@ -84,9 +89,12 @@ def try_localizers(
         mine = np.flatnonzero(np.isin(regions, served))
         if not len(mine):
             raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
-        trial = _try(network, pictures[mine], localizer.input, options, regions[mine])
+        shown = {scale: found[mine] for scale, found in pictures.items()}
+        images = scaled_images([normalised(found, localizer.input) for found in shown.values()], localizer)
+        trial = _try(network, shown.pop(1.0), images, options, regions[mine])
+        trial = replace(trial, scaled=shown)
         if options.int8:
-            trial = _quantized(trial, localizer.input, options.bounds, partial(_moved, trial, localizer))
+            trial = _quantized(trial, options.bounds, partial(_moved, trial, localizer))
         if not network.alternative:
             heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
@@ -105,12 +113,11 @@ def try_graders(
     for network in networks:
         flips = FLIPS[f"{network.role}{network.outputs}"]
         pictures = crop_pictures(views, points, grader, flips)
-        trials.append(_try(network, pictures, grader.input, options, np.zeros(0, np.uint8)))
+        images = normalised(pictures, grader.input)
+        trials.append(_try(network, pictures, images, options, np.zeros(0, np.uint8)))
     if options.int8:
         judges = [partial(_regraded, trials, trial, grader) for trial in trials]
-        trials = [
-            _quantized(trial, grader.input, options.bounds, judge) for trial, judge in zip(trials, judges, strict=True)
-        ]
+        trials = [_quantized(trial, options.bounds, judge) for trial, judge in zip(trials, judges, strict=True)]
     return trials
 
 
@@ -148,19 +155,16 @@ def _regraded(trials: Sequence[Trial], changed: Trial, grader: Grader, output: N
 
 def _quantized(
     trial: Trial,
-    size: NetworkInput,
     bounds: Tolerances,
     judge: Callable[[NDArray[np.float32]], PointAgreement | GradeAgreement],
 ) -> Trial:
-    images = normalised(trial.pictures, size)
-    plain = trial.network.fit(images)
-    return replace(trial, int8=make_int8(plain, images, trial.expected, judge, bounds, trial.network.stem))
+    plain = trial.network.fit(trial.images)
+    return replace(trial, int8=make_int8(plain, trial.images, trial.expected, judge, bounds, trial.network.stem))
 
 
 def _try(
-    network: Network, pictures: NDArray[np.uint8], size: NetworkInput, options: Options, regions: NDArray[np.uint8]
+    network: Network, pictures: NDArray[np.uint8], images: Images, options: Options, regions: NDArray[np.uint8]
 ) -> Trial:
-    images = normalised(pictures, size)
     model = network.fit(images)
     if options.stored_half:
         model = store_half(model)
@@ -171,4 +175,4 @@ def _try(
             "those that it was trained with?"
         )
     half = make_half(model, images, expected, network.stem) if options.fp16 else None
-    return Trial(network, model, pictures, expected, half, regions)
+    return Trial(network, model, images, pictures, expected, half, regions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.golden import GoldenView, locate, normalised
+from spinescore.export.golden import GoldenView, locate
 from spinescore.export.sessions import run_model
 from spinescore.export.trial import Trial
 from spinescore.runtime.manifest import Localizer
@@ -78,7 +78,7 @@ def _crossed(
     others = {}
     for trial, other in (trials[:2], trials[1::-1]):
         region = other.network.regions[0]
-        heatmaps = run_model(trial.model, normalised(other.pictures, localizer.input))
+        heatmaps = run_model(trial.model, other.images)
         others[region] = _error(_of(views, region), heatmaps, localizer)
     before = [errors[trial.network.stem][trial.network.regions[0]] for trial in trials]
     after = [others[trial.network.regions[0]] for trial in trials]

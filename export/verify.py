@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.averaged import scaled_images
 from spinescore.export.rounding import round_like_half
 from spinescore.export.sessions import run_model
 from spinescore.runtime.acceptance.comparison import (
@@ -20,9 +21,10 @@ from spinescore.runtime.acceptance.comparison import (
 )
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.errors import BundleError
+from spinescore.runtime.errors import BundleError, SpineScoreError
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.provenance import trust_lines
+from spinescore.runtime.text import brief
 
 __all__ = ["VerifyReport", "verify_bundle"]
 
@@ -101,7 +103,19 @@ def verify_bundle(path: str | Path) -> VerifyReport:
 
 
 def _run(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
-    images = golden.images()
+    """Raises `BundleError`, also for whatever a network that is none makes its readers raise."""
+    try:
+        return _ran(bundle, golden)
+    except SpineScoreError:
+        raise
+    except Exception as error:
+        files = ", ".join(golden.files.values())
+        raise BundleError(f"{golden.name} ({files}) cannot be run ({brief(error)}); export the bundle again") from error
+
+
+def _ran(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
+    scales = list(golden.images().values())
+    images = scaled_images(scales, bundle.manifest.localizer) if golden.kind == "localizer" else scales[0]
     path, _ = bundle.network(golden.files, ("fp32",))
     model = onnx.load(str(path))
     fp32 = run_model(model, images, f"{path.name}: FP32")

@@ -236,7 +236,7 @@ def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iter
         yield "its names (backbone.*, head.*) are OpenMMLab's and were brought to the official ones"
     same = [one.key for one in pool[1:]]
     if same:
-        yield f"the weights under {_listed(same)} are the same as those under {chosen.key!r}"
+        yield f"the weights under {_listed(same)} are the same as those under {chosen.key!r}, which were taken"
     taken = {chosen.key, *(one.container for one in pool)}
     others = [name for name in _containers(filter(_is_kernel, entries)) if name not in taken]
     others = [name for name in others if not _within(f"{name}.", chosen.key) and not _of_training(name)]

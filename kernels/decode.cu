@@ -199,6 +199,14 @@ __device__ Roi roi_about(int source, double x, double y, Shift x_axis, Shift y_a
 
 __device__ inline Roi no_roi() { return {kNoSource, {0, 0}, {{0, 0, 0}, {0, 0, 0}}}; }
 
+// A direction in the upright image, as a direction in a source that `turns` quarter turns clockwise bring upright.
+__device__ Shift in_source(Shift way, int turns) {
+    for (int turn = 0; turn < (turns & 3); ++turn) {
+        way = {way.y, -way.x};
+    }
+    return way;
+}
+
 __device__ Roi box(const BoxesArgs &args, const Point *points, const View &view) {
     double low_x = DBL_MAX, low_y = DBL_MAX, high_x = -DBL_MAX, high_y = -DBL_MAX;
     for (int number = 0; number < 2 * kDiscs; ++number) {
@@ -208,12 +216,15 @@ __device__ Roi box(const BoxesArgs &args, const Point *points, const View &view)
             low_y = fmin(low_y, y), high_y = fmax(high_y, y);
         }
     }
-    const double scale = args.padding * fmax((high_x - low_x) / args.width, (high_y - low_y) / args.height);
+    const double across = view.turns & 1 ? high_y - low_y : high_x - low_x;
+    const double along = view.turns & 1 ? high_x - low_x : high_y - low_y;
+    const double scale = args.padding * fmax(across / args.width, along / args.height);
     if (!(scale > 0.0)) { // fewer than two points, or all at one place
         return no_roi();
     }
-    return roi_about(view.source, (low_x + high_x) / 2, (low_y + high_y) / 2,
-                     {view.faces_right ? -scale : scale, 0.0}, {0.0, scale}, args.width, args.height);
+    const Shift x_axis = in_source({view.faces_right ? -scale : scale, 0.0}, view.turns);
+    return roi_about(view.source, (low_x + high_x) / 2, (low_y + high_y) / 2, x_axis,
+                     in_source({0.0, scale}, view.turns), args.width, args.height);
 }
 
 __device__ inline bool both_found(const Point *points, int disc) {

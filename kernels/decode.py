@@ -32,7 +32,19 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.warp import FAR, NO_SOURCE, ROI
 
-__all__ = ["DISCS", "POINT", "VIEW", "BoxSpec", "CropSpec", "DecodeSpec", "boxes", "crops", "decode", "peaks"]
+__all__ = [
+    "DISCS",
+    "POINT",
+    "VIEW",
+    "BoxSpec",
+    "CropSpec",
+    "DecodeSpec",
+    "boxes",
+    "crops",
+    "decode",
+    "in_source",
+    "peaks",
+]
 
 DISCS = 6  # per region
 POINT = np.dtype([("xy", "<f4", (2,)), ("confidence", "<f4")])
@@ -42,7 +54,8 @@ VIEW = np.dtype(
     [
         ("source", "<i4"),
         ("region", "<i4"),  # 0 cervical, 1 lumbar: the row of `DecodeSpec.channels`
-        ("faces_right", "<i4"),  # 1 where the patient looks to the right of the image
+        ("faces_right", "<i4"),  # 1 if the patient looks to the right of the upright image
+        ("turns", "<i4"),  # quarter turns clockwise, 0 .. 3, that bring the source upright
         ("given", "<i4", (DISCS,)),  # 1 where `given_xy` replaces the decoded points of the disc
         ("given_xy", "<f4", (DISCS, 2, 2)),  # centre xy, anterior xy, in source pixels
     ]
@@ -148,7 +161,8 @@ def decode(
 def boxes(points: NDArray[np.void], views: NDArray[np.void], spec: BoxSpec) -> NDArray[np.void]:
     """The second pass's ROIs (N): the points' bounding box, padded, brought to the input's aspect about its centre.
 
-    A patient who looks to the right is mirrored, so that the localizer always sees one who looks to the left.
+    A patient who looks to the right is mirrored, and a source that is not upright is turned, so that the localizer
+    always sees an upright patient who looks to the left.
     """
     rois = _empty(len(views))
     for number, (view, view_points) in enumerate(zip(views, points, strict=True)):
@@ -156,18 +170,27 @@ def boxes(points: NDArray[np.void], views: NDArray[np.void], spec: BoxSpec) -> N
         if len(xy) < 2:
             continue
         low, high = xy.min(axis=0), xy.max(axis=0)
-        scale = spec.padding * max((high[0] - low[0]) / spec.width, (high[1] - low[1]) / spec.height)
+        wide, high_up = (high - low)[::-1] if view["turns"] % 2 else high - low
+        scale = spec.padding * max(wide / spec.width, high_up / spec.height)
         if scale:
-            axes = np.diag([-scale if view["faces_right"] else scale, scale])
+            axes = in_source(np.diag([-scale if view["faces_right"] else scale, scale]), int(view["turns"]))
             rois[number] = _roi(view["source"], (low + high) / 2, axes[0], axes[1], (spec.width, spec.height))
     return rois
+
+
+def in_source(vectors: NDArray[np.float64], turns: int) -> NDArray[np.float64]:
+    """Directions (..., 2) in the upright image, as directions in a source that `turns` quarter turns bring upright."""
+    for _ in range(turns % 4):
+        vectors = vectors[..., ::-1] * (1.0, -1.0)
+    return vectors
 
 
 def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> NDArray[np.void]:
     """The crops' ROIs (N, 6, len(flips)).
 
     A crop is a square about the disc's centre, turned so that the line centre-anterior is horizontal with the
-    anterior end on the side `anterior`, and mirrored where the spine's upward direction would otherwise be down.
+    anterior end on the side `anterior`, and mirrored where the spine's upward direction would otherwise be down: that
+    follows from `faces_right` alone, because no turn of the source changes it.
     """
     xy = points["xy"].astype(np.float64)
     centre, found = xy[:, :, 0], points["confidence"].min(axis=-1) > 0

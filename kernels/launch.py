@@ -16,23 +16,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.kernels.average import MOST_RUNS, AverageSpec
 from spinescore.kernels.decode import DISCS, BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import WarpSpec
 
 __all__ = [
+    "AVERAGE_ARGS",
     "BOXES_ARGS",
     "CROPS_ARGS",
     "DECODE_ARGS",
     "KERNELS",
     "MAX_CHANNELS",
     "MAX_FLIPS",
+    "MIRROR_ARGS",
     "SOURCE",
     "TABLES",
     "WARP_ARGS",
     "Launch",
+    "average_launch",
     "boxes_launch",
     "crops_launch",
     "decode_launch",
+    "mirror_launch",
     "source_record",
     "warp_launch",
 ]
@@ -117,6 +122,31 @@ CROPS_ARGS = np.dtype(
     ]
 )
 
+MIRROR_ARGS = np.dtype([("images", "<u8"), ("out", "<u8"), ("rows", "<i4"), ("width", "<i4")])
+
+_RUN = np.dtype(
+    [
+        ("heatmaps", "<u8"),
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("scale", "<f4"),
+        ("offset", "<f4"),
+        ("flipped", "<i4"),
+        ("shift", "<i4"),  # columns to the right, of a flipped run
+    ]
+)
+
+AVERAGE_ARGS = np.dtype(
+    [
+        ("out", "<u8"),
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("count", "<i4"),  # of runs
+        ("unused", "<i4"),
+        ("runs", _RUN, (MOST_RUNS,)),
+    ]
+)
+
 METHODS = ("argmax", "quarter", "dark")
 KERNELS = {  # name -> the source file that holds it, and its argument block
     "warp_f16": ("warp", WARP_ARGS),
@@ -125,11 +155,17 @@ KERNELS = {  # name -> the source file that holds it, and its argument block
     "decode_f32": ("decode", DECODE_ARGS),
     "boxes": ("decode", BOXES_ARGS),
     "crops": ("decode", CROPS_ARGS),
+    "mirror_f16": ("average", MIRROR_ARGS),
+    "mirror_f32": ("average", MIRROR_ARGS),
+    "average_f16": ("average", AVERAGE_ARGS),
+    "average_f32": ("average", AVERAGE_ARGS),
 }
 
 _WARP_BLOCK = (16, 8, 1)  # each thread writes two pixels of a row
 _DECODE_THREADS = 128  # fixed in decode.cu
 _FEW_THREADS = 32
+_EACH_THREADS = 128  # where a thread makes one value
+_MOST_PLANES = 65535  # of a grid in y
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +266,38 @@ def crops_launch(points: int, views: int, count: int, spec: CropSpec, rois: int)
     args["flips"] = len(spec.flips)
     args["flip_bits"] = sum(1 << number for number, flip in enumerate(spec.flips) if flip)
     return Launch("decode", "crops", (_blocks(count * DISCS, _FEW_THREADS), 1, 1), (_FEW_THREADS, 1, 1), args)
+
+
+def mirror_launch(images: int, rows: int, width: int, half: bool, out: int) -> Launch:
+    """Kernel 3: `out` (rows, width) from images (rows, width), each row reversed."""
+    args = np.zeros((), MIRROR_ARGS)
+    args["images"], args["out"], args["rows"], args["width"] = images, out, rows, width
+    grid = (_blocks(rows * width, _EACH_THREADS), 1, 1)
+    return Launch("average", "mirror_f16" if half else "mirror_f32", grid, (_EACH_THREADS, 1, 1), args)
+
+
+def average_launch(
+    heatmaps: Sequence[tuple[int, tuple[int, int]]],
+    planes: int,
+    shape: tuple[int, int],
+    half: bool,
+    spec: AverageSpec,
+    out: int,
+) -> Launch:
+    """Kernel 3: `out` (planes, *shape) from the address and the (height, width) of each run's heatmaps."""
+    if not 1 <= len(spec.runs) <= MOST_RUNS or len(heatmaps) != len(spec.runs):
+        raise ValueError(f"{len(heatmaps)} heatmaps of {len(spec.runs)} runs; the kernel averages 1 to {MOST_RUNS}")
+    if planes > _MOST_PLANES:
+        raise ValueError(f"{planes} heatmaps are averaged at once; the kernel takes {_MOST_PLANES}")
+    args = np.zeros((), AVERAGE_ARGS)
+    args["out"], args["count"] = out, len(spec.runs)
+    args["height"], args["width"] = shape
+    for record, (address, size), run in zip(args["runs"], heatmaps, spec.runs, strict=False):
+        record["heatmaps"], record["scale"], record["offset"] = address, run.scale, spec.offset(run)
+        record["height"], record["width"] = size
+        record["flipped"], record["shift"] = run.flipped, run.flipped and spec.flip_shift
+    grid = (_blocks(shape[0] * shape[1], _EACH_THREADS), planes, 1)
+    return Launch("average", "average_f16" if half else "average_f32", grid, (_EACH_THREADS, 1, 1), args)
 
 
 def _blocks(items: int, per_block: int) -> int:

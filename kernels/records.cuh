@@ -5,6 +5,7 @@ constexpr int kDiscs = 6;        // per region
 constexpr int kRegions = 2;      // cervical, lumbar
 constexpr int kTables = 2;       // per source: the localizer's and the grader's
 constexpr int kMaxChannels = 16; // of a warp's output
+constexpr int kMostRuns = 16;    // in one average of heatmaps
 constexpr int kNoSource = -1;    // a region of interest that could not be determined
 
 // Coordinates from here on lie outside of every image; below it they are exact enough, and sums of three fit an int.
@@ -35,7 +36,8 @@ struct Point {
 struct View {
     int source;
     int region;
-    int faces_right;
+    int faces_right; // in the upright image
+    int turns;       // quarter turns clockwise that bring the source upright
     int given[kDiscs];
     float given_xy[kDiscs][2][2]; // centre, anterior
 };
@@ -77,6 +79,26 @@ struct CropsArgs {
     int anterior_right, flips, flip_bits, unused;
 };
 
-static_assert(sizeof(Roi) == 36 && sizeof(Source) == 56 && sizeof(Point) == 12 && sizeof(View) == 132, "warp.py, decode.py");
+struct MirrorArgs {
+    const void *images;
+    void *out;
+    int rows, width;
+};
+
+struct Run { // of the localizer
+    const void *heatmaps;
+    int height, width;
+    float scale, offset; // pixel x of the output lies at scale * x + offset
+    int flipped, shift;  // columns are read from the right, `shift` to the right of their place
+};
+
+struct AverageArgs {
+    void *out;
+    int height, width, count, unused;
+    Run runs[kMostRuns];
+};
+
+static_assert(sizeof(Roi) == 36 && sizeof(Source) == 56 && sizeof(Point) == 12 && sizeof(View) == 136, "warp.py, decode.py");
 static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "launch.py");
 static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "launch.py");
+static_assert(sizeof(MirrorArgs) == 24 && sizeof(Run) == 32 && sizeof(AverageArgs) == 536, "launch.py");

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime import silence  # noqa: F401  # before any engine is imported
+
 if TYPE_CHECKING:
     from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
     from spinescore.runtime.errors import (

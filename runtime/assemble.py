@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.budget import Budget
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.expected import UNKNOWN, Expected, expected_score, total_distribution
+from spinescore.runtime.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
 from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.orientation import to_upright
 from spinescore.runtime.provenance import unchecked_note
 from spinescore.runtime.quality import as_reject
 from spinescore.runtime.report import (
@@ -59,6 +60,15 @@ class RegionResult:
     grades: Grades
     reject: Reject | None
     given: Collection[int] = ()
+    known: NDArray[np.bool_] | None = None  # the discs whose points are to be trusted; else those with a grade
+    findings: tuple[Finding, ...] = ()  # of how the picture stands
+    stands_as_seen: bool = False  # the localizer was asked how it stands, and agrees
+
+    @property
+    def upright(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres and anterior points, turned about the origin so that the head is above."""
+        turn_deg = self.chosen.turn_deg
+        return to_upright(self.centre, turn_deg), to_upright(self.anterior, turn_deg)
 
     def rather(self, other: Region) -> RegionResult:
         """The same, rejected because the picture shows the other region."""
@@ -96,12 +106,13 @@ def judge(
         )
         reject = Reject("low-confidence", message, radiograph.source, region)
     else:
-        reason = implausible(xy[:, 0], xy[:, 1], known, chosen.facing)
+        upright = to_upright(xy, chosen.turn_deg)
+        reason = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
         if reason is not None:
             message = f"{name}: {reason}; check the picture and its orientation, or give the points."
             reject = Reject("implausible-geometry", message, radiograph.source, region)
     grades = grade_discs(probabilities, known, manifest.grader)
-    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given, known)
 
 
 def study_report(
@@ -124,7 +135,14 @@ def study_report(
     refused = _refused(selection, results)
     return StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
-        bundle=BundleInfo(manifest.name, manifest.version, bundle.sha256, manifest.intended_use, bundle.localizer),
+        bundle=BundleInfo(
+            manifest.name,
+            manifest.version,
+            bundle.sha256,
+            manifest.intended_use,
+            bundle.localizer,
+            manifest.smallest_detectable_change,
+        ),
         device=device,
         regions={
             region: _scored(results[region], scores[region], distributions[region])
@@ -251,7 +269,7 @@ def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
-    rotations = rotation_deg(result.centre, result.anterior, result.chosen.facing)
+    rotations = rotation_deg(*result.upright, result.chosen.facing)
     points = zip(result.centre.tolist(), result.anterior.tolist(), strict=True)
     figures = zip(points, result.confidence.tolist(), rotations.tolist(), strict=True)
     discs = []
@@ -289,12 +307,12 @@ def _expected(distribution: NDArray[np.float64]) -> Expected:
 
 def _believed(result: RegionResult) -> NDArray[np.float64]:
     """p0 .. p3 (6, 2, 4); what a network said of a corner that was not to be read counts for nothing."""
-    return np.array(
-        [
-            [UNKNOWN if corner.status == "unreadable" else corner.probabilities or UNKNOWN for corner in disc]
-            for disc in result.grades
-        ]
-    )
+    said = np.array([[corner.probabilities or UNKNOWN for corner in disc] for disc in result.grades])
+    readable = [
+        [corner.status != "unreadable" and corner.probabilities is not None for corner in disc]
+        for disc in result.grades
+    ]
+    return with_prior(said, np.array(readable))
 
 
 def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:
@@ -313,6 +331,7 @@ def _radiograph_info(chosen: Chosen) -> RadiographInfo:
         chosen.facing,
         radiograph.decoder,
         radiograph.source,
+        chosen.turn_deg,
     )
 
 

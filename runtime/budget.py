@@ -2,6 +2,8 @@
 
 What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
 
+    test-time    each pass runs the localizer once, at its input's own size, and averages nothing. Asked again on a CPU
+                 before the second pass.
     second-pass  the localizer looks once. Asked again on a CPU when the first pass is over; on a GPU a study's steps
                  are one graph, and one of the graphs is chosen before it is launched.
     evidence     pictures are not asked, as they are and mirrored, for what can be done without: of several radiographs
@@ -43,14 +45,15 @@ __all__ = [
     "checked_ms",
 ]
 
-Skippable = Literal["second-pass", "evidence", "antialias"]
-SKIPPABLE: tuple[Skippable, ...] = ("second-pass", "evidence", "antialias")
+Skippable = Literal["test-time", "second-pass", "evidence", "antialias"]
+SKIPPABLE: tuple[Skippable, ...] = ("test-time", "second-pass", "evidence", "antialias")
 
 Clock = Callable[[], float]  # seconds, as time.perf_counter
-Step = tuple[str, int, bool]  # `pass`, `crop`, `grade` or `report`; views at once; antialiased
+Step = tuple[str, int, bool]  # `pass`, `averaged` (a pass), `crop`, `grade` or `report`; views at once; antialiased
 Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
 
 _SKIPPED = {
+    "test-time": "the localizer's heatmaps were not averaged over scales and flips",
     "second-pass": "the localizer looked once and not twice",
     "evidence": "pictures were not asked for what their headers do not tell",
     "antialias": "the networks' inputs were sampled once a pixel",
@@ -58,24 +61,30 @@ _SKIPPED = {
 _LATEST_STUDIES = 32
 _LIKELY_SHARE = 0.9  # of the latest studies, those that were no slower
 _REPORT: Step = ("report", 0, True)
-_ORDER = {"localize": 0, "second-pass": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch's steps
+_ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch
+_ASKED: dict[str, Skippable] = {"second-pass": "second-pass", "test-time": "test-time"}  # stages that may be left out
 _BEFORE = {"second-pass": "localize", "crop": "localize", "grade": "crop"}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How a study is worked on. `apart` runs its two views one after the other in place of both at once."""
+    """How a study is worked on. `apart` runs its two views one after the other in place of both at once.
+
+    `test_time` averages heatmaps over the manifest's scales and flips.
+    """
 
     passes: int
     antialias: bool = True
     apart: bool = False
+    test_time: bool = False
 
 
 def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
     """The effort, then less and less of it in the order of `SKIPPABLE`. `antialiased`: the manifest asks for it."""
-    found = [effort, replace(effort, passes=1)]
+    plain = replace(effort, test_time=False)
+    found = [effort, plain, replace(plain, passes=1)]
     if antialiased:
-        found.append(replace(effort, passes=1, antialias=False))
+        found.append(replace(plain, passes=1, antialias=False))
     return tuple(dict.fromkeys(found))
 
 
@@ -95,27 +104,39 @@ class Launches:
     def __init__(self, effort: Effort, views: int) -> None:
         at_once, self._count = (1, views) if effort.apart else (views, 1)
         self._left = self._count
+        self.plain: Step = ("pass", at_once, effort.antialias)
         self.one: tuple[Step, ...] = (
-            ("pass", at_once, effort.antialias),
+            ("averaged", at_once, effort.antialias) if effort.test_time else self.plain,
             ("crop", at_once, effort.antialias),
             ("grade", at_once, True),
         )
-        self.passes = effort.passes * self._count
-        self.steps = [self.one[0]] * self.passes + [*self.one[1:]] * self._count + [_REPORT]
-        self.second: bool | None = None  # whether this launch has a second pass, once that was decided
+        self.passes = [self.one[0]] * (effort.passes * self._count)
+        self.steps = [*self.passes, *[*self.one[1:]] * self._count, _REPORT]
+        self.decided: dict[Skippable, bool] = {}  # of this launch: whether it has a second pass, and how that is made
 
     def begin(self) -> None:
         """The next launch."""
-        self._left, self.second = self._left - 1, None
+        self._left, self.decided = self._left - 1, {}
+
+    def without(self, stage: Skippable) -> None:
+        """This launch does without the second pass (`second-pass`), or without its averaging (`test-time`)."""
+        self.passes.remove(self.one[0])
+        if stage == "test-time":
+            self.passes.append(self.plain)
 
     def needed(self, stage: str) -> list[Step]:
         """What cannot be skipped from the stage on: the rest of this launch, those to come, and the report."""
         return [*self.one[_ORDER[stage] :], *self.one * self._left, _REPORT]
 
     def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
-        """The steps with their times, from those of the stages localize, crop and grade over all launches."""
-        shares = zip(self.one, ("localize", "crop", "grade"), (self.passes, self._count, self._count), strict=True)
-        return [(step, stages_ms[stage] / count) for step, stage, count in shares for _ in range(count)]
+        """The steps with their times, from those of the stages localize, crop and grade over all launches.
+
+        Passes of two kinds in one study share a time that tells of neither, and are left out.
+        """
+        alike = len(set(self.passes)) == 1
+        kinds = [(self.passes[0], "localize", len(self.passes))] if alike else []
+        kinds += [(step, stage, self._count) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
+        return [(step, stages_ms[stage] / count) for step, stage, count in kinds for _ in range(count)]
 
 
 class Durations:
@@ -222,6 +243,7 @@ class Budget:
     def choose(self, efforts: Sequence[Effort], views: int, full: Effort) -> Effort:
         """The first effort that fits, or the last; notes what it skips of the full one."""
         found = next((effort for effort in efforts if self._fits(Launches(effort, views).steps)), efforts[-1])
+        self._skipped["test-time"] |= found.test_time < full.test_time
         self._skipped["second-pass"] |= found.passes < full.passes
         self._skipped["antialias"] |= found.antialias < full.antialias
         return found
@@ -241,17 +263,20 @@ class Budget:
         def before(stage: str) -> bool:
             if stage == "localize":
                 launches.begin()
-            else:
+            elif stage in _BEFORE:
                 self.done(_BEFORE[stage])
             needed = launches.needed(stage)
             self.go_on(needed)
-            if stage != "second-pass":
+            name = _ASKED.get(stage)
+            if name is None:
                 return True
+            step = launches.plain if name == "second-pass" else launches.one[0]
             with deciding:  # once for the views of a launch, which a device may run side by side
-                if launches.second is None:
-                    launches.second = self._allows("second-pass", [launches.one[0], *needed])
-                    launches.passes -= not launches.second
-                return launches.second
+                if name not in launches.decided:
+                    launches.decided[name] = self._allows(name, [step, *needed])
+                    if not launches.decided[name]:
+                        launches.without(name)
+                return launches.decided[name]
 
         return before
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from spinescore.runtime.documents import read_json
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.files import open_regular
 from spinescore.runtime.manifest import FileEntry, Manifest
-from spinescore.runtime.onnxfiles import external_files
+from spinescore.runtime.onnxfiles import network_facts
 
-__all__ = ["MANIFEST_NAME", "Bundle", "is_shipped", "shipped_bundles"]
+__all__ = ["MANIFEST_NAME", "Bundle", "command_name", "is_shipped", "shipped_bundles"]
 
 MANIFEST_NAME = "bundle.json"
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
+_ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})  # no localizer or grader needs them
 _READERS = 4  # files that are checked at a time
 
 
@@ -95,8 +99,16 @@ def shipped_bundles() -> tuple[str, ...]:
 
 
 def is_shipped(folder: Path) -> bool:
-    """The bundle is part of the package, whose folder is not to be written."""
-    return folder.parent == _SHIPPED
+    """Whether the bundle is part of this installed package: its folder is not written, and what lies in it counts.
+
+    Links are followed first, so that neither another path to the folder nor a link inside it is mistaken.
+    """
+    return folder.resolve().parent == _SHIPPED.resolve()
+
+
+def command_name(folder: Path) -> str:
+    """How a command names the bundle in `folder`."""
+    return folder.resolve().name if is_shipped(folder) else str(folder)
 
 
 def _find(bundle: str | Path) -> Path:
@@ -113,13 +125,11 @@ def _find(bundle: str | Path) -> Path:
 
 def _read_json(path: Path) -> object:
     try:
-        if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
-            raise BundleError(f"{path} is larger than a manifest can be; export the bundle again.")
-        document: object = json.loads(path.read_text(encoding="utf-8"))
+        document: object = read_json(path, _MANIFEST_LIMIT_BYTES)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BundleError(f"{path} cannot be read ({reason}); give the folder that holds {MANIFEST_NAME}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from error
     return document
 
@@ -134,20 +144,27 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_external(folder: Path, manifest: Manifest, name: str) -> None:
-    """Raises `BundleError` if a network takes weights from a file that the manifest does not list."""
-    for location in sorted(external_files(_inside(folder, name))):
+def _check_network(folder: Path, manifest: Manifest, name: str) -> None:
+    """Raises `BundleError` if a network takes weights from a file that the manifest does not list, or may not end."""
+    facts = network_facts(_inside(folder, name), _ENDLESS)
+    for location in sorted(facts.locations):
         if str(PurePosixPath(name).parent / location) not in manifest.files:
             raise BundleError(
                 f"The network {folder / name} takes weights from {location!r}, which the manifest does not list; the "
                 "bundle's hash does not cover them. Export the bundle again."
             )
+    for operator in sorted(facts.operators):
+        raise BundleError(
+            f"The network {folder / name} holds the operator {operator}, which may run for ever. Export the network "
+            "without loops."
+        )
 
 
 def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> None:
     path = _inside(folder, name)
     try:
-        found_size = path.stat().st_size
+        with open_regular(path) as file:
+            found_size = os.fstat(file.fileno()).st_size
         found = file_sha256(path) if found_size == entry.bytes else None
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -159,4 +176,4 @@ def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> Non
     if found != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")
     if path.suffix.lower() == ".onnx":
-        _check_external(folder, manifest, name)
+        _check_network(folder, manifest, name)

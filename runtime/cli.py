@@ -10,29 +10,27 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
-import os
 import sys
-import traceback
 from collections.abc import Collection, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.verbs import (
-    FAULT,
     NOTHING_SCORED,
     OK,
     OVER_BUDGET,
     REFUSED,
     USAGE,
     UsageError,
-    nobody_reads,
-    write_utf8,
+    say,
 )
+from spinescore.runtime.verbs.faults import told
+from spinescore.runtime.verbs.streams import ReaderGone, flush, keep_descriptors, set_encoding
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
-_DEBUG = "SPINESCORE_DEBUG"
 
 # Each verb's module, which adds the verb's options and names its function, and what the verb does.
 _VERBS = {
@@ -45,6 +43,7 @@ _VERBS = {
     "crops": ("runtime.verbs.crops", "write the regions exactly as the grader sees them"),
     "compare": ("runtime.verbs.compare", "what changed between two studies of a patient"),
     "cohort": ("runtime.verbs.cohort", "many reports as tables, with a plot of change"),
+    "associate": ("runtime.verbs.associate", "an exposure and the change of the same vertebral units"),
     "bench": ("benchmarks.bench.verb", "measure the latency of this machine"),
     "plan": ("runtime.verbs.plan", "find the most accurate way to run within a budget"),
     "evaluate": ("benchmarks.agreement.verb", "agreement of grades with a reader's"),
@@ -59,12 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Wrong options end in `SystemExit(2)`, as argparse has it."""
     atexit.register(gc.freeze)  # nothing is left to free but memory: searching it for cycles would take 0.1 s
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words).parse_args(words)
-    write_utf8()
+    keep_descriptors()
     try:
+        arguments = _parser(words).parse_args(words)
+        set_encoding()
         status = int(arguments.verb(arguments))
-        print(end="", flush=True)
+        flush()
         return status
+    except ReaderGone:
+        return OK
     except UsageError as error:
         return _fail(USAGE, str(error))
     except InputRejected as error:
@@ -76,25 +78,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, "interrupted")
     except Exception as error:
-        if isinstance(error, OSError) and nobody_reads():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again at exit
-            return OK
-        if os.environ.get(_DEBUG):
-            traceback.print_exc()
-        if isinstance(error, PermissionError) and error.filename is not None:
-            where = error.filename2 or error.filename
-            return _fail(REFUSED, f"{where}: {error.strerror}; close what holds it open, or choose another place")
-        return _fail(FAULT, f"unexpected {type(error).__name__}: {error} (set {_DEBUG}=1 to see where)")
+        return _fail(*told(error))
 
 
 def _fail(status: int, message: str) -> int:
-    print(f"spinescore: {message}", file=sys.stderr, flush=True)
+    say(f"spinescore: {message}")
     return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong with the words of the command, which may hold anything, and ends."""
+        for line in self.format_usage().splitlines():
+            say(line)
+        say(f"{self.prog}: error: {message}")
+        sys.exit(USAGE)
 
 
 def _parser(words: Collection[str] = tuple(_VERBS)) -> argparse.ArgumentParser:
     """Of the verbs, those among the command's words have their options: no other's modules are imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="spinescore",
         description="Scores a lateral spine study (DICOM) with the mSASSS. Not a medical device.",
         epilog=_STATUSES,

@@ -11,32 +11,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata, util
+from importlib import util
 from typing import Any, Literal
 
+from spinescore.runtime.packages import PACKAGES, installed, is_newer, version_of
 from spinescore.runtime.processor import instruction_sets, processor_name
+from spinescore.runtime.text import one_line
 
 __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
 
 State = Literal["ok", "missing", "absent"]  # absent: not here, and nothing that this package could install
-
-# What pip calls it -> the extra that brings it (None: installed with spinescore itself).
-_PACKAGES: dict[str, str | None] = {
-    "numpy": None,
-    "onnxruntime": None,
-    "opencv-python-headless": None,
-    "pydicom": None,
-    "imagecodecs": "dicom",
-    "onnx": "export",
-    "tqdm": "export",
-    "openvino": "openvino",
-}
-
-# Other builds of the same library, under other names.
-_SAME: dict[str, tuple[str, ...]] = {
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
-    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
-}
 
 # Transfer syntaxes of radiographs (PS3.5, annex A.4). Those without compression need no decoder.
 _SYNTAXES: dict[str, str] = {
@@ -76,7 +60,7 @@ def examine(bundles: Sequence[str] = ()) -> list[Finding]:
 
 def can_score(findings: list[Finding]) -> bool:
     """Everything that scoring on the CPU needs is here."""
-    needed = {name for name, extra in _PACKAGES.items() if extra is None}
+    needed = {name for name, package in PACKAGES.items() if package.extra is None}
     return all(finding.state == "ok" for finding in findings if finding.name in needed)
 
 
@@ -90,7 +74,7 @@ def findings_text(findings: list[Finding]) -> str:
             group = finding.group
             lines += ["", group]
         state = "ok" if finding.state == "ok" else "--"
-        lines.append(f"  {state}  {finding.name:<{width}}  {finding.detail}")
+        lines.append(one_line(f"  {state}  {finding.name:<{width}}  {finding.detail}"))
     fixes = dict.fromkeys(finding.fix for finding in findings if finding.fix)
     if fixes:
         lines += ["", "To add what is missing:", *(f"  {fix}" for fix in fixes)]
@@ -126,34 +110,34 @@ def _machine() -> list[Finding]:
     return [
         Finding("Machine", "Python", "ok" if supported else "missing", f"{version}, {platform.platform(terse=True)}"),
         Finding("Machine", "CPU", "ok", ", ".join(filter(None, (facts["cpu"], f"{facts['cores']} cores", flags)))),
+        _signing(),
     ]
+
+
+def _signing() -> Finding:
+    """Whether what is made on this machine can be signed, without which it does not count later."""
+    from spinescore.kernels.signing import key_fault
+
+    fault = key_fault()
+    return Finding(
+        "Machine", "signing", "absent" if fault else "ok", fault or "what is made here is signed, and counts"
+    )
 
 
 def _packages() -> list[Finding]:
     findings = []
-    for name, extra in _PACKAGES.items():
+    for name, package in PACKAGES.items():
+        extra = package.extra
         group = "Packages" if extra is None else f"Packages of the extra [{extra}]"
-        found = _version(name)
+        found = version_of(name)
         if found:
-            findings.append(Finding(group, name, "ok", found))
+            newer = is_newer(found, package.tested)
+            note = f"{found}, newer than {package.tested}, the newest that was tested" if newer else found
+            findings.append(Finding(group, name, "ok", note))
         else:
             fix = f'pip install "spinescore[{extra}]"' if extra else f"pip install {name}"
             findings.append(Finding(group, name, "missing", "not installed", fix))
     return findings
-
-
-def _version(name: str) -> str | None:
-    if found := _installed(name):
-        return found
-    others = ((other, _installed(other)) for other in _SAME.get(name, ()))
-    return next((f"{version} ({other})" for other, version in others if version), None)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _decoders() -> list[Finding]:
@@ -183,7 +167,7 @@ def _providers() -> list[Finding]:
 
 def _gpu() -> list[Finding]:
     group = "NVIDIA GPU (not needed to score on a CPU)"
-    findings = [_driver(group), _nvcc(group)]
+    findings = [_gpu_itself(group), _driver(group), _nvcc(group)]
     for module, name in (
         ("pycuda", "pycuda"),
         ("tensorrt", "TensorRT"),
@@ -202,7 +186,7 @@ def _gpu_decoder(group: str) -> Finding:
     name = "nvImageCodec"
     if not nvimagecodec.is_installed():
         return Finding(group, name, "absent", "not installed")
-    version = next((found for found in map(_installed, nvimagecodec.PACKAGES) if found), "installed")
+    version = next((found for found in map(installed, nvimagecodec.PACKAGES) if found), "installed")
     if not nvimagecodec.driver_is_here():
         return Finding(group, name, "absent", f"{version}, not used: no NVIDIA driver")
     if decodepool.in_process():
@@ -212,6 +196,22 @@ def _gpu_decoder(group: str) -> Finding:
     parts = [f"decodes {', '.join(fit)}"] if fit else []
     parts += [f"not {family} ({fault})" for family, fault in faults.items() if fault]
     return Finding(group, name, "ok" if fit else "absent", f"{version}, {'; '.join(parts)}")
+
+
+def _gpu_itself(group: str) -> Finding:
+    """The GPU that device `cuda` opens, and what device `auto` does without one."""
+    from spinescore.runtime.devices import first_gpu, gpu_is_there
+    from spinescore.runtime.errors import DeviceError
+
+    try:
+        name, capability = first_gpu()
+    except DeviceError as error:
+        if gpu_is_there():
+            return Finding(
+                group, "GPU", "missing", f"there, but cannot be used; device auto scores on the CPU. {error}"
+            )
+        return Finding(group, "GPU", "absent", "none: device auto scores on the CPU")
+    return Finding(group, "GPU", "ok", f"{name}, compute capability {capability[0]}.{capability[1]}")
 
 
 def _driver(group: str) -> Finding:
@@ -259,6 +259,8 @@ def _engines(name: str) -> str:
     from spinescore.runtime.acceptance import find_records, verify_command
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import SpineScoreError
+    from spinescore.runtime.opening import Wanted
+    from spinescore.runtime.opening.checking import find_check
     from spinescore.runtime.processor import processor_kind
 
     try:
@@ -272,8 +274,11 @@ def _engines(name: str) -> str:
     ]
     parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
     parts.append("onnxruntime fp32 needs no record")
+    check, warnings = find_check(bundle, Wanted("cpu"))
+    if check is not None:
+        parts.append(f"{check.framework} ({' or '.join(check.precisions)}) is checked when a scorer is opened")
     again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
-    return ", ".join(parts) + again
+    return ". ".join((", ".join(parts) + again, *records.passed_over, *warnings))
 
 
 def _trust(name: str) -> list[Finding]:

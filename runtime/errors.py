@@ -83,6 +83,11 @@ CODES: dict[str, Code] = {
         "No installed decoder reads the file's transfer syntax.",
         "install the decoders that the message names, or export the file uncompressed",
     ),
+    "missing-file": Code(
+        "reject",
+        "Files that a DICOMDIR refers to are not there.",
+        "copy the whole medium again, or give the folder that holds the images",
+    ),
     "several-studies": Code(
         "reject",
         "The files belong to more than one study where one was asked for.",
@@ -141,8 +146,18 @@ CODES: dict[str, Code] = {
     ),
     "no-spacing": Code(
         "warning",
-        "The header states no pixel spacing, so that the size of what is found cannot be checked.",
+        "The header states no pixel spacing that is understood, so that the size of what is found cannot be checked.",
         "export the image with its pixel spacing",
+    ),
+    "other-body-part": Code(
+        "warning",
+        "The header names a body part other than the cervical or lumbar spine.",
+        "check that the picture shows the region that it was scored as, and correct its header",
+    ),
+    "not-neutral": Code(
+        "warning",
+        "The header names a view that the mSASSS is not defined on: flexion, extension, swimmer's, spot, oblique.",
+        "give the lateral view in neutral posture that shows the whole region",
     ),
     # What the picture itself shows before it is scored
     "inverted": Code(
@@ -175,6 +190,16 @@ CODES: dict[str, Code] = {
         "warning",
         "The discs that were found may be those one level above or below.",
         "count the levels on the overlay, and give the points where they are off",
+    ),
+    "not-upright": Code(
+        "warning",
+        "The picture seems to stand upside down or on its side, and its header does not say so.",
+        "look at the overlay, and state the Patient Orientation in the header",
+    ),
+    "orientation-contradicts": Code(
+        "warning",
+        "The picture shows the patient mirrored or turned otherwise than its header states.",
+        "look at the overlay, and correct the header's Patient Orientation",
     ),
     "implausible-spacing": Code(
         "warning",

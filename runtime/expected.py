@@ -5,9 +5,11 @@ one with the mean of their p3 (the number that `grading` compares with the thres
 Otherwise the two corners are independent, each with its own p0 .. p2 made to sum to 1. Discs are taken as independent
 of each other, so that the distribution of a sum of discs is the convolution of theirs, with nothing approximated.
 
-A corner on which the network abstained counts with its probabilities. One that could not be read has none; its disc is
-taken for any grade alike (`UNKNOWN`), never for a 0. The interval says how unsure the network is of its grades; it is
-as good as the probabilities are calibrated, and knows nothing of an error that the discs of a picture have in common.
+A corner on which the network abstained counts with its probabilities. One that could not be read has none and is never
+taken for a 0: it counts with the mean of its region's readable corners (`with_prior`), as the total replaces it by the
+mean of the region's grades, so that a total and its interval rest on the same assumption. The interval says how unsure
+the network is of its grades; it is as good as the probabilities are calibrated, and knows nothing of an error that the
+discs of a picture have in common.
 """
 
 from __future__ import annotations
@@ -19,7 +21,16 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNKNOWN", "Expected", "disc_distribution", "expected_score", "total_distribution"]
+__all__ = [
+    "UNKNOWN",
+    "Expected",
+    "corner_distribution",
+    "disc_distribution",
+    "expected_score",
+    "interval_of",
+    "total_distribution",
+    "with_prior",
+]
 
 UNKNOWN = (0.25, 0.25, 0.25, 0.25)  # p0 .. p3 of a corner of which nothing is known
 
@@ -36,15 +47,28 @@ class Expected:
     interval: tuple[int, int]
 
 
+def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """p0 .. p3 of a region's corners (.., 4), those that are not `readable` (..) with the mean of the others.
+
+    If no corner is readable, all of them count as `UNKNOWN`.
+    """
+    prior = probabilities[readable].mean(axis=0) if readable.any() else np.array(UNKNOWN)
+    return np.where(readable[..., None], probabilities, prior)
+
+
+def corner_distribution(corners: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """The probability of each grade 0 .. 3 of one corner of a disc, (4,), from p0 .. p3 of both, (2, 4)."""
+    bridge = corners[:, _BRIDGE].mean()
+    return np.append(_without_bridge(corners)[side] * (1 - bridge), bridge)
+
+
 def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """The probability of each total 0 .. 6 of discs, (..., 7), from p0 .. p3 of their two corners, (..., 2, 4).
 
     A corner whose p3 is 1 says nothing of what it is where there is no bridge: then 0, 1 and 2 are taken alike.
     """
     bridge = corners[..., _BRIDGE].mean(axis=-1)
-    others = corners[..., :_BRIDGE]
-    whole = others.sum(axis=-1, keepdims=True)
-    others = np.where(whole > 0, others / np.where(whole > 0, whole, 1.0), 1 / _BRIDGE)
+    others = _without_bridge(corners)
     upper, lower = others[..., 0, :], others[..., 1, :]
     total = np.zeros((*bridge.shape, 2 * _BRIDGE + 1))
     for grade in range(_BRIDGE):
@@ -52,6 +76,14 @@ def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     total *= (1 - bridge)[..., None]
     total[..., 2 * _BRIDGE] = bridge
     return total
+
+
+def _without_bridge(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p0 .. p2 of corners (..., 3) where there is no bridge, with the sum 1."""
+    others = corners[..., :_BRIDGE]
+    whole = others.sum(axis=-1, keepdims=True)
+    alone: NDArray[np.float64] = np.where(whole > 0, others / np.where(whole > 0, whole, 1.0), 1 / _BRIDGE)
+    return alone
 
 
 def total_distribution(discs: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,7 +96,12 @@ def expected_score(distribution: NDArray[np.float64]) -> Expected:
     values = np.arange(len(distribution))
     mean = float(distribution @ values)
     variance = float(distribution @ (values - mean) ** 2)
+    low, high = interval_of(distribution)
+    return Expected(mean, variance**0.5, (low, high))
+
+
+def interval_of(distribution: NDArray[np.float64]) -> tuple[int, int]:
+    """The places of the least and the greatest value of the 95 % interval; values stand in ascending order."""
     below = np.cumsum(distribution)
-    low = int(np.searchsorted(below, _OUTSIDE))
-    high = int(np.searchsorted(below, 1 - _OUTSIDE))
-    return Expected(mean, variance**0.5, (low, min(high, len(distribution) - 1)))
+    low, high = (int(np.searchsorted(below, share)) for share in (_OUTSIDE, 1 - _OUTSIDE))
+    return low, min(high, len(distribution) - 1)

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.kernels.decode import in_source
 from spinescore.kernels.warp import ROI
-from spinescore.runtime.study import Facing
+from spinescore.runtime.study import Facing, Turn
 
 __all__ = [
     "crop_outline",
@@ -23,6 +24,8 @@ __all__ = [
     "median",
     "mirrored_views",
     "rotation_deg",
+    "scaled_rois",
+    "to_input",
     "to_source",
     "whole_image",
 ]
@@ -46,25 +49,38 @@ def whole_image(
     fit: Literal["stretch", "letterbox"],
     facing: Facing,
     shown: Shown = "left",
+    turn_deg: Turn = 0,
 ) -> NDArray[np.void]:
     """The ROI record (shape ()) that brings a whole radiograph into a network's input of `size` (height, width).
 
     `stretch` fills the input, as cv2.resize does; `letterbox` keeps the aspect and centres. The input shows a patient
-    who looks to the side `shown`: a radiograph that faces the other side is mirrored, with `as-is` none.
+    who looks to the side `shown`: a radiograph that faces the other side is mirrored, with `as-is` none. One that
+    `turn_deg` brings upright is turned.
     """
     height, width = size
-    x_scale, y_scale = columns / width, rows / height
+    upright_rows, upright_columns = (columns, rows) if turn_deg in (90, 270) else (rows, columns)
+    x_scale, y_scale = upright_columns / width, upright_rows / height
     if fit == "letterbox":
         x_scale = y_scale = max(x_scale, y_scale)
     centre = np.array([(columns - 1) / 2, (rows - 1) / 2])
     origin = np.floor(centre)
-    steps = np.diag([-x_scale if is_mirrored(facing, shown) else x_scale, y_scale])
+    steps = in_source(np.diag([-x_scale if is_mirrored(facing, shown) else x_scale, y_scale]), turn_deg // 90).T
     roi = np.zeros((), ROI)
     roi["source"] = source
     roi["origin"] = origin
     roi["matrix"][:, :2] = steps
     roi["matrix"][:, 2] = centre - origin - steps @ [(width - 1) / 2, (height - 1) / 2]
     return roi
+
+
+def scaled_rois(rois: NDArray[np.void], scale: float) -> NDArray[np.void]:
+    """ROIs whose output is `scale` times as large and shows the same field, edge to edge, sampled from the source."""
+    scaled = rois.copy()
+    matrix = rois["matrix"].astype(np.float64)
+    edge = (1 / scale - 1) / 2  # where the larger output's first pixel lies in the smaller one, in its pixels
+    scaled["matrix"][..., :2] = matrix[..., :2] / scale
+    scaled["matrix"][..., 2] = matrix[..., 2] + matrix[..., :2].sum(axis=-1) * edge
+    return scaled
 
 
 def is_mirrored(facing: Facing, shown: Shown) -> bool:
@@ -83,6 +99,14 @@ def to_source(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.flo
     """Output pixels (.., 2) of a ROI as source pixels."""
     matrix = roi["matrix"].astype(np.float64)
     mapped: NDArray[np.float64] = np.asarray(xy, np.float64) @ matrix[:, :2].T + matrix[:, 2] + roi["origin"]
+    return mapped
+
+
+def to_input(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Source pixels (.., 2) as output pixels of a ROI: the inverse of `to_source`."""
+    matrix = roi["matrix"].astype(np.float64)
+    relative = np.asarray(xy, np.float64) - matrix[:, 2] - roi["origin"]
+    mapped: NDArray[np.float64] = relative @ np.linalg.inv(matrix[:, :2]).T
     return mapped
 
 
@@ -124,8 +148,8 @@ def implausible(
 ) -> str | None:
     """Why points cannot be the six discs of a lateral spine, as half a sentence; None where they can.
 
-    `centre` and `anterior` are (6, 2) in source pixels, from above; only discs that are `known` are judged, and the
-    steps between them are taken per level.
+    `centre` and `anterior` are (6, 2) in pixels of the upright picture, from above; only discs that are `known` are
+    judged, and the steps between them are taken per level.
     """
     index = np.flatnonzero(known)
     if len(index) < 2:

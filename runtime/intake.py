@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
 from spinescore.runtime.quality import printable
+from spinescore.runtime.reading.nameless import known_modality, nameless
 from spinescore.runtime.study import FROM_LIBRARY, LEVELS, REGIONS, Facing, Finding, Radiograph, Region, Reject, Study
 
 __all__ = [
@@ -144,7 +145,8 @@ def anonymous(study: Study) -> Study:
     Gone are study and SOP instance UIDs, date, patient key, headers (so that no DICOM result can refer to the
     original) and file names; radiographs are numbered in their order. Rejects keep their code and region with the
     code's own words, and of warnings those remain that quote neither a file's name nor what a library says of a
-    file's content. The pixels stay as they are: a name that is burned into them remains.
+    file's content; what they quote of the header is left out. The pixels stay as they are: a name that is burned into
+    them remains.
     """
     names = {image.source: f"radiograph {number}" for number, image in enumerate(study.radiographs, 1)}
     radiographs = tuple(
@@ -156,8 +158,9 @@ def anonymous(study: Study) -> Study:
             patient_key=None,
             header=None,
             source=f"radiograph {number}",
-            warnings=_nameless(image.warnings, image.source, f"radiograph {number}"),
-            findings=tuple(_renamed(found, image.source, f"radiograph {number}") for found in image.findings),
+            modality=known_modality(image.modality),
+            warnings=_nameless(image, f"radiograph {number}"),
+            findings=tuple(_renamed(found, image, f"radiograph {number}") for found in image.findings),
         )
         for number, image in enumerate(study.radiographs, 1)
     )
@@ -170,14 +173,16 @@ def anonymous(study: Study) -> Study:
     return Study(radiographs, rejects, warnings=left_out, read_ms=study.read_ms)
 
 
-def _nameless(warnings: Sequence[str], source: str, name: str) -> tuple[str, ...]:
-    own = [warning for warning in warnings if not warning.startswith(FROM_LIBRARY)]
-    return tuple(warning.replace(source, name) if source else warning for warning in own)
+def _nameless(image: Radiograph, name: str) -> tuple[str, ...]:
+    own = [warning for warning in image.warnings if not warning.startswith(FROM_LIBRARY)]
+    renamed = (warning.replace(image.source, name) if image.source else warning for warning in own)
+    return tuple(nameless(warning, image.header) for warning in renamed)
 
 
-def _renamed(found: Finding, source: str, name: str) -> Finding:
-    old = printable(source)
-    return replace(found, source=name, message=found.message.replace(old, name) if old else found.message)
+def _renamed(found: Finding, image: Radiograph, name: str) -> Finding:
+    old = printable(image.source)
+    message = found.message.replace(old, name) if old else found.message
+    return replace(found, source=name, message=nameless(message, image.header))
 
 
 def stated(study: Study, region: Region | None, facing: Facing | None) -> Study:
@@ -265,7 +270,8 @@ def given_points(keypoints: Keypoints | None) -> GivenPoints:
 
 def _pair(name: str, points: Any) -> NDArray[np.float32]:
     try:
-        pair = np.asarray(points, np.float32)
+        with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+            pair = np.asarray(points, np.float32)
     except (TypeError, ValueError, OverflowError):
         pair = np.empty(0, np.float32)
     if pair.shape != (2, 2) or not np.isfinite(pair).all():

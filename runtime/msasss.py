@@ -62,11 +62,20 @@ class StudyScore:
 
 
 def score_region(
-    region: Region, grades: Sequence[int | None], max_imputed_per_region: int = DEFAULT_MAX_IMPUTED
+    region: Region,
+    grades: Sequence[int | None],
+    max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
+    *,
+    fractional: bool = False,
 ) -> RegionScore:
-    """Score a region's 12 corners, in the order of `SITES[region]`; None is a missing corner."""
+    """Score a region's 12 corners, in the order of `SITES[region]`; None is a missing corner.
+
+    With `fractional` grades may lie between whole ones, as readers' half points and means of readers do.
+    """
     sites = SITES[region]
-    if len(grades) != len(sites) or any(grade not in (None, 0, 1, 2, 3) for grade in grades):
+    known = [grade for grade in grades if grade is not None]
+    good = all(0 <= grade <= MAX_GRADE if fractional else grade in range(MAX_GRADE + 1) for grade in known)
+    if len(grades) != len(sites) or not good:
         raise ValueError(f"the {region} region has {len(sites)} grades, each 0, 1, 2, 3 or None; got {list(grades)}")
     scored = [grade for grade in grades if grade is not None]
     missing = len(grades) - len(scored)

@@ -1,4 +1,4 @@
-"""The networks of a bundle for the pipeline: checked against the manifest, the grader's with their buffers."""
+"""The networks of a bundle for the pipeline: checked against the manifest, with their buffers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinescore.kernels.decode import DISCS, CropSpec
-from spinescore.kernels.warp import ROI
+from spinescore.kernels.average import AverageSpec, Run
+from spinescore.kernels.decode import DISCS, BoxSpec, CropSpec
+from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.devices import Device
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Grader, Localizer, NetworkInput
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["FLIPS", "HEATMAP_STRIDE", "VIEWS", "GraderNetwork", "check_localizers", "grader_network"]
+__all__ = [
+    "FLIPS",
+    "HEATMAP_STRIDE",
+    "LOCALIZER_TABLE",
+    "VIEWS",
+    "GraderNetwork",
+    "LocalizerRuns",
+    "average_spec",
+    "check_localizers",
+    "crop_spec",
+    "grader_network",
+    "heatmap_size",
+    "localizer_runs",
+    "scaled_name",
+    "warp_spec",
+]
 
 VIEWS = len(REGIONS)
 HEATMAP_STRIDE = 4
+LOCALIZER_TABLE = 0  # of the tables that are uploaded with a source
 
 # Which crops a network of the grader sees of each disc: False as it is (for the lower vertebra's corner, or for both),
 # True flipped vertically (for the upper vertebra's corner); the upper corner's crop comes first.
@@ -43,6 +60,76 @@ class GraderNetwork:
         return DISCS * len(self.spec.flips)
 
 
+@dataclass(frozen=True)
+class LocalizerRuns:
+    """The localizer's runs at one scale and their buffers: rows for the views, as all buffers of views.
+
+    `mirrored` and `turned` are input and heatmaps of the run on the mirrored input, None where there is none.
+    """
+
+    scale: float
+    warp: WarpSpec
+    box: BoxSpec
+    whole: Any
+    boxes: Any
+    inputs: Any
+    heatmaps: Any
+    mirrored: Any
+    turned: Any
+
+    @property
+    def outputs(self) -> tuple[Any, ...]:
+        """The heatmaps of the runs, in the order of `average_spec`."""
+        return (self.heatmaps,) if self.turned is None else (self.heatmaps, self.turned)
+
+
+def localizer_runs(localizer: Localizer, device: Device[Any], engine: Engine[Any]) -> tuple[LocalizerRuns, ...]:
+    """The runs at every scale, those at the input's own size first."""
+    return tuple(_runs_at(scale, localizer, device, engine) for scale in _scales(localizer))
+
+
+def average_spec(localizer: Localizer) -> AverageSpec:
+    """How the heatmaps of all runs become one, scale by scale, the plain run before the flipped one."""
+    averaging = localizer.averaging
+    flips = (False, True) if averaging.flip else (False,)
+    runs = tuple(Run(scale, flip) for scale in _scales(localizer) for flip in flips)
+    return AverageSpec(runs, localizer.align, HEATMAP_STRIDE, averaging.flip_shift)
+
+
+def scaled_name(network: str, scale: float) -> str:
+    """Return the name of a network's input at a scale; at scale 1 the plain name."""
+    return network if scale == 1.0 else f"{network} x{scale:g}"
+
+
+def warp_spec(size: NetworkInput, table: int) -> WarpSpec:
+    return WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table)
+
+
+def heatmap_size(size: NetworkInput) -> tuple[int, int]:
+    return size.height // HEATMAP_STRIDE, size.width // HEATMAP_STRIDE
+
+
+def _scales(localizer: Localizer) -> tuple[float, ...]:
+    return (1.0, *(scale for scale in localizer.averaging.scales if scale != 1.0))
+
+
+def _runs_at(scale: float, localizer: Localizer, device: Device[Any], engine: Engine[Any]) -> LocalizerRuns:
+    size = localizer.input_at(scale)
+    inputs, heatmaps = (size.channels, size.height, size.width), (engine.output_shape[0], *heatmap_size(size))
+    shapes = [inputs, heatmaps] * (2 if localizer.averaging.flip else 1)
+    whole, boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
+    buffers = [device.allocate((VIEWS, *shape), engine.dtype) for shape in shapes]
+    return LocalizerRuns(
+        scale,
+        warp_spec(size, LOCALIZER_TABLE),
+        BoxSpec(size.height, size.width, localizer.box_padding),
+        whole,
+        boxes,
+        *buffers,
+        *[None] * (4 - len(buffers)),
+    )
+
+
 def check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
     """Each is as the manifest has it, and all are alike."""
     for engine in engines:
@@ -59,33 +146,41 @@ def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     highest = max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
     joints = engine.output_shape[0]
-    wanted = (max(joints, highest + 1), size.height // HEATMAP_STRIDE, size.width // HEATMAP_STRIDE)
-    _check_shape(engine, "heatmaps", engine.output_shape, wanted)
+    _check_shape(engine, "heatmaps", engine.output_shape, (max(joints, highest + 1), *heatmap_size(size)))
+    scales = localizer.averaging.scales
+    if len(scales) > 1 and any((*engine.input_shape[1:], *engine.output_shape[1:])):
+        others = " and ".join(f"{scale:g}" for scale in scales if scale != 1.0)
+        raise BundleError(
+            f"Network {engine.name} takes pictures of {size.height} x {size.width} pixels alone, and "
+            f"localizer.test_time.scales asks for scale {others} too; export the bundle again with those scales."
+        )
 
 
 def grader_network(grader: Grader, device: Device[Any], role: str, engine: Engine[Any]) -> GraderNetwork:
     outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     _check_shape(engine, "logits", engine.output_shape, (outputs,))
-    spec = _crop_spec(grader, FLIPS[f"{role}{outputs}"])
+    spec = crop_spec(grader, FLIPS[f"{role}{outputs}"])
     rows = VIEWS * DISCS * len(spec.flips)
     return GraderNetwork(
         role,
         engine,
         spec,
         rois=device.allocate((VIEWS, DISCS, len(spec.flips)), ROI),
-        crops=device.allocate((rows, *engine.input_shape), engine.dtype),
-        logits=device.allocate((rows, *engine.output_shape), engine.dtype),
+        crops=device.allocate((rows, size.channels, size.height, size.width), engine.dtype),
+        logits=device.allocate((rows, outputs), engine.dtype),
     )
 
 
 def _check_shape(engine: Engine[Any], tensor: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if found != wanted:
+    fits = len(found) == len(wanted) and all(size in (0, want) for size, want in zip(found, wanted, strict=True))
+    if not fits:
         raise BundleError(
             f"Network {engine.name}: tensor {tensor} is {found} per image, the manifest describes {wanted}; export the "
             "bundle again."
         )
 
 
-def _crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
+def crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
+    """The crops of a network that sees each disc with these flips, as the manifest has them."""
     return CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.text import one_line
+
 __all__ = ["table", "write_atomic", "write_png"]
 
 
@@ -31,7 +33,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
     return path
@@ -49,7 +53,7 @@ def write_png(path: str | os.PathLike[str], image: NDArray[Any]) -> Path:
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
     """Rows as aligned text under `header`: numbers to the right, the rest to the left."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     right = [bool(rows) and all(isinstance(row[column], (int, float)) for row in rows) for column in range(len(header))]
     lines = [

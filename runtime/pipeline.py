@@ -16,20 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, DecodeSpec
-from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.kernels.decode import DISCS, POINT, VIEW, DecodeSpec
+from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.budget import Boundary, Effort
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
-from spinescore.runtime.geometry import mirrored_views
-from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
-from spinescore.runtime.networks import HEATMAP_STRIDE, VIEWS, check_localizers, grader_network
+from spinescore.runtime.geometry import mirrored_views, scaled_rois
+from spinescore.runtime.manifest import HEAD_OUTPUTS
+from spinescore.runtime.networks import (
+    HEATMAP_STRIDE,
+    LOCALIZER_TABLE,
+    VIEWS,
+    LocalizerRuns,
+    average_spec,
+    check_localizers,
+    grader_network,
+    localizer_runs,
+    scaled_name,
+    warp_spec,
+)
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "Pipeline", "Results"]
 
-LOCALIZER_TABLE, GRADER_TABLE = 0, 1  # of the tables that are uploaded with a source
+GRADER_TABLE = 1  # of the tables that are uploaded with a source
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +67,8 @@ class Pipeline:
 
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
         localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
-        self._device, self._effort = device, effort or Effort(localizer.passes)
+        self._device = device
+        self._effort = effort or Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
         parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
         roles = HEAD_OUTPUTS[grader.head]
         files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
@@ -64,19 +76,17 @@ class Pipeline:
         localizers, graders = engines[: len(parts)], engines[len(parts) :]
         check_localizers(localizers, localizer)
         self._localizers = list(zip(localizers, parts, strict=True))
-        first = localizers[0]
-        self._joints = first.output_shape[0]
-        self._whole, self._boxes = (device.allocate((VIEWS,), ROI) for _ in range(2))
+        self._runs = localizer_runs(localizer, device, localizers[0])
+        self._average = average_spec(localizer)
+        self._averages = len(self._average.runs) > 1
+        base = self._runs[0].heatmaps
+        self._heatmaps = device.allocate(base.shape, base.dtype) if self._averages else base  # of all runs
         self._views = device.allocate((VIEWS,), VIEW)
         self._shown = localizer.facing  # `boxes` mirrors by its views' facing, which is then not that of `crops`
         self._box_views = self._views if self._shown == "left" else device.allocate((VIEWS,), VIEW)
-        self._inputs = device.allocate((VIEWS, *first.input_shape), first.dtype)
-        self._heatmaps = device.allocate((VIEWS, *first.output_shape), first.dtype)
         self._points = device.allocate((VIEWS, DISCS, 2), POINT)
-        self._warp_input = _warp_spec(localizer.input, LOCALIZER_TABLE)
-        self._warp_crops = _warp_spec(grader.input, GRADER_TABLE)
+        self._warp_crops = warp_spec(grader.input, GRADER_TABLE)
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
-        self._box = BoxSpec(localizer.input.height, localizer.input.width, localizer.box_padding)
         self._networks = [grader_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
         self._boundary: Boundary = _go_on
         self._networks_alone: Replay | None = None
@@ -124,7 +134,8 @@ class Pipeline:
         """
         device, effort = self._device, effort or self._effort
         replay = self.prepare(effort)
-        device.write(self._whole, whole)
+        for runs in self._runs:
+            device.write(runs.whole, scaled_rois(whole, runs.scale))
         device.write(self._views, parameters)
         if self._shown != "left":
             device.write(self._box_views, mirrored_views(parameters, self._shown))
@@ -146,38 +157,45 @@ class Pipeline:
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
         """Outputs of all networks for given images, and the milliseconds of localizer and grader.
 
-        The networks run as in a study: on its buffers, with its batches, both views at once. `images` has the input of
-        each network (N, C, H, W, normalised) under the names of `golden.GoldenNetwork`; without them the networks run
-        on what their buffers hold, which makes the first study as quick as the others.
+        The networks run as in a study: on its buffers, with its batches, both views at once. `images` has the inputs of
+        each network (N, C, H, W, normalised) as `golden.GoldenNetwork.images` names them; without them the networks run
+        on what their buffers hold, which makes the first study as quick as the others. A localizer's output is the mean
+        of all its runs' heatmaps.
         """
         if self._networks_alone is None:
             self._networks_alone = self._device.capture(self._network_steps)
-        ends = self._ends()
-        for name, (inputs, _) in ends.items() if images is not None else ():
+        inputs, outputs = self._ends()
+        for name, buffer in inputs.items() if images is not None else ():
             with np.errstate(over="ignore"):
-                self._device.write(inputs, images[name].astype(inputs.dtype))  # type: ignore[index]
+                self._device.write(buffer, images[name].astype(buffer.dtype))  # type: ignore[index]
         self._networks_alone(slice(0, VIEWS))
         marks = itertools.pairwise(self._device.marks_ms().items())
         stages_ms = {stage: at - before for (_, before), (stage, at) in marks}
-        outputs = {name: self._device.read(output).astype(np.float32) for name, (_, output) in ends.items()}
-        return outputs, {"localizer": stages_ms["localize"], "grader": stages_ms["grade"]}
+        found = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
+        return found, {"localizer": stages_ms["localize"], "grader": stages_ms["grade"]}
 
     def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
-        """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1].
+        """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1]."""
+        points = self.look(whole, parameters)
+        found: NDArray[np.float64] = np.clip(points["confidence"].astype(np.float64), 0, 1).mean(axis=(2, 3)).T
+        return found
 
-        Outside of the captured steps: asked only where the header does not tell the region or the facing.
+    def look(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.void]:
+        """Each region's points in two views, from one pass: (2 regions, 2 views, 6, 2) of dtype `POINT`.
+
+        Outside of the captured steps: asked only if the header does not tell the region or the facing, or in doubt. It
+        is of one run, at the input's own size.
         """
-        device, both = self._device, slice(0, VIEWS)
-        found = np.zeros((VIEWS, len(REGIONS)))
-        device.write(self._whole, whole)
-        device.warp(self._whole, self._warp_input, self._inputs)
+        device, both, base = self._device, slice(0, VIEWS), self._runs[0]
+        found = np.zeros((len(REGIONS), VIEWS, DISCS, 2), POINT)
+        device.write(base.whole, whole)
+        device.warp(base.whole, base.warp, base.inputs)
         for region in range(len(REGIONS)):
             device.write(self._views, _with_region(parameters, region))
             if region < len(self._localizers):  # one that serves both regions is asked once
-                device.run(self._localizers[region][0], self._inputs, self._heatmaps)
-            device.decode(self._heatmaps, self._whole, self._views, self._decode, self._points)
-            points = device.read(self._points[both])
-            found[:, region] = np.clip(points["confidence"], 0, 1).mean(axis=(1, 2))
+                device.run(self._localizers[region][0], base.inputs, base.heatmaps)
+            device.decode(base.heatmaps, base.whole, self._views, self._decode, self._points)
+            found[region] = device.read(self._points[both])
         return found
 
     def crops(self, views: slice) -> dict[str, NDArray[Any]]:
@@ -187,29 +205,48 @@ class Pipeline:
     def flips(self, role: str) -> tuple[bool, ...]:
         return next(network.spec.flips for network in self._networks if network.role == role)
 
-    def _ends(self) -> dict[str, tuple[Any, Any]]:
-        """The buffers for the inputs and outputs of each network."""
+    def _ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The buffers for inputs and for outputs, by network; a localizer has an input for each scale."""
         shared = len(self._localizers) == 1
-        found = {
-            f"localizer {'both' if shared else REGIONS[part.start]}": (self._inputs[part], self._heatmaps[part])
-            for _, part in self._localizers
-        }
-        return found | {f"grader {network.role}": (network.crops, network.logits) for network in self._networks}
+        inputs: dict[str, Any] = {}
+        outputs: dict[str, Any] = {}
+        for _, part in self._localizers:
+            name = f"localizer {'both' if shared else REGIONS[part.start]}"
+            inputs |= {scaled_name(name, runs.scale): runs.inputs[part] for runs in self._runs}
+            outputs[name] = self._heatmaps[part]
+        for network in self._networks:
+            inputs[f"grader {network.role}"], outputs[f"grader {network.role}"] = network.crops, network.logits
+        return inputs, outputs
 
     def _network_steps(self, views: slice) -> None:
         device = self._device
         device.mark("start")
-        self._localize(views)
+        for runs in self._runs:
+            self._infer(runs, views, flip=True)
+        self._merge(views)
         device.mark("localize")
         device.mark("crop")
         self._grade(views)
         device.mark("grade")
 
-    def _localize(self, views: slice) -> None:
+    def _infer(self, runs: LocalizerRuns, views: slice, flip: bool) -> None:
+        """Run the localizer at one scale; if that is asked for, on the mirrored input besides."""
+        self._localize(runs.inputs, runs.heatmaps, views)
+        if flip and runs.mirrored is not None:
+            self._device.mirror(runs.inputs[views], runs.mirrored[views])
+            self._localize(runs.mirrored, runs.turned, views)
+
+    def _localize(self, inputs: Any, heatmaps: Any, views: slice) -> None:
         for engine, part in self._localizers:
             rows = slice(max(views.start, part.start), min(views.stop, part.stop))
             if rows.start < rows.stop:
-                self._device.run(engine, self._inputs[rows], self._heatmaps[rows])
+                self._device.run(engine, inputs[rows], heatmaps[rows])
+
+    def _merge(self, views: slice) -> None:
+        """The mean of all runs' heatmaps, where there are several."""
+        if self._averages:
+            outputs = [output[views] for runs in self._runs for output in runs.outputs]
+            self._device.average(outputs, self._average, self._heatmaps[views])
 
     def _grade(self, views: slice) -> None:
         for network in self._networks:
@@ -217,17 +254,12 @@ class Pipeline:
             self._device.run(network.engine, network.crops[rows], network.logits[rows])
 
     def _steps(self, effort: Effort, views: slice) -> None:
-        device, rois = self._device, self._whole
+        device = self._device
         device.mark("start")
         for number in range(effort.passes):
-            if number:
-                if not self._boundary("second-pass"):
-                    break
-                device.boxes(self._points[views], self._box_views[views], self._box, self._boxes[views])
-                rois = self._boxes
-            device.warp(rois[views], _sampled(self._warp_input, effort), self._inputs[views])
-            self._localize(views)
-            device.decode(self._heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
+            if number and not self._boundary("second-pass"):
+                break
+            self._find(effort, views, again=number > 0)
         device.mark("localize")
         self._boundary("crop")
         for network in self._networks:
@@ -238,9 +270,20 @@ class Pipeline:
         self._grade(views)
         device.mark("grade")
 
-
-def _warp_spec(size: NetworkInput, table: int) -> WarpSpec:
-    return WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table)
+    def _find(self, effort: Effort, views: slice, again: bool) -> None:
+        """One pass: the points in the whole radiographs, or again in the box of those of the pass before."""
+        device, base = self._device, self._runs[0]
+        averaged = effort.test_time and (not again or self._boundary("test-time"))
+        for runs in self._runs if averaged else self._runs[:1]:
+            if again:
+                device.boxes(self._points[views], self._box_views[views], runs.box, runs.boxes[views])
+            rois = runs.boxes if again else runs.whole
+            device.warp(rois[views], _sampled(runs.warp, effort), runs.inputs[views])
+            self._infer(runs, views, flip=averaged)
+        if averaged:
+            self._merge(views)
+        heatmaps, rois = self._heatmaps if averaged else base.heatmaps, base.boxes if again else base.whole
+        device.decode(heatmaps[views], rois[views], self._views[views], self._decode, self._points[views])
 
 
 def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:

@@ -68,7 +68,7 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     Image Type (PS3.3 C.7.6.1.1.2, C.8.11.3.1.1), SOP class and Conversion Type (C.8.6.1), Presentation Intent Type
     (C.8.11.1), Burned In Annotation and Lossy Image Compression Ratio (C.7.6.1, C.7.6.1.1.5.2), pixel spacing.
     """
-    from spinescore.runtime.reading.tags import number, text
+    from spinescore.runtime.reading.tags import is_stated, number, other_parts, postures, text
 
     kinds = [(text(ds, "ImageType", index) or "").upper() for index in range(_MAX_VALUES)]
     sop_class, conversion = text(ds, "SOPClassUID") or "", text(ds, "ConversionType")
@@ -86,8 +86,18 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     if ratio > MOST_COMPRESSED:
         what = f"it was compressed {ratio:.0f} to 1 with loss, beyond {MOST_COMPRESSED:.0f} to 1"
         found.append(finding("lossy-compression", source, what))
+    if parts := other_parts(ds):
+        found.append(
+            finding("other-body-part", source, f"its header says that it shows another part ({', '.join(parts)})")
+        )
+    if views := postures(ds):
+        found.append(
+            finding("not-neutral", source, f"its header calls it a view in another posture ({', '.join(views)})")
+        )
     if not has_spacing:
-        found.append(finding("no-spacing", source, "its header states no pixel spacing"))
+        stated = any(is_stated(ds, keyword) for keyword in ("PixelSpacing", "ImagerPixelSpacing"))
+        what = "a pixel spacing that is not understood" if stated else "no pixel spacing"
+        found.append(finding("no-spacing", source, f"its header states {what}"))
     return tuple(found)
 
 
@@ -121,6 +131,7 @@ class _Look:
 def _look(radiograph: Radiograph) -> _Look:
     greys = _tiles(radiograph)
     means = greys.mean(axis=(0, 1))
+    upright = means.T if radiograph.turn_deg in (90, 270) else means  # only whether rows are rows matters
     spread = float(means.std())
     readable = (means > _MID_GREYS[0]) & (means < _MID_GREYS[1])
     noise = median(_noise(greys)[readable]) if readable.any() else 0.0
@@ -130,13 +141,13 @@ def _look(radiograph: Radiograph) -> _Look:
         spread,
         spread / noise if noise > 0 else np.inf,
         np.count_nonzero(inside >= WHITE) / inside.size,
-        _darkness_inside(means[inner, inner]),
+        _darkness_inside(upright[inner, inner]),
     )
 
 
 def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:
     """Greys of the tiles, (16, 16, rows of tiles, columns of tiles): one operation on a pixel serves all tiles."""
-    from spinescore.runtime.reading.greyscale import exposed_field
+    from spinescore.runtime.reading.percentiles import exposed_field
 
     pixels = radiograph.pixels
     if min(pixels.shape) < _TILE_PX:

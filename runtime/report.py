@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from spinescore.runtime.budget import Skippable
+from spinescore.runtime.documents import parse_json
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.grading import CornerStatus
-from spinescore.runtime.study import Facing, Finding, Region
+from spinescore.runtime.study import Facing, Finding, Region, Turn
 
 __all__ = [
     "SCHEMA",
@@ -57,6 +58,7 @@ class BundleInfo:
     sha256: str
     intended_use: str
     localizer: str | None = None
+    smallest_detectable_change: float | None = None  # of the total, in units, if the bundle states it
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class RadiographInfo:
     facing: Facing | None
     decoder: str
     source: str = ""
+    turn_deg: Turn = 0  # clockwise, that brings the stored picture upright; `facing` is that of the upright picture
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ class DiscReport:
     """One disc. Points are x, y in source pixels.
 
     `confidence` is the smaller peak of its two heatmaps, within [0, 1]. `rotation_deg` is the angle of the line from
-    centre to anterior point against the horizontal, positive where the anterior end lies lower in the image; it is
-    the same for a radiograph and its mirror image. `total` and `range` are those of its two corners. `points` says
+    centre to anterior point against the horizontal, positive where the anterior end lies lower in the upright image; it
+    is the same for a radiograph and its mirror image. `total` and `range` are those of its two corners. `points` says
     whether a reader gave the two points or the localizer found them. These three are None in older reports.
     """
 
@@ -208,9 +211,9 @@ class StudyReport:
     def from_json(cls, text: str | bytes) -> StudyReport:
         """Read what `to_json` wrote. Raises `ValueError` where the text is no such report."""
         try:
-            document = json.loads(text)
-        except RecursionError:
-            raise ValueError("the text is nested too deeply to be a report") from None
+            document = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"this is no report of the schema {SCHEMA}: {error}") from None
         if not isinstance(document, dict) or document.get("schema") != SCHEMA:
             raise ValueError(
                 f"this is no report of the schema {SCHEMA}; write it again with this version of spinescore"

@@ -7,14 +7,14 @@ Thresholds as in `quality`: each names its source or its measurement.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.geometry import median, rotation_deg
+from spinescore.runtime.geometry import median
 from spinescore.runtime.quality import WHITE, finding, greys_of
+from spinescore.runtime.shape import known_discs, median_step, shifted_odds, upside_down_odds
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
 
 if TYPE_CHECKING:
@@ -42,27 +42,18 @@ STEP_MM: Mapping[Region, tuple[float, float]] = {"cervical": (11.0, 31.0), "lumb
 # Lumbar vertebrae are about twice as high as cervical ones (Gilad and Nissan 1985, Br J Radiol 58:1031).
 LUMBAR_OVER_CERVICAL = (1.3, 3.0)
 
-# Mean and standard deviation by level, from above, of what tells levels apart: logarithm of the next step over this
-# one, logarithm of the next distance from centre to anterior point over this one, and, of lumbar discs alone, rotation
-# in degrees (that of cervical ones follows the head). From 4,000 spines drawn per region from the statistics of 4,902
-# cervical and 663 lumbar radiographs (benchmarks/phantom/spine_shape.json).
-SHAPE: Mapping[Region, Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
-    "cervical": {
-        "step": ((0.031, -0.043, 0.030, 0.121), (0.021, 0.031, 0.028, 0.038)),
-        "reach": ((0.027, 0.030, 0.028, 0.024, 0.009), (0.010, 0.018, 0.014, 0.021, 0.014)),
-    },
-    "lumbar": {
-        "step": ((0.051, 0.028, -0.004, 0.018), (0.062, 0.036, 0.038, 0.052)),
-        "reach": ((0.020, 0.029, 0.009, -0.023, -0.021), (0.022, 0.021, 0.015, 0.055, 0.068)),
-        "rotation": ((-11.5, -10.6, -6.9, 1.2, 11.7, 22.2), (8.5, 7.5, 7.3, 7.5, 7.9, 13.6)),
-    },
-}
-SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
-_FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
-# Log odds for another level. Of 1,500 spines drawn as above 0.5 % and 0.1 % exceed them; of 240 shifts by one level of
-# found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An unsure point lowers them.
+# Log odds for another level. Of 1,500 spines drawn from the statistics in `shape` 0.5 % and 0.1 % exceed them; of 240
+# shifts by one level of found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An
+# unsure point lowers them.
 LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 LEVEL_ODDS_UNSURE = 1.0
+# The end of each region by which levels are told: the axis with its dens, and the sacrum.
+ANCHOR: Mapping[Region, int] = {"cervical": 0, "lumbar": -1}
+# Distances across discs that were not found, per level and over the median. In phantom radiographs that were cut off,
+# those with a level named twice or left out have at most 0.63 (18 of 18), the others lie within these bounds (59).
+ACROSS = (0.75, 1.35)
+# Log odds for a spine upside down where the localizer could not be asked.
+UPSIDE_DOWN_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 
 
 def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
@@ -70,6 +61,7 @@ def of_results(results: Mapping[Region, RegionResult], min_confidence: float) ->
     scored = {region: results[region] for region in REGIONS if region in results and results[region].reject is None}
     steps_mm = {region: _step_mm(result) for region, result in scored.items()}
     found: list[Finding] = []
+    found.extend(one for result in results.values() for one in result.findings)
     for region, result in scored.items():
         name = result.chosen.radiograph.source
         what_is_so = _of_region(result, steps_mm[region], min_confidence)
@@ -82,9 +74,9 @@ def of_results(results: Mapping[Region, RegionResult], min_confidence: float) ->
 def _of_region(result: RegionResult, step_mm: float | None, min_confidence: float) -> Iterator[tuple[str, str]]:
     """Codes, and what is the case."""
     levels = LEVELS[result.region]
-    known = _known(result)
+    known = known_discs(result)
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
-    step = _median_step(result.centre, known)
+    step = median_step(result)
 
     def named(which: NDArray[np.bool_]) -> str:
         return ", ".join(level for level, yes in zip(levels, which, strict=True) if yes)
@@ -98,9 +90,11 @@ def _of_region(result: RegionResult, step_mm: float | None, min_confidence: floa
             "unsure-points",
             f"the confidence of {named(unsure)} is low (lowest {result.confidence[unsure].min():.2f})",
         )
-    odds, where = _shifted(result, known)
-    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
-        yield "level-shift", f"the discs' shape fits better one level {where} than where they were found"
+    miscounted = _miscounted(result, known, unsure)
+    if miscounted is not None and all(found.code != "level-shift" for found in result.findings):
+        yield "level-shift", miscounted
+    if not result.stands_as_seen and upside_down_odds(result) > UPSIDE_DOWN_ODDS[result.region]:
+        yield "not-upright", "the discs' shape fits a spine upside down better"
     white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
         yield "saturated", f"corners of {named(white)} lie in white without detail"
@@ -110,6 +104,24 @@ def _of_region(result: RegionResult, step_mm: float | None, min_confidence: floa
     if step_mm is not None and _plausible(result.region, step_mm) is None:
         low, high = STEP_MM[result.region]
         yield "implausible-spacing", f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+
+
+def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
+    """Why levels may be off by one, or None: by the discs' shape, a level left out, or no end to count from."""
+    levels, anchor = LEVELS[result.region], ANCHOR[result.region]
+    odds, where = shifted_odds(result)
+    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
+        return f"the discs' shape fits better one level {where} than where they were found"
+    index = np.flatnonzero(known)
+    steps = np.linalg.norm(np.diff(result.centre[index], axis=0), axis=1) / np.diff(index)
+    ratios, across = steps / median(steps), np.diff(index) > 1
+    for number in np.flatnonzero(across & ((ratios < ACROSS[0]) | (ratios > ACROSS[1]))):
+        between = f"between {levels[index[number]]} and {levels[index[number + 1]]}"
+        return f"{between} the discs are {ratios[number]:.1f} times as far apart as elsewhere, per level"
+    if unsure[anchor]:
+        said = f"{levels[anchor]}, from which levels are counted, was found with confidence"
+        return f"{said} {result.confidence[anchor]:.2f} only"
+    return None
 
 
 def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, float | None]) -> Iterator[Finding]:
@@ -140,22 +152,11 @@ def _same_picture(one: Radiograph, other: Radiograph) -> bool:
     return np.array_equal(first[middle], second[middle]) and np.array_equal(first, second)
 
 
-def _known(result: RegionResult) -> NDArray[np.bool_]:
-    """The discs whose points are to be trusted, at least `assemble.MIN_KNOWN_DISCS` in a region that was scored."""
-    return np.array([upper.status != "unreadable" for upper, _ in result.grades])
-
-
-def _median_step(centre: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
-    """The median distance per level between neighbouring discs that are known; `centre` is (6, 2)."""
-    index = np.flatnonzero(known)
-    return median(np.linalg.norm(np.diff(centre[index], axis=0), axis=1) / np.diff(index))
-
-
 def _step_mm(result: RegionResult) -> float | None:
     spacing = result.chosen.radiograph.spacing_mm
     if spacing is None:
         return None
-    return _median_step(result.centre * np.array([spacing[1], spacing[0]]), _known(result))
+    return median_step(result, (spacing[1], spacing[0]))
 
 
 def _plausible(region: Region, step_mm: float | None) -> float | None:
@@ -203,45 +204,3 @@ def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDAr
             room = NEIGHBOURHOOD * step
             beyond[end] = bool(((expected < room) | (expected > size - 1 - room)).any())
     return beyond
-
-
-def _shifted(result: RegionResult, known: NDArray[np.bool_]) -> tuple[float, str]:
-    """The greater log odds that the discs are those one level below or above, and which of the two."""
-    shape = _shape(result, known)
-    lower, higher = (_log_odds(shape, *_compared(result.region, shift)) for shift in (1, -1))
-    return (lower, "lower") if lower >= higher else (higher, "higher")
-
-
-def _shape(result: RegionResult, known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What `SHAPE` has statistics of, one after the other; NaN where a disc is not known."""
-    centre, anterior = (np.where(known[:, None], points, np.nan) for points in (result.centre, result.anterior))
-    steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
-    reach = np.linalg.norm(anterior - centre, axis=1)
-    shape = {
-        "step": np.log(steps[1:] / steps[:-1]),
-        "reach": np.log(reach[1:] / reach[:-1]),
-        "rotation": rotation_deg(centre, anterior, result.chosen.facing),
-    }
-    return np.concatenate([shape[name] for name in SHAPE[result.region]])
-
-
-@cache
-def _compared(region: Region, shift: int) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Where in `_shape` a value stands (n), and mean and deviation (2, n) there and `shift` levels lower."""
-    places, statistics, start = [], [], 0
-    for means, deviations in SHAPE[region].values():
-        index = np.arange(max(0, -shift), min(len(means), len(means) - shift))
-        both = np.array([means, SHAPE_WIDENED * np.array(deviations)])
-        places.append(start + index)
-        statistics.append(np.stack([both[:, index], both[:, index + shift]], axis=1))
-        start += len(means)
-    mean, deviation = np.concatenate(statistics, axis=-1)
-    return np.concatenate(places), mean, deviation
-
-
-def _log_odds(
-    shape: NDArray[np.float64], index: NDArray[np.intp], mean: NDArray[np.float64], deviation: NDArray[np.float64]
-) -> float:
-    """Log likelihood of the levels that `_compared` names against that of those found, by normal distributions."""
-    own, other = np.minimum(((shape[index] - mean) / deviation) ** 2, _FARTHEST) / 2 + np.log(deviation)
-    return float(np.nansum(own - other))

@@ -93,7 +93,7 @@ class Scorer:
         precision: str | None = None,
         localizer: str | None = None,
         require_acceptance: bool = True,
-        build: str = "now",
+        build: str = "auto",
         progress: Callable[[str], None] | None = None,
         budget_ms: float | None = None,
         plan: str | Path | None = "auto",
@@ -117,6 +117,9 @@ class Scorer:
         TensorRT-RTX and can take minutes with the full TensorRT. `build="now"` waits for it, `"background"` scores on
         what works until then (and waits where nothing does) and takes the engine between two studies, `"no"` builds
         nothing. `progress` gets lines of text meanwhile. Where no engine comes of it, each report warns why.
+
+        On a CPU with OpenVINO, the gate is run once if none of its engines was accepted yet; `build` holds for that,
+        too. The default, `"auto"`, builds a GPU's engines now, and checks a CPU's in the background.
 
         `budget_ms` is every study's budget where `score` gets none, by default the bundle's, which may have one. With
         it the steps are timed here, so that the first study's time can be divided. A `plan` (`spinescore plan`) chooses
@@ -222,6 +225,18 @@ class Scorer:
             self._check_open()
             self._test()
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether this CPU's engines are being checked in the background."""
+        return self._engine.is_checking
+
+    def wait_for_check(self) -> tuple[str, ...]:
+        """Wait until this CPU's engines are checked, and return the warnings that come of it.
+
+        The next study is scored on the engine that was accepted. A check that is not waited for ends at `close`.
+        """
+        return self._engine.wait()
+
     def close(self) -> None:
         """Free the device. Closing twice is no error."""
         if self._repeats is not None:
@@ -280,6 +295,7 @@ class Scorer:
         selection.warnings.extend((*self._engine.warnings, *views.device.warnings))
         budget.done("select")
         results, stages_ms = views.score(selection.chosen, given, budget)
+        selection.follow({region: result.chosen for region, result in results.items()})
         selection.findings.extend(of_results(results, localizer.min_confidence))
         if strict:
             results = strictly(results, selection.findings)

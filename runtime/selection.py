@@ -1,11 +1,12 @@
-"""Which radiograph shows which region, and to which side the patient looks: by the header, else by evidence.
+"""Chooses the radiograph of each region and its orientation, by the header or else by evidence.
 
-Evidence is the mean peak of a region's heatmaps, for the radiograph as it is and mirrored.
+Evidence is the mean peak of a region's heatmaps, for the radiograph as it is and mirrored, at a turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,26 +16,36 @@ from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.geometry import facing_of
 from spinescore.runtime.intake import GivenPoints, vet
 from spinescore.runtime.manifest import Localizer
+from spinescore.runtime.orientation import to_upright
 from spinescore.runtime.quality import as_reject, of_picture
-from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study
+from spinescore.runtime.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
+from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 
-__all__ = ["FACINGS", "REGION_MARGIN", "Chosen", "Evidence", "Selection", "other_region", "select"]
+__all__ = ["Chosen", "Evidence", "Selection", "other_region", "select"]
 
-FACINGS: tuple[Facing, Facing] = ("left", "right")
+# Of a radiograph at a turn, (facing, region) -> mean peak in [0, 1]; told whether it cannot be scored without.
+Evidence = Callable[[Radiograph, Turn, bool], NDArray[np.float64]]
+Asked = Callable[[Radiograph, bool], "Seen"]
 
-# By how much one region's mean peak must exceed the other's before the picture is taken to show it.
-REGION_MARGIN = 0.1
-
-# Of a radiograph, (facing, region) -> mean peak in [0, 1]; told whether the radiograph cannot be scored without.
-Evidence = Callable[[Radiograph, bool], NDArray[np.float64]]
+# A radiograph with one of these is taken only where a region has no other.
+SECOND_CHOICE = ("other-body-part", "not-neutral")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The radiograph that shows a region, and the side to which the patient looks in it."""
+    """The radiograph that shows a region, the turn that brings it upright, and the side to which the patient looks."""
 
     radiograph: Radiograph
     facing: Facing
+    turn_deg: Turn = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The localizer's mean peaks (facing, region) in a radiograph, at the turn where they are highest."""
+
+    turn_deg: Turn
+    peaks: NDArray[np.float64]
 
 
 @dataclass
@@ -46,6 +57,14 @@ class Selection:
     warnings: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)  # warnings of the radiographs that were chosen
 
+    def follow(self, stands: Mapping[Region, Chosen]) -> None:
+        """Look again at pictures that turned out to stand otherwise: `inverted` depends on where the sides are."""
+        for region, chosen in stands.items():
+            if chosen.turn_deg != (chosen.radiograph.turn_deg or 0):
+                self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]
+                again = of_picture(replace(chosen.radiograph, turn_deg=chosen.turn_deg))
+                self.findings += [replace(one, region=region) for one in again if one.code == "inverted"]
+
 
 def select(
     study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence, strict: bool = False
@@ -56,11 +75,11 @@ def select(
     Where it is `strict`, a radiograph with a finding is rejected with the finding's code.
     """
     selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
-    known: dict[int, NDArray[np.float64]] = {}
+    known: dict[int, Seen] = {}
 
-    def asked(radiograph: Radiograph, needed: bool) -> NDArray[np.float64]:
+    def asked(radiograph: Radiograph, needed: bool) -> Seen:
         if id(radiograph) not in known:
-            known[id(radiograph)] = evidence(radiograph, needed)
+            known[id(radiograph)] = _at_its_best(radiograph, evidence, needed, localizer.min_confidence)
         return known[id(radiograph)]
 
     candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
@@ -79,17 +98,19 @@ def select(
             candidates[found].append(radiograph)
     for index, region in enumerate(REGIONS):
         if candidates[region]:
-            best = _best(candidates[region], index, asked, selection.warnings)
+            best = _best(_first_choice(candidates[region], seen, selection.warnings), index, asked, selection.warnings)
             if given.get(region) and len(candidates[region]) > 1:
                 selection.warnings.append(f"The {region} points given were taken for points of {_name(best)}.")
             try:
-                facing = _facing(best, region, given, asked, selection.warnings)
+                chosen = _oriented(best, region, given, asked, selection.warnings)
             except InputRejected as error:
                 selection.rejects.append(Reject(error.code, str(error), best.source, region))
                 continue
-            selection.chosen[region] = Chosen(best, facing)
+            selection.chosen[region] = chosen
             selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
             selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
+            if chosen.turn_deg != (best.turn_deg or 0):
+                selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
     selection.warnings.extend(_unused(selection, given))
     return selection
 
@@ -110,16 +131,31 @@ def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: st
 
 
 def other_region(region: Region, evidence: NDArray[np.float64], localizer: Localizer) -> Region | None:
-    """The other region where the evidence (facing, region) clearly speaks for it, else None."""
+    """The other region where the evidence (.., region) clearly speaks for it, else None."""
     if not localizer.tells_regions:
         return None
     own, other = REGIONS.index(region), 1 - REGIONS.index(region)
-    means = evidence.max(axis=0)
-    clear = means[other] >= localizer.min_confidence and means[other] >= means[own] + REGION_MARGIN
+    means = evidence.reshape(-1, len(REGIONS)).max(axis=0)
+    clear = means[other] >= localizer.min_confidence and means[other] >= means[own] + MARGIN
     return REGIONS[other] if clear else None
 
 
-def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Region | Reject:
+def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_confidence: float) -> Seen:
+    """Return the peaks at the header's turn, or upright; at other turns too if they are needed and in doubt."""
+    stated: Turn = radiograph.turn_deg or 0
+    seen = {stated: evidence(radiograph, stated, needed)}
+    if not needed or is_sure(float(seen[stated].max()), min_confidence):
+        return Seen(stated, seen[stated])
+    with suppress(InputRejected):
+        for turn_deg in others(stated):
+            if is_worth_asking(seen, turn_deg, min_confidence):
+                seen[turn_deg] = evidence(radiograph, turn_deg, False)
+    best = max(seen, key=lambda turn: float(seen[turn].max()))
+    clear = seen[best].max() >= max(min_confidence, seen[stated].max() + MARGIN)
+    return Seen(best, seen[best]) if clear else Seen(stated, seen[stated])
+
+
+def _region(radiograph: Radiograph, localizer: Localizer, asked: Asked) -> Region | Reject:
     name = radiograph.source or "The radiograph"
     if not localizer.tells_regions:
         return Reject(
@@ -129,7 +165,7 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
             radiograph.source,
         )
     try:
-        cervical, lumbar = (float(mean) for mean in asked(radiograph, True).max(axis=0))
+        cervical, lumbar = (float(mean) for mean in asked(radiograph, True).peaks.max(axis=0))
     except InputRejected as error:
         return Reject(error.code, str(error), radiograph.source)
     if max(cervical, lumbar) < localizer.min_confidence:
@@ -139,7 +175,7 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
             f"{localizer.min_confidence:.2f} needed).",
             radiograph.source,
         )
-    if abs(cervical - lumbar) < REGION_MARGIN:
+    if abs(cervical - lumbar) < MARGIN:
         return Reject(
             "wrong-region",
             f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it "
@@ -149,11 +185,28 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Evidence) -> Re
     return "cervical" if cervical > lumbar else "lumbar"
 
 
-def _best(candidates: list[Radiograph], region: int, asked: Evidence, warnings: list[str]) -> Radiograph:
+def _first_choice(
+    candidates: list[Radiograph], seen: Mapping[int, tuple[Finding, ...]], warnings: list[str]
+) -> list[Radiograph]:
+    """The candidates without those that others are to be preferred to."""
+    first: list[Radiograph] = []
+    second: list[Radiograph] = []
+    for radiograph in candidates:
+        codes = {found.code for found in seen[id(radiograph)]}
+        (second if codes & set(SECOND_CHOICE) else first).append(radiograph)
+    if not first or not second:
+        return candidates
+    for radiograph in second:
+        reasons = [found.message for found in seen[id(radiograph)] if found.code in SECOND_CHOICE]
+        warnings.append(f"{_name(radiograph)} was not scored, because another radiograph suits better. {reasons[0]}")
+    return first
+
+
+def _best(candidates: list[Radiograph], region: int, asked: Asked, warnings: list[str]) -> Radiograph:
     if len(candidates) == 1:
         return candidates[0]
     try:
-        means = [float(asked(radiograph, False)[:, region].max()) for radiograph in candidates]
+        means = [float(asked(radiograph, False).peaks[:, region].max()) for radiograph in candidates]
     except InputRejected:
         means = [0.0]
         warnings.append(f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken.")
@@ -163,16 +216,29 @@ def _best(candidates: list[Radiograph], region: int, asked: Evidence, warnings: 
     return best
 
 
-def _facing(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Evidence, warnings: list[str]) -> Facing:
-    """A reader's points tell it best, then the header, then the evidence of both flips (left on a tie)."""
+def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Asked, warnings: list[str]) -> Chosen:
+    """A reader's points tell the facing best, then the header, then the evidence of both flips (left on a tie)."""
     points = np.array(list(given.get(region, {}).values()))
     if len(points):
-        facing = facing_of(points[:, 0], points[:, 1])
+        turn_deg: Turn = radiograph.turn_deg or 0
+        upright = to_upright(points.astype(np.float64), turn_deg)
+        facing = facing_of(upright[:, 0], upright[:, 1])
         if radiograph.facing not in (None, facing):
             warnings.append(f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given "
                             f"say {facing}; the points were followed.")  # fmt: skip
-        return facing
-    return radiograph.facing or FACINGS[int(asked(radiograph, True)[:, REGIONS.index(region)].argmax())]
+        return Chosen(radiograph, facing, turn_deg)
+    if radiograph.facing is None:
+        return _as_seen(radiograph, region, asked(radiograph, True))
+    stated = Chosen(radiograph, radiograph.facing, radiograph.turn_deg or 0)
+    if radiograph.turn_deg is None and radiograph.header is not None:  # arrays with a side were seen upright
+        with suppress(InputRejected):
+            seen = asked(radiograph, True)
+            return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)
+    return stated
+
+
+def _as_seen(radiograph: Radiograph, region: Region, seen: Seen) -> Chosen:
+    return Chosen(radiograph, FACINGS[int(seen.peaks[:, REGIONS.index(region)].argmax())], seen.turn_deg)
 
 
 def _name(radiograph: Radiograph) -> str:

@@ -23,11 +23,13 @@ __all__ = [
     "Region",
     "Reject",
     "Study",
+    "Turn",
     "sites_of",
 ]
 
 Region = Literal["cervical", "lumbar"]
 Facing = Literal["left", "right"]
+Turn = Literal[0, 90, 180, 270]  # degrees clockwise
 
 REGIONS: tuple[Region, ...] = ("cervical", "lumbar")
 
@@ -73,8 +75,10 @@ class Radiograph:
     `pixels` holds the stored values (H x W, uint8, uint16, int8 or int16) after decoding and before any table.
     `table` maps them to grey in [0, 1], 1 brightest: `grey = table[pixels - stored_min]` (float32, 2**bits_stored
     entries; every value in `pixels` is within it). `has_window` is false where the header states no VOI
-    transformation and the table's contrast was taken from the pixels. `facing` is the side of the image towards
-    which the patient looks. What the header does not say is None.
+    transformation and the table's contrast was taken from the pixels. Pixels outside a Display Shutter hold one stored
+    value, for which the table has the shutter's grey. `turn_deg` is the turn clockwise that brings the stored picture
+    upright, and `facing` the side of the upright picture towards which the patient looks. What the header does not say
+    is None.
     """
 
     pixels: NDArray[np.integer]
@@ -82,10 +86,12 @@ class Radiograph:
     stored_min: int = 0
     has_window: bool = True
     padding: tuple[int, int] | None = None  # inclusive range of stored values that are no exposure, and have grey 0
+    occluded: tuple[int, float | None] | None = None  # what a shutter hides: its stored value, its grey in every table
     spacing_mm: tuple[float, float] | None = None  # between rows, between columns
     region: Region | None = None
     view: Literal["lateral", "other"] | None = None
     facing: Facing | None = None
+    turn_deg: Turn | None = None
     modality: str | None = None
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None

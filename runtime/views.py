@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,24 @@ from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints
-from spinescore.runtime.manifest import Contrast, NetworkInput
+from spinescore.runtime.levels import LEAST_COUNTED, miscounted
+from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
 from spinescore.runtime.networks import VIEWS
 from spinescore.runtime.pipeline import GRADER_TABLE, LOCALIZER_TABLE, Pipeline
-from spinescore.runtime.selection import FACINGS, Chosen, Evidence, other_region
-from spinescore.runtime.study import LEVELS, REGIONS, Facing, Radiograph, Region, sites_of
+from spinescore.runtime.selection import Chosen, Evidence, other_region
+from spinescore.runtime.standing import (
+    FACINGS,
+    by_points,
+    contradiction,
+    is_doubtful,
+    is_worth_asking,
+    others,
+    rather,
+    stands,
+)
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Turn, sites_of
 
-__all__ = ["Crop", "Views"]
+__all__ = ["Crop", "Views", "input_greys", "source_of", "view_of", "whole_of"]
 
 _WARM_UP_SHAPE = (1200, 960)  # of the picture that stands for a radiograph while steps are timed at opening
 
@@ -52,7 +63,8 @@ class Views:
 
     def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
         self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
-        self._full = Effort(bundle.manifest.localizer.passes)
+        localizer = bundle.manifest.localizer
+        self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
         self.give(effort or self._full)
         try:
             with ThreadPoolExecutor(1, "spinescore-golden") as pool:  # while networks are loaded
@@ -97,7 +109,8 @@ class Views:
         made = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
         pairs = {disc: np.array([[x, 150 + 150 * disc] for x in (480, 400)], np.float32) for disc in range(DISCS)}
         chosen, given = dict.fromkeys(REGIONS, made), dict.fromkeys(REGIONS, pairs)
-        for effort in dict.fromkeys((self.efforts[0], self.efforts[-1])):
+        full = self.efforts[0]
+        for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
             try:
                 launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
             except DeviceError:  # opened for smaller pictures
@@ -112,7 +125,9 @@ class Views:
             return {}, {}
         launches, results, stages_ms = self._launch(chosen, given, budget, self.efforts)
         budget.took += launches.took(stages_ms)
-        return self._doubted(chosen, results, budget), stages_ms
+        self._doubted(chosen, given, results, stages_ms, budget)
+        self._counted(results, budget)
+        return results, stages_ms
 
     def within(self, budget: Budget, count: int) -> Evidence:
         """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`).
@@ -121,7 +136,7 @@ class Views:
         """
         antialiased = [effort for effort in self.efforts if effort.antialias == self.efforts[0].antialias]
 
-        def evidence(radiograph: Radiograph, needed: bool) -> NDArray[np.float64]:
+        def evidence(radiograph: Radiograph, turn_deg: Turn, needed: bool) -> NDArray[np.float64]:
             budget.go_on()
             least = self.efforts[-1] if needed else antialiased[-1]
             if not budget.allows_evidence(self.pipeline.localizers, least, min(count, VIEWS)):
@@ -131,17 +146,21 @@ class Views:
                     f"looks, and the budget of {budget.ms:g} ms left no time to ask the picture; state them, or give a "
                     "larger budget.",
                 )
-            return self.evidence(radiograph)
+            return self.evidence(radiograph, turn_deg)
 
         return evidence
 
-    def evidence(self, radiograph: Radiograph) -> NDArray[np.float64]:
-        """Mean peaks (facing, region), for the radiograph as it is and mirrored."""
+    def evidence(self, radiograph: Radiograph, turn_deg: Turn = 0) -> NDArray[np.float64]:
+        """Mean peaks (facing, region), for the radiograph turned by `turn_deg` clockwise, as it is and mirrored."""
+        return self.pipeline.evidence(*self._flips(radiograph, turn_deg))
+
+    def _flips(self, radiograph: Radiograph, turn_deg: Turn) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """Upload a radiograph, and the ROIs and records `VIEW` that show it as it is and mirrored."""
         self._upload(0, radiograph)
         parameters = np.zeros(VIEWS, VIEW)
         parameters["faces_right"] = [facing == "right" for facing in FACINGS]
-        whole = np.array([self._whole(0, radiograph, facing) for facing in FACINGS], ROI)
-        return self.pipeline.evidence(whole, parameters)
+        whole = np.array([self._whole(0, Chosen(radiograph, facing, turn_deg)) for facing in FACINGS], ROI)
+        return whole, parameters
 
     def crops(self, results: Mapping[Region, RegionResult]) -> tuple[Crop, ...]:
         """What the grader saw of the regions that were scored last."""
@@ -149,8 +168,7 @@ class Views:
         size = self._manifest.grader.input
         for network, pictures in self.pipeline.crops(slice(0, VIEWS)).items():
             flips = self.pipeline.flips(network)
-            greys = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
-            greys = greys.reshape(VIEWS, -1, len(flips), size.height, size.width)
+            greys = input_greys(pictures, size).reshape(VIEWS, -1, len(flips), size.height, size.width)
             for region in (region for region in REGIONS if region in results and results[region].reject is None):
                 for disc, level in enumerate(LEVELS[region]):
                     for number in range(len(flips)):
@@ -167,8 +185,8 @@ class Views:
         for view, region in enumerate(REGIONS):
             if region in chosen:
                 self._upload(view, chosen[region].radiograph)
-                whole[view] = self._whole(view, chosen[region].radiograph, chosen[region].facing)
-                parameters[view] = _parameters(view, chosen[region].facing, given.get(region, {}))
+                whole[view] = self._whole(view, chosen[region])
+                parameters[view] = view_of(view, chosen[region], given.get(region, {}))
         indices = [REGIONS.index(region) for region in chosen]
         views = slice(min(indices), max(indices) + 1)
         budget.done("upload")
@@ -186,31 +204,98 @@ class Views:
         return launches, found, results.durations_ms
 
     def _doubted(
-        self, chosen: Mapping[Region, Chosen], results: dict[Region, RegionResult], budget: Budget
-    ) -> dict[Region, RegionResult]:
-        """Where the localizer was not sure, see whether the radiograph rather shows the other region."""
+        self,
+        chosen: Mapping[Region, Chosen],
+        given: GivenPoints,
+        results: dict[Region, RegionResult],
+        stages_ms: dict[str, float],
+        budget: Budget,
+    ) -> None:
+        """Where there is doubt, see whether a radiograph shows the other region, or stands otherwise than it should.
+
+        One that does stand otherwise is scored anew as the picture has it.
+        """
+        localizer, turned = self._manifest.localizer, dict(chosen)
         for region, result in results.items():
+            if not is_doubtful(result, localizer.min_confidence):
+                continue
+            if (shown := by_points(result)) is not None:
+                turned[region] = Chosen(chosen[region].radiograph, shown[1], shown[0])
+                continue
+            seen = self._every_turn(chosen[region], budget)
+            own = chosen[region].turn_deg, chosen[region].facing
+            other = other_region(region, np.array(list(seen.values())), localizer) if seen else None
             unsure = result.reject is not None and result.reject.code == "low-confidence"
-            if unsure and budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
-                other = other_region(region, self.evidence(chosen[region].radiograph), self._manifest.localizer)
+            if other is not None and unsure:
+                results[region] = result.rather(other)
+            elif seen and (better := rather(seen, region, own, localizer.min_confidence)) is not None:
+                turned[region] = Chosen(chosen[region].radiograph, better[1], better[0])
+            else:
+                results[region] = replace(result, stands_as_seen=stands(seen, region, own))
+        if turned == chosen:
+            return
+        launches, anew, more_ms = self._launch(turned, given, budget, self.efforts)
+        budget.took += launches.took(more_ms)
+        for stage, ms in more_ms.items():
+            stages_ms[stage] = stages_ms.get(stage, 0.0) + ms
+        for region in (region for region in turned if turned[region] != chosen[region]):
+            now = turned[region]
+            found = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
+            results[region] = replace(anew[region], findings=(found,), stands_as_seen=True)
+
+    def _counted(self, results: dict[Region, RegionResult], budget: Budget) -> None:
+        """Where a reader gave points, see whether the localizer finds the same discs one level away."""
+        for region, result in results.items():
+            enough = result.reject is None and len(result.given) >= LEAST_COUNTED
+            if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
+                whole, parameters = self._flips(result.chosen.radiograph, result.chosen.turn_deg)
+                points = self.pipeline.look(whole, parameters)
                 budget.done("evidence")
-                if other is not None:
-                    results[region] = result.rather(other)
-        return results
+                seen = points[REGIONS.index(region), FACINGS.index(result.chosen.facing)]
+                found = miscounted(result, seen, self._manifest.localizer.min_confidence)
+                if found is not None:
+                    results[region] = replace(result, findings=(*result.findings, found))
+
+    def _every_turn(self, chosen: Chosen, budget: Budget) -> dict[Turn, NDArray[np.float64]]:
+        """Mean peaks (facing, region) by turn, its own first; fewer where they suffice or there is no time."""
+        seen: dict[Turn, NDArray[np.float64]] = {}
+        least = self._manifest.localizer.min_confidence
+        for turn_deg in (chosen.turn_deg, *others(chosen.turn_deg)):
+            if seen and not is_worth_asking(seen, turn_deg, least):
+                continue
+            if not budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
+                break
+            seen[turn_deg] = self.evidence(chosen.radiograph, turn_deg)
+            budget.done("evidence")
+        return seen
 
     def _upload(self, slot: int, radiograph: Radiograph) -> None:
-        localizer, grader = self._manifest.localizer, self._manifest.grader
-        tables = [_table(radiograph, localizer.contrast, localizer.input)]
-        same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
-        tables.insert(
-            GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input)
-        )
-        self.device.upload(slot, Source(radiograph.pixels, tuple(tables), radiograph.stored_min))
+        self.device.upload(slot, source_of(radiograph, self._manifest))
 
-    def _whole(self, source: int, radiograph: Radiograph, facing: Facing) -> NDArray[np.void]:
-        size, shown = self._manifest.localizer.input, self._manifest.localizer.facing
-        fit, shape = size.fit or "stretch", (size.height, size.width)
-        return whole_image(source, radiograph.rows, radiograph.columns, shape, fit, facing, shown)
+    def _whole(self, source: int, chosen: Chosen) -> NDArray[np.void]:
+        return whole_of(source, chosen, self._manifest.localizer)
+
+
+def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
+    """The radiograph with the tables through which a bundle's localizer and grader see it."""
+    localizer, grader = manifest.localizer, manifest.grader
+    tables = [_table(radiograph, localizer.contrast, localizer.input)]
+    same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
+    tables.insert(GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input))
+    return Source(radiograph.pixels, tuple(tables), radiograph.stored_min)
+
+
+def whole_of(source: int, chosen: Chosen, localizer: Localizer) -> NDArray[np.void]:
+    """The ROI record that brings the whole radiograph into the localizer's input."""
+    size, image = localizer.input, chosen.radiograph
+    fit, shape, shown = size.fit or "stretch", (size.height, size.width), localizer.facing
+    return whole_image(source, image.rows, image.columns, shape, fit, chosen.facing, shown, chosen.turn_deg)
+
+
+def input_greys(pictures: NDArray[Any], size: NetworkInput) -> NDArray[np.float32]:
+    """A network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
+    greys: NDArray[np.float32] = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
+    return greys
 
 
 def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
@@ -221,10 +306,12 @@ def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> ND
     return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
 
 
-def _parameters(view: int, facing: Facing, given: Any) -> NDArray[np.void]:
+def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
+    """The record `VIEW` of view 0 or 1, with the points that are given by disc."""
     parameters = np.zeros((), VIEW)
     parameters["source"] = parameters["region"] = view
-    parameters["faces_right"] = facing == "right"
+    parameters["faces_right"] = chosen.facing == "right"
+    parameters["turns"] = chosen.turn_deg // 90
     for disc, pair in given.items():
         parameters["given"][disc] = 1
         parameters["given_xy"][disc] = pair

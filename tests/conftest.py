@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+import spinescore.runtime  # noqa: F401  # before a test imports an engine, which would else look up its maker's host
+
 settings.register_profile("spinescore", deadline=None, derandomize=True, database=None)
 settings.load_profile("spinescore")
 
@@ -12,4 +14,5 @@ def _no_cache_of_this_user(tmp_path_factory):
     """No test or child process of one sees which engines were accepted on this machine, or leaves anything there."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SPINESCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patched.setenv("SPINESCORE_CHECK", "0")  # no process is started that a test does not ask for
         yield

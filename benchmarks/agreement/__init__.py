@@ -4,6 +4,7 @@
 command is `spinescore evaluate`.
 """
 
+from spinescore.benchmarks.agreement.changes import Rules
 from spinescore.benchmarks.agreement.evaluate import SCHEMA, agreement_schema, evaluate
 from spinescore.benchmarks.agreement.pairs import NothingToCompare
 from spinescore.benchmarks.agreement.readings import Reading, Readings, ReadingsError, read_readings
@@ -14,6 +15,7 @@ __all__ = [
     "Reading",
     "Readings",
     "ReadingsError",
+    "Rules",
     "agreement_schema",
     "evaluate",
     "read_readings",

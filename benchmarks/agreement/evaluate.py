@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from spinescore.benchmarks.agreement import measures
+from spinescore.benchmarks.agreement.changes import Changes, Rules
 from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES, Ranking
 from spinescore.benchmarks.agreement.notes import notes
-from spinescore.benchmarks.agreement.pairs import Pairs, pair_up
-from spinescore.benchmarks.agreement.readings import Readings
+from spinescore.benchmarks.agreement.pairs import Pairs, Totals, pair_up
+from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings
+from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = ["ICC_NAMES", "SCHEMA", "agreement_schema", "evaluate"]
 
@@ -24,15 +26,23 @@ SCHEMA = "spinescore.agreement/1"
 ICC_NAMES = {"one_way": "ICC(1)", "two_way_absolute": "ICC(A,1)", "two_way_consistency": "ICC(C,1)"}
 
 
-def evaluate(predicted: Readings, reference: Readings, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    predicted: Readings,
+    reference: Readings,
+    resamples: int = 1000,
+    seed: int = 0,
+    max_imputed: int = DEFAULT_MAX_IMPUTED,
+    rules: Rules | None = None,
+) -> dict[str, Any]:
     """Compare two sources' grades; returns the document, which `agreement_schema()` describes.
 
-    `resamples` of the bootstrap (0: no intervals). The same readings, resamples and seed give the same document,
-    whatever their order. Undefined figures are None, and `notes` says why. Needs the extra `agreement`. Raises
-    NothingToCompare where no corner has two grades.
+    `resamples` of the bootstrap (0: no intervals). Up to `max_imputed` of a region's 12 corners may be missing in a
+    total or a change. The same readings, resamples and seed give the same document, whatever their order. Undefined
+    figures are None, and `notes` says why. Needs the extra `agreement`. Raises NothingToCompare if no corner has two
+    grades.
     """
-    pairs = pair_up(predicted, reference)
-    figures = Figures(pairs)
+    pairs = pair_up(predicted, reference, max_imputed)
+    figures = Figures(pairs, rules)
     point = figures()
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -42,19 +52,25 @@ def evaluate(predicted: Readings, reference: Readings, resamples: int = 1000, se
             side: [{"study": study, "sites": list(sites)} for study, sites in lacking.items()]
             for side, lacking in pairs.missing.items()
         },
+        "missing_rule": {"max_imputed_per_region": max_imputed},
+        "contradictions": _contradictions(pairs),
         "confusion": measures.confusion_matrix(pairs.reference, pairs.predicted).tolist(),
         "accuracy": point["accuracy"],
         "kappa_quadratic": point["kappa_quadratic"],
         "per_grade": [{name: point[f"per_grade.{grade}.{name}"] for name in GRADE_FIGURES} for grade in range(4)],
         "mean": {name: point[f"mean.{name}"] for name in GRADE_FIGURES},
+        "per_site": _per_site(pairs),
         "roc": _roc(figures, point),
         "totals": _totals(pairs),
-        "icc": _icc(pairs, point),
+        "totals_left_out": [{"study": study, "reason": why} for study, why in pairs.totals.left_out.items()],
+        "icc": _icc(pairs.totals, point, "icc.") | {"independent": _independent(pairs)},
         "bland_altman": {"studies": len(pairs.totals.study), **_part(point, "bland_altman.")},
         "sdc": {
             "from_status": {"studies": len(pairs.totals.study), "value": point["sdc.from_status.value"]},
-            "from_change": {"patients": len(figures.changed), "value": point["sdc.from_change.value"]},
+            "from_change": {"patients": len(figures.changes.longest), "value": point["sdc.from_change.value"]},
+            "readers": figures.rules.readers,
         },
+        "change": _change(figures, point),
         "intervals": _intervals(figures, resamples, seed),
     }
     document = _plain(document)
@@ -70,33 +86,64 @@ def agreement_schema() -> dict[str, Any]:
 
 def _source(readings: Readings) -> dict[str, Any]:
     corners = [reading for sites in readings.corners.values() for reading in sites.values()]
-    graded = sum(reading.grade is not None for reading in corners)
+    grades = [reading.grade for reading in corners if reading.grade is not None]
     return {
         "name": readings.name,
         "format": readings.format,
         "studies": len(readings.corners),
         "corners": len(corners),
-        "graded": graded,
+        "graded": len(grades),
+        "half_points": sum(grade % 1 != 0 for grade in grades),
     }
 
 
 def _counts(figures: Figures) -> dict[str, Any]:
     pairs = figures.pairs
+    complete = int(pairs.totals.complete.sum())
     return {
         "studies": len(pairs.studies),
         "pairs": len(pairs.study),
         "pairs_with_probabilities": len(figures.known),
-        "complete_totals": len(pairs.totals.study),
+        "complete_totals": complete,
+        "imputed_totals": len(pairs.totals.study) - complete,
+        "left_out_totals": len(pairs.totals.left_out),
         "missing": {side: sum(map(len, lacking.values())) for side, lacking in pairs.missing.items()},
     }
 
 
+def _contradictions(pairs: Pairs) -> dict[str, Any]:
+    """Studies alone: a patient's name belongs into no result."""
+    groups = [np.flatnonzero(pairs.cluster == cluster) for cluster in sorted(pairs.patients.contradictory)]
+    return {"patients": [[pairs.studies[study] for study in group] for group in groups], "dates": list(pairs.two_dates)}
+
+
+def _independent(pairs: Pairs) -> bool:
+    """Whether no two of the totals are one patient's, as the F distribution supposes."""
+    return len(np.unique(pairs.cluster[pairs.totals.study])) == len(pairs.totals.study)
+
+
+def _per_site(pairs: Pairs) -> list[dict[str, Any]]:
+    found = []
+    for number, site in enumerate(ALL_SITES):
+        here = pairs.site == number
+        confusion = measures.confusion_matrix(pairs.reference[here], pairs.predicted[here])
+        kappa, accuracy = measures.quadratic_kappa(confusion), measures.accuracy(confusion)
+        found.append({"site": site, "corners": int(here.sum()), "accuracy": accuracy, "kappa_quadratic": kappa})
+    return found
+
+
 def _totals(pairs: Pairs) -> list[dict[str, Any]]:
     totals = pairs.totals
+    rows = zip(totals.study, totals.predicted, totals.reference, totals.complete, strict=True)
     return [
-        {"study": pairs.studies[study], "predicted": int(predicted), "reference": int(reference)}
-        for study, predicted, reference in zip(totals.study, totals.predicted, totals.reference, strict=True)
+        {"study": pairs.studies[study], "predicted": _unit(found), "reference": _unit(true), "complete": bool(complete)}
+        for study, found, true, complete in rows
     ]
+
+
+def _unit(value: float) -> float:
+    """A whole total as an integer, as documents have always had it."""
+    return int(value) if value == int(value) else round(float(value), 3)
 
 
 def _roc(figures: Figures, point: Mapping[str, float]) -> dict[str, Any] | None:
@@ -123,18 +170,58 @@ def _curve(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _icc(pairs: Pairs, point: Mapping[str, float]) -> dict[str, Any]:
-    bounds = measures.icc_intervals(pairs.totals.predicted, pairs.totals.reference)
-    found: dict[str, Any] = {"studies": len(pairs.totals.study)}
+def _icc(sides: Totals | Changes, point: Mapping[str, float], path: str) -> dict[str, Any]:
+    bounds = measures.icc_intervals(sides.predicted, sides.reference)
+    found: dict[str, Any] = {"studies" if isinstance(sides, Totals) else "patients": len(sides.predicted)}
     for name, label in ICC_NAMES.items():
         low, high = bounds[name]
-        found[name] = {"name": label, "value": point[f"icc.{name}.value"], "low": low, "high": high}
+        found[name] = {"name": label, "value": point[f"{path}{name}.value"], "low": low, "high": high}
     return found
+
+
+def _change(figures: Figures, point: Mapping[str, float]) -> dict[str, Any]:
+    changes, rules, studies = figures.changes, figures.rules, figures.pairs.studies
+    intervals = [
+        {
+            "baseline": studies[interval.first],
+            "followup": studies[interval.last],
+            "days": interval.days,
+            "predicted": _unit(interval.predicted),
+            "reference": _unit(interval.reference),
+            "complete": interval.complete,
+        }
+        for interval in changes.longest
+    ]
+    judged = len(changes.two_years)
+    return {
+        "patients": len(intervals),
+        "intervals": intervals,
+        "left_out": [{"studies": list(names), "reason": why} for names, why in changes.left_out],
+        "icc": _icc(changes, point, "change.icc."),
+        "bland_altman": {"patients": len(intervals), **_part(point, "change.bland_altman.")},
+        "progression": {
+            "units": rules.progression_units,
+            "years": list(rules.window_years),
+            "patients": judged,
+            "outside": len(intervals) - judged,
+            "incomplete": sum(not interval.complete for interval in changes.two_years),
+            **_event(figures, point, "progression"),
+        },
+        "new_syndesmophytes": {
+            place: {f"{place}s": len(events), **_event(figures, point, f"new_syndesmophytes.{place}")}
+            for place, events in (("corner", changes.corner_events), ("unit", changes.unit_events))
+        },
+    }
+
+
+def _event(figures: Figures, point: Mapping[str, float], name: str) -> dict[str, Any]:
+    table = figures.event_table(name).tolist()
+    return {"table": table, "kappa": point[f"change.{name}.kappa"], "agreement": point[f"change.{name}.agreement"]}
 
 
 def _intervals(figures: Figures, resamples: int, seed: int) -> dict[str, Any]:
     pairs = figures.pairs
-    named = pairs.patients
+    named = pairs.patients.named
     return {
         "method": "cluster bootstrap, percentile",
         "level": measures.LEVEL,

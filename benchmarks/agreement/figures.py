@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement import measures
-from spinescore.benchmarks.agreement.measures import Floats, Ranking
+from spinescore.benchmarks.agreement.changes import Rules, find_changes
+from spinescore.benchmarks.agreement.measures import Counts, Floats, Ranking
 from spinescore.benchmarks.agreement.pairs import Pairs
 
 __all__ = ["Figures", "bootstrap"]
@@ -24,15 +25,20 @@ _DEFINED = 0.9  # the share of resamples that must define a figure for its inter
 class Figures:
     """The figures of `pairs`, for any multiplicities of its clusters (patients)."""
 
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: Pairs, rules: Rules | None = None) -> None:
+        self.pairs, self.rules = pairs, rules or Rules()
         self.known = np.flatnonzero(np.isfinite(pairs.probabilities).all(axis=1))  # corners with probabilities
         self.rankings = [
             Ranking(pairs.reference[self.known] == grade, pairs.probabilities[self.known, grade])
             for grade in range(4)
             if len(self.known)
         ]
-        self.changed, self.predicted_change, self.reference_change = _changes(pairs)
+        self.changes = find_changes(pairs, self.rules)
+        self.events = {
+            "progression": self._progressions(),
+            "new_syndesmophytes.corner": self.changes.corner_events,
+            "new_syndesmophytes.unit": self.changes.unit_events,
+        }
 
     def __call__(self, weights: Weights | None = None) -> dict[str, float]:
         """Name -> value, NaN where undefined. `weights`: how often each cluster counts, once where None."""
@@ -48,29 +54,40 @@ class Figures:
             areas = [ranking.auc(corner[self.known]) for ranking in self.rankings]
             found |= {f"roc.per_grade.{grade}.auc": area for grade, area in enumerate(areas)}
             found["roc.mean_auc"] = float(np.mean(areas))
-        often = weight[pairs.cluster[pairs.totals.study]]
-        predicted, reference = (np.repeat(x, often) for x in (pairs.totals.predicted, pairs.totals.reference))
-        found |= {f"icc.{name}.value": value for name, value in measures.icc(predicted, reference).items()}
+        found |= self._of_totals(weight[pairs.cluster[pairs.totals.study]])
+        return found | self._of_changes(weight)
+
+    def _of_totals(self, often: Weights) -> dict[str, float]:
+        totals = self.pairs.totals
+        predicted, reference = (np.repeat(x, often) for x in (totals.predicted, totals.reference))
+        found = {f"icc.{name}.value": value for name, value in measures.icc(predicted, reference).items()}
         found |= {f"bland_altman.{name}": x for name, x in measures.bland_altman(predicted, reference).items()}
-        found["sdc.from_status.value"] = measures.sdc_of_status(predicted, reference)
-        often = weight[self.changed]
-        predicted, reference = (np.repeat(x, often) for x in (self.predicted_change, self.reference_change))
-        found["sdc.from_change.value"] = measures.sdc_of_change(predicted, reference)
+        found["sdc.from_status.value"] = measures.sdc_of_status(predicted, reference, self.rules.readers)
         return found
 
+    def _of_changes(self, weight: Weights) -> dict[str, float]:
+        changes = self.changes
+        often = weight[changes.cluster]
+        predicted, reference = (np.repeat(x, often) for x in (changes.predicted, changes.reference))
+        found = {"sdc.from_change.value": measures.sdc_of_change(predicted, reference, self.rules.readers)}
+        found |= {f"change.icc.{name}.value": value for name, value in measures.icc(predicted, reference).items()}
+        found |= {f"change.bland_altman.{name}": x for name, x in measures.bland_altman(predicted, reference).items()}
+        for name in self.events:
+            table = self.event_table(name, weight)
+            found[f"change.{name}.kappa"] = measures.quadratic_kappa(table)
+            found[f"change.{name}.agreement"] = measures.accuracy(table)
+        return found
 
-def _changes(pairs: Pairs) -> tuple[Weights, Floats, Floats]:
-    """Patients with two or more dated studies with complete totals: cluster, change on both sides, first to last."""
-    totals = pairs.totals
-    dated: dict[int, list[tuple[str, int]]] = {}
-    for i, study in enumerate(totals.study):
-        if date := pairs.dates.get(pairs.studies[study]):
-            dated.setdefault(int(pairs.cluster[study]), []).append((date, i))
-    ends = {cluster: (min(found), max(found)) for cluster, found in dated.items()}
-    spans = [(cluster, first[1], last[1]) for cluster, (first, last) in ends.items() if first[0] < last[0]]
-    cluster, first, last = np.array(spans, np.intp).reshape(-1, 3).T
-    predicted, reference = (side[last] - side[first] for side in (totals.predicted, totals.reference))
-    return cluster, predicted, reference
+    def event_table(self, name: str, weight: Weights | None = None) -> Counts:
+        """2 x 2 counts of an event: rows are the reference's no and yes, columns the predicted no and yes."""
+        cluster, predicted, reference = self.events[name].T
+        often = None if weight is None else weight[cluster]
+        return np.bincount(2 * reference + predicted, often, 4).reshape(2, 2).astype(np.int64)
+
+    def _progressions(self) -> Weights:
+        units = self.rules.progression_units
+        found = [(i.cluster, i.predicted >= units, i.reference >= units) for i in self.changes.two_years]
+        return np.array(found, np.intp).reshape(-1, 3)
 
 
 def bootstrap(figures: Figures, resamples: int, seed: int) -> Mapping[str, tuple[float, float] | None]:

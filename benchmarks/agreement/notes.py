@@ -12,7 +12,29 @@ _FEW_CLUSTERS = 20  # below it, percentile intervals are known to be too narrow
 
 def notes(document: Mapping[str, Any]) -> list[str]:
     """The sentences that go with a document (`spinescore.agreement/1`, without its `notes`)."""
-    return [*_of_grades(document), *_of_scores(document), *_of_totals(document), *_of_intervals(document)]
+    parts = (_of_inputs, _of_grades, _of_scores, _of_totals, _of_change, _of_intervals)
+    return [note for part in parts for note in part(document)]
+
+
+def _of_inputs(document: Mapping[str, Any]) -> Iterator[str]:
+    for side, source in document["inputs"].items():
+        if source["half_points"]:
+            yield (
+                f"{source['half_points']} grades of the {side} side are half points, as the mean of two readers: "
+                "kappa, figures of grades, ROC curves and syndesmophytes take them rounded up (1.5 as 2); "
+                "totals and changes are exact."
+            )
+    contradictions = document["contradictions"]
+    for studies in contradictions["patients"]:
+        yield (
+            f"One side takes {_listed(studies)} for one patient's, the other for several patients': they count as one "
+            "patient in the intervals and in no change; correct the patient's name in one of the files."
+        )
+    if contradictions["dates"]:
+        yield (
+            f"The two sides date {_listed(contradictions['dates'])} differently: no change is taken from there; "
+            "correct study_date in one of the files."
+        )
 
 
 def _of_grades(document: Mapping[str, Any]) -> Iterator[str]:
@@ -33,6 +55,10 @@ def _of_grades(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"A mean is over all four grades: that of {', '.join(undefined)} is undefined."
     if document["kappa_quadratic"] is None:
         yield "Both sides give every corner the same grade: kappa is undefined."
+    sites = [site["site"] for site in document["per_site"] if site["kappa_quadratic"] is None]
+    if sites:
+        where = "all 24 sites" if len(sites) == 24 else ", ".join(sites)
+        yield f"No corner has two grades, or all have the same one, at {where}: no kappa there."
 
 
 def _of_scores(document: Mapping[str, Any]) -> Iterator[str]:
@@ -45,23 +71,74 @@ def _of_scores(document: Mapping[str, Any]) -> Iterator[str]:
     undefined = [str(grade) for grade, curve in enumerate(roc["per_grade"]) if curve["auc"] is None]
     if undefined:
         yield f"Grade {', '.join(undefined)} has no example, or no counterexample: no ROC curve, and no mean area."
+    if len(undefined) == len(roc["per_grade"]):
+        yield "No ROC curve exists, so there is no picture of them: all corners with probabilities have one grade."
 
 
 def _of_totals(document: Mapping[str, Any]) -> Iterator[str]:
-    studies = document["counts"]["complete_totals"]
-    if studies < 2:
-        yield f"All 24 corners have two grades in {studies} studies: ICC, limits of agreement and SDC need two studies."
-    else:
-        values = [document["icc"][name] for name in ("one_way", "two_way_absolute", "two_way_consistency")]
-        if any(icc["value"] is None for icc in values):
-            yield "The totals do not vary between studies: ICCs that are not given are undefined."
-        if any(icc["value"] is not None and icc["low"] is None for icc in values):
-            yield "The totals leave no residual variance: ICCs without an interval have none by the F distribution."
-    if document["sdc"]["from_change"]["value"] is None:
+    counts, most = document["counts"], document["missing_rule"]["max_imputed_per_region"]
+    studies = counts["complete_totals"] + counts["imputed_totals"]
+    if counts["imputed_totals"]:
         yield (
-            "Fewer than two patients have two dated studies with complete totals (columns patient and study_date): "
-            "the smallest detectable change is given from single studies alone."
+            f"{counts['imputed_totals']} of {studies} studies have a total in which up to {most} missing of a region's "
+            "12 corners take the mean of its scored ones."
         )
+    if counts["left_out_totals"]:
+        yield f"{counts['left_out_totals']} studies have no total on both sides: totals_left_out names them, and why."
+    if studies < 2:
+        yield f"{studies} studies have a total on both sides: ICC, limits of agreement and SDC need two studies."
+        return
+    yield from _of_icc(document["icc"], "totals", "studies")
+    if not document["icc"]["independent"]:
+        yield (
+            "Several studies are one patient's: the ICC's intervals by the F distribution (icc, low and high) are too "
+            "narrow; those of intervals.figures are by patient."
+        )
+
+
+def _of_icc(icc: Mapping[str, Any], what: str, of: str) -> Iterator[str]:
+    values = [icc[name] for name in ("one_way", "two_way_absolute", "two_way_consistency")]
+    if any(value["value"] is None for value in values):
+        yield f"The {what} do not vary between {of}: ICCs that are not given are undefined."
+    if any(value["value"] is not None and value["low"] is None for value in values):
+        yield f"The {what} leave no residual variance: ICCs without an interval have none by the F distribution."
+
+
+def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
+    change = document["change"]
+    for entry in change["left_out"]:
+        yield f"No change is taken from {_listed(entry['studies'])}: {entry['reason']}."
+    if change["patients"] < 2:
+        yield (
+            "Fewer than two patients have two dated studies with enough comparable corners on both sides (columns "
+            "patient and study_date): agreement on change is not given, and the smallest detectable change from single "
+            "studies alone."
+        )
+    else:
+        yield from _of_icc(change["icc"], "changes", "patients")
+    progression = change["progression"]
+    if progression["outside"]:
+        low, high = progression["years"]
+        yield (
+            f"{progression['outside']} patients have no two studies {low:g} to {high:g} years apart: progression is "
+            "not judged there."
+        )
+    if progression["incomplete"]:
+        yield (
+            f"{progression['incomplete']} of {progression['patients']} patients are judged for progression by the "
+            "change of their comparable corners; what the others did is not known."
+        )
+    if change["patients"]:
+        yield from _of_events(change)
+
+
+def _of_events(change: Mapping[str, Any]) -> Iterator[str]:
+    places = change["new_syndesmophytes"]
+    named = {"progression": change["progression"]}
+    named |= {f"new syndesmophytes ({place}s)": event for place, event in places.items()}
+    undefined = [name for name, event in named.items() if event["kappa"] is None]
+    if undefined:
+        yield f"Both sides say the same of every case, or there is none: kappa of {', '.join(undefined)} is undefined."
 
 
 def _of_intervals(document: Mapping[str, Any]) -> Iterator[str]:
@@ -72,11 +149,18 @@ def _of_intervals(document: Mapping[str, Any]) -> Iterator[str]:
     if intervals["clusters"] < 2:
         yield "There is one patient or study alone: bootstrap intervals need two."
         return
+    if intervals["unit"] == "patient, or study":
+        yield "Some studies name no patient: each of them counts as a patient of its own in the intervals."
     if intervals["clusters"] < _FEW_CLUSTERS:
         yield f"Bootstrap intervals from {intervals['clusters']} patients or studies are too narrow: they are a hint."
     lacking = [name for name, bounds in intervals["figures"].items() if bounds is None]
     if lacking := [name for name in lacking if figure_at(document, name) is not None]:
         yield f"More than a tenth of the resamples leave these undefined, hence no interval: {', '.join(lacking)}."
+
+
+def _listed(studies: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(studies[:most])
+    return f"studies {shown}" + (f" and {len(studies) - most} more" if len(studies) > most else "")
 
 
 def figure_at(document: Mapping[str, Any], path: str) -> float | None:

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.agreement.readings import ALL_SITES, Reading, Readings
+from spinescore.benchmarks.agreement.patients import Patients, link_patients
+from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings, day_of
+from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
+from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 
-__all__ = ["NothingToCompare", "Pairs", "Totals", "pair_up"]
+__all__ = ["SIDES", "NothingToCompare", "Pairs", "Totals", "pair_up"]
+
+SIDES = ("predicted", "reference")
 
 
 class NothingToCompare(ValueError):
@@ -19,86 +24,125 @@ class NothingToCompare(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """Totals of the studies of which both sides graded all 24 corners: indices into `Pairs.studies`, and units."""
+    """Totals of the studies that have one on both sides: indices into `Pairs.studies`, and units.
+
+    `complete`: both sides graded all 24 corners; in the others a side's missing corners take its region's mean.
+    `left_out`: study -> why it has no two totals.
+    """
 
     study: NDArray[np.intp]
-    predicted: NDArray[np.float64]
-    reference: NDArray[np.float64]
+    predicted: Floats
+    reference: Floats
+    complete: NDArray[np.bool_]
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """One entry per corner that both sides graded, ordered by study and site.
 
-    `studies` are those with a pair, in order; `study` (n) points into them. `cluster` gives each of them its patient
-    (or itself, where no patient is named), numbered from 0. `probabilities` (n x 4) is NaN where there are none.
-    `dates` (YYYYMMDD) and `missing` (side -> study -> sites without a grade) are by name.
+    `studies` are those with a pair, in order; `study` (n) points into them, `site` (n) into `ALL_SITES`. `predicted`
+    and `reference` (n) are whole grades, `grades` (2 sides x studies x 24) those that were given, NaN for none.
+    `probabilities` (n x 4) is NaN where there are none. `dates` (YYYYMMDD) and `missing` (side, or both -> study ->
+    sites without a grade) are by name; `two_dates` are studies that the sides date differently, which have none here.
     """
 
     studies: tuple[str, ...]
     study: NDArray[np.intp]
+    site: NDArray[np.intp]
     predicted: NDArray[np.int64]
     reference: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
+    grades: Floats
+    probabilities: Floats
     totals: Totals
-    cluster: NDArray[np.intp]
-    patients: int  # studies whose patient is named
+    patients: Patients
     dates: Mapping[str, str]
+    two_dates: tuple[str, ...]
     missing: Mapping[str, Mapping[str, tuple[str, ...]]]
+    max_imputed: int
+
+    @property
+    def cluster(self) -> NDArray[np.intp]:
+        """Each study's patient, or itself if no patient is named."""
+        return self.patients.cluster
 
     @property
     def clusters(self) -> int:
         return int(self.cluster.max()) + 1
 
 
-def pair_up(predicted: Readings, reference: Readings) -> Pairs:
-    """Match two sources by study and site. Raises NothingToCompare where they share no graded corner."""
-    names = sorted({*predicted.corners, *reference.corners})
-    rows: list[tuple[str, Reading, Reading]] = []
-    missing: dict[str, dict[str, tuple[str, ...]]] = {"predicted": {}, "reference": {}}
-    for name in names:
-        found, true = predicted.corners.get(name, {}), reference.corners.get(name, {})
-        sites = [site for site in ALL_SITES if site in found or site in true]
-        for side, corners in (("predicted", found), ("reference", true)):
-            if lacking := tuple(site for site in sites if _grade(corners, site) is None):
-                missing[side][name] = lacking
-        both = [site for site in sites if _grade(found, site) is not None and _grade(true, site) is not None]
-        rows += [(name, found[site], true[site]) for site in both]
-    if not rows:
+def pair_up(predicted: Readings, reference: Readings, max_imputed: int = DEFAULT_MAX_IMPUTED) -> Pairs:
+    """Match two sources by study and site. Raises NothingToCompare if they share no graded corner.
+
+    A side's total takes the mean of a region's scored corners for up to `max_imputed` of its 12 (0: none).
+    """
+    shared = sorted(predicted.corners.keys() & reference.corners.keys())
+    grades = np.stack([_grades(side, shared) for side in (predicted, reference)])
+    paired: NDArray[np.bool_] = np.asarray(np.isfinite(grades).all(axis=0))  # studies x 24
+    if not paired.any():
         raise NothingToCompare(_why_not(predicted, reference))
-    studies = tuple(dict.fromkeys(name for name, _, _ in rows))
-    index = {name: i for i, name in enumerate(studies)}
-    study = np.array([index[name] for name, _, _ in rows], np.intp)
-    grades = np.array([(found.grade, true.grade) for _, found, true in rows], np.int64)
-    patients = {**predicted.patients, **reference.patients}
+    kept = np.flatnonzero(paired.any(axis=1))
+    studies, grades, paired = tuple(shared[i] for i in kept), grades[:, kept], paired[kept]
+    study, site = np.nonzero(paired)
+    whole = whole_grades(grades[:, study, site]).astype(np.int64)
+    found = [predicted.corners[studies[i]][ALL_SITES[j]].probabilities for i, j in zip(study, site, strict=True)]
+    dates = {**predicted.dates, **reference.dates}
+    two_dates = tuple(name for name in shared if dates.get(name) != predicted.dates.get(name, dates.get(name)))
     return Pairs(
         studies,
         study,
-        grades[:, 0],
-        grades[:, 1],
-        np.array([found.probabilities or (np.nan,) * 4 for _, found, _ in rows], np.float64),
-        _totals(study, grades, len(studies)),
-        _clusters(studies, patients),
-        sum(name in patients for name in studies),
-        {**predicted.dates, **reference.dates},
-        missing,
+        site,
+        whole[0],
+        whole[1],
+        grades,
+        np.array([p or (np.nan,) * 4 for p in found], np.float64),
+        _totals(studies, grades, max_imputed, predicted, reference),
+        link_patients(studies, predicted.patients, reference.patients),
+        {name: day for name, day in dates.items() if name not in two_dates and day_of(day)},
+        two_dates,
+        _missing(predicted, reference),
+        max_imputed,
     )
 
 
-def _clusters(studies: tuple[str, ...], patients: Mapping[str, str]) -> NDArray[np.intp]:
-    labels = [("patient", patients[name]) if name in patients else ("study", name) for name in studies]
-    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    return np.array([numbers[label] for label in labels], np.intp)
+def _grades(readings: Readings, studies: list[str]) -> Floats:
+    rows = [[_grade(readings, study, site) for site in ALL_SITES] for study in studies]
+    return np.array(rows, np.float64).reshape(-1, len(ALL_SITES))  # None becomes NaN
 
 
-def _grade(corners: Mapping[str, Reading], site: str) -> int | None:
-    return corners[site].grade if site in corners else None
+def _grade(readings: Readings, study: str, site: str) -> float | None:
+    reading = readings.corners.get(study, {}).get(site)
+    return None if reading is None else reading.grade
 
 
-def _totals(study: NDArray[np.intp], grades: NDArray[np.int64], count: int) -> Totals:
-    whole = np.flatnonzero(np.bincount(study, minlength=count) == len(ALL_SITES))
-    predicted, reference = (np.bincount(study, grades[:, side], count)[whole].astype(np.float64) for side in (0, 1))
-    return Totals(whole, predicted, reference)
+def _missing(predicted: Readings, reference: Readings) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The sites that a side lacks: of all 24 if both sides name the study, else of those that one side names."""
+    missing: dict[str, dict[str, tuple[str, ...]]] = {side: {} for side in (*SIDES, "both")}
+    for name in sorted({*predicted.corners, *reference.corners}):
+        found, true = predicted.corners.get(name, {}), reference.corners.get(name, {})
+        sites = [site for site in ALL_SITES if (found and true) or site in found or site in true]
+        lacking = [{site for site in sites if _grade(side, name, site) is None} for side in (predicted, reference)]
+        for side, lack in zip((*SIDES, "both"), (*lacking, lacking[0] & lacking[1]), strict=True):
+            if lack:
+                missing[side][name] = tuple(site for site in sites if site in lack)
+    return missing
+
+
+def _totals(studies: tuple[str, ...], grades: Floats, most: int, predicted: Readings, reference: Readings) -> Totals:
+    totals = scaled_sum(grades, most)
+    there = np.flatnonzero(np.isfinite(totals).all(axis=0))
+    left_out = {}
+    for name in sorted({*predicted.corners, *reference.corners}):
+        reasons = []
+        for side, readings in zip(SIDES, (predicted, reference), strict=True):
+            if name not in readings.corners:
+                reasons.append(f"not in {side}")
+            elif regions := too_few(_grades(readings, [name])[0], most):
+                reasons.append(f"{side} lacks {', '.join(regions)}")
+        if reasons:
+            left_out[name] = "; ".join(reasons)
+    complete: NDArray[np.bool_] = np.asarray(np.isfinite(grades).all(axis=(0, 2)))[there]
+    return Totals(there, totals[0, there], totals[1, there], complete, left_out)
 
 
 def _why_not(predicted: Readings, reference: Readings) -> str:

@@ -1,18 +1,31 @@
-"""Pictures of agreement as PNG bytes: confusion matrix, ROC curves, Bland-Altman plot. Readable without colour."""
+"""Pictures of agreement as PNG, SVG or PDF bytes. Readable without colour.
+
+Confusion matrix, ROC curves, Bland-Altman plots of totals and of changes, and a heat map of the 24 sites.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from spinescore.runtime.outputs.figures import rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["bland_altman_picture", "confusion_picture", "roc_picture"]
+__all__ = [
+    "PICTURES",
+    "bland_altman_picture",
+    "change_picture",
+    "confusion_picture",
+    "pictures_of",
+    "roc_picture",
+    "sites_picture",
+]
+
 
 _DOTS_PER_INCH = 150
 _STYLES = ("-", "--", "-.", ":")  # one per grade; grey alone tells too little apart
@@ -20,7 +33,7 @@ _MINUS = "\N{MINUS SIGN}"  # as on the axes
 _MARKERS = ("o", "s", "^", "D")
 
 
-def confusion_picture(document: Mapping[str, Any]) -> bytes:
+def confusion_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     """Counts, and in each row the share of the reference's corners; the darker, the larger that share."""
     confusion = np.array(document["confusion"])
     rows = confusion.sum(axis=1, keepdims=True)
@@ -39,10 +52,10 @@ def confusion_picture(document: Mapping[str, Any]) -> bytes:
     kappa = "undefined" if document["kappa_quadratic"] is None else f"{document['kappa_quadratic']:.3f}"
     title = f"{confusion.sum()} corners: accuracy {document['accuracy']:.3f}, quadratic kappa {kappa}"
     axes.set_title(title, fontsize=10)
-    return _png(figure)
+    return rendered(figure, format)
 
 
-def roc_picture(document: Mapping[str, Any]) -> bytes:
+def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     """Each grade against the rest, with its own line and marker."""
     figure, axes = _figure(5.2, 5.2)
     axes.plot([0, 1], [0, 1], color="0.75", linewidth=1)
@@ -65,15 +78,37 @@ def roc_picture(document: Mapping[str, Any]) -> bytes:
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title(f"One grade against the rest, {document['roc']['corners']} corners", fontsize=10)
     axes.legend(loc="lower right", handlelength=4)
-    return _png(figure)
+    return rendered(figure, format)
 
 
-def bland_altman_picture(document: Mapping[str, Any]) -> bytes:
+def bland_altman_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     """Difference of the totals over their mean; larger circles are several studies at one place."""
-    totals, limits = document["totals"], document["bland_altman"]
-    places = [((t["predicted"] + t["reference"]) / 2, t["predicted"] - t["reference"]) for t in totals]
-    (x, y), counts = np.unique(np.array(places).T, axis=1, return_counts=True)
     figure, axes = _figure(6.4, 4.4)
+    several = _draw_differences(axes, document["totals"], document["bland_altman"])
+    axes.set_xlabel("mean of predicted and reference mSASSS")
+    axes.set_ylabel(f"predicted {_MINUS} reference")
+    imputed = document["counts"]["imputed_totals"]
+    part = f", {imputed} of them with imputed corners" if imputed else ""
+    axes.set_title(f"{len(document['totals'])} studies{part}{several}", fontsize=10)
+    return rendered(figure, format)
+
+
+def change_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
+    """Difference of the changes over their mean; larger circles are several patients at one place."""
+    change = document["change"]
+    figure, axes = _figure(6.4, 4.4)
+    several = _draw_differences(axes, change["intervals"], change["bland_altman"])
+    axes.set_xlabel("mean of predicted and reference change of mSASSS")
+    axes.set_ylabel(f"predicted {_MINUS} reference change")
+    axes.set_title(f"{change['patients']} patients, longest interval of each{several}", fontsize=10)
+    return rendered(figure, format)
+
+
+def _draw_differences(axes: Axes, values: Sequence[Mapping[str, Any]], limits: Mapping[str, Any]) -> str:
+    places = [
+        ((value["predicted"] + value["reference"]) / 2, value["predicted"] - value["reference"]) for value in values
+    ]
+    (x, y), counts = np.unique(np.round(places, 6).T, axis=1, return_counts=True)
     axes.scatter(x, y, s=22 * counts, facecolor="0.8", edgecolor="black", linewidth=0.8, zorder=3)
     lines = [("bias", "-", "bias:")]
     if limits["sd"] > 0:  # else three labels would stand on one line
@@ -88,22 +123,63 @@ def bland_altman_picture(document: Mapping[str, Any]) -> bytes:
             annotation_clip=False,
         )
     axes.axhline(0, color="0.75", linewidth=1, zorder=0)
-    axes.set_xlabel("mean of predicted and reference mSASSS")
-    axes.set_ylabel(f"predicted {_MINUS} reference")
-    several = "; larger circles: several at one place" if counts.max() > 1 else ""
-    axes.set_title(f"{len(totals)} studies{several}", fontsize=10)
-    return _png(figure)
+    return "; larger circles: several at one place" if counts.max() > 1 else ""
+
+
+def sites_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
+    """Quadratic kappa at each of the 24 sites with the number of corners; the darker, the better the agreement."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 6.4), dpi=_DOTS_PER_INCH, layout="constrained")
+    all_axes = figure.subplots(1, 2)
+    for region, axes in enumerate(all_axes):
+        sites = document["per_site"][12 * region : 12 * region + 12]
+        kappas = np.array([[np.nan if s["kappa_quadratic"] is None else s["kappa_quadratic"]] for s in sites])
+        axes.imshow(np.clip(kappas, 0, 1), cmap="Greys", vmin=0, vmax=1.25, aspect="auto")
+        for row, site in enumerate(sites):
+            value = site["kappa_quadratic"]
+            kappa = "no kappa" if value is None else f"{value:.2f}".replace("-", _MINUS)
+            colour = "white" if value is not None and value > 0.75 else "black"
+            axes.text(0, row, f"{kappa}   (n={site['corners']})", ha="center", va="center", color=colour)
+            if row % 2 and row < 11:  # between two discs
+                axes.axhline(row + 0.5, color="black", linewidth=0.8)
+        axes.set_yticks(range(12), [site["site"] for site in sites])
+        axes.set_xticks([])
+        axes.set_title(("cervical", "lumbar")[region], fontsize=10)
+    figure.suptitle("Quadratic weighted kappa of each site, with corners compared", fontsize=10)
+    return rendered(figure, format)
+
+
+def pictures_of(document: Mapping[str, Any], formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
+    """File name -> picture, of `PICTURES` in each format; those that would show nothing are not among them."""
+    roc = document["roc"]
+    shows = {
+        "confusion": True,
+        "roc": roc is not None and any(curve["auc"] is not None for curve in roc["per_grade"]),
+        "bland-altman": len(document["totals"]) > 1,
+        "change": document["change"]["patients"] > 1,
+        "sites": any(site["corners"] > 1 and site["kappa_quadratic"] is not None for site in document["per_site"]),
+    }
+    return {
+        f"{name}.{format}": draw(document, format)
+        for name, draw in PICTURES.items()
+        for format in formats
+        if shows[name]
+    }
+
+
+PICTURES: dict[str, Callable[[Mapping[str, Any], str], bytes]] = {
+    "confusion": confusion_picture,
+    "roc": roc_picture,
+    "bland-altman": bland_altman_picture,
+    "change": change_picture,
+    "sites": sites_picture,
+}
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return file.getvalue()

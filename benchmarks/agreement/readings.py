@@ -2,25 +2,26 @@
 
 A CSV file has a header with the columns `study`, `site` and `grade`, and optionally `p0` .. `p3`, `patient` and
 `study_date` (YYYYMMDD or YYYY-MM-DD); others are ignored. One row is one corner; an empty grade is a corner that was
-not graded. Grades are taken as they stand: no bridge rule, no imputation.
+not graded. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as they stand: no bridge rule.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.documents import parse_json
 from spinescore.runtime.study import SITES
 
-__all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "read_readings"]
+__all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "day_of", "read_readings"]
 
 Format = Literal["csv", "reports", "truth"]
 
@@ -30,19 +31,26 @@ _SITE_NAMES = "C2-inferior, C3-superior .. T1-superior, and T12-inferior, L1-sup
 _REQUIRED = ("study", "site", "grade")
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
 _TRUTH = "spinescore.truth/1"
-_GRADES = {str(grade) + ending: grade for grade in range(4) for ending in ("", ".0")}  # pandas writes 2.0 beside gaps
+_GRADE = re.compile(r"[0-3](?:\.[05]0*)?", re.ASCII)  # pandas writes 2.0 beside gaps
+_MAX_GRADE = 3
+_MAX_BYTES = 256 << 20
+_MOST_SHOWN = 300  # characters of a header
+_LONGEST = 2000  # characters of a message
 _SUM_TOLERANCE = 0.05  # probabilities that were rounded to two decimals, and some more
 
 
 class ReadingsError(ValueError):
-    """A file that does not hold readings, with its name and line."""
+    """A file that does not hold readings, with its name and line; what it quotes is cut to a readable length."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One corner: grade 0-3, or None where it was not graded; probabilities of the four grades where known."""
+    """One corner: grade 0-3 in steps of 0.5, None if it was not graded; probabilities of the four grades if known."""
 
-    grade: int | None
+    grade: float | None
     probabilities: tuple[float, ...] | None = None
 
 
@@ -62,8 +70,11 @@ class Readings:
             raise ReadingsError("the study has no name")
         if site not in ALL_SITES:
             raise ReadingsError(f"{site!r} is no site; sites are {_SITE_NAMES}")
-        if reading.grade not in (None, 0, 1, 2, 3):
-            raise ReadingsError(f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3, or empty where there is none")
+        if reading.grade is not None and (reading.grade * 2) not in range(2 * _MAX_GRADE + 1):
+            raise ReadingsError(
+                f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: the mean of two readers), "
+                "or empty where there is none"
+            )
         if reading.probabilities is not None:
             _check_probabilities(reading.probabilities)
         sites = self.corners.setdefault(study, {})
@@ -112,12 +123,7 @@ def _read_folder(folder: Path) -> Readings:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ReadingsError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-    except UnicodeDecodeError as error:
-        raise ReadingsError(f"{path.name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    return read_csv_text(path, path.name, _MAX_BYTES, ReadingsError)
 
 
 # ---- CSV
@@ -125,23 +131,20 @@ def _text(path: Path) -> str:
 
 def _add_csv(readings: Readings, text: str) -> None:
     name = readings.name
-    first = text.split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
-    try:
-        header = [column.strip().lower() for column in next(rows, [])]
-        columns = _columns(name, header)
-        for row in rows:
-            if any(cell.strip() for cell in row):
-                _add_row(readings, f"{name}, line {rows.line_num}", columns, len(header), row)
-    except csv.Error as error:
-        raise ReadingsError(f"{name}, line {rows.line_num}: this is no CSV ({error})") from error
+    rows = csv_rows(text, name, ReadingsError)
+    header = [column.lower() for column in next(rows)[1]]
+    columns = _columns(name, header)
+    for line, row in rows:
+        _add_row(readings, f"{name}, line {line}", columns, row)
 
 
 def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
     """Where each column stands that is read."""
     missing = [column for column in _REQUIRED if column not in header]
     if missing:
-        raise ReadingsError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(header) or 'nothing'}")
+        raise ReadingsError(
+            f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(header)[:_MOST_SHOWN] or 'nothing'}"
+        )
     read = (*_REQUIRED, *_PROBABILITIES, "patient", "study_date")
     columns = {column: header.index(column) for column in read if column in header}
     twice = [column for column in columns if header.count(column) > 1]
@@ -153,21 +156,27 @@ def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
     return columns
 
 
-def _add_row(readings: Readings, place: str, columns: Mapping[str, int], width: int, row: Sequence[str]) -> None:
-    if len(row) != width:
-        raise ReadingsError(f"{place}: {len(row)} fields where the header has {width}")
-    cells = {column: row[index].strip() for column, index in columns.items()}
-    if cells["grade"] and cells["grade"] not in _GRADES:
-        raise ReadingsError(f"{place}: {cells['grade']!r} is no grade; grades are 0, 1, 2, 3, or empty for none")
+def _add_row(readings: Readings, place: str, columns: Mapping[str, int], row: Sequence[str]) -> None:
+    cells = {column: row[index] for column, index in columns.items()}
     try:
-        readings.add(cells["study"], cells["site"], Reading(_GRADES.get(cells["grade"]), _probabilities(cells)))
+        readings.add(cells["study"], cells["site"], Reading(_grade(cells["grade"]), _probabilities(cells)))
         readings.describe(cells["study"], cells.get("patient"), _date(cells.get("study_date")))
     except ReadingsError as error:
         raise ReadingsError(f"{place}: {error}") from error
 
 
+def _grade(text: str) -> float | None:
+    """The grade that a cell holds; a decimal comma, which spreadsheets write, can mean one thing only."""
+    if not text:
+        return None
+    plain = text.replace(",", ".")
+    if not _GRADE.fullmatch(plain) or float(plain) > _MAX_GRADE:
+        raise ReadingsError(f"{text!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: means), or empty for none")
+    return float(plain) if float(plain) % 1 else int(float(plain))
+
+
 def _probabilities(cells: Mapping[str, str]) -> tuple[float, ...] | None:
-    texts = [cells.get(column, "") for column in _PROBABILITIES]
+    texts = [cells.get(column, "").replace(",", ".") for column in _PROBABILITIES]
     if not any(texts):
         return None
     try:
@@ -182,12 +191,21 @@ def _check_probabilities(values: Sequence[float]) -> None:
         raise ReadingsError(f"{', '.join(map(str, values))} are not four probabilities from 0 to 1 with the sum 1")
 
 
+def day_of(text: str) -> date | None:
+    """The day that YYYYMMDD names, None if there is no such day."""
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return None
+
+
 def _date(text: str | None) -> str | None:
     if not text:
         return None
-    if not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII):
+    plain = text.replace("-", "")
+    if not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII) or day_of(plain) is None:
         raise ReadingsError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
-    return text.replace("-", "")
+    return plain
 
 
 # ---- reports, and the truth of phantoms
@@ -196,15 +214,15 @@ def _date(text: str | None) -> str | None:
 def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
     """The JSON documents of a file, each with its place: one in all, or one a line."""
     try:
-        yield name, json.loads(text)
+        yield name, parse_json(text)
         return
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         whole = error
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for number, line in lines:
         try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            document = parse_json(line)
+        except ValueError as error:
             several = number > lines[0][0]  # the first line was whole: these are JSON Lines
             place = f", line {number}: {error}" if several else f": {whole}"
             raise ReadingsError(f"{name}{place}; it is neither JSON nor JSON Lines") from error

@@ -9,10 +9,12 @@ from typing import Any
 from spinescore.benchmarks.agreement.evaluate import ICC_NAMES
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES
 from spinescore.benchmarks.agreement.notes import figure_at
+from spinescore.runtime.outputs.markdown import markdown_table
 
 __all__ = ["markdown", "to_json"]
 
 _HEADINGS = {"ppv": "PPV", "f1": "F1"}
+_FIGURES = ("figure", "n", "value", "95 % interval", "interval by")
 
 
 def to_json(document: Mapping[str, Any]) -> str:
@@ -30,15 +32,22 @@ def markdown(document: Mapping[str, Any]) -> str:
         "## Each grade against the rest",
         _per_grade(document),
         "## All grades",
-        _table(("figure", "value", "95 % interval"), list(_overall(document))),
+        markdown_table(("figure", "value", "95 % interval"), list(_overall(document))),
+        "## Each site",
+        markdown_table(("site", "corners", "accuracy", "quadratic weighted kappa"), list(_sites(document))),
         "## Totals",
-        _table(("figure", "value", "95 % interval"), list(_totals(document))),
-        f"ICC intervals follow from the F distribution, the others from {intervals['resamples']} bootstrap resamples "
-        f"of {intervals['clusters']} clusters (unit: {intervals['unit']}; seed {intervals['seed']}).",
+        markdown_table(_FIGURES, list(_totals(document))),
+        "## Change",
+        *_change(document),
+        f"Bootstrap intervals are from {intervals['resamples']} bootstrap resamples of {intervals['clusters']} "
+        f"clusters (unit: {intervals['unit']}; seed {intervals['seed']}). {_why_interval(document)}",
     ]
+    if document["totals_left_out"]:
+        left_out = [(entry["study"], entry["reason"]) for entry in document["totals_left_out"]]
+        blocks += ["## Studies without two totals", markdown_table(("study", "why"), left_out)]
     missing = list(_missing(document))
     if missing:
-        blocks += ["## Corners left out", _table(("study", "without a grade", "sites"), missing)]
+        blocks += ["## Corners left out", markdown_table(("study", "without a grade", "sites"), missing)]
     if document["notes"]:
         blocks += ["## Notes", "\n".join(f"- {note}" for note in document["notes"])]
     return "\n\n".join(blocks) + "\n"
@@ -50,17 +59,19 @@ def _summary(document: Mapping[str, Any]) -> str:
         (side, source["name"], source["format"], source["studies"], source["graded"], counts["missing"][side])
         for side, source in document["inputs"].items()
     ]
-    table = _table(("side", "name", "format", "studies", "graded corners", "missing"), rows)
+    table = markdown_table(("side", "name", "format", "studies", "graded corners", "missing"), rows)
     return (
         f"{table}\n\n{counts['pairs']} corners of {counts['studies']} studies have two grades; "
-        f"{counts['complete_totals']} studies have two complete totals."
+        f"{counts['complete_totals']} studies have two complete totals, {counts['imputed_totals']} more have two "
+        f"totals with imputed corners (at most {document['missing_rule']['max_imputed_per_region']} of a region's 12), "
+        f"{counts['left_out_totals']} have none on a side."
     )
 
 
 def _confusion(confusion: Sequence[Sequence[int]]) -> str:
     rows = [(f"reference {grade}", *row, sum(row)) for grade, row in enumerate(confusion)]
     rows.append(("all", *(sum(column) for column in zip(*confusion, strict=True)), sum(map(sum, confusion))))
-    return _table(("", *(f"predicted {grade}" for grade in range(4)), "all"), rows)
+    return markdown_table(("", *(f"predicted {grade}" for grade in range(4)), "all"), rows)
 
 
 def _per_grade(document: Mapping[str, Any]) -> str:
@@ -73,7 +84,7 @@ def _per_grade(document: Mapping[str, Any]) -> str:
         rows.append((grade, *cells, *areas))
     areas = [_with(document, roc["mean_auc"], "roc.mean_auc")] if roc else []
     rows.append(("mean", *(_with(document, document["mean"][name], f"mean.{name}") for name in GRADE_FIGURES), *areas))
-    return _table(("grade", *(_HEADINGS.get(name, name) for name in names)), rows)
+    return markdown_table(("grade", *(_HEADINGS.get(name, name) for name in names)), rows)
 
 
 def _overall(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -81,28 +92,99 @@ def _overall(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield label, _number(document[name]), _interval(document["intervals"]["figures"][name])
 
 
-def _totals(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    drawn = document["intervals"]["figures"]
-    for name, label in ICC_NAMES.items():
-        icc = document["icc"][name]
-        bounds = None if icc["low"] is None else (icc["low"], icc["high"])
-        yield f"{label}, {name.replace('_', ' ')}", _number(icc["value"]), _interval(bounds)
-    for label, path in (
-        ("bias (predicted - reference)", "bland_altman.bias"),
-        ("SD of the differences", "bland_altman.sd"),
-        ("limit of agreement, lower", "bland_altman.lower"),
-        ("limit of agreement, upper", "bland_altman.upper"),
-        ("smallest detectable change, from changes", "sdc.from_change.value"),
-        ("smallest detectable difference, from single studies", "sdc.from_status.value"),
+def _sites(document: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
+    for site in document["per_site"]:
+        yield site["site"], site["corners"], _number(site["accuracy"]), _number(site["kappa_quadratic"])
+
+
+def _totals(document: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    studies, patients = (
+        f"{document['icc']['studies']} studies",
+        f"{document['sdc']['from_change']['patients']} patients",
+    )
+    yield from _icc(document, "icc", studies, document["icc"]["independent"])
+    yield from _limits(document, "bland_altman", studies)
+    for label, path, n in (
+        ("smallest detectable change, from changes", "sdc.from_change.value", patients),
+        ("smallest detectable difference, from single studies", "sdc.from_status.value", studies),
     ):
-        yield label, _number(figure_at(document, path), 2), _interval(drawn[path], 2)
+        yield _row(document, label, path, n, 2)
+
+
+def _change(document: Mapping[str, Any]) -> Iterator[str]:
+    change = document["change"]
+    if not change["patients"]:
+        yield "No patient has two dated studies with enough comparable corners on both sides."
+        return
+    patients = f"{change['patients']} patients"
+    rows = [*_icc(document, "change.icc", patients, True), *_limits(document, "change.bland_altman", patients)]
+    tables = []
+    for label, n, path, event in _events(change):
+        rows.append(_row(document, f"{label}, same on both sides", f"{path}.agreement", n, 3))
+        rows.append(_row(document, f"{label}, kappa", f"{path}.kappa", n, 3))
+        (neither, predicted), (reference, both) = event["table"]
+        tables.append((label, n, both, predicted, reference, neither))
+    yield markdown_table(_FIGURES, rows)
+    yield markdown_table(("event", "n", "both sides", "predicted alone", "reference alone", "neither"), tables)
+    yield (
+        "A change is that of the comparable corners between a patient's first and last study with one (12 / n times "
+        "the sum over a region's n corners that are graded at both)."
+    )
+
+
+def _events(change: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    progression = change["progression"]
+    low, high = progression["years"]
+    label = f"progression (>= {progression['units']:g} units in {low:g} to {high:g} years)"
+    yield label, f"{progression['patients']} patients", "change.progression", progression
+    for place, event in change["new_syndesmophytes"].items():
+        path = f"change.new_syndesmophytes.{place}"
+        yield f"new syndesmophyte, per {place}", f"{event[f'{place}s']} {place}s", path, event
+
+
+def _icc(document: Mapping[str, Any], path: str, n: str, independent: bool) -> Iterator[tuple[object, ...]]:
+    """By the F distribution if each study or change is another patient's, else the bootstrap by patient."""
+    for name, label in ICC_NAMES.items():
+        words = f"{label}, {name.replace('_', ' ')}"
+        if independent:
+            value, low, high = (figure_at(document, f"{path}.{name}.{key}") for key in ("value", "low", "high"))
+            bounds = None if low is None or high is None else (low, high)
+            yield words, n, _number(value), _interval(bounds), "F distribution"
+        else:
+            yield _row(document, words, f"{path}.{name}.value", n, 3)
+
+
+def _limits(document: Mapping[str, Any], path: str, n: str) -> Iterator[tuple[object, ...]]:
+    for label, name in (
+        ("bias (predicted - reference)", "bias"),
+        ("SD of the differences", "sd"),
+        ("limit of agreement, lower", "lower"),
+        ("limit of agreement, upper", "upper"),
+    ):
+        yield _row(document, label, f"{path}.{name}", n, 2)
+
+
+def _row(document: Mapping[str, Any], label: str, path: str, n: str, digits: int) -> tuple[object, ...]:
+    bounds = document["intervals"]["figures"][path]
+    unit = document["intervals"]["unit"]
+    return label, n, _number(figure_at(document, path), digits), _interval(bounds, digits), f"bootstrap by {unit}"
+
+
+def _why_interval(document: Mapping[str, Any]) -> str:
+    if document["icc"]["independent"]:
+        return "Intervals by the F distribution take each total as another patient's, which they are here."
+    return "Several totals are one patient's, so that the F distribution does not hold for their ICC."
 
 
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for side, studies in document["missing_corners"].items():
+    """Each missing corner once: under `both` if neither side graded it."""
+    missing = document["missing_corners"]
+    neither = {entry["study"]: entry["sites"] for entry in missing["both"]}
+    for side, studies in missing.items():
         for entry in studies:
-            sites = "all 24" if len(entry["sites"]) == 24 else ", ".join(entry["sites"])
-            yield entry["study"], side, sites
+            known = () if side == "both" else neither.get(entry["study"], ())
+            if sites := [site for site in entry["sites"] if site not in known]:
+                yield entry["study"], side, "all 24" if len(sites) == 24 else ", ".join(sites)
 
 
 def _with(document: Mapping[str, Any], value: float | None, path: str) -> str:
@@ -116,12 +198,3 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 def _interval(bounds: Sequence[float] | None, digits: int = 3) -> str:
     return "-" if bounds is None else f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table whose columns are aligned, so that it reads as plain text too."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(line[column]) for line in cells)) for column in range(len(header))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say
+from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
+from spinescore.runtime.verbs.rules import window_years
 
 __all__ = ["add_arguments", "run"]
 
@@ -22,27 +27,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples; 0 for no intervals (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (0)")
+    text = "missing corners of a region's 12 that a total or a change may have (3)"
+    parser.add_argument("--max-imputed", type=int, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
+    text = "progression from here on (2)"
+    parser.add_argument("--progression", type=float, default=2.0, metavar="UNITS", help=text)
+    text = "years between two visits that are judged for progression (1.5-2.5)"
+    parser.add_argument("--window-years", type=window_years, default=(1.5, 2.5), metavar="LEAST-MOST", help=text)
+    text = "readings whose mean the smallest detectable change is for (1)"
+    parser.add_argument("--readers", type=int, default=1, metavar="K", help=text)
+    text = "pictures in these formats beside PNG: svg, pdf, or both"
+    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print and write. Exit status: 0 compared, 2 unreadable input or a missing extra, 3 nothing in common."""
-    from spinescore.benchmarks.agreement import NothingToCompare, ReadingsError, evaluate, read_readings
+    from spinescore.benchmarks.agreement import NothingToCompare, ReadingsError, Rules, evaluate, read_readings
     from spinescore.benchmarks.agreement.tables import markdown, to_json
 
     _check(arguments)
     try:
         predicted, reference = read_readings(arguments.predicted), read_readings(arguments.reference)
-        document = evaluate(predicted, reference, arguments.bootstrap, arguments.seed)
+        rules = Rules(arguments.progression, arguments.window_years, arguments.readers)
+        document = evaluate(predicted, reference, arguments.bootstrap, arguments.seed, arguments.max_imputed, rules)
     except ReadingsError as error:
         raise UsageError(str(error)) from error
     except NothingToCompare as error:
         say(f"spinescore: {error}")
         return NOTHING_SCORED
     if arguments.out is not None:
-        written = _write(arguments.out, document)
+        written = _write(arguments.out, document, arguments.figures)
         say(f"written: {', '.join(map(str, written))}")
-    print(to_json(document) if arguments.json else markdown(document), end="")
+    text = to_json(document) if arguments.json else markdown(document)
+    (show_json if arguments.json else show)(text.removesuffix("\n"))
     return OK
 
 
@@ -50,6 +67,12 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse, before any work, what cannot be done."""
     if not 0 <= arguments.bootstrap <= _MOST_RESAMPLES or arguments.seed < 0:
         raise UsageError(f"--bootstrap must be from 0 to {_MOST_RESAMPLES}, and --seed 0 or more")
+    if (
+        not 0 <= arguments.max_imputed < 12
+        or not 1 <= arguments.readers <= 100
+        or not math.isfinite(arguments.progression)
+    ):
+        raise UsageError("--max-imputed must be from 0 to 11, --readers from 1 to 100, and --progression a number")
     check_paths((arguments.predicted, arguments.reference))
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out} is a file; name a folder")
@@ -65,15 +88,16 @@ def _need(library: str, extra: str, what: str) -> None:
         raise UsageError(f'{what} with {library}, which is missing: pip install "spinescore[{extra}]"')
 
 
-def _write(folder: Path, document: dict[str, Any]) -> list[Path]:
+def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> list[Path]:
     from spinescore.benchmarks.agreement import pictures
     from spinescore.benchmarks.agreement.tables import markdown, to_json
     from spinescore.runtime.output import write_atomic
 
     files: dict[str, bytes | str] = {"evaluate.json": to_json(document), "evaluate.md": markdown(document)}
-    files["confusion.png"] = pictures.confusion_picture(document)
-    if document["roc"] is not None:
-        files["roc.png"] = pictures.roc_picture(document)
-    if len(document["totals"]) > 1:
-        files["bland-altman.png"] = pictures.bland_altman_picture(document)
+    files |= pictures.pictures_of(document, formats)
+    for name in pictures.PICTURES:
+        if f"{name}.png" not in files:
+            say(f"no {name}.png: there is nothing to show; the notes say why")
+        for file in {f"{name}.{format}" for format in FIGURE_FORMATS} - files.keys():
+            (folder / file).unlink(missing_ok=True)  # one of before would show another comparison
     return [write_atomic(folder / name, data) for name, data in files.items()]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.devices import Device
     from spinescore.runtime.engines.choice import EngineChoice
+    from spinescore.runtime.manifest import NetworkInput
 
 __all__ = ["engine_calls", "networks_alone"]
 
@@ -28,8 +29,11 @@ def networks_alone(
     opened = open_device(kind, threads, choice=choice)
     try:
         plan = engine_calls(bundle)
-        once = {(*files.values(), batch): _call(opened, bundle, files, batch) for files, batch in plan}
-        calls = [once[(*files.values(), batch)] for files, batch in plan]
+        once: dict[tuple[object, ...], Callable[[], None]] = {}
+        for files, batch, size in plan:
+            key = (*files.values(), batch, size)
+            once[key] = once.get(key) or _call(opened, bundle, files, batch, size)
+        calls = [once[(*files.values(), batch, size)] for files, batch, size in plan]
 
         def run_all() -> None:
             for call in calls:
@@ -42,22 +46,28 @@ def networks_alone(
         opened.close()
 
 
-def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int]]:
-    """The networks of one study, in order: a network's files by precision, and the batch."""
+def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int, NetworkInput]]:
+    """The networks of one study, in order: a network's files by precision, the batch, and the input."""
     from spinescore.runtime.manifest import HEAD_OUTPUTS
     from spinescore.runtime.networks import FLIPS
 
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
-    one_pass = [(localizer.files[region], 2 if localizer.shared else 1) for region in REGIONS]
-    plan = (one_pass[:1] if localizer.shared else one_pass) * localizer.passes
+    regions, each = (REGIONS[:1], 2) if localizer.shared else (REGIONS, 1)
+    one_pass = [(localizer.files[region], each, size) for size in localizer.run_inputs for region in regions]
+    plan = one_pass * localizer.passes
     sites = [(role, len(FLIPS[f"{role}{outputs}"])) for role, outputs in HEAD_OUTPUTS[grader.head].items()]
-    return plan + [(grader.files[role], 12 * flips) for role, flips in sites]
+    return plan + [(grader.files[role], 12 * flips, grader.input) for role, flips in sites]
 
 
-def _call(device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: int) -> Callable[[], None]:
+def _call(
+    device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: int, size: NetworkInput
+) -> Callable[[], None]:
+    from spinescore.runtime.networks import heatmap_size
+
     (engine,) = device.engines([bundle.network(files, device.precisions)])
-    inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
-    outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
+    inputs = device.allocate((batch, size.channels, size.height, size.width), engine.dtype)
+    ends = (*engine.output_shape[:1], *(heatmap_size(size) if engine.output_shape[1:] else ()))
+    outputs = device.allocate((batch, *ends), engine.dtype)
     values = np.random.default_rng(0).standard_normal(inputs.shape, dtype=np.float32)
     device.write(inputs, values.astype(engine.dtype, copy=False))
     return lambda: device.run(engine, inputs, outputs)

@@ -84,7 +84,7 @@ def steady(
     return {
         "warm_up_rounds": warm_up,
         "rounds": len(found[_WHOLE]),
-        "engine_calls": [[*files.values(), batch] for files, batch in engine_calls(scorer.bundle)],
+        "engine_calls": [[*files.values(), batch] for files, batch, _ in engine_calls(scorer.bundle)],
         "whole": figures(found[_WHOLE]),
         "networks": figures(found[_NETWORKS]),
         "stages": {stage: figures(values) for stage, values in stages.items() if values},

@@ -94,6 +94,7 @@ def random_views(rng: Random, count: int, given: float = 0.2) -> NDArray[np.void
     views["faces_right"] = rng.integers(0, 2, count)
     views["given"] = rng.random((count, DISCS)) < given
     views["given_xy"] = rng.uniform(0, 4096, (count, DISCS, 2, 2))
+    views["turns"] = rng.integers(0, 4, count)
     return views
 
 

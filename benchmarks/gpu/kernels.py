@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from spinescore.benchmarks.gpu.averagecases import AverageCase, off, random_average
 from spinescore.benchmarks.gpu.decodecases import (
     DecodeCase,
     PointsCase,
@@ -39,7 +40,7 @@ _ARENA_BYTES = 48 * 2**20
 _ALIGNED = 256
 _GUARD = 0xA5
 _LARGEST_SIDE, _QUICK_SIDE = 4096, 256
-_CASES = {"warp": 3000, "decode": 2000, "regions": 4000}
+_CASES = {"warp": 3000, "decode": 2000, "average": 1000, "regions": 4000}
 _QUICK_CASES = 6
 
 
@@ -106,6 +107,9 @@ def run(record: Record, options: Any) -> None:
     for half in (False, True):
         maps = _drawn(partial(random_decode, half=half), number["decode"])
         _note(record, f"decode_{'f16' if half else 'f32'}, random", (_Points,), maps, 0.3)
+    for half in (False, True):
+        cases = _drawn(partial(random_average, half=half), number["average"])
+        _note(record, f"mirror and average_{'f16' if half else 'f32'}, random", (_Averages,), cases, 0.2)
     edges = enumerate([decode_edge(np.random.default_rng(1))])
     _note(record, "decode_f32, lost views and points", (_Points,), edges, 0.9)
     _note(record, "boxes and crops, random", (_Regions,), _drawn(random_regions, number["regions"]), 0.9)
@@ -199,6 +203,25 @@ class _Points:
         if not close(found["xy"], expected["xy"]):
             return f"{case.spec.method}: points differ by {np.abs(found['xy'] - expected['xy']).max():.3g} px"
         return "" if arena.untouched() else "memory beside the points was written"
+
+
+class _Averages:
+    def __init__(self, device: Device[Any], arena: Arena) -> None:
+        self._device, self._arena = device, arena
+        self.figures: Figures = {"runs": 0, "worst_difference": 0.0}
+
+    def __call__(self, case: AverageCase) -> str:
+        arena, device = self._arena, self._device
+        arena.start()
+        maps, images = [arena.filled(values) for values in case.heatmaps], arena.filled(case.images)
+        mean = arena.output((*case.heatmaps[0].shape[:2], *case.shape), case.images.dtype)
+        mirrored = arena.output(case.images.shape, case.images.dtype)
+        device.average(maps, case.spec, mean)
+        device.mirror(images, mirrored)
+        difference, wrong = off(case, device.read(mean), device.read(mirrored))
+        self.figures["runs"] += len(maps)
+        self.figures["worst_difference"] = max(self.figures["worst_difference"], difference)
+        return wrong or ("" if arena.untouched() else "memory beside the outputs was written")
 
 
 class _Regions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -28,7 +29,7 @@ from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
-from spinescore.runtime.networks import FLIPS, VIEWS
+from spinescore.runtime.networks import FLIPS, VIEWS, heatmap_size
 
 __all__ = ["elapsed_us", "run"]
 
@@ -206,24 +207,28 @@ def _by_clock(device: CudaDevice, call: Callable[[], None], rounds: int) -> Figu
 def _networks(subject: Subject, options: Any) -> Figures:
     """Each network alone, on inputs of the study's batch; `study_ms` is all of its calls."""
     localizer, grader = subject.bundle.manifest.localizer, subject.bundle.manifest.grader
-    plan = [(files, VIEWS if localizer.shared else 1, localizer.passes) for files in localizer.files.values()]
-    plan = plan[:1] if localizer.shared else plan
+    runs = Counter(localizer.run_inputs)
+    each = VIEWS if localizer.shared else 1
+    files_of = list(localizer.files.values())[: 1 if localizer.shared else None]
+    plan = [(files, size, each, localizer.passes * count) for files in files_of for size, count in runs.items()]
     for role, files in grader.files.items():
-        plan.append((files, VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"]), 1))
+        plan.append((files, grader.input, VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"]), 1))
     figures: Figures = {"networks": {}, "study_ms": 0.0}
     device = CudaDevice(largest_image_px=2**16)
     try:
-        for files, batch, calls in plan:
+        for files, size, batch, calls in plan:
             path, precision = subject.bundle.network(files, device.precisions)
             (engine,) = device.engines([(path, precision)])
-            inputs = device.allocate((batch, *engine.input_shape), engine.dtype)
-            outputs = device.allocate((batch, *engine.output_shape), engine.dtype)
+            inputs = device.allocate((batch, size.channels, size.height, size.width), engine.dtype)
+            ends = (*engine.output_shape[:1], *(heatmap_size(size) if engine.output_shape[1:] else ()))
+            outputs = device.allocate((batch, *ends), engine.dtype)
             device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))
             times, replays = (1, 1) if options.quick else (10, 30)
             found = elapsed_us(device, lambda e=engine, i=inputs, o=outputs: device.run(e, i, o), times, replays)  # type: ignore[misc]
             timed = _in_us(found)
             facts = {"engine": engine.framework, "precision": engine.precision, "in_graph": engine.capturable}
-            figures["networks"][path.name] = {"batch": batch, "calls": calls, **facts, **timed}
+            name = path.name if len(runs) == 1 else f"{path.name} {size.height}x{size.width}"
+            figures["networks"][name] = {"batch": batch, "calls": calls, **facts, **timed}
             figures["study_ms"] += calls * timed["p50_us"] / 1e3
     except EngineError as error:
         raise Skipped(f"no engine runs these networks here: {error}") from error

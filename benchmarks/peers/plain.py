@@ -43,6 +43,8 @@ class PlainPipeline:
         plain = localizer.contrast.mode == grader.contrast.mode == "dicom"
         if not (localizer.shared and grader.head == "corners4" and plain):
             raise Unsuited("it is written for one localizer, one grader of both corners, and the header's window")
+        if localizer.averaging.runs > 1:
+            raise Unsuited("it is written for a localizer that runs once for each pass")
         if localizer.facing != "left":
             raise Unsuited("it is written for a localizer that is shown patients who look to the left")
         if localizer.input.levels or grader.input.levels:

@@ -14,7 +14,8 @@ of the engine, while the figures are within the bundle's tolerances. Its fields:
     if the engine failed its self-test on this machine later: self_test, the reason in words
 
 A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle; in the user's cache folder
-where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash.
+where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash, so those count
+alone that this machine signed (`spinescore.kernels.signing`), and those of a bundle inside the installed package.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance.figures import Figures, Processes, StudyFigures, flips_at_most
-from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
+from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
@@ -41,7 +43,6 @@ from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.manifest.tolerances import Tolerances, read_tolerances
-from spinescore.runtime.output import write_atomic
 
 __all__ = [
     "SCHEMA",
@@ -52,10 +53,8 @@ __all__ = [
     "StudyFigures",
     "find_records",
     "flips_at_most",
-    "keep",
-    "kept",
     "mark_failed",
-    "read_kept",
+    "records_of",
     "verify_command",
     "write_record",
 ]
@@ -63,10 +62,8 @@ __all__ = [
 SCHEMA = "spinescore.acceptance/1"
 MOST = 1e9  # in place of a figure that is no finite number
 
-_FOLDER = "acceptance"
 _LATER_FIELDS = ("studies", "processes", "self_test")  # not in every record
 
-T = TypeVar("T")
 C = TypeVar("C", StudyFigures, Processes)
 
 
@@ -104,6 +101,10 @@ class AcceptanceRecord:
     def choice(self) -> EngineChoice:
         folders = {Path(name).parent.name for name in self.networks if name.startswith(f"{ENGINE_FOLDER}/")}
         return EngineChoice(self.engine, self.precision, min(folders, default=None))
+
+    @property
+    def signed_as(self) -> str:
+        return f"acceptance {self.digest()}"
 
     @property
     def refusal(self) -> str:
@@ -153,32 +154,63 @@ class AcceptanceRecord:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one bundle on one hardware: those that hold, those that failed, and sentences on altered ones."""
+    """The records of one bundle on one hardware: those that hold, those that failed, and sentences on all others."""
 
     accepted: tuple[AcceptanceRecord, ...]  # the fastest first
     failed: tuple[AcceptanceRecord, ...]
     altered: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()  # one sentence, if none holds and another machine's would
 
 
 def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
     """The latest record of each engine and precision that is of this bundle and this hardware."""
     latest: dict[tuple[str, str, str | None], AcceptanceRecord] = {}
+    foreign: dict[tuple[str, str, str | None], AcceptanceRecord] = {}
     altered = []
     place = {"kind": kind, "hardware": hardware, "platform": this_platform()}
-    for path in _files(bundle):
+    for path in records_of(bundle):
         try:
             record = AcceptanceRecord.read(path)
         except EngineError as error:
             altered.append(f"{error} Make it again: {verify_command(bundle, kind)}")
             continue
         key = (record.framework, record.precision, record.choice.target)
-        if record.bundle["sha256"] == bundle.sha256 and record.device == place and _same_files(record, bundle):
-            latest[key] = max(latest.get(key, record), record, key=lambda one: (one.date, not one.passed))
+        if record.bundle["sha256"] != bundle.sha256 or record.device != place or not _same_files(record, bundle):
+            continue
+        own = counts(bundle, path, record)
+        if own or record.passed:
+            of_its_kind = latest if own else foreign
+            of_its_kind[key] = max(
+                of_its_kind.get(key, record), record, key=lambda one: (age(one.date), not one.passed)
+            )
     passes = bundle.manifest.localizer.passes
     found = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
     bounds = bundle.manifest.bounds
     good = [record for record in found if not record.faults(bounds)]
-    return Records(tuple(good), tuple(record for record in found if record not in good), tuple(altered))
+    missed = [record for key, record in foreign.items() if key not in latest]
+    failed = tuple(record for record in found if record not in good)
+    return Records(tuple(good), failed, tuple(altered), () if good else _passed_over(bundle, kind, missed))
+
+
+def records_of(bundle: Bundle) -> Iterator[Path]:
+    """The files of all acceptance records of the bundle."""
+    yield from kept(bundle, "acceptance-*.json")
+    for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
+        yield from sorted(folder.glob("acceptance-*.json"))
+
+
+def _passed_over(bundle: Bundle, kind: str, missed: Sequence[AcceptanceRecord]) -> tuple[str, ...]:
+    if not missed:
+        return ()
+    name, engines = (
+        command_name(bundle.folder),
+        ", ".join(sorted({f"{one.engine} {one.precision}" for one in missed})),
+    )
+    return (
+        f"Bundle {name} brings acceptance records of {engines} that this machine did not make, and they do not count. "
+        f"This settles it in some seconds: {verify_command(bundle, kind)} (or, if you trust whoever made them: "
+        f"spinescore bundle trust {name})",
+    )
 
 
 def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:
@@ -187,7 +219,9 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
     parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
-    return keep(bundle, name, record.to_json(), folder, target_folder(bundle.folder, target) if target else None)
+    sign(record.signed_as, record.digest())
+    beside = target_folder(bundle.folder, target) if target else None
+    return keep(bundle, name, record.to_json(), folder, beside, AcceptanceRecord.read)
 
 
 def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:
@@ -195,61 +229,20 @@ def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:
 
     It holds until the gate is run again. If nothing can be written, every process finds the fault by itself.
     """
-    date = max(_now(), record.date)  # a record with a date of the future does not outlive it
     with suppress(OSError, RuntimeError):
-        write_record(replace(record, passed=False, self_test=reason, date=date), bundle)
+        write_record(replace(record, passed=False, self_test=reason, date=_now()), bundle)
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def keep(bundle: Bundle, name: str, text: str, folder: Path | None = None, beside: Path | None = None) -> Path:
-    """Write what is known of a bundle on this machine: into `folder`, else `beside`, else where such files lie."""
-    if folder is None and (beside or not is_shipped(bundle.folder)):
-        try:
-            return write_atomic((beside or bundle.folder / _FOLDER) / name, text)
-        except OSError:
-            pass  # a folder that belongs to somebody else
-    return write_atomic((folder or _cached(bundle)) / name, text)
-
-
-def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
-    """The files of that name which `keep` wrote in the bundle, then those in the user's cache folder."""
-    yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
-    try:
-        yield from sorted(_cached(bundle).glob(pattern))
-    except RuntimeError:  # this user has no home
-        return
-
-
-def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
-    """What `parse` makes of a JSON file that is kept beside bundles. Raises `EngineError` where it is not valid."""
-    try:
-        return parse(Fields(json.loads(path.read_bytes())))  # UTF-16 is what PowerShell's `>` writes
-    except OSError as error:
-        raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise EngineError(f"The {what} {path} is not valid ({error}).") from error
-
-
 def verify_command(bundle: Bundle, kind: str) -> str:
-    name = bundle.folder.name if is_shipped(bundle.folder) else str(bundle.folder)
-    return f"spinescore bundle verify {name} --device {kind}"
+    return f"spinescore bundle verify {command_name(bundle.folder)} --device {kind}"
 
 
 def finite(value: float) -> float:
     return float(value) if math.isfinite(value) else MOST
-
-
-def _cached(bundle: Bundle) -> Path:
-    return user_cache() / _FOLDER / bundle.sha256[:16]
-
-
-def _files(bundle: Bundle) -> Iterator[Path]:
-    yield from kept(bundle, "acceptance-*.json")
-    for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
-        yield from sorted(folder.glob("acceptance-*.json"))
 
 
 def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:

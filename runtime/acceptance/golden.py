@@ -1,7 +1,8 @@
 """A bundle's golden inputs: what its networks see of radiographs or phantoms, and what FP32 gave at export.
 
 They lie in the bundle as `.npz` files: `image_<role>` 8-bit pictures (N, H, W), `expected_<role>` the outputs (N, ..),
-and for localizers `region_<role>` (N; 0 cervical, 1 lumbar).
+and for localizers `region_<role>` (N; 0 cervical, 1 lumbar). If a localizer runs at several scales, `image_<role>_x1.5`
+are the same radiographs at that scale; if it runs more than once, the outputs are the mean heatmaps of all runs.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import IO, Any, Literal
 
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.files import read_bytes
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Files, NetworkInput
-from spinescore.runtime.networks import FLIPS, VIEWS
+from spinescore.runtime.networks import FLIPS, VIEWS, scaled_name
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["GoldenNetwork", "golden_grader", "golden_localizers", "has_golden", "normalised"]
 
-_MOST_BYTES = 2**30  # of one array
+_MOST_BYTES = 2**28  # of the file, and of one array
+_UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError, ValueError)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -53,14 +56,18 @@ class GoldenNetwork:
     regions: NDArray[np.integer]
     batch: int
     stored: int
+    scaled: Mapping[float, NDArray[np.uint8]] = field(
+        default_factory=dict
+    )  # the pictures at a localizer's other scales
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.role}"
 
-    def images(self, part: slice | NDArray[np.intp] = slice(None)) -> NDArray[np.float32]:
-        """The network's input (N, channels, H, W)."""
-        return normalised(self.pictures[part], self.input)
+    def images(self, part: slice | NDArray[np.intp] = slice(None)) -> dict[str, NDArray[np.float32]]:
+        """The network's inputs (N, channels, H, W) at every scale, by name, the one at its own size first."""
+        pictures = {1.0: self.pictures, **self.scaled}
+        return {scaled_name(self.name, scale): normalised(found[part], self.input) for scale, found in pictures.items()}
 
 
 def has_golden(bundle: Bundle) -> bool:
@@ -113,12 +120,19 @@ def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_stu
         chosen = [int(np.argmax(regions == region)) for region in wanted]  # 0 if there is none
         count = max(chosen) + 1
     pictures, stored = arrays.pictures(role, localizer.input, count)
+    scaled = {}
+    for scale in (scale for scale in localizer.averaging.scales if scale != 1.0):
+        found, there = arrays.pictures(f"{role}_x{scale:g}", localizer.input_at(scale), count)
+        if there != stored:
+            raise arrays.fault(f"image_{role} has {stored} pictures, and {there} at scale {scale:g}")
+        scaled[scale] = found[chosen]
     expected = arrays.expected(role, other, stored, count)
     if regions.shape != (stored,) or not set(regions.tolist()) <= set(range(len(REGIONS))):
         raise arrays.fault(f"region_{role} does not name a region for each of {stored} pictures")
     return GoldenNetwork(
-        "localizer", role, files, localizer.input, pictures[chosen], expected[chosen], regions[chosen], batch, stored
-    )
+        "localizer", role, files, localizer.input, pictures[chosen], expected[chosen], regions[chosen], batch, stored,
+        scaled,
+    )  # fmt: skip
 
 
 class _Arrays:
@@ -151,6 +165,8 @@ class _Arrays:
         """The first rows of an array, all without `count`, and how many there are."""
         if f"{name}.npy" not in self._archive.namelist():
             raise self.fault(f"it lacks {name}")
+        if self._archive.getinfo(f"{name}.npy").file_size > _MOST_BYTES:
+            raise self.fault(f"{name} has more than {_MOST_BYTES >> 20} MiB")
         with self._archive.open(f"{name}.npy") as file:
             return _rows(file, count)
 
@@ -179,9 +195,9 @@ def _opened(bundle: Bundle, kind: str) -> Iterator[_Arrays]:
     if name is None:
         raise BundleError(f"Bundle {bundle.manifest.name} has no golden inputs for the {kind}; export it again.")
     try:
-        with zipfile.ZipFile(io.BytesIO(bundle.path(name).read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(bundle.path(name), _MOST_BYTES))) as archive:
             yield _Arrays(bundle, name, archive)
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_UNREADABLE, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(
             f"Bundle {bundle.manifest.name}: {name} is no golden file ({error}); export it again."
         ) from error

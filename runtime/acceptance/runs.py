@@ -62,7 +62,8 @@ def run_here(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: S
         rounds = max(math.ceil(len(network.pictures) / network.batch) for network in networks)
         for number in range(max(rounds, 1 + _LEAST_TIMED)):
             rows = {n.name: (number * n.batch + np.arange(n.batch)) % len(n.pictures) for n in networks}
-            found, took_ms = pipeline.run_networks({n.name: n.images(rows[n.name]) for n in networks})
+            images = {name: image for n in networks for name, image in n.images(rows[n.name]).items()}
+            found, took_ms = pipeline.run_networks(images)
             times_ms.append(took_ms)
             if number < rounds:
                 _keep(outputs, found, rows, networks)

@@ -55,7 +55,9 @@ class SelfTest:
 
     def run(self, pipeline: Pipeline) -> list[str]:
         """Run it, and return what is beyond the tolerances, in words. Raises `EngineError` if a network fails."""
-        images = {network.name: network.images(_rows(network)) for network in (*self.localizers, *self.graders)}
+        images: dict[str, NDArray[np.float32]] = {}
+        for network in (*self.localizers, *self.graders):
+            images |= network.images(_rows(network))
         outputs, _ = pipeline.run_networks(images)
         return self.faults(outputs)
 

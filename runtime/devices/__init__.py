@@ -5,24 +5,40 @@ A device owns all that it allocates, frees it on `close`, and is used by one thr
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.processor import processor_kind
+from spinescore.runtime.warned import caught_warnings
 
-__all__ = ["DEVICES", "LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "first_gpu", "hardware_of", "open_device"]
+__all__ = [
+    "DEVICES",
+    "LARGEST_IMAGE_PX",
+    "Buffer",
+    "Device",
+    "Replay",
+    "first_gpu",
+    "gpu_is_there",
+    "hardware_of",
+    "open_device",
+]
 
 DEVICES = ("auto", "cpu", "cuda")
+_PCI = Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI's vendor, and its class of display controllers
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu")  # the latter of Jetsons
 LARGEST_IMAGE_PX = 5120 * 5120  # for which a GPU's memory is allocated, where nothing else is said
 
 
@@ -80,6 +96,12 @@ class Device(Protocol[B]):
 
     def crops(self, points: B, views: B, spec: CropSpec, rois: B) -> None:
         """Kernel 2: the crops' ROIs (N, 6, flips)."""
+
+    def mirror(self, images: B, out: B) -> None:
+        """Kernel 3: `out` (N, channels, height, width) are the images with their last axis reversed."""
+
+    def average(self, heatmaps: Sequence[B], spec: AverageSpec, out: B) -> None:
+        """Kernel 3: `out` (N, joints, h, w) is the mean of all runs' heatmaps (N, joints, h_r, w_r)."""
 
     def run(self, engine: Engine[B], inputs: B, outputs: B) -> None:
         """Infer the batch in `inputs` into `outputs`."""
@@ -139,12 +161,34 @@ def first_gpu() -> tuple[str, tuple[int, int]]:
     return found
 
 
+def gpu_is_there() -> bool:
+    """Whether this machine has an NVIDIA GPU, one that can be used or not."""
+    try:
+        first_gpu()
+    except DeviceError:
+        return _has_nvidia_hardware()
+    return True
+
+
+def _has_nvidia_hardware() -> bool:
+    """As the system says without its driver: PCI display controllers of NVIDIA's, or the driver's device files."""
+    if sys.platform == "win32":
+        from spinescore.runtime.reading.nvimagecodec import driver_is_here
+
+        return driver_is_here()
+    for folder in _PCI.glob("*"):
+        with suppress(OSError, ValueError):
+            vendor, kind = ((folder / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+            if vendor == _NVIDIA and kind.startswith(_DISPLAY):
+                return True
+    return any(Path(name).exists() for name in _DEVICE_FILES)
+
+
 def _cuda_device() -> Any:
     """The class. Raises `DeviceError` that says what is missing."""
     missing = "Device cuda is not available"
     try:
-        with warnings.catch_warnings():  # of pycuda, which warns of what it then raises
-            warnings.simplefilter("ignore")
+        with caught_warnings():  # pycuda warns of what it then raises, while other threads read files
             from spinescore.runtime.devices.cuda import CudaDevice
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "pycuda":

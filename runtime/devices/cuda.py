@@ -25,6 +25,7 @@ import pycuda.driver as drv
 from numpy.typing import DTypeLike, NDArray
 
 from spinescore.kernels import launch
+from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
@@ -187,6 +188,16 @@ class CudaDevice:
 
     def crops(self, points: CudaBuffer, views: CudaBuffer, spec: CropSpec, rois: CudaBuffer) -> None:
         self._launch(launch.crops_launch(points.address, views.address, views.shape[0], spec, rois.address))
+
+    def mirror(self, images: CudaBuffer, out: CudaBuffer) -> None:
+        rows, width = prod(images.shape[:-1]), images.shape[-1]
+        self._launch(launch.mirror_launch(images.address, rows, width, out.dtype == np.float16, out.address))
+
+    def average(self, heatmaps: Sequence[CudaBuffer], spec: AverageSpec, out: CudaBuffer) -> None:
+        count, joints, height, width = out.shape
+        runs = [(maps.address, (maps.shape[2], maps.shape[3])) for maps in heatmaps]
+        half = out.dtype == np.float16
+        self._launch(launch.average_launch(runs, count * joints, (height, width), half, spec, out.address))
 
     def run(self, engine: Engine[CudaBuffer], inputs: CudaBuffer, outputs: CudaBuffer) -> None:
         with self._active():

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from spinescore.kernels.average import AverageSpec, average, mirror
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec, boxes, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.devices import Replay
@@ -115,6 +116,13 @@ class HostDevice:
 
     def crops(self, points: Array, views: Array, spec: CropSpec, rois: Array) -> None:
         rois[...] = crops(points, views, spec)
+
+    def mirror(self, images: Array, out: Array) -> None:
+        out[...] = mirror(images)
+
+    def average(self, heatmaps: Sequence[Array], spec: AverageSpec, out: Array) -> None:
+        """In float32, the precision of the heatmaps."""
+        out[...] = average(heatmaps, spec, out.shape[2:], np.float32)
 
     def run(self, engine: Engine[Array], inputs: Array, outputs: Array) -> None:
         half = len(inputs) // 2

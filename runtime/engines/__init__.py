@@ -16,6 +16,8 @@ B = TypeVar("B", contravariant=True)
 class Engine(Protocol[B]):
     """A loaded network with one input `image` and one output; shapes are without the batch.
 
+    Height and width are 0 where the network takes pictures of any size that its strides allow.
+
     On a GPU `run` only queues work on the device's stream, and `inputs` and `outputs` are `DeviceMemory` whose
     addresses stay the same from the first run, outside of a capture, to the captured one.
     """

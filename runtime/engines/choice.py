@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Files
 
-__all__ = ["ENGINES", "PRECISIONS", "EngineChoice", "cpu_choices", "gpu_choices", "open_on_cpu", "open_on_gpu"]
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "EngineChoice",
+    "cpu_choices",
+    "gpu_choices",
+    "installed_openvino",
+    "open_on_cpu",
+    "open_on_gpu",
+]
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -48,6 +58,18 @@ class EngineChoice:
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}{f' ({self.target})' if self.target else ''}"
+
+
+def installed_openvino() -> str | None:
+    """OpenVINO as reports name it, with its version, without importing it; None if it is not there or does not tell."""
+    try:
+        spec, package = find_spec("openvino"), metadata.distribution("openvino")
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    same = Path(str(package.locate_file("openvino/__init__.py"))).resolve() == Path(spec.origin).resolve()
+    return f"openvino {package.version.split('-')[0]}" if same else None
 
 
 def cpu_choices(networks: Iterable[Files]) -> list[EngineChoice]:

@@ -23,7 +23,7 @@ __all__ = ["OnnxRuntimeEngine", "load_cuda_libraries"]
 Memory = NDArray[Any] | DeviceMemory
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
-_KEPT_BINDINGS = 8  # the pipeline needs six: each view, and the halves of one view alone
+_KEPT_BINDINGS = 64  # the pipeline needs six for each run of a localizer: each view, and the halves of one view alone
 _CUDA = "CUDAExecutionProvider"
 _LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # what the CUDA provider links to
 _FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
@@ -112,8 +112,8 @@ class OnnxRuntimeEngine:
         return binding
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
-        shape = tuple(end.shape[1:])
-        if not all(isinstance(size, int) for size in shape):
+        shape = tuple(size if isinstance(size, int) else 0 for size in end.shape[1:])
+        if not all(shape[:1]) or (len(shape) != 3 and not all(shape)):  # of pictures height and width may be free
             raise EngineError(
                 f"Network {self.name}: tensor {end.name} has no fixed shape {end.shape}; export it again."
             )
@@ -140,7 +140,7 @@ def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
         raise EngineError(
             f"ONNX Runtime cannot load the network {path.name} ({_first_line(error)}); export the bundle again."
         ) from error
-    _give_back()
+    give_back()
     if queue is not None and _CUDA not in session.get_providers():  # it falls back to the CPU in silence
         raise EngineError(
             f"ONNX Runtime could not start its CUDA provider for the network {path.name} on {queue.name}; install the "
@@ -149,8 +149,8 @@ def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
     return session
 
 
-def _give_back() -> None:
-    """Let the system have what loading a session left free, which glibc keeps: 300 MB of a full-size bundle in FP32."""
+def give_back() -> None:
+    """Return freed memory to the system; glibc keeps it: 300 MB after loading a full-size bundle in FP32."""
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

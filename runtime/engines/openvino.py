@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.build import user_cache
+from spinescore.kernels.signing import is_signed, key_fault, sign
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import read_text
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processor import processor_kind
 
@@ -32,7 +34,7 @@ __all__ = ["OpenVinoEngine"]
 Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-_KEPT_REQUESTS = 16  # of the pipeline's pairs of buffers
+_KEPT_REQUESTS = 64  # of the pipeline's pairs of buffers
 _TWIN_BYTES = 16 * 2**20  # a larger network is compiled once: twice, it would need too much memory
 _MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")  # of constants; done twice they give the same
 _SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
@@ -146,25 +148,34 @@ class OpenVinoEngine:
             )
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
-        shape = list(end.partial_shape)[1:]
-        if any(size.is_dynamic for size in shape):
+        sizes = list(end.partial_shape)[1:]
+        shape = tuple(0 if size.is_dynamic else int(size.get_length()) for size in sizes)
+        if not all(shape[:1]) or (len(shape) != 3 and not all(shape)):  # of pictures height and width may be free
             raise EngineError(
                 f"Network {self.name}: tensor {end.get_any_name()} has no fixed shape {end.partial_shape}; export it "
                 "again."
             )
-        return tuple(int(size.get_length()) for size in shape)
+        return shape
 
 
 def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int) -> list[Any]:
     """The compiled models that callers take in turn: as a rule one, with a stream for each of them."""
     cache = _cache(path)
+    try:
+        return _compiled_with(core, path, precision, floating, threads, callers, cache)
+    finally:
+        _sign_files(cache)
 
+
+def _compiled_with(
+    core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int, cache: Path | None
+) -> list[Any]:
     def compiled(threads: int | None, streams: int) -> Any:
         return core.compile_model(str(path), "CPU", _settings(floating, threads, streams, cache))
 
     if precision != "int8" or callers == 1:
         return [compiled(threads, callers)]
-    place = "-".join((openvino.__version__, floating, *processor_kind().split()))
+    place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
     verdict = None if cache is None else cache / f"streams-{place}"
     known = _read(verdict)
     if known != _APART:
@@ -204,19 +215,38 @@ def _settings(floating: str, threads: int | None, streams: int, cache: Path | No
 
 
 def _cache(path: Path) -> Path | None:
-    """A folder for what makes the next start faster; None if there is none that can be written."""
+    """A folder for what makes the next start faster; None if there is none that can be written.
+
+    The plugin reads what lies in there: files that this machine did not sign are removed.
+    """
     with suppress(OSError, RuntimeError):
         cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
         cache.mkdir(parents=True, exist_ok=True)
-        if os.access(cache, os.W_OK):
-            return cache
+        if not os.access(cache, os.W_OK) or key_fault():
+            return None
+        for file in filter(Path.is_file, cache.iterdir()):
+            if not is_signed(*_signed_as(file)):
+                file.unlink()
+        return cache
     return None
+
+
+def _sign_files(cache: Path | None) -> None:
+    with suppress(OSError):  # a file that another process has just removed
+        for file in () if cache is None else filter(Path.is_file, cache.iterdir()):
+            name, sha256 = _signed_as(file)
+            if not is_signed(name, sha256):
+                sign(name, sha256)
+
+
+def _signed_as(file: Path) -> tuple[str, str]:
+    return f"openvino {file.parent.name}/{file.name}", file_sha256(file)
 
 
 def _read(verdict: Path | None) -> str:
     if verdict is not None:
-        with suppress(OSError, ValueError), verdict.open(encoding="ascii") as file:
-            return file.read(_LONGEST)
+        with suppress(OSError, ValueError):
+            return read_text(verdict, _LONGEST, "ascii")
     return ""
 
 

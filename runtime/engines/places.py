@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from spinescore.kernels.build import user_cache
+from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
-from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, sidecar_path
+from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, file_sha256, sidecar_path
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import read_text
 from spinescore.runtime.output import write_atomic
 
 __all__ = [
+    "check_origin",
     "engine_file",
     "engine_home",
     "engine_name",
     "engine_paths",
     "failure",
+    "is_own",
     "locked",
     "note_failure",
     "store_engine",
@@ -51,6 +56,20 @@ def engine_paths(folder: Path) -> Iterator[Path]:
         found |= here
     for target in sorted(found):
         yield from found[target]
+
+
+def is_own(folder: Path, path: Path, sidecar: Sidecar) -> bool:
+    """Whether the engine was built on this machine, trusted by its operator, or ships inside the package."""
+    return is_signed(sidecar.signed_as, sidecar.digest()) or (is_shipped(folder) and path.is_relative_to(folder))
+
+
+def check_origin(folder: Path, path: Path, sidecar: Sidecar) -> None:
+    """Refuse an engine of the bundle in `folder` that is not this machine's own. Raises `EngineError`."""
+    if not is_own(folder, path, sidecar):
+        raise EngineError(
+            f"Engine {path} was not built on this machine, and is not loaded: an engine can run code. Build it here "
+            f"(spinescore engine build {folder}), or if you trust whoever built it: spinescore bundle trust {folder}"
+        )
 
 
 def engine_name(folder: Path, file: Path) -> str:
@@ -98,15 +117,23 @@ def store_engine(path: Path, plan: bytes, sidecar: Sidecar) -> None:
 
 def note_failure(folder: Path, target: str, reason: str) -> None:
     """Keep why the target's engines cannot be had here, until `store_engine`. Raises `OSError`."""
+    sign(*_failed_as(target, reason))
     write_atomic(engine_home(folder) / target / _FAILED, reason)
 
 
 def failure(folder: Path, target: str) -> str:
     """What was kept; empty where nothing failed."""
     for home in _homes(folder):
-        with suppress(OSError, ValueError), (home / target / _FAILED).open(encoding="utf-8") as file:
-            return file.read(_LONGEST)
+        with suppress(OSError, ValueError):
+            reason = read_text(home / target / _FAILED)[:_LONGEST]
+            if is_signed(*_failed_as(target, reason)):  # else it came with the bundle
+                return reason
     return ""
+
+
+def _failed_as(target: str, reason: str) -> tuple[str, str]:
+    digest = hashlib.sha256(reason.encode()).hexdigest()
+    return f"failure of {target}: {digest}", digest
 
 
 @contextmanager
@@ -149,7 +176,7 @@ def _homes(folder: Path) -> list[Path]:
 def _cached(folder: Path) -> Path | None:
     """By what the manifest is, so that it is found again where the bundle was moved; None without home or manifest."""
     try:
-        key = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()[:16]
+        key = file_sha256(folder / MANIFEST_NAME)[:16]
         return user_cache() / ENGINES / key
     except (OSError, RuntimeError):
         return None

@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from spinescore.kernels.signing import sign
+from spinescore.runtime.documents import read_json
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import open_regular
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.output import write_atomic
 
@@ -58,6 +61,7 @@ class Sidecar:
     driver: str | None
     platform: str
     build_seconds: float
+    sizes: tuple[tuple[int, int], ...] = ()  # height and width, of a network of free size; a profile for each
     schema: str = SCHEMA
 
     @classmethod
@@ -65,15 +69,25 @@ class Sidecar:
         """The sidecar of the engine's file. Raises `EngineError` where it is missing or not valid."""
         path = sidecar_path(engine)
         try:
-            return _sidecar(Fields(json.loads(path.read_text(encoding="utf-8"))))
+            return _sidecar(Fields(read_json(path)))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise EngineError(f"Engine {engine.name} has no sidecar {path} ({reason}); {_REBUILD}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise EngineError(f"The sidecar {path} is not valid ({error}); {_REBUILD}") from error
 
     def write(self, engine: Path) -> None:
-        write_atomic(sidecar_path(engine), json.dumps(asdict(self), indent=2) + "\n")
+        """Write and sign it: the engine counts as built on this machine. Raises `OSError`."""
+        sign(self.signed_as, self.digest())
+        document = {name: value for name, value in asdict(self).items() if name != "sizes" or value}
+        write_atomic(sidecar_path(engine), json.dumps(document, indent=2) + "\n")
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def signed_as(self) -> str:
+        return f"engine {self.digest()}"
 
     def check_files(self, engine: Path, onnx: Path) -> None:
         """Refuse an engine that was altered, or that another network was built into."""
@@ -120,9 +134,9 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Raises `OSError`."""
+    """Raises `OSError`, also for what is no regular file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -165,9 +179,19 @@ def _sidecar(fields: Fields) -> Sidecar:
         driver=_maybe(fields, "driver", fields.text),
         platform=fields.text("platform"),
         build_seconds=fields.number("build_seconds", 0.0, 1e7),
+        sizes=_sizes(fields) if fields.has("sizes") else (),
     )
     fields.done()
     return found
+
+
+def _sizes(fields: Fields) -> tuple[tuple[int, int], ...]:
+    sizes = fields.array("sizes")
+    for size in sizes:
+        whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+        if not whole:
+            raise ValueError(f"{fields.name('sizes')}: expected pairs of height and width, found {size!r}")
+    return tuple((height, width) for height, width in sizes)
 
 
 def _maybe(fields: Fields, name: str, read: Callable[[str], Any]) -> Any:

@@ -5,6 +5,7 @@ The only module that imports any of them; `import_flavour` gives the builder (`s
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 from collections import deque
@@ -15,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
-from spinescore.runtime.engines.places import engine_paths
+from spinescore.runtime.engines.places import check_origin, engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import read_bytes
 from spinescore.runtime.output import write_atomic
 
 __all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine", "runtime_flavour"]
 
 _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_lean": "tensorrt-lean", "tensorrt_rtx": "tensorrt-rtx"}
 _KEPT_LINES = 12
+_MOST_BYTES = 8 << 30  # of an engine, or a cache
 _ALIGNMENT = 256  # of activation memory
 
 
@@ -97,6 +101,7 @@ class TensorRTEngine:
     def __init__(self, path: Path, onnx: Path, queue: CudaQueue) -> None:
         self.name, self.file, self._queue = path.name, path, queue
         self._sidecar = Sidecar.read(path)
+        check_origin(onnx.parent, path, self._sidecar)
         self._sidecar.check_files(path, onnx)
         flavour = runtime_flavour(self._sidecar)
         self._trt = import_flavour(flavour)
@@ -105,10 +110,11 @@ class TensorRTEngine:
         self._logger = make_logger(self._trt)
         self._bound: dict[tuple[Any, ...], _Bound] = {}
         self._runtime = self._checked(self._trt.Runtime(self._logger), "start TensorRT for")
-        if self._sidecar.version_compatible:  # such engines bring host code of their own
+        if self._sidecar.version_compatible:  # such engines bring host code of their own; this machine built them
             self._runtime.engine_host_code_allowed = True
-        self._engine = self._checked(self._runtime.deserialize_cuda_engine(path.read_bytes()), "load")
-        self._config, self._cache = _runtime_config(self._trt, self._engine, self._cache_path)
+        self._engine = self._checked(self._runtime.deserialize_cuda_engine(read_bytes(path, _MOST_BYTES)), "load")
+        self._cache_name = f"runtime cache of {self._sidecar.engine_sha256}"
+        self._config, self._cache = _runtime_config(self._trt, self._engine, self._cache_path, self._cache_name)
         self._input, self._output = self._ends()
         self._dtype = self._one_dtype()
 
@@ -154,12 +160,16 @@ class TensorRTEngine:
             (self._input, inputs, self.input_shape),
             (self._output, outputs, self.output_shape),
         ):
-            if memory.shape != (batch, *shape) or memory.dtype != self._dtype:
+            wanted = (batch, *(size or found for size, found in zip(shape, memory.shape[1:], strict=False)))
+            if memory.shape != wanted or len(wanted) != len(shape) + 1 or memory.dtype != self._dtype:
                 raise EngineError(
                     f"Engine {self.name}: tensor {tensor} wants {(batch, *shape)} of {self._dtype}, got "
                     f"{memory.shape} of {memory.dtype}; export the bundle and build its engines again."
                 )
         context = self._checked(_new_context(self._trt, self._engine, self._config), "make a context of")
+        profile = self._profile(inputs.shape[2:])
+        if profile is not None and not context.set_optimization_profile_async(profile, self._queue.stream_handle):
+            raise self._error(f"take profile {profile} of")
         if not context.set_input_shape(self._input, inputs.shape):
             raise self._error(f"set {self._input} to {inputs.shape} in")
         size = max(int(context.update_device_memory_size_for_shapes()), _ALIGNMENT)
@@ -169,6 +179,19 @@ class TensorRTEngine:
             if not context.set_tensor_address(tensor, buffer.address):
                 raise self._error(f"bind {tensor} in")
         return _Bound(context, (inputs, outputs, memory))
+
+    def _profile(self, size: tuple[int, ...]) -> int | None:
+        """The number of the profile for pictures of that height and width; None for an engine of one size."""
+        sizes = self._sidecar.sizes
+        if not sizes:
+            return None
+        if size not in sizes:
+            built = " and ".join(f"{height} x {width}" for height, width in sizes)
+            raise EngineError(
+                f"Engine {self.name} was built for pictures of {built} pixels, got {' x '.join(map(str, size))}; build "
+                "it again: spinescore engine build BUNDLE"
+            )
+        return sizes.index((size[0], size[1]))
 
     def _ends(self) -> tuple[str, str]:
         modes = self._trt.TensorIOMode
@@ -194,7 +217,7 @@ class TensorRTEngine:
         return known[first]
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
-        return tuple(int(size) for size in self._engine.get_tensor_shape(tensor))[1:]
+        return tuple(max(int(size), 0) for size in self._engine.get_tensor_shape(tensor))[1:]  # -1: free
 
     def _checked(self, made: Any, action: str) -> Any:
         if made is None:
@@ -217,7 +240,9 @@ class TensorRTEngine:
         if self._cache is None or not self._bound:
             return
         with suppress(OSError):
-            write_atomic(self._cache_path, bytes(self._cache.serialize()))
+            data = bytes(self._cache.serialize())
+            sign(self._cache_name, hashlib.sha256(data).hexdigest())
+            write_atomic(self._cache_path, data)
 
 
 def runtime_flavour(sidecar: Sidecar) -> str:
@@ -230,15 +255,19 @@ def runtime_flavour(sidecar: Sidecar) -> str:
 # What differs between flavours and versions, told apart by what they have, stands from here on.
 
 
-def _runtime_config(trt: Any, engine: Any, cache_path: Path) -> tuple[Any, Any]:
-    """TensorRT-RTX compiles for the GPU at the first run: (configuration with a cache for that, cache), else Nones."""
+def _runtime_config(trt: Any, engine: Any, cache_path: Path, cache_name: str) -> tuple[Any, Any]:
+    """TensorRT-RTX compiles for the GPU at the first run: (configuration with a cache for that, cache), else Nones.
+
+    A cache that this machine did not write is left unread.
+    """
     if not hasattr(trt, "IRuntimeCache"):
         return None, None
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     cache = config.create_runtime_cache()
     with suppress(OSError):
-        cache.deserialize(cache_path.read_bytes())  # a cache of another machine is left unread
+        if data := signed_bytes(cache_name, read_bytes(cache_path, _MOST_BYTES)):
+            cache.deserialize(data)
     config.set_runtime_cache(cache)
     return config, cache
 

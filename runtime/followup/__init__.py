@@ -15,11 +15,18 @@ if TYPE_CHECKING:
     from spinescore.runtime.followup.change import compare
     from spinescore.runtime.followup.cohort import Cohort, read_cohort
     from spinescore.runtime.followup.comparison import Comparison, Rules, comparison_schema
+    from spinescore.runtime.followup.readers import read_csv
     from spinescore.runtime.followup.tables import tables_of
 
-__all__ = ["Cohort", "Comparison", "Rules", "compare", "comparison_schema", "read_cohort", "tables_of"]
+__all__ = ["Cohort", "Comparison", "Rules", "compare", "comparison_schema", "read_cohort", "read_csv", "tables_of"]
 
-_HOMES = {"Cohort": "cohort", "compare": "change", "read_cohort": "cohort", "tables_of": "tables"}
+_HOMES = {
+    "Cohort": "cohort",
+    "compare": "change",
+    "read_cohort": "cohort",
+    "read_csv": "readers",
+    "tables_of": "tables",
+}
 
 
 def __getattr__(name: str) -> Any:

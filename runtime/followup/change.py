@@ -1,20 +1,22 @@
 """The rules of change between two studies of one patient, each as it is used with the mSASSS.
 
-- change of the total, and the range of changes that the missing corners of both studies leave open; without both totals
-  there is none;
-- progression: a change of at least 2 units (the smallest detectable change; PMC7083308, PMC1955120), and what trials
-  call no progression, a change of at most 0 (MEASURE 1) or 0.5 (SURPASS); the rate takes the change as linear in time;
-- a new syndesmophyte: a corner that goes from 0 or 1 to 2 or 3 (the definite change of Baraliakos et al. 2007,
-  doi 10.1136/ard.2006.066415); growth of one: a corner that goes from 2 to 3;
+- comparable: a corner with a grade in both studies. A corner without one says why, and counts as no change nowhere;
+- change of a region: 12 / n times the sum over its n comparable corners, and none if more than 3 of 12 are not
+  comparable. Totals that count imputed corners stand beside it and never in it: a mean that is imputed at one study
+  alone would be a change of its own. The change of the total is the sum of the regions';
+- the range of changes that the missing corners leave open, corner by corner from 0 to 3. The change itself may lie
+  outside of it, as a corner that is 3 already cannot follow the others;
+- progression and its time: `Rules`;
+- a new syndesmophyte: a corner that goes from below 2 to 2 or 3 (the definite change of Baraliakos et al. 2007,
+  doi 10.1136/ard.2006.066415); growth of one: a corner of 2 or more that goes to 3;
 - the vertebral unit, a disc with its two corners, has what one of its corners has (van der Heijde et al. 2008, ASSERT);
 - a new bridge: a unit whose corners are both 3, and were not.
-
-A corner that has no grade in one of the studies is not comparable, says why, and counts as no change nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from spinescore.runtime.errors import InputRejected
@@ -22,52 +24,52 @@ from spinescore.runtime.followup.comparison import (
     ComparedStudy,
     Comparison,
     CornerChange,
-    CornerCounts,
-    NoProgression,
-    Progression,
     RegionChange,
     Rules,
     TotalChange,
     UnitChange,
-    UnitCounts,
 )
+from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
+from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
+from spinescore.runtime.followup.verdict import progression_of
 from spinescore.runtime.msasss import MAX_GRADE
-from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
+from spinescore.runtime.report import BundleInfo, CornerReport, RegionReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
-__all__ = ["compare", "is_bridge", "study_date", "unit_score"]
+__all__ = ["SYNDESMOPHYTE", "compare", "is_bridge", "scored_by", "study_date", "unit_score"]
 
-_SYNDESMOPHYTE = 2
-_DAYS_PER_YEAR = 365.25
+SYNDESMOPHYTE = 2  # the least grade of one
 
 
 def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = None) -> Comparison:
-    """Compare two studies of one patient, in the order in which they are given (dates out of order are a warning).
+    """Compare two studies of one patient, in the order in which they are given.
 
-    Raises `InputRejected` (two-patients) where the reports' patient keys differ.
+    Dates out of order are a warning. A reader's study that names another patient than a report is one too, as readers
+    name patients in their own way. Without `rules.sdc` the smallest detectable change is that of the bundle, if both
+    studies were scored with one that states it. Raises `InputRejected` (two-patients) if the keys of two reports
+    differ, or of two readers' studies.
     """
-    keys = {report.study.patient_key for report in (baseline, followup)} - {None}
-    if len(keys) > 1:
-        raise InputRejected(
-            "two-patients",
-            "the two reports are of different patients (or SPINESCORE_PATIENT_KEY was not the same when they were "
-            "made); give two studies of one patient",
-        )
-    regions = {region: _region(region, baseline.regions[region], followup.regions[region]) for region in REGIONS}
-    total = _total(baseline.total.value, baseline.total.range, followup.total.value, followup.total.range)
+    rules = rules or Rules()
+    same_bundle = scored_by(baseline.bundle) == scored_by(followup.bundle)
+    if rules.sdc is None and same_bundle:
+        rules = replace(rules, sdc=baseline.bundle.smallest_detectable_change)
+    patient_key = _patient_key(baseline, followup)
+    pairs = {region: (baseline.regions[region], followup.regions[region]) for region in REGIONS}
+    regions = {region: _region(region, *pair, rules) for region, pair in pairs.items()}
+    total = _total(baseline, followup, regions)
     days = _interval_days(baseline, followup)
-    units = [unit for region in regions.values() for unit in region.units]
     return Comparison(
-        patient_key=next(iter(keys), None),
+        patient_key=patient_key,
         baseline=_study(baseline),
         followup=_study(followup),
         interval_days=days,
         total=total,
         regions=regions,
-        progression=_progression(total.change, days, rules or Rules()),
-        corners=_corner_counts([corner for unit in units for corner in unit.corners]),
-        units=_unit_counts(units),
+        progression=progression_of(total, days, rules),
+        corners=added_corners([region.corner_counts for region in regions.values()]),
+        units=added_units([region.unit_counts for region in regions.values()]),
         warnings=tuple(_warnings(baseline, followup, days)),
+        same_bundle=same_bundle,
     )
 
 
@@ -80,7 +82,12 @@ def study_date(report: StudyReport) -> date | None:
         return None
 
 
-def unit_score(corners: Sequence[CornerReport | str]) -> tuple[float | None, tuple[int, int]]:
+def scored_by(bundle: BundleInfo) -> str:
+    """Return an identity of the scorer: the hash of the bundle's manifest, or the reader's name."""
+    return bundle.sha256 or f"reader {bundle.name}"
+
+
+def unit_score(corners: Sequence[CornerReport | str]) -> tuple[float | None, tuple[float, float]]:
     """A vertebral unit's total, imputed corners with what they count, and its range.
 
     A corner of a region that was not scored is text. Taken from the corners, as older reports do not state it.
@@ -94,7 +101,7 @@ def unit_score(corners: Sequence[CornerReport | str]) -> tuple[float | None, tup
     return total, (sum(scored), sum(scored) + MAX_GRADE * grades.count(None))
 
 
-def is_bridge(grades: Sequence[int | None]) -> bool | None:
+def is_bridge(grades: Sequence[float | None]) -> bool | None:
     """Whether a unit's corners are both 3; None where that is not known."""
     if any(grade is not None and grade < MAX_GRADE for grade in grades):
         return False
@@ -110,19 +117,47 @@ def _interval_days(baseline: StudyReport, followup: StudyReport) -> int | None:
     return None if first is None or second is None else (second - first).days
 
 
-def _total(
-    baseline: float | None, before: tuple[int, int], followup: float | None, after: tuple[int, int]
-) -> TotalChange:
-    change = None if baseline is None or followup is None else round(followup - baseline, 3)
-    return TotalChange(baseline, followup, change, (after[0] - before[1], after[1] - before[0]))
+def _patient_key(baseline: StudyReport, followup: StudyReport) -> str | None:
+    keys = {report.study.patient_key for report in (baseline, followup)} - {None}
+    if len(keys) > 1 and bool(baseline.bundle.sha256) == bool(followup.bundle.sha256):
+        raise InputRejected(
+            "two-patients",
+            "the two reports are of different patients (or SPINESCORE_PATIENT_KEY was not the same when they were "
+            "made); give two studies of one patient",
+        )
+    return next((key for report in (baseline, followup) if (key := report.study.patient_key) is not None), None)
 
 
-def _region(region: Region, baseline: RegionReport, followup: RegionReport) -> RegionChange:
+def _total(baseline: StudyReport, followup: StudyReport, regions: Mapping[Region, RegionChange]) -> TotalChange:
+    changes = [region.total.change for region in regions.values() if region.total.change is not None]
+    change, expected = None, None
+    if len(changes) == len(regions):
+        change = round(sum(changes), 3)
+        pairs = ((baseline.regions[name], followup.regions[name], 2 * len(LEVELS[name])) for name in regions)
+        expected = expected_change([region_distribution(*pair) for pair in pairs])
+    possible = _bounds(baseline.total.range, followup.total.range)
+    return TotalChange(baseline.total.value, followup.total.value, change, possible, expected)
+
+
+def _bounds(before: tuple[float, float], after: tuple[float, float]) -> tuple[float, float]:
+    return round(after[0] - before[1], 3), round(after[1] - before[0], 3)
+
+
+def _region(region: Region, baseline: RegionReport, followup: RegionReport, rules: Rules) -> RegionChange:
     units = tuple(
         _unit(level, _corners(level, number, baseline), _corners(level, number, followup))
         for number, level in enumerate(LEVELS[region])
     )
-    return RegionChange(_total(baseline.total, baseline.range, followup.total, followup.range), units)
+    corners = counted_corners([corner for unit in units for corner in unit.corners])
+    whole = corners.comparable + corners.not_comparable
+    change, expected = None, None
+    if corners.change is not None and corners.not_comparable <= rules.max_not_comparable:
+        scaled = round(corners.change * whole / corners.comparable, 3)
+        change = scaled if corners.not_comparable else corners.change  # whole grades stay whole numbers
+        expected = expected_change([region_distribution(baseline, followup, whole)])
+    possible = _bounds(baseline.range, followup.range)
+    total = TotalChange(baseline.total, followup.total, change, possible, expected)
+    return RegionChange(total, units, corners, counted_units(units, corners.comparable > 0))
 
 
 # A corner of one study: its report, or why its region has none.
@@ -144,12 +179,21 @@ def _unit(level: str, before: tuple[_Seen, _Seen], after: tuple[_Seen, _Seen]) -
     new_bridge = False if bridged[0] or bridged[1] is False else None if None in bridged else True
     return UnitChange(
         level,
-        _total(*unit_score(before), *unit_score(after)),
+        _unit_total(before, after, (upper, lower)),
         _either(upper.new_syndesmophyte, lower.new_syndesmophyte),
         _either(upper.growth, lower.growth),
         new_bridge,
         (upper, lower),
     )
+
+
+def _unit_total(
+    before: tuple[_Seen, _Seen], after: tuple[_Seen, _Seen], corners: tuple[CornerChange, CornerChange]
+) -> TotalChange:
+    (first, least), (second, most) = unit_score(before), unit_score(after)
+    changes = [corner.change for corner in corners if corner.change is not None]
+    change = round(sum(changes), 3) if len(changes) == len(corners) else None
+    return TotalChange(first, second, change, _bounds(least, most))
 
 
 def _corner(site: str, before: _Seen, after: _Seen) -> CornerChange:
@@ -162,69 +206,46 @@ def _corner(site: str, before: _Seen, after: _Seen) -> CornerChange:
             if grade is None
         ]
         return CornerChange(site, first, second, None, None, None, "; ".join(why))
-    new = first < _SYNDESMOPHYTE <= second
-    return CornerChange(site, first, second, second - first, new, first == _SYNDESMOPHYTE < second, None)
+    new = first < SYNDESMOPHYTE <= second
+    growth = SYNDESMOPHYTE <= first < second == MAX_GRADE
+    return CornerChange(site, first, second, round(second - first, 3), new, growth, None)
 
 
 def _either(upper: bool | None, lower: bool | None) -> bool | None:
     return True if upper or lower else None if upper is None or lower is None else False
 
 
-def _progression(change: float | None, days: int | None, rules: Rules) -> Progression:
-    rate = None
-    if change is not None and days is not None and days > 0:
-        rate = round(change * rules.rate_years * _DAYS_PER_YEAR / days, 3)
-    return Progression(
-        rules.progression_units,
-        None if change is None else change >= rules.progression_units,
-        tuple(NoProgression(units, None if change is None else change <= units)
-              for units in rules.no_progression_units),
-        rules.rate_years,
-        rate,
-    )  # fmt: skip
-
-
-def _corner_counts(corners: list[CornerChange]) -> CornerCounts:
-    changes = [corner.change for corner in corners if corner.change is not None]
-    return CornerCounts(
-        comparable=len(changes),
-        change=sum(changes),
-        new_syndesmophytes=_count(corner.new_syndesmophyte for corner in corners),
-        growth=_count(corner.growth for corner in corners),
-        lower=sum(change < 0 for change in changes),
-        not_comparable=len(corners) - len(changes),
-    )
-
-
-def _unit_counts(units: list[UnitChange]) -> UnitCounts:
-    return UnitCounts(
-        new_syndesmophytes=_count(unit.new_syndesmophyte for unit in units),
-        growth=_count(unit.growth for unit in units),
-        new_bridges=_count(unit.new_bridge for unit in units),
-        not_comparable=sum(any(corner.not_comparable for corner in unit.corners) for unit in units),
-    )
-
-
-def _count(events: Iterable[bool | None]) -> int:
-    return sum(event is True for event in events)
-
-
 def _warnings(baseline: StudyReport, followup: StudyReport, days: int | None) -> Iterable[str]:
-    if None in (baseline.study.patient_key, followup.study.patient_key):
+    keys = (baseline.study.patient_key, followup.study.patient_key)
+    if None in keys:
         yield "a report names no patient, so that both are of the same one could not be checked"
+    elif keys[0] != keys[1]:
+        yield "the reading names another patient than the report; check that both are of the same one"
     if baseline.study.study_instance_uid is not None and baseline.study == followup.study:
         yield "both reports are of the same study"
-    if baseline.bundle.sha256 != followup.bundle.sha256:
-        first, second = (f"{report.bundle.name} {report.bundle.version}" for report in (baseline, followup))
-        yield f"the studies were scored with different bundles ({first}, {second}); score both with one to compare them"
-    elif baseline.bundle.localizer != followup.bundle.localizer:
-        first, second = (report.bundle.localizer or "its own" for report in (baseline, followup))
-        yield f"the bundle's localizer was not the same ({first}, {second}); score both with one to compare them"
+    yield from _warnings_of_bundles(baseline.bundle, followup.bundle)
     if days is None:
-        yield "a study has no date, so there is no rate"
-    elif days <= 0:
-        yield "the follow-up is not later than the baseline, so there is no rate; check the order of the two"
+        yield "a study has no date, so there is no rate and no verdict"
+    elif days == 0:
+        yield "both studies are of one day, a repeat and no follow-up, so there is no rate and no verdict"
+    elif days < 0:
+        yield "the follow-up is not later than the baseline, so there is no rate and no verdict; exchange the two"
     for name, report in (("baseline", baseline), ("follow-up", followup)):
         if report.total.status == "imputed":
             sites = ", ".join(report.total.imputed_sites)
-            yield f"the total of the {name} counts the region's mean for {sites}"
+            yield f"the total of the {name} counts the region's mean for {sites}; the change leaves them out"
+
+
+def _warnings_of_bundles(baseline: BundleInfo, followup: BundleInfo) -> Iterable[str]:
+    names = [f"{bundle.name} {bundle.version}".strip() for bundle in (baseline, followup)]
+    if scored_by(baseline) != scored_by(followup):
+        if not baseline.sha256 or not followup.sha256:
+            yield f"the studies were read by different readers ({names[0]}, {names[1]}); a change may be theirs"
+        else:
+            yield (
+                f"the studies were scored with different bundles ({names[0]}, {names[1]}); score both with one to "
+                "compare them"
+            )
+    elif baseline.localizer != followup.localizer:
+        first, second = (bundle.localizer or "its own" for bundle in (baseline, followup))
+        yield f"the bundle's localizer was not the same ({first}, {second}); score both with one to compare them"

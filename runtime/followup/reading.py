@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.documents import parse_json
+from spinescore.runtime.files import read_bytes
 from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
@@ -15,16 +17,13 @@ __all__ = ["SUFFIXES", "read_reports"]
 
 SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 
-_MAX_BYTES = 256_000_000  # of some 8,000 reports
+_MAX_BYTES = 256 << 20  # of some 8,000 reports
 
 
 def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
     """The reports of a JSON or JSON Lines file with where each stands (`:3` for the third line of several), or what is
     wrong with it. Raises OSError where the file cannot be read."""
-    if path.stat().st_size > _MAX_BYTES:
-        yield "", ValueError(f"the file is larger than {_MAX_BYTES // 1_000_000} MB; split it")
-        return
-    data = path.read_bytes()
+    data = read_bytes(path, _MAX_BYTES)
     try:
         text = data.decode(json.detect_encoding(data))  # UTF-16 is what PowerShell's `>` writes
     except UnicodeDecodeError:
@@ -39,8 +38,8 @@ def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
 
 def _is_json(line: str) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        parse_json(line)
+    except ValueError:
         return False
     return True
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from spinescore.runtime.followup.comparison import Comparison, CornerChange, TotalChange, UnitChange
+from spinescore.runtime.followup.comparison import (
+    Comparison,
+    CornerChange,
+    CornerCounts,
+    Progression,
+    TotalChange,
+    UnitChange,
+    UnitCounts,
+)
 from spinescore.runtime.output import table
+from spinescore.runtime.report import BundleInfo
+from spinescore.runtime.text import lines
 
-__all__ = ["amount", "comparison_summary", "corner_event"]
+__all__ = ["amount", "comparison_summary", "corner_event", "signed", "source_line", "source_name", "verdict_words"]
 
 
 def comparison_summary(comparison: Comparison) -> str:
@@ -14,9 +24,20 @@ def comparison_summary(comparison: Comparison) -> str:
     parts = [table(rows, ["unit", "site", "baseline", "follow-up", "change", "what happened"])]
     parts.append("\n".join(_totals(comparison)))
     parts.append("\n".join(_events(comparison)))
-    bundle = comparison.followup.bundle
-    parts.append(f"Bundle {bundle.name} {bundle.version}: {bundle.intended_use}")
+    bundles = dict.fromkeys((comparison.baseline.bundle, comparison.followup.bundle))
+    parts.append(lines(map(source_line, bundles)))
     return "\n\n".join(parts)
+
+
+def source_line(bundle: BundleInfo) -> str:
+    """Return the scorer of a study in words: the bundle with its intended use, or the reader."""
+    name = source_name(bundle)
+    return f"{f'Bundle {name}' if bundle.sha256 else name[:1].upper() + name[1:]}: {bundle.intended_use}"
+
+
+def source_name(bundle: BundleInfo) -> str:
+    """The bundle's name and version, or the reader's name."""
+    return f"{bundle.name} {bundle.version}".strip()
 
 
 def corner_event(unit: UnitChange, corner: CornerChange) -> str:
@@ -36,43 +57,104 @@ def amount(total: float | None) -> str:
     return "no total" if total is None else f"{total:g}" if total == int(total) else f"{total:.1f}"
 
 
+def signed(change: float) -> str:
+    """A change as people read it: +2, -0.5, 0."""
+    return f"{'' if change <= 0 else '+'}{amount(change)}"
+
+
+def verdict_words(found: Progression) -> str:
+    """The verdict in a sentence, with its definition and, where there is none, the reason."""
+    units, (least, most) = f"{found.units:g} units or more", found.window_years
+    per_years = f"per {found.rate_years:g} years"
+    within = f"in {least:g} to {most:g} years" if found.basis == "change" else f"{per_years}, by the rate"
+    if found.verdict is None:
+        return f"no verdict on a progression of {units}: {found.reason}"
+    if found.verdict == "undecided":
+        return f"undecided whether there is a progression of {units} {within}: {found.reason}"
+    return f"{found.verdict} of {units} {within}"
+
+
 def _row(unit: UnitChange, corner: CornerChange) -> list[object]:
-    change = "-" if corner.change is None else f"{corner.change:+d}" if corner.change else "0"
-    grades = ("-" if grade is None else str(grade) for grade in (corner.baseline, corner.followup))
+    change = "-" if corner.change is None else signed(corner.change)
+    grades = ("-" if grade is None else f"{grade:g}" for grade in (corner.baseline, corner.followup))
     return [unit.level, corner.site, *grades, change, corner_event(unit, corner)]
 
 
 def _totals(comparison: Comparison) -> list[str]:
-    named: dict[str, TotalChange] = {name: region.total for name, region in comparison.regions.items()}
-    named["mSASSS"] = comparison.total
-    lines = [f"{name:<9} {_change(total)}" for name, total in named.items()]
+    lines = [_line(name, region.total) for name, region in comparison.regions.items()]
+    lines.append(_line("mSASSS", comparison.total))
+    if (expected := comparison.total.expected) is not None:
+        low, high = expected.interval
+        lines.append(
+            f"{'expected':<9} change {expected.mean:+.1f}, 95 % interval {_bound(low)} to {_bound(high)} "
+            "by the network's own probabilities"
+        )
     found = comparison.progression
-    if found.progressed is not None:
-        verdict = "progression" if found.progressed else "no progression"
-        others = "".join(f"; change <= {rule.units:g}: {'yes' if rule.met else 'no'}" for rule in found.no_progression)
-        lines.append(f"{'':<9} {verdict} by >= {found.units:g} units{others}")
     if comparison.interval_days is not None:
         rate = "" if found.rate is None else f", {found.rate:+.2f} per {found.rate_years:g} years"
         lines.append(f"{'interval':<9} {comparison.interval_days} days{rate}")
+    lines.append(f"{'verdict':<9} {verdict_words(found)}")
+    if found.verdict is not None and found.no_progression:
+        above = {True: "no", False: "yes", None: "undecided"}
+        rules = "; ".join(f"above {rule.units:g}: {above[rule.met]}" for rule in found.no_progression)
+        lines.append(f"{'':<9} change {rules}")
+    lines.append(f"{'error':<9} {_error(found, comparison.total.change)}")
     return lines
 
 
-def _change(total: TotalChange) -> str:
+def _error(found: Progression, change: float | None) -> str:
+    if found.sdc is None:
+        return "the smallest detectable change is not stated; --sdc UNITS sets it beside the verdict"
+    text = f"smallest detectable change {found.sdc:g}"
+    if change is None or found.beyond_error is None:
+        return text
+    return f"{text}: {signed(change)} is {'beyond' if found.beyond_error else 'within'} the error of measurement"
+
+
+def _line(name: str, total: TotalChange) -> str:
     low, high = total.possible
-    change = (
-        "no change to give"
-        if total.change is None
-        else f"change {'' if total.change <= 0 else '+'}{amount(total.change)}"
-    )
-    open_ = "" if low == high else f", possible {low:+d} to {high:+d}"
-    return f"{amount(total.baseline)} -> {amount(total.followup)}, {change}{open_}"
+    change = "no change to give" if total.change is None else f"change {signed(total.change)}"
+    open_ = "" if low == high else f", possible {_bound(low)} to {_bound(high)}"
+    return f"{name:<9} {amount(total.baseline)} -> {amount(total.followup)}, {change}{open_}"
+
+
+def _bound(change: float) -> str:
+    return f"{change:+g}" if change == int(change) else f"{change:+.1f}"
 
 
 def _events(comparison: Comparison) -> list[str]:
-    corners, units = comparison.corners, comparison.units
-    return [
-        f"corners   new syndesmophytes {corners.new_syndesmophytes}, growth {corners.growth}, lower {corners.lower}; "
-        f"{corners.comparable} of 24 comparable, their change {corners.change:+d}",
-        f"units     new syndesmophytes {units.new_syndesmophytes}, growth {units.growth}, "
-        f"new bridges {units.new_bridges}; {12 - units.not_comparable} of 12 comparable",
-    ]
+    """The study's events; by region if one of them has none to count."""
+    lines = []
+    if comparison.corners.new_syndesmophytes is None:
+        for name, region in comparison.regions.items():
+            corners, units = _counted(region.corner_counts, 12), _counted_units(region.unit_counts, 6)
+            known = region.corner_counts.comparable > 0
+            lines += (
+                [f"{name:<9} corners: {corners}", f"{'':<9} units: {units}"]
+                if known
+                else [f"{name:<9} none to compare"]
+            )
+    lines.append(f"{'corners':<9} {_counted(comparison.corners, 24)}")
+    lines.append(f"{'units':<9} {_counted_units(comparison.units, 12)}")
+    return lines
+
+
+def _counted(corners: CornerCounts, of: int) -> str:
+    events = (
+        ""
+        if corners.new_syndesmophytes is None
+        else (f"new syndesmophytes {corners.new_syndesmophytes}, growth {corners.growth}, lower {corners.lower}; ")
+    )
+    change = "" if corners.change is None else f", their change {_bound(corners.change)}"
+    return f"{events}{corners.comparable} of {of} comparable{change}"
+
+
+def _counted_units(units: UnitCounts, of: int) -> str:
+    events = (
+        ""
+        if units.new_syndesmophytes is None
+        else (
+            f"new syndesmophytes {units.new_syndesmophytes}, growth {units.growth}, new bridges {units.new_bridges}; "
+        )
+    )
+    return f"{events}{of - units.not_comparable} of {of} comparable"

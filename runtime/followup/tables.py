@@ -1,4 +1,4 @@
-"""Tidy tables of a cohort: a row per study, per vertebral unit, per corner, and per change; to CSV and to Parquet.
+"""Tidy tables of a cohort: rows of studies, vertebral units, corners and changes; to CSV and to Parquet.
 
 Column names, order and types are fixed by `columns.csv`, which stands beside this file and goes with every export;
 columns may be added at the end, never changed. CSV: UTF-8, comma, one header line, an empty field where there is no
@@ -10,25 +10,37 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.followup.change import is_bridge, study_date, unit_score
-from spinescore.runtime.followup.cohort import Change, Cohort, Entry
+from spinescore.runtime.followup.change import SYNDESMOPHYTE, is_bridge, study_date, unit_score
+from spinescore.runtime.followup.changerows import change_row, corner_change_rows, left_out_row, unit_change_rows
+from spinescore.runtime.followup.cohort import Cohort, Entry
 from spinescore.runtime.followup.comparison import Rules
+from spinescore.runtime.outputs.rows import guarded
 from spinescore.runtime.report import DiscReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 
 __all__ = ["TABLES", "Row", "columns_of", "csv_text", "dictionary", "parquet_bytes", "tables_of"]
 
-TABLES = ("studies", "units", "corners", "changes", "patients")
+TABLES = (
+    "studies",
+    "units",
+    "corners",
+    "changes",
+    "patients",
+    "unit_changes",
+    "corner_changes",
+    "repeats",
+    "left_out",
+)
 
 Row = dict[str, Any]
 
-_SYNDESMOPHYTE = 2
 _EMPTY = (None, None, None, None)
 
 
@@ -46,13 +58,24 @@ def columns_of(table: str) -> dict[str, str]:
 
 
 def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]]:
-    """The rows of each of `TABLES`, values as Python has them (dates as `datetime.date`, no value as None)."""
-    return {
+    """The rows of each of `TABLES`, values as Python has them (dates as `datetime.date`, no value as None).
+
+    Text that a spreadsheet would take for a formula has an apostrophe in front.
+    """
+    changes = cohort.consecutive_changes(rules)
+    tables = {
         "studies": [_study_row(entry) for entry in cohort.entries],
         "units": [row for entry in cohort.entries for row in _unit_rows(entry)],
         "corners": [row for entry in cohort.entries for row in _corner_rows(entry)],
-        "changes": [_change_row(change) for change in cohort.consecutive_changes(rules)],
-        "patients": [_change_row(change) for change in cohort.whole_changes(rules)],
+        "changes": [change_row(change) for change in changes],
+        "patients": [change_row(change) for change in cohort.whole_changes(rules)],
+        "unit_changes": [row for change in changes for row in unit_change_rows(change)],
+        "corner_changes": [row for change in changes for row in corner_change_rows(change)],
+        "repeats": [change_row(change) for change in cohort.repeats(rules)],
+        "left_out": [left_out_row(left) for left in cohort.left_out(rules)],
+    }
+    return {
+        table: [{name: guarded(value) for name, value in row.items()} for row in rows] for table, rows in tables.items()
     }
 
 
@@ -112,11 +135,11 @@ def _study_row(entry: Entry) -> Row:
     row = {
         **_key(entry),
         "bundle_name": report.bundle.name,
-        "bundle_version": report.bundle.version,
-        "bundle_sha256": report.bundle.sha256,
+        "bundle_version": report.bundle.version or None,
+        "bundle_sha256": report.bundle.sha256 or None,
         "total": total.value,
-        "total_low": total.range[0],
-        "total_high": total.range[1],
+        "total_low": math.floor(total.range[0]),  # readers' half points are rounded outwards
+        "total_high": math.ceil(total.range[1]),
         "total_status": total.status,
         "imputed_corners": len(total.imputed_sites),
         "expected_mean": total.expected.mean if total.expected else None,
@@ -130,12 +153,12 @@ def _study_row(entry: Entry) -> Row:
             f"{name}_status": region.status,
             f"{name}_reject": region.reject.code if region.reject else None,
             f"{name}_total": region.total,
-            f"{name}_low": region.range[0],
-            f"{name}_high": region.range[1],
+            f"{name}_low": math.floor(region.range[0]),
+            f"{name}_high": math.ceil(region.range[1]),
             f"{name}_missing": region.missing,
         }
     row["graded_corners"] = len(grades)
-    row["syndesmophyte_corners"] = sum(grade >= _SYNDESMOPHYTE for grade in grades)
+    row["syndesmophyte_corners"] = sum(grade >= SYNDESMOPHYTE for grade in grades)
     row["bridged_units"] = sum(_is_bridge(disc) is True for disc in discs)
     return row
 
@@ -149,10 +172,12 @@ def _unit_rows(entry: Entry) -> Iterator[Row]:
             "level": level,
             "region_status": entry.report.regions[region].status,
             "total": total,
-            "low": low,
-            "high": high,
+            "low": math.floor(low),
+            "high": math.ceil(high),
             "bridge": None if disc is None else _is_bridge(disc),
-            "confidence": None if disc is None else disc.confidence,
+            "confidence": None if disc is None or entry.is_reading else disc.confidence,
+            "bundle_sha256": entry.report.bundle.sha256 or None,
+            "points": None if disc is None else disc.points,
         }
 
 
@@ -168,42 +193,12 @@ def _corner_rows(entry: Entry) -> Iterator[Row]:
                 "site": site,
                 "region_status": entry.report.regions[region].status,
                 "status": corner.status if corner else None,
-                "grade": corner.grade if corner else None,
+                "grade": corner.grade if corner and _is_whole(corner.grade) else None,
                 "imputed": corner.imputed if corner else None,
                 **dict(zip(("p0", "p1", "p2", "p3"), p, strict=True)),
+                "bundle_sha256": entry.report.bundle.sha256 or None,
+                "reader_grade": corner.grade if corner and entry.is_reading else None,
             }
-
-
-def _change_row(change: Change) -> Row:
-    found, baseline, followup = change.comparison, change.baseline, change.followup
-    return {
-        "patient_key": found.patient_key,
-        "bundle_sha256": found.baseline.bundle.sha256,
-        "baseline_report": baseline.name,
-        "followup_report": followup.name,
-        "baseline_date": study_date(baseline.report),
-        "followup_date": study_date(followup.report),
-        "interval_days": found.interval_days,
-        "baseline_total": found.total.baseline,
-        "followup_total": found.total.followup,
-        "change": found.total.change,
-        "change_low": found.total.possible[0],
-        "change_high": found.total.possible[1],
-        "rate": found.progression.rate,
-        "rate_years": found.progression.rate_years,
-        "progressed": found.progression.progressed,
-        "progression_units": found.progression.units,
-        **{f"{name}_change": region.total.change for name, region in found.regions.items()},
-        "comparable_corners": found.corners.comparable,
-        "comparable_change": found.corners.change,
-        "new_syndesmophyte_corners": found.corners.new_syndesmophytes,
-        "growth_corners": found.corners.growth,
-        "lower_corners": found.corners.lower,
-        "comparable_units": 12 - found.units.not_comparable,
-        "new_syndesmophyte_units": found.units.new_syndesmophytes,
-        "growth_units": found.units.growth,
-        "new_bridges": found.units.new_bridges,
-    }
 
 
 def _units(report: StudyReport) -> Iterator[tuple[Any, str, DiscReport | None]]:
@@ -218,3 +213,7 @@ def _discs(report: StudyReport) -> Iterator[DiscReport]:
 
 def _is_bridge(disc: DiscReport) -> bool | None:
     return is_bridge([corner.grade for corner in disc.corners])
+
+
+def _is_whole(grade: float | None) -> bool:
+    return isinstance(grade, int)

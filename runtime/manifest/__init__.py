@@ -2,17 +2,19 @@
 
 `Manifest.from_dict` takes what `json.load` gives and refuses, with the field's dotted name, whatever is missing,
 unknown, of the wrong type or out of range: nothing is guessed. Only `tolerances` (as a whole), `budget_ms`,
-`localizer.alternatives`, `localizer.facing`, `contrast.over` and `grader.classes` may be left out.
+`localizer.alternatives`, `localizer.facing`, `localizer.test_time` (as a whole), `contrast.over` and `grader.classes`
+may be left out.
 `to_dict` is its inverse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.manifest.testtime import Averaging, scaled_size
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 
@@ -22,6 +24,7 @@ __all__ = [
     "PRECISIONS",
     "SCHEMA",
     "Alternative",
+    "Averaging",
     "Contrast",
     "Crop",
     "FileEntry",
@@ -112,6 +115,23 @@ class Localizer:
     min_confidence: float
     facing: Literal["left", "right", "as-is"] = "left"  # that its input shows; left out of the document where left
     alternatives: tuple[Alternative, ...] = ()  # the most accurate first, by their maker; left out where there are none
+    test_time: Averaging | None = None  # None: not stated, and left out of the document
+
+    @property
+    def averaging(self) -> Averaging:
+        """The runs whose heatmaps are averaged: those of the manifest, else one."""
+        return self.test_time or Averaging()
+
+    def input_at(self, scale: float) -> NetworkInput:
+        """The input of the runs at one of the scales."""
+        height, width = scaled_size(self.input.height, self.input.width, scale)
+        return replace(self.input, height=height, width=width)
+
+    @property
+    def run_inputs(self) -> tuple[NetworkInput, ...]:
+        """The inputs of all runs of one pass, scale by scale."""
+        flips = 2 if self.averaging.flip else 1
+        return tuple(self.input_at(scale) for scale in self.averaging.scales for _ in range(flips))
 
     @property
     def names(self) -> tuple[str | None, ...]:
@@ -182,6 +202,7 @@ class Manifest:
     provenance: Mapping[str, Any]
     tolerances: Tolerances | None = None  # None: not stated, and left out of the document
     budget_ms: float | None = None  # of a study where nothing else is said; left out likewise
+    smallest_detectable_change: float | None = None  # of the total, in units; left out likewise
     schema: str = SCHEMA
 
     @classmethod
@@ -212,12 +233,14 @@ class Manifest:
             del document["localizer"]["facing"]
         if not self.localizer.alternatives:
             del document["localizer"]["alternatives"]
+        if self.localizer.test_time is None:
+            del document["localizer"]["test_time"]
         for part in (document["localizer"], document["grader"]):
             if part["contrast"]["over"] == "exposed":
                 del part["contrast"]["over"]
         if self.grader.classes is None:
             del document["grader"]["classes"]
-        for name in ("tolerances", "budget_ms"):
+        for name in ("tolerances", "budget_ms", "smallest_detectable_change"):
             if document[name] is None:
                 del document[name]
         return document

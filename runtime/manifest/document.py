@@ -24,6 +24,7 @@ from spinescore.runtime.manifest import (
 )
 from spinescore.runtime.manifest.bounds import read_normalisation, read_percentiles, read_share
 from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.manifest.testtime import read_averaging
 from spinescore.runtime.manifest.tolerances import read_tolerances
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 
@@ -52,6 +53,9 @@ def read_manifest(document: object) -> Manifest:
         provenance=_provenance(fields),
         tolerances=read_tolerances(fields.object("tolerances")) if fields.has("tolerances") else None,
         budget_ms=fields.number("budget_ms", 1e-3, 1e9) if fields.has("budget_ms") else None,
+        smallest_detectable_change=(
+            fields.number("smallest_detectable_change", 0.0, 72.0) if fields.has("smallest_detectable_change") else None
+        ),
     )
     fields.done()
     _check_references(manifest)
@@ -59,10 +63,12 @@ def read_manifest(document: object) -> Manifest:
 
 
 def _localizer(fields: Fields) -> Localizer:
-    keypoints = fields.object("keypoints")
+    keypoints, files = fields.object("keypoints"), _by_region(fields.object("files"))
+    size = _input(fields.object("input"), fit=True)
+    test_time = fields.object("test_time") if fields.has("test_time") else None
     localizer = Localizer(
-        files=_by_region(fields.object("files")),
-        input=_input(fields.object("input"), fit=True),
+        files=files,
+        input=size,
         contrast=_contrast(fields.object("contrast")),
         keypoints={region: _keypoints(keypoints, region) for region in REGIONS},
         align=fields.choice("align", ("stride", "centre")),
@@ -72,6 +78,7 @@ def _localizer(fields: Fields) -> Localizer:
         min_confidence=read_share(fields, "min_confidence"),
         facing=fields.choice("facing", ("left", "right", "as-is")) if fields.has("facing") else "left",
         alternatives=_alternatives(fields) if fields.has("alternatives") else (),
+        test_time=None if test_time is None else read_averaging(test_time, size.height, size.width),
     )
     for part in (keypoints, fields):
         part.done()

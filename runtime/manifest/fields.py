@@ -12,6 +12,8 @@ from typing import Any
 
 __all__ = ["Fields", "near_name"]
 
+_LONGEST = 4096  # characters of a text
+
 
 def near_name(name: str, known: Iterable[str]) -> str:
     """`; did you mean ..?` with the most similar of the `known` names; empty if none is similar."""
@@ -64,6 +66,8 @@ class Fields:
         value = self.take(field)
         if not isinstance(value, str) or not value:
             raise ValueError(f"{self.name(field)}: expected text that is not empty, found {_shown(value)}")
+        if len(value) > _LONGEST:
+            raise ValueError(f"{self.name(field)}: expected at most {_LONGEST} characters, found {len(value)}")
         return value
 
     def choice(self, field: str, choices: Iterable[Any]) -> Any:

@@ -11,15 +11,22 @@ from typing import TypeVar
 
 from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import DEVICES, first_gpu, hardware_of
-from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.devices import DEVICES, first_gpu, gpu_is_there, hardware_of
+from spinescore.runtime.engines.choice import (
+    ENGINES,
+    PRECISIONS,
+    EngineChoice,
+    cpu_choices,
+    gpu_choices,
+    installed_openvino,
+)
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
 from spinescore.runtime.study import Finding
 
-__all__ = ["Candidate", "Wanted", "finding_of", "open_first"]
+__all__ = ["Candidate", "Wanted", "finding_of", "open_first", "other_version"]
 
 T = TypeVar("T")
 
@@ -77,7 +84,10 @@ def open_first(bundle: Bundle, wanted: Wanted, attempt: Callable[[Candidate], T]
     except (BundleError, EngineError, DeviceError) as error:
         if wanted.device == "cuda" or wanted.engine == "tensorrt":
             raise
-        return _first(bundle, "cpu", wanted, [f"Scored on the CPU. {error}"], failed, attempt)
+        passed_over = (
+            [f"Scored on the CPU. {error}"] if gpu_is_there() else []
+        )  # without one there is nothing to warn of
+        return _first(bundle, "cpu", wanted, passed_over, failed, attempt)
 
 
 def finding_of(failed: SelfTestError) -> Finding:
@@ -95,9 +105,16 @@ def _first(
 ) -> T:
     """`warnings` and `failed` are those of what was tried before, and are added to."""
     records = find_records(bundle, kind, hardware_of(kind))
-    warnings = [*warnings, *records.altered, *_failed_before(bundle, wanted, kind, records)]
+    warnings = [*warnings, *records.altered, *records.passed_over, *_failed_before(bundle, wanted, kind, records)]
     error: EngineError | None = None
     for choice, record in _candidates(bundle, kind, wanted, records):
+        if record is not None and (other := other_version(record)):
+            if not _is_superseded(record, records):
+                again = f"Accept it again: {verify_command(bundle, kind)}"
+                text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
+                error = EngineError(text)
+                warnings.append(f"An engine was passed over. {text}")
+            continue
         passed_over = _passed_over(bundle, wanted, records, record) if kind == "cuda" and record else []
         try:
             return attempt(Candidate(kind, choice, record, (*warnings, *passed_over), tuple(failed)))
@@ -110,6 +127,18 @@ def _first(
             error = refused
             warnings.append(f"An engine was passed over. {refused}")
     raise error or EngineError(_refusal(bundle, kind, wanted, records))
+
+
+def other_version(record: AcceptanceRecord) -> str | None:
+    """The OpenVINO that is installed if the record is of another version, told without loading it."""
+    installed = installed_openvino() if record.engine == "openvino" else None
+    return None if installed in (None, record.framework) else installed
+
+
+def _is_superseded(record: AcceptanceRecord, records: Records) -> bool:
+    """Whether the installed version was judged, too: the record of another version then says nothing."""
+    known = (*records.accepted, *records.failed)
+    return any(one.precision == record.precision and one.framework == other_version(record) for one in known)
 
 
 def _failed_before(bundle: Bundle, wanted: Wanted, kind: str, records: Records) -> list[str]:

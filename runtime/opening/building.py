@@ -1,5 +1,7 @@
 """Engines for this machine's GPU, built in a process of their own while a scorer waits, or scores on what works.
 
+A CPU's engines are checked in the same way (`checking`).
+
 Nothing is built where an engine for this GPU was accepted already, where it was tried before without success (until
 `spinescore engine build` succeeds), for a bundle without golden inputs, or without a GPU, a TensorRT that builds and
 the extra `export`. What was built counts only once it passed the acceptance gate.
@@ -16,21 +18,24 @@ from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import Any, Generic, Protocol, TypeVar
 
+from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records
-from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.engines.places import engine_paths, failure, note_failure, target_name
+from spinescore.runtime.engines.places import check_origin, engine_paths, failure, target_name
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
 from spinescore.runtime.opening import Wanted
-from spinescore.runtime.opening.buildworker import PRECISION, Plan
+from spinescore.runtime.opening.buildworker import PRECISION, Plan, not_made
+from spinescore.runtime.opening.checking import Check, find_check
 from spinescore.runtime.processes import can_start, ending, worker_command
+from spinescore.runtime.report import DeviceInfo
 
 __all__ = ["BUILDS", "Build", "Plan", "Renewal", "find_plan", "open_and_build"]
 
-BUILDS = ("no", "now", "background")
+BUILDS = ("auto", "no", "now", "background")  # auto: a GPU's engines now, the check of a CPU's in the background
 
 _END_S = 2.0  # that a process which was told to end may take
 _LONGEST_REASON = 2000
@@ -43,6 +48,8 @@ class Opened(Protocol):
 
     choice: EngineChoice | None
 
+    @property
+    def info(self) -> DeviceInfo: ...
     def close(self) -> None: ...
 
 
@@ -66,7 +73,7 @@ def open_and_build(
         refused = error
     on_tensorrt = found is not None and found.choice is not None and found.choice.engine == "tensorrt"
     plan, warnings = (None, ()) if build == "no" or on_tensorrt else find_plan(bundle, wanted)
-    if plan is not None and (build == "now" or found is None):
+    if plan is not None and (build in ("auto", "now") or found is None):
         if found is not None:  # its memory is the builder's
             found.close()
         with Build(bundle, plan, progress) as running:
@@ -80,9 +87,41 @@ def open_and_build(
         raise type(refused)(" ".join((str(refused), *warnings))) from refused
     assert found is not None
     if plan is None:
-        return found, Renewal(warnings)
+        return _and_check(bundle, wanted, build, found, warnings, open_it, progress)
     onto_gpu = replace(wanted, device="cuda", engine="tensorrt", precision=PRECISION)
     return found, Renewal(warnings, Build(bundle, plan, progress), lambda: open_it(onto_gpu))
+
+
+def _and_check(
+    bundle: Bundle,
+    wanted: Wanted,
+    build: str,
+    found: S,
+    warnings: tuple[str, ...],
+    open_it: Callable[[Wanted], S],
+    progress: Say | None,
+) -> tuple[S, Renewal[S]]:
+    """The same for a scorer on a CPU, whose engines are checked if none of them was accepted yet."""
+    check, notes = find_check(bundle, wanted) if build != "no" and found.info.kind == "cpu" else (None, ())
+    if check is None:
+        return found, Renewal((*warnings, *notes))
+    running = Build(bundle, check, progress, aside=build != "now")
+    if build != "now":
+        return found, Renewal(warnings, running, lambda: open_it(wanted))
+    found.close()
+    with running:
+        failed = running.wait()
+    return open_it(wanted), Renewal((*warnings, *failed))
+
+
+class Job(Protocol):
+    """The work of a `Build`, a dataclass: `Plan` or `checking.Check`."""
+
+    @property
+    def sentence(self) -> str: ...
+    def begin(self, bundle: Bundle) -> None: ...
+    def failed(self, bundle: Bundle, reason: str) -> str: ...
+    def not_taken(self, error: Exception) -> str: ...
 
 
 class Renewal(Generic[S]):
@@ -107,8 +146,17 @@ class Renewal(Generic[S]):
         try:
             return None if self._warnings else self._reopen()
         except SpineScoreError as error:
-            self._warnings = (f"The engine that was built for {build.plan.gpu} was not taken. {error}",)
+            self._warnings = (build.job.not_taken(error),)
             return None
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether a CPU's engines are being checked, or were and are not taken yet."""
+        return self._build is not None and isinstance(self._build.job, Check)
+
+    def wait(self) -> tuple[str, ...]:
+        """Wait for what is going on, and return the warnings that come of it; the next `taken` gives the engine."""
+        return () if self._build is None else self._build.wait()
 
     def close(self) -> None:
         """End a build that is going on."""
@@ -120,14 +168,16 @@ class Renewal(Generic[S]):
 class Build:
     """One process that builds and accepts engines. Close it, or use it as a context manager."""
 
-    def __init__(self, bundle: Bundle, plan: Plan, progress: Say | None = None) -> None:
-        """`progress` gets lines of text, in another thread."""
-        self.plan, self._bundle, self._progress = plan, bundle, progress
+    def __init__(self, bundle: Bundle, job: Job, progress: Say | None = None, aside: bool | None = None) -> None:
+        """`progress` gets lines of text, in another thread. `aside` is of a check: studies are scored meanwhile."""
+        self.job, self._bundle, self._progress = job, bundle, progress
         self._answer: dict[str, Any] = {}
         self._process: subprocess.Popen[str] | None = None
         self._listener = threading.Thread(target=self._listen, daemon=True)
-        request = json.dumps({"bundle": str(bundle.folder.absolute()), **asdict(plan)})
+        wanted = {} if aside is None else {"aside": aside}
+        request = json.dumps({"bundle": str(bundle.folder.absolute()), **wanted, **asdict(job)})  # type: ignore[call-overload]
         try:
+            job.begin(bundle)
             self._process = subprocess.Popen(
                 _command(request),
                 stdin=subprocess.PIPE,
@@ -151,10 +201,8 @@ class Build:
 
     @property
     def sentence(self) -> str:
-        """What goes on."""
-        targets = ", ".join(self.plan.targets)
-        what = f"are being built ({targets})" if self.plan.flavour else f"are being checked ({targets})"
-        return f"Engines for {self.plan.gpu} {what}; this was scored without them."
+        """One sentence for the reports: which engines are being built or checked."""
+        return self.job.sentence
 
     def wait(self) -> tuple[str, ...]:
         """Until it is over; returns no warning where engines were accepted, else one, which it also leaves on disk."""
@@ -163,10 +211,7 @@ class Build:
         if self._answer.get("accepted") is True:
             return ()
         reason = str(self._answer.get("reason") or f"The builder ended with {self._ending()}.")[:_LONGEST_REASON]
-        for target in self.plan.targets:
-            with suppress(OSError):
-                note_failure(self._bundle.folder, target, reason)
-        return (_failed(self._bundle, self.plan.gpu, reason),)
+        return (self.job.failed(self._bundle, reason),)
 
     def close(self) -> None:
         """End the process where it still runs. Twice is no error."""
@@ -215,6 +260,8 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
         gpu, capability = first_gpu()
     except DeviceError:
         return None, ()
+    if fault := key_fault():  # what is built would not count
+        return None, (f"No engine is built. {fault}",)
     records = find_records(bundle, "cuda", gpu)
     known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
     tried = {record.choice.target for record in known}
@@ -222,7 +269,7 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
     flavour, target = _builder(capability)
     open_ones = here | ({target} - tried if flavour else set())
     failed = {name: reason for name in sorted(open_ones) if (reason := failure(bundle.folder, name))}
-    warnings = tuple(dict.fromkeys(_failed(bundle, gpu, reason) for reason in failed.values()))
+    warnings = tuple(dict.fromkeys(not_made(bundle, gpu, reason) for reason in failed.values()))
     left = open_ones - failed.keys()
     if not left:
         return None, warnings
@@ -232,11 +279,12 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
 
 
 def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[str]:
-    """Targets whose engines are for this GPU and the TensorRT that is installed."""
+    """Targets whose engines were built here, for this GPU and the TensorRT that is installed."""
     found = set()
     for path in engine_paths(bundle.folder):
         with suppress(EngineError):  # of another machine
             sidecar = Sidecar.read(path)
+            check_origin(bundle.folder, path, sidecar)
             flavour = runtime_flavour(sidecar)
             sidecar.check_machine(path, flavour, import_flavour(flavour).__version__, gpu, capability)
             found |= {path.parent.name} if sidecar.precision == PRECISION else set()
@@ -254,11 +302,6 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
             if hasattr(getattr(trt, "ComputeCapability", None), f"SM{major}{minor}") or flavour != "tensorrt_rtx":
                 return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
     return "", ""
-
-
-def _failed(bundle: Bundle, gpu: str, reason: str) -> str:
-    name = bundle.folder.name if is_shipped(bundle.folder) else bundle.folder
-    return f"No engine could be made for {gpu}. {reason} To try again: spinescore engine build {name}"
 
 
 def _command(request: str) -> list[str]:

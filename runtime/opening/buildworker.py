@@ -1,4 +1,4 @@
-"""The process that builds engines for a scorer and runs the acceptance gate on them; `building` is the parent's side.
+"""The process that builds a GPU's engines and runs the acceptance gate for a scorer; `building` is the parent's side.
 
 It writes one JSON object a line: `say` is progress, the last one has `accepted`, the `reason` why not and `judged`:
 whether that stands in an acceptance record. It ends as soon as its standard input does, so that nothing is built for a
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord
     from spinescore.runtime.bundle import Bundle
 
-__all__ = ["PRECISION", "Plan", "main", "make"]
+__all__ = ["PRECISION", "Plan", "main", "make", "not_made"]
+
+_NICE = 10
 
 PRECISION = "fp16"  # of what is built unasked; INT8 is somebody's decision
 
@@ -47,9 +50,40 @@ class Plan:
     def targets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.untried, *([self.target] if self.flavour else []))))
 
+    @property
+    def sentence(self) -> str:
+        """One sentence for the reports: which engines are being built or checked."""
+        targets = ", ".join(self.targets)
+        what = f"are being built ({targets})" if self.flavour else f"are being checked ({targets})"
+        return f"Engines for {self.gpu} {what}; this was scored without them."
+
+    def begin(self, bundle: Bundle) -> None:
+        """Nothing is noted of a build that begins."""
+
+    def failed(self, bundle: Bundle, reason: str) -> str:
+        """Keep why no engine was made; returns the warning."""
+        from spinescore.runtime.engines.places import note_failure
+
+        for target in self.targets:
+            with suppress(OSError):
+                note_failure(bundle.folder, target, reason)
+        return not_made(bundle, self.gpu, reason)
+
+    def not_taken(self, error: Exception) -> str:
+        """The warning if an engine was accepted, and could not be opened then."""
+        return f"The engine that was built for {self.gpu} was not taken. {error}"
+
+
+def not_made(bundle: Bundle, gpu: str, reason: str) -> str:
+    """The warning that no engine could be made for a GPU."""
+    from spinescore.runtime.bundle import command_name
+
+    again = f"spinescore engine build {command_name(bundle.folder)}"
+    return f"No engine could be made for {gpu}. {reason} To try again: {again}"
+
 
 def main(request: str) -> None:
-    """Do what the parent asks for, a JSON object with `bundle` and the fields of a `Plan`."""
+    """Do what the parent asks for, a JSON object with `bundle` and the fields of a `Plan` or a `checking.Check`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints does not disturb the answers
@@ -59,17 +93,27 @@ def main(request: str) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    wanted = json.loads(request)
-    folder = Path(wanted.pop("bundle"))
-    plan = Plan(**{**wanted, "untried": tuple(wanted["untried"])})
     judged = False
     try:
-        reason, judged = make(folder, plan, lambda line: answer(say=line))
+        reason, judged = _do(json.loads(request), lambda line: answer(say=line))
     except Exception as error:
         from spinescore.runtime.errors import SpineScoreError
 
         reason = str(error) if isinstance(error, SpineScoreError) else f"{type(error).__name__}: {error}"
     answer(accepted=not reason, reason=reason, judged=judged)
+
+
+def _do(wanted: dict[str, Any], say: Say) -> tuple[str, bool]:
+    folder = Path(wanted.pop("bundle"))
+    if "untried" in wanted:
+        return make(folder, Plan(**{**wanted, "untried": tuple(wanted["untried"])}), say)
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.opening import checking
+
+    if wanted.pop("aside") and hasattr(os, "nice"):
+        os.nice(_NICE)  # the studies that are scored meanwhile come first
+    check = checking.Check(**{**wanted, "precisions": tuple(wanted["precisions"])})
+    return checking.run(Bundle.open(folder).with_localizer(check.localizer), check, say)
 
 
 def make(folder: Path, plan: Plan, say: Say) -> tuple[str, bool]:

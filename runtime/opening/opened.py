@@ -139,6 +139,15 @@ class EngineInUse:
         self._take(new)
         return True
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether this CPU's engines are being checked."""
+        return self._renewal.is_checking
+
+    def wait(self) -> tuple[str, ...]:
+        """Wait for what is being built or checked, and return the warnings that come of it."""
+        return self._renewal.wait()
+
     def close(self) -> None:
         """Free the device, and end what is being built. Closing twice is no error."""
         self._renewal.close()

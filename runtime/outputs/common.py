@@ -16,9 +16,9 @@ from spinescore.runtime.errors import OutputError
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.outputs.source import set_character_set
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Region
+from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

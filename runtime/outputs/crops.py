@@ -1,4 +1,4 @@
-"""The regions exactly as the grader sees them, as files: to train on what will be run, and for a look.
+"""Pictures as networks see them, written as files with an index, for training and for a look.
 
 Files are named after their study, so that several calls may write to one folder; its `index.csv` lists them all.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.files import read_text
 from spinescore.runtime.output import write_atomic, write_png
 from spinescore.runtime.outputs.rows import guarded
 from spinescore.runtime.study import LEVELS, Study
@@ -22,9 +25,23 @@ from spinescore.runtime.study import LEVELS, Study
 if TYPE_CHECKING:
     from spinescore.runtime.report import DiscReport, StudyReport
     from spinescore.runtime.scorer import Crop, ScoredCrops
+    from spinescore.runtime.training import SeenDisc, SeenPicture, SeenStudy
 
-__all__ = ["INDEX_COLUMNS", "crops_there", "read_index", "study_names", "write_crops"]
+__all__ = [
+    "INDEX_COLUMNS",
+    "PictureFile",
+    "crops_there",
+    "read_index",
+    "scored_files",
+    "seen_files",
+    "study_names",
+    "write_crops",
+]
 
+Grades = Mapping[str, float | None]  # site -> grade; half points are readers' means
+Cell = str | float | None
+
+_POINTS = ("centre_x", "centre_y", "anterior_x", "anterior_y")
 INDEX_COLUMNS = (
     "file",
     "study",  # the beginning of the file's name
@@ -34,17 +51,18 @@ INDEX_COLUMNS = (
     "region",
     "level",
     "sites",
-    "network",
-    "predicted_grades",
-    "centre_x_px",  # of the disc, in pixels of the radiograph
-    "centre_y_px",
-    "anterior_x_px",
-    "anterior_y_px",
+    "network",  # that sees the picture
+    "predicted_grades",  # of the sites, by a bundle
+    "true_grades",  # of the sites, by a reader or a phantom
+    *(f"{name}_px" for name in _POINTS),  # of the disc, in pixels of the radiograph
+    *(f"{name}_input" for name in _POINTS),  # of a localizer's picture: in its pixels
+    *(f"{name}_heatmap" for name in _POINTS),  # and in pixels of the heatmaps
     "points",  # given by a reader, or found
     "facing",  # the side of the radiograph to which the patient looks
     "rotation_deg",  # of the disc, by which the crop was turned
 )
 _INDEX = "index.csv"
+_MOST_INDEX_BYTES = 1 << 28
 _HASH_DIGITS = 12
 
 
@@ -77,31 +95,43 @@ def crops_there(folder: Path, names: Iterable[str]) -> Path | None:
     return next((path for name in names for path in sorted(folder.glob(f"{name}_*.png"))), None)
 
 
-def write_crops(studies: Iterable[tuple[str, ScoredCrops]], folder: Path) -> int:
-    """Write a PNG file for each crop, and its row in `index.csv`; returns the number of crops.
+@dataclass(frozen=True, eq=False)
+class PictureFile:
+    """A picture to write: the end of its name, its grey (H x W, 0 .. 1), and cells by column, a row for each disc."""
+
+    name: str
+    image: NDArray[np.float32]
+    rows: tuple[dict[str, Cell], ...]
+
+
+def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Path) -> int:
+    """Write a PNG file for each picture of the named studies, and its rows in `index.csv`; returns their number.
 
     A file holds 16-bit grey, `round(65535 x grey)`, before mean and std. It is called after its study's name, the
-    network that sees it, the level and the sites that are graded in it. Earlier crops of these studies are replaced,
-    those of others stay. Raises OutputError for an `index.csv` that this function did not write.
+    network that sees it and what it shows. Earlier pictures of these studies are replaced, those of others stay. Raises
+    OutputError for an `index.csv` that this function did not write.
     """
-    earlier, names = read_index(folder), set()
+    earlier, names, count = read_index(folder), set(), 0
     rows: list[Sequence[object]] = []
     try:
-        for name, study in studies:
+        for name, pictures in studies:
             names.add(name)
             for path in folder.glob(f"{name}_*.png"):
                 path.unlink()
-            for crop in study.crops:
-                file = f"{name}_{crop.network}_{crop.level.replace('/', '-')}_{'+'.join(crop.sites)}.png"
-                write_png(folder / file, np.round(crop.image * 65535).astype(np.uint16))
-                rows.append([file, name, *map(guarded, _facts(crop, study.report))])
+            for picture in pictures:
+                file = f"{name}_{picture.name}.png"
+                write_png(folder / file, np.round(picture.image * 65535).astype(np.uint16))
+                count += 1
+                for cells in picture.rows:
+                    cells = {**cells, "file": file, "study": name}
+                    rows.append([guarded(cells.get(column)) for column in INDEX_COLUMNS])
     finally:
         kept = [row for row in earlier if row[1] not in names]
         if rows or len(kept) < len(earlier):
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows([INDEX_COLUMNS, *kept, *rows])
             write_atomic(folder / _INDEX, text.getvalue())
-    return len(rows)
+    return count
 
 
 def read_index(folder: Path) -> list[list[str]]:
@@ -110,7 +140,8 @@ def read_index(folder: Path) -> list[list[str]]:
     if not path.exists():
         return []
     try:
-        header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        text = read_text(path, _MOST_INDEX_BYTES, "utf-8-sig")
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
     except (ValueError, csv.Error):
         header, rows = [], []
     if tuple(header) != INDEX_COLUMNS or any(len(row) != len(INDEX_COLUMNS) for row in rows):
@@ -121,27 +152,84 @@ def read_index(folder: Path) -> list[list[str]]:
     return rows
 
 
-def _facts(crop: Crop, report: StudyReport) -> list[str | float | None]:
-    region = report.regions[crop.region]
-    disc = region.discs[LEVELS[crop.region].index(crop.level)]
-    image = region.radiograph
+def scored_files(scored: ScoredCrops, truth: Grades) -> list[PictureFile]:
+    """The crops that a bundle's grader saw of a study, with its grades; `truth` are the grades that are known."""
     return [
-        report.study.study_instance_uid,
-        image.sop_instance_uid if image else None,
-        image.source if image else None,
-        crop.region,
-        crop.level,
-        "+".join(crop.sites),
-        crop.network,
-        _grades(crop, disc),
-        *disc.centre_px,
-        *disc.anterior_px,
-        disc.points,
-        image.facing if image else None,
-        disc.rotation_deg,
+        PictureFile(
+            _crop_name(crop.network, crop.level, crop.sites), crop.image, (_scored(crop, scored.report, truth),)
+        )
+        for crop in scored.crops
     ]
 
 
-def _grades(crop: Crop, disc: DiscReport) -> str:
-    grades = {corner.site: corner.grade for corner in disc.corners}
-    return "+".join("" if grades.get(site) is None else str(grades[site]) for site in crop.sites)
+def seen_files(seen: SeenStudy, truth: Grades) -> list[PictureFile]:
+    """Return the pictures of a study whose points are known; `truth` has the grades that are known."""
+    return [
+        PictureFile(
+            _crop_name(picture.network, picture.discs[0].level, picture.sites)
+            if picture.sites
+            else f"{picture.network}_{picture.region}",
+            picture.image,
+            tuple(_seen(picture, disc, seen, truth) for disc in picture.discs),
+        )
+        for picture in seen.pictures
+    ]
+
+
+def _crop_name(network: str, level: str, sites: Sequence[str]) -> str:
+    return f"{network}_{level.replace('/', '-')}_{'+'.join(sites)}"
+
+
+def _scored(crop: Crop, report: StudyReport, truth: Grades) -> dict[str, Cell]:
+    region = report.regions[crop.region]
+    disc = region.discs[LEVELS[crop.region].index(crop.level)]
+    image = region.radiograph
+    return {
+        "study_instance_uid": report.study.study_instance_uid,
+        "sop_instance_uid": image.sop_instance_uid if image else None,
+        "source": image.source if image else None,
+        "region": crop.region,
+        "level": crop.level,
+        "sites": "+".join(crop.sites),
+        "network": crop.network,
+        "predicted_grades": _joined(crop.sites, _predicted(disc)),
+        "true_grades": _joined(crop.sites, truth),
+        **_xy([*disc.centre_px, *disc.anterior_px], "px"),
+        "points": disc.points,
+        "facing": image.facing if image else None,
+        "rotation_deg": disc.rotation_deg,
+    }
+
+
+def _seen(picture: SeenPicture, disc: SeenDisc, seen: SeenStudy, truth: Grades) -> dict[str, Cell]:
+    chosen = seen.chosen[picture.region]
+    return {
+        "study_instance_uid": seen.study.study_instance_uid,
+        "sop_instance_uid": chosen.radiograph.sop_instance_uid,
+        "source": chosen.radiograph.source or None,
+        "region": picture.region,
+        "level": disc.level,
+        "sites": "+".join(picture.sites),
+        "network": picture.network,
+        "true_grades": _joined(picture.sites, truth),
+        **_xy(disc.source_px.ravel().tolist(), "px"),
+        **({} if disc.input_px is None else _xy(disc.input_px.ravel().tolist(), "input")),
+        **({} if disc.heatmap_px is None else _xy(disc.heatmap_px.ravel().tolist(), "heatmap")),
+        "points": "given",
+        "facing": chosen.facing,
+        "rotation_deg": round(disc.rotation_deg, 3),
+    }
+
+
+def _xy(values: Sequence[float], unit: str) -> dict[str, Cell]:
+    return {f"{name}_{unit}": round(value, 3) for name, value in zip(_POINTS, values, strict=True)}
+
+
+def _predicted(disc: DiscReport) -> Grades:
+    return {corner.site: corner.grade for corner in disc.corners}
+
+
+def _joined(sites: Sequence[str], grades: Grades) -> str | None:
+    """The grades of the sites, `?` for one without; None if none has one."""
+    found = [grades.get(site) for site in sites]
+    return None if all(grade is None for grade in found) else "+".join("?" if g is None else f"{g:g}" for g in found)

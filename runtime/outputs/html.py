@@ -125,7 +125,7 @@ def _expected(total: TotalReport) -> str:
     if total.expected is None:
         return ""
     low, high = total.expected.interval
-    return f"<br>Expected from the probabilities: {total.expected.mean:.1f}, 95 % interval {low} to {high}."
+    return f"<br>Expected by the network's own probabilities: {total.expected.mean:.1f}, 95 % interval {low} to {high}."
 
 
 def _legend() -> str:

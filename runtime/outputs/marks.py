@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.runtime.geometry import crop_outline, facing_of, forward
 from spinescore.runtime.manifest import Grader
+from spinescore.runtime.orientation import to_source, to_upright
 from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, UntrustedPoints
+from spinescore.runtime.study import Turn
 
-__all__ = ["MEANINGS", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]
+__all__ = ["MEANINGS", "SHAPES", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]
 
 Point = NDArray[np.float64]  # x, y
 
@@ -28,6 +30,15 @@ MEANINGS: dict[int | None, str] = {
     2: "syndesmophyte",
     3: "bridge",
     None: "not scored",
+}
+
+
+# The outline of a grade's badge, so that it is told without colour: corners about the middle, in units of the badge's
+# radius. What has none is a circle: grade 0, and with a broken edge a corner that was not scored.
+SHAPES: dict[int | None, tuple[tuple[float, float], ...]] = {
+    1: ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    2: ((0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)),
+    3: ((-0.6, -1.05), (0.6, -1.05), (1.2, 0.0), (0.6, 1.05), (-0.6, 1.05), (-1.2, 0.0)),
 }
 
 
@@ -70,8 +81,8 @@ def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
     if not found:
         return ()
     discs = [disc for disc, _ in found]
-    behind, size = _behind(discs), _size(region)
-    return tuple(_marks(disc, outline, disc_spacing(discs), behind, size) for disc, outline in found)
+    places = _Places(_behind(region, discs), to_source(np.array([0.0, -1.0]), _turn(region)), _size(region))
+    return tuple(_marks(disc, outline, disc_spacing(discs), places) for disc, outline in found)
 
 
 def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
@@ -79,39 +90,53 @@ def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
     discs, size, marks = region.untrusted_points, _size(region), []
     for disc in discs:
         centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
-        label = _inside(centre + _behind(discs), size, 0.35 * disc_spacing(discs))
+        label = _inside(centre + _behind(region, discs), size, 0.35 * disc_spacing(discs))
         marks.append(DiscMarks(disc, centre, anterior, label, (), None))
     return tuple(marks)
 
 
-def _behind(discs: Sequence[DiscReport | UntrustedPoints]) -> Point:
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Return two directions (columns, rows) for all discs of a region: from a centre to its name, and up."""
+
+    behind: Point
+    above: Point
+    size: tuple[int, int] | None
+
+
+def _turn(region: RegionReport) -> Turn:
+    return 0 if region.radiograph is None else region.radiograph.turn_deg
+
+
+def _behind(region: RegionReport, discs: Sequence[DiscReport | UntrustedPoints]) -> Point:
     """The way from a disc's centre to its level's name."""
-    facing = facing_of(np.array([disc.centre_px for disc in discs]), np.array([disc.anterior_px for disc in discs]))
-    return np.array([-1.1 * forward(facing) * disc_spacing(discs), 0.0])
+    turn_deg = _turn(region)
+    points = np.array([[disc.centre_px, disc.anterior_px] for disc in discs], np.float64)
+    centre, anterior = to_upright(points, turn_deg).swapaxes(0, 1)
+    return to_source(np.array([-1.1 * forward(facing_of(centre, anterior)) * disc_spacing(discs), 0.0]), turn_deg)
 
 
 def _size(region: RegionReport) -> tuple[int, int] | None:
     return None if region.radiograph is None else (region.radiograph.columns, region.radiograph.rows)
 
 
-def _marks(
-    disc: DiscReport, crop: Point | None, spacing: float, behind: Point, size: tuple[int, int] | None
-) -> DiscMarks:
+def _marks(disc: DiscReport, crop: Point | None, spacing: float, places: _Places) -> DiscMarks:
     """Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point."""
     centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
     axis = anterior - centre
     length = max(float(np.linalg.norm(axis)), 1e-6)
     along = np.array([-axis[1], axis[0]]) / length
-    up = along if along[1] < 0 else -along
+    up = along if along @ places.above > 0 else -along
     upper, lower = (
         Badge(
             corner,
             anterior + 0.1 * spacing * side,
-            _inside(anterior + 0.75 * axis + 0.25 * spacing * side, size, 0.2 * spacing),
+            _inside(anterior + 0.75 * axis + 0.25 * spacing * side, places.size, 0.2 * spacing),
         )
         for corner, side in zip(disc.corners, (up, -up), strict=True)
     )
-    return DiscMarks(disc, centre, anterior, _inside(centre + behind, size, 0.35 * spacing), (upper, lower), crop)
+    label = _inside(centre + places.behind, places.size, 0.35 * spacing)
+    return DiscMarks(disc, centre, anterior, label, (upper, lower), crop)
 
 
 def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:

@@ -1,7 +1,8 @@
 """A picture of what was scored: the radiograph, the discs' points, the crops that the grader saw, and the grades.
 
 It shows the radiograph's pixels as they are (text that is burned into them included) and nothing else of the header.
-Grades are told apart by colour (Okabe and Ito's palette, safe for colour-blind readers) and by their digit.
+Grades are told apart by their digit, by their badge's shape, and by colour (Okabe and Ito's palette, safe for
+colour-blind readers); two corners of grade 3 are one bridge, and joined as one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
 from spinescore.runtime.manifest import Grader
-from spinescore.runtime.outputs.marks import MEANINGS, DiscMarks, disc_marks, disc_spacing, untrusted_marks
+from spinescore.runtime.outputs.marks import MEANINGS, SHAPES, DiscMarks, disc_marks, disc_spacing, untrusted_marks
 from spinescore.runtime.report import RegionReport
 from spinescore.runtime.study import Radiograph
 
@@ -27,6 +28,7 @@ _MIN_WIDTH_PX = 480
 _MARGIN_PX = 12
 _LINE_PX = 22
 _FAR_PX = 1_000_000
+_BRIDGE = 3
 
 _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)
@@ -108,6 +110,9 @@ def _points(picture: Image, marks: DiscMarks, scale: float, colour: Colour = _WH
 
 
 def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None:
+    if marks.badges and all(badge.corner.grade == _BRIDGE for badge in marks.badges):
+        upper, lower = (_scaled(badge.centre, scale) for badge in marks.badges)
+        _line(picture, upper, lower, _COLOURS[_BRIDGE], 3)
     for badge in marks.badges:
         centre = _scaled(badge.centre, scale)
         _line(picture, _scaled(badge.foot, scale), centre, _COLOURS[badge.corner.grade])
@@ -115,8 +120,14 @@ def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None
 
 
 def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
-    _disc(picture, centre, radius + 1, _BLACK)
-    _disc(picture, centre, radius, _COLOURS[grade])
+    shape = SHAPES.get(grade)
+    for size, colour in ((radius + 1.5, _BLACK), (radius, _COLOURS[grade])):
+        if shape is None:
+            _disc(picture, centre, size, colour)
+        else:
+            _filled(picture, np.asarray(centre) + size * np.array(shape), colour)
+    if grade is None:
+        _broken_edge(picture, centre, radius)
     _text(picture, "?" if grade is None else str(grade), centre, radius / 22, _BLACK, centred=True)
 
 
@@ -174,16 +185,32 @@ def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
     return round(x * 16), round(y * 16)
 
 
-def _disc(picture: Image, centre: NDArray[np.floating], radius: int, colour: Colour) -> None:
+def _disc(picture: Image, centre: NDArray[np.floating], radius: float, colour: Colour) -> None:
     import cv2
 
-    cv2.circle(picture, _fixed(centre), radius * 16, colour, cv2.FILLED, cv2.LINE_AA, 4)
+    cv2.circle(picture, _fixed(centre), round(radius * 16), colour, cv2.FILLED, cv2.LINE_AA, 4)
 
 
-def _line(picture: Image, start: NDArray[np.floating], end: NDArray[np.floating], colour: Colour) -> None:
+def _filled(picture: Image, corners: NDArray[np.floating], colour: Colour) -> None:
     import cv2
 
-    for width, shade in ((3, _BLACK), (1, colour)):  # a dark edge, so that the line shows on bone too
+    cv2.fillPoly(picture, [np.array([_fixed(corner) for corner in corners], np.int32)], colour, cv2.LINE_AA, 4)
+
+
+def _broken_edge(picture: Image, centre: NDArray[np.floating], radius: float) -> None:
+    import cv2
+
+    size = (round((radius + 1) * 16), round((radius + 1) * 16))
+    for start in range(0, 360, 60):
+        cv2.ellipse(picture, _fixed(centre), size, 0, start, start + 30, _COLOURS[None], 2, cv2.LINE_AA, 4)
+
+
+def _line(
+    picture: Image, start: NDArray[np.floating], end: NDArray[np.floating], colour: Colour, thickness: int = 1
+) -> None:
+    import cv2
+
+    for width, shade in ((thickness + 2, _BLACK), (thickness, colour)):  # a dark edge, so that it shows on bone too
         cv2.line(picture, _fixed(start), _fixed(end), shade, width, cv2.LINE_AA, 4)
 
 

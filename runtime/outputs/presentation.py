@@ -3,7 +3,7 @@
 One state for each region that was scored. A viewer that applies it shows the radiograph with the source's own grey
 scale: its rescale and first window where the networks saw through these; else one VOI LUT that is the table they saw
 through, which folds the source's LUTs, another of its windows, or the contrast that was taken from the pixels into one
-curve (PS3.4 N.2, PS3.3 C.11.8).
+curve (PS3.4 N.2, PS3.3 C.11.8). The source's Display Shutter goes with it.
 Points, crops and grades are layers of their own, so that a viewer can hide each. Graphics are clipped to the image,
 as PIXEL units ask (PS3.3 C.10.5); 0.0\\0.0 is the outer corner of the first pixel.
 """
@@ -20,12 +20,14 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
-from spinescore.runtime.outputs.source import scored_radiographs, source_of
+from spinescore.runtime.outputs.source import check_references, scored_radiographs, source_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
-from spinescore.runtime.reading.dicomfile import caught_warnings
-from spinescore.runtime.reading.tags import number, text, value
+from spinescore.runtime.reading.display import Display, Rescale, Window
+from spinescore.runtime.reading.shutter import shutter_shapes
+from spinescore.runtime.reading.tags import number, text
 from spinescore.runtime.report import RegionReport, StudyReport
 from spinescore.runtime.study import Radiograph, Study
+from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,7 +37,7 @@ __all__ = ["presentation_states"]
 _SERIES_NUMBER = 9102
 _SAME = 1e-4  # of the grey scale
 _LARGEST = 1e9  # a rescale beyond it is none
-_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_AS_STORED, _ANY_WINDOW = Rescale(1.0, 0.0), Window(0.5, 1.0, "LINEAR")  # the window gives way to a curve
 _LAYERS = (  # name, description, recommended colour (CIELab)
     ("CROPS", "What the grader saw", (57, -41, 13)),
     ("POINTS", "Centre and anterior point of each disc", (100, 0, 0)),
@@ -52,12 +54,13 @@ def presentation_states(
     no DICOM header to refer to, or where highdicom is missing.
     """
     hd = highdicom()
+    check_references(report)
     name = content_name(report)
     states: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
         for region, radiograph, info in scored_radiographs(study, report):
-            source = source_of(radiograph, info.radiograph.facing if info.radiograph else None)
-            plain = _has_plain_window(radiograph)
+            source = source_of(radiograph, info.radiograph)
+            display, plain = _display(radiograph)
             total = "no total" if info.total is None else f"{info.total:g} of 36"
             title = f"mSASSS {region}: {total}"
             layers, annotations = _graphics(info, disc_marks(info, bundle.manifest.grader), source, title)
@@ -73,12 +76,12 @@ def presentation_states(
                 graphic_annotations=annotations,
                 series_description="mSASSS (not a medical device)",
                 contributing_equipment=contributing(report),
-                **_grey_scale(radiograph, plain),
+                **_grey_scale(display, plain, radiograph.header),
                 specific_character_set=None,  # `finished` sets it
                 **equipment(report),
             )
-            if not plain:
-                _add_curve(state, radiograph)
+            _mend_grey_scale(state, display, plain, radiograph)
+            _add_shutter(state, radiograph)
             _set_aspect(state, radiograph)
             states.append(finished(state, source, created, BODY_PARTS[region]))
     return states
@@ -158,56 +161,60 @@ class _Canvas:
         return self._pr.TextObject(words, "PIXEL", bounding_box=box)
 
 
-def _has_plain_window(radiograph: Radiograph) -> bool:
-    """Whether the header's rescale and first window alone give the table that the networks saw through."""
-    from spinescore.runtime.reading.greyscale import table
+def _display(radiograph: Radiograph) -> tuple[Display, bool]:
+    """The header's display, and whether its rescale and first window alone give the radiograph's table."""
+    from spinescore.runtime.reading.greyscale import header_table
 
-    header = radiograph.header
-    centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
-    scale = max(abs(number(header, keyword) or 0.0) for keyword in ("RescaleSlope", "RescaleIntercept"))
-    luts = value(header, "VOILUTSequence") or value(header, "ModalityLUTSequence")
-    if luts or centre is None or width is None or width < 1 or scale > _LARGEST or not radiograph.has_window:
-        return False
     bits = radiograph.table.size.bit_length() - 1
-    first, _, _ = table(header, radiograph.pixels, bits, radiograph.stored_min, radiograph.padding)
-    return bool(np.abs(first - radiograph.table).max() < _SAME)
-
-
-def _is_inverted(header: Dataset) -> bool:
-    """MONOCHROME1 and the shape INVERSE both ask for one and the same inversion, as in `greyscale`."""
-    shape = (text(header, "PresentationLUTShape") or "").upper()
-    return text(header, "PhotometricInterpretation") == "MONOCHROME1" or shape == "INVERSE"
-
-
-def _grey_scale(radiograph: Radiograph, plain: bool) -> dict[str, Any]:
-    """The transformations of the source, as highdicom takes them."""
-    hd, header = highdicom(), radiograph.header
-    shape = "INVERSE" if _is_inverted(header) else "IDENTITY"
-    found = {"presentation_lut_transformation": hd.PresentationLUTTransformation(shape)}
-    if not plain:
-        return found
-    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-    if (slope, intercept) != (None, None) and slope != 0:
-        found["modality_lut_transformation"] = hd.ModalityLUTTransformation(
-            rescale_intercept=intercept or 0.0,
-            rescale_slope=1.0 if slope is None else slope,
-            rescale_type=text(header, "RescaleType") or "US",
-        )
-    function = (text(header, "VOILUTFunction") or "LINEAR").upper()
-    window = hd.pr.SoftcopyVOILUTTransformation(
-        window_center=number(header, "WindowCenter"),
-        window_width=number(header, "WindowWidth"),
-        voi_lut_function=function if function in _FUNCTIONS else "LINEAR",
+    display, first = header_table(
+        radiograph.header, bits, radiograph.stored_min, radiograph.padding, radiograph.occluded
     )
-    return {**found, "voi_lut_transformations": [window]}
+    modality, voi = display.modality, display.voi
+    plain = isinstance(voi, Window) and voi.width >= 1 and display.presentation is None
+    plain &= modality is None or (
+        isinstance(modality, Rescale) and max(abs(modality.slope), abs(modality.intercept)) <= _LARGEST
+    )
+    if first is None or not radiograph.has_window or not plain:
+        return display, False
+    return display, bool(np.abs(first - radiograph.table).max() < _SAME)
 
 
-def _add_curve(state: Dataset, radiograph: Radiograph) -> None:
-    """The radiograph's table as a VOI LUT from stored values, where no plain window says the same."""
+def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any]:
+    """The transformations of the source, as highdicom takes them.
+
+    All of them are given: highdicom copies from the source what is left out, and takes XA and RF for multi-frame.
+    """
+    hd = highdicom()
+    rescale = display.modality if plain and isinstance(display.modality, Rescale) else _AS_STORED
+    window = display.voi if plain and isinstance(display.voi, Window) else _ANY_WINDOW
+    return {
+        "presentation_lut_transformation": hd.PresentationLUTTransformation(
+            "INVERSE" if display.inverted else "IDENTITY"
+        ),
+        "modality_lut_transformation": hd.ModalityLUTTransformation(
+            rescale_intercept=rescale.intercept,
+            rescale_slope=rescale.slope,
+            rescale_type=text(header, "RescaleType") or "US",
+        ),
+        "voi_lut_transformations": [
+            hd.pr.SoftcopyVOILUTTransformation(
+                window_center=window.center, window_width=window.width, voi_lut_function=window.function
+            )
+        ],
+    }
+
+
+def _mend_grey_scale(state: Dataset, display: Display, plain: bool, radiograph: Radiograph) -> None:
+    """Take out a rescale that changes nothing; put the radiograph's table where no window can say the same."""
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
-    grey = 1.0 - radiograph.table if _is_inverted(radiograph.header) else radiograph.table
+    if not plain or display.modality is None:
+        for keyword in ("RescaleIntercept", "RescaleSlope", "RescaleType"):
+            delattr(state, keyword)
+    if plain:
+        return
+    grey = 1.0 - radiograph.table if display.inverted else radiograph.table
     lut, item = Dataset(), Dataset()
     descriptor = [grey.size % 65536, radiograph.stored_min, 16]  # 0 entries stand for 65536 (C.11.2.1.1)
     lut.add(DataElement("LUTDescriptor", "SS" if radiograph.stored_min < 0 else "US", descriptor))
@@ -215,6 +222,19 @@ def _add_curve(state: Dataset, radiograph: Radiograph) -> None:
     lut.add(DataElement("LUTData", "OW", np.round(grey * 65535.0).astype("<u2").tobytes()))
     item.VOILUTSequence = [lut]
     state.SoftcopyVOILUTSequence = [item]
+
+
+def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
+    """The source's shutter, where the radiograph was seen through it (PS3.3 C.7.6.11)."""
+    if radiograph.occluded is None:
+        return
+    shapes = shutter_shapes(radiograph.header, [])
+    state.ShutterShape = list(shapes)
+    for numbers in shapes.values():
+        for keyword, found in numbers.items():
+            setattr(state, keyword, found)
+    shade = number(radiograph.header, "ShutterPresentationValue") or 0.0
+    state.ShutterPresentationValue = round(min(max(shade, 0.0), 65535.0))
 
 
 def _set_aspect(state: Dataset, radiograph: Radiograph) -> None:

@@ -5,6 +5,7 @@ Names of files say what they hold and nothing of the study: no name, ID or file 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.study import REGIONS, Study
+from spinescore.runtime.text import brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.outputs.rows import Row
     from spinescore.runtime.report import StudyReport
 
 __all__ = [
@@ -90,28 +93,33 @@ def write_results(
 
     Results that lie there from before and are not written again are removed. Raises OutputError where a format cannot
     be written, or a file's place cannot be taken, as where a viewer holds it open on Windows; after all others were.
+    Whatever a format's library raises costs that format alone.
     """
     check_formats(formats)
     files: dict[str, Writer] = {}
-    refused = []
+    refused: list[str] = []
+    cause: Exception | None = None
     for name in FORMATS:
         if name in formats:
             try:
-                files.update(_FILES[name](study, report, bundle))
+                files.update(list(_FILES[name](study, report, bundle)))
             except OutputError as error:
                 refused.append(f"{name}: {error}")
+            except Exception as error:  # of a library, or ours: the other formats do not need this one
+                refused.append(f"{name}: {_unexpected(error)}")
+                cause = error
     steps = [*((name, _remove) for name in sorted(_NAMES - set(files))), *files.items()]
     refused += [fault for name, step in steps for fault in _faults(folder / name, step)]
     if refused:
-        raise OutputError("; ".join(refused))
+        raise OutputError("; ".join(refused)) from cause
     return [folder / name for name in files]
 
 
-def write_rows(folder: Path, reports: Sequence[StudyReport]) -> Path:
-    """Write the rows of several studies as one table. Raises OutputError where it cannot be written."""
+def write_rows(folder: Path, studies: Sequence[StudyReport | Row]) -> Path:
+    """Write a table of several studies, reports or their rows. Raises OutputError where it cannot be written."""
     from spinescore.runtime.outputs.rows import csv_text
 
-    path, text = folder / FORMATS["csv"], csv_text(reports)
+    path, text = folder / FORMATS["csv"], csv_text(studies)
     if faults := _faults(path, lambda path: write_atomic(path, text)):
         raise OutputError(*faults)
     return path
@@ -128,14 +136,23 @@ def _remove(path: Path) -> None:
 
 
 def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
-    """Do `step`; what is wrong where the system refuses it."""
+    """Do `step`; what is wrong if it cannot be done."""
     try:
         step(path)
     except OSError as error:
         what = "is of an earlier report and cannot be removed" if step is _remove else "cannot be written"
         reason = error.strerror or type(error).__name__
-        return [f"{path} {what} ({reason}): close what holds it open, or name another folder"]
+        advice = "free space there" if error.errno == errno.ENOSPC else "close what holds it open"
+        return [f"{path} {what} ({reason}): {advice}, or name another folder"]
+    except OutputError as error:
+        return [str(error)]
+    except Exception as error:  # of a library that writes the file's format
+        return [f"{path.name}: {_unexpected(error)}"]
     return []
+
+
+def _unexpected(error: Exception) -> str:
+    return f"unexpected {brief(error)}; leave this format out, and report it with the radiograph's header"
 
 
 # Each format's files, made before any is written.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from typing import TypeVar
 
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import REGIONS, SITES
 
-__all__ = ["COLUMNS", "csv_text", "guarded", "row"]
+__all__ = ["COLUMNS", "Row", "csv_text", "guarded", "row"]
 
 _REGION = ("_total", "_low", "_high", "_status", "_reject")
 
@@ -35,12 +36,14 @@ COLUMNS: tuple[str, ...] = (
 )
 
 # A spreadsheet takes text that begins with one of these for a formula, and what is in a file's header is anybody's.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
 
+T = TypeVar("T")
 Cell = str | int | float | None
+Row = dict[str, Cell]
 
 
-def row(report: StudyReport) -> dict[str, Cell]:
+def row(report: StudyReport) -> Row:
     """One study's cells by `COLUMNS`."""
     study, total, bundle = report.study, report.total, report.bundle
     cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
@@ -58,15 +61,16 @@ def row(report: StudyReport) -> dict[str, Cell]:
     return cells
 
 
-def csv_text(reports: Iterable[StudyReport]) -> str:
-    """The table of `reports`, in their order."""
+def csv_text(studies: Iterable[StudyReport | Row]) -> str:
+    """The table of reports, or of their rows, in their order."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([guarded(cells[name]) for name in COLUMNS] for cells in map(row, reports))
+    rows = (row(study) if isinstance(study, StudyReport) else study for study in studies)
+    writer.writerows([guarded(cells[name]) for name in COLUMNS] for cells in rows)
     return table.getvalue()
 
 
-def guarded(cell: Cell) -> Cell:
+def guarded(cell: T) -> T | str:
     """Text that a spreadsheet would run gets an apostrophe in front, which shows it as it is."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

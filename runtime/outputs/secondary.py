@@ -15,11 +15,11 @@ import numpy as np
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.overlay import draw_overlay
-from spinescore.runtime.outputs.source import IDENTITY, scored_radiographs, source_of
+from spinescore.runtime.outputs.source import IDENTITY, check_references, scored_radiographs, source_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
-from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Study
+from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -38,12 +38,12 @@ def secondary_captures(
     highdicom is missing.
     """
     hd, manifest = highdicom(), bundle.manifest
+    check_references(report)
     name, note = content_name(report), f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
     captures: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
         for region, radiograph, info in scored_radiographs(study, report):
-            facing = info.radiograph.facing if info.radiograph else None
-            source = source_of(radiograph, facing)
+            source = source_of(radiograph, info.radiograph)
             total = "no total" if info.total is None else f"{info.total:g} of 36"
             picture = draw_overlay(radiograph, info, manifest.grader, f"mSASSS {region}: {total}", note)
             capture = hd.sc.SCImage(

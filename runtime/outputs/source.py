@@ -14,24 +14,27 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.reading.tags import text, value
-from spinescore.runtime.report import RegionReport, StudyReport
-from spinescore.runtime.study import Facing, Radiograph, Region, Study
+from spinescore.runtime.orientation import ORIENTATIONS
+from spinescore.runtime.reading.dates import calendar_date, time_of_day
+from spinescore.runtime.reading.display import SOP_CLASSES
+from spinescore.runtime.reading.tags import text, value, whole
+from spinescore.runtime.report import RadiographInfo, RegionReport, StudyReport
+from spinescore.runtime.study import Radiograph, Region, Study
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["IDENTITY", "radiograph_of", "scored_radiographs", "set_character_set", "source_of", "untrusted_radiographs"]
+__all__ = [
+    "IDENTITY",
+    "check_references",
+    "radiograph_of",
+    "scored_radiographs",
+    "set_character_set",
+    "source_of",
+    "untrusted_radiographs",
+]
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_SOP_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.1": "CR",
-    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
-    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX for processing",
-    "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.12.1": "XA",
-    "1.2.840.10008.5.1.4.1.1.12.2": "RF",
-}
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 # Type 2 in every image and result: present, and empty where it is not known (PS3.3 C.7.1.1, C.7.2.1).
@@ -49,14 +52,11 @@ _TYPE_2 = (
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod")
 _DESCRIPTIONS = ("StudyDescription", "DeidentificationMethod", "Manufacturer", "ManufacturerModelName")
 IDENTITY = (*_TYPE_2, *_OPTIONAL, "DeidentificationMethodCodeSequence")
+_CALENDAR = {"PatientBirthDate": calendar_date, "StudyDate": calendar_date, "StudyTime": time_of_day}
 _FORMS = {  # PS3.5 6.2
-    "PatientBirthDate": re.compile(r"[0-9]{8}"),
-    "StudyDate": re.compile(r"[0-9]{8}"),
-    "StudyTime": re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?"),
     "PatientSex": re.compile("[MFO]"),
     "PatientIdentityRemoved": re.compile("YES|NO"),
 }
-_ORIENTATIONS: dict[Facing, list[str]] = {"left": ["P", "F"], "right": ["A", "F"]}
 _CHARACTER_SETS: tuple[list[str], ...] = ([], ["ISO_IR 100"], ["ISO_IR 192"])  # ASCII, Latin-1, UTF-8
 
 
@@ -88,8 +88,21 @@ def untrusted_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[R
             yield name, radiograph, region
 
 
-def source_of(radiograph: Radiograph, facing: Facing | None = None) -> Dataset:
+def check_references(report: StudyReport) -> None:
+    """Raise OutputError if the two radiographs have one SOP Instance UID, by which results refer to them."""
+    images = [region.radiograph for region in report.regions.values() if region.radiograph is not None]
+    uids = [image.sop_instance_uid for image in images if image.sop_instance_uid is not None]
+    if len(set(uids)) < len(uids):
+        raise OutputError(
+            f"{' and '.join(image.source for image in images)} have one SOP Instance UID, and DICOM results could not "
+            "tell them apart; give one of them a UID of its own, or choose another format"
+        )
+
+
+def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dataset:
     """A dataset with what results need of the radiograph's header, and with its character set where that is valid.
+
+    `info` is what the report says of the radiograph; its Patient Orientation is that of the stored picture.
 
     Raises OutputError where the radiograph has no header (arrays, anonymous reading), or one without the UIDs that
     results refer to.
@@ -106,20 +119,21 @@ def source_of(radiograph: Radiograph, facing: Facing | None = None) -> Dataset:
         )
     ds = Dataset()
     for keyword in _UIDS:
-        uid = text(header, keyword) or ""
+        uid = whole(header, keyword) or ""
         if not _UID.fullmatch(uid) or len(uid) > 64:
             raise OutputError(
                 f"the header of {name} has no valid {keyword}, and DICOM results must refer to it; "
                 "send the file again from the modality or the archive, or choose another format"
             )
         setattr(ds, keyword, uid)
-    if ds.SOPClassUID not in _SOP_CLASSES:
+    referred = {known: kind.name for known, kind in SOP_CLASSES.items() if not kind.retired}
+    if ds.SOPClassUID not in referred:
         raise OutputError(
             f"{name} is of the SOP class {UID(ds.SOPClassUID).name}; DICOM results refer to "
-            f"{', '.join(_SOP_CLASSES.values())} images. Choose another format"
+            f"{', '.join(referred.values())} images. Choose another format"
         )
     _copy_identity(ds, header)
-    _copy_image(ds, header, radiograph, facing)
+    _copy_image(ds, header, radiograph, info)
     declared = _declared(header)
     if declared:
         ds.SpecificCharacterSet = declared
@@ -178,10 +192,10 @@ def _survives(words: str, is_name: bool, terms: list[str]) -> bool:
 def _copy_identity(ds: Dataset, header: Dataset) -> None:
     for keyword in (*_TYPE_2, *_OPTIONAL, "Manufacturer", "ManufacturerModelName"):
         found = _text(header, keyword)
-        form = _FORMS.get(keyword)
-        if form is not None and not form.fullmatch(found):
-            digits = re.sub(r"[.:\-/]", "", found)  # the ACR-NEMA form of dates and times
-            found = digits if keyword.endswith("Date") and form.fullmatch(digits) else ""
+        if keyword in _CALENDAR:
+            found = _CALENDAR[keyword](found) or ""
+        elif keyword in _FORMS and not _FORMS[keyword].fullmatch(found):
+            found = ""
         if found or keyword in _TYPE_2:
             setattr(ds, keyword, found)
     if ds.get("PatientIdentityRemoved") == "YES":  # then one of the two is required (PS3.3 C.7.1.1)
@@ -197,15 +211,16 @@ def _text(header: Dataset, keyword: str) -> str:
     from pydicom.valuerep import PersonName
 
     found = value(header, keyword)
-    words = str(found) if isinstance(found, PersonName) else text(header, keyword) or ""
+    words = str(found) if isinstance(found, PersonName) else whole(header, keyword) or ""
     words = "".join(letter if letter.isprintable() else " " for letter in words).strip()
     return words[:64] if keyword in _DESCRIPTIONS else words
 
 
-def _copy_image(ds: Dataset, header: Dataset, radiograph: Radiograph, facing: Facing | None) -> None:
+def _copy_image(ds: Dataset, header: Dataset, radiograph: Radiograph, info: RadiographInfo | None) -> None:
     ds.Modality = radiograph.modality or "OT"
     ds.Rows, ds.Columns, ds.SamplesPerPixel = radiograph.rows, radiograph.columns, 1
-    ds.PatientOrientation = _ORIENTATIONS[facing] if facing is not None else []
+    facing = info.facing if info is not None else None
+    ds.PatientOrientation = list(ORIENTATIONS[info.turn_deg, facing]) if info is not None and facing is not None else []
     if radiograph.spacing_mm is not None:
         ds.ImagerPixelSpacing = [f"{side:.8g}" for side in radiograph.spacing_mm]
     if text(header, "LossyImageCompression") == "01":

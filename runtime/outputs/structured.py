@@ -16,11 +16,11 @@ from spinescore.runtime.errors import OutputError
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.common import MANUFACTURER, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import concept, measurement_groups
-from spinescore.runtime.outputs.source import radiograph_of, source_of
+from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of
 from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
-from spinescore.runtime.reading.dicomfile import caught_warnings
 from spinescore.runtime.report import StudyReport
 from spinescore.runtime.study import Region, Study
+from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -39,6 +39,7 @@ def structured_report(
     Raises OutputError where no radiograph has a DICOM header to refer to, or where highdicom is missing.
     """
     hd = highdicom()
+    check_references(report)
     with caught_warnings():  # of values that the source's header has
         sources = _sources(study, report)
         evidence = list({ds.SOPInstanceUID: ds for ds in sources.values()}.values()) or [_any_source(study)]
@@ -66,7 +67,7 @@ def _sources(study: Study, report: StudyReport) -> dict[Region, Dataset]:
     for name, region in report.regions.items():
         radiograph = radiograph_of(region, study)
         if radiograph is not None and region.radiograph is not None:
-            sources[name] = source_of(radiograph, region.radiograph.facing)
+            sources[name] = source_of(radiograph, region.radiograph)
     return sources
 
 

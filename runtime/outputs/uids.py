@@ -49,6 +49,7 @@ def _region(region: RegionReport) -> dict[str, Any]:
         "reject": region.reject and region.reject.code,
         "radiograph": region.radiograph and region.radiograph.sop_instance_uid,
         "facing": region.radiograph and region.radiograph.facing,
+        "turn_deg": region.radiograph and region.radiograph.turn_deg,
         "discs": [asdict(disc) for disc in region.discs],
         "total": region.total,
         "range": region.range,

@@ -5,14 +5,17 @@ that keeps the budget. It holds for this bundle, this machine (hardware, process
 the engine; anything else is refused. Its fields:
 
     schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
-    candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, framework, corners, grade_flips,
-    median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date, sha256 (of all the rest)
+    candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, test_time, framework, corners,
+    grade_flips, median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date,
+    sha256 (of all the rest)
 
-`localizer` names an alternative of the bundle, and is left out for its own.
+`localizer` names an alternative of the bundle, and is left out for its own. `test_time` is true where heatmaps are
+averaged over the bundle's scales and flips, and is left out elsewhere.
 `tail_ms` is the percentile, from files to report; null where a candidate was given up before it was known. `corners`,
 `grade_flips` and `median_shift_px` are those of its acceptance record, none for the reference.
 
-A plan lies beside the acceptance records, one for each machine, and is no part of the bundle's hash.
+A plan lies beside the acceptance records, one for each machine, and is no part of the bundle's hash. As they do, it
+counts only if this machine made it, unless the operator names its file.
 """
 
 from __future__ import annotations
@@ -24,15 +27,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from spinescore.runtime.acceptance import keep, kept, read_kept
+from spinescore.kernels.signing import sign
+from spinescore.runtime.acceptance import find_records
+from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
 from spinescore.runtime.budget import Effort
-from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
 from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.opening import Wanted, finding_of
+from spinescore.runtime.opening import Wanted, finding_of, other_version
 from spinescore.runtime.processor import core_count, processor_name
 from spinescore.runtime.study import Finding
 
@@ -41,7 +46,9 @@ __all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "Way", "device_kind"
 SCHEMA = "spinescore.plan/1"
 
 _MACHINE = ("kind", "hardware", "processor", "cores", "platform")
-_MOST_MS = 1e9
+_MOST_MS = 1e7  # about three hours
+_MOST_COUNT = 10**7
+_MOST_THREADS = 4096  # and never more than this machine has cores
 _EITHER = (True, False)
 
 T = TypeVar("T")
@@ -63,6 +70,7 @@ class Setting:
             f"localizer {self.localizer}" if self.localizer else "",
             f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else "",
             f"{self.effort.passes} passes" if self.effort.passes > 1 else "1 pass",
+            "averaged" if self.effort.test_time else "",
             "" if self.effort.antialias else "no antialias",
             "views apart" if self.effort.apart else "",
         ]
@@ -88,6 +96,8 @@ class Candidate:
         effort = setting.pop("effort")
         if setting["localizer"] is None:  # plans of before have no such field
             del setting["localizer"]
+        if not effort["test_time"]:
+            del effort["test_time"]
         return {**setting, **effort, **fields}
 
 
@@ -113,6 +123,10 @@ class LatencyPlan:
         if plan.sha256 != plan.digest():
             raise EngineError(f"The plan {path} was altered.")
         return plan
+
+    @property
+    def signed_as(self) -> str:
+        return f"plan {self.digest()}"
 
     @property
     def chosen(self) -> Candidate:
@@ -141,14 +155,18 @@ class LatencyPlan:
         except DeviceError as error:
             return f"is of another machine ({str(error).rstrip('.')})"
         differing = [name for name in _MACHINE if self.machine[name] != here[name]]
-        text = "; ".join(f"{name} {self.machine[name]}, not {here[name]}" for name in differing)
-        return f"is of another machine ({text})" if differing else None
+        if differing:
+            text = "; ".join(f"{name} {self.machine[name]}, not {here[name]}" for name in differing)
+            return f"is of another machine ({text})"
+        threads, cores = self.chosen.setting.threads or 1, core_count()
+        return f"asks for {threads} threads of {cores} cores" if threads > cores else None
 
     def write(self, bundle: Bundle, path: Path | None = None) -> Path:
         """Write it to `path`, else where plans lie. Raises `OSError` where that fails."""
         digest = hashlib.sha256(json.dumps(dict(self.machine), sort_keys=True).encode()).hexdigest()[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
-        return keep(bundle, name, self.to_json(), path.parent if path else None)
+        sign(self.signed_as, self.digest())
+        return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
 
 
 @dataclass(frozen=True)
@@ -185,10 +203,11 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
     if found is None:
         return open_it(replace(way, warnings=(*way.warnings, *notes)))
     setting = found.chosen.setting
+    warnings = (*way.warnings, *_older(bundle, path, found))
     wanted = Wanted(found.machine["kind"], setting.engine, setting.precision)
     try:
         return open_it(replace(way, wanted=wanted, threads=setting.threads, localizer=setting.localizer,
-                               effort=setting.effort, framework=found.chosen.framework))  # fmt: skip
+                               effort=setting.effort, framework=found.chosen.framework, warnings=warnings))  # fmt: skip
     except (BundleError, EngineError, DeviceError) as error:
         refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
         if plan != "auto":
@@ -198,6 +217,21 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
         return open_it(replace(way, warnings=(*way.warnings, refusal)))
 
 
+def _older(bundle: Bundle, path: Path, plan: LatencyPlan) -> tuple[str, ...]:
+    """A warning of engines that were accepted on this machine after the plan was made, and that it did not measure."""
+    measured = {(one.framework, one.setting.precision, one.setting.localizer) for one in plan.candidates}
+    kind, missing = plan.machine["kind"], dict[str, None]()
+    for name in bundle.manifest.localizer.names:
+        for record in find_records(bundle.with_localizer(name), kind, plan.machine["hardware"]).accepted:
+            known = (record.framework, record.precision, name) in measured or other_version(record)
+            if not known and age(record.date) > age(plan.date):
+                missing[f"{record.framework} {record.precision}{f' (localizer {name})' if name else ''}"] = None
+    if not missing:
+        return ()
+    text = f"The plan {path} is older than what is accepted now, and did not measure {', '.join(missing)}."
+    return (f"{text} Renew it: {_again(plan, bundle)}",)
+
+
 def this_machine(kind: str) -> dict[str, str]:
     """What a plan's times depend on. Raises `DeviceError` where there is no such device."""
     hardware = hardware_of(kind)
@@ -205,10 +239,9 @@ def this_machine(kind: str) -> dict[str, str]:
 
 
 def _again(plan: LatencyPlan, bundle: Bundle) -> str:
-    name = bundle.folder.name if is_shipped(bundle.folder) else str(bundle.folder)
     return (
-        f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle {name} --device "
-        f"{plan.machine['kind']}"
+        f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle "
+        f"{command_name(bundle.folder)} --device {plan.machine['kind']}"
     )
 
 
@@ -233,8 +266,13 @@ def _found(bundle: Bundle, device: str) -> tuple[Path, LatencyPlan | None, list[
             notes.append(f"{error} Make it again with spinescore plan, or remove it.")
             continue
         fault = plan.fault(bundle)
-        if fault is None:
-            holding.append((plan.date, path, plan))
+        if fault is None and counts(bundle, path, plan):
+            holding.append((age(plan.date), path, plan))
+        elif fault is None:
+            notes.append(
+                f"The plan {path} was not made on this machine, and is not used. Make one: {_again(plan, bundle)} (or, "
+                f"if you trust whoever made it: spinescore bundle trust {command_name(bundle.folder)})"
+            )
         else:
             notes.append(f"The plan {path} {fault}, and is not used. Make it again: {_again(plan, bundle)}")
     if not holding:
@@ -279,20 +317,23 @@ def _plan(fields: Fields) -> LatencyPlan:
 
 
 def _candidate(fields: Fields) -> Candidate:
-    effort = Effort(fields.choice("passes", (1, 2)), *(fields.choice(name, _EITHER) for name in ("antialias", "apart")))
+    passes = fields.choice("passes", (1, 2))
+    antialias, apart = (fields.choice(name, _EITHER) for name in ("antialias", "apart"))
+    test_time = fields.choice("test_time", (True,)) if "test_time" in fields.remaining() else False
+    effort = Effort(passes, antialias, apart, test_time)
     found = Candidate(
         setting=Setting(
             engine=fields.choice("engine", ENGINES),
             precision=fields.choice("precision", PRECISIONS),
-            threads=_optional(fields, "threads", lambda own: own.integer("threads", 1, 2**16)),
+            threads=_optional(fields, "threads", lambda own: own.integer("threads", 1, _MOST_THREADS)),
             effort=effort,
             localizer=fields.text("localizer") if "localizer" in fields.remaining() else None,
         ),
         framework=fields.text("framework"),
-        corners=fields.integer("corners", 0, 10**9),
-        grade_flips=fields.integer("grade_flips", 0, 10**9),
+        corners=fields.integer("corners", 0, _MOST_COUNT),
+        grade_flips=fields.integer("grade_flips", 0, _MOST_COUNT),
         median_shift_px=fields.number("median_shift_px", 0.0, _MOST_MS),
-        runs=fields.integer("runs", 1, 10**9),
+        runs=fields.integer("runs", 1, _MOST_COUNT),
         p50_ms=fields.number("p50_ms", 0.0, _MOST_MS),
         tail_ms=_optional(fields, "tail_ms", lambda own: own.number("tail_ms", 0.0, _MOST_MS)),
     )

@@ -2,8 +2,9 @@
 
 The order of accuracy, best first (`accuracy`):
 
-    1. two localizer passes before one, then antialiased inputs before one sample a pixel: what the bundle was made with
-       before what was not, since no record says what the difference costs
+    1. two localizer passes before one, then antialiased inputs before one sample a pixel, then heatmaps averaged over
+       the bundle's scales and flips before those of one run: what the bundle was made with before what was not, since
+       no record says what the difference costs
     2. the bundle's own localizer before its alternatives, in the order of the manifest, which is that of its maker
     3. the share of grades that flip against the reference, then how far points move (median), by the acceptance
        records of this machine: within the tolerances, which every accepted engine keeps. The reference itself, FP32 on
@@ -70,19 +71,21 @@ def settings(engine: Engine, manifest: Manifest, kind: str, cores: int, localize
     antialiased = max(manifest.localizer.input.antialias, manifest.grader.input.antialias) > 1
     on_cpu = kind == "cpu"
     return [
-        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart), localizer)
+        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart, test_time), localizer)
         for threads in (sorted({cores, max(1, cores // 2)}, reverse=True) if on_cpu else [None])
         for apart in ((False, True) if on_cpu else (False,))
         for passes in range(manifest.localizer.passes, 0, -1)
         for antialias in ((True, False) if antialiased else (True,))
+        for test_time in ((True, False) if manifest.localizer.averaging.runs > 1 else (False,))
     ]
 
 
-def accuracy(candidate: Candidate, localizers: Sequence[str | None]) -> tuple[int, bool, int, float, float]:
+def accuracy(candidate: Candidate, localizers: Sequence[str | None]) -> tuple[int, bool, bool, int, float, float]:
     """Smaller is more accurate; see the module. `localizers` are those of the manifest (`Localizer.names`)."""
     setting, flips = candidate.setting, candidate.grade_flips / max(candidate.corners, 1)
-    rank = localizers.index(setting.localizer)
-    return (-setting.effort.passes, not setting.effort.antialias, rank, flips, candidate.median_shift_px)
+    rank, effort = localizers.index(setting.localizer), setting.effort
+    less = (-effort.passes, not effort.antialias, not effort.test_time)
+    return (*less, rank, flips, candidate.median_shift_px)
 
 
 def percentile_ms(times_ms: Sequence[float], percentile: float) -> float:

@@ -22,7 +22,7 @@ MAX_RATIO = 200  # deflate reaches 1000; a radiograph's noise keeps it below 10
 _SMALL_BYTES = 16 << 20  # below this any ratio will do
 _HEAD_BYTES = 4096
 _MAX_DIRECTORY_BYTES = 4 << 20
-_END, _ZIP64_LOCATOR = b"PK\x05\x06", b"PK\x06\x07"
+_END, _ZIP64_LOCATOR, _LOCATOR_BYTES = b"PK\x05\x06", b"PK\x06\x07", 20
 
 Member = tuple[str, Callable[[], BinaryIO]]
 
@@ -61,13 +61,14 @@ def _is_passed_over(name: str) -> bool:
 def _check_directory(file: BinaryIO, source: str) -> None:
     """The end of the central directory (APPNOTE 4.3.16): its size bounds what opening the archive takes."""
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - (1 << 16) - 22))
+    file.seek(max(0, size - (1 << 16) - 22 - _LOCATOR_BYTES))  # a comment of any length, and what may stand before it
     tail = file.read()
-    at = tail.rfind(_END)
+    plain = tail[-22:].startswith(_END) and tail.endswith(b"\0\0")  # as zipfile looks for it: first without a comment
+    at = len(tail) - 22 if plain else tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
         raise InputRejected("not-dicom", f"{source} is a zip archive that is cut short; copy it again")
     directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if directory_bytes > _MAX_DIRECTORY_BYTES or tail[max(0, at - 20) : at].startswith(_ZIP64_LOCATOR):
+    if directory_bytes > _MAX_DIRECTORY_BYTES or tail[max(0, at - _LOCATOR_BYTES) : at].startswith(_ZIP64_LOCATOR):
         raise _too_large(source)
 
 

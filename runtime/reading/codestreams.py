@@ -6,7 +6,22 @@ import struct
 
 from spinescore.runtime.reading.pixels import PixelFormat, corrupt
 
-__all__ = ["HTJ2K", "JPEG", "JPEG_2000", "JPEG_LS", "RLE", "Coding", "check_codestream", "jpeg_size", "lossless_coding"]
+__all__ = [
+    "HTJ2K",
+    "JPEG",
+    "JPEG_2000",
+    "JPEG_LS",
+    "RLE",
+    "Coding",
+    "begins_codestream",
+    "check_codestream",
+    "coded_bits",
+    "family",
+    "is_lossless",
+    "jpeg_size",
+    "lossless_coding",
+    "syntax_of",
+]
 
 # Marker segments in their order: the marker, and what the segment says of the way in which the image is coded.
 Coding = tuple[tuple[int, bytes], ...]
@@ -17,6 +32,12 @@ JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 
+_FAMILIES = (JPEG, JPEG_LS, JPEG_2000, HTJ2K, (RLE,))
+
+_JPEG_BEGINNING, _JPEG_2000_BEGINNING = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"
+_BOXES = b"jP  "  # of a JP2 file, after four bytes
+_RLE_HEADER_BYTES, _MAX_RLE_SEGMENTS = 64, 2  # a byte of each pixel makes a segment, and pixels have 8 or 16 bits
+_RLE_BEGINNINGS = tuple(struct.pack("<2I", count + 1, _RLE_HEADER_BYTES) for count in range(_MAX_RLE_SEGMENTS))
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike; only padding may follow
 _SLACK_BYTES = 1 << 20
 _MAX_SEGMENTS = 64  # that a codestream may begin with, for its coding to be told
@@ -45,9 +66,8 @@ def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
     With a second beginning of a codestream it would be unknown which of them the decoder takes. The first tile must
     hold the image's first pixel (B.3, equations B-3 and B-4): OpenJPH does not come to an end where it does not.
     """
-    beginning = b"\xff\x4f\xff\x51"
-    start = frame.find(beginning)
-    if frame.count(beginning) != 1 or len(frame) < start + 42:
+    start = frame.find(_JPEG_2000_BEGINNING)
+    if frame.count(_JPEG_2000_BEGINNING) != 1 or len(frame) < start + 42:
         return None
     right, bottom, left, top, width, height, tile_left, tile_top = struct.unpack_from(">8I", frame, start + 8)
     if not (tile_left <= left < tile_left + width and tile_top <= top < tile_top + height):
@@ -56,7 +76,16 @@ def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
 
 
 def jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and components from the start-of-frame segment of JPEG or JPEG-LS (ISO 10918-1 B.2.2)."""
+    """Rows, columns and components from the start-of-frame segment of JPEG or JPEG-LS."""
+    at = _start_of_frame(frame)
+    if at is None:
+        return None
+    rows, columns, components = struct.unpack_from(">HHB", frame, at + 5)
+    return rows, columns, components
+
+
+def _start_of_frame(frame: bytes) -> int | None:
+    """Where the start-of-frame segment of JPEG or JPEG-LS begins (ISO 10918-1 B.2.2)."""
     at = 2
     while at + 10 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
@@ -64,10 +93,81 @@ def jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
             at += 1
             continue
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            rows, columns, components = struct.unpack_from(">HHB", frame, at + 5)
-            return rows, columns, components
+            return at
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     return None
+
+
+def family(syntax: str) -> tuple[str, ...]:
+    """The transfer syntaxes whose codestreams the same decoders read; empty for one that is not known here."""
+    return next((syntaxes for syntaxes in _FAMILIES if syntax in syntaxes), ())
+
+
+def begins_codestream(data: bytes) -> bool:
+    """Whether data, at least 8 bytes of them, begin as a codestream does, and not as a table of offsets."""
+    return data.startswith((_JPEG_BEGINNING, _JPEG_2000_BEGINNING, *_RLE_BEGINNINGS)) or data[4:8] == _BOXES
+
+
+def syntax_of(frame: bytes) -> str | None:
+    """The transfer syntax that a codestream itself tells, or None."""
+    start = frame.find(_JPEG_2000_BEGINNING, 0, 1 << 10)  # boxes of a JP2 file may come before it
+    if start == 0 or (start > 0 and frame[4:8] == _BOXES):
+        capabilities = int.from_bytes(frame[start + 6 : start + 8], "big")
+        if capabilities & 0x4000:  # part 15, high throughput (ISO 15444-15 A.2)
+            return HTJ2K[0] if _is_reversible(frame[start:]) else HTJ2K[2]
+        return JPEG_2000[0] if _is_reversible(frame[start:]) else JPEG_2000[1]
+    if frame[:3] == _JPEG_BEGINNING:
+        at = _start_of_frame(frame)
+        processes = {0xC0: JPEG[0], 0xC1: JPEG[1], 0xC3: JPEG[2], 0xF7: JPEG_LS[0 if is_near_zero(frame) else 1]}
+        return None if at is None else processes.get(frame[at + 1])
+    if len(frame) >= _RLE_HEADER_BYTES:
+        count, *offsets = struct.unpack_from("<16I", frame)
+        used = offsets[:count] if 1 <= count <= _MAX_RLE_SEGMENTS else []
+        if used and used[0] == _RLE_HEADER_BYTES and used == sorted(used) and used[-1] < len(frame):
+            return None if any(offsets[count:]) else RLE
+    return None
+
+
+def coded_bits(frame: bytes, syntax: str) -> int | None:
+    """Bits of a pixel in a codestream of JPEG, JPEG-LS or JPEG 2000, which may be more than are stored."""
+    if syntax in JPEG + JPEG_LS:
+        at = _start_of_frame(frame)
+        return None if at is None else frame[at + 4]
+    start = frame.find(_JPEG_2000_BEGINNING)
+    return None if start < 0 or len(frame) < start + 43 else (frame[start + 42] & 0x7F) + 1
+
+
+def is_lossless(frame: bytes, syntax: str, stated: bool = False) -> bool:
+    """Whether the pixels come out of a codestream as they went into it.
+
+    JPEG and JPEG-LS say so themselves. A reversible JPEG 2000 codestream may have been cut to a size: the syntax says,
+    or the header (`stated`).
+    """
+    if syntax in JPEG:
+        at = _start_of_frame(frame)
+        return at is not None and frame[at + 1] == 0xC3
+    if syntax in JPEG_LS:
+        return is_near_zero(frame)
+    return syntax in (RLE, JPEG_2000[0], *HTJ2K[:2]) or (
+        stated and _is_reversible(frame[max(frame.find(_JPEG_2000_BEGINNING), 0) :])
+    )
+
+
+def is_near_zero(frame: bytes) -> bool:
+    """Whether a JPEG-LS codestream allows no difference (NEAR of its first scan, ISO 14495-1 C.2.3)."""
+    try:
+        scan = next((body for marker, body in _segments(frame, end=0xFFDA) if marker == 0xFFDA), b"")
+        return len(scan) >= 3 and scan[1 + 2 * scan[0]] == 0
+    except (struct.error, IndexError):
+        return False
+
+
+def _is_reversible(frame: bytes) -> bool:
+    """Whether a JPEG 2000 codestream has the reversible wavelet (ISO 15444-1 A.6.1)."""
+    try:
+        return dict(_segments(frame, end=0xFF52))[0xFF52][9] == 1
+    except (struct.error, IndexError):
+        return False
 
 
 def lossless_coding(frame: bytes, syntax: str) -> Coding | None:

@@ -18,15 +18,36 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import nvimagecodec
-from spinescore.runtime.reading.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, check_codestream
+from spinescore.runtime.reading.codestreams import (
+    HTJ2K,
+    JPEG,
+    JPEG_2000,
+    JPEG_LS,
+    RLE,
+    begins_codestream,
+    check_codestream,
+    coded_bits,
+    family,
+    is_lossless,
+    syntax_of,
+)
 from spinescore.runtime.reading.decodeworker import DecoderFailed
 from spinescore.runtime.reading.dicomfile import brief
-from spinescore.runtime.reading.pixels import PixelFormat, corrupt, without_unused_bits
+from spinescore.runtime.reading.pixels import UNCOMPRESSED, PixelFormat, corrupt, without_unused_bits
 
-__all__ = ["decoded", "installed", "is_compressed", "payload", "prepare", "run_decoder", "unsupported"]
+__all__ = [
+    "decoded",
+    "holds_codestream",
+    "installed",
+    "is_compressed",
+    "payload",
+    "prepare",
+    "run_decoder",
+    "unsupported",
+]
 
 _JPEG_2000_THREADS = 4
-_ITEM = b"\xfe\xff\x00\xe0"
+_ITEM, _NO_MORE_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 _MAX_FRAGMENTS, _MAX_OFFSETS_BYTES = 1 << 16, 1 << 12
 
 # The fastest first (benchmarks/results/decode-epyc-*.json), of those that turn a corrupt codestream into an error.
@@ -49,49 +70,74 @@ def is_compressed(syntax: str | None) -> bool:
 
 def unsupported(source: str, syntax: str | None) -> InputRejected:
     """The reject of a file whose transfer syntax cannot be read here, with what to do about it."""
-    if syntax is None:
-        return InputRejected(
-            "unsupported-syntax",
-            f"{source} holds compressed pixels and does not name their transfer syntax; "
-            "convert it to Explicit VR Little Endian",
-        )
+    if syntax in _PREFERENCE:
+        advice = 'install the decoders with `pip install "spinescore[dicom]"`'
+    else:
+        advice = "have the modality or the archive send it again as Explicit VR Little Endian"
+    if syntax in UNCOMPRESSED:
+        what = f"{source} holds compressed pixels of a kind that is not known here, and names {_named(syntax)}"
+    else:
+        what = f"no decoder here reads {source}, which names {_named(syntax)}"
+    return InputRejected("unsupported-syntax", f"{what}; {advice}")
+
+
+def _named(syntax: str | None) -> str:
+    """A transfer syntax with its name; what a file has in place of one is not quoted."""
     from pydicom.uid import UID
 
-    advice = (
-        'install the decoders with `pip install "spinescore[dicom]"`'
-        if syntax in _PREFERENCE
-        else "convert it to Explicit VR Little Endian"
-    )
-    return InputRejected(
-        "unsupported-syntax", f"no decoder here reads {UID(syntax).name} ({syntax}) of {source}; {advice}"
-    )
+    known = UID(syntax or "")
+    if not known.is_valid or not known:
+        return "no known transfer syntax"
+    return f"the transfer syntax {known.name}" + (f" ({known})" if known.name != known else "")
 
 
 def decoded(
-    data: bytes, declared: PixelFormat, syntax: str, source: str, notes: list[str]
+    data: bytes, declared: PixelFormat, named: str | None, source: str, notes: list[str]
 ) -> tuple[NDArray[np.integer], str]:
-    """Decode with the first decoder that can; the others are tried where it fails."""
-    from pydicom.encaps import get_frame
+    """Decode encapsulated pixels with the first decoder that can; the others are tried where it fails.
 
+    `named` is the transfer syntax that the file names. A codestream of another family is read as what it is.
+    """
+    frame = _frame(data, source)
+    syntax = _syntax(frame, named, source, notes)
+    check_codestream(frame, declared, syntax, source)
+    return _decoded(frame, declared, syntax, source, notes)
+
+
+def holds_codestream(data: bytes) -> bool:
+    """Whether pixel data begin with an item of compressed pixels, or with a codestream that is in no item."""
+    return data[:4] == _ITEM or begins_codestream(data)
+
+
+def _syntax(frame: bytes, named: str | None, source: str, notes: list[str]) -> str:
+    """The transfer syntax to decode with: the file's, unless the codestream tells that it is of another family."""
+    from pydicom.uid import UID
+
+    told = syntax_of(frame)
+    if named is not None and named in _PREFERENCE and (told is None or told in family(named)):
+        return named
+    if told is None:
+        raise unsupported(source, named)
+    notes.append(f"the file names {_named(named)}, but its pixels are {UID(told).name}; they were read as that")
+    return told
+
+
+def _decoded(
+    frame: bytes, declared: PixelFormat, syntax: str, source: str, notes: list[str]
+) -> tuple[NDArray[np.integer], str]:
     from spinescore.runtime.reading import decodepool, gpudecode  # the workers import this module
 
-    _check_fragments(data, source)
-    try:
-        frame = get_frame(data, 0, number_of_frames=1)
-    except Exception as fault:
-        raise corrupt(source, f"has compressed pixels that cannot be taken apart ({brief(fault)})") from None
-    check_codestream(frame, declared, syntax, source)
     offer = gpudecode.offer(frame, declared, syntax)
     if offer is not None:
         on_gpu = offer.decoded()
         notes += gpudecode.news()
         if on_gpu is not None:
-            return _within_range(on_gpu, declared, syntax, notes), nvimagecodec.NAME
+            return _within_range(on_gpu, declared, frame, syntax, notes), nvimagecodec.NAME
     faults: list[str] = []
     for name in installed(syntax):
         started = time.perf_counter()
         try:
-            pixels = decodepool.decode(name, payload(name, frame, data), syntax, declared)
+            pixels = decodepool.decode(name, payload(name, frame), syntax, declared)
         except decodepool.DecoderLost as fault:
             raise corrupt(source, f"has compressed pixels that {fault}") from None
         except DecoderFailed as fault:
@@ -99,26 +145,35 @@ def decoded(
             continue
         if offer is not None:
             offer.compare(pixels, (time.perf_counter() - started) * 1e3)
-        return _within_range(pixels, declared, syntax, notes), name
+        return _within_range(pixels, declared, frame, syntax, notes), name
     if not faults:
         raise unsupported(source, syntax)
     raise corrupt(source, f"has pixels that no decoder could read ({'; '.join(faults)})")
 
 
-def _check_fragments(data: bytes, source: str) -> None:
-    """Refuse what would take long to put together, or much memory: pydicom keeps a number for each fragment and offset.
+def _frame(data: bytes, source: str) -> bytes:
+    """The codestream of the one image: all fragments, whatever the offset table says (PS3.5 A.4).
 
-    The first item is the offset table, which has one offset of 4 bytes or none (PS3.5 A.4).
+    The table is the first item, but some devices leave it out. Pixels that are in no item are taken as they are.
     """
-    at, count = 0, 0
+    if begins_codestream(data[:8]):
+        return data
+    at, parts = 0, []
     while data[at : at + 4] == _ITEM:
         length = int.from_bytes(data[at + 4 : at + 8], "little")
-        if at == 0 and length > _MAX_OFFSETS_BYTES:
-            raise corrupt(source, f"has {length} bytes of offsets for the one image that it holds")
+        parts.append(slice(at + 8, at + 8 + length))
         at += 8 + length
-        count += 1
-        if count > _MAX_FRAGMENTS:
+        if len(parts) > _MAX_FRAGMENTS:
             raise corrupt(source, f"has its compressed image in more than {_MAX_FRAGMENTS} fragments")
+    if not parts or at > len(data):
+        raise corrupt(source, "has compressed pixels that cannot be taken apart")
+    if len(parts) > 1 and not begins_codestream(data[parts[0].start : parts[0].start + 8]):
+        offsets = parts.pop(0)
+        if offsets.stop - offsets.start > _MAX_OFFSETS_BYTES:
+            raise corrupt(
+                source, f"has {offsets.stop - offsets.start} bytes of offsets for the one image that it holds"
+            )
+    return b"".join(data[part] for part in parts)
 
 
 def installed(syntax: str) -> tuple[str, ...]:
@@ -138,9 +193,12 @@ def _has_codec(name: str) -> bool:
     return bool(getattr(getattr(imagecodecs, name.removeprefix(_CODECS).upper(), None), "available", False))
 
 
-def payload(name: str, frame: bytes, data: bytes) -> bytes:
+def payload(name: str, frame: bytes) -> bytes:
     """What a decoder is given: the codestream, or, for pydicom's plugins, encapsulated pixel data."""
-    return frame if name.startswith(_CODECS) or name == nvimagecodec.NAME else data
+    if name.startswith(_CODECS) or name == nvimagecodec.NAME:
+        return frame
+    even = frame + b"\0" * (len(frame) % 2)
+    return b"".join((_ITEM, bytes(4), _ITEM, len(even).to_bytes(4, "little"), even, _NO_MORE_ITEMS))
 
 
 def prepare(name: str, syntax: str) -> None:
@@ -209,20 +267,26 @@ def _plugin(data: bytes, plugin: str, syntax: str, declared: PixelFormat) -> NDA
 
 
 def _within_range(
-    pixels: NDArray[np.integer], declared: PixelFormat, syntax: str, notes: list[str]
+    pixels: NDArray[np.integer], declared: PixelFormat, frame: bytes, syntax: str, notes: list[str]
 ) -> NDArray[np.integer]:
-    """Decoded values as stored values: signs restored, and what a lossy decoder overshoots clamped.
+    """Decoded values as stored values: signs restored, unused bits dropped, what a lossy decoder overshoots clamped.
 
-    RLE keeps the words as they were. JPEG and JPEG-LS code signed values as their bit patterns; JPEG 2000 says in the
-    codestream which sign it has, and may contradict the header.
+    A lossless codestream of more bits than are stored keeps the words as they were, with what the unused bits hold.
+    JPEG and JPEG-LS code signed values as their bit patterns; JPEG 2000 says in the codestream which sign it has, and
+    may contradict the header.
     """
     if pixels.dtype.itemsize * 8 < declared.bits_stored:
         pixels = pixels.astype(f"{pixels.dtype.kind}2")
     pixels = np.require(pixels, requirements=("C", "W"))
     unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
-    if syntax == RLE:
+    coded = None if syntax == RLE else coded_bits(frame, syntax)
+    lossless = is_lossless(frame, syntax, stated=declared.lossy is False)
+    if declared.lossy and declared.high_bit == declared.bits_stored - 1:
+        lossless = False  # coded anew without loss, with what an earlier decoder overshot
+    if syntax == RLE or (lossless and coded is not None and coded > declared.high_bit):
         return without_unused_bits(unsigned, declared)
-    if declared.signed != (pixels.dtype.kind == "i") or (declared.signed and syntax in JPEG + JPEG_LS):
+    by_pattern = declared.signed != (pixels.dtype.kind == "i") or (declared.signed and syntax in JPEG + JPEG_LS)
+    if lossless or by_pattern:
         return without_unused_bits(unsigned, replace(declared, high_bit=declared.bits_stored - 1))
     if declared.bits_stored < pixels.dtype.itemsize * 8:
         low, high = declared.stored_min, declared.stored_max

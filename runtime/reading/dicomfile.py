@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import io
 import os
-import stat
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.files import NO_FILE, open_regular
+from spinescore.runtime.text import brief
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-__all__ = ["MAX_FILE_BYTES", "brief", "caught_warnings", "inflated_to", "is_plausible", "open_file", "read_header"]
+__all__ = ["MAX_FILE_BYTES", "brief", "inflated_to", "is_plausible", "open_file", "read_header"]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -32,12 +29,6 @@ _HEADER_BYTES = 16 << 20  # no more is read of a header; a deflated one is infla
 _HEADER_READS = 50_000  # an element takes one or two, an item one; a radiograph's header has a few hundred
 _PACKED_BYTES = 256 << 20  # and no more than this of a deflated file is read
 _DEFER_BYTES = 4 << 20  # larger elements are left in the file
-_MAX_WARNINGS = 10_000  # of pydicom about one file
-
-
-def brief(fault: BaseException, length: int = 160) -> str:
-    """An exception in one line of bounded length."""
-    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:length]
 
 
 class _Header:
@@ -94,20 +85,22 @@ class _Inflated(io.BytesIO):
 
 
 def open_file(path: Path, source: str) -> _Stream:
+    """A regular file of at most `MAX_FILE_BYTES`. Raises InputRejected."""
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study")
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
-            raise InputRejected("not-dicom", f"{source} is a device or a pipe; give the file itself")
-        if status.st_size > MAX_FILE_BYTES:
-            raise InputRejected(
-                "too-large",
-                f"{source} has {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; give the original image",
-            )
-        return _Stream(io.FileIO(path))
+        file = open_regular(path)
+    except IsADirectoryError:
+        raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study") from None
     except OSError as fault:
-        raise InputRejected("not-dicom", f"{source} cannot be opened ({fault.strerror}); check the path") from None
+        what = "is a device or a pipe; give the file itself"
+        if fault.errno not in NO_FILE:
+            what = f"cannot be opened ({fault.strerror}); check the path"
+        raise InputRejected("not-dicom", f"{source} {what}") from None
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_FILE_BYTES:
+        file.close()
+        message = f"{source} has {size} bytes, the limit is {MAX_FILE_BYTES}; give the original image"
+        raise InputRejected("too-large", message)
+    return _Stream(file)
 
 
 def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, str | None]:
@@ -202,52 +195,3 @@ def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
     whole = io.BytesIO(_inflate(packed, here + 12 + byte_count + 2))
     whole.seek(here)
     return whole
-
-
-_warnings_lock = threading.Lock()
-_warnings_local = threading.local()
-_warnings_users = 0
-_warnings_saved: Any = None
-
-
-@contextmanager
-def caught_warnings() -> Iterator[list[str]]:
-    """Collect the warnings of this thread; those of other threads go where they went before.
-
-    `warnings.catch_warnings` alone changes the state of the whole process and is not safe between threads, so the first
-    reader in sets it up and the last one out restores it.
-    """
-    global _warnings_users, _warnings_saved
-    caught: list[str] = []
-    with _warnings_lock:
-        if _warnings_users == 0:
-            _warnings_saved = warnings.catch_warnings()
-            _warnings_saved.__enter__()
-            _collect_by_thread()
-        _warnings_users += 1
-    _warnings_local.caught = caught
-    try:
-        yield caught
-    finally:
-        _warnings_local.caught = None
-        with _warnings_lock:
-            _warnings_users -= 1
-            if _warnings_users == 0:
-                _warnings_saved.__exit__(None, None, None)
-                _warnings_saved = None
-
-
-def _collect_by_thread() -> None:
-    show = warnings.showwarning
-    warnings.simplefilter("always")
-
-    def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        caught = getattr(_warnings_local, "caught", None)
-        if caught is None:
-            show(message, category, *where, **more)
-        else:
-            caught.append(" ".join(str(message).split()))
-            if len(caught) > _MAX_WARNINGS:
-                raise ValueError(f"more than {_MAX_WARNINGS} warnings, the last one {caught[-1][:80]}")
-
-    warnings.showwarning = collect

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -16,9 +17,11 @@ from typing import Any, BinaryIO
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import archives
-from spinescore.runtime.reading.dicomfile import brief, caught_warnings, open_file
+from spinescore.runtime.reading.dicomfile import brief, open_file
+from spinescore.runtime.study import REGIONS
+from spinescore.runtime.warned import caught_warnings
 
-__all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "items"]
+__all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "is_own", "items"]
 
 FileInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -26,6 +29,16 @@ MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
 _HEAD_BYTES, _TAIL_BYTES = 1024, 1 << 16
 _DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
 _MAX_DICOMDIR_BYTES, _MAX_RECORDS = 4 << 20, 10_000  # pydicom takes some 100 microseconds for a record
+_REGION = f"({'|'.join(REGIONS)})"
+_OWN = re.compile(  # names of files that this package writes, by their verbs
+    rf"truth\.json|report\.(json|html)|row\.csv|overlay-{_REGION}\.png|sr\.dcm|(gsps|sc)-{_REGION}\.dcm"
+    r"|index\.csv|study-[0-9a-f]{12}(-[0-9]+)?_[^/]*\.png"  # crops
+    r"|comparison\.(json|png|svg|pdf)"  # compare
+    r"|(studies|units|corners|changes|(unit|corner)_changes|patients|repeats|left_out)\.(csv|parquet)"  # cohort
+    r"|(columns|patient_keys)\.csv|change\.(png|svg|pdf)"
+    r"|(evaluate|association)\.(json|md)|(confusion|roc|bland-altman|sites|forest)\.(png|svg|pdf)"  # and associate
+)
+_MAX_NAMED = 8  # files that one message names
 _RECORDS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # an item's tag, in both byte orders
 
 
@@ -37,6 +50,11 @@ class Item:
     in_folder: bool
     open: Callable[[], BinaryIO] = field(compare=False)
     key: str = ""  # of two items with the same key one is read; it also decides between equal names
+
+
+def is_own(source: str) -> bool:
+    """Whether a file in a folder or archive has a name that this package gives to its own results."""
+    return _OWN.fullmatch(source.rpartition("/")[2]) is not None
 
 
 def items(inputs: Iterable[FileInput], opened: ExitStack) -> list[Item]:
@@ -71,13 +89,27 @@ def _file(path: Path, source: str, in_folder: bool) -> Item:
 
 
 def _in_folder(path: Path) -> Iterator[Item]:
-    """All files of a folder in a fixed order; index files and hidden ones are passed over."""
+    """All files of a folder in a fixed order; index files and hidden ones are passed over.
+
+    A link to a folder within this one needs no following, because the walk comes there anyway. One that leads out of it
+    is not followed, and says so.
+    """
+    root = Path(os.path.realpath(path))
     for folder, folders, names in os.walk(path):
         folders.sort()
+        for name in folders:
+            link = Path(folder, name)
+            if link.is_symlink() and not Path(os.path.realpath(link)).is_relative_to(root):
+                yield _leads_out(link, link.relative_to(path).as_posix())
         for name in sorted(names):
             if name.upper() != "DICOMDIR" and not name.startswith("."):
                 file = Path(folder, name)
                 yield _file(file, file.relative_to(path).as_posix(), in_folder=True)
+
+
+def _leads_out(link: Path, source: str) -> Item:
+    message = f"{source} is a link to a folder outside of the one that was named; name that folder to have it read"
+    return _refused(Item(source, True, io.BytesIO, str(link)), InputRejected("not-dicom", message))
 
 
 def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
@@ -87,7 +119,7 @@ def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
         with item.open() as file:
             head = file.read(_HEAD_BYTES)
         if archives.is_archive(head):
-            yield from _members(opened.enter_context(path.open("rb")), item, opened)
+            yield from _members(opened.enter_context(open_file(path, item.source)), item, opened)
         elif _DICOMDIR in head:
             yield from _referenced(path)
         else:
@@ -154,11 +186,37 @@ def _referenced(path: Path) -> Iterator[Item]:
     except Exception as fault:
         message = f"{source} is a DICOMDIR that cannot be read ({brief(fault)}); give the folder instead"
         raise InputRejected("not-dicom", message) from None
+    if not names:
+        raise InputRejected("no-pixels", f"{source} is a DICOMDIR that refers to no image; give the folder instead")
     listings: dict[Path, dict[str, str]] = {}
+    absent: list[str] = []
     for components in names:
         if any(not part.strip(". ") or set(part) & set("/\\:\0") for part in components):
             raise InputRejected("not-dicom", f"{source} refers to files outside of its folder; give the files instead")
-        yield _file(_on_disk(path.parent, components, listings), "/".join(components), in_folder=True)
+        place, name = _on_disk(path.parent, components, listings), "/".join(components)
+        if _exists(place):
+            yield _file(place, name, in_folder=True)
+        else:
+            absent.append(name)
+    if absent:
+        yield _refused(_file(path, source, in_folder=False), _not_there(source, absent, len(names)))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # its folder may not be looked at
+        return False
+
+
+def _not_there(source: str, absent: list[str], count: int) -> InputRejected:
+    listed = ", ".join(absent[:_MAX_NAMED])
+    more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
+    return InputRejected(
+        "missing-file",
+        f"{source} refers to {count} images, and {len(absent)} of them are not there: {listed}{more}; copy the whole "
+        "medium again, or give the folder that holds the images",
+    )
 
 
 def _components(record: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Memory for pixels, used again from study to study.
+"""Memory for pixels: how much of it one call may take, and blocks that are used again from study to study.
 
 Fresh memory comes from the system page by page as it is first written. Where the process, or the host of a virtual
 machine, was busy meanwhile, that takes several times as long as to read the pixels themselves.
@@ -7,19 +7,73 @@ machine, was busy meanwhile, that takes several times as long as to read the pix
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import weakref
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["pixel_array"]
+from spinescore.runtime.errors import InputRejected
+
+__all__ = ["LIMIT_VARIABLE", "PixelBudget", "pixel_array", "pixel_limit"]
+
+LIMIT_VARIABLE = "SPINESCORE_MAX_PIXEL_BYTES"
+_MOST_LIMIT = 4 << 30
+_UNKNOWN_MEMORY = 4 << 30  # of a machine that does not say how much it has
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 _KEPT_BLOCKS = 4  # two studies
 _LEAST_BYTES, _MOST_BYTES = 1 << 20, 32 << 20  # of a block that is kept
 _LARGER = 1.25  # a block serves arrays down to this part of it
+
+
+def pixel_limit() -> int:
+    """The bytes of pixels that one call may hold: half of the memory that this process may have, at most 4 GiB.
+
+    The environment variable SPINESCORE_MAX_PIXEL_BYTES states another number.
+    """
+    stated = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if stated.isascii() and stated.isdecimal() and int(stated) > 0:
+        return int(stated)
+    return min(_memory_bytes() // 2, _MOST_LIMIT)
+
+
+def _memory_bytes() -> int:
+    """Of the machine, or less if a container or `ulimit -v` allows less."""
+    found = [_UNKNOWN_MEMORY]
+    if sys.platform != "win32":
+        import resource
+
+        found.append(resource.getrlimit(resource.RLIMIT_AS)[0])
+        with suppress(OSError, ValueError):
+            found[0] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        with suppress(OSError, ValueError):
+            found.append(int(_CGROUP.read_text(encoding="ascii")))
+    return min(count for count in found if count > 0)  # no limit is -1
+
+
+class PixelBudget:
+    """The bytes of pixels that are left to one call; they are given out in the order of asking."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = self._left = pixel_limit() if limit is None else limit
+
+    def take(self, byte_count: int, source: str) -> None:
+        """Take some of it for a file. Raises InputRejected (too-large) if it does not suffice."""
+        if byte_count > self._left:
+            raise InputRejected(
+                "too-large",
+                f"{source} needs {byte_count >> 20} MiB for its pixels, {self._left >> 20} of the {self.limit >> 20} "
+                f"MiB that one call may take are left; give fewer or smaller images at a time, or state a larger limit "
+                f"in bytes with {LIMIT_VARIABLE}",
+            )
+        self._left -= byte_count
 
 
 class _Lent:

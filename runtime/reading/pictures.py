@@ -6,6 +6,7 @@ The size in the file's header is checked before OpenCV decodes it. EXIF orientat
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO, cast
 
@@ -28,11 +29,14 @@ def picture_kind(head: bytes) -> str | None:
     return "PNG" if head.startswith(_PNG) else "JPEG" if head.startswith(_JPEG) else None
 
 
-def read_picture(file: BinaryIO, kind: str, source: str, max_pixels: int) -> Radiograph:
+def read_picture(
+    file: BinaryIO, kind: str, source: str, max_pixels: int, reserve: Callable[[int], None] = lambda byte_count: None
+) -> Radiograph:
     """One grey picture of 8 or 16 bits; larger is brighter, region and facing unknown.
 
     8 bits are shown as they are; the contrast of 16 is taken from the pixels. Raises InputRejected: too-large,
-    corrupt-pixels, not-radiograph (colour, unless all channels are the same).
+    corrupt-pixels, not-radiograph (colour, unless all channels are the same). `reserve` is asked for the bytes that
+    the decoded picture takes.
     """
     from spinescore.runtime.intake import radiograph_from_array
 
@@ -47,6 +51,7 @@ def read_picture(file: BinaryIO, kind: str, source: str, max_pixels: int) -> Rad
     if rows * columns * max(1, pixel_bytes / 2) > max_pixels:  # colour and alpha take memory, too
         declared_size = f"{rows} x {columns} pixels of {pixel_bytes} bytes"
         raise InputRejected("too-large", f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes")
+    reserve(rows * columns * pixel_bytes)
     pixels = _decoded(data, source, kind)
     if pixels.shape != (rows, columns):
         raise corrupt(source, f"declares {rows} x {columns} pixels and holds {pixels.shape}")

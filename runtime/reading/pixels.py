@@ -25,12 +25,12 @@ from spinescore.runtime.reading.tags import number, text
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["PixelFormat", "bytes_left", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
+__all__ = ["UNCOMPRESSED", "PixelFormat", "bytes_left", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
 
 _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_UNCOMPRESSED = (_IMPLICIT_LITTLE_ENDIAN, _EXPLICIT_LITTLE_ENDIAN, _EXPLICIT_BIG_ENDIAN, None)
+UNCOMPRESSED = (_IMPLICIT_LITTLE_ENDIAN, _EXPLICIT_LITTLE_ENDIAN, _EXPLICIT_BIG_ENDIAN, None)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _SLACK_BYTES = 1 << 20
 
@@ -46,6 +46,7 @@ class PixelFormat:
     high_bit: int
     signed: bool
     photometric: str
+    lossy: bool | None = None  # whether a compression lost something, where the header says it
 
     @property
     def stored_min(self) -> int:
@@ -93,7 +94,8 @@ def pixel_format(ds: Dataset, source: str, max_pixels: int) -> PixelFormat:
     signed = _integer(ds, "PixelRepresentation", source)
     if signed not in (0, 1):
         raise corrupt(source, f"declares pixel representation {signed}")
-    return PixelFormat(rows, columns, allocated, stored, high_bit, bool(signed), photometric)
+    lossy = {"00": False, "01": True}.get(text(ds, "LossyImageCompression") or "")
+    return PixelFormat(rows, columns, allocated, stored, high_bit, bool(signed), photometric, lossy)
 
 
 def read_pixels(
@@ -108,19 +110,46 @@ def read_pixels(
     implicit, little_endian = (flag is not False for flag in ds.original_encoding)
     big_endian = syntax == _EXPLICIT_BIG_ENDIAN or (syntax is None and not little_endian)
     length, vr = _pixel_element(file, implicit, big_endian, source)
-    if decoders.is_compressed(syntax):
-        if length != _UNDEFINED_LENGTH:
-            raise corrupt(source, "declares a length for compressed pixels, which have none")
-        left = bytes_left(file)
+    if _is_encapsulated(file, length, declared, syntax):
+        left = min(bytes_left(file), length)
         if left > 2 * declared.byte_count + _SLACK_BYTES:
             raise corrupt(source, f"has {left} bytes of compressed pixels for {declared.byte_count} uncompressed ones")
-        return decoders.decoded(file.read(), declared, str(syntax), source, notes)
-    if syntax not in _UNCOMPRESSED or length == _UNDEFINED_LENGTH:
+        return decoders.decoded(file.read(left), declared, syntax, source, notes)
+    if decoders.is_compressed(syntax):
+        if not _fits(length, declared):
+            raise corrupt(
+                source, f"has {length} bytes of pixels that are not compressed, but needs {declared.byte_count}"
+            )
+        notes.append(
+            "the file names a compressed transfer syntax, but its pixels are not compressed; they were read so"
+        )
+    elif syntax not in UNCOMPRESSED:
         raise decoders.unsupported(source, syntax)
     raw = _native(file, length, declared, big_endian, vr, source)
     if length > declared.byte_count + 1:
         notes.append(f"{length - declared.byte_count} bytes follow the declared pixels and were ignored")
     return without_unused_bits(raw, declared), "none"
+
+
+def _is_encapsulated(file: BinaryIO, length: int, declared: PixelFormat, syntax: str | None) -> bool:
+    """Whether compressed pixels follow, which have no length as a rule, and no other syntax than a compressed one.
+
+    With a length they are told by their beginning, where uncompressed pixels would not fit the length.
+    """
+    from spinescore.runtime.reading import decoders
+
+    if length == _UNDEFINED_LENGTH:
+        return True
+    if (syntax in UNCOMPRESSED and length >= declared.byte_count) or _fits(length, declared):
+        return False
+    beginning = file.read(8)
+    file.seek(-len(beginning), 1)
+    return decoders.holds_codestream(beginning)
+
+
+def _fits(length: int, declared: PixelFormat) -> bool:
+    """Whether pixels that are not compressed have this length, with or without a byte that makes it even."""
+    return declared.byte_count <= length <= declared.byte_count + 1
 
 
 def _integer(ds: Dataset, keyword: str, source: str, default: int | None = None) -> int:
@@ -144,6 +173,8 @@ def _pixel_element(file: BinaryIO, implicit: bool, big_endian: bool, source: str
         if len(head) == 8 and struct.unpack(f"{order}HH", head[:4]) in ((0x7FE0, 0x0008), (0x7FE0, 0x0009)):
             raise InputRejected("not-radiograph", f"{source} holds floating-point pixels; give the original radiograph")
         raise InputRejected("no-pixels", f"{source} holds no pixel data; give the image itself")
+    if head[4:6] in (b"US", b"SS") and not implicit:  # not allowed, and their length has two bytes (PS3.5 7.1.2)
+        return int(struct.unpack(f"{order}H", head[6:8])[0]), b"OW"
     # Pixel Data has an even length, and both VRs begin with an odd letter: an implicit length is never mistaken for one
     if head[4:6] in (b"OW", b"OB", b"UN") or not implicit:
         tail = file.read(4)

@@ -1,4 +1,4 @@
-"""What a DICOM header says of a radiograph: region, view, facing, spacing, identity.
+"""Facts that a DICOM header states: region, view, orientation, spacing, identity.
 
 In DX, BodyPartExamined and ViewPosition may be absent, in CR they may be empty, and devices write free text. So every
 statement is taken as evidence: agreeing evidence is used, contradictory evidence gives None and a warning.
@@ -10,19 +10,35 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from spinescore.runtime.study import Facing, Region
+from spinescore.runtime.orientation import from_cosines, from_letters, principal
+from spinescore.runtime.reading import words
+from spinescore.runtime.reading.dates import calendar_date
+from spinescore.runtime.study import Facing, Region, Turn
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
-__all__ = ["PATIENT_KEY_VARIABLE", "Facts", "number", "read_facts", "text", "value"]
+__all__ = [
+    "PATIENT_KEY_VARIABLE",
+    "Facts",
+    "is_stated",
+    "number",
+    "other_parts",
+    "patient_key",
+    "postures",
+    "raw_element",
+    "read_facts",
+    "text",
+    "value",
+    "whole",
+]
 
 View = Literal["lateral", "other"]
 
@@ -31,23 +47,21 @@ _MAX_BYTES = 1 << 16  # of an element: pydicom takes microseconds and some 100 b
 _MAX_ITEMS = 16  # of a code sequence
 _APPLICATION_KEY = b"spinescore.patient-key/1"
 
-# SNOMED CT, and the SNOMED RT codes that older devices write (PS3.16 CID 4031; lumbosacral has no RT code here).
-_REGION_CODES: dict[str, Region] = {
-    "122494005": "cervical",
-    "T-11501": "cervical",
-    "122496007": "lumbar",
-    "T-11503": "lumbar",
-    "1217253001": "lumbar",
-}
-# PS3.16 CID 4010: lateral, left lateral, right lateral, sagittal.
-_LATERAL_CODES = {"399067008", "399173006", "399198007", "30730003", "R-102CD", "R-10236", "R-10232", "G-A145"}
-
-_CERVICAL = re.compile(r"(?<!O)\bCERVI[CK]AL|\bC[ ._-]*SP(INE)?\b|\bHWS\b")
-_LUMBAR = re.compile(r"\bLUMB|\bLOMB|\bL[ ._/-]*(S[ ._-]*)?SP(INE)?\b|\bLWS\b")
-_LATERAL = re.compile(r"\b(LAT(ERAL)?|LL|RL|LLD|RLD|SEITLICH|PROFIL)\b")
-_OTHER_VIEW = re.compile(
-    r"\b(AP|PA|A\.P|P\.A|FRONTAL|OBL(IQUE)?|[LR]AO|[LR]PO|[LR]LO|ODONTOID|DENS|OPEN[ -]?MOUTH|AXIAL)\b"
+# Numbers with commas; in DS only a point is allowed (PS3.5 6.2).
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
+_ONE_GROUP = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+_GROUPS_AND_COMMA = re.compile(r"[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+,[0-9]+")
+_GROUPS_AND_POINT = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+\.[0-9]+|[+-]?[1-9][0-9]{0,2}(,[0-9]{3}){2,}")
+_PART_KEYWORDS = ("BodyPartExamined", "SeriesDescription", "ProtocolName")
+_POSTURE_KEYWORDS = (
+    "ViewPosition",
+    "SeriesDescription",
+    "ProtocolName",
+    "AcquisitionDeviceProcessingDescription",
+    "AcquisitionProtocolName",
+    "AcquisitionProtocolDescription",
 )
+_AXES = {letter: axis for axis in ("AP", "HF", "LR") for letter in axis}
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,7 @@ class Facts:
     region: Region | None = None
     view: View | None = None
     facing: Facing | None = None
+    turn_deg: Turn | None = None
     spacing_mm: tuple[float, float] | None = None
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None
@@ -100,61 +115,139 @@ def text(ds: Dataset, keyword: str, index: int = 0) -> str | None:
     return stripped or None
 
 
+def whole(ds: Dataset, keyword: str) -> str | None:
+    """All of an element that has one value by the standard, as stripped text.
+
+    A backslash parts values (PS3.5 6.2), so that a name or an ID with one in it is read as several.
+    """
+    found = value(ds, keyword)
+    if found is None or isinstance(found, str) or not isinstance(found, MutableSequence):
+        return text(ds, keyword)
+    return "\\".join(str(part) for part in found).strip(" \0").strip("\\") or None
+
+
 def number(ds: Dataset, keyword: str, index: int = 0) -> float | None:
-    """One value of an element as a finite number."""
+    """One value of an element as a finite number; a decimal comma is read where it can only be one."""
+    words = text(ds, keyword, index) or "nan"
     try:
-        found = float(text(ds, keyword, index) or "nan")
+        found = float(words)
     except ValueError:
-        return None
+        found = float(_with_point(words) or "nan")
     return found if math.isfinite(found) else None
+
+
+def _with_point(words: str) -> str | None:
+    """A number that is written with commas in the form of PS3.5 6.2; None where it has two meanings or none."""
+    if _GROUPS_AND_COMMA.fullmatch(words):  # 1.024,5
+        return words.replace(".", "").replace(",", ".")
+    if _GROUPS_AND_POINT.fullmatch(words):  # 1,024.5 and 1,024,000
+        return words.replace(",", "")
+    if _COMMA.fullmatch(words) and not _ONE_GROUP.fullmatch(words):  # 1,024 can be a thousand or one
+        return words.replace(",", ".")
+    return None
+
+
+def raw_element(ds: Dataset, keyword: str) -> Any:
+    """An element as it was read, unconverted where nothing has asked for its value yet; None where it is absent."""
+    tag = _tag(keyword)
+    try:
+        return ds.get_item(tag) if tag in ds else None
+    except Exception:
+        return None
+
+
+def is_stated(ds: Dataset, keyword: str) -> bool:
+    """Whether an element is there and not empty, whether or not its value can be understood."""
+    stated = getattr(raw_element(ds, keyword), "value", None)
+    if isinstance(stated, (bytes, bytearray)):
+        return bool(bytes(stated).strip(b" \0\\"))
+    return stated is not None and bool(str(stated).strip())
 
 
 def read_facts(ds: Dataset) -> Facts:
     """Read all facts. Never raises for what a header may hold."""
     notes: list[str] = []
-    view = _view(ds, notes)
+    row, column = _directions(ds, notes)
+    turn_deg, facing = from_letters(row, column)
+    view = _view(ds, row, column, notes)
     return Facts(
         modality=(text(ds, "Modality") or "").upper() or None,
         region=_region(ds, notes),
         view=view,
-        facing=_facing(ds),
+        facing=facing,
+        turn_deg=turn_deg,
         spacing_mm=_spacing_mm(ds),
-        sop_instance_uid=text(ds, "SOPInstanceUID"),
-        study_instance_uid=text(ds, "StudyInstanceUID"),
+        sop_instance_uid=whole(ds, "SOPInstanceUID"),
+        study_instance_uid=whole(ds, "StudyInstanceUID"),
         study_date=_date(ds),
         patient_key=_patient_key(ds),
         notes=notes,
     )
 
 
-def _region_in(words: str) -> Region | None:
-    cervical, lumbar = _CERVICAL.search(words), _LUMBAR.search(words)
-    if bool(cervical) == bool(lumbar):
-        return None
-    return "cervical" if cervical else "lumbar"
+def _region_in(said: str) -> Region | None:
+    regions = [region for region, pattern in words.REGION_WORDS.items() if pattern.search(said)]
+    return regions[0] if len(regions) == 1 else None
 
 
-def _view_in(words: str) -> View | None:
-    lateral, other = _LATERAL.search(words), _OTHER_VIEW.search(words)
+def _view_in(said: str) -> View | None:
+    lateral, other = words.LATERAL.search(said), words.OTHER_VIEW.search(said)
     if bool(lateral) == bool(other):
         return None
     return "lateral" if lateral else "other"
 
 
+def _part_in(said: str) -> str | None:
+    """The body part other than the two regions that words name."""
+    if _region_in(said) or words.SPINE_OF_A_REGION.search(said):
+        return None
+    return next((part for part, pattern in words.OTHER_PARTS.items() if pattern.search(said)), None)
+
+
+def _posture_in(said: str) -> str | None:
+    if words.NEUTRAL.search(said):
+        return None
+    return next((posture for posture, pattern in words.POSTURES.items() if pattern.search(said)), None)
+
+
+def other_parts(ds: Dataset) -> tuple[str, ...]:
+    """Body parts other than the cervical and the lumbar spine that the header names."""
+    found = list(_evidence(ds, _PART_KEYWORDS, _part_in).values())
+    for code, meaning in _codes(ds, "AnatomicRegionSequence"):
+        if code not in words.REGION_CODES:
+            found.append(words.OTHER_PART_CODES.get(code) or _part_in(meaning))
+    return tuple(dict.fromkeys(part for part in found if part is not None))
+
+
+def postures(ds: Dataset) -> tuple[str, ...]:
+    """Views that the mSASSS is not defined on, as far as the header names them: flexion, swimmer's view, .."""
+    found = list(_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values())
+    items = [*_items(ds, "ViewCodeSequence"), *_items(ds, "ViewModifierCodeSequence")]
+    modifiers = [inner for item in items for inner in _items(item, "ViewModifierCodeSequence")]
+    for code, meaning in map(_code, [*items, *modifiers]):
+        found.append(words.POSTURE_CODES.get(code) or _posture_in(meaning))
+    return tuple(dict.fromkeys(posture for posture in found if posture is not None))
+
+
 def _evidence(ds: Dataset, keywords: tuple[str, ...], reader: Callable[[str], Any]) -> dict[str, Any]:
-    found = {keyword: reader((text(ds, keyword) or "").upper()) for keyword in keywords}
+    found = {keyword: reader(words.plain(whole(ds, keyword) or "")) for keyword in keywords}
     return {keyword: what for keyword, what in found.items() if what is not None}
 
 
-def _codes(ds: Dataset, keyword: str) -> list[tuple[str, str]]:
-    """(code value, upper-case meaning) of the items of a code sequence."""
+def _items(ds: Dataset, keyword: str) -> list[Dataset]:
     try:
-        return [
-            (text(item, "CodeValue") or "", (text(item, "CodeMeaning") or "").upper())
-            for item in value(ds, keyword)[:_MAX_ITEMS]
-        ]
+        return list(value(ds, keyword)[:_MAX_ITEMS])
     except Exception:
         return []
+
+
+def _code(item: Dataset) -> tuple[str, str]:
+    """Code value and plain meaning of an item."""
+    return text(item, "CodeValue") or "", words.plain(text(item, "CodeMeaning") or "")
+
+
+def _codes(ds: Dataset, keyword: str) -> list[tuple[str, str]]:
+    return [_code(item) for item in _items(ds, keyword)]
 
 
 def _agreed(what: str, evidence: dict[str, Any], notes: list[str]) -> Any:
@@ -167,9 +260,9 @@ def _agreed(what: str, evidence: dict[str, Any], notes: list[str]) -> Any:
 
 
 def _region(ds: Dataset, notes: list[str]) -> Region | None:
-    evidence = _evidence(ds, ("BodyPartExamined", "SeriesDescription", "ProtocolName"), _region_in)
+    evidence = _evidence(ds, _PART_KEYWORDS, _region_in)
     for code, meaning in _codes(ds, "AnatomicRegionSequence"):
-        said = _REGION_CODES.get(code) or _region_in(meaning)
+        said = words.REGION_CODES.get(code) or _region_in(meaning)
         if said is not None:
             evidence["AnatomicRegionSequence"] = said
     if not evidence:  # a study often covers both regions: its description counts only where nothing else speaks
@@ -178,27 +271,42 @@ def _region(ds: Dataset, notes: list[str]) -> Region | None:
     return region
 
 
-def _view(ds: Dataset, notes: list[str]) -> View | None:
+def _view(ds: Dataset, row: str | None, column: str | None, notes: list[str]) -> View | None:
     evidence = _evidence(ds, ("ViewPosition", "SeriesDescription", "ProtocolName"), _view_in)
     for code, meaning in _codes(ds, "ViewCodeSequence"):
-        evidence["ViewCodeSequence"] = "lateral" if code in _LATERAL_CODES else _view_in(meaning) or "other"
+        evidence["ViewCodeSequence"] = "lateral" if code in words.LATERAL_CODES else _view_in(meaning) or "other"
     if not evidence:  # devices write a fixed PatientOrientation: it counts only where nothing else speaks
-        side = _row_direction(ds)[:1]
-        said = "lateral" if side in ("A", "P") else "other" if side in ("L", "R") else None
+        sides = {row, column} - {None, "H", "F"}
+        said = "other" if sides & {"L", "R"} else "lateral" if sides else None
         evidence = {} if said is None else {"PatientOrientation": said}
     view: View | None = _agreed("view", evidence, notes)
     return view
 
 
-def _row_direction(ds: Dataset) -> str:
-    """Where the end of a row points, as letters of A, P, L, R, H, F (PS3.3 C.7.6.1.1.1)."""
-    return (text(ds, "PatientOrientation") or "").upper()
+def _directions(ds: Dataset, notes: list[str]) -> tuple[str | None, str | None]:
+    """Where rows and columns end, as principal letters of A, P, L, R, H, F; None for what is not stated.
 
-
-def _facing(ds: Dataset) -> Facing | None:
-    """A row that ends anterior means that the right side of the image is anterior."""
-    sides: dict[str, Facing] = {"A": "right", "P": "left"}
-    return sides.get(_row_direction(ds)[:1])
+    Patient Orientation (PS3.3 C.7.6.1.1.1); without it Image Orientation (Patient), if that one is sagittal. Converters
+    write an axial one into any picture. Two that differ say nothing.
+    """
+    values = [text(ds, "PatientOrientation", index) for index in (0, 1)]
+    row, column = (None if stated is None else principal(stated) for stated in values)
+    if any(stated and not letter for stated, letter in zip(values, (row, column), strict=True)):
+        notes.append("the header's Patient Orientation is not understood; state it as two directions, P\\F for example")
+    elif row and column and row in _AXES[column]:
+        notes.append("the header's Patient Orientation has rows and columns in one direction; it was not used")
+        row = column = None
+    cosines = [number(ds, "ImageOrientationPatient", index) for index in range(6)]
+    if None in cosines:
+        return row, column
+    sagittal = from_cosines([cosine or 0.0 for cosine in cosines])
+    if from_letters(*sagittal)[0] is None:
+        return row, column
+    if any(one not in (None, other) for one, other in zip((row, column), sagittal, strict=True)):
+        notes.append("the header contradicts itself about the orientation (Patient Orientation, Image Orientation); "
+                     "neither was used")  # fmt: skip
+        return None, None
+    return sagittal
 
 
 def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
@@ -212,30 +320,29 @@ def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
 
 
 def _pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
-    try:
-        rows_mm, columns_mm = (float(part) for part in value(ds, keyword))
-    except (TypeError, ValueError):
+    rows_mm, columns_mm = number(ds, keyword, 0), number(ds, keyword, 1)
+    if rows_mm is None or columns_mm is None or text(ds, keyword, 2) is not None:
         return None
-    good = math.isfinite(rows_mm) and math.isfinite(columns_mm) and rows_mm > 0 and columns_mm > 0
-    return (rows_mm, columns_mm) if good else None
+    return (rows_mm, columns_mm) if rows_mm > 0 and columns_mm > 0 else None
 
 
 def _date(ds: Dataset) -> str | None:
-    """YYYYMMDD; the separators of the ACR-NEMA form are dropped."""
-    digits = re.sub(r"[.\-/]", "", text(ds, "StudyDate") or "")
-    return digits if re.fullmatch(r"[0-9]{8}", digits) else None
+    """YYYYMMDD, if it is a date of the calendar."""
+    return calendar_date(text(ds, "StudyDate") or "")
 
 
 def _patient_key(ds: Dataset) -> str | None:
+    patient = whole(ds, "PatientID")
+    return None if patient is None else patient_key(patient, whole(ds, "IssuerOfPatientID") or "")
+
+
+def patient_key(patient_id: str, issuer: str = "") -> str:
     """Keyed BLAKE2b of issuer and patient ID, so that reports of one patient can be matched without naming them.
 
     The key is the site's secret in the environment variable SPINESCORE_PATIENT_KEY, else a fixed one. The fixed one
     keeps the ID out of sight; only a secret one also withstands a search through all possible IDs.
     """
-    patient = text(ds, "PatientID")
-    if patient is None:
-        return None
     secret = os.environ.get(PATIENT_KEY_VARIABLE, "").encode() or _APPLICATION_KEY
     key = hashlib.blake2b(secret, digest_size=32).digest()
-    message = f"{text(ds, 'IssuerOfPatientID') or ''}\0{patient}".encode("utf-8", "surrogatepass")
+    message = f"{issuer}\0{patient_id}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(message, key=key, digest_size=16).hexdigest()

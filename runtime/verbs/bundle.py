@@ -1,4 +1,4 @@
-"""`spinescore bundle info|verify`."""
+"""`spinescore bundle info|verify|trust`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from spinescore.runtime.verbs import OK, REFUSED, gate
+from spinescore.runtime.verbs import OK, REFUSED, gate, show
 from spinescore.runtime.verbs.export import export_extra
 
 __all__ = ["add_arguments"]
@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, verb, text in (
         ("info", _info, "what the bundle is and holds"),
         ("verify", _verify, "check its files and run its golden inputs"),
+        (
+            "trust",
+            _trust,
+            "let the records, plans and engines in it count that another machine made",
+        ),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
@@ -24,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.set_defaults(verb=verb)
         if verb is _verify:
             gate.add_arguments(action)
+        if verb is _trust:
+            action.add_argument("--show", action="store_true", help="show them alone")
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -32,10 +39,41 @@ def _info(arguments: argparse.Namespace) -> int:
 
     bundle = Bundle.open(arguments.bundle)
     if arguments.json:
-        print(json.dumps({"sha256": bundle.sha256, "manifest": bundle.manifest.to_dict()}, indent=2))
+        show(json.dumps({"sha256": bundle.sha256, "manifest": bundle.manifest.to_dict()}, indent=2))
     else:
-        print(bundle_summary(bundle))
+        show(bundle_summary(bundle))
     return OK
+
+
+def _printable(text: str) -> str:
+    """The text of a stranger's file, with what a terminal would obey in escapes."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def _trust(arguments: argparse.Namespace) -> int:
+    """Show all that does not count here, and sign what is sound; status 4 if something could not be signed."""
+    from spinescore.kernels.signing import key_fault
+    from spinescore.runtime.acceptance.adoption import foreign
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.errors import EngineError
+
+    bundle = Bundle.open(arguments.bundle)
+    rows = []
+    for found in foreign(bundle):
+        trusted = found.sound and not arguments.show and found.trust()
+        rows.append({"path": str(found.path), "text": found.text, "sound": found.sound, "trusted": trusted})
+    if arguments.json:
+        show(json.dumps(rows, indent=2))
+    for row in () if arguments.json else rows:
+        state = "trusted from now on" if row["trusted"] else "not trusted" if row["sound"] else "cannot be trusted"
+        show(_printable(f"{row['path']}: {row['text']}  [{state}]"))
+    if not rows and not arguments.json:
+        show(f"Bundle {bundle.manifest.name} has nothing that another machine made; what it has counts here.")
+    if arguments.show:
+        return OK
+    if any(row["sound"] and not row["trusted"] for row in rows):
+        raise EngineError(key_fault() or "A signature could not be written; try again.")
+    return OK if all(row["trusted"] for row in rows) else REFUSED
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -47,5 +85,5 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     report = verify_bundle(arguments.bundle)
     found = {**asdict(report), "passed": report.passed}
-    print(json.dumps(found, indent=2) if arguments.json else verify_summary(report))
+    show(json.dumps(found, indent=2) if arguments.json else verify_summary(report))
     return OK if report.passed else REFUSED

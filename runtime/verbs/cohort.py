@@ -3,61 +3,112 @@
 from __future__ import annotations
 
 import argparse
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
-from spinescore.runtime.verbs.compare import add_rules, check_out, check_plots, rules_of
+from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say, show
+from spinescore.runtime.verbs.compare import check_out, check_plots
+from spinescore.runtime.verbs.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.cohort import Change, Cohort
     from spinescore.runtime.followup.comparison import Rules
+    from spinescore.runtime.followup.patientfile import PatientFile
     from spinescore.runtime.followup.tables import Row
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="reports as JSON or JSON Lines, in any folder below"
-    )
+    text = "reports as JSON or JSON Lines, in any folder below; or files of them, and readers' CSV files"
+    parser.add_argument("folder", type=Path, nargs="+", metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, default=Path("cohort"), metavar="DIR", help="folder for tables (cohort)")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--parquet", action="store_true", help="write each table as Parquet too; needs pyarrow")
     parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
+    text = "formats of the picture besides PNG"
+    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="svg,pdf", help=text)
+    text = "CSV file with your patient IDs; writes patient_keys.csv with their keys, to join your own tables"
+    parser.add_argument("--patients", type=Path, metavar="FILE", help=text)
+    text = "a column of the patients' file; the picture has a series for each of its values"
+    parser.add_argument("--arm", metavar="COLUMN", help=text)
     add_rules(parser)
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.followup.cohort import read_cohort
+    from spinescore.runtime.followup.cohortsummary import cohort_summary, summary_text
     from spinescore.runtime.followup.tables import tables_of
 
     _check(arguments)
     rules = rules_of(arguments)
-    cohort = read_cohort(arguments.folder)
-    for note in cohort.notes:
+    patients, arms = _patients(arguments)
+    cohort = read_cohort(*arguments.folder)
+    for note in (*cohort.notes, *cohort.remarks):
         say(note)
     if not cohort.entries:
-        say(f"spinescore: no report could be read in {arguments.folder}; `spinescore score --json` makes them")
+        places = ", ".join(map(str, arguments.folder))
+        say(f"spinescore: no report could be read in {places}; `spinescore score --json` makes them")
         return NOTHING_SCORED
     tables = tables_of(cohort, rules)
     whole = cohort.whole_changes(rules)
     written = _write_tables(tables, arguments.out, arguments.parquet)
-    written += [] if arguments.no_plot else _write_plot(whole, rules, arguments.out)
-    print(_summary(cohort, tables))
+    written += [] if patients is None else [_write_keys(patients, cohort, arguments.out)]
+    written += [] if arguments.no_plot else _write_plot(whole, rules, arms, arguments)
+    summary = cohort_summary(cohort, tables, whole, rules)
+    show(json.dumps(summary, indent=2) if arguments.json else summary_text(summary))
     say(f"written: {', '.join(map(str, written))}")
     return OK
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if not arguments.folder.is_dir():
-        raise UsageError(f"there is no folder {arguments.folder}")
+    for path in arguments.folder:
+        if not path.exists():
+            raise UsageError(f"there is no folder or file {path}")
     check_out(arguments.out)
     if arguments.parquet and find_spec("pyarrow") is None:
         raise UsageError('Parquet is written with pyarrow, which is missing: pip install "spinescore[parquet]"')
     if not arguments.no_plot:
         check_plots()
+    if arguments.arm is not None and arguments.patients is None:
+        raise UsageError("--arm names a column of the patients' file; give that file too, as --patients FILE")
+
+
+def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[str, str]]:
+    """The user's list of patients, and each patient's arm by key."""
+    from spinescore.runtime.followup.patientfile import read_patient_file
+
+    if arguments.patients is None:
+        return None, {}
+    try:
+        patients = read_patient_file(arguments.patients)
+        return patients, {} if arguments.arm is None else patients.by_key(arguments.arm)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"--patients {arguments.patients} cannot be read ({why})") from error
+    except ValueError as error:
+        raise UsageError(f"--patients {arguments.patients}: {error}") from error
+
+
+def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
+    from spinescore.runtime.output import write_atomic
+
+    keys = [entry.report.study.patient_key for entry in cohort.entries]
+    seen = sum(row["patient_key"] in set(keys) for row in patients.rows)
+    path = write_atomic(folder / "patient_keys.csv", patients.csv_text(keys))
+    say(
+        f"{seen} of {len(patients.rows)} patients of the list have a study; {path} holds your identifiers: keep it safe"
+    )
+    if seen < len(patients.rows):
+        say(
+            "for the others check that SPINESCORE_PATIENT_KEY is as it was when the reports were made, and that the "
+            "list has a column issuer if the images name an issuer of the patient ID"
+        )
+    return path
 
 
 def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> list[Path]:
@@ -72,40 +123,29 @@ def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> 
     return written
 
 
-def _write_plot(changes: list[Change], rules: Rules, folder: Path) -> list[Path]:
-    """One series per bundle; without a change there is no picture, and one of before is removed."""
-    from spinescore.runtime.followup.plots import cumulative_png
+def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], arguments: argparse.Namespace) -> list[Path]:
+    """A series for each bundle and arm; without a change there is no picture, and those of before are removed."""
+    from spinescore.runtime.followup.plots import cumulative_figure
+    from spinescore.runtime.followup.summary import source_name
     from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.outputs.figures import rendered
 
-    path = folder / "change.png"
-    series: dict[str, list[float]] = {}
+    series: dict[str, list[Change]] = {}
     for change in changes:
         bundle = change.comparison.followup.bundle
         if change.comparison.total.change is not None:
-            name = f"{bundle.name} {bundle.version} {bundle.sha256[:8]}"
-            series.setdefault(name, []).append(change.comparison.total.change)
+            name = f"{source_name(bundle)} {bundle.sha256[:8]}".strip()
+            arm = arms.get(change.comparison.patient_key or "", "in no arm") if arguments.arm is not None else ""
+            series.setdefault(f"{arm}, {name}" if arm else name, []).append(change)
+    for file_format in FIGURE_FORMATS:
+        if not series or file_format not in arguments.figures:
+            (arguments.out / f"change.{file_format}").unlink(missing_ok=True)
     if not series:
-        path.unlink(missing_ok=True)
         say("no patient has two studies with a total, so there is no plot of change")
         return []
+    compared = {name: [change.comparison for change in series[name]] for name in sorted(series)}
+    figure = cumulative_figure(compared, rules)
     return [
-        write_atomic(
-            path, cumulative_png(series, rules, "Change of mSASSS from each patient's first study to the last")
-        )
+        write_atomic(arguments.out / f"change.{file_format}", rendered(figure, file_format))
+        for file_format in arguments.figures
     ]
-
-
-def _summary(cohort: Cohort, tables: dict[str, list[Row]]) -> str:
-    patients = {row["patient_key"] for row in tables["studies"]} - {None}
-    changes = [row["change"] for row in tables["patients"] if row["change"] is not None]
-    lines = [
-        f"{len(cohort.entries)} studies of {len(patients)} known patients, {len(cohort.notes)} passed over",
-        f"{len(tables['patients'])} courses of two studies or more, {len(tables['changes'])} changes between studies",
-    ]
-    if alone := cohort.without_course():
-        lines.append(f"{alone} studies without patient key or date: they belong to no course")
-    if changes:
-        progressed = sum(row["progressed"] is True for row in tables["patients"])
-        mean = sum(changes) / len(changes)
-        lines.append(f"first to last study: mean change {mean:.2f}, {progressed} of {len(changes)} progressed")
-    return "\n".join(lines)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import math
+import re
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
 from spinescore.runtime.verbs.options import add_scorer
+from spinescore.runtime.verbs.rules import add_rules, rules_of
 from spinescore.runtime.verbs.scoring import open_scorer
 
 if TYPE_CHECKING:
-    from spinescore.runtime.followup.comparison import Comparison, Rules
+    from spinescore.runtime.followup.comparison import Comparison
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
-__all__ = ["add_arguments", "add_rules", "check_out", "check_plots", "rules_of", "run"]
+__all__ = ["add_arguments", "check_out", "check_plots", "run"]
 
 _REPORT = "report.json"  # what `spinescore score --out` leaves in a study's folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "a report (JSON), a folder with a report.json, or DICOM files of one study in a folder"
+    text = (
+        "a report (JSON), a folder with a report.json, DICOM files of one study in a folder, or a reader's CSV file "
+        "(FILE.csv:STUDY where it holds several)"
+    )
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
     parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="likewise, each against BASELINE")
     add_rules(parser)
@@ -33,22 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON: one comparison, or several as JSON Lines")
     add_scorer(parser)
     parser.set_defaults(verb=run)
-
-
-def add_rules(parser: argparse.ArgumentParser) -> None:
-    """The options of the rules, with their defaults."""
-    parser.add_argument(
-        "--progression", type=_number, default=2.0, metavar="UNITS", help="progression from here on (2)"
-    )
-    text = "changes up to which there is none (0,0.5)"
-    parser.add_argument("--no-progression", type=_numbers, default=(0.0, 0.5), metavar="UNITS[,..]", help=text)
-    parser.add_argument("--rate-years", type=_years, default=2.0, metavar="N", help="the rate is per N years (2)")
-
-
-def rules_of(arguments: argparse.Namespace) -> Rules:
-    from spinescore.runtime.followup.comparison import Rules
-
-    return Rules(arguments.progression, arguments.no_progression, arguments.rate_years)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,10 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     comparisons = [compare(baseline, followup, rules) for followup in followups]
     for number, comparison in enumerate(comparisons, 1):
         several = len(comparisons) > 1
-        _show(comparison, arguments.json, number if several else None)
         if arguments.out is not None:
             folder = arguments.out / f"followup-{number}" if several else arguments.out
             _write(comparison, folder, not arguments.no_plot)
+        _show(comparison, arguments.json, number if several else None)
     return OK if any(comparison.corners.comparable for comparison in comparisons) else NOTHING_SCORED
 
 
@@ -86,7 +74,7 @@ def check_plots() -> None:
 
 def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack) -> list[StudyReport]:
     """The reports, read or made; a scorer is opened for the first study that has none, once everything is there."""
-    check_paths(paths)
+    check_paths(path for path in paths if _csv(path) is None)
     read = [_read(path) for path in paths]
     scorer: Scorer | None = None
     found = []
@@ -102,6 +90,8 @@ def _read(path: Path) -> StudyReport | None:
     """The report that `path` is or holds; None where it is a study to score."""
     from spinescore.runtime.followup.reading import SUFFIXES, read_reports
 
+    if (named := _csv(path)) is not None:
+        return _reading(*named)
     file = path / _REPORT if path.is_dir() else path
     if not file.is_file() or file.suffix.lower() not in SUFFIXES:
         return None
@@ -116,6 +106,38 @@ def _read(path: Path) -> StudyReport | None:
     if path.is_dir():
         say(f"{path}: taking {_REPORT} as it stands there")
     return reports[0]
+
+
+def _csv(path: Path) -> tuple[Path, str | None] | None:
+    """The CSV file and the study in it that `path` names (`FILE.csv`, `FILE.csv:STUDY`); None where it names none."""
+    if path.is_dir():
+        return None
+    if path.suffix.lower() == ".csv":
+        return path, None
+    named = re.fullmatch(r"(.+?\.csv):(.+)", str(path), re.IGNORECASE)
+    return None if named is None or path.exists() else (Path(named[1]), named[2])
+
+
+def _reading(file: Path, study: str | None) -> StudyReport:
+    """The study of a reader's CSV file. Raises UsageError where it is not there, or not the only one."""
+    from spinescore.runtime.followup.readers import read_csv
+
+    check_paths([file])
+    try:
+        reports = read_csv(file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror or type(error).__name__})") from error
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from error
+    found = [report for report in reports if study in (None, report.study.study_instance_uid)]
+    if len(found) != 1:
+        names = ", ".join(dict.fromkeys(str(report.study.study_instance_uid) for report in reports[:5]))
+        more = ", .." if len(reports) > 5 else ""
+        holds = f"holds {len(reports)} readings ({names}{more})"
+        if study is None:
+            raise UsageError(f"{file} {holds}; name one, as {file}:{reports[0].study.study_instance_uid}")
+        raise UsageError(f"{file} has {len(found) or 'no'} readings of study {study}; it {holds}")
+    return found[0]
 
 
 def _score(path: Path, scorer: Scorer) -> StudyReport:
@@ -137,11 +159,11 @@ def _show(comparison: Comparison, as_json: bool, number: int | None) -> None:
     for warning in comparison.warnings:
         say(f"warning: {warning}")
     if as_json:
-        print(comparison.to_json(indent=2 if number is None else None), flush=True)
+        show_json(comparison.to_json(indent=2 if number is None else None))
         return
     if number is not None:
-        print(f"Follow-up {number}\n")
-    print(comparison_summary(comparison) + ("" if number is None else "\n"), flush=True)
+        show(f"Follow-up {number}\n")
+    show(comparison_summary(comparison) + ("" if number is None else "\n"))
 
 
 def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
@@ -156,23 +178,3 @@ def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
     else:
         picture.unlink(missing_ok=True)  # it would show another comparison
     say(f"written: {', '.join(map(str, written))}")
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return number
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(map(_number, text.split(",")))
-
-
-def _years(text: str) -> float:
-    if (number := _number(text)) <= 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return number

@@ -1,49 +1,161 @@
-"""`spinescore crops PATH...`: the regions exactly as the grader sees them."""
+"""`spinescore crops PATH...`: the pictures that networks see, by a bundle or by a manifest file alone."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
-from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
-from spinescore.runtime.verbs.options import add_anonymous, add_studies
-from spinescore.runtime.verbs.scoring import as_asked, check_folder, open_and_read, say_what_was_refused
+from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints, true_points
+from spinescore.runtime.verbs.options import BUNDLE, add_anonymous, add_studies
+from spinescore.runtime.verbs.scoring import (
+    as_asked,
+    check_folder,
+    open_and_read,
+    say_what_was_refused,
+    study_reader,
+)
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scorer import ScoredCrops, Scorer
+    from spinescore.runtime.outputs.crops import PictureFile
+    from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.training import TrainingInputs
 
 __all__ = ["add_arguments", "run"]
+
+Grades = Mapping[str, float | None]  # site -> grade; half points are readers' means
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_studies(parser)
     text = "folder for PNG files, named after their studies, and index.csv; what is there stays"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+    text = (
+        "in place of a bundle the manifest file of an export (TOML or JSON): pictures as its networks will see them, "
+        "for the points of --keypoints or of phantoms' truth.json; no network is needed"
+    )
+    parser.add_argument("--manifest", type=Path, metavar="F", help=text)
+    text = "with --manifest: also what the localizer will see, with the points in its pixels"
+    parser.add_argument("--localizer-inputs", action="store_true", help=text)
+    text = (
+        "true grades for index.csv: a CSV or report as `evaluate` reads it, or truth.json (that of phantoms is found)"
+    )
+    parser.add_argument("--truth", type=Path, metavar="F", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace the crops of these studies that are there")
     add_anonymous(parser)
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.outputs.crops import study_names, write_crops
-
-    keypoints_file = read_keypoints(arguments.keypoints)
     _check_index(arguments.out)
+    grades = _true_grades(arguments)
+    if arguments.manifest is not None:
+        count = _write_untrained(arguments, grades)
+    elif arguments.localizer_inputs:
+        raise UsageError(
+            "--localizer-inputs writes what a manifest's localizer will see: name its file with --manifest (an empty "
+            "one has every default)"
+        )
+    else:
+        count = _write_scored(arguments, grades)
+    say(f"{count} pictures and index.csv are in {arguments.out}" if count else "no region could be cropped")
+    return OK if count else NOTHING_SCORED
+
+
+def _write_scored(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
+    """Write the pictures that a bundle's grader sees; returns their number."""
+    keypoints_file = read_keypoints(arguments.keypoints)
     with open_and_read(arguments) as (scorer, studies):
         keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
-        studies = as_asked(studies, arguments)
-        names = study_names(studies)
-        if not arguments.overwrite:
-            _check_crops(arguments.out, names)
-        cropped = _cropped(scorer, studies, keypoints, arguments.strict)
-        count = write_crops(zip(names, cropped, strict=True), arguments.out)
-    say(f"{count} crops and index.csv are in {arguments.out}" if count else "no region could be cropped")
-    return OK if count else NOTHING_SCORED
+        return _write(arguments, studies, keypoints, grades, partial(_scored, scorer, arguments.strict))
+
+
+def _scored(scorer: Scorer, strict: bool, study: Study, points: Points | None, grades: Grades) -> Iterable[PictureFile]:
+    from spinescore.runtime.outputs.crops import scored_files
+
+    found = scorer.crops(study, keypoints=points, strict=strict)
+    say_what_was_refused(found.report)
+    return scored_files(found, grades)
+
+
+def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
+    """Write the pictures that networks with this manifest will see; returns their number."""
+    from spinescore.runtime.training import TrainingInputs
+    from spinescore.runtime.verbs.export import export_extra
+
+    _check_no_network(arguments)
+    with export_extra():
+        from spinescore.export.untrained import untrained_manifest
+
+        manifest = untrained_manifest(arguments.manifest)
+    keypoints_file = read_keypoints(arguments.keypoints)
+    studies = study_reader(arguments)()
+    if keypoints_file is None:
+        points = true_points(arguments.paths)
+        keypoints = [points.get(study.study_instance_uid or "") for study in studies]
+        if not any(keypoints):
+            raise UsageError("pictures are cut about points: name them with --keypoints F (phantoms have truth.json)")
+    else:
+        keypoints = list(points_by_study(keypoints_file, studies, arguments.anonymous))
+    with TrainingInputs(manifest, arguments.localizer_inputs) as inputs:
+        return _write(arguments, studies, keypoints, grades, partial(_seen, inputs, arguments.strict))
+
+
+def _seen(
+    inputs: TrainingInputs, strict: bool, study: Study, points: Points | None, grades: Grades
+) -> Iterable[PictureFile]:
+    from spinescore.runtime.intake import given_points
+    from spinescore.runtime.outputs.crops import seen_files
+
+    seen = inputs.of(study, given_points(points), strict)
+    for warning in dict.fromkeys(seen.warnings):
+        say(f"warning: {warning}")
+    for message in seen.left_out:
+        say(f"left out: {message}")
+    return seen_files(seen, grades)
+
+
+def _write(
+    arguments: argparse.Namespace,
+    studies: Sequence[Study],
+    keypoints: Sequence[Points | None],
+    grades: Mapping[str, Grades],
+    pictures: Callable[[Study, Points | None, Grades], Iterable[PictureFile]],
+) -> int:
+    """Write the `pictures` of each study, made one study after the other; returns their number."""
+    from spinescore.runtime.outputs.crops import write_crops
+
+    truth = _of_studies(grades, studies, arguments.truth)
+    studies = as_asked(studies, arguments)
+    names = _names(studies, arguments)
+    return write_crops(zip(names, map(pictures, studies, keypoints, truth), strict=True), arguments.out)
+
+
+def _check_no_network(arguments: argparse.Namespace) -> None:
+    """Refuse options that choose networks or how they run."""
+    options = ("engine", "precision", "localizer", "unaccepted")
+    given = [name for name in options if getattr(arguments, name)]
+    given += [name for name, usual in (("bundle", BUNDLE), ("device", "auto")) if getattr(arguments, name) != usual]
+    if given:
+        raise UsageError(f"--manifest cuts pictures without networks: leave out --{given[0]}, or --manifest")
+
+
+def _names(studies: Sequence[Study], arguments: argparse.Namespace) -> list[str]:
+    """A name for each study. Refuses, before anything is cut, to overwrite pictures."""
+    from spinescore.runtime.outputs.crops import crops_there, study_names
+
+    names = study_names(studies)
+    if not arguments.overwrite and (there := crops_there(arguments.out, names)) is not None:
+        raise UsageError(
+            f"{there} is there already, from an earlier call with the same study: add --overwrite to replace that "
+            "study's pictures, or name another folder with --out"
+        )
+    return names
 
 
 def _check_index(folder: Path) -> None:
@@ -57,21 +169,28 @@ def _check_index(folder: Path) -> None:
         raise UsageError(str(error)) from error
 
 
-def _check_crops(folder: Path, names: Sequence[str]) -> None:
-    """Refuse, before anything is scored, to overwrite crops."""
-    from spinescore.runtime.outputs.crops import crops_there
+def _true_grades(arguments: argparse.Namespace) -> dict[str, Grades]:
+    """Grades by study and site: those of phantoms' `truth.json` in the folders of PATH, then those of `--truth`."""
+    from spinescore.benchmarks.agreement.readings import ReadingsError, read_readings
 
-    if (there := crops_there(folder, names)) is not None:
-        raise UsageError(
-            f"{there} is there already, from an earlier call with the same study: add --overwrite to replace that "
-            "study's crops, or name another folder with --out"
+    files = [file for path in arguments.paths if path.is_dir() for file in sorted(path.rglob("truth.json"))]
+    grades: dict[str, Grades] = {}
+    try:
+        for file in [*files, *([] if arguments.truth is None else [arguments.truth])]:
+            for study, sites in read_readings(file).corners.items():
+                grades[study] = {site: reading.grade for site, reading in sites.items()}
+    except ReadingsError as error:
+        raise UsageError(str(error)) from error
+    return grades
+
+
+def _of_studies(grades: Mapping[str, Grades], studies: Sequence[Study], named: Path | None) -> list[Grades]:
+    """Each study's grades; says so if studies have none although a file of grades was named."""
+    found = [grades.get(study.study_instance_uid or "", {}) for study in studies]
+    without = sum(not sites for sites in found)
+    if named is not None and without:
+        say(
+            f"warning: {named} has no grades of {without} of {len(found)} studies; its column study holds Study "
+            "Instance UIDs, or the names in the list of --inputs"
         )
-
-
-def _cropped(
-    scorer: Scorer, studies: Sequence[Study], keypoints: Sequence[Points | None], strict: bool
-) -> Iterator[ScoredCrops]:
-    for study, points in zip(studies, keypoints, strict=True):
-        found = scorer.crops(study, keypoints=points, strict=strict)
-        say_what_was_refused(found.report)
-        yield found
+    return found

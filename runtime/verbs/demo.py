@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from spinescore.runtime.verbs import say
+from spinescore.runtime.documents import read_json
+from spinescore.runtime.verbs import say, show
 from spinescore.runtime.verbs.options import add_scorer, add_strict, count
-from spinescore.runtime.verbs.scoring import check_folder, open_scorer, say_what_was_refused, status_of
+from spinescore.runtime.verbs.scoring import check_folder, open_scorer, say_what_was_refused, status_of, wait_for_check
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,14 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
         study = load_study(*sorted(folder.glob("*.dcm")))
         report = scorer.score(study, strict=arguments.strict)
         say_what_was_refused(report)
-        print(study_summary(report, _read_truth(folder / "truth.json")))
         written = write_results(arguments.out, study, report, scorer.bundle, ("json", "html", "png"))
-    say(f"\nwritten: {', '.join(map(str, written))}")
+        show(study_summary(report, _read_truth(folder / "truth.json")))
+        say(f"written: {', '.join(map(str, written))}")
+        wait_for_check(scorer)
     return status_of([report])
 
 
 def _read_truth(path: Path) -> dict[str, int]:
     """Site -> grade that the phantom was drawn with."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_json(path)
     discs = [disc for region in document["regions"].values() for disc in region["discs"]]
     return {corner["site"]: corner["grade"] for disc in discs for corner in disc["corners"]}

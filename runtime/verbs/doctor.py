@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from spinescore.runtime.verbs import OK, REFUSED
+from spinescore.runtime.verbs import OK, REFUSED, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -23,5 +23,5 @@ def run(arguments: argparse.Namespace) -> int:
     for bundle in arguments.bundles:
         Bundle.open(bundle)  # refuses what is none
     findings = examine(arguments.bundles)
-    print(json.dumps(findings_dict(findings), indent=2) if arguments.json else findings_text(findings))
+    show(json.dumps(findings_dict(findings), indent=2) if arguments.json else findings_text(findings))
     return OK if can_score(findings) else REFUSED

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spinescore.kernels.signing import key_fault
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.places import engine_name, engine_paths
+from spinescore.runtime.engines.places import engine_name, engine_paths, is_own
 from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.verbs import OK, REFUSED
+from spinescore.runtime.text import lines
+from spinescore.runtime.verbs import OK, REFUSED, say, show
 from spinescore.runtime.verbs.export import export_extra
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
@@ -62,8 +63,10 @@ def build_into(bundle: str | Path, engine: str | None, targets: Sequence[str], *
         from spinescore.export.engine import BuildOptions, build_engines, sort_targets
     flavour = _NAMES[engine] if engine else _installed()
     chosen = BuildOptions(flavour, sort_targets(targets), **options)
-    for path in build_engines(Bundle.open(bundle), chosen, lambda line: print(line, file=sys.stderr, flush=True)):
-        print(path)
+    for path in build_engines(Bundle.open(bundle), chosen, say):
+        show(str(path))
+    if fault := key_fault():
+        say(f"spinescore: {fault}")
 
 
 def list_engines(arguments: argparse.Namespace) -> int:
@@ -79,20 +82,20 @@ def _show(arguments: argparse.Namespace, check: bool) -> int:
     bundle = Bundle.open(arguments.bundle)
     rows = [_row(bundle, path, check) for path in engine_paths(bundle.folder)]
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        show(json.dumps(rows, indent=2))
     elif not rows:
-        print(f"Bundle {bundle.manifest.name} has no engines; build them: spinescore engine build {arguments.bundle}")
+        show(f"Bundle {bundle.manifest.name} has no engines; build them: spinescore engine build {arguments.bundle}")
     else:
-        print("\n".join(_line(row, check) for row in rows))
+        show(lines(_line(row, check) for row in rows))
     return REFUSED if any(row["error"] for row in rows) else OK
 
 
 def _row(bundle: Bundle, path: Path, check: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"engine": engine_name(bundle.folder, path), "path": str(path), "error": None}
-    found["cached"] = not path.is_relative_to(bundle.folder)
+    found["cached"], found["own"] = not path.is_relative_to(bundle.folder), False
     try:
         sidecar = Sidecar.read(path)
-        found |= asdict(sidecar)
+        found |= {**asdict(sidecar), "own": is_own(bundle.folder, path, sidecar)}
         if check:
             sidecar.check_files(path, bundle.path(sidecar.onnx))
     except EngineError as error:
@@ -107,6 +110,7 @@ def _line(row: dict[str, Any], check: bool) -> str:
     batch = row["most_batch"] if row["least_batch"] == row["most_batch"] else f"1 to {row['most_batch']}"
     state = "  file and network as built" if check else ""
     kept = f"  in {Path(row['path']).parent}" if row["cached"] else ""
+    kept += "" if row["own"] else "  not built on this machine, and not loaded (see spinescore bundle trust)"
     what = f"{row['flavour']} {row['version']}, {row['precision']}, batch {batch}, for {place}"
     return f"{row['engine']}: {what}{state}{kept}"
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.verbs import OK, gate, say
+from spinescore.runtime.verbs import OK, gate, say, show
 from spinescore.runtime.verbs.options import positive
 
 __all__ = ["add_arguments", "export_extra", "run"]
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_manifest:
         with export_extra():
             from spinescore.export.fields import commented_manifest
-        print(commented_manifest(), end="")
+        show(commented_manifest().removesuffix("\n"))
         return OK
     missing = [f"--{name}" for name in ("localizer", "grader", "out") if getattr(arguments, name) is None]
     if missing:
@@ -103,14 +103,16 @@ def run(arguments: argparse.Namespace) -> int:
         check_kind=arguments.check_kind,
         bridge_class=arguments.bridge_class,
     )
+    for note in report.notes:
+        say(f"note: {note}")
     for warning in report.warnings:
         say(f"warning: {warning}")
-    print(export_summary(report))
+    show(export_summary(report))
     if arguments.int8:
         gate.accept_int8(arguments.out)
     for engine in arguments.engine:
         build_into(arguments.out, engine, arguments.target, precision="int8" if arguments.int8 else "fp16")
-    print("\n".join(["", *trust_lines(report.manifest)]))
+    show("\n".join(["", *trust_lines(report.manifest)]))
     return OK
 
 

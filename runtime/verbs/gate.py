@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.verbs import OK, REFUSED, UsageError, say
+from spinescore.runtime.verbs import OK, REFUSED, UsageError, say, show
 from spinescore.runtime.verbs.options import add_engine, count
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def _processes(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
+    from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
 
     for path in arguments.studies:
@@ -49,9 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"studies": arguments.studies, "processes": arguments.processes}
     outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records, **options)
     if arguments.json:
-        print(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
+        show(json.dumps([_document(outcome) for outcome in outcomes], indent=2))
     else:
-        print(_text(outcomes, bundle.manifest.localizer.passes))
+        show(_text(outcomes, bundle.manifest.localizer.passes))
+    if fault := key_fault():
+        say(f"spinescore: {fault}")
     ran = [outcome.record for outcome in outcomes if outcome.record is not None]
     return OK if ran and all(record.passed for record in ran) else REFUSED
 
@@ -62,7 +65,7 @@ def accept_int8(folder: Path) -> None:
 
     bundle = Bundle.open(folder)
     if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
-        print(f"\n{_text(_verify(bundle, 'cpu', None, 'int8'), bundle.manifest.localizer.passes)}")
+        show(f"\n{_text(_verify(bundle, 'cpu', None, 'int8'), bundle.manifest.localizer.passes)}")
 
 
 def _verify(
@@ -110,6 +113,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 
 def _text(outcomes: list[Outcome], passes: int) -> str:
     from spinescore.runtime.output import table
+    from spinescore.runtime.text import lines as lines_of
 
     rows = []
     lines = []
@@ -136,7 +140,7 @@ def _text(outcomes: list[Outcome], passes: int) -> str:
         lines.append(f"{outcome.name}: {outcome.path}")
     header = ["engine", "", "shift px (median, p99)", "of spacing", "flips (95 %)", "in studies", "total"]
     header += ["networks ms", "of reference"]
-    return "\n\n".join(part for part in (table(rows, header) if rows else "", "\n".join(lines)) if part)
+    return "\n\n".join(part for part in (table(rows, header) if rows else "", lines_of(lines)) if part)
 
 
 def _flips(flips: int, corners: int) -> str:

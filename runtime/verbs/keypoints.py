@@ -1,24 +1,24 @@
 """`--keypoints F`: a reader's points from a JSON file, handed to the study that they were set in.
 
 Points are pixels of one study's radiographs. So a plain file (region -> level -> points) serves one study; for several
-studies the file is keyed by Study Instance UID. Nothing that a file holds is passed over without a word.
+studies the file is keyed by Study Instance UID. Nothing that a file holds is passed over without a word. Reports and a
+phantom's `truth.json` hold points too, of the study that they name.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.documents import read_json
 from spinescore.runtime.intake import given_points
 from spinescore.runtime.study import REGIONS, Study
 from spinescore.runtime.verbs import UsageError
 
-__all__ = ["KeypointsFile", "Points", "points_by_study", "read_keypoints"]
+__all__ = ["KeypointsFile", "Points", "points_by_study", "read_keypoints", "true_points"]
 
 Points = dict[str, dict[str, tuple[Any, Any]]]  # region -> level -> (centre xy, anterior xy)
 
@@ -26,6 +26,7 @@ _DISC = '{"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}'
 _FORM = f'{{"cervical": {_DISC}}}'
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")  # PS3.5 9.1
 _MOST_SHOWN = 5
+_WITH_POINTS = ("spinescore.report/1", "spinescore.truth/1")  # documents of this project that hold points
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def read_keypoints(path: Path | None) -> KeypointsFile | None:
         return None
     document = _read_json(path)
     try:
+        if isinstance(document, dict) and document.get("schema") in _WITH_POINTS:
+            uid, points = _of_document(document)
+            return KeypointsFile(path, None, {uid: points}) if uid else KeypointsFile(path, points, {})
         if _is_by_study(document):
             return KeypointsFile(path, None, {uid: _points(f"study {uid}: ", part) for uid, part in document.items()})
         return KeypointsFile(path, _points("", document), {})
@@ -83,6 +87,30 @@ def read_keypoints(path: Path | None) -> KeypointsFile | None:
         raise UsageError(f'{path}: expected {_FORM}, or {{"<study instance UID>": {_FORM}}}') from error
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def true_points(paths: Iterable[Path]) -> dict[str, Points]:
+    """The points of every phantom's `truth.json` in the folders among `paths`, by Study Instance UID."""
+    found = {}
+    for path in paths:
+        for file in sorted(path.rglob("truth.json")) if path.is_dir() else ():
+            points = read_keypoints(file)
+            found.update(points.by_study if points is not None else {})
+    return found
+
+
+def _of_document(document: dict[str, Any]) -> tuple[str | None, Points]:
+    """Study Instance UID and points of a report or a phantom's truth."""
+    try:
+        points = {
+            region: {disc["level"]: (disc["centre_px"], disc["anterior_px"]) for disc in part["discs"]}
+            for region, part in document["regions"].items()
+        }
+        uid = document["study"]["study_instance_uid"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"this {document['schema']} is incomplete or damaged ({error})") from error
+    given_points(points)
+    return uid, {region: levels for region, levels in points.items() if levels}
 
 
 def _is_by_study(document: Any) -> bool:
@@ -118,22 +146,9 @@ def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    try:  # the bytes, because Windows' editors and shells write UTF-16 and marks, and `loads` finds the encoding
-        return json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
+    try:
+        return read_json(path, any_number=True)  # a number's place is named later
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
-    except _DoubleKey as error:
-        raise UsageError(f"{path} states {error} twice; keep one of them") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not valid JSON ({error})") from error
-
-
-class _DoubleKey(ValueError):
-    """A key that stands twice in one object: JSON readers keep the last and drop the first without a word."""
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for key, count in Counter(key for key, _ in pairs).items():
-        if count > 1:
-            raise _DoubleKey(repr(key))
-    return dict(pairs)

@@ -10,6 +10,7 @@ from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.study import REGIONS
 
 __all__ = [
+    "BUNDLE",
     "add_anonymous",
     "add_build",
     "add_engine",
@@ -22,7 +23,7 @@ __all__ = [
     "positive",
 ]
 
-_BUNDLE = "phantom-reference"
+BUNDLE = "phantom-reference"
 _ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
@@ -30,7 +31,13 @@ _PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 def add_studies(parser: argparse.ArgumentParser) -> None:
     """Files, how they are read and scored, and a reader's points: for what scores studies that are named."""
     text = "DICOM files, folders to walk, zip archives, DICOMDIR; PNG and JPEG files for research"
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help=text)
+    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", help=text)
+    text = (
+        "in place of PATH a CSV list of files with the columns path and any of study, region, facing, spacing_mm, "
+        "patient, study_date, for files whose header does not state them"
+    )
+    parser.add_argument("--inputs", type=Path, metavar="LIST", help=text)
+    parser.set_defaults(wrong_usage=parser.error)
     text = "of several windows or VOI LUTs in a header, use the one that it explains like this (the first)"
     parser.add_argument("--window", metavar="EXPLANATION", help=text)
     text = (
@@ -43,7 +50,7 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
     add_scorer(parser)
     text = (
         'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}} of one '
-        'study; for several, each under its Study Instance UID: {"1.2.3": {"cervical": ...}}'
+        'study; for several, each under its Study Instance UID: {"1.2.3": {"cervical": ...}}; or a report.json'
     )
     parser.add_argument("--keypoints", type=Path, metavar="F", help=text)
     add_strict(parser)
@@ -51,7 +58,7 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
 
 def add_scorer(parser: argparse.ArgumentParser) -> None:
     """What `scoring.open_scorer` reads."""
-    parser.add_argument("--bundle", default=_BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({_BUNDLE})")
+    parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({BUNDLE})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
     add_engine(parser)
     add_localizer(parser)
@@ -81,9 +88,10 @@ def add_localizer(parser: argparse.ArgumentParser) -> None:
 def add_build(parser: argparse.ArgumentParser) -> None:
     """`--build`, for what scores."""
     text = (
-        "a GPU's engines, where TensorRT can build and none was accepted: first, while it scores, or not at all (now)"
+        "a GPU's engines, where TensorRT can build and none was accepted, and the check of a CPU's: first (now), while "
+        "it scores (background), or not at all; auto: a GPU's first, a CPU's while it scores (auto)"
     )
-    parser.add_argument("--build", choices=("no", "now", "background"), default="now", help=text)
+    parser.add_argument("--build", choices=("auto", "no", "now", "background"), default="auto", help=text)
 
 
 def add_anonymous(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say
+from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
     from spinescore.benchmarks.bench.subject import draw_study
+    from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
     from spinescore.runtime.plan import device_kind, search, this_machine
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
     machine = this_machine(kind)
+    if kind == "cpu":
+        _check_engines(bundle)
     pairs = _pairs(bundle, kind, machine["hardware"])
     say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
@@ -52,19 +55,34 @@ def run(arguments: argparse.Namespace) -> int:
             found = search.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, [setting for _, setting in pairs])
     if found.choice is None:
-        print(_table(found, arguments.percentile, bundle))
-        print("\n".join([search.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
+        show(_table(found, arguments.percentile, bundle))
+        show("\n".join([search.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
     plan = _plan(arguments, bundle, machine, found, study)
     try:
         path = plan.write(bundle, arguments.out)
     except OSError as error:
         raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
-    print(plan.to_json() if arguments.json else _table(found, arguments.percentile, bundle))
-    for line in (*found.left_out, *untried):
+    show(plan.to_json() if arguments.json else _table(found, arguments.percentile, bundle))
+    for line in filter(None, (*found.left_out, *untried, key_fault())):
         say(line)
     say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
     return OK
+
+
+def _check_engines(bundle: Bundle) -> None:
+    """Run the gate on this CPU's engines first if none was accepted yet, as scoring does."""
+    from spinescore.runtime.opening import Wanted
+    from spinescore.runtime.opening.building import Build
+    from spinescore.runtime.opening.checking import find_check
+
+    check, warnings = find_check(bundle, Wanted("cpu"))
+    if check is not None:
+        say(f"{check.framework} ({' or '.join(check.precisions)}) is checked on this CPU first, which is done once")
+        with Build(bundle, check, say, aside=False) as running:
+            warnings = running.wait()
+    for warning in warnings:
+        say(warning)
 
 
 def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setting]]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import BudgetExceeded, OutputError
+from spinescore.runtime.outputs import results
+from spinescore.runtime.outputs.rows import Row, row
+from spinescore.runtime.reading.ondemand import StudiesOnDemand
 from spinescore.runtime.study import Study
-from spinescore.runtime.verbs import NOTHING_SCORED, OVER_BUDGET, REFUSED, UsageError, say
+from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, UsageError, say, show, show_json
+from spinescore.runtime.verbs.faults import told
 from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
 from spinescore.runtime.verbs.options import add_anonymous, add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
@@ -20,12 +26,15 @@ from spinescore.runtime.verbs.scoring import (
     say_what_was_refused,
     status_of,
 )
+from spinescore.runtime.verbs.streams import ReaderGone
 
 if TYPE_CHECKING:
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
+
+_MOST_NAMES = 4  # of a study's files, in a message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,95 +45,184 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hard", action="store_true", help="give a study up as soon as its budget cannot be kept")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
     _add_format(parser)
-    parser.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
+    printed.add_argument("--jsonl", action="store_true", help="print reports alone, always as JSON Lines: one a line")
     add_anonymous(parser)
     parser.set_defaults(verb=run)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    from spinescore.runtime.outputs.results import DEFAULT_FORMATS, FORMATS
+    known = ", ".join(results.FORMATS)
 
     def formats(text: str) -> list[str]:
         asked = [name.strip().lower() for name in text.split(",")]
-        unknown = [name for name in asked if name not in FORMATS]
+        unknown = [name for name in asked if name not in results.FORMATS]
         if unknown:
-            raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
+            raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {known}")
         return asked
 
-    text = f"what --out writes, of {', '.join(FORMATS)} ({','.join(DEFAULT_FORMATS)})"
+    text = f"what --out writes, of {known} ({','.join(results.DEFAULT_FORMATS)})"
     parser.add_argument("--format", type=formats, metavar="F,F", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.outputs import results
-
     keypoints_file = read_keypoints(arguments.keypoints)
     check_folder(arguments.out)
     if arguments.format is not None and arguments.out is None:
         raise UsageError("--format says what is written to a folder; name it with --out DIR")
     formats = arguments.format or results.DEFAULT_FORMATS
     results.check_formats(formats, arguments.anonymous)
-    with open_and_read(arguments) as (scorer, studies):
-        keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
+    if sys.stdout is None and arguments.out is None:
+        raise OutputError("standard output is closed, so that the reports would be lost: name a folder with --out DIR")
+    with open_and_read(arguments, on_demand=True) as (scorer, studies):
+        heads = studies.heads if isinstance(studies, StudiesOnDemand) else studies
+        keypoints = points_by_study(keypoints_file, heads, arguments.anonymous)
         studies = as_asked(studies, arguments)
-        several, all_written, given_up, reports = len(studies) > 1, True, False, []
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
             raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")
         folders = None if arguments.out is None else results.study_folders(arguments.out, len(studies))
+        call = _Call(scorer, arguments, formats, len(studies), folders)
         try:
-            for number, study in enumerate(studies, 1):
-                if several:
-                    say(f"study {number} of {len(studies)}")
-                report = _report(scorer, study, arguments, keypoints[number - 1])
-                if report is None:
-                    given_up = True
-                    if folders is not None:
-                        results.remove_results(folders[number - 1])
-                    continue
-                reports.append(report)
-                if folders is not None:
-                    own = [name for name in formats if name != "csv" or not several]
-                    all_written &= _write(folders[number - 1], study, report, scorer, own)
-                _print_report(report, arguments.json, several)
+            for number in range(len(studies)):
+                call.study(number, partial(studies.__getitem__, number), keypoints[number])
         finally:
-            if several and "csv" in formats and reports:
-                results.write_rows(arguments.out, reports)
-    status = OVER_BUDGET if given_up else status_of(reports)
-    return status if all_written or status == NOTHING_SCORED else REFUSED
+            call.write_table()
+    return call.status
 
 
-def _report(
-    scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Points | None
-) -> StudyReport | None:
-    """A study's report; None, once it was said, where the study was given up for a hard budget."""
+class _Call:
+    """One call: study after study to its report, which is written and printed. A fault costs its own part alone.
+
+    A study that cannot be scored, a format that cannot be written, and a table that cannot be, are each named in a
+    message, and `status` tells of them; everything else is done.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        arguments: argparse.Namespace,
+        formats: Sequence[str],
+        count: int,
+        folders: Sequence[Path] | None,
+    ) -> None:
+        self._scorer, self._arguments, self._count, self._folders = scorer, arguments, count, folders
+        self._formats = formats
+        self._statuses: list[int] = []  # of the studies that have a report; the reports themselves are let go
+        self._rows: list[Row] = []
+        self._faults: set[int] = set()  # the exit statuses of what went wrong
+        self._has_table = count > 1 and folders is not None and "csv" in formats
+        self._printing = True
+
+    def study(self, number: int, read: Callable[[], Study], keypoints: Points | None) -> None:
+        """Score a study, write its results and print its report. Raises where nobody would get the report."""
+        if self._count > 1:
+            say(f"study {number + 1} of {self._count}")
+        scored = self._scored(number, read, keypoints)
+        if scored is not None:
+            study, report = scored
+            self._statuses.append(status_of([report]))
+            if self._has_table:
+                self._rows.append(row(report))
+            if self._folders is not None:
+                self._write(self._folders[number], study, report)
+            self._print(report)
+
+    def _scored(
+        self, number: int, read: Callable[[], Study], keypoints: Points | None
+    ) -> tuple[Study, StudyReport] | None:
+        """A study and its report; None, once that was said, if there is none. No earlier results stay in its place."""
+        study = None
+        try:
+            study = read()
+            return study, _report(self._scorer, study, self._arguments, keypoints)
+        except Exception as error:
+            message = self._told(error)
+        names = ", ".join(image.source for image in study.radiographs[:_MOST_NAMES]) if study else "not read"
+        where = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
+        say(f"spinescore: {where}{message}")
+        if self._folders is not None:
+            self._guarded(partial(results.remove_results, self._folders[number]))
+        return None
+
+    def _write(self, folder: Path, study: Study, report: StudyReport) -> None:
+        own = [name for name in self._formats if name != "csv" or self._count == 1]
+        self._guarded(partial(results.write_results, folder, study, report, self._scorer.bundle, own))
+
+    def write_table(self) -> None:
+        """The rows of several studies, as one table."""
+        if self._rows:
+            self._guarded(partial(results.write_rows, self._arguments.out, self._rows))
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """Write something, or say what could not be written."""
+        try:
+            step()
+        except OutputError as error:
+            self._faults.add(REFUSED)
+            say(f"not written: {error} (code {error.code})")
+        except Exception as error:
+            say(f"not written: {self._told(error)}")
+
+    def _told(self, error: Exception) -> str:
+        """A message about what went wrong, whose exit status is kept."""
+        status, message = told(error)
+        self._faults.add(status)
+        return message
+
+    def _print(self, report: StudyReport) -> None:
+        """Print a report for people, or as JSON where it was asked for or where nothing could be scored.
+
+        If standard output fails, the other studies are still scored if their results go to a folder.
+        """
+        if not self._printing:
+            return
+        as_json = self._arguments.json or self._arguments.jsonl
+        try:
+            text, printed = _printed(report, as_json, self._count > 1, self._arguments.jsonl)
+            printed(text)
+        except (ReaderGone, OutputError) as error:
+            self._printing = False
+            if self._folders is None:
+                raise
+            if isinstance(error, OutputError):
+                self._faults.add(REFUSED)
+                say(f"not printed: {error}; the results are in {self._arguments.out}")
+        except Exception as error:
+            say(f"not printed: {self._told(error)}")
+
+    @property
+    def status(self) -> int:
+        """The exit status: a fault of ours first, then what was given up, refused or not written."""
+        faults, statuses = self._faults, self._statuses
+        if FAULT in faults:
+            return FAULT
+        if not statuses and faults:
+            return next(status for status in (REFUSED, OVER_BUDGET, NOTHING_SCORED) if status in faults)
+        if all(status == NOTHING_SCORED for status in statuses):
+            return OVER_BUDGET if OVER_BUDGET in faults else NOTHING_SCORED
+        if REFUSED in faults:
+            return REFUSED
+        return OVER_BUDGET if OVER_BUDGET in {*faults, *statuses} else OK
+
+
+def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Points | None) -> StudyReport:
+    """A study's report, also of one that came later than a hard budget. Raises what `Scorer.score` does."""
     try:
         report = scorer.score(study, arguments.budget_ms, keypoints, strict=arguments.strict, hard=arguments.hard)
     except BudgetExceeded as late:
-        say(f"spinescore: {late}")
         if late.report is None:
-            return None
+            raise
+        say(f"spinescore: {late}")
         report = late.report
     say_what_was_refused(report)
     return report
 
 
-def _write(folder: Path, study: Study, report: StudyReport, scorer: Scorer, formats: Sequence[str]) -> bool:
-    """Write a study's results; says what could not be written, and returns whether all were."""
-    from spinescore.runtime.outputs.results import write_results
-
-    try:
-        write_results(folder, study, report, scorer.bundle, formats)
-    except OutputError as error:
-        say(f"not written: {error}")
-        return False
-    return True
-
-
-def _print_report(report: StudyReport, as_json: bool, several: bool) -> None:
-    """A report for people, or as JSON where it was asked for or where nothing could be scored."""
+def _printed(report: StudyReport, as_json: bool, several: bool, lines: bool) -> tuple[str, Callable[[str], None]]:
+    """The text of a report, and what prints it."""
     from spinescore.runtime.verbs.summary import study_summary
 
     if as_json or not is_scored(report):
-        print(report.to_json(indent=None if several else 2), flush=True)
-    else:
-        print(study_summary(report) + ("\n" if several else ""), flush=True)
+        return report.to_json(indent=None if several or lines else 2), show_json
+    return study_summary(report) + ("\n" if several else ""), show

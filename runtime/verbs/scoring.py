@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spinescore.runtime.reading.ondemand import StudiesOnDemand
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, UsageError, check_paths, say
 
@@ -25,7 +26,12 @@ __all__ = [
     "open_scorer",
     "say_what_was_refused",
     "status_of",
+    "study_reader",
+    "wait_for_check",
 ]
+
+
+_ON_DEMAND = {"on_demand": True}
 
 
 def check_folder(folder: Path | None) -> None:
@@ -35,38 +41,82 @@ def check_folder(folder: Path | None) -> None:
 
 
 @contextmanager
-def open_and_read(arguments: argparse.Namespace) -> Iterator[tuple[Scorer, list[Study]]]:
+def open_and_read(arguments: argparse.Namespace, on_demand: bool = False) -> Iterator[tuple[Scorer, Sequence[Study]]]:
     """A scorer, and the studies in files and folders, which are read while it is opened.
 
-    What cannot be read stands in a study's rejects. With `--budget-ms`, which counts reading, that waits until it has
-    the machine to itself.
+    What cannot be read stands in a study's rejects. `on_demand` is as in `load_studies`. With `--budget-ms`, which
+    counts reading, that waits until it has the machine to itself.
     """
     # What opening needs is imported first, and nothing by both threads; pydicom, which is slow, while networks load.
     import cv2  # noqa: F401
 
     import spinescore.runtime.scorer  # noqa: F401
-    from spinescore.runtime.dicom import load_studies
 
-    check_paths(arguments.paths)
+    read = study_reader(arguments, on_demand)
     with ThreadPoolExecutor(1, "spinescore-read") as pool:
-        read = partial(load_studies, arguments.paths, window=arguments.window)
         reading = pool.submit(read) if getattr(arguments, "budget_ms", None) is None else None
         with open_scorer(arguments) as scorer:
-            yield scorer, read() if reading is None else reading.result()
+            studies: Sequence[Study] = read() if reading is None else reading.result()
+            if isinstance(studies, StudiesOnDemand) and reading is None:
+                studies.ahead_bytes = 0
+            try:
+                yield scorer, studies
+            finally:
+                if isinstance(studies, StudiesOnDemand):
+                    studies.close()
+            wait_for_check(scorer)
 
 
-def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> list[Study]:
+def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Callable[[], Sequence[Study]]:
+    """A function that reads the studies of PATH, or of the list of `--inputs`.
+
+    Both raise UsageError, this one for what is wrong before any file is read.
+    """
+    if arguments.inputs is None and not arguments.paths:
+        arguments.wrong_usage("the following arguments are required: PATH, or --inputs LIST")
+    if arguments.inputs is not None and arguments.paths:
+        raise UsageError("radiographs are named by PATH or listed by --inputs LIST; leave one of the two out")
+    if arguments.inputs is None:
+        from spinescore.runtime.dicom import load_studies
+
+        check_paths(arguments.paths)
+        return partial(load_studies, arguments.paths, window=arguments.window, **_ON_DEMAND if on_demand else {})
+    from spinescore.runtime.reading.filelist import load_listed, read_list
+
+    if arguments.region or arguments.facing:
+        raise UsageError("the list of --inputs states region and facing for each file; leave out --region and --facing")
+    try:
+        files = read_list(arguments.inputs)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+    def read() -> list[Study]:
+        try:
+            return load_listed(files, window=arguments.window)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    return read
+
+
+def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> Sequence[Study]:
     """The studies as `--anonymous`, `--region` and `--facing` have them. Raises UsageError, before any is scored."""
     from spinescore.runtime.intake import anonymous, stated
 
-    changed = []
-    for number, study in enumerate(studies, 1):
-        known = anonymous(study) if arguments.anonymous else study
+    def changed(study: Study) -> Study:
+        return stated(anonymous(study) if arguments.anonymous else study, arguments.region, arguments.facing)
+
+    def checked(number: int) -> Study:
         try:
-            changed.append(stated(known, arguments.region, arguments.facing))
+            return changed(studies[number])
         except ValueError as error:
-            raise UsageError(f"study {number}: {error}" if len(studies) > 1 else str(error)) from error
-    return changed
+            raise UsageError(f"study {number + 1}: {error}" if len(studies) > 1 else str(error)) from error
+
+    if not isinstance(studies, StudiesOnDemand):
+        return [checked(number) for number in range(len(studies))]
+    for number in range(len(studies)) if arguments.region or arguments.facing else ():
+        checked(number)
+    return studies.changed(changed)
 
 
 def open_scorer(arguments: argparse.Namespace) -> Scorer:
@@ -90,6 +140,16 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
     )
+
+
+def wait_for_check(scorer: Scorer) -> None:
+    """Let a check of this CPU's engines come to its end, so that the next call is fast. Ctrl-C ends it."""
+    if not scorer.is_checking:
+        return
+    say("waiting until the faster engine is checked, which is done once (Ctrl-C ends it; --build no leaves it out)")
+    with suppress(KeyboardInterrupt):
+        for warning in scorer.wait_for_check():
+            say(f"warning: {warning}")
 
 
 def say_what_was_refused(report: StudyReport) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
@@ -10,6 +10,7 @@ from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer
 from spinescore.runtime.output import table
 from spinescore.runtime.provenance import trust_lines
 from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
+from spinescore.runtime.text import lines, one_line
 
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport
@@ -31,10 +32,10 @@ def study_summary(report: StudyReport, truth: Mapping[str, int] | None = None) -
     if rows:
         header = ["site", "grade", *(["truth"] if truth is not None else []), "probability", "status"]
         parts.append(table(rows, header))
-    parts.append("\n".join([*_totals(report, truth), *_quality(report)]))
+    parts.append(lines([*_totals(report, truth), *_quality(report)]))
     found = report.bundle
     other = f", localizer {found.localizer}" if found.localizer else ""
-    parts.append(f"Bundle {found.name} {found.version}{other}: {found.intended_use}")
+    parts.append(one_line(f"Bundle {found.name} {found.version}{other}: {found.intended_use}"))
     return "\n\n".join(parts)
 
 
@@ -64,7 +65,7 @@ def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[st
         yield f"{'':<9} with the region's mean for {', '.join(total.imputed_sites)}"
     if (expected := total.expected) is not None:
         low, high = expected.interval
-        yield f"{'expected':<9} {expected.mean:.1f} by the probabilities, 95 % interval {low} to {high}"
+        yield f"{'expected':<9} {expected.mean:.1f} by the network's own probabilities, 95 % interval {low} to {high}"
     if truth is not None:
         pairs = [(corner.grade, truth[corner.site]) for corner in _corners(report) if corner.site in truth]
         yield f"{'':<9} {sum(grade == true for grade, true in pairs)} of {len(truth)} corners agree with the truth"
@@ -101,29 +102,25 @@ def _amount(value: float | None, bounds: tuple[int, int], most: int) -> str:
 def bundle_summary(bundle: Bundle) -> str:
     """What a bundle is and what it holds."""
     facts = _manifest_facts(bundle.manifest, str(bundle.folder))
-    trust = "".join(f"\n{line}" for line in ["", *trust_lines(bundle.manifest)])
+    trust = "".join(f"\n{one_line(line)}" for line in ["", *trust_lines(bundle.manifest)])
     return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}{trust.rstrip()}"
 
 
 def export_summary(report: ExportReport) -> str:
     """What was exported, and how half precision and INT8 agree with FP32 on the golden inputs."""
-    agreement = "\n".join(
-        [*_agreement(report.points, report.grades), *_quantization(report.int8), *_errors(report.errors)]
-    )
+    agreement = lines([*_agreement(report.points, report.grades), *_quantization(report.int8), *_errors(report.errors)])
     return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
 
 
 def verify_summary(report: VerifyReport) -> str:
     """How a bundle's golden inputs came out on this machine."""
-    lines = [f"Bundle {report.bundle}: the files are as exported."]
-    lines += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
-    lines += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
-    lines += [
-        f"{name}: {_off(found.median_shift_px, found.p99_shift_px)}" for name, found in report.alternatives.items()
-    ]
-    lines += _agreement(report.points, report.grades)
-    lines += report.trust
-    return "\n".join([*lines, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
+    found = [f"Bundle {report.bundle}: the files are as exported."]
+    found += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
+    found += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
+    found += [f"{name}: {_off(one.median_shift_px, one.p99_shift_px)}" for name, one in report.alternatives.items()]
+    found += _agreement(report.points, report.grades)
+    found += report.trust
+    return lines([*found, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
 
 
 def _agreement(points: Mapping[str, PointAgreement], grades: GradeAgreement | None) -> Iterator[str]:
@@ -155,26 +152,44 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
     localizer, grader = manifest.localizer, manifest.grader
     passes = "1 pass" if localizer.passes == 1 else f"{localizer.passes} passes"
     facts = {
-        "name": f"{manifest.name} {manifest.version}",
-        "intended use": manifest.intended_use,
-        "folder": folder,
+        "name": one_line(f"{manifest.name} {manifest.version}"),
+        "intended use": one_line(manifest.intended_use),
+        "folder": one_line(folder),
         "localizer": f"{_input(localizer.input)}, {passes}, decode {localizer.decode}, align {localizer.align}, "
         f"facing {localizer.facing}",
+        "test time": _test_time(localizer),
         "grader": f"{_input(grader.input)}, head {grader.head}, crop {grader.crop.extent:g} x {grader.crop.unit}",
     }
     parts: dict[str, Localizer | Grader] = {"localizer": localizer, "grader": grader}
     inputs = [f"{name}: {_grey(part.input)}" for name, part in parts.items()]
-    facts["normalised"] = f"\n{'':<14}".join([*inputs, *_normalised(manifest.provenance)])
-    facts["contrast"] = f"\n{'':<14}".join(
+    facts["normalised"] = _indented([*inputs, *_normalised(manifest.provenance)])
+    facts["contrast"] = _indented(
         f"{name}: {_contrast(part.contrast)}{_levels(part.input)}" for name, part in parts.items()
     )
     if grader.classes is not None:
-        facts["outputs"] = f"\n{'':<14}".join(
-            f"{network}: {', '.join(classes)}" for network, classes in grader.classes.items()
-        )
+        facts["outputs"] = _indented(f"{network}: {', '.join(classes)}" for network, classes in grader.classes.items())
     if localizer.alternatives:
-        facts["alternatives"] = f"\n{'':<14}".join(alternatives(manifest))
+        facts["alternatives"] = _indented(alternatives(manifest))
     return "\n".join(f"{name:<13} {value}" for name, value in facts.items())
+
+
+def _test_time(localizer: Localizer) -> str:
+    """How often the localizer runs for each pass, and what becomes of its heatmaps."""
+    averaging = localizer.averaging
+    if averaging.runs == 1:
+        return "1 run for each pass"
+    sizes = [localizer.input_at(scale) for scale in averaging.scales]
+    shown = ", ".join(
+        f"{scale:g} ({size.height}x{size.width})" for scale, size in zip(averaging.scales, sizes, strict=True)
+    )
+    shift = ", shifted by one pixel" if averaging.flip_shift else ""
+    flip = f", each as it is and flipped{shift}" if averaging.flip else ""
+    scales = "scale" if len(sizes) == 1 else "scales"
+    return f"mean heatmaps of {averaging.runs} runs: {scales} {shown}{flip}"
+
+
+def _indented(parts: Iterable[str]) -> str:
+    return f"\n{'':<14}".join(map(one_line, parts))
 
 
 def _normalised(provenance: Mapping[str, Any]) -> list[str]:

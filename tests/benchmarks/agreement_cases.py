@@ -22,7 +22,7 @@ def koo_readings() -> tuple[Readings, Readings]:
 
 
 def drawn_readings(studies: int = 12, seed: int = 1) -> tuple[Readings, Readings]:
-    """Two dated studies a patient, all corners graded, with probabilities that have ties."""
+    """Two studies a patient, two years apart, all corners graded, with probabilities that have ties."""
     rng = np.random.default_rng(seed)
     predicted, reference = Readings("predicted.csv"), Readings("reference.csv")
     for number in range(studies):
@@ -33,7 +33,7 @@ def drawn_readings(studies: int = 12, seed: int = 1) -> tuple[Readings, Readings
             probabilities = tuple(float(p) for p in weights / weights.sum())
             predicted.add(study, site, Reading(int(weights.argmax()), probabilities))
             reference.add(study, site, Reading(true))
-        reference.describe(study, f"patient-{number // 2}", f"20{20 + number % 2}0101")
+        reference.describe(study, f"patient-{number // 2}", f"20{20 + 2 * (number % 2)}0101")
     return predicted, reference
 
 

@@ -66,7 +66,8 @@ def test_complete_comparison_has_every_figure() -> None:
     document = check(evaluate(*drawn_readings(40), resamples=50))
     first = [f".roc.per_grade.{grade}.threshold.0" for grade in range(4)]
     assert nulls(document) == first  # above every probability
-    assert document["notes"] == []
+    (only,) = document["notes"]
+    assert "F distribution (icc, low and high) are too narrow" in only
     assert document["intervals"]["unit"] == "patient"
     assert document["intervals"]["clusters"] == document["sdc"]["from_change"]["patients"] == 20
     for name, (low, high) in document["intervals"]["figures"].items():
@@ -111,10 +112,16 @@ def test_missing_corners_are_counted_listed_and_left_out() -> None:
         {"study": "stranger", "sites": ["S1-superior"]},
         {"study": "study-00", "sites": ["L1-superior"]},
     ]
-    assert document["counts"]["missing"] == {"predicted": 25, "reference": 2}
+    assert document["counts"]["missing"] == {"predicted": 25, "reference": 2, "both": 0}
     assert document["counts"]["pairs"] == 22 + 24
-    assert [entry["study"] for entry in document["totals"]] == ["study-02"]
-    assert document["icc"]["one_way"]["value"] is None
+    assert [(entry["study"], entry["complete"]) for entry in document["totals"]] == [
+        ("study-00", False),
+        ("study-02", True),
+    ]
+    assert document["totals_left_out"] == [
+        {"study": "stranger", "reason": "predicted lacks cervical 12 of 12, lumbar 11 of 12; not in reference"},
+        {"study": "study-01", "reason": "not in predicted"},
+    ]
     assert "| study-01 | predicted" in markdown(document)
 
 

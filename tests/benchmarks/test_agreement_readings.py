@@ -93,6 +93,18 @@ def test_csv_with_semicolons(tmp_path: Path) -> None:
     assert readings.corners == {"7": {"L1-superior": Reading(0)}}
 
 
+@pytest.mark.parametrize("text", ["1.5", "1.50", '"1,5"'])
+def test_half_points_are_grades(tmp_path: Path, text: str) -> None:
+    assert read_text(tmp_path, f"study,site,grade\n7,L1-superior,{text}\n").corners == {
+        "7": {"L1-superior": Reading(1.5)}
+    }
+
+
+def test_decimal_commas_beside_semicolons(tmp_path: Path) -> None:
+    text = "study;site;grade;p0;p1;p2;p3\n7,1;L1-superior;2,5;0,0;0,1;0,4;0,5\n"
+    assert read_text(tmp_path, text).corners == {"7,1": {"L1-superior": Reading(2.5, (0, 0.1, 0.4, 0.5))}}
+
+
 HEADER = "study,site,grade\n"
 SCORES = "study,site,grade,p0,p1,p2,p3\n"
 
@@ -107,7 +119,9 @@ SCORES = "study,site,grade,p0,p1,p2,p3\n"
         (HEADER, "there is no corner in it"),
         (HEADER + "a,C2-inferior,1\na,C2-superior,1\n", "line 3: 'C2-superior' is no site"),
         (HEADER + "a,C2-inferior,4\n", "line 2: '4' is no grade"),
-        (HEADER + "a,C2-inferior,1.5\n", "line 2: '1.5' is no grade"),
+        (HEADER + "a,C2-inferior,1.25\n", "line 2: '1.25' is no grade"),
+        (HEADER + "a,C2-inferior,3.5\n", "line 2: '3.5' is no grade"),
+        (HEADER + "a,C2-inferior,-0.5\n", "line 2: '-0.5' is no grade"),
         (HEADER + "a,C2-inferior,NA\n", "line 2: 'NA' is no grade"),
         (HEADER + ",C2-inferior,1\n", "line 2: the study has no name"),
         (HEADER + "a,C2-inferior\n", "line 2: 2 fields where the header has 3"),
@@ -121,6 +135,7 @@ SCORES = "study,site,grade,p0,p1,p2,p3\n"
             "line 3: study a has two patients, x and y",
         ),
         ("study,site,grade,study_date\na,C2-inferior,1,2.1.2026\n", "line 2: '2.1.2026' is no date"),
+        ("study,site,grade,study_date\na,C2-inferior,1,2026-02-30\n", "line 2: '2026-02-30' is no date"),
         (b"study,site,grade\n\xff\xfe,C2-inferior,1\n", "byte 17 is not UTF-8"),
         (HEADER + '"' + "x" * 200_000 + '",C2-inferior,1\n', "line 2: this is no CSV"),
         ("{}", "neither a report of spinescore nor the truth"),

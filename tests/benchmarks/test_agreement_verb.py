@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from agreement_cases import constant_readings, drawn_readings
 
-from spinescore.benchmarks.agreement import Readings, evaluate, pictures
+from spinescore.benchmarks.agreement import Reading, Readings, evaluate, pictures
 from spinescore.runtime import cli
 
 
@@ -47,9 +47,12 @@ def test_prints_tables(files, capsys) -> None:
 
 def test_writes_files_and_prints_json(files, tmp_path: Path, capsys) -> None:
     command = ["evaluate", *files, "--bootstrap", "20", "--seed", "4", "--json", "--out"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "sites.svg").write_text("a picture of before")  # it would show another comparison
     assert cli.main([*command, str(tmp_path / "one")]) == 0
     captured = capsys.readouterr()
-    names = {"evaluate.json", "evaluate.md", "confusion.png", "roc.png", "bland-altman.png"}
+    drawn = {"confusion.png", "roc.png", "bland-altman.png", "change.png", "sites.png"}
+    names = {"evaluate.json", "evaluate.md", *drawn}
     assert {path.name for path in (tmp_path / "one").iterdir()} == names
     assert all(name in captured.err for name in names)
     assert captured.out == (tmp_path / "one" / "evaluate.json").read_text(encoding="utf-8")
@@ -70,9 +73,7 @@ def test_pictures_that_say_nothing_are_not_drawn(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["confusion.png"]
 
 
-@pytest.mark.parametrize(
-    "draw", [pictures.confusion_picture, pictures.roc_picture, pictures.bland_altman_picture], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("draw", list(pictures.PICTURES.values()), ids=list(pictures.PICTURES))
 def test_pictures_are_grey_and_follow_the_figures(draw) -> None:
     document = evaluate(*drawn_readings(), resamples=0)
     picture = cv2.imdecode(np.frombuffer(draw(document), np.uint8), cv2.IMREAD_COLOR)
@@ -81,6 +82,42 @@ def test_pictures_are_grey_and_follow_the_figures(draw) -> None:
     assert (picture == picture[..., :1]).all()  # nothing depends on colour
     assert 0.005 < (picture < 100).mean() < 0.4
     assert draw(document) != draw(evaluate(*drawn_readings(seed=2), resamples=0))
+
+
+def test_vector_pictures_stand_beside_png(files, tmp_path: Path, capsys) -> None:
+    command = ["evaluate", *files, "--bootstrap", "0", "--out", str(tmp_path)]
+    assert cli.main([*command, "--figures", "svg,pdf"]) == 0
+    for name in pictures.PICTURES:
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert b"<svg" in (tmp_path / f"{name}.svg").read_bytes()
+        assert (tmp_path / f"{name}.pdf").read_bytes()[:5] == b"%PDF-"
+    document = json.loads((tmp_path / "evaluate.json").read_text("utf-8"))
+    for name in ("confusion.svg", "confusion.pdf"):
+        stem, _, ending = name.partition(".")
+        assert pictures.PICTURES[stem](document, ending) == (tmp_path / name).read_bytes()
+    for option, value, message in (
+        ("--figures", "jpg", "is no format of figures"),
+        ("--window-years", "2", "is no window of years"),
+        ("--window-years", "3-2", "is no window of years"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main([*command, option, value])
+        assert message in capsys.readouterr().err
+
+
+def test_no_curve_no_picture(tmp_path: Path, capsys) -> None:
+    """All corners of the reference have one grade: there is no ROC curve, and an older picture goes."""
+    predicted, reference = drawn_readings(4)
+    for corners in reference.corners.values():
+        corners.update(dict.fromkeys(corners, Reading(0)))
+    paths = [str(write_csv(tmp_path / f"{i}.csv", side)) for i, side in enumerate((predicted, reference))]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "roc.png").write_bytes(b"of before")
+    assert cli.main(["evaluate", *paths, "--bootstrap", "0", "--out", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "roc.png").exists()
+    captured = capsys.readouterr()
+    assert "no roc.png: there is nothing to show" in captured.err
+    assert "No ROC curve exists" in captured.out
 
 
 def test_limits_that_coincide_and_grades_that_are_absent_can_be_drawn() -> None:
@@ -101,6 +138,9 @@ def test_exit_status_of_what_cannot_be_compared(files, tmp_path: Path, capsys) -
         (2, [predicted, str(tmp_path / "none.csv")], "there is no file or folder"),
         (2, [predicted, reference, "--bootstrap", "-1"], "--bootstrap must be from 0"),
         (2, [predicted, reference, "--seed", "-1"], "--seed 0 or more"),
+        (2, [predicted, reference, "--max-imputed", "12"], "--max-imputed must be from 0 to 11"),
+        (2, [predicted, reference, "--progression", "nan"], "--progression a number"),
+        (2, [predicted, reference, "--readers", "0"], "--readers from 1 to 100"),
         (2, [predicted, reference, "--out", str(bad)], "is a file; name a folder"),
         (3, [str(other), reference], "have nothing to compare: no study is in both"),
     ):

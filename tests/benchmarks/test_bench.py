@@ -122,6 +122,10 @@ def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
     [
         ({}, [("localizer.fp32.onnx", 2), ("grader-corners.fp32.onnx", 12)]),
         ({"localizer.passes": 2}, [("localizer.fp32.onnx", 2)] * 2 + [("grader-corners.fp32.onnx", 12)]),
+        (
+            {"localizer.passes": 2, "test_time": ([1.0, 1.5], True, True)},
+            [("localizer.fp32.onnx", 2)] * 8 + [("grader-corners.fp32.onnx", 12)],
+        ),
         ({"grader.head": "corner4"}, [("localizer.fp32.onnx", 2), ("grader-corners.fp32.onnx", 24)]),
         (
             {"heads": "separate", "grader.head": "bridge+grades"},
@@ -136,7 +140,12 @@ def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
 )
 def test_the_networks_alone_run_as_often_as_in_a_study(tmp_path, changes, calls):
     bundle = Bundle.open(tiny.write_bundle(tmp_path / "bundle", **changes))
-    assert [(files["fp32"], batch) for files, batch in engine_calls(bundle)] == calls
+    found = engine_calls(bundle)
+    assert [(files["fp32"], batch) for files, batch, _ in found] == calls
+    averages = "test_time" in changes
+    assert (
+        [size.height for _, _, size in found[:-1]] == [256, 256, 384, 384] * 2 if averages else [256] * len(found[:-1])
+    )
 
 
 def test_names_that_the_options_know_are_those_that_there_are():

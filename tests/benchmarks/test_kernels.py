@@ -39,7 +39,7 @@ def test_the_command_writes_what_ptxas_says(monkeypatch, tmp_path):
     assert command.main(["--out", str(tmp_path / "record.json")]) == 0
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record["nvcc"] == "release 13.0"
-    assert record["fatbin_bytes"] == {"warp": 5, "decode": 5}
+    assert record["fatbin_bytes"] == {"warp": 5, "decode": 5, "average": 5}
     assert record["kernels"] == {
         "warp_f16": {
             "sm_90": {"registers": 40, "shared_bytes": 1824, "stack_bytes": 8, "spill_bytes": 16},

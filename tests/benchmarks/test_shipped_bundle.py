@@ -109,3 +109,36 @@ def test_what_is_no_spine_is_refused(scorer: Scorer, kind: str) -> None:
     assert report.regions["cervical"].status == "rejected"
     assert report.regions["lumbar"].status == "missing"
     assert report.total.value is None
+
+
+@pytest.mark.parametrize(
+    ("quarters", "tags", "code"),
+    [
+        (2, {"turn_deg": None}, "not-upright"),  # the header names the side alone, by one value of Patient Orientation
+        (1, {"turn_deg": None, "facing": None}, "not-upright"),
+        (2, {"turn_deg": 0}, "orientation-contradicts"),
+    ],
+)
+def test_a_turned_picture_is_scored_as_it_stands(
+    scorer: Scorer, study: Study, quarters: int, tags: dict[str, object], code: str
+) -> None:
+    turned = [
+        dataclasses.replace(image, pixels=np.ascontiguousarray(np.rot90(image.pixels, quarters)), **tags)  # type: ignore[arg-type]
+        for image in study.radiographs
+    ]
+    report = scorer.score(turned)
+    assert grades(report) == grades(scorer.score(study))
+    assert {region.radiograph.turn_deg for region in report.regions.values() if region.radiograph} == {90 * quarters}
+    assert [found.code for found in report.findings if found.code == code] == [code, code]
+
+
+def test_the_other_side_in_the_header_is_not_followed(scorer: Scorer, study: Study) -> None:
+    report = scorer.score(study)
+    seen = {
+        region.radiograph.source: region.radiograph.facing for region in report.regions.values() if region.radiograph
+    }
+    other = {"left": "right", "right": "left", None: None}
+    mirrored = [dataclasses.replace(image, facing=other[seen[image.source]]) for image in study.radiographs]  # type: ignore[arg-type]
+    found = scorer.score(mirrored)
+    assert grades(found) == grades(report)
+    assert [one.code for one in found.findings].count("orientation-contradicts") == 2

@@ -35,6 +35,14 @@ class BuiltEngine(EngineDouble):
         super().__init__(onnx, "fp16", queue)
         self.name, self.file, self.framework = path.name, path, f"tensorrt {VERSION}"
         self.wrong = b"wrong" in path.read_bytes()
+        self.sizes = sidecar.sizes
+
+    def run(self, inputs, outputs):
+        from spinescore.runtime.errors import EngineError
+
+        if self.sizes and inputs.shape[2:] not in self.sizes:
+            raise EngineError(f"{self.name} was not built for {inputs.shape[2:]}")
+        super().run(inputs, outputs)
 
     def infer(self, inputs, outputs):
         import ctypes
@@ -60,7 +68,7 @@ def install(kernels):
 
 def build(bundle, options, say, content):
     """In place of `build_engines`: an engine for each network."""
-    from spinescore.export.engine import network_batches
+    from spinescore.export.engine import network_batches, network_sizes
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.engines.places import engine_home, store_engine
     from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
@@ -86,6 +94,7 @@ def build(bundle, options, say, content):
             driver="13.0",
             platform=this_platform(),
             build_seconds=1.0,
+            sizes=network_sizes(bundle.manifest, name),
         )
         path = engine_home(bundle.folder) / TARGET / f"{name.split('.')[0]}.fp16.engine"
         store_engine(path, plan, sidecar)

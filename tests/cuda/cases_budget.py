@@ -30,3 +30,23 @@ def case_efforts():
             assert_same(report, host.score(study(), 1e9))
         assert CONTROL.calls("cuGraphInstantiateWithFlags") - graphs == 3
     assert_everything_freed()
+
+
+def case_averaging_is_a_graph_of_its_own():
+    """Four efforts, four graphs; what is skipped first is the averaging."""
+    tested = bundle(test_time=([1.0, 1.5], True, True), **{"localizer.passes": 2})
+    graphs = CONTROL.calls("cuGraphInstantiateWithFlags")
+    with Scorer(tested, opened(), budget_ms=1e9) as cuda, Scorer(tested, HostDevice(1)) as host:
+        assert CONTROL.calls("cuGraphInstantiateWithFlags") - graphs == 4
+        for effort, skipped in (
+            (Effort(2, test_time=True), ()),
+            (Effort(2), ("test-time",)),
+            (Effort(1, antialias=False), ("test-time", "second-pass", "antialias")),
+        ):
+            cuda.give(effort)
+            host.give(effort)
+            report = cuda.score(study(), 1e9)
+            assert report.skipped == skipped
+            assert_same(report, host.score(study(), 1e9))
+        assert CONTROL.calls("cuGraphInstantiateWithFlags") - graphs == 4
+    assert_everything_freed()

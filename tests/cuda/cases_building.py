@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 
 import builder_on_double as builder
 import pytest
@@ -15,17 +16,18 @@ from spinescore.runtime import EngineError, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine
 from spinescore.runtime.engines.places import engine_paths, failure
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.opening import Wanted, building
 
 ENGINE = f"tensorrt {builder.VERSION}"
 BUILDS = FOLDER / "builds"
 
 
-def prepare(name="b"):
+def prepare(name="b", **changes):
     """A bundle's folder; engines of the double count as TensorRT's."""
     os.environ["SPINESCORE_CACHE"] = str(FOLDER / "cache")
     builder.install(KERNELS)
-    return write_golden_bundle(FOLDER / name, "none")
+    return write_golden_bundle(FOLDER / name, "none", **changes)
 
 
 def builders(mode):
@@ -66,6 +68,21 @@ def case_built_and_accepted_before_it_scores():
         assert path.is_relative_to(folder / "engines" / builder.TARGET)
     with pytest.raises(ValueError, match="there is no build 'later'"):
         opened(folder, build="later")
+    assert_everything_freed()
+
+
+def case_engines_of_several_sizes_are_accepted_and_score():
+    """Each size is run by gate and self-test; an engine that lacks one of them is not taken."""
+    folder = prepare(test_time=([1.0, 1.5], True, True))
+    builders("right")
+    with opened(folder, "cuda", build="now") as scorer:
+        assert scored(scorer) == ("cuda", ENGINE, ())
+    (path,) = [path for path in engine_paths(folder) if path.name.startswith("localizer")]
+    sidecar = Sidecar.read(path)
+    assert sidecar.sizes == ((256, 192), (384, 288))
+    replace(sidecar, sizes=sidecar.sizes[:1]).write(path)
+    with pytest.raises(EngineError, match=r"was not built for \(384, 288\)"):
+        opened(folder, "cuda", engine="tensorrt", build="no")
     assert_everything_freed()
 
 

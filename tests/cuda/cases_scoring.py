@@ -20,11 +20,15 @@ from on_double import (
 )
 
 from spinescore.benchmarks.phantom.study import write_study
-from spinescore.runtime import DeviceError, Scorer, load_study
+from spinescore.kernels.average import AverageSpec, Run, average
+from spinescore.runtime import DeviceError, Scorer, Study, load_study, views
 from spinescore.runtime.bundle import Bundle, shipped_bundles
 from spinescore.runtime.devices import LARGEST_IMAGE_PX
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines import onnxruntime, tensorrt
+from spinescore.runtime.intake import given_points
+from spinescore.runtime.study import LEVELS, REGIONS
+from spinescore.runtime.training import TrainingInputs
 
 
 def case_same_report():
@@ -55,6 +59,55 @@ def case_same_report():
     assert_everything_freed()
 
 
+def case_test_time():
+    """Scales and flips in one graph: one and two passes, whole and half precision, an engine that no graph holds."""
+    variants = [
+        ({"localizer.passes": 1}, ([1.0], True, True), True),
+        ({"localizer.passes": 2}, ([1.0, 1.5], True, True), True),
+        ({"localizer.passes": 2, "localizer.align": "centre"}, ([1.0, 0.5, 1.5], False, False), True),
+        ({"localizer.passes": 2, "heads": "separate"}, ([1.0, 1.5], True, False), False),
+        ({"localizer.passes": 2, "precision": "fp16", "localizer.facing": "right"}, ([1.0, 1.5], True, True), True),
+    ]
+    for changes, test_time, capturable in variants:
+        tested = bundle(test_time=test_time, **changes)
+        half = "precision" in changes
+        with Scorer(tested, opened(capturable=capturable)) as cuda, Scorer(tested, HostDevice(1)) as host:
+            launches = CONTROL.calls("cuGraphLaunch")
+            reports = [cuda.score(one) for one in (study(), study(rows=512, facing="right"), study())]
+            if capturable:
+                assert CONTROL.calls("cuGraphLaunch") - launches == 3
+            for one, report in zip((study(), study(rows=512, facing="right")), reports, strict=False):
+                assert_same(report, host.score(one), points_px=0.5 if half else 0.1)
+            assert untimed(reports[0]) == untimed(reports[2])
+    assert_everything_freed()
+
+
+def case_averaging_is_the_references():
+    """The device's verbs on odd sizes: mirrored images bit for bit, the mean as the float64 reference has it."""
+    rng = np.random.default_rng(8)
+    for dtype, off in ((np.float32, 2e-5), (np.float16, 2e-3)):
+        device = opened()
+        images = device.allocate((2, 3, 32, 31), dtype)
+        mirrored = device.allocate(images.shape, dtype)
+        values = rng.normal(size=images.shape).astype(dtype)
+        device.write(images, values)
+        device.mirror(images[1:2], mirrored[1:2])
+        found = device.read(mirrored)
+        assert np.array_equal(found[1], values[1, ..., ::-1])
+        assert not found[0].any()
+        runs = (Run(), Run(flipped=True), Run(1.5), Run(1.5, True))
+        maps = [rng.normal(size=(2, 5, *((12, 9) if run.scale > 1 else (8, 6)))).astype(dtype) for run in runs]
+        buffers = [device.allocate(one.shape, dtype) for one in maps]
+        for buffer, one in zip(buffers, maps, strict=True):
+            device.write(buffer, one)
+        out = device.allocate((2, 5, 8, 6), dtype)
+        spec = AverageSpec(runs, "stride", 4, True)
+        device.average(buffers, spec, out)
+        assert np.abs(device.read(out) - average(maps, spec, (8, 6))).max() < off
+        device.close()
+    assert_everything_freed()
+
+
 def case_localizer_facing():
     """Films that face right and left, shown to the localizer as its bundle states, in both passes."""
     for facing in ("right", "as-is"):
@@ -62,6 +115,23 @@ def case_localizer_facing():
         with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
             for one in (study(facing="right"), study(rows=512), study(facing="right")):
                 assert_same(cuda.score(one), host.score(one))
+    assert_everything_freed()
+
+
+def case_training_pictures():
+    """Crops for training, cut on the host, are those that the device's grader sees."""
+    tested = bundle(**{"localizer.input.fit": "letterbox", "grader.crop.unit": "disc-spacing"})
+    for facing in ("left", "right"):
+        drawn = {region: tiny.draw(region, facing=facing) for region in REGIONS}
+        radiographs = tuple(one.radiograph for one in drawn.values())
+        points = {region: dict(zip(LEVELS[region], one.points.tolist(), strict=True)) for region, one in drawn.items()}
+        with Scorer(tested, opened()) as cuda, TrainingInputs(tested.manifest) as inputs:
+            found = inputs.of(Study(radiographs), given_points(points)).pictures
+            expected = cuda.crops(radiographs, points).crops
+        assert [(one.region, one.sites) for one in found] == [(one.region, one.sites) for one in expected]
+        assert len(found) == 12
+        for one, other in zip(found, expected, strict=True):
+            assert np.abs(one.image - other.image).max() < 2e-3  # half precision of the device's crops
     assert_everything_freed()
 
 
@@ -124,6 +194,7 @@ def case_crops():
 def case_integrated():
     """Host and GPU share their memory: the same report, and no copy of a radiograph."""
     CONTROL.set("integrated", 1)
+    views.is_doubtful = lambda *_: False  # else a picture may be asked how it stands, which writes more of them
     tested = bundle()
     with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
         for one in (study(), study(rows=512, dtype="uint16"), study()):

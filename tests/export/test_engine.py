@@ -103,6 +103,46 @@ def test_any_batch(tmp_path):
     assert [sidecar.onnx for sidecar in found] == ["localizer.fp16.onnx", "grader-corners.fp16.onnx"]
 
 
+def test_a_profile_for_every_scale(tmp_path):
+    """The engine is built for these shapes and no others, as its sidecar says."""
+    test_time = ([1.0, 1.5, 0.5], True, True)
+    bundle = Bundle.open(tiny.write_bundle(tmp_path, precision="fp16", test_time=test_time, alternatives={"narrow": 1}))
+    localizer, grader, narrow = map(Sidecar.read, build_engines(bundle, BuildOptions("tensorrt_rtx", targets=("8.9",))))
+    assert localizer.sizes == narrow.sizes == ((256, 192), (384, 288), (128, 96))
+    assert (localizer.least_batch, localizer.most_batch, grader.sizes) == (2, 2, ())
+    text = json.loads((tmp_path / "engines").glob("*/grader*.json").__next__().read_text(encoding="utf-8"))
+    assert "sizes" not in text  # as sidecars of before
+
+
+class Profiles:
+    """As much of TensorRT's builder as profiles need."""
+
+    shape, name = (-1, 3, -1, -1), "image"
+
+    def __init__(self):
+        self.shapes = []
+
+    def get_input(self, number):
+        return self
+
+    def create_optimization_profile(self):
+        return self
+
+    def set_shape(self, name, least, usual, most):
+        self.shapes.append((least, usual, most))
+
+    def add_optimization_profile(self, profile):
+        return len(self.shapes) - 1
+
+
+def test_profiles_hold_the_batch_and_the_size():
+    asked = Profiles()
+    for any_batch, size in ((False, (256, 192)), (True, (384, 288))):
+        module._add_profile(asked, asked, asked, 2, any_batch, size)
+    one, other = (2, 3, 256, 192), (2, 3, 384, 288)
+    assert asked.shapes == [(one, one, one), ((1, 3, 384, 288), other, other)]
+
+
 @pytest.mark.parametrize(
     ("changes", "batches"),
     [

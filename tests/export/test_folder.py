@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from spinescore.export.folder import check_target, replaced_folder, write_synced
@@ -79,3 +81,19 @@ def test_empty_folder_is_taken(tmp_path):
         write_synced(draft / "bundle.json", b"{}")
     (tmp_path / "other").mkdir()
     check_target(tmp_path / "other")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
+def test_the_draft_of_a_killed_export_is_removed_and_that_of_a_running_one_is_not(tmp_path):
+    target = tmp_path / "bundle [1]"
+    killed, other = tmp_path / f".{target.name}.abc.part", tmp_path / ".another.abc.part"
+    for folder in (killed, other):
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"1")
+    with replaced_folder(target) as running:
+        assert not killed.exists()
+        with replaced_folder(target) as draft:
+            assert running.exists()
+            (draft / "bundle.json").write_text("{}", encoding="utf-8")
+        (running / "bundle.json").write_text("{}", encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, target.name]

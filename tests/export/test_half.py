@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.export.hrnet import build_hrnet
+from spinescore.export.resnet152 import build_resnet
 from spinescore.export.rounding import largest_activations, round_like_half
 from spinescore.export.sessions import run_model
+from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime.errors import CheckpointError
 
 
@@ -165,6 +167,48 @@ def test_rounding_of_stored_half_is_the_rounding_of_the_network(hrnet):
     np.testing.assert_array_equal(*both)
 
 
+def rounded_everywhere(model):
+    """A copy of `model` with two casts behind every value, as the definition of half precision has it."""
+    kinds = types_of(model)
+    scales = {node.input[2] for node in model.graph.node if node.op_type == "Resize"}
+    weights = [tensor.name for tensor in model.graph.initializer if tensor.name not in scales]
+    nodes = []
+
+    def cast(name):
+        for source, target, kind in ((name, "h", TensorProto.FLOAT16), (f"{name}.h", "r", TensorProto.FLOAT)):
+            nodes.append(helper.make_node("Cast", [source], [f"{name}.{target}"], to=kind))
+
+    for name in ["image", *weights]:
+        cast(name)
+    for node in model.graph.node:
+        inputs = [name if name in scales or not name else f"{name}.r" for name in node.input]
+        nodes.append(onnx.NodeProto(op_type=node.op_type, input=inputs, output=node.output, attribute=node.attribute))
+        for name in node.output:
+            assert kinds[name] == TensorProto.FLOAT
+            cast(name)
+    naive = onnx.ModelProto()
+    naive.CopyFrom(model)
+    del naive.graph.node[:], naive.graph.value_info[:]
+    naive.graph.node.extend(nodes)
+    naive.graph.output[0].name += ".r"
+    return naive
+
+
+@pytest.mark.parametrize("name", ["hrnet-legacy.pth", "resnet"])
+def test_rounding_of_fewer_values_gives_the_same_bits(hrnet, name):
+    """Casts are left out where they change nothing: behind a pooling, and before a ReLU."""
+    model = hrnet
+    if name == "resnet":
+        tensors = random_tensors(parse_synthetic("synthetic:resnet50-w8"), outputs=8, channels=3)
+        model = build_resnet(tensors, 64, 64)
+    image = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
+    rounded = round_like_half(model)
+    np.testing.assert_array_equal(run_model(rounded, image), run_model(rounded_everywhere(model), image))
+    followers = {node.input[0]: node.op_type for node in rounded.graph.node}
+    convolutions = [node.output[0] for node in rounded.graph.node if node.op_type == "Conv"]
+    assert sum(followers[value] == "Relu" for value in convolutions) > len(convolutions) / 3
+
+
 def test_largest_activations_are_those_of_each_node():
-    found = largest_activations(scaled(300.0, -300.0), [np.array([[1.0]], np.float32), np.array([[-2.0]], np.float32)])
+    found = largest_activations(scaled(300.0, -300.0), np.array([[1.0], [-2.0]], np.float32))
     assert [(layer.layer, layer.value) for layer in found] == [("m0", 600.0), ("y", 180000.0)]

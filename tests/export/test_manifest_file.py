@@ -57,14 +57,15 @@ def test_the_defaults_are_those_of_an_export():
         "localizer.input.levels", "grader.input.levels", "provenance",  # TOML has no null
     }  # fmt: skip
     assert set(shown) - set(usual) == {
-        "name", "budget_ms", "localizer.input.preprocessing", "grader.input.preprocessing", "grader.classes.corners",
-        "grader.classes.grades", "grader.classes.bridge", "provenance.trained_on",
-        "localizer.contrast.over", "grader.contrast.over", "localizer.facing",
+        "name", "budget_ms", "smallest_detectable_change", "localizer.input.preprocessing",
+        "grader.input.preprocessing", "grader.classes.corners", "grader.classes.grades", "grader.classes.bridge",
+        "provenance.trained_on", "localizer.contrast.over", "grader.contrast.over", "localizer.facing",
     }  # fmt: skip
 
 
 def test_every_field_of_a_manifest_occurs():
-    document = tiny.listed(tiny.manifest(alternatives=("narrow",))) | {"budget_ms": 250.0}
+    document = tiny.listed(tiny.manifest(alternatives=("narrow",)))
+    document |= {"budget_ms": 250.0, "smallest_detectable_change": 2.0}
     for part in ("localizer", "grader"):
         document[part]["contrast"] |= {"mode": "percentile", "over": "picture"}
     document["localizer"]["facing"] = "right"

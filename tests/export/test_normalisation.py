@@ -61,11 +61,11 @@ def test_what_is_assumed_of_other_files_is_said(tmp_path, name, said):
 
 def test_weights_alone_of_keras_say_what_they_do_not_show(tmp_path):
     _, (network,) = open_graders(str(unpacked("keras-resnet50-corner4.h5", tmp_path)), SIZES)
-    assert any("weights alone do not show operators" in note for note in network.notes)
+    assert any("weights alone do not show operators" in note for note in network.warnings)
     _, (network,) = open_graders(str(unpacked("keras-resnet152-corners4.h5", tmp_path)), SIZES)
-    assert network.notes == ()
+    assert network.warnings == ()
     _, (network,) = open_graders(str(tmp_path / "keras-resnet152-corners4.h5"), {})
-    assert network.notes == (
+    assert network.warnings == (
         "the model was built for 64x64 pixels, the manifest gives it 224x224; set grader.input.height and width to "
         "what it was trained on",
     )

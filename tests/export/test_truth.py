@@ -60,7 +60,7 @@ def trial(expected, regions, role="", stem="localizer", tensors=None):
     )
     numbers = np.array([REGIONS.index(region) for region in regions], np.uint8)
     return SimpleNamespace(
-        network=network, expected=expected, regions=numbers, model=role, pictures=np.zeros((1, 8, 8))
+        network=network, expected=expected, regions=numbers, model=role, images=np.zeros((1, 3, 8, 8))
     )
 
 
@@ -99,7 +99,6 @@ def test_exchanged_files_are_named(views, monkeypatch):
     by_region = {view.region: heatmaps_of(view, localizer)[None] for view in views}
     flat = {region: heatmaps[:, :, ::-1].copy() for region, heatmaps in by_region.items()}  # points somewhere else
     trials = [trial(flat[region], [region], region, f"localizer-{region}") for region in REGIONS]
-    monkeypatch.setattr(truth, "normalised", lambda pictures, size: pictures)
     other = {"cervical": "lumbar", "lumbar": "cervical"}  # what the cervical file gives for lumbar radiographs
     monkeypatch.setattr(truth, "run_model", lambda model, images: by_region[other[model]])
     errors = point_errors(trials, views, localizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,9 @@ def test_the_network_says_what_was_taken_off(hrnet, save):
         ("state_dict", "best_state_dict"),
         ("ema", "model"),
         ("student", "teacher"),
+        ("last", "best"),
+        ("model_state_dict", "best_model_wts"),
+        ("state_dict", "callbacks_best"),
     ],
 )
 @pytest.mark.parametrize("wrapped", ["", "module."])
@@ -116,6 +120,29 @@ def test_two_sets_are_refused_until_one_is_named(first, second, wrapped, hrnet, 
     assert_same(read_checkpoint(path, first).tensors, hrnet)
     assert_same(read_checkpoint(path, second).tensors, raised(hrnet))
     assert_same(read_checkpoint(path, full).tensors, raised(hrnet))
+
+
+@pytest.mark.parametrize(
+    ("second", "key"),
+    [
+        ({"best": {"epoch": 1, "state_dict": None}}, "best.state_dict"),
+        ({"ema": {"decay": 0.99, "shadow": None}}, "ema.shadow"),
+        ({"callbacks": {"EMA": {"ema_state_dict": None}}}, "callbacks.EMA.ema_state_dict"),
+        ({"history": [{"epoch": 1, "state_dict": None}]}, "history.0.state_dict"),
+        ({"optimizer": {"ema_weights": None}}, "optimizer.ema_weights"),
+    ],
+)
+def test_a_second_set_deeper_in_the_file_is_found(second, key, hrnet, save):
+    def filled(part):
+        if isinstance(part, dict):
+            return {name: filled(value) for name, value in part.items()}
+        return [filled(value) for value in part] if isinstance(part, list) else raised(hrnet) if part is None else part
+
+    path = save({"state_dict": hrnet, **filled(second)})
+    with pytest.raises(CheckpointError, match=rf"2 sets of weights fit.*'state_dict', '{re.escape(key)}'"):
+        read_checkpoint(path)
+    assert_same(read_checkpoint(path, "state_dict").tensors, hrnet)
+    assert_same(read_checkpoint(path, key).tensors, raised(hrnet))
 
 
 def test_two_sets_in_one_dictionary(hrnet, save):
@@ -236,7 +263,8 @@ def test_keys_on_the_command_line(hrnet, resnet, save, tmp_path, capsys):
     parts = f"cervical={localizer}:state_dict,lumbar={localizer}:state_dict"
     assert cli.main([*command, str(tmp_path / "b"), "--localizer", parts, "--grader", f"{grader}:ema"]) == 0
     said = capsys.readouterr().err
-    assert "the weights under 'state_dict' were taken; other tensors stand under 'state_dict_ema'" in said
+    taken = "the weights under 'state_dict' were taken; other tensors stand under 'state_dict_ema'"
+    assert f"note: localizer-cervical: {taken}" in said.splitlines()
     assert cli.main([*command, str(tmp_path / "c"), "--localizer", str(localizer), "--grader", f"{grader}:ema"]) == 4
     said = capsys.readouterr().err
     assert "l.pth: 2 sets" in said

@@ -8,8 +8,18 @@ import numpy as np
 from host_build import HostKernels
 from numpy.typing import NDArray
 
+from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.decode import DISCS, POINT, BoxSpec, CropSpec, DecodeSpec
-from spinescore.kernels.launch import SOURCE, boxes_launch, crops_launch, decode_launch, source_record, warp_launch
+from spinescore.kernels.launch import (
+    SOURCE,
+    average_launch,
+    boxes_launch,
+    crops_launch,
+    decode_launch,
+    mirror_launch,
+    source_record,
+    warp_launch,
+)
 from spinescore.kernels.warp import ROI, Source, WarpSpec
 
 GUARD_BYTES = 64
@@ -105,4 +115,27 @@ def crops(kernels: HostKernels, points: NDArray[np.void], views: NDArray[np.void
     points, views = np.ascontiguousarray(points), np.ascontiguousarray(views)
     out = Output((len(views), DISCS, len(spec.flips)), ROI)
     kernels.run(crops_launch(points.ctypes.data, views.ctypes.data, len(views), spec, out.address))
+    return out.values()
+
+
+def mirror(kernels: HostKernels, images: NDArray) -> NDArray:
+    """`spinescore.kernels.average.mirror` by the CUDA source; images float16 or float32."""
+    images = np.ascontiguousarray(images)
+    out = Output(images.shape, images.dtype)
+    rows, width = int(np.prod(images.shape[:-1])), images.shape[-1]
+    kernels.run(mirror_launch(images.ctypes.data, rows, width, images.dtype == np.float16, out.address))
+    return out.values()
+
+
+def average(
+    kernels: HostKernels, heatmaps: Sequence[NDArray], spec: AverageSpec, shape: tuple[int, int]
+) -> NDArray[np.floating]:
+    """`spinescore.kernels.average.average` by the CUDA source; heatmaps float16 or float32, with guards around each."""
+    kept = [Output(maps.shape, maps.dtype) for maps in heatmaps]
+    for place, maps in zip(kept, heatmaps, strict=True):
+        place.values()[...] = maps
+    planes = heatmaps[0].shape[0] * heatmaps[0].shape[1]
+    out = Output((*heatmaps[0].shape[:2], *shape), heatmaps[0].dtype)
+    places = [(place.address, maps.shape[2:]) for place, maps in zip(kept, heatmaps, strict=True)]
+    kernels.run(average_launch(places, planes, shape, heatmaps[0].dtype == np.float16, spec, out.address))
     return out.values()

@@ -206,6 +206,23 @@ def test_box_holds_the_points_padded_and_keeps_the_aspect(faces_right):
     assert scale * 256 == pytest.approx(1.25 * (high - low)[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("faces_right", [False, True])
+def test_box_of_a_turned_source_shows_what_that_of_an_upright_one_shows(turns, faces_right):
+    points, spec = spine(faces_right=faces_right), BoxSpec(256, 192, 1.25)
+    upright = boxes(points, views(faces_right=faces_right), spec)[0]
+    stored = points.copy()
+    for number in range(turns):  # the picture has 600 columns and 800 rows, then 800 columns, ..
+        x, y = stored["xy"][..., 0].copy(), stored["xy"][..., 1].copy()
+        stored["xy"][..., 0], stored["xy"][..., 1] = y, (600 if number % 2 == 0 else 800) - 1 - x
+    found = boxes(stored, views(faces_right=faces_right, turns=turns), spec)[0]
+    for corner in ((0, 0), (191, 0), (0, 255), (95.5, 127.5)):
+        x, y = apply(upright, *corner)
+        for number in range(turns):
+            x, y = y, (600 if number % 2 == 0 else 800) - 1 - x
+        assert np.allclose(apply(found, *corner), [x, y], atol=0.01)
+
+
 @pytest.mark.parametrize("anterior", ["left", "right"])
 @pytest.mark.parametrize("faces_right", [False, True])
 @pytest.mark.parametrize("unit", ["anterior-distance", "disc-spacing"])

@@ -13,6 +13,7 @@ import onnxruntime
 import tiny
 from onnx import numpy_helper
 
+from spinescore.kernels.average import AverageSpec, Run, average
 from spinescore.runtime.acceptance import AcceptanceRecord, Figures
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.sidecar import this_platform
@@ -79,20 +80,36 @@ def record_of(bundle: Bundle) -> AcceptanceRecord:
 
 
 def _localizers(folder: Path, localizer: dict) -> bytes:
-    pictures = {region: tiny.draw(region, rows=tiny.HEIGHT).radiograph.pixels for region in tiny.REGIONS}
+    test_time = localizer.get("test_time", {"scales": [1.0], "flip": False, "flip_shift": False})
+    scales = [1.0, *(scale for scale in test_time["scales"] if scale != 1.0)]
+    drawn = {
+        (region, scale): tiny.draw(region, rows=int(tiny.HEIGHT * scale)).radiograph.pixels
+        for region in tiny.REGIONS
+        for scale in scales
+    }
     files = localizer["files"]
     shared = files["cervical"] == files["lumbar"]
     roles = {"both": tiny.REGIONS} if shared else {region: (region,) for region in tiny.REGIONS}
     arrays = {}
     for role, regions in roles.items():
-        images = np.stack([pictures[region] for region in (*regions, regions[0])])  # no whole number of batches
-        arrays[f"image_{role}"] = images
-        arrays[f"region_{role}"] = np.array([tiny.REGIONS.index(region) for region in (*regions, regions[0])], np.uint8)
-        arrays[f"expected_{role}"] = _infer(folder / files[regions[0]]["fp32"], images)
+        shown = (*regions, regions[0])  # no whole number of batches
+        images = {scale: np.stack([drawn[region, scale] for region in shown]) for scale in scales}
+        for scale, pictures in images.items():
+            arrays[f"image_{role}" if scale == 1.0 else f"image_{role}_x{scale:g}"] = pictures
+        arrays[f"region_{role}"] = np.array([tiny.REGIONS.index(region) for region in shown], np.uint8)
+        arrays[f"expected_{role}"] = _averaged(folder / files[regions[0]]["fp32"], images, test_time)
         for other in localizer.get("alternatives", []):
             path = folder / other["files"][regions[0]]["fp32"]
-            arrays[f"expected_{role}_{other['name']}"] = _infer(path, images)
+            arrays[f"expected_{role}_{other['name']}"] = _averaged(path, images, test_time)
     return _packed(arrays)
+
+
+def _averaged(path: Path, images: dict[float, np.ndarray], test_time: dict) -> np.ndarray:
+    flips = (False, True) if test_time["flip"] else (False,)
+    runs = [Run(scale, flip) for scale in images for flip in flips]
+    found = [_infer(path, images[run.scale][..., ::-1] if run.flipped else images[run.scale]) for run in runs]
+    spec = AverageSpec(tuple(runs), "stride", 4, test_time["flip_shift"])
+    return average(found, spec, found[0].shape[2:]).astype(np.float32)
 
 
 def _graders(folder: Path, grader: dict) -> bytes:

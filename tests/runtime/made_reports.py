@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spinescore.runtime.expected import UNKNOWN, expected_score, total_distribution
+from spinescore.runtime.expected import UNKNOWN, expected_score, total_distribution, with_prior
 from spinescore.runtime.msasss import RegionScore, score_region, score_study
 from spinescore.runtime.report import (
     BundleInfo,
@@ -74,7 +74,8 @@ def _region(region: Region, grades: Grades | None, score: RegionScore | None) ->
     if grades is None or score is None:
         return RegionReport("rejected", RejectInfo("low-confidence", "Not sure."), None, (), None, (0, 36), 12)
     discs = [_disc(level, grades[2 * n : 2 * n + 2], score) for n, level in enumerate(LEVELS[region])]
-    p = [np.array([corner.probabilities or UNKNOWN for corner in disc.corners]) for disc in discs]
+    p = np.array([[corner.probabilities or UNKNOWN for corner in disc.corners] for disc in discs])
+    p = with_prior(p, np.array([[corner.probabilities is not None for corner in disc.corners] for disc in discs]))
     image = RadiographInfo("1.2.3.4", 2000, 1500, (0.15, 0.15), "left", "none")
     expected = expected_score(total_distribution(p))
     return RegionReport("scored", None, image, tuple(discs), score.total, score.range, score.missing, expected)

@@ -1,7 +1,8 @@
 """A stand-in for the `tensorrt` module: answers what `engines/tensorrt.py` calls, and notes what it was told.
 
 Its names and arguments are held against the real modules by `test_tensorrt_contract.py`, since both are what the engine
-calls. `failing` names calls that fail as TensorRT does: with a line in the log and None or False.
+calls. `failing` names calls that fail as TensorRT does: with a line in the log and None or False. `profiles` are the
+shapes of `image` that were built, in place of the one; any other is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")
 Strategy = Enum("Strategy", "STATIC USER_MANAGED")
 
 SHAPES = {"image": (2, 1, 8, 6), "heatmaps": (2, 3, 2, 2)}
+FREE = {"image": (-1, 1, -1, -1), "heatmaps": (-1, 3, -1, -1)}
 
 
 GPU = "GeForce RTX 4060"
@@ -51,7 +53,8 @@ def write_engine(folder):
     return engine, onnx, sidecar
 
 
-def make_double(failing: frozenset[str] = frozenset(), tensors=None, dtypes=None) -> types.ModuleType:
+def make_double(failing: frozenset[str] = frozenset(), tensors=None, dtypes=None, profiles=None) -> types.ModuleType:
+    built = profiles or [SHAPES["image"]]
     tensors = tensors or {"image": TensorIOMode.INPUT, "heatmaps": TensorIOMode.OUTPUT}
     dtypes = dtypes or dict.fromkeys(tensors, DataType.HALF)
     module = types.ModuleType("tensorrt")
@@ -72,9 +75,18 @@ def make_double(failing: frozenset[str] = frozenset(), tensors=None, dtypes=None
     class Context:
         def __init__(self, logger):
             self.logger = logger
+            self.profile = None if profiles else 0  # of several, one has to be chosen
+
+        def set_optimization_profile_async(self, profile_index, stream_handle):
+            module.calls.append(("profile", profile_index, stream_handle))
+            self.profile = profile_index
+            return answer(self.logger, "set_optimization_profile_async", profile_index < len(built), False)
 
         def set_input_shape(self, name, shape):
             module.calls.append(("shape", name, shape))
+            if self.profile is None or shape != built[self.profile]:
+                self.logger.log(ILogger.ERROR, f"{shape} is not within profile {self.profile}")
+                return False
             return answer(self.logger, "set_input_shape", True, False)
 
         def update_device_memory_size_for_shapes(self):
@@ -107,7 +119,7 @@ def make_double(failing: frozenset[str] = frozenset(), tensors=None, dtypes=None
             return dtypes[name]
 
         def get_tensor_shape(self, name):
-            return SHAPES[name]
+            return (FREE if profiles else SHAPES)[name]
 
         def create_execution_context(self, strategy):
             assert strategy is Strategy.USER_MANAGED

@@ -89,7 +89,7 @@ def _recorded(verb):
     return call
 
 
-for name in ("warp", "decode", "boxes", "crops", "run", "mark"):
+for name in ("warp", "decode", "boxes", "crops", "run", "mark", "mirror", "average"):
     setattr(Graph, name, _recorded(name))
 
 
@@ -128,6 +128,53 @@ def test_what_does_not_fit_is_skipped_in_order(bundle, kind, budget_ms, skipped,
         assert_found(report.regions["lumbar"], LUMBAR)
     stages = report.timings_ms
     assert (stages.localize + stages.crop + stages.grade) == pytest.approx(took)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """Two passes, each of which runs the localizer twice."""
+    test_time = ([1.0], True, True)
+    folder = tmp_path_factory.mktemp("averaged") / "b"
+    return Bundle.open(write_bundle(folder, test_time=test_time, **{"localizer.passes": 2}))
+
+
+AVERAGED = WHOLE + 2 * NETWORK_MS["localizer"]
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "skipped", "took"),
+    [
+        (AVERAGED + 1, (), AVERAGED),
+        (AVERAGED - 1, ("test-time",), WHOLE),
+        (WHOLE - 1, ("test-time", "second-pass"), ONE_PASS),
+        (ONE_PASS - 1, ("test-time", "second-pass", "antialias"), PLAIN),
+    ],
+)
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_the_extra_runs_are_skipped_first(averaged, kind, budget_ms, skipped, took):
+    scorer, _ = opened(averaged, kind)
+    with scorer:
+        report = checked(scorer.score(STUDY, budget_ms))
+        assert scorer.score(STUDY, 1e6).skipped == ()
+    assert (report.skipped, report.timings_ms.total) == (skipped, pytest.approx(took))
+    said = "the localizer's heatmaps were not averaged over scales and flips"
+    assert [said in warning for warning in report.warnings] == [True] * bool(skipped)
+    assert_found(report.regions["lumbar"], LUMBAR) if "antialias" not in skipped else None
+
+
+def test_a_second_pass_does_without_its_extra_runs_where_the_first_was_slow(averaged):
+    """On a CPU; its times are not learnt, since the two passes are of two kinds."""
+    plain, extra = 16 + NETWORK_MS["localizer"], NETWORK_MS["localizer"]
+    scorer, device = opened(averaged, Steps)
+    with scorer:
+        scorer.score(STUDY)
+        known = dict(scorer._views.durations._least)
+        device.clock.factor = 1.5
+        slow = 1.5 * (plain + extra)  # of the first pass; then there is time for a plain one
+        report = scorer.score(STUDY, slow + plain + 4 + 20 + 1)
+        assert report.skipped == ("test-time",)
+        assert report.timings_ms.localize == pytest.approx(slow + 1.5 * plain)
+        assert scorer._views.durations._least == known
 
 
 def test_reading_has_used_a_part_of_the_budget(bundle):
@@ -194,7 +241,7 @@ def test_a_picture_is_asked_where_there_is_time_and_never_guessed(bundle, tags):
     scorer, _ = opened(bundle)
     with scorer:
         report = checked(scorer.score(study, ASK + PLAIN + 1))
-        assert report.skipped == ("second-pass", "antialias")
+        assert report.skipped == ("second-pass", "evidence", "antialias")  # of other turns, since these peaks are low
         assert (report.regions["cervical"].status, report.within_budget) == ("scored", True)
         report = checked(scorer.score(study, ASK + PLAIN - 1))
     region = report.regions["cervical"]
@@ -329,6 +376,8 @@ def test_alternatives_are_less_and_less():
     assert alternatives(two, True) == (two, Effort(1), Effort(1, False))
     assert alternatives(two, False) == (two, Effort(1))
     assert alternatives(Effort(1, False), True) == (Effort(1, False),)
+    averaged = replace(two, test_time=True)
+    assert alternatives(averaged, True) == (averaged, two, Effort(1), Effort(1, False))
 
 
 def test_durations():

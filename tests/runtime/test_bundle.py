@@ -156,3 +156,25 @@ def test_a_network_that_is_cut_off_is_refused(folder):
     with_network(folder, PLACES["subgraph"][:-4])
     with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx is no ONNX file, or damaged"):
         Bundle.open(folder)
+
+
+LOOP = _field(4, b"Loop")  # the operator of a node
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        _field(7, _field(1, LOOP)),
+        _field(7, _field(1, _field(5, _field(6, _field(1, LOOP))))),
+        _field(25, _field(7, _field(4, b"Scan") + LOOP)),
+        _field(20, _field(1, _field(1, LOOP))),
+        _field(7, _field(1, LOOP + _field(3, b"x" * 100_000))),
+    ],
+)
+def test_a_network_that_may_run_for_ever_is_refused(folder, place):
+    before = (folder / "localizer.fp32.onnx").read_bytes()
+    with_network(folder, before + place)
+    with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx holds the operator (Loop|Scan), which may run for"):
+        Bundle.open(folder)
+    with_network(folder, before + _field(7, _field(1, _field(4, b"Relu") + _field(3, b"Loop"))))  # a node's name
+    Bundle.open(folder)

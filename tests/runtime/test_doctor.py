@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from spinescore.runtime import cli, doctor
+from spinescore.runtime.packages import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def named(findings, name) -> doctor.Finding:
@@ -40,6 +45,29 @@ def test_a_missing_package_comes_with_its_extra(monkeypatch):
     assert doctor.can_score(findings)
 
 
+@pytest.mark.parametrize(
+    ("version", "newer"),
+    [("2.5.0", True), ("3.0", True), ("2.4.6", False), ("2.4.6.1", True), ("2.4", False), ("2.10.0rc1", True)],
+)
+def test_a_package_that_is_newer_than_any_tested_is_said_to_be_so(monkeypatch, version, newer):
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: version if name == "numpy" else known(name))
+    found = named(doctor.examine(), "numpy")
+    assert found.state == "ok"
+    assert found.detail == (f"{version}, newer than 2.4.6, the newest that was tested" if newer else version)
+
+
+def test_what_was_tested_is_what_appliances_install():
+    lines = (ROOT / "requirements" / "appliance.txt").read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", lines, re.MULTILINE))  # the last one is for the newest Python
+    for name, package in PACKAGES.items():
+        if package.extra != "export":
+            assert pinned[name] == package.tested, name
+    assert len(re.findall(r"^[\w-]+==", lines, re.MULTILINE)) == len(
+        re.findall(r"==[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", lines)
+    )
+
+
 def test_without_the_engine_nothing_can_be_scored(monkeypatch, capsys):
     known = metadata.version
 
@@ -59,11 +87,11 @@ def test_another_build_of_the_same_library_counts(monkeypatch):
     def version(name):
         if name == "onnxruntime":
             raise metadata.PackageNotFoundError(name)
-        return "9.9" if name == "onnxruntime-gpu" else known(name)
+        return "1.9" if name == "onnxruntime-gpu" else known(name)
 
     monkeypatch.setattr(metadata, "version", version)
     found = named(doctor.examine(), "onnxruntime")
-    assert (found.state, found.detail) == ("ok", "9.9 (onnxruntime-gpu)")
+    assert (found.state, found.detail) == ("ok", "1.9 (onnxruntime-gpu)")
 
 
 def test_a_syntax_without_decoder_comes_with_the_extra(monkeypatch):

@@ -29,6 +29,8 @@ path, count, dies_before = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 before = sidecar.Sidecar.read(Path(sys.argv[4]))
 replaced, real = [], Path.replace
 def replace_or_die(self, target):
+    if Path(target).parent != path.parent:  # a signature's
+        return real(self, target)
     replaced.append(target)
     if len(replaced) == 2 * (count - 1) + dies_before:
         os._exit(9)
@@ -133,9 +135,9 @@ def test_engines_of_a_folder_that_cannot_be_written(cache, tmp_path, pair, capsy
         engine,
     )
     assert places.target_folder(folder, "here") == engine.parent
-    assert list(acceptance._files(bundle)) == []
+    assert list(acceptance.records_of(bundle)) == []
     (engine.parent / "acceptance-x.json").touch()
-    assert list(acceptance._files(bundle)) == [engine.parent / "acceptance-x.json"]
+    assert list(acceptance.records_of(bundle)) == [engine.parent / "acceptance-x.json"]
     assert cli.main(["engine", "verify", str(folder)]) == 0
     assert f"{name}: tensorrt 10.16.1.11, " in (printed := capsys.readouterr().out)
     assert printed.endswith(f"  file and network as built  in {engine.parent}\n")

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinescore.runtime.expected import UNKNOWN, disc_distribution, expected_score, total_distribution
+from spinescore.runtime.expected import (
+    UNKNOWN,
+    corner_distribution,
+    disc_distribution,
+    expected_score,
+    total_distribution,
+    with_prior,
+)
 
 CORNER = st.lists(st.floats(1e-6, 1), min_size=4, max_size=4).map(lambda p: np.array(p) / sum(p))
 CERTAIN = st.integers(0, 3).map(lambda grade: np.eye(4)[grade])
@@ -92,3 +99,28 @@ def test_against_enumeration():
 def test_unknown_corners_by_hand():
     assert np.allclose(disc_distribution(np.array([UNKNOWN, UNKNOWN])), np.array([1, 2, 3, 2, 1, 0, 3]) / 12)
     assert expected_score(disc_distribution(np.array([UNKNOWN, UNKNOWN]))).mean == pytest.approx(2 * np.mean(GRADES))
+
+
+def test_corners_that_are_not_readable_count_as_the_mean_of_the_others():
+    p = np.array([[[0.9, 0.1, 0, 0], [0.5, 0.5, 0, 0]], [[np.nan] * 4, [0, 0, 0, 1]]])
+    found = with_prior(p, np.array([[True, True], [False, False]]))
+    assert np.allclose(found[0], p[0])
+    assert np.allclose(found[1], [0.7, 0.3, 0, 0])
+    assert np.allclose(with_prior(p, np.zeros((2, 2), bool)), UNKNOWN)
+
+
+@pytest.mark.parametrize("grade", [0, 3])
+def test_a_total_and_its_interval_rest_on_one_prior(grade):
+    """A disc that cannot be read in a spine of which all else is certain adds what the total takes for it."""
+    certain = np.tile(np.eye(4)[grade], (6, 2, 1))
+    readable = np.ones((6, 2), bool)
+    readable[2] = False
+    assert expected_score(total_distribution(with_prior(certain, readable))).interval == (12 * grade, 12 * grade)
+
+
+@given(disc=DISC)
+def test_two_corners_add_up_to_their_disc(disc):
+    grades = np.arange(4)
+    mean = sum(corner_distribution(disc, side) @ grades for side in (0, 1))
+    assert corner_distribution(disc, 0).sum() == pytest.approx(1)
+    assert mean == pytest.approx(expected_score(disc_distribution(disc)).mean)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scoring import OTHER_GRADES, assert_found, checked
-from tiny import HEIGHT, WIDTH, draw, listed, manifest, write_bundle
+from spy_device import Spy
+from tiny import draw, listed, manifest, write_bundle
 
 from spinescore.export.golden import GoldenView, localizer_pictures
 from spinescore.runtime import Scorer
@@ -14,19 +15,6 @@ from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.geometry import is_mirrored
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.views import Views
-
-
-class Spy(HostDevice):
-    """A host device that keeps every input of the localizer."""
-
-    def __init__(self):
-        super().__init__(1)
-        self.inputs = []
-
-    def run(self, engine, inputs, outputs):
-        if inputs.shape[-2:] == (HEIGHT, WIDTH):
-            self.inputs.append(np.array(inputs))
-        super().run(engine, inputs, outputs)
 
 
 def scored(tmp_path, facing, film, **changes):

@@ -235,7 +235,7 @@ def test_a_plan_of_a_localizer_that_is_not_there_is_passed_over(bundle, rig, cap
     (path,) = bundle.folder.glob("acceptance/plan-*.json")
     plan = LatencyPlan.read(path)
     gone = replace(plan.chosen, setting=Setting("onnxruntime", "fp32", 1, Effort(1), "gone"))
-    path.write_text(replace(plan, candidates=(gone,), choice=0).to_json(), encoding="utf-8")
+    assert replace(plan, candidates=(gone,), choice=0).write(bundle) == path
     report = scored(bundle.folder)
     assert report.bundle.localizer is None
     assert "no localizer 'gone'" in report.warnings[0]

@@ -141,6 +141,26 @@ def test_streams_share_a_network_that_computes_nothing_at_loading(risky, monkeyp
     assert len(engines.OpenVinoEngine(path, "int8", threads=1)._models) == 1
 
 
+def test_the_plugin_reads_what_this_machine_compiled_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    path = save(grader("corners", "corners4"), tmp_path / "g.onnx")
+    engines.OpenVinoEngine(path, "fp32")
+    cache = engines._cache(path)
+    (blob,) = cache.glob("*.blob")
+    compiled = blob.read_bytes()
+    (cache / "other.blob").write_bytes(compiled)
+    assert list(engines._cache(path).iterdir()) == [blob]
+    blob.chmod(0o644)
+    blob.write_bytes(compiled[:-1])
+    assert list(engines._cache(path).iterdir()) == []
+    engines.OpenVinoEngine(path, "fp32")
+    assert blob.is_file()
+    (tmp_path / "cache" / "key").unlink()
+    (tmp_path / "cache" / "key").mkdir()
+    assert engines._cache(path) is None  # nothing can be signed, so nothing is kept
+    engines.OpenVinoEngine(path, "fp32")
+
+
 def test_no_cache_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "file"))

@@ -12,7 +12,8 @@ from phantom_views import radiograph, result, truth, unread
 from spinescore.benchmarks.phantom.shape import sample_spine
 from spinescore.benchmarks.spoiled import SPOILS
 from spinescore.runtime.errors import CODES
-from spinescore.runtime.scoredquality import SHAPE, of_results
+from spinescore.runtime.scoredquality import of_results
+from spinescore.runtime.shape import SHAPE
 from spinescore.runtime.study import LEVELS, REGIONS, Reject
 
 MIN_CONFIDENCE = 0.3

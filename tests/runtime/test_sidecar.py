@@ -64,6 +64,9 @@ def test_sidecars_that_are_none(files, text, named):
     ("field", "value"),
     [
         ("flavour", "cudnn"),
+        ("sizes", [[256, 192], [384]]),
+        ("sizes", [[256, 0]]),
+        ("sizes", 3),
         ("least_batch", 0),
         ("most_batch", 1),
         ("gpu", 7),

@@ -240,6 +240,19 @@ def test_same_image_twice_counts_once(tmp_path: Path) -> None:
     assert "second is the same image as first" in study.warnings[0]
 
 
+def test_other_pixels_under_the_same_uid_are_another_image(tmp_path: Path) -> None:
+    for folder, body_part in (("a", "CSPINE"), ("b", "LSPINE"), ("c", "LSPINE")):
+        pixels = picture(8) if folder == "a" else picture(8)[::-1]
+        write(
+            radiograph_dataset(pixels, 8, SOPInstanceUID="1.2.1", BodyPartExamined=body_part), tmp_path / folder / "im"
+        )
+    study = load_study(*(tmp_path / folder / "im" for folder in "abc"))
+    assert [radiograph.region for radiograph in study.radiographs] == ["cervical", "lumbar"]
+    assert [radiograph.source for radiograph in study.radiographs] == ["im", "im (2)"]
+    assert any("im (2) and im have one SOP Instance UID but different pixels" in warning for warning in study.warnings)
+    assert any("im is the same image as im (2)" in warning for warning in study.warnings)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     empty = load_study(tmp_path)
     assert (empty.radiographs, empty.rejects) == ((), ())

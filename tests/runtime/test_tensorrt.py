@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tensorrt_double import GPU, DataType, TensorIOMode, make_double, write_engine
 
+from spinescore.kernels.signing import sign
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_engine
+from spinescore.runtime.engines.tensorrt import TensorRTEngine, _runtime_config, open_engine
 from spinescore.runtime.errors import EngineError
 
 HALF = np.dtype(np.float16)
@@ -57,6 +60,50 @@ def install(monkeypatch):
     return put
 
 
+@pytest.mark.parametrize("compatible", [False, True])
+def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypatch, compatible):
+    """Whatever its sidecar says: an engine that is version-compatible brings code for the host."""
+    engine, onnx, sidecar = write_engine(tmp_path)
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another"))
+    replace(sidecar, version_compatible=compatible).write(engine)
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "this"))
+    double = install()
+    again = f"spinescore engine build {tmp_path}.*spinescore bundle trust {tmp_path}"
+    with pytest.raises(EngineError, match=f"was not built on this machine, and is not loaded.*{again}"):
+        open_engine(onnx, "fp16", Queue())
+    assert double.calls == []
+    sidecar.write(engine)
+    open_engine(onnx, "fp16", Queue())
+    assert double.calls == [("load", b"plan")]
+
+
+def test_a_runtime_cache_of_another_machine_is_left_unread(tmp_path, monkeypatch):
+    """As one that came with a bundle, and one that was damaged."""
+    read = []
+    cache = SimpleNamespace(deserialize=read.append, serialize=lambda: b"compiled")
+    config = SimpleNamespace(
+        set_execution_context_allocation_strategy=lambda strategy: None,
+        create_runtime_cache=lambda: cache,
+        set_runtime_cache=lambda cache: None,
+    )
+    trt = SimpleNamespace(IRuntimeCache=object, ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED=1))
+    engine = SimpleNamespace(create_runtime_config=lambda: config)
+    path = tmp_path / "g.engine.runtime-cache"
+
+    def opened():
+        read.clear()
+        assert _runtime_config(trt, engine, path, "runtime cache of 12") == (config, cache)
+        return read
+
+    assert opened() == []
+    path.write_bytes(b"compiled")
+    assert opened() == []
+    sign("runtime cache of 12", hashlib.sha256(b"compiled").hexdigest())
+    assert opened() == [b"compiled"]
+    path.write_bytes(b"Compiled")
+    assert opened() == []
+
+
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
     double, queue = install(), Queue()
     engine = open_engine(files[0], "fp16", queue)
@@ -101,6 +148,49 @@ def test_tensorrts_own_lines_are_in_the_error(files, install, fault):
     with pytest.raises(EngineError, match=rf"localizer\.fp16\.engine.*the double failed in {fault}\.") as raised:
         open_engine(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
     assert "small talk" not in str(raised.value)
+
+
+LARGER, LARGER_HEATMAPS = Memory(5 << 20, (2, 1, 16, 12)), Memory(6 << 20, (2, 3, 4, 3))
+
+
+@pytest.fixture
+def several(files, install):
+    """(double, engine) of a network of free size, built for two of them."""
+    double = install(profiles=[IMAGES.shape, LARGER.shape])
+    replace(Sidecar.read(files[1]), sizes=((8, 6), (16, 12))).write(files[1])
+    return double, open_engine(files[0], "fp16", Queue())
+
+
+def test_every_size_has_its_profile(several):
+    double, engine = several
+    assert (engine.input_shape, engine.output_shape) == ((1, 0, 0), (3, 0, 0))
+    for _ in range(2):
+        engine.run(IMAGES, HEATMAPS)
+        engine.run(LARGER, LARGER_HEATMAPS)
+    chosen = [call for call in double.calls if call[0] in ("profile", "shape")]
+    assert chosen == [
+        ("profile", 0, 77),
+        ("shape", "image", IMAGES.shape),
+        ("profile", 1, 77),
+        ("shape", "image", LARGER.shape),
+    ]
+    assert [call[0] for call in double.calls].count("execute") == 4
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 12), (2, 1, 32, 24), (2, 3, 8, 6), (2, 1, 8)])
+def test_a_size_that_was_not_built_is_refused(several, shape):
+    double, engine = several
+    words = r"tensor image wants|built for pictures of 8 x 6 and 16 x 12 pixels, got \d+ x \d+; build it again"
+    with pytest.raises(EngineError, match=words):
+        engine.run(Memory(7 << 20, shape), HEATMAPS)
+    assert "execute" not in [call[0] for call in double.calls]
+
+
+def test_a_profile_that_tensorrt_does_not_take_is_an_error(files, install):
+    install("set_optimization_profile_async", profiles=[IMAGES.shape])
+    replace(Sidecar.read(files[1]), sizes=((8, 6),)).write(files[1])
+    with pytest.raises(EngineError, match=r"could not take profile 0 of.*set_optimization_profile_async"):
+        open_engine(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
 
 
 @pytest.mark.parametrize(

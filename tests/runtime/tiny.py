@@ -86,6 +86,8 @@ def draw(
 def write_bundle(folder: Path, **changes: Any) -> Path:
     """Write a bundle; `changes` set manifest fields by dotted name, and `heads` (24, 12 or separate) the localizers.
 
+    `test_time` (scales, flip, flip_shift) sets that section; its localizers then take pictures of any size.
+
     `alternatives` are localizers by name whose points lie so many pixels of the localizer's input further to the right.
     """
     head = changes.get("grader.head", "corners4")
@@ -93,6 +95,10 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     prefers_left = changes.pop("prefers_left", False)
     precision = changes.pop("precision", "fp32")
     alternatives = changes.pop("alternatives", {})
+    test_time = changes.pop("test_time", None)
+    free = test_time is not None and len(test_time[0]) > 1
+    if test_time is not None:
+        changes["localizer.test_time"] = dict(zip(("scales", "flip", "flip_shift"), test_time, strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     channels = changes.get("localizer.input.channels", 1)
     models: dict[str, onnx.ModelProto] = {}
@@ -101,9 +107,9 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         if heads == "separate":
             for number, region in enumerate(REGIONS):
                 greys = DOT_GREYS[12 * number : 12 * number + 12]
-                models[f"{stem}-{region}.fp32.onnx"] = localizer(greys, channels, prefers_left, right_px)
+                models[f"{stem}-{region}.fp32.onnx"] = localizer(greys, channels, prefers_left, right_px, free)
         else:
-            models[f"{stem}.fp32.onnx"] = localizer(DOT_GREYS[:heads], channels, prefers_left, right_px)
+            models[f"{stem}.fp32.onnx"] = localizer(DOT_GREYS[:heads], channels, prefers_left, right_px, free)
     for network in {"corners4": ["corners"], "corner4": ["corners"], "bridge+grades": ["bridge", "grades"]}[head]:
         models[f"grader-{network}.fp32.onnx"] = grader(network, head)
     document = manifest(heads, head, tuple(alternatives))
@@ -184,9 +190,16 @@ def listed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def localizer(
-    greys: NDArray[np.float64], channels: int = 1, prefers_left: bool = False, right_px: float = 0
+    greys: NDArray[np.float64],
+    channels: int = 1,
+    prefers_left: bool = False,
+    right_px: float = 0,
+    free: bool = False,
 ) -> onnx.ModelProto:
-    """image -> heatmaps: blur of max(0, 1 - |image - grey k| / bandwidth), stride 4, centred on input pixels 4 i."""
+    """image -> heatmaps: blur of max(0, 1 - |image - grey k| / bandwidth), stride 4, centred on input pixels 4 i.
+
+    If it is `free`, height and width are symbolic (and `prefers_left` does nothing).
+    """
     span = np.arange(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1)
     gauss = np.exp(-(span[:, None] ** 2 + (span[None] + right_px) ** 2) / (2 * BLUR_SIGMA_PX**2))
     dot = span[:, None] ** 2 + span[None] ** 2 <= (DOT_RADIUS_PX - 0.5) ** 2
@@ -198,7 +211,7 @@ def localizer(
         "slope": np.array(-1 / BANDWIDTH),
         "one": np.array(1.0),
         "blur": np.broadcast_to(gauss, (count, 1, *gauss.shape)),
-        "side": np.where(np.arange(WIDTH // 4) < WIDTH // 8, 1.0, 0.5 if prefers_left else 1.0),
+        "side": np.where(np.arange(WIDTH // 4) < WIDTH // 8, 1.0, 0.5 if prefers_left else 1.0)[: 1 if free else None],
     }
     weights["first"] = weights["first"].reshape(1, channels, 1, 1)
     nodes = [
@@ -213,7 +226,8 @@ def localizer(
         ),
         helper.make_node("Mul", ["blurred", "side"], ["heatmaps"]),
     ]
-    return _model(nodes, weights, [channels, HEIGHT, WIDTH], "heatmaps", [count, HEIGHT // 4, WIDTH // 4])
+    size, heatmap = (["h", "w"], ["rows", "columns"]) if free else ([HEIGHT, WIDTH], [HEIGHT // 4, WIDTH // 4])
+    return _model(nodes, weights, [channels, *size], "heatmaps", [count, *heatmap])
 
 
 def grader(network: str, head: str) -> onnx.ModelProto:
@@ -244,7 +258,7 @@ def grader(network: str, head: str) -> onnx.ModelProto:
 
 
 def _model(
-    nodes: list[onnx.NodeProto], weights: dict[str, NDArray[Any]], shape: list[int], output: str, out_shape: list[int]
+    nodes: list[onnx.NodeProto], weights: dict[str, NDArray[Any]], shape: list[Any], output: str, out_shape: list[Any]
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,

@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "average.cu"
 #include "decode.cu"
 #include "warp.cu"
 
@@ -95,6 +96,10 @@ const Kernel kernels[] = {
     {"decode_f32", sizeof(DecodeArgs), 128, true, call<const DecodeArgs, decode_f32>},
     {"boxes", sizeof(BoxesArgs), 32, false, call<const BoxesArgs, boxes>},
     {"crops", sizeof(CropsArgs), 32, false, call<const CropsArgs, crops>},
+    {"mirror_f16", sizeof(MirrorArgs), 128, false, call<const MirrorArgs, mirror_f16>},
+    {"mirror_f32", sizeof(MirrorArgs), 128, false, call<const MirrorArgs, mirror_f32>},
+    {"average_f16", sizeof(AverageArgs), 128, false, call<const AverageArgs, average_f16>},
+    {"average_f32", sizeof(AverageArgs), 128, false, call<const AverageArgs, average_f32>},
 };
 
 const Kernel *find(const char *name) {

@@ -204,6 +204,33 @@ def moved(outputs, number):
         outputs[...] = np.roll(outputs, 2, axis=3)
 
 
+def wrong_at(height):
+    """What is computed wrongly in the runs of one size alone, as an engine can that chooses its kernels by shape."""
+
+    def spoil(outputs, number):
+        if outputs.ndim == 4 and outputs.shape[2] == height // 4:
+            outputs[...] = np.roll(outputs, 8, axis=3)
+
+    return spoil
+
+
+def only_flipped(outputs, number):
+    if outputs.ndim == 4 and number % 2 == 0:
+        outputs[...] = 0.9 * outputs[:, ::-1]
+
+
+@pytest.mark.parametrize("spoil", [wrong_at(256), wrong_at(384), only_flipped], ids=["base", "larger", "flipped"])
+def test_every_run_that_is_averaged_is_tested(tmp_path, monkeypatch, spoil):
+    bundle = Bundle.open(write_golden_bundle(tmp_path / "b", "none", test_time=([1.0, 1.5], True, True)))
+    with Scorer(bundle, HostDevice(1)) as scorer:
+        assert scorer.score(STUDY).total.value == true_total()
+    with (
+        spoiled(monkeypatch, spoil),
+        pytest.raises(SelfTestError, match=r"heatmap difference|points shift by more than"),
+    ):
+        Scorer(bundle, HostDevice(1))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"), [(one_view, "grades flip"), (not_finite, "difference inf"), (moved, "points shift by more")]
 )

@@ -120,7 +120,8 @@ def test_tables_have_the_columns_and_types_that_are_written_down(folder):
     tables = tables_of(read_cohort(folder))
     assert tuple(tables) == TABLES
     assert {name: len(rows) for name, rows in tables.items()} == {
-        "studies": 7, "units": 7 * 12, "corners": 7 * 24, "changes": 3, "patients": 2,
+        "studies": 7, "units": 7 * 12, "corners": 7 * 24, "changes": 3, "patients": 2, "unit_changes": 3 * 12,
+        "corner_changes": 3 * 24, "repeats": 0, "left_out": 2,
     }  # fmt: skip
     for name, rows in tables.items():
         columns = columns_of(name)
@@ -141,7 +142,12 @@ def test_columns_are_as_they_were_published():
     assert list(columns_of("units"))[4:12] == [
         "region", "level", "region_status", "total", "low", "high", "bridge", "confidence",
     ]  # fmt: skip
-    assert [len(columns_of(name)) for name in TABLES] == [31, 12, 15, 27, 27]
+    assert [len(columns_of(name)) for name in TABLES] == [31, 14, 17, 42, 42, 20, 20, 42, 6]
+    assert list(columns_of("changes"))[:10] == [
+        "patient_key", "bundle_sha256", "baseline_report", "followup_report", "baseline_date", "followup_date",
+        "interval_days", "baseline_total", "followup_total", "change",
+    ]  # fmt: skip
+    assert all("bundle_sha256" in columns_of(name) for name in TABLES)
     rows = list(csv.DictReader(io.StringIO(dictionary())))
     assert all(set(row["tables"].split()) <= set(TABLES) and row["type"] in TYPES and row["meaning"] for row in rows)
 

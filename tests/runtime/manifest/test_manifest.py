@@ -9,7 +9,7 @@ from tiny import listed, manifest
 
 from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.manifest import Averaging, Manifest
 
 HEADS = ["corners4", "corner4", "bridge+grades"]
 
@@ -54,6 +54,70 @@ def test_round_trip(head, heads):
     assert Manifest.from_dict(read.to_dict()) == read
     assert read.localizer.shared == (heads != "separate")
     assert read.localizer.tells_regions == (heads != 12)
+
+
+def timed_document(**changes):
+    found = document()
+    found["localizer"]["test_time"] = {"scales": [1.0, 1.5], "flip": True, "flip_shift": False, **changes}
+    return found
+
+
+def test_test_time_may_be_left_out_and_then_leaves_no_trace():
+    plain, timed = Manifest.from_dict(document()), Manifest.from_dict(timed_document())
+    assert "test_time" not in plain.to_dict()["localizer"]
+    assert plain.localizer.averaging == Averaging((1.0,), False, False)
+    assert timed.to_dict() == timed_document()
+    assert (timed.localizer.averaging.runs, timed.localizer.averaging.cost) == (4, 6.5)
+    size = timed.localizer.input_at(1.5)
+    assert (size.height, size.width, size.antialias) == (384, 288, 4)
+    assert manifest_sha256(plain) != manifest_sha256(timed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scales": [1.0, 1.3]}, "scales[1]: 1.3 makes an input of 332.8 x 249.6 pixels"),
+        ({"scales": [1.0, 1.3]}, "The nearest scales for 256 x 192: 1 (256 x 192) and 1.5 (384 x 288)"),
+        ({"scales": [1.0, 0.1]}, "0.5 (128 x 96) and 1 (256 x 192)"),
+        ({"scales": [1.0, 40]}, "The nearest scales for 256 x 192: 16 (4096 x 3072)"),
+        ({"scales": [1.0, -1]}, "localizer.test_time.scales[1]: expected a number"),
+        ({"scales": [1.0, float("nan")]}, "localizer.test_time.scales[1]: expected a number"),
+        ({"scales": 1.0}, "localizer.test_time.scales: expected an array"),
+        ({"scales": []}, "localizer.test_time.scales: 1.0, the input's own size, must be one of them"),
+        ({"scales": [1.5]}, "localizer.test_time.scales: 1.0, the input's own size, must be one of them"),
+        ({"scales": [1.0, 1]}, "localizer.test_time.scales: a scale stands there twice"),
+        ({"scales": [k / 2 for k in range(1, 10)]}, "localizer.test_time.scales: 9 scales, at most 8"),
+        ({"flip": 1}, "localizer.test_time.flip: expected one of True, False"),
+        ({"flip_shift": None}, "localizer.test_time.flip_shift"),
+        ({"flips": True}, "localizer.test_time.flips: no such field is known; did you mean flip?"),
+    ],
+)
+def test_test_time_that_the_network_cannot_run_is_refused(changes, message):
+    with pytest.raises(BundleError, match=re.escape(message)):
+        Manifest.from_dict(timed_document(**changes))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "allowed"),
+    [
+        (320, 160, 1.2, True),
+        (288, 192, 1.3333, True),  # 384 x 256
+        (288, 192, 1.5, False),  # 432 is no multiple of 32
+        (240, 176, 2, True),  # of a network whose stride is 16 at most
+        (240, 176, 1.5, False),
+        (250, 192, 2, True),
+        (256, 256, 1.125, True),
+        (256, 256, 1.0625, False),
+    ],
+)
+def test_scales_are_multiples_of_the_stride_that_the_input_shows(height, width, scale, allowed):
+    found = timed_document(scales=[1.0, scale], flip=False)
+    found["localizer"]["input"] |= {"height": height, "width": width}
+    if allowed:
+        assert Manifest.from_dict(found).localizer.averaging.scales == (1.0, scale)
+    else:
+        with pytest.raises(BundleError, match="the stride of the network's coarsest branch"):
+            Manifest.from_dict(found)
 
 
 def test_channels_follow_the_keypoints_in_any_order():

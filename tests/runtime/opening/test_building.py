@@ -211,7 +211,7 @@ def test_an_engine_that_does_not_open_leaves_the_scorer_as_it_is(bundle, monkeyp
 
 
 def test_names_that_are_not_known(bundle, capsys):
-    with pytest.raises(ValueError, match="there is no build 'later'; choose one of no, now, background"):
+    with pytest.raises(ValueError, match="there is no build 'later'; choose one of auto, no, now, background"):
         Scorer.open(bundle.folder, "cpu", build="later")
     with pytest.raises(SystemExit):
         cli.main(["score", "nowhere", "--build", "later"])

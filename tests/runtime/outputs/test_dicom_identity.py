@@ -9,7 +9,7 @@ from datetime import datetime
 
 import dicom_results
 import pytest
-from pydicom import dcmwrite
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from spinescore.runtime import OutputError
@@ -131,3 +131,34 @@ def test_files_are_whole(whole, tmp_path):
     path = write_dicom(tmp_path / "new" / "sr.dcm", ds)
     assert path.read_bytes() == written(ds)
     assert [found.name for found in path.parent.iterdir()] == ["sr.dcm"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_backslash_parts_is_taken_over_whole(tiny_scorer, tmp_path, kind):
+    tags = {
+        "PatientID": ["QA", "1"],
+        "AccessionNumber": ["A", "2"],
+        "StudyID": ["3", "4"],
+        "StudyDescription": ["L", "C"],
+    }
+    case = dicom_results.score(tmp_path, tiny_scorer, **tags)
+    for ds in case.made(kind):
+        read = dcmread(io.BytesIO(written(ds)))
+        for keyword, values in tags.items():
+            if keyword in read:
+                assert list(read[keyword].value) == values, keyword
+        assert "PatientID" in read
+    assert (
+        case.report.study.patient_key
+        != dicom_results.score(tmp_path / "b", tiny_scorer, PatientID="QA").report.study.patient_key
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_images_with_one_uid_are_refused(whole, kind):
+    first = whole.report.regions["cervical"].radiograph
+    lumbar = whole.report.regions["lumbar"]
+    image = replace(lumbar.radiograph, sop_instance_uid=first.sop_instance_uid)
+    report = replace(whole.report, regions={**whole.report.regions, "lumbar": replace(lumbar, radiograph=image)})
+    with pytest.raises(OutputError, match="one SOP Instance UID"):
+        replace(whole, report=report).made(kind)

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from spinescore.runtime import Scorer, Study
-from spinescore.runtime.outputs.overlay import draw_overlay
+from spinescore.runtime.outputs.marks import SHAPES
+from spinescore.runtime.outputs.overlay import _badge, draw_overlay
 
 GRADES = ((0, 1), (2, 0), (3, 3), (1, 1), (0, 2), (0, 0))
 BLUE, YELLOW, ORANGE, RED, GREY = (233, 180, 86), (66, 228, 240), (0, 159, 230), (92, 102, 244), (170, 170, 170)
@@ -87,3 +88,29 @@ def test_discs_without_points_are_left_out(scorer):
 def test_large_radiographs_are_made_smaller_and_small_ones_are_not_enlarged(scorer):
     assert drawn(scorer, rows=2048)[0].shape[0] < 1200
     assert drawn(scorer, rows=512)[0].shape[0] < 700
+
+
+@pytest.mark.parametrize("radius", [7, 9, 13])
+def test_grades_are_told_apart_without_colour(radius):
+    """The outlines of two grades' badges differ by more than a tenth of a badge, whatever their colours are."""
+    outlines = {}
+    for grade in (0, 1, 2, 3, None):
+        picture = np.full((60, 60, 3), 255, np.uint8)
+        _badge(picture, np.array([30.0, 30.0]), radius, grade)
+        inside = np.hypot(*np.mgrid[-30:30, -30:30]) < radius - 2
+        outlines[grade] = np.where(inside, True, (picture < 128).all(axis=2))  # the black edge, and what it encloses
+    grades = list(outlines)
+    for number, first in enumerate(grades):
+        for second in grades[:number]:
+            different = (outlines[first] != outlines[second]).sum()
+            assert different > 0.1 * np.pi * radius**2, (first, second)
+    assert set(SHAPES) == {1, 2, 3}
+
+
+def test_a_bridge_is_joined(scorer):
+    image, region = drawn(scorer, rows=900)
+    red = places(image, RED)
+    bridged = [marks for marks in region.discs if {corner.grade for corner in marks.corners} == {3}]
+    (disc,) = bridged
+    ahead = np.add(disc.anterior_px, (0, HEADER_PX)) + 0.75 * np.subtract(disc.anterior_px, disc.centre_px)
+    assert np.linalg.norm(red - ahead, axis=1).min() < 3

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 from golden_bundle import write_golden_bundle
 from scoring import CERVICAL, LUMBAR, checked
 
 from spinescore.benchmarks.bench.subject import PhantomStudy, draw_study
+from spinescore.kernels.signing import sign
 from spinescore.runtime import EngineError, Scorer, cli
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.budget import Effort
@@ -81,6 +84,7 @@ def test_a_plan_is_written_read_and_followed(bundle, plan):
 def test_the_latest_of_two_is_followed(bundle, plan, tmp_path):
     earlier = replace(plan, choice=0, date="2025-01-01")
     (bundle.folder / "acceptance" / "plan-cpu-other.json").write_text(earlier.to_json(), encoding="utf-8")
+    sign(earlier.signed_as, earlier.digest())
     assert opened(bundle)[0] == "fp32"
     plan.write(bundle)
     assert opened(bundle)[0] == "fp16"
@@ -117,6 +121,52 @@ def test_a_plan_that_does_not_hold_is_refused_or_passed_over(bundle, plan, chang
     with pytest.raises(EngineError, match=message) as refused:
         Scorer.open(bundle.folder, "cpu", plan=path)
     assert str(refused.value).endswith(again)
+
+
+def test_a_plan_that_this_machine_did_not_make_is_passed_over(bundle, plan, monkeypatch, tmp_path):
+    own = os.environ["SPINESCORE_CACHE"]
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another"))
+    path = replace(plan, date="2026-01-03").write(bundle)
+    monkeypatch.setenv("SPINESCORE_CACHE", own)
+    _, skipped, (warning,) = opened(bundle)
+    assert skipped == ()
+    assert f"The plan {path} was not made on this machine, and is not used. Make one: spinescore plan" in warning
+    assert f"spinescore bundle trust {bundle.folder}" in warning
+    assert opened(bundle, plan=path)[1] == ("second-pass", "antialias")  # the operator names it
+    assert cli.main(["bundle", "trust", str(bundle.folder)]) == 0
+    assert opened(bundle)[1] == ("second-pass", "antialias")
+
+
+def test_a_plan_of_the_future_does_not_win(bundle, plan):
+    later = replace(plan, choice=0, date="9999-01-01")
+    (bundle.folder / "acceptance" / "plan-cpu-other.json").write_text(later.to_json(), encoding="utf-8")
+    sign(later.signed_as, later.digest())
+    assert opened(bundle)[0] == "fp32"
+    plan.write(bundle)
+    assert opened(bundle)[0] == "fp16"
+
+
+@pytest.mark.parametrize(("threads", "message"), [(4096, "asks for 4096 threads of"), (65536, "threads: expected")])
+def test_a_plan_for_more_threads_than_cores_is_refused(bundle, plan, threads, message):
+    chosen = replace(plan.chosen, setting=replace(HALF, threads=threads))
+    path = replace(plan, candidates=(plan.candidates[0], chosen)).write(bundle)
+    assert opened(bundle)[1] == ()
+    with pytest.raises(EngineError, match=message):
+        Scorer.open(bundle.folder, "cpu", plan=path)
+
+
+def test_a_plan_that_is_older_than_what_is_accepted_says_so(bundle, plan):
+    """FP16 was accepted after the plan was made, and is not among its candidates."""
+    earlier = replace(plan, candidates=plan.candidates[:1], choice=0, date="2026-01-04")
+    path = earlier.write(bundle)
+    precision, _, (warning,) = opened(bundle)
+    assert precision == "fp32"
+    framework = plan.chosen.framework
+    assert f"The plan {path} is older than what is accepted now, and did not measure {framework} fp16." in warning
+    again = f"Renew it: spinescore plan --budget-ms 50 --percentile 99 --bundle {bundle.folder} --device cpu"
+    assert warning.endswith(again)
+    replace(earlier, date=datetime.now(timezone.utc).isoformat()).write(bundle)
+    assert opened(bundle)[2] == ()
 
 
 def test_a_plan_of_another_device_is_refused(bundle, plan):

@@ -35,6 +35,17 @@ RECORDED = {
 }
 
 
+AVERAGED = Manifest.from_dict(
+    {
+        **TWICE.to_dict(),
+        "localizer": {
+            **TWICE.to_dict()["localizer"],
+            "test_time": {"scales": [1.0], "flip": True, "flip_shift": True},
+        },
+    }
+)
+
+
 class Recorder:
     """Gives recorded times; every 50th study takes twice as long. Notes what was asked for."""
 
@@ -166,3 +177,25 @@ def test_percentiles_are_times_that_were_measured():
     times = [5.0, 1.0, 4.0, 2.0, 3.0]
     assert [percentile_ms(times, p) for p in (0, 20, 50, 80, 81, 100)] == [1, 1, 3, 4, 5, 5]
     assert [least_runs(p) for p in (50, 90, 99, 99.5)] == [2, 10, 100, 200]
+
+
+def test_averaging_is_the_first_that_a_plan_leaves_out():
+    """Each pass takes 1.8 times as long with it; the order of the others stays."""
+    ways = [(FP32, setting) for setting in settings(FP32, AVERAGED, "cpu", 1)]
+    assert {setting.effort.test_time for _, setting in ways} == {True, False}
+    assert not any(setting.effort.test_time for setting in settings(FP32, TWICE, "cpu", 1))
+
+    def measure(setting, runs):
+        effort = setting.effort
+        passes = RECORDED["fp32"][effort.passes, effort.antialias]
+        return "onnxruntime 1.0", [passes * (1.8 if effort.test_time else 1.0)] * runs
+
+    taken = []
+    for budget_ms in (300.0, 280.0, 170.0, 155.0, 119.0, 111.0):
+        found = search(ways, budget_ms, 95.0, 20, measure)
+        effort = found.candidates[found.choice].setting.effort
+        taken.append((effort.passes, effort.antialias, effort.test_time))
+    two_plain, two_single = (2, True, False), (2, False, False)
+    one = (1, True, False), (1, False, False)
+    assert taken == [(2, True, True), two_plain, two_plain, two_single, *one]
+    assert "1 pass, averaged" in str(Setting("onnxruntime", "fp32", None, Effort(1, test_time=True)))

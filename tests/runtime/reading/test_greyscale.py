@@ -9,8 +9,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
 from spinescore.runtime.dicom import load_radiograph
-from spinescore.runtime.reading.greyscale import _shows_dark_and_bright, contrast_table, displayed_percentiles
+from spinescore.runtime.reading.greyscale import _shows_dark_and_bright, contrast_table
 from spinescore.runtime.reading.greyscale import table as fold
+from spinescore.runtime.reading.percentiles import displayed_percentiles
 from spinescore.runtime.study import Radiograph
 
 FORMATS = [(8, False), (8, True), (10, False), (12, False), (12, True), (15, False), (16, False), (16, True)]
@@ -174,7 +175,7 @@ def test_padding_is_black_and_not_counted(tmp_path, padding: int, limit: int | N
     shown = load_radiograph(write(ds, tmp_path / "padded"))
     assert shown.padding == zeroed
     assert not shown.table[zeroed[0] : zeroed[1] + 1].any()
-    low, high = displayed_percentiles(shown.pixels, 1, 99, shown.padding)
+    low, high = displayed_percentiles(shown.pixels, 1, 99, [shown.padding])
     assert 200 <= low < high <= 3000
     assert shown.table[210] > 0.9
     assert shown.table[2990] < 0.1

@@ -17,8 +17,23 @@ from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 from tiny_study import TOTAL, write_study
 
+from spinescore.benchmarks.agreement.pictures import PICTURES
 from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_studies, load_study
+from spinescore.runtime.followup.tables import TABLES
+from spinescore.runtime.outputs.results import FORMATS
 from spinescore.runtime.reading import archives, inputs
+from spinescore.runtime.study import REGIONS
+
+OWN = (
+    "truth.json",
+    "index.csv",
+    "columns.csv",
+    "study-0123456789ab_corners_C2-C3_C2-inferior+C3-superior.png",
+    "study-0123456789ab-2_localizer_lumbar.png",
+    *(f"{table}.{kind}" for table in TABLES for kind in ("csv", "parquet")),
+    *("comparison.json", "comparison.png", "change.png", "evaluate.json", "evaluate.md", "association.md"),
+    *(f"{picture}.{kind}" for picture in PICTURES for kind in ("png", "svg", "pdf")),
+)
 
 
 def image(path: Path, uid: str, **tags: object) -> Path:
@@ -153,14 +168,36 @@ def test_dicomdir_of_pydicom() -> None:
     assert {radiograph.modality for radiograph in found} == {"CR"}
 
 
-def test_dicomdir_finds_names_in_lower_case_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_dicomdir_finds_names_in_lower_case_and_names_what_is_missing(tmp_path: Path) -> None:
     path = media(tmp_path)
     names = sorted(file for file in path.parent.rglob("*") if file.is_file() and file.name != "DICOMDIR")
     names[0].rename(names[0].with_name(names[0].name.lower()))
     names[1].unlink()
     study = load_study(path)
     assert len(study.radiographs) == 1
-    assert any("cannot be opened" in warning for warning in study.warnings)
+    (reject,) = study.rejects
+    assert (reject.code, reject.source) == ("missing-file", "DICOMDIR")
+    assert "refers to 3 images, and 1 of them are not there" in reject.message
+    assert names[1].name in reject.message
+
+
+def test_dicomdir_alone_is_a_reject(tmp_path: Path) -> None:
+    path = media(tmp_path)
+    copy = tmp_path / "copy" / "DICOMDIR"
+    copy.parent.mkdir()
+    copy.write_bytes(path.read_bytes())
+    study = load_study(copy)
+    assert study.radiographs == ()
+    assert [reject.code for reject in study.rejects] == ["missing-file"]
+    with pytest.raises(InputRejected, match="3 of them are not there") as caught:
+        load_radiograph(copy)
+    assert caught.value.code == "missing-file"
+
+
+def test_dicomdir_without_images_is_a_reject(tmp_path: Path) -> None:
+    path = media(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"IMAGE ", b"STUDY "))
+    assert [reject.code for reject in load_study(path).rejects] == ["no-pixels"]
 
 
 @pytest.mark.parametrize("name", [["..", "secret"], ["A/B"], ["C:", "X"], [""], ["/ETC"]])
@@ -273,3 +310,48 @@ def test_what_states_no_study_and_no_patient_joins_the_only_study(tmp_path: Path
     (study,) = load_studies([tmp_path])
     assert len(study.radiographs) == 2
     assert study.study_instance_uid == "1.2.3.4"
+
+
+# ---- links, and this package's own files -----------------------------------------------------------------------------
+
+
+def test_links_to_folders_inside_are_read_once_and_those_that_lead_out_are_named(tmp_path, two: list[Path]) -> None:
+    image(tmp_path / "elsewhere" / "three", "1.2.3")
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir()
+    links = {"out": "../elsewhere", "up": "..", "self": ".", "sub/back": "..", "again": "sub", "gone": "nowhere"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target, target_is_directory=True)
+    (folder / "sub" / "film").symlink_to("../../elsewhere/three")  # a file, which is read
+    study = load_study(folder)
+    assert [radiograph.sop_instance_uid for radiograph in study.radiographs] == ["1.2.1", "1.2.2", "1.2.3"]
+    named = [note.split(" is a link to a folder outside")[0] for note in study.warnings if "is a link" in note]
+    assert named == ["skipped: out", "skipped: up"]
+    assert any("gone" in note for note in study.warnings)
+    (tmp_path / "linked").symlink_to("in", target_is_directory=True)
+    assert len(load_study(tmp_path / "linked").radiographs) == 3
+
+
+def test_own_results_beside_radiographs_are_passed_over_in_silence(tmp_path, two: list[Path]) -> None:
+    for name in (*(form.format(region=region) for form in FORMATS.values() for region in REGIONS), *OWN):
+        (two[0].parent / name).write_bytes(b"nothing")
+    study = load_study(two[0].parent)
+    assert (len(study.radiographs), study.rejects, study.warnings) == (2, (), ())
+    (two[0].parent / "truth.txt").write_bytes(b"nothing")
+    (warning,) = load_study(two[0].parent).warnings
+    assert "truth.txt" in warning
+    named = load_study(two[0].parent / "report.json")
+    assert [reject.code for reject in named.rejects] == ["not-dicom"]
+
+
+def test_a_radiograph_with_a_results_name_is_read(tmp_path: Path) -> None:
+    for name in ("sr.dcm", "truth.json"):
+        image(tmp_path / name, "1.2.1")
+        assert len(load_study(tmp_path).radiographs) == 1
+        (tmp_path / name).unlink()
+
+
+def test_a_folder_of_results_alone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_bytes(b"{}")
+    (warning,) = load_study(tmp_path).warnings
+    assert "results of this program and no radiographs" in warning

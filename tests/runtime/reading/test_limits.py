@@ -199,3 +199,12 @@ def test_channels_of_a_picture(tmp_path: Path, colour: int, side: int, code: str
         assert load_radiograph(path, max_pixels=1600).rows == side
     else:
         assert rejected(path, max_pixels=1600).code == code
+
+
+def test_a_long_comment_hides_no_zip64_directory(tmp_path):
+    """What stands before the end of the directory is seen whatever the comment's length."""
+    locator = b"PK\x06\x07" + bytes(16)
+    end = b"PK\x05\x06" + bytes(16) + (65535).to_bytes(2, "little")
+    path = tmp_path / "long.zip"
+    path.write_bytes(b"PK\x03\x04" + bytes(1000) + locator + end + b"x" * 65535)
+    assert rejected(path).code == "too-large"

@@ -14,11 +14,16 @@ from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
-from spinescore.runtime.reading.greyscale import _PIXELS_AT_ONCE, _picture_percentiles, contrast_table
+from spinescore.runtime.reading.greyscale import contrast_table
+from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, picture_percentiles
 from spinescore.runtime.study import Radiograph
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
 LINES = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "np.percentile" in block)
+
+
+def percentiles_of(radiograph: Radiograph, low: float, high: float) -> tuple[float, float]:
+    return picture_percentiles(radiograph.pixels, low, high, radiograph.stored_min, radiograph.table.size)
 
 
 def by_readme(path, low, high):
@@ -67,13 +72,13 @@ def test_percentiles_are_numpys(dtype, size):
     radiograph = Radiograph(pixels, table, stored_min=int(limits.min))
     for low, high in ((0, 100), (1, 99), (12.3, 45.6), (50, 75)):
         expected = np.percentile(pixels.astype(np.float64), (low, high))
-        np.testing.assert_allclose(_picture_percentiles(radiograph, low, high), expected, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(percentiles_of(radiograph, low, high), expected, rtol=0, atol=1e-8)
 
 
 def test_large_pictures_are_counted_in_parts():
-    pixels = (np.arange(_PIXELS_AT_ONCE + 5000, dtype=np.uint32) % 3001).astype(np.uint16).reshape(-1, 8)[::-1, ::2]
+    pixels = (np.arange(PIXELS_AT_ONCE + 5000, dtype=np.uint32) % 3001).astype(np.uint16).reshape(-1, 8)[::-1, ::2]
     radiograph = Radiograph(pixels, np.linspace(0, 1, 4096, dtype=np.float32))
-    np.testing.assert_allclose(_picture_percentiles(radiograph, 1, 99), np.percentile(pixels, (1, 99)), atol=1e-8)
+    np.testing.assert_allclose(percentiles_of(radiograph, 1, 99), np.percentile(pixels, (1, 99)), atol=1e-8)
 
 
 def test_the_field_is_left_out_unless_it_says_something():

@@ -258,6 +258,21 @@ def test_unexpected_fault_has_a_message_and_a_traceback_only_on_demand(bundle, s
     assert ("Traceback" in printed.err) is debug
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_lines_have_a_report_a_line_whatever_the_number(bundle, tmp_path, capsys, count):
+    studies = [str(write_study(tmp_path / str(number), uid=f"1.2.{number}")) for number in range(count)]
+    assert cli.main(["score", *studies, "--bundle", bundle, "--jsonl"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["study"]["study_instance_uid"] for line in lines] == [f"1.2.{n}" for n in range(count)]
+
+
+def test_json_lines_of_what_cannot_be_scored(bundle, tmp_path, capsys):
+    (tmp_path / "a.dcm").write_bytes(b"nothing")
+    assert cli.main(["score", str(tmp_path / "a.dcm"), "--bundle", bundle, "--jsonl"]) == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["rejects"][0]["code"] == "not-dicom"
+
+
 def test_crops_are_what_the_grader_saw(bundle, study, tmp_path, capsys):
     assert cli.main(["crops", study, "--bundle", bundle, "--out", str(tmp_path)]) == 0
     lines = (tmp_path / "index.csv").read_text(encoding="utf-8").splitlines()

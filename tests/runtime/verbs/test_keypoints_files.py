@@ -144,3 +144,26 @@ def test_older_reports_do_not_say_whose_points_they_are(bundle, two, capsys):
     read = StudyReport.from_json(json.dumps(report))
     assert [disc.points for disc in read.regions["lumbar"].discs] == [None] * 6
     jsonschema.validate(json.loads(read.to_json()), report_schema())
+
+
+def test_a_reports_points_may_be_given_again(bundle, tmp_path, capsys):
+    """Also after they were corrected; a report names its study."""
+    study = str(write_study(tmp_path / "study"))
+    assert cli.main(["score", study, "--bundle", bundle, "--out", str(tmp_path / "out"), "--format", "json"]) == 0
+    path = tmp_path / "out" / "report.json"
+    before = json.loads(path.read_text(encoding="utf-8"))
+    capsys.readouterr()
+    assert cli.main(["score", study, "--bundle", bundle, "--keypoints", str(path), "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    for region in ("cervical", "lumbar"):
+        for one, other in zip(before["regions"][region]["discs"], after["regions"][region]["discs"], strict=True):
+            assert other["points"] == "given"
+            assert other["centre_px"] == pytest.approx(one["centre_px"], abs=1e-3)
+    before["study"]["study_instance_uid"] = "1.9"
+    path.write_text(json.dumps(before), encoding="utf-8")
+    assert cli.main(["score", study, "--bundle", bundle, "--keypoints", str(path)]) == 2
+    assert "1.9" in capsys.readouterr().err
+    del before["regions"]["lumbar"]["discs"][0]["centre_px"]
+    path.write_text(json.dumps(before), encoding="utf-8")
+    assert cli.main(["score", study, "--bundle", bundle, "--keypoints", str(path)]) == 2
+    assert "incomplete or damaged" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""Totals and changes of regions of which some corners have no grade, and grades rounded to whole ones.
+
+Each function takes arrays with 24 corners in the order of `ALL_SITES` on the last axis, NaN for a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.benchmarks.agreement.readings import ALL_SITES
+
+__all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
+
+Floats = NDArray[np.float64]
+
+UNITS: tuple[str, ...] = tuple(
+    f"{upper.split('-')[0]}/{lower.split('-')[0]}" for upper, lower in zip(ALL_SITES[::2], ALL_SITES[1::2], strict=True)
+)
+
+_CORNERS = 12  # of a region
+_SYNDESMOPHYTE = 2
+
+
+def scaled_sum(corners: Floats, most_missing: int) -> Floats:
+    """The sum of both regions, each 12 / n times the sum of its n corners that are there.
+
+    Of grades it is the total by the rule of missing corners (a missing one takes the mean of the region's scored ones);
+    of differences between two visits, the change of the corners that are comparable. NaN where a region lacks more than
+    `most_missing` of its 12 corners, or all of them. Whole regions of grades in steps of 0.5 add up exactly.
+    """
+    regions = corners.reshape(*corners.shape[:-1], 2, _CORNERS)
+    there = np.isfinite(regions).sum(-1)
+    enough = (there > 0) & (there >= _CORNERS - most_missing)
+    sums = _CORNERS * np.nansum(regions, -1) / np.where(enough, there, 1)
+    return np.asarray(np.where(enough, np.round(sums, 9), np.nan).sum(-1).round(6), np.float64)
+
+
+def too_few(corners: Floats, most_missing: int) -> list[str]:
+    """The regions of one study that lack more corners than the rule allows, as words: `cervical 4 of 12`."""
+    missing = np.isnan(corners.reshape(2, _CORNERS)).sum(-1)
+    named: Sequence[tuple[str, Any]] = list(zip(("cervical", "lumbar"), missing, strict=True))
+    return [f"{region} {n} of {_CORNERS}" for region, n in named if n > most_missing or n == _CORNERS]
+
+
+def whole_grades(grades: Floats) -> Floats:
+    """Grades as whole numbers: half points, the mean of two readers, are rounded up (1.5 becomes 2)."""
+    return np.floor(grades + 0.5)
+
+
+def new_syndesmophyte(before: Floats, after: Floats) -> Floats:
+    """1 if a corner goes from 0 or 1 to 2 or 3 (whole grades), 0 if not, NaN if it is not comparable.
+
+    The definite change of Baraliakos et al. 2007, doi 10.1136/ard.2006.066415.
+    """
+    event = (whole_grades(before) < _SYNDESMOPHYTE) & (whole_grades(after) >= _SYNDESMOPHYTE)
+    return np.where(np.isnan(before) | np.isnan(after), np.nan, event.astype(np.float64))
+
+
+def either(corners: Floats) -> Floats:
+    """Of each unit's two corners: 1 if one has the event, 0 if neither has, NaN if that is not known."""
+    upper, lower = corners[..., ::2], corners[..., 1::2]
+    event = (upper == 1) | (lower == 1)
+    return np.where(event, 1.0, np.where(np.isnan(upper) | np.isnan(lower), np.nan, 0.0))

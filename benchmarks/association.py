@@ -1,0 +1,105 @@
+"""Coverage of the intervals of `spinescore associate`, on simulated cohorts whose odds ratio is known.
+
+    python -m spinescore.benchmarks.association --out benchmarks/results/association-coverage.json
+
+A patient's 12 units are drawn with a Gaussian copula: each has exactly the probability that its exposure (and the
+patient's age) give it, and units of a patient are correlated. So the odds ratio over all patients, which generalized
+estimating equations estimate, is the one that is put in. A quarter of the units, drawn at random, is not at risk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.runtime.followup.association import associate
+from spinescore.runtime.followup.associationinput import Study, Unit
+from spinescore.runtime.output import table, write_atomic
+from spinescore.runtime.study import LEVELS
+
+__all__ = ["coverage", "draw_cohort"]
+
+_LEVELS = tuple(level for levels in LEVELS.values() for level in levels)
+_RISK = 0.09  # of a new syndesmophyte in an unexposed unit at the mean age
+_AT_RISK = 0.75  # share of units without a syndesmophyte at baseline
+_AGE_EFFECT = 0.03  # in log odds, per year from the mean age
+
+# Patients, odds ratio, correlation of the units' hidden variable, whether age confounds and is adjusted for.
+SETTINGS = (
+    (60, 1.0, 0.2, False),
+    (60, 3.0, 0.2, False),
+    (150, 1.0, 0.2, False),
+    (150, 3.0, 0.5, False),
+    (150, 3.0, 0.2, True),
+)
+
+
+def draw_cohort(seed: int, patients: int, odds_ratio: float, correlation: float, by_age: bool = False) -> Study:
+    """One cohort; with `by_age`, age raises the risk and goes with the exposure, so that only adjusting is right."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(seed)
+    units = []
+    for patient in range(patients):
+        age, shared, inflamed = rng.normal(0, 10), rng.normal(), rng.beta(1, 3)
+        lean = 0.02 * age if by_age else 0.0
+        exposed = rng.random(len(_LEVELS)) < np.clip(inflamed + lean, 0, 1)
+        logit = math.log(_RISK / (1 - _RISK)) + math.log(odds_ratio) * exposed + (_AGE_EFFECT * age if by_age else 0.0)
+        hidden = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * rng.normal(size=len(_LEVELS))
+        event = norm.cdf(hidden) < 1 / (1 + np.exp(-logit))
+        at_risk = rng.random(len(_LEVELS)) < _AT_RISK
+        for level, x, y, risk in zip(_LEVELS, exposed, event, at_risk, strict=True):
+            covariates = (45 + age,) if by_age else ()
+            units.append(Unit(f"{patient}", level, 730, bool(x), bool(y) if risk else None, None, covariates))
+    return Study(tuple(units), ("age",) if by_age else (), {})
+
+
+def coverage(patients: int, odds_ratio: float, correlation: float, by_age: bool, simulations: int) -> dict[str, Any]:
+    """How many of the intervals of `simulations` cohorts hold the true odds ratio."""
+    model = "adjusted" if by_age else "unadjusted"
+    logs, inside = [], 0
+    for seed in range(simulations):
+        cohort = draw_cohort(seed, patients, odds_ratio, correlation, by_age)
+        ratios = associate(cohort)["outcomes"]["new_syndesmophyte"][model]["odds_ratios"]
+        if ratios:
+            logs.append(math.log(ratios[0]["odds_ratio"]))
+            inside += ratios[0]["low"] <= odds_ratio <= ratios[0]["high"]
+    return {
+        "patients": patients,
+        "odds_ratio": odds_ratio,
+        "correlation": correlation,
+        "model": model,
+        "simulations": simulations,
+        "estimated": len(logs),
+        "coverage": inside / len(logs) if logs else None,
+        "geometric_mean_odds_ratio": math.exp(sum(logs) / len(logs)) if logs else None,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--simulations", type=int, default=200, metavar="N", help="cohorts of each setting (200)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record as JSON")
+    arguments = parser.parse_args()
+    rows = [coverage(*setting, arguments.simulations) for setting in SETTINGS]
+    columns = list(rows[0])
+    shown = [[round(row[c], 3) if isinstance(row[c], float) else row[c] for c in columns] for row in rows]
+    print(table(shown, columns))
+    if arguments.out is not None:
+        import statsmodels
+
+        record = {
+            "schema": "spinescore.association-coverage/1",
+            "statsmodels": statsmodels.__version__,
+            "settings": rows,
+        }
+        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""Hostile documents by the thousand: manifests, acceptance records, plans, sidecars, reports, points and CSV tables.
+
+`python -m spinescore.benchmarks.fuzz.documents --count 2000 --out F` reads so many mutants of each kind. A mutant fails
+where its reader raises anything but the error that it names, says too much, or hands over what its users cannot use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from spinescore.benchmarks.agreement import evaluate, read_readings
+from spinescore.runtime.acceptance import AcceptanceRecord
+from spinescore.runtime.bundle import Bundle, manifest_sha256
+from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
+from spinescore.runtime.engines.sidecar import Sidecar
+from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.followup.cohort import read_cohort
+from spinescore.runtime.followup.tables import csv_text, tables_of
+from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.output import write_atomic
+from spinescore.runtime.plan import SCHEMA as PLAN_SCHEMA
+from spinescore.runtime.plan import LatencyPlan
+from spinescore.runtime.report import StudyReport
+from spinescore.runtime.study import REGIONS
+from spinescore.runtime.verbs import UsageError
+from spinescore.runtime.verbs.keypoints import read_keypoints
+from spinescore.runtime.verbs.summary import bundle_summary, study_summary
+
+__all__ = ["KINDS", "main", "outcome"]
+
+_MOST_WORDS = 6000  # characters of a refusal
+_SCALARS: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1e308, -0.0, 10**19, 2**63, "", "a", "=cmd|'/c calc'!A1", "\x1b[31m", "a\nb", "\u202e",
+    "../../x", "/dev/zero", "x" * 5000, [], {}, [[]], {"": None}, 1.5, "NaN", "9999-12-31", "\0",
+)  # fmt: skip
+_RAW = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "9" * 400,
+    '"\\ud800"',
+    "[" * 2000,
+    '{"a":1,"a":2}',
+    "-",
+    "\ufeff",
+    "{",
+)
+_SIDECAR = {
+    "schema": SIDECAR_SCHEMA, "flavour": "tensorrt", "version": "10.3.0", "precision": "fp16", "least_batch": 1,
+    "most_batch": 2, "onnx": "localizer.fp16.onnx", "onnx_sha256": "0" * 64, "engine_sha256": "0" * 64,
+    "compute_capabilities": ["8.7"], "hardware": "this", "version_compatible": False, "gpu": "Orin",
+    "multiprocessors": 16, "driver": "12.6", "platform": "linux-aarch64", "build_seconds": 1.5,
+}  # fmt: skip
+_CANDIDATE = {
+    "engine": "onnxruntime", "precision": "fp32", "threads": 2, "passes": 1, "antialias": True, "apart": False,
+    "framework": "onnxruntime 1.31", "corners": 0, "grade_flips": 0, "median_shift_px": 0.0, "runs": 9,
+    "p50_ms": 20.0, "tail_ms": 25.0,
+}  # fmt: skip
+_PLAN = {
+    "schema": PLAN_SCHEMA, "bundle": {"name": "a", "sha256": "0" * 64}, "budget_ms": 100.0, "percentile": 95.0,
+    "machine": {"kind": "cpu", "hardware": "h", "processor": "p", "cores": "2", "platform": "linux-x86_64"},
+    "studies": "9 phantoms", "candidates": [_CANDIDATE], "choice": 0, "date": "2026-01-05T00:00:00+00:00",
+    "sha256": "",
+}  # fmt: skip
+
+
+def _manifest(path: Path, shipped: Bundle) -> None:
+    manifest = Manifest.from_dict(_document(path))
+    manifest_sha256(manifest)
+    bundle_summary(Bundle(path.parent, manifest, "0" * 64))
+
+
+def _document(path: Path) -> Any:
+    from spinescore.runtime.documents import read_json
+
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+
+
+def _record(path: Path, shipped: Bundle) -> None:
+    record = AcceptanceRecord.read(path)
+    record.faults(shipped.manifest.bounds)
+    record.share_of_reference(2)
+    record.to_json()
+
+
+def _plan(path: Path, shipped: Bundle) -> None:
+    plan = LatencyPlan.read(path)
+    plan.fault(shipped)
+    str(plan.chosen.setting)
+
+
+def _sidecar(path: Path, shipped: Bundle) -> None:
+    found = Sidecar.read(path.with_suffix(""))
+    found.check_machine(path, "tensorrt", "10.3.0", "Orin", (8, 7))
+
+
+def _report(path: Path, shipped: Bundle) -> None:
+    cohort = read_cohort(path.parent)
+    for name, rows in tables_of(cohort).items():
+        csv_text(name, rows)
+    for entry in cohort.entries:
+        study_summary(entry.report)
+        entry.report.to_json()
+    if cohort.notes and any(len(note) > _MOST_WORDS for note in cohort.notes):
+        raise AssertionError("a note that says too much")
+
+
+def _keypoints(path: Path, shipped: Bundle) -> None:
+    read_keypoints(path)
+
+
+def _csv(path: Path, shipped: Bundle) -> None:
+    readings = read_readings(path)
+    evaluate(readings, readings, 0, 0)
+
+
+Reader = Callable[[Path, Bundle], None]
+# Each kind: the file's name, its reader, and the errors by which that may refuse it.
+KINDS: Mapping[str, tuple[str, Reader, tuple[type[Exception], ...]]] = {
+    "manifest": ("bundle.json", _manifest, (BundleError,)),
+    "record": ("acceptance-x.json", _record, (EngineError,)),
+    "plan": ("plan-cpu-x.json", _plan, (EngineError,)),
+    "sidecar": ("x.engine.json", _sidecar, (EngineError,)),
+    "report": ("report.json", _report, ()),
+    "keypoints": ("points.json", _keypoints, (UsageError,)),
+    "csv": ("grades.csv", _csv, (ValueError,)),
+}
+
+
+def parents(shipped: Bundle) -> dict[str, Any]:
+    """A good document of each kind; of CSV its text."""
+    record = next((shipped.folder / "acceptance").glob("acceptance-*.json"))
+    points = {"centre_px": [1, 2], "anterior_px": [3.5, 4]}
+    sites = ("C2-inferior", "C3-superior", "L1-superior")
+    rows = [
+        f"s{study},{site},{grade},0.1,0.2,0.3,0.4,p{study},2024010{study + 1}"
+        for study in range(3)
+        for grade, site in enumerate(sites)
+    ]
+    return {
+        "manifest": shipped.manifest.to_dict(),
+        "record": json.loads(record.read_text(encoding="utf-8")),
+        "plan": _PLAN,
+        "sidecar": _SIDECAR,
+        "report": json.loads(_scored().to_json()),
+        "keypoints": {"1.2.3": {"cervical": {"C2/C3": points}, "lumbar": {"L5/S1": points}}},
+        "csv": "\n".join(["study,site,grade,p0,p1,p2,p3,patient,study_date", *rows, ""]),
+    }
+
+
+def _scored() -> StudyReport:
+    """A report of a drawn study."""
+    from spinescore.benchmarks.phantom import draw_view
+    from spinescore.runtime import Scorer
+    from spinescore.runtime.intake import radiograph_from_array
+
+    views = {region: draw_view(7, region, 0.25).image for region in REGIONS}
+    images = {region: radiograph_from_array(view.pixels, region=region) for region, view in views.items()}
+    with Scorer.open(device="cpu", engine="onnxruntime") as scorer:
+        return scorer.score(images)
+
+
+def mutant(kind: str, good: Any, seed: int) -> bytes:
+    """The hostile document `seed` of a kind."""
+    rng = random.Random(f"{kind} {seed}")
+    if not isinstance(good, str):
+        changed = deepcopy(good)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            _change(rng, changed)
+        if kind in ("record", "plan") and rng.random() < 0.5:  # as somebody who can compute the digest
+            _sign(kind, changed)
+        text = json.dumps(changed)
+    else:
+        text = good
+    if isinstance(good, str) or rng.random() < 0.3:
+        text = _spoiled(rng, text)
+    data = text.encode(rng.choice(("utf-8",) * 8 + ("utf-16", "utf-8-sig")), "surrogatepass")
+    for _ in range(rng.choice((0, 0, 0, 0, 1, 8))):
+        at = rng.randrange(len(data) + 1)
+        data = data[:at] + rng.randbytes(rng.randint(0, 3)) + data[at + rng.randint(0, 3) :]
+    return data
+
+
+def _change(rng: random.Random, document: Any) -> None:
+    places = list(_places(document))
+    if places:
+        within, key = rng.choice(places)
+        value = within[key]
+        if rng.random() < 0.15:
+            del within[key]
+        elif isinstance(within, list) and rng.random() < 0.2:
+            within.extend([value] * rng.choice((1, 20)))
+        else:
+            within[key] = deepcopy(rng.choice((*_SCALARS, [value], {"a": value}, document)))
+
+
+def _places(document: Any) -> Any:
+    entries = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(entries):
+        yield document, key
+        if isinstance(value, (dict, list)):
+            yield from _places(value)
+
+
+def _sign(kind: str, document: Any) -> None:
+    import hashlib
+
+    if isinstance(document, dict):
+        rest = {name: value for name, value in document.items() if name != "sha256"}
+        document["sha256"] = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _spoiled(rng: random.Random, text: str) -> str:
+    at, end = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+    piece = rng.choice((*_RAW, text[at:end], *(str(value) for value in _SCALARS)))
+    return text[:at] + piece + text[min(len(text), at + rng.choice((0, 1, 3, len(piece)))) :]
+
+
+def outcome(kind: str, data: bytes, folder: Path, shipped: Bundle) -> str:
+    """`read`, or the name of the error by which the document was refused. Raises what should not have been raised."""
+    name, read, refusals = KINDS[kind]
+    path = folder / name
+    path.write_bytes(data)
+    try:
+        read(path, shipped)
+    except refusals as error:
+        if len(str(error)) > _MOST_WORDS:
+            raise AssertionError(f"a refusal that says too much: {str(error)[:200]}") from error
+        return type(error).__name__
+    return "read"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 where no mutant failed, 1 where some did."""
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.fuzz.documents", description=__doc__)
+    parser.add_argument("--count", type=int, default=2000, metavar="N", help="mutants of each kind (2000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first one's (0)")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only these kinds")
+    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
+    arguments = parser.parse_args(argv)
+    shipped = Bundle.open("phantom-reference")
+    good, record, failures = parents(shipped), {}, []
+    for kind in arguments.kind or KINDS:
+        started, found = time.perf_counter(), Counter[str]()
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            with tempfile.TemporaryDirectory(prefix="spinescore-fuzz-") as folder:
+                try:
+                    found[outcome(kind, mutant(kind, good[kind], seed), Path(folder), shipped)] += 1
+                except Exception as fault:
+                    found["failed"] += 1
+                    failures.append({"kind": kind, "seed": seed, "fault": f"{type(fault).__name__}: {fault}"[:300]})
+                    print(kind, seed, traceback.format_exc(limit=-3), file=sys.stderr)
+        record[kind] = {"outcomes": dict(found.most_common()), "seconds": round(time.perf_counter() - started, 1)}
+        print(kind, record[kind], file=sys.stderr)
+    document = {"schema": "spinescore.fuzz-documents/1", "count": arguments.count, "first_seed": arguments.seed,
+                "kinds": record, "failures": failures[:50]}  # fmt: skip
+    if arguments.out:
+        write_atomic(arguments.out, json.dumps(document, indent=1) + "\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

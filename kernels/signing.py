@@ -1,0 +1,135 @@
+"""Signatures that tell files made on this machine from files that came with a bundle. The key lies in the cache folder.
+
+The key is 32 random bytes in `user_cache()/key`, which only its user may read (mode 0600). What this machine makes and
+takes again later (acceptance records, plans, engines, what compilers keep) is signed by HMAC-SHA256 of its SHA-256.
+Signatures lie in `signatures/` beside the key: no bundle carries them, and a read-only bundle can be signed.
+
+That keeps out what a stranger put into a bundle, what another machine made, and damaged files. It does not keep out a
+program that runs as this user or as an administrator: who can read the key can sign.
+
+The standard library alone: the kernels' cache is below everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from spinescore.kernels.build import user_cache
+
+__all__ = ["is_signed", "key_fault", "sign", "signed_bytes"]
+
+_KEY_BYTES = 32
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def sign(what: str, sha256: str) -> bool:
+    """Sign content by its SHA-256 as `what` it is; returns whether that could be kept.
+
+    `what` has one signature, that of its latest content: name the content in it where several are to count.
+    """
+    try:
+        _write(_place(what), _signature(_key(create=True), what, sha256))
+        return True
+    except (OSError, RuntimeError):
+        return False
+
+
+def is_signed(what: str, sha256: str) -> bool:
+    """Whether this machine signed that content as `what` it is."""
+    try:
+        key, found = _key(create=False), _read(_place(what), hashlib.sha256().digest_size)
+    except (OSError, RuntimeError):
+        return False
+    return hmac.compare_digest(found, _signature(key, what, sha256))
+
+
+def signed_bytes(what: str, data: bytes) -> bytes | None:
+    """The data if this machine signed it as `what` it is, else None."""
+    return data if is_signed(what, hashlib.sha256(data).hexdigest()) else None
+
+
+def key_fault() -> str:
+    """Why nothing can be signed here, with what to do; empty if it can. Makes the key if there is none."""
+    try:
+        _write(_place("nothing"), _key(create=True)[:0])
+    except (OSError, RuntimeError) as error:
+        return (
+            f"What is made here cannot be signed ({error}), and so will not count later: set SPINESCORE_CACHE to a "
+            "folder of this user's own."
+        )
+    return ""
+
+
+def _key(create: bool) -> bytes:
+    """Raises `OSError`, and `RuntimeError` for a user without a home."""
+    path = user_cache() / "key"
+    try:
+        return _read_key(path)
+    except (FileNotFoundError, EOFError):
+        if not create:
+            raise FileNotFoundError(f"{path} is not there") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".key.")  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # of two processes that begin at once, both take the first one's
+            os.link(name, path)
+            return _read_key(path)
+        with suppress(EOFError):
+            return _read_key(path)
+        Path(name).replace(path)  # one that was cut short can have signed nothing
+        return _read_key(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _read_key(path: Path) -> bytes:
+    """Raises `OSError` if others could have read or written it, `EOFError` if it is damaged."""
+    descriptor = os.open(path, _FLAGS)
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is no file; remove it")
+        if sys.platform != "win32" and (facts.st_uid != os.geteuid() or facts.st_mode & 0o077):
+            raise OSError(f"{path} is not readable by this user alone; remove it to begin anew")
+        found = file.read(_KEY_BYTES + 1)
+    if len(found) != _KEY_BYTES:
+        raise EOFError(f"{path} is damaged")
+    return found
+
+
+def _place(what: str) -> Path:
+    return user_cache() / "signatures" / hashlib.sha256(what.encode()).hexdigest()[:40]
+
+
+def _signature(key: bytes, what: str, sha256: str) -> bytes:
+    return hmac.new(key, f"{what}\0{sha256}".encode(), "sha256").digest()
+
+
+def _read(path: Path, length: int) -> bytes:
+    descriptor = os.open(path, _FLAGS)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(length) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,100 @@
+"""Where what is known of a bundle on one machine is kept, and whether it counts there.
+
+A document counts if this machine signed it (`spinescore.kernels.signing`), or if it ships inside the installed package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from spinescore.kernels.build import user_cache
+from spinescore.kernels.signing import is_signed
+from spinescore.runtime.bundle import Bundle, is_shipped
+from spinescore.runtime.documents import read_json
+from spinescore.runtime.errors import EngineError
+from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.output import write_atomic
+
+__all__ = ["Signed", "age", "counts", "keep", "kept", "read_kept"]
+
+_FOLDER = "acceptance"
+
+T = TypeVar("T")
+
+
+class Signed(Protocol):
+    """A document that counts only if this machine signed it."""
+
+    @property
+    def signed_as(self) -> str: ...
+    def digest(self) -> str: ...
+
+
+def counts(bundle: Bundle, path: Path, document: Signed) -> bool:
+    """Whether this machine made the document at `path`, its operator trusts it, or it ships inside the package."""
+    inside = is_shipped(bundle.folder) and path.is_relative_to(bundle.folder)
+    return inside or is_signed(document.signed_as, document.digest())
+
+
+def age(date: str) -> float:
+    """Seconds since 1970 of a date, to find the latest; 0 for a date of the future and for what is no date."""
+    try:
+        found = datetime.fromisoformat(date)
+    except ValueError:
+        return 0.0
+    seconds = (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+    return seconds if seconds <= datetime.now(timezone.utc).timestamp() else 0.0
+
+
+def keep(
+    bundle: Bundle,
+    name: str,
+    text: str,
+    folder: Path | None,
+    beside: Path | None,
+    read: Callable[[Path], Signed],
+) -> Path:
+    """Write what is known of a bundle on this machine: into `folder`, else `beside`, else where such files lie.
+
+    What another machine wrote under that name, as into a bundle that several share, is left as it is.
+    """
+    if folder is None and (beside or not is_shipped(bundle.folder)):
+        path = (beside or bundle.folder / _FOLDER) / name
+        with suppress(OSError):  # a folder that belongs to somebody else
+            if not _is_foreign(bundle, path, read):
+                return write_atomic(path, text)
+    return write_atomic((folder or _cached(bundle)) / name, text)
+
+
+def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
+    """The files of that name which `keep` wrote in the bundle, then those in the user's cache folder."""
+    yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
+    try:
+        yield from sorted(_cached(bundle).glob(pattern))
+    except RuntimeError:  # this user has no home
+        return
+
+
+def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
+    """Read a JSON file that is kept beside bundles with `parse`. Raises `EngineError` if it is not valid."""
+    try:
+        return parse(Fields(read_json(path)))
+    except OSError as error:
+        raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise EngineError(f"The {what} {path} is not valid ({error}).") from error
+
+
+def _is_foreign(bundle: Bundle, path: Path, read: Callable[[Path], Signed]) -> bool:
+    try:
+        return not counts(bundle, path, read(path))
+    except EngineError:  # not there, or no such document
+        return False
+
+
+def _cached(bundle: Bundle) -> Path:
+    return user_cache() / _FOLDER / bundle.sha256[:16]

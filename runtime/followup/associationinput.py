@@ -1,0 +1,257 @@
+"""Input of the analysis of association: a cohort's unit changes and a table of exposures, joined by unit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.study import LEVELS, REGIONS
+
+__all__ = ["AssociationInputError", "Study", "Unit", "read_study"]
+
+TABLE = "unit_changes.csv"
+
+_LEVELS = tuple(level for region in REGIONS for level in LEVELS[region])
+_MAX_BYTES = 256_000_000
+_IDENTIFIERS = ("patient_id", "patient", "identifier", "id")
+_YES_NO = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
+_COLUMNS = ("patient_key", "level", "baseline_date", "interval_days", "baseline_upper", "baseline_lower", "comparable",
+            "free_at_baseline", "new_syndesmophyte", "growth")  # fmt: skip
+_SYNDESMOPHYTE, _BRIDGE = 2, 3
+_MOST = 1e12  # of a value to adjust for: larger ones are mistakes, and lose their differences
+
+Row = Mapping[str, str]
+Rows = list[tuple[int, Row]]
+
+
+class AssociationInputError(ValueError):
+    """A table that cannot be analysed, with its file and line."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A vertebral unit over one interval: its patient, whether it was exposed, what became of it, what to adjust for.
+
+    An outcome is None if the unit is not at risk of it: a new syndesmophyte arises in a unit without one, growth in a
+    unit with a syndesmophyte that is no bridge yet.
+    """
+
+    patient: str
+    level: str
+    interval_days: int | None
+    exposed: bool
+    new_syndesmophyte: bool | None
+    growth: bool | None
+    covariates: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The joined units, in the order of the tables; `left_out` counts, by reason, what has no part in them."""
+
+    units: tuple[Unit, ...]
+    covariates: tuple[str, ...]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    exposed: bool | None
+    covariates: tuple[float | None, ...]
+
+
+def read_study(
+    tables: Path, exposure: Path, adjust: Sequence[str] = (), patients: Path | None = None, bundle: str | None = None
+) -> Study:
+    """Join the table `unit_changes` of the folder `tables` with the CSV file `exposure`, unit by unit.
+
+    `exposure` has the columns `patient`, `level`, `exposure` (0 or 1), those of `adjust` (numbers), and optionally
+    `study`, the UID of the interval's first study; without it a patient's first interval counts. `patients` says which
+    patient of the tables is meant: `patient_id` with `patient_key`, or with the `issuer` that the images name, if any.
+    `bundle`: of several bundles in the tables, the one whose hash begins so; `reader` for readers' grades. Raises
+    AssociationInputError.
+    """
+    rows = _one_bundle(_unit_rows(tables), bundle)
+    keys = _mapping(patients) if patients is not None else None
+    exposures, other_levels = _exposures(exposure, adjust, keys)
+    by_patient: dict[str, Rows] = defaultdict(list)
+    for line, row in rows:
+        by_patient[row["patient_key"]].append((line, row))
+    named = {patient for patient, _, _ in exposures}
+    left_out: dict[str, int] = defaultdict(int)
+    left_out["rows of the exposure table at other levels"] = other_levels
+    left_out["patients of the exposure table without unit changes"] = len(named - by_patient.keys())
+    left_out["patients with unit changes but without an exposure"] = len(by_patient.keys() - named)
+    units: list[Unit] = []
+    used: set[tuple[str, str, str]] = set()
+    for patient in sorted(named & by_patient.keys()):
+        units += _units_of(patient, by_patient[patient], exposures, left_out, used)
+    known = {key for key in exposures if key[0] in by_patient and key[1] in _LEVELS}
+    left_out["rows of the exposure table that fit no unit's interval"] = len(known - used)
+    return Study(tuple(units), tuple(adjust), {reason: count for reason, count in left_out.items() if count})
+
+
+def _units_of(
+    patient: str,
+    rows: Rows,
+    exposures: Mapping[tuple[str, str, str], _Exposure],
+    left_out: dict[str, int],
+    used: set[tuple[str, str, str]],
+) -> list[Unit]:
+    """A patient's units that have an exposure; `used` takes the keys of the exposures that belong to an interval."""
+    first = min(row["baseline_date"] for _, row in rows)
+    found = []
+    for line, row in rows:
+        uid = row.get("baseline_study_instance_uid")
+        studies = [*([uid] if uid else []), *([""] if row["baseline_date"] == first else [])]
+        keys = [key for study in studies if (key := (patient, row["level"], study)) in exposures]
+        used.update(keys)
+        exposure = exposures[keys[0]] if keys else None
+        if exposure is None and row["baseline_date"] != first:
+            left_out["units of later intervals"] += 1
+        elif exposure is None or exposure.exposed is None:
+            left_out["units without a stated exposure"] += 1
+        elif not _truth(row, "comparable", line):
+            left_out["units that are not comparable"] += 1
+        else:
+            found.append(_unit(patient, line, row, exposure))
+    return found
+
+
+def _unit(patient: str, line: int, row: Row, exposure: _Exposure) -> Unit:
+    grades = [_number(row[name], f"{TABLE}, line {line}, {name}") for name in ("baseline_upper", "baseline_lower")]
+    can_grow = any(grade is not None and _SYNDESMOPHYTE <= grade < _BRIDGE for grade in grades)
+    days = _number(row["interval_days"], f"{TABLE}, line {line}, interval_days")
+    return Unit(
+        patient,
+        row["level"],
+        None if days is None else int(days),
+        bool(exposure.exposed),
+        _truth(row, "new_syndesmophyte", line) if _truth(row, "free_at_baseline", line) else None,
+        _truth(row, "growth", line) if can_grow else None,
+        exposure.covariates,
+    )
+
+
+def _unit_rows(tables: Path) -> Rows:
+    path = tables / TABLE if tables.is_dir() else tables
+    if not path.is_file():
+        raise AssociationInputError(
+            f"there is no {TABLE} in {tables}; `spinescore cohort REPORTS --out {tables}` writes it"
+        )
+    rows = _read(path, _COLUMNS)
+    known = [(line, row) for line, row in rows if row["patient_key"]]
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in known:
+        if row["level"] not in _LEVELS:
+            raise AssociationInputError(f"{path.name}, line {line}: {row['level']!r} is no level of the mSASSS")
+        keys = ("patient_key", "level", "bundle_sha256", "baseline_date")
+        same = seen.setdefault(tuple(row.get(key, "") for key in keys), line)
+        if same != line:
+            raise AssociationInputError(
+                f"{path.name}: lines {same} and {line} are of one unit and interval (two readers?); write the tables "
+                "from one reader's grades"
+            )
+    return known
+
+
+def _one_bundle(rows: Rows, bundle: str | None) -> Rows:
+    """The rows of one bundle, or of readers: a unit that two of them scored would count twice."""
+    names = {line: row.get("bundle_sha256") or "reader" for line, row in rows}
+    there = sorted(set(names.values()))
+    chosen = [name for name in there if bundle is None or name.startswith(bundle)]
+    if len(chosen) > 1 or (not chosen and there):
+        listed = ", ".join(name[:12] for name in there)
+        raise AssociationInputError(f"{TABLE} has changes by {listed}; choose one of them with --bundle")
+    return [(line, row) for line, row in rows if names[line] in chosen]
+
+
+def _mapping(path: Path) -> dict[str, str]:
+    """The patient_key of each patient: the file's own, or computed as `spinescore cohort --patients` does."""
+    from spinescore.runtime.reading.tags import patient_key
+
+    keys: dict[str, str] = {}
+    for line, row in _read(path, ()):
+        names = [name for wanted in _IDENTIFIERS for name in row if name.lower() == wanted]
+        if not names:
+            raise AssociationInputError(f"{path.name}, line 1: there is no column patient_id; found {', '.join(row)}")
+        patient = row[names[0]]
+        key = row["patient_key"] if "patient_key" in row else patient_key(patient, row.get("issuer", ""))
+        if patient and keys.setdefault(patient, key) != key:
+            raise AssociationInputError(
+                f"{path.name}, line {line}: this patient stands there with another patient_key or issuer"
+            )
+    return keys
+
+
+def _exposures(
+    path: Path, adjust: Sequence[str], keys: Mapping[str, str] | None
+) -> tuple[dict[tuple[str, str, str], _Exposure], int]:
+    """Patient, level and study (empty for the first interval) -> exposure; and how many rows are of other levels."""
+    found: dict[tuple[str, str, str], _Exposure] = {}
+    other_levels = 0
+    for line, row in _read(path, ("patient", "level", "exposure", *adjust)):
+        place = f"{path.name}, line {line}"
+        level = _level(row["level"])
+        if level is None:
+            raise AssociationInputError(f"{place}: {row['level']!r} is no level; write C2/C3, .. or T12/L1, ..")
+        if keys is not None and row["patient"] not in keys:
+            raise AssociationInputError(f"{place}: this patient is not in the table of patients")
+        patient = row["patient"] if keys is None else keys[row["patient"]]
+        if not patient:
+            raise AssociationInputError(f"{place}: no patient is named")
+        exposed = None if not row["exposure"] else _YES_NO.get(row["exposure"].lower())
+        if exposed is None and row["exposure"]:
+            raise AssociationInputError(f"{place}: exposure {row['exposure']!r}; write 0, 1, or nothing if not known")
+        covariates = tuple(_number(row[column], f"{place}, {column}") for column in adjust)
+        key = (patient, level, row.get("study", ""))
+        if key in found:
+            raise AssociationInputError(f"{place}: {level} of this patient stands there twice; leave one row")
+        found[key] = _Exposure(exposed, covariates)
+        if level not in _LEVELS:
+            other_levels += 1
+    return found, other_levels
+
+
+def _level(text: str) -> str | None:
+    """`C2/C3` of `C2/C3`, `c2-c3`, `C2/3`; also levels that the mSASSS does not grade. None if it is no level."""
+    parts = re.fullmatch(r"([CTLS])(\d{1,2})\s*[-/]\s*([CTLS]?)(\d{1,2})", text.strip().upper(), re.ASCII)
+    if parts is None:
+        return None
+    upper, number, lower, below = parts.groups()
+    return f"{upper}{int(number)}/{lower or upper}{int(below)}"
+
+
+def _truth(row: Row, column: str, line: int) -> bool | None:
+    text = row[column].lower()
+    if text and text not in _YES_NO:
+        raise AssociationInputError(f"{TABLE}, line {line}: {column} is {row[column]!r}; it is true, false or empty")
+    return _YES_NO.get(text)
+
+
+def _number(text: str, place: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        number = math.nan  # is not below any limit either
+    if not abs(number) <= _MOST:
+        raise AssociationInputError(f"{place}: {text!r} is no number; write groups as numbers, such as 0 and 1")
+    return number
+
+
+def _read(path: Path, needed: Sequence[str]) -> Rows:
+    """The rows of a CSV file, stripped, with their lines. Raises AssociationInputError."""
+    rows = csv_rows(read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError), path.name, AssociationInputError)
+    header = next(rows)[1]
+    if missing := [name for name in needed if header.count(name) != 1]:
+        raise AssociationInputError(
+            f"{path.name}, line 1: column {', '.join(missing)} is not there once; found {', '.join(header)}"
+        )
+    return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]

@@ -1,0 +1,112 @@
+"""A summary of a cohort's tables, as figures and as text for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spinescore.runtime.followup.cohort import Change, Cohort
+from spinescore.runtime.followup.comparison import Rules
+
+__all__ = ["cohort_summary", "summary_text"]
+
+_MOST_LINES = 20
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[Change], rules: Rules) -> dict[str, Any]:
+    """Counts of studies, patients and changes, the verdicts from first to last study, and who is left out and why."""
+    changes = [change.comparison for change in whole if change.comparison.total.change is not None]
+    values = [found.total.change for found in changes if found.total.change is not None]
+    verdicts = Counter(found.progression.verdict or "no verdict" for found in changes)
+    reasons = Counter(found.progression.reason for found in changes if found.progression.verdict is None)
+    met: list[list[bool | None]] = [
+        [found.progression.no_progression[number].met for found in changes]
+        for number in range(len(rules.no_progression_units))
+    ]
+    return {
+        "studies": len(cohort.entries),
+        "patients": len({row["patient_key"] for row in tables["studies"]} - {None}),
+        "courses": len(tables["patients"]),
+        "changes": len(tables["changes"]),
+        "repeats": len(tables["repeats"]),
+        "without_course": cohort.without_course(),
+        "first_to_last": {
+            "changes": len(changes),
+            "mean_change": round(sum(values) / len(values), 3) if values else None,
+            "verdicts": {name: verdicts[name] for name in ("progression", "no progression", "undecided", "no verdict")},
+            "no_verdict_reasons": dict(sorted((str(reason), count) for reason, count in reasons.items())),
+            "progression_units": rules.progression_units,
+            "no_progression": [
+                {
+                    "units": units,
+                    "met": found.count(True),
+                    "not_met": found.count(False),
+                    "not_known": found.count(None),
+                }
+                for units, found in zip(rules.no_progression_units, met, strict=True)
+            ],
+        },
+        "left_out": [dict(row) for row in tables["left_out"]],
+        "passed_over": list(cohort.notes),
+        "remarks": list(cohort.remarks),
+    }
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The summary as lines for a terminal; of a long list of patients left out, the first ones."""
+    lines = [
+        f"{summary['studies']} studies of {summary['patients']} known patients, "
+        f"{len(summary['passed_over'])} passed over",
+        f"{summary['courses']} courses of two studies or more, {summary['changes']} changes between studies",
+    ]
+    if summary["repeats"]:
+        lines.append(f"{summary['repeats']} studies repeat another of the same patient and day (table repeats)")
+    if summary["without_course"]:
+        lines.append(f"{summary['without_course']} studies without patient key or date: they belong to no course")
+    lines += _first_to_last(summary["first_to_last"])
+    lines += _left_out(summary["left_out"])
+    return "\n".join(lines)
+
+
+def _first_to_last(found: Mapping[str, Any]) -> list[str]:
+    if not found["changes"]:
+        return []
+    verdicts = found["verdicts"]
+    judged = found["changes"] - verdicts["no verdict"]
+    lines = [
+        f"first to last study: mean change {found['mean_change']:.2f} of {found['changes']}; "
+        f"{verdicts['progression']} of {judged} progressed by {found['progression_units']:g} or more"
+        + (f", {verdicts['undecided']} undecided by missing corners" if verdicts["undecided"] else "")
+    ]
+    lines += [_no_progression(rule, verdicts["no verdict"]) for rule in found["no_progression"] if judged]
+    lines += [f"  {count} without a verdict: {reason}" for reason, count in _briefly(found["no_verdict_reasons"])]
+    return lines
+
+
+def _no_progression(rule: Mapping[str, Any], without_verdict: int) -> str:
+    undecided = rule["not_known"] - without_verdict
+    text = f"  change of at most {rule['units']:g}: {rule['met']} of {rule['met'] + rule['not_met'] + undecided}"
+    return text + (f", {undecided} undecided" if undecided else "")
+
+
+def _briefly(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons and counts; intervals outside of the window are counted together, whatever their length."""
+    counts: Counter[str] = Counter()
+    for reason, count in reasons.items():
+        _, years, window = reason.partition(" years lie outside of ")
+        counts[f"the interval lies outside of {window}" if years else reason] += count
+    return sorted(counts.items())
+
+
+def _left_out(rows: Rows) -> list[str]:
+    if not rows:
+        return []
+    patients = len({row["patient_key"] or row["reports"] for row in rows})
+    lines = [f"{patients} left out of first to last study (table left_out):"]
+    for row in rows[:_MOST_LINES]:
+        source = f"{row['scored_by']} {(row['bundle_sha256'] or '')[:8]}".strip()
+        lines.append(f"  {row['patient_key'] or row['reports']}: {row['reason']} ({source})")
+    return lines + ([f"  and {len(rows) - _MOST_LINES} more"] if len(rows) > _MOST_LINES else [])

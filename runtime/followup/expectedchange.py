@@ -1,0 +1,84 @@
+"""The change that the networks' own probabilities expect, with a 95 % interval, over the comparable corners.
+
+Both studies are taken as independent given their radiographs, discs as independent of each other, and a bridge as
+shared by the two corners of its disc (`spinescore.runtime.expected`), so that the distribution of the change is a
+convolution of those of both studies. It is scaled from a region's comparable corners to 12, as the change itself is.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.expected import corner_distribution, disc_distribution, interval_of
+from spinescore.runtime.followup.comparison import ExpectedChange
+from spinescore.runtime.report import DiscReport, RegionReport
+
+__all__ = ["ChangeDistribution", "expected_change", "region_distribution"]
+
+_SUM_TOLERANCE = 0.05  # of probabilities that were rounded
+
+Floats = NDArray[np.float64]
+ChangeDistribution = tuple[Floats, Floats]  # values in ascending order, and the probability of each
+
+
+def region_distribution(baseline: RegionReport, followup: RegionReport, corners: int) -> ChangeDistribution | None:
+    """The distribution of a region's change; None if a corner that has a grade twice lacks probabilities.
+
+    `corners` is the number to which the comparable ones are scaled.
+    """
+    parts, comparable = [], 0
+    for before, after in zip(baseline.discs, followup.discs, strict=False):  # a region that was not scored has none
+        sides = [number for number in (0, 1) if _graded(before, number) and _graded(after, number)]
+        if not sides:
+            continue
+        p, q = _probabilities(before, sides), _probabilities(after, sides)
+        if p is None or q is None:
+            return None
+        one = None if len(sides) == 2 else sides[0]
+        parts.append(np.convolve(_distribution(q, one), _distribution(p, one)[::-1]))
+        comparable += len(sides)
+    if not comparable:
+        return None
+    distribution = reduce(np.convolve, parts)
+    values = np.arange(len(distribution)) - len(distribution) // 2
+    return values * corners / comparable, distribution
+
+
+def expected_change(regions: list[ChangeDistribution | None]) -> ExpectedChange | None:
+    """Return the expected sum of the regions' changes, or None if a region has no distribution."""
+    values, probabilities = np.zeros(1), np.ones(1)
+    for region in regions:
+        if region is None:
+            return None
+        values = np.add.outer(values, region[0]).ravel()
+        probabilities = np.multiply.outer(probabilities, region[1]).ravel()
+    order = np.argsort(values, kind="stable")
+    values, probabilities = values[order], probabilities[order]
+    low, high = interval_of(probabilities)
+    mean = float(values @ probabilities)
+    sd = float(probabilities @ (values - mean) ** 2) ** 0.5
+    return ExpectedChange(round(mean, 3), round(sd, 3), (round(float(values[low]), 3), round(float(values[high]), 3)))
+
+
+def _graded(disc: DiscReport, number: int) -> bool:
+    return disc.corners[number].grade is not None
+
+
+def _distribution(p: Floats, side: int | None) -> Floats:
+    return disc_distribution(p) if side is None else corner_distribution(p, side)
+
+
+def _probabilities(disc: DiscReport, sides: list[int]) -> Floats | None:
+    """p0 .. p3 of both corners, (2, 4), each with the sum 1; None if one of `sides` has none.
+
+    A corner that is not asked for and has none does not change what the other one says of a bridge.
+    """
+    known = [corner.probabilities for corner in disc.corners]
+    if any(known[side] is None for side in sides):
+        return None
+    p = np.array([own or known[1 - number] for number, own in enumerate(known)], np.float64)
+    whole = p.sum(axis=1, keepdims=True)
+    return p / whole if (abs(whole - 1) <= _SUM_TOLERANCE).all() else None

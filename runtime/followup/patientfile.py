@@ -1,0 +1,92 @@
+"""A hospital's own list of patients, and the keys that reports have for them.
+
+The list is a CSV file with a column of patient IDs as DICOM has them (`patient_id`; `patient`, `identifier` and `id`
+are taken too, or the only column), and a column `issuer` if the images name an issuer of the ID. Others stay. The
+key is made as it is for a report (`spinescore.runtime.reading.tags.patient_key`), on this machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinescore.runtime.files import read_text
+from spinescore.runtime.outputs.rows import guarded
+
+__all__ = ["PatientFile", "read_patient_file"]
+
+_NAMES = ("patient_id", "patient", "identifier", "id")
+_ADDED = ("patient_key", "studies")
+_MAX_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class PatientFile:
+    """Rows by column, with `patient_key` added."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, str], ...]
+
+    def by_key(self, column: str) -> dict[str, str]:
+        """Return a column's value for each patient. Raises ValueError for no such column, or two values of one."""
+        if column not in self.columns:
+            raise ValueError(f"there is no column {column}; found {', '.join(self.columns)}")
+        found: dict[str, str] = {}
+        for row in self.rows:
+            if found.setdefault(row["patient_key"], row[column]) != row[column]:
+                raise ValueError(f"the patient {row['patient_key']} has two values of {column}")
+        return found
+
+    def csv_text(self, keys: Iterable[str | None]) -> str:
+        """The rows with each patient's key and the number of its studies, from the studies' `keys`."""
+        counts = Counter(key for key in keys if key is not None)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*self.columns, *_ADDED], lineterminator="\n")
+        writer.writeheader()
+        rows = ({**row, "studies": str(counts[row["patient_key"]])} for row in self.rows)
+        writer.writerows({name: guarded(cell) for name, cell in row.items()} for row in rows)
+        return text.getvalue()
+
+
+def read_patient_file(path: Path) -> PatientFile:
+    """The list of patients in a CSV file. Raises ValueError, which says what is wrong; OSError if it cannot be read."""
+    from spinescore.runtime.reading.tags import patient_key
+
+    if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"it is no file, or larger than {_MAX_BYTES // 1_000_000} MB")
+    try:
+        text = read_text(path, _MAX_BYTES, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    first = text.split("\n", 1)[0]
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)))
+    except csv.Error as error:
+        raise ValueError(f"this is no CSV ({error})") from None
+    header = [name.strip() for name in rows[0]] if rows else []
+    identifier = _identifier(header)
+    found = []
+    for number, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise ValueError(f"row {number}: {len(row)} fields where the header has {len(header)}")
+        cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+        if not cells[identifier]:
+            raise ValueError(f"row {number}: {identifier} is empty")
+        found.append({**cells, "patient_key": patient_key(cells[identifier], cells.get("issuer", ""))})
+    return PatientFile(tuple(header), tuple(found))
+
+
+def _identifier(header: Sequence[str]) -> str:
+    """The column of the patient IDs."""
+    if len(set(header)) < len(header) or set(_ADDED) & set(header):
+        raise ValueError(f"a column stands there twice, or is called {' or '.join(_ADDED)}; rename it")
+    named = [name for wanted in _NAMES for name in header if name.lower() == wanted]
+    if not named and len(header) != 1:
+        raise ValueError(f"there is no column patient_id; found {', '.join(header) or 'nothing'}")
+    return (named or list(header))[0]

@@ -1,0 +1,257 @@
+"""Readers' grades from CSV files, as reports that can be compared and tabulated like those of a bundle.
+
+A long table has a row per corner (columns `study`, `site`, `grade`), as `spinescore evaluate` reads it and as
+`corners.csv` is written; a wide one has a row per study and a column per site, as `row.csv` is written. `study` may be
+called `study_instance_uid`. Optional columns: `patient` or `patient_key`, `study_date`, `reader`, `p0` .. `p3`, and the
+bundle's `bundle_sha256`, `bundle` and `bundle_version`. An empty grade is a corner without one. Grades may be half
+points. They are averaged over the readers that the column `reader` names, of those that graded the corner.
+
+The patient's identifier becomes the keyed hash that reports have, unless it is one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from spinescore.runtime.files import read_bytes
+from spinescore.runtime.msasss import MAX_GRADE, RegionScore, score_region, score_study
+from spinescore.runtime.report import (
+    BundleInfo,
+    CornerReport,
+    DeviceInfo,
+    DiscReport,
+    RegionReport,
+    StudyInfo,
+    StudyReport,
+    TimingsMs,
+    TotalReport,
+)
+from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region, sites_of
+
+__all__ = ["read_csv"]
+
+_MAX_BYTES = 256_000_000
+_SITES = frozenset(site for sites in SITES.values() for site in sites)
+_KEY = re.compile(r"[0-9a-f]{32}")
+_NO_TIMES = TimingsMs(None, None, None, None, None)
+_PROBABILITIES = ("p0", "p1", "p2", "p3")
+_SUM_TOLERANCE = 0.05  # of probabilities that were rounded
+
+Cells = Mapping[str, str]
+
+
+@dataclass
+class _Study:
+    """One study in a file, by one bundle or by all readers of the file."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    grades: dict[str, dict[str, float | None]] = field(default_factory=dict)  # site -> reader -> grade
+    probabilities: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def read_csv(path: Path) -> list[StudyReport]:
+    """The studies of a CSV file, in the order in which they come.
+
+    Raises ValueError, which names the line, if the file holds no readings; OSError if it cannot be read.
+    """
+    studies: dict[tuple[str, str], _Study] = {}
+    for line, cells in _rows(_text(path)):
+        _take_line(studies, line, cells)
+    if not studies:
+        raise ValueError("there is no corner in it")
+    return [_report(uid, study) for (uid, _), study in studies.items()]
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"the file is larger than {_MAX_BYTES // 1_000_000} MB; split it")
+    data = read_bytes(path, _MAX_BYTES)
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def _rows(text: str) -> Iterator[tuple[int, Cells]]:
+    """The cells of each row that has any, by the column's name in lower case (sites as they are)."""
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header = [_column(name) for name in next(rows, [])]
+        _check_header(header)
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                raise ValueError(f"line {rows.line_num}: {len(row)} fields where the header has {len(header)}")
+            cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+            yield rows.line_num, _with_points(cells) if delimiter != "," else cells
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: this is no CSV ({error})") from None
+
+
+def _column(name: str) -> str:
+    name = name.strip()
+    sites = {site.lower(): site for site in _SITES}
+    return sites.get(name.lower(), {"study_instance_uid": "study"}.get(name.lower(), name.lower()))
+
+
+def _with_points(cells: dict[str, str]) -> dict[str, str]:
+    """Numbers with a decimal point, where the file separates by something else than a comma."""
+    numbers = _SITES | {"grade", *_PROBABILITIES}
+    return {name: cell.replace(",", ".") if name in numbers else cell for name, cell in cells.items()}
+
+
+def _check_header(header: Sequence[str]) -> None:
+    long = {"site", "grade"} <= set(header)
+    if "study" not in header or not (long or _SITES & set(header)):
+        raise ValueError(
+            f"line 1: no columns study, site and grade, nor study and sites; found {', '.join(header) or 'nothing'}"
+        )
+    twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
+    if twice:
+        raise ValueError(f"line 1: column {', '.join(twice)} stands there twice")
+
+
+def _take_line(studies: dict[tuple[str, str], _Study], line: int, cells: Cells) -> None:
+    try:
+        _take(studies, cells)
+    except ValueError as error:
+        raise ValueError(f"line {line}: {error}") from None
+
+
+def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
+    if odd := next((cell for cell in cells.values() if not cell.isprintable()), None):
+        raise ValueError(f"{ascii(odd)[:60]} holds characters that cannot be shown; remove them")
+    uid = cells["study"]
+    if not uid:
+        raise ValueError("the study has no name")
+    study = studies.setdefault((uid, cells.get("bundle_sha256", "")), _Study())
+    for name in ("patient_key", "patient", "study_date", "bundle", "bundle_version", "bundle_sha256"):
+        value = cells.get(name, "")
+        value = _date(value) if name == "study_date" else value
+        if value and study.facts.setdefault(name, value) != value:
+            raise ValueError(f"study {uid} has two values of {name}; a study has one")
+    graded = cells.get("reader_grade") or cells.get("grade", "")
+    grades = {cells["site"]: graded} if "site" in cells else {site: cells[site] for site in _SITES & set(cells)}
+    for site, grade in grades.items():
+        if site not in _SITES:
+            raise ValueError(f"{site!r} is no site; sites are C2-inferior .. T1-superior, T12-inferior .. S1-superior")
+        readers, reader = study.grades.setdefault(site, {}), cells.get("reader", "")
+        if reader in readers:
+            raise ValueError(f"{site} of study {uid} stands there twice; leave one row, or name the readers")
+        readers[reader] = _grade(grade)
+    known = [cells.get(name, "") for name in _PROBABILITIES]
+    if "site" in cells and all(known):
+        study.probabilities[cells["site"]] = _probabilities(known)
+
+
+def _grade(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        grade = float(text)
+    except ValueError:
+        grade = math.nan
+    if not 0 <= grade <= MAX_GRADE:
+        raise ValueError(f"{text!r} is no grade; grades are 0 to 3, half points allowed, or empty for none")
+    return grade
+
+
+def _probabilities(texts: Sequence[str]) -> tuple[float, ...]:
+    try:
+        values = tuple(map(float, texts))
+    except ValueError:
+        values = ()
+    if not values or any(not 0 <= p <= 1 for p in values) or abs(sum(values) - 1) > _SUM_TOLERANCE:
+        raise ValueError(f"{', '.join(texts)} are not four probabilities from 0 to 1 with the sum 1")
+    return values
+
+
+def _report(uid: str, study: _Study) -> StudyReport:
+    """The readings as a report. Grades that are not whole stand where a bundle's report has whole ones."""
+    means = {site: _mean(readers) for site, readers in study.grades.items()}
+    scores = {}
+    for region, sites in SITES.items():
+        grades = [means.get(site) for site in sites]
+        if any(grade is not None for grade in grades):
+            scores[region] = score_region(region, cast(Any, grades), fractional=True)
+    total = score_study(scores)
+    value = None if total.value is None else round(total.value, 3)
+    return StudyReport(
+        study=StudyInfo(uid, study.facts.get("study_date"), _patient(study.facts)),
+        bundle=_source(study),
+        device=DeviceInfo("reader", "", "", ""),
+        regions={region: _region(region, means, study.probabilities, scores.get(region)) for region in REGIONS},
+        total=TotalReport(value, total.range, total.status, total.imputed_sites),
+        timings_ms=_NO_TIMES,
+        budget_ms=None,
+        within_budget=None,
+        warnings=(),
+    )
+
+
+def _mean(readers: Mapping[str, float | None]) -> float | None:
+    grades = [grade for grade in readers.values() if grade is not None]
+    if not grades:
+        return None
+    mean = round(sum(grades) / len(grades), 3)
+    return int(mean) if mean == int(mean) else mean
+
+
+def _region(
+    region: Region,
+    means: Mapping[str, float | None],
+    probabilities: Mapping[str, tuple[float, ...]],
+    score: RegionScore | None,
+) -> RegionReport:
+    if score is None:
+        empty = score_region(region, [None] * len(SITES[region]))
+        return RegionReport("missing", None, None, (), None, empty.range, empty.missing)
+    discs = []
+    for level, disc in zip(LEVELS[region], score.discs, strict=True):
+        upper, lower = (
+            _corner(site, means.get(site), probabilities.get(site), score.imputed.get(site)) for site in sites_of(level)
+        )
+        discs.append(DiscReport(level, (0.0, 0.0), (0.0, 0.0), 0.0, 0.0, (upper, lower), disc.total, disc.range))
+    total = None if score.total is None else round(score.total, 3)
+    return RegionReport("scored", None, None, tuple(discs), total, score.range, score.missing)
+
+
+def _corner(
+    site: str, grade: float | None, probabilities: tuple[float, ...] | None, imputed: float | None
+) -> CornerReport:
+    status: Any = "scored" if grade is not None else "unreadable" if imputed is None else "imputed"
+    return CornerReport(site, cast(Any, grade), probabilities, status, None if imputed is None else round(imputed, 3))
+
+
+def _source(study: _Study) -> BundleInfo:
+    facts = study.facts
+    if sha256 := facts.get("bundle_sha256"):
+        return BundleInfo(facts.get("bundle", "bundle"), facts.get("bundle_version", ""), sha256, "As its rows say.")
+    readers = sorted({reader for graded in study.grades.values() for reader in graded} - {""})
+    name = f"mean of readers {', '.join(readers)}" if len(readers) > 1 else f"reader {''.join(readers)}".strip()
+    return BundleInfo(name, "", "", "Grades of a reader, not of a network.")
+
+
+def _patient(facts: Mapping[str, str]) -> str | None:
+    from spinescore.runtime.reading.tags import patient_key
+
+    named = facts.get("patient_key") or facts.get("patient")
+    return named if named is None or _KEY.fullmatch(named) else patient_key(named)
+
+
+def _date(text: str) -> str:
+    if text and not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ValueError(f"{text!r} is no date; write YYYYMMDD or YYYY-MM-DD")
+    return text.replace("-", "")

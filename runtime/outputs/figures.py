@@ -1,0 +1,39 @@
+"""Figures of matplotlib as files in memory: PNG for a look, SVG and PDF for print. The same figure, the same bytes."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURE_FORMATS", "figure_formats", "rendered"]
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def rendered(figure: Figure, file_format: str = "png") -> bytes:
+    """The figure as a file of one of `FIGURE_FORMATS`; text stays text in SVG and PDF."""
+    import matplotlib as mpl
+
+    data = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "spinescore", "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(data, format=file_format, metadata=_METADATA[file_format])
+    return data.getvalue()
+
+
+def figure_formats(text: str) -> tuple[str, ...]:
+    """The formats that `--figures svg,pdf` names, after PNG, which is always written. For argparse."""
+    named = [name.strip().lower() for name in text.split(",")]
+    for name in named:
+        if name not in FIGURE_FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no format of figures; there are {', '.join(FIGURE_FORMATS)}")
+    return tuple(dict.fromkeys(("png", *named)))

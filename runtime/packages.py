@@ -1,0 +1,62 @@
+"""The packages that this one works with: which extra brings them, and the newest version that was tested."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import NamedTuple
+
+__all__ = ["PACKAGES", "Package", "installed", "is_newer", "version_of"]
+
+
+class Package(NamedTuple):
+    """`extra` brings it, None if it comes with spinescore itself. `same`: other builds of it, under other names."""
+
+    tested: str
+    extra: str | None = None
+    same: tuple[str, ...] = ()
+
+
+# By the name that pip knows. `tested` is the newest version in `requirements/appliance.txt`, which the tests run on.
+PACKAGES: dict[str, Package] = {
+    "numpy": Package("2.4.6"),
+    "onnxruntime": Package("1.32.0", same=("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")),
+    "opencv-python-headless": Package(
+        "5.0.0.93", same=("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+    ),
+    "pydicom": Package("3.0.2"),
+    "imagecodecs": Package("2026.3.6", "dicom"),
+    "highdicom": Package("0.28.2", "results"),
+    "onnx": Package("1.23.2", "export"),
+    "tqdm": Package("4.70.1", "export"),
+    "openvino": Package("2026.4.1", "openvino"),
+}
+
+
+def version_of(name: str) -> str | None:
+    """The version of a package that is installed, or of another build of it, which is then named; else None."""
+    if found := installed(name):
+        return found
+    others = ((other, installed(other)) for other in PACKAGES[name].same)
+    return next((f"{version} ({other})" for other, version in others if version), None)
+
+
+def installed(name: str) -> str | None:
+    """The version that pip installed under this name, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def is_newer(version: str, tested: str) -> bool:
+    """Whether a version's release is later than the tested one (PEP 440); marks such as rc1 or +cu13 do not count."""
+    return _release(version) > _release(tested)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    numbers = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version)
+    parts = [int(number) for number in numbers[1].split(".")] if numbers else []
+    while parts and parts[-1] == 0:  # 2.4 and 2.4.0 are one release
+        parts.pop()
+    return tuple(parts)

@@ -1,0 +1,201 @@
+"""The steps from stored values to displayed grey that a header states: modality, VOI, presentation (PS3.4 N.2).
+
+Each step maps values to values (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2). The first gives what the device measured,
+the second chooses what is seen of it, the third makes it bright or dark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from spinescore.runtime.reading.lookup import Lut, Values, lut_items, read_lut
+from spinescore.runtime.reading.tags import is_stated, number, text, value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["SOP_CLASSES", "Display", "Rescale", "SopClass", "Window", "display_of"]
+
+_HUGE = 1e100  # beyond it, differences and products of values are no numbers any more
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+class SopClass(NamedTuple):
+    """The meaning of an image's SOP class for its display.
+
+    In all of them the Modality LUT or rescale comes first, a VOI LUT before a window, and MONOCHROME1 or the shape
+    INVERSE inverts. With the Pixel Intensity Relationships in `undisplayed` the modality step leads back to the
+    intensity of the X-rays, and is not for display (PS3.3 C.8.7.1.1.2).
+    """
+
+    name: str
+    undisplayed: tuple[str, ...] = ()
+    retired: bool = False  # no result can refer to its images
+
+
+_LOGARITHMIC = ("LOG", "DISP")
+SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.1": SopClass("CR"),
+    "1.2.840.10008.5.1.4.1.1.1.1": SopClass("DX"),
+    "1.2.840.10008.5.1.4.1.1.1.1.1": SopClass("DX for processing"),
+    "1.2.840.10008.5.1.4.1.1.7": SopClass("secondary capture"),
+    "1.2.840.10008.5.1.4.1.1.12.1": SopClass("XA", _LOGARITHMIC),
+    "1.2.840.10008.5.1.4.1.1.12.2": SopClass("RF", _LOGARITHMIC),
+    "1.2.840.10008.5.1.4.1.1.12.3": SopClass("XA biplane", _LOGARITHMIC, retired=True),
+}
+_ANY = SopClass("another")
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Rescale Slope and Intercept."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, values: Values) -> Values:
+        return values * self.slope + self.intercept
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window with its function (PS3.3 C.11.2.1.2, C.11.2.1.3)."""
+
+    center: float
+    width: float
+    function: str
+
+    def greys(self, values: Values) -> Values:
+        """Greys in [0, 1]."""
+        center, width = self.center, self.width
+        if self.function == "SIGMOID":  # the exponent is limited where exp would overflow
+            sigmoid: Values = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
+            return sigmoid
+        if self.function == "LINEAR":  # the window's ends are the centres of the first and last grey
+            center, width = center - 0.5, width - 1.0
+        if width == 0:
+            return (values > center).astype(np.float64)
+        return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Display:
+    """The three steps of one image; None is a step that changes nothing, or a VOI step that is not stated."""
+
+    modality: Rescale | Lut | None
+    voi: Window | Lut | None
+    presentation: Lut | None
+    inverted: bool
+
+    def values(self, stored: Values) -> Values:
+        """Return the values that the device measured, from stored values."""
+        return stored if self.modality is None else self.modality(stored)
+
+    def shown(self, greys: Values) -> Values:
+        """Greys after the VOI step as they are presented."""
+        if self.presentation is not None:
+            return self.presentation.greys(np.round(greys * (self.presentation.entries.size - 1)))
+        return 1.0 - greys if self.inverted else greys
+
+
+def display_of(ds: Dataset, stored: Values, notes: list[str], window: str | None = None) -> Display:
+    """The display steps of a header for all values that can be stored; notes say what cannot be used.
+
+    Of several windows and VOI LUTs the first counts, or the one whose explanation is `window`, without regard to case.
+    """
+    modality = _modality(ds, stored, notes)
+    values = stored if modality is None else modality(stored)
+    voi = _voi(ds, values, window, notes)
+    presentation = read_lut(ds, "PresentationLUTSequence", np.zeros(1), notes)
+    return Display(modality, voi, presentation, _is_inverted(ds, notes if presentation is None else []))
+
+
+def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | None:
+    """Modality LUT sequence, else rescale slope and intercept (PS3.3 C.11.1)."""
+    relation = (text(ds, "PixelIntensityRelationship") or "").upper()
+    if relation and relation in SOP_CLASSES.get(text(ds, "SOPClassUID") or "", _ANY).undisplayed:
+        return None
+    lut = read_lut(ds, "ModalityLUTSequence", stored, notes)
+    if lut is not None:
+        return lut
+    slope = _stated(ds, "RescaleSlope", "Rescale Slope", notes)
+    intercept = _stated(ds, "RescaleIntercept", "Rescale Intercept", notes)
+    if slope in (None, 1) and not intercept:
+        return None
+    if slope == 0:
+        notes.append("Rescale Slope is 0 and was ignored")
+        return None
+    if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
+        notes.append("Rescale Slope and Intercept are beyond any use and were ignored")
+        return None
+    return Rescale(1.0 if slope is None else slope, intercept or 0.0)
+
+
+def _stated(ds: Dataset, keyword: str, name: str, notes: list[str], index: int = 0) -> float | None:
+    found = number(ds, keyword, index)
+    unread = value(ds, keyword) is None and is_stated(ds, keyword)  # pydicom could not convert it
+    if found is None and (unread or text(ds, keyword, index) is not None):
+        notes.append(f"{name} is stated but not understood, and was ignored")
+    return found
+
+
+def _voi(ds: Dataset, values: Values, explained: str | None, notes: list[str]) -> Window | Lut | None:
+    """VOI LUT sequence, else a window (PS3.3 C.11.2.1); None where the header states neither."""
+    luts, windows = _explanations(ds)
+    kind, index = ("lut" if luts else "window"), 0
+    if explained is not None:
+        named = {name.casefold(): place for place, name in reversed([*windows, *luts]) if name}
+        if explained.strip().casefold() in named:
+            kind, index = named[explained.strip().casefold()]
+        else:
+            stated = ", ".join(repr(name[:32]) for _, name in [*luts, *windows][:8] if name) or "none"
+            notes.append(f"no window is explained as {explained!r} (there are: {stated}); the first was used")
+    if kind == "lut" or (not luts and is_stated(ds, "VOILUTSequence")):
+        lut = read_lut(ds, "VOILUTSequence", values, notes, index if kind == "lut" else 0)
+        if lut is not None:
+            return lut
+        index = 0
+    return _window(ds, index, notes)
+
+
+Explanations = list[tuple[tuple[str, int], str]]  # (lut or window, index), explanation
+
+
+def _explanations(ds: Dataset) -> tuple[Explanations, Explanations]:
+    """Return the names that the header gives its VOI LUTs and windows; empty if it gives none."""
+    names = value(ds, "WindowCenterWidthExplanation")
+    names = [names] if isinstance(names, str) else names or []
+    return (
+        [
+            (("lut", index), text(item, "LUTExplanation") or "")
+            for index, item in enumerate(lut_items(ds, "VOILUTSequence"))
+        ],
+        [(("window", index), str(name).strip()) for index, name in enumerate(names)],
+    )
+
+
+def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
+    center = _stated(ds, "WindowCenter", "Window Center", notes, index)
+    width = _stated(ds, "WindowWidth", "Window Width", notes, index)
+    if center is None or width is None:
+        return None
+    function = (text(ds, "VOILUTFunction") or "LINEAR").upper()
+    if function not in _FUNCTIONS:
+        notes.append(f"VOI LUT Function is none of {', '.join(_FUNCTIONS)}; the window was taken as LINEAR")
+        function = "LINEAR"
+    if width <= 0 or (function == "LINEAR" and width < 1):
+        notes.append(f"Window Width {width:g} is not allowed for {function}; the window was ignored")
+        return None
+    return Window(center, width, function)
+
+
+def _is_inverted(ds: Dataset, notes: list[str]) -> bool:
+    """MONOCHROME1 and the shape INVERSE both ask for one and the same inversion (PS3.3 C.8.11.3.1.2)."""
+    monochrome1 = text(ds, "PhotometricInterpretation") == "MONOCHROME1"
+    shape = (text(ds, "PresentationLUTShape") or "").upper()
+    if (shape == "IDENTITY" and monochrome1) or (shape == "INVERSE" and not monochrome1):
+        notes.append(f"Presentation LUT Shape {shape} contradicts the Photometric Interpretation; shown inverted")
+    return monochrome1 or shape == "INVERSE"

@@ -1,0 +1,234 @@
+"""A list of files, CSV, that states what the files do not, as study, region, facing and spacing.
+
+PNG and JPEG files have no header, and many DICOM headers state no region. The list has the column `path` (relative to
+the list) and any of the others in `COLUMNS`; an empty cell states nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from spinescore.runtime.csvfile import csv_rows, read_csv_text
+from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.intake import vet
+from spinescore.runtime.manifest.fields import near_name
+from spinescore.runtime.reading.grouping import of_one_patient
+from spinescore.runtime.reading.tags import patient_key
+from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
+
+__all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]
+
+COLUMNS = ("path", "study", "region", "facing", "spacing_mm", "patient", "study_date")
+
+_FACINGS = ("left", "right")
+_MAX_BYTES = 64_000_000
+_THREADS = 4
+_SAME_SPACING = 1e-3  # relative: headers and lists round
+_WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient"}  # of fields; no message has the key
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """One line of a list: a file, and what its user states of it; None for what is not stated."""
+
+    place: str  # the list's name and the line
+    path: Path
+    study: str | None
+    region: Region | None
+    facing: Facing | None
+    spacing_mm: float | None
+    patient_key: str | None = None  # of the patient that the line names
+    study_date: str | None = None  # YYYYMMDD
+
+
+def read_list(path: Path) -> list[ListedFile]:
+    """The lines of a list. Raises ValueError, which names the line, for what is not as the columns have it."""
+    rows = csv_rows(read_csv_text(path, str(path), _MAX_BYTES), str(path))
+    header = [name.lower() for name in next(rows)[1]]
+    _check_header(path, header)
+    files = [_file(path, line, header, row) for line, row in rows]
+    if not files:
+        raise ValueError(f"{path} lists no file; write a line for each one under {', '.join(header)}")
+    places: dict[Path, str] = {}
+    for file in files:
+        if file.path in places:
+            raise ValueError(f"{file.place}: {file.path} is listed twice, also in {places[file.path]}; leave one line")
+        places[file.path] = file.place
+    return files
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    known = f"the columns are path, and any of {', '.join(COLUMNS[1:])}"
+    for name in header:
+        if name not in COLUMNS:
+            near = near_name(name, COLUMNS) or f"; {known}"
+            raise ValueError(f"{path}, line 1: there is no column {name!r}{near}")
+        if header.count(name) > 1:
+            raise ValueError(f"{path}, line 1: column {name} stands there twice; leave one")
+    if "path" not in header:
+        raise ValueError(f"{path}, line 1: there is no column path; {known}")
+
+
+def _file(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> ListedFile:
+    place = f"{path}, line {line}"
+    cells = {name: cell or None for name, cell in zip(header, row, strict=True)}
+    named = cells["path"]
+    if named is None:
+        raise ValueError(f"{place}: it names no file; give its path, from the list's folder")
+    file = path.parent / named
+    if not file.is_file():
+        raise ValueError(f"{place}: there is no file {file}; paths count from the list's folder")
+    for name, allowed in (("region", REGIONS), ("facing", _FACINGS)):
+        if cells.get(name) not in (None, *allowed):
+            near = near_name(str(cells[name]), allowed)
+            raise ValueError(f"{place}: {name} is {cells[name]!r}; it is {' or '.join(allowed)}, or empty{near}")
+    region, facing = cast("Region | None", cells.get("region")), cast("Facing | None", cells.get("facing"))
+    patient = cells.get("patient")
+    return ListedFile(
+        place,
+        file,
+        cells.get("study"),
+        region,
+        facing,
+        _spacing(place, cells.get("spacing_mm")),
+        None if patient is None else patient_key(patient),
+        _date(place, cells.get("study_date")),
+    )
+
+
+def _date(place: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    digits = text.replace("-", "") if re.fullmatch(r"\d{4}-\d\d-\d\d|\d{8}", text, re.ASCII) else ""
+    try:
+        datetime.strptime(digits, "%Y%m%d")
+    except ValueError:
+        raise ValueError(f"{place}: study_date is {text!r}; write YYYYMMDD or YYYY-MM-DD") from None
+    return digits
+
+
+def _spacing(place: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(f"{place}: spacing_mm is {text!r}; it is millimetres between pixels, as 0.15, or empty")
+    return value
+
+
+def load_listed(files: Sequence[ListedFile], window: str | None = None) -> list[Study]:
+    """Read the files of a list into studies, in the order in which the list names them first.
+
+    A file belongs to the study that its header states, else to that of its line; a line's study may be any name. Files
+    that cannot be read are rejects. Raises ValueError for a line that contradicts its file's header, and for a file
+    that is of no study.
+    """
+    started = time.perf_counter()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-read") as pool:
+        loaded = list(pool.map(lambda file: _load(file, window), files))
+    groups: dict[str | None, list[Radiograph | Reject]] = {}
+    for file, found in zip(files, loaded, strict=True):
+        groups.setdefault(_study_of(file, found), []).append(found)
+    read_ms = (time.perf_counter() - started) * 1e3 if len(groups) == 1 else None
+    return [_study(name, members, read_ms) for name, members in groups.items()]
+
+
+def _load(file: ListedFile, window: str | None) -> Radiograph | Reject:
+    try:
+        radiograph = load_radiograph(file.path, window=window)
+    except InputRejected as fault:
+        return Reject(fault.code, str(fault), file.path.name, file.region)
+    return radiograph if vet(radiograph) is not None else _stated(file, radiograph)
+
+
+def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
+    """The radiograph with what its line states and its header does not."""
+    spacing = None if file.spacing_mm is None else (file.spacing_mm, file.spacing_mm)
+    said = {
+        "region": file.region,
+        "facing": file.facing,
+        "spacing_mm": spacing,
+        "study_date": file.study_date,
+        "patient_key": file.patient_key,
+    }
+    new: dict[str, Any] = {}
+    for field, value in said.items():
+        header = getattr(radiograph, field)
+        if value is None:
+            continue
+        if header is None:
+            new[field] = value
+        elif not _same(value, header):
+            what = _WORDS.get(field, field)
+            shown = "another one" if field == "patient_key" else f"{_shown(header)}, not {_shown(value)}"
+            raise ValueError(
+                f"{file.place}: the header of {radiograph.source} states the {what} {shown}: correct the line, or "
+                "leave the cell empty"
+            )
+    if not new:
+        return radiograph
+    words = ", ".join(
+        _WORDS[field] if field == "patient_key" else f"{_WORDS.get(field, field)} {_shown(value)}"
+        for field, value in new.items()
+    )
+    note = f"{radiograph.source}: the list states, and the file does not, {words}."
+    return replace(radiograph, **new, warnings=(*radiograph.warnings, note))
+
+
+def _same(value: Any, header: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(math.isclose(a, b, rel_tol=_SAME_SPACING) for a, b in zip(value, header, strict=True))
+    return bool(value == header)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{value[0]:g} mm" if value[0] == value[1] else f"{value[0]:g} x {value[1]:g} mm"
+    return str(value)
+
+
+def _study_of(file: ListedFile, found: Radiograph | Reject) -> str | None:
+    uid = found.study_instance_uid if isinstance(found, Radiograph) else None
+    if uid is not None and file.study not in (None, uid):
+        raise ValueError(
+            f"{file.place} states the study {file.study}, the header of {file.path.name} states {uid}: correct the "
+            "line, or leave the cell empty"
+        )
+    if isinstance(found, Radiograph) and uid is None and file.study is None:
+        raise ValueError(
+            f"{file.place}: nothing states the study of {file.path.name}; add the column study with a name of your own "
+            "for each study"
+        )
+    return uid or file.study
+
+
+def _study(name: str | None, members: Sequence[Radiograph | Reject], read_ms: float | None) -> Study:
+    radiographs = [member for member in members if isinstance(member, Radiograph)]
+    rejects = [member for member in members if isinstance(member, Reject)]
+    advice = "correct the list's studies, or the patient IDs"
+    keys = [image.patient_key for image in radiographs]
+    radiographs, mixed, patient = of_one_patient(radiographs, keys, advice)
+    return Study(
+        radiographs=tuple(radiographs),
+        rejects=(*rejects, *mixed),
+        study_instance_uid=name,
+        study_date=next(_dates(radiographs), None),
+        patient_key=patient,
+        read_ms=read_ms,
+    )
+
+
+def _dates(radiographs: Sequence[Radiograph]) -> Iterator[str]:
+    return (image.study_date for image in radiographs if image.study_date)

@@ -1,0 +1,184 @@
+"""Lookup tables of a header, read one way whatever VR and depth they are written with (PS3.3 C.11.1.1, C.11.2.1.1).
+
+Entries are unsigned even where devices write them as SS. The third value of a descriptor should be the entries' bits,
+but is often the bits allocated for them, so the entries themselves have the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.reading.tags import raw_element, value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["LUT_BYTES", "Lut", "Values", "lut_items", "read_lut"]
+
+Values = NDArray[np.float64]
+
+LUT_BYTES = 1 << 20  # a table has 128 kB at most, and a sequence may hold several
+_WORDS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", "OB or OW", None)
+_NAMES = {
+    "ModalityLUTSequence": "the Modality LUT",
+    "VOILUTSequence": "the VOI LUT",
+    "PresentationLUTSequence": "the Presentation LUT",
+}
+
+
+class _UnusableError(ValueError):
+    """Why a table cannot be used, in words that quote nothing of the header's text."""
+
+
+@dataclass(frozen=True)
+class Lut:
+    """A table from values to entries; `brightest` is the entry that stands for full brightness."""
+
+    entries: Values
+    first: int  # the value that is mapped to the first entry
+    brightest: float
+
+    def __call__(self, values: Values) -> Values:
+        """Entries for values: those below the first one mapped take the first entry, those beyond the last the last."""
+        positions = np.clip(np.floor(values - self.first), 0, self.entries.size - 1).astype(np.intp)
+        found: Values = self.entries[positions]
+        return found
+
+    def greys(self, values: Values) -> Values:
+        """Entries as shares of the brightest one, in [0, 1]."""
+        return self(values) / self.brightest
+
+
+def lut_items(ds: Dataset, keyword: str) -> list[Any]:
+    """The items of a LUT sequence; empty where there is none, or where they cannot be read."""
+    found = value(ds, keyword, LUT_BYTES)
+    if isinstance(found, bytes):  # of VR UN, which holds implicit VR little endian (PS3.5 6.2.2)
+        from pydicom.values import convert_SQ
+
+        try:
+            found = convert_SQ(found, True, True)
+        except Exception:  # whatever hostile bytes make pydicom raise
+            return []
+    return list(found) if isinstance(found, Sequence) and not isinstance(found, (str, bytes)) else []
+
+
+def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index: int = 0) -> Lut | None:
+    """Return one item of a LUT sequence as a table for `values`, or None.
+
+    `values` are all that can occur before the table. A LUT that is there and cannot be used gets a note.
+    """
+    if not value(ds, keyword, LUT_BYTES):
+        return None
+    remarks: list[str] = []
+    try:
+        items = lut_items(ds, keyword)
+        if not 0 <= index < len(items):
+            raise _UnusableError("it has no item that can be read")
+        lut = _of_item(items[index], values, _is_little_endian(ds), remarks)
+    except _UnusableError as fault:
+        notes.append(f"{keyword} cannot be used and was ignored: {fault}")
+        return None
+    except Exception as fault:  # whatever a hostile item makes pydicom raise; its text may quote the header
+        notes.append(f"{keyword} cannot be used and was ignored ({type(fault).__name__})")
+        return None
+    if keyword == "ModalityLUTSequence":  # its entries are values of their own, which nothing scales
+        remarks = [remark for remark in remarks if remark != _SCALED]
+    notes += [f"{_NAMES.get(keyword, keyword)} {remark}" for remark in remarks]
+    return lut
+
+
+_SCALED = "does not use the bits that it declares; the range that its entries use was taken for black to white"
+
+
+def _of_item(item: Dataset, values: Values, little_endian: bool, remarks: list[str]) -> Lut:
+    descriptor = _unsigned(item, "LUTDescriptor", little_endian)
+    if isinstance(descriptor, bytes):
+        descriptor = _words(descriptor).astype(np.float64)
+    if descriptor.size < 3:
+        raise _UnusableError(f"its descriptor has {descriptor.size} values of 3")
+    declared, first, bits = (int(part) & 0xFFFF for part in descriptor[:3])
+    count = declared or 65536  # 0 stands for 65536
+    entries = _entries(_unsigned(item, "LUTData", little_endian), count, bits, remarks)
+    used = int(entries.max()).bit_length()
+    if used == 0:
+        raise _UnusableError("all its entries are 0")
+    if used != bits:
+        remarks.append(_SCALED)
+    return Lut(entries, _first_mapped(first, count, values), float((1 << used) - 1))
+
+
+def _unsigned(item: Dataset, keyword: str, little_endian: bool) -> bytes | Values:
+    """An element's words as little-endian bytes, or its numbers with the sign of a 16-bit word undone."""
+    raw = raw_element(item, keyword)
+    if raw is not None and isinstance(raw.value, (bytes, bytearray)) and raw.VR in _WORDS:
+        if len(raw.value) > LUT_BYTES:
+            raise _UnusableError(f"it has {len(raw.value)} bytes")
+        swapped = raw.VR != "OB" and not getattr(raw, "is_little_endian", little_endian)
+        return _words(bytes(raw.value)).byteswap().tobytes() if swapped else bytes(raw.value)
+    found = value(item, keyword, LUT_BYTES)
+    if found is None:
+        raise _UnusableError(f"it has no {keyword}")
+    try:
+        numbers = np.atleast_1d(np.asarray(found, dtype=np.float64))
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if not np.isfinite(numbers).all():
+        raise _UnusableError("it has entries that are no numbers")
+    return np.where(numbers < 0, numbers + 65536, np.floor(numbers))
+
+
+def _words(data: bytes) -> NDArray[np.uint16]:
+    return np.frombuffer(data[: len(data) // 2 * 2], "<u2")
+
+
+def _entries(data: bytes | Values, count: int, bits: int, remarks: list[str]) -> Values:
+    """LUT Data as numbers: words, or two 8-bit entries in a word where the length says so.
+
+    The other order of bytes is taken where the entries rise or fall steadily in that order alone.
+    """
+    if not isinstance(data, bytes):
+        if data.size < count:
+            raise _UnusableError(f"it has {data.size} entries, {count} declared")
+        return data[:count]
+    words = _words(data)
+    packed = words.size < count <= len(data)
+    if not packed and words.size < count:
+        raise _UnusableError(f"it has {words.size} entries, {count} declared")
+    found, other = (_in_order(order, packed)[:count] for order in (words, words.byteswap()))
+    if packed and bits > 8 and not (_is_steady(found) or _is_steady(other)):
+        raise _UnusableError(f"it has {words.size} entries of {bits} bits, {count} declared")
+    if not _is_steady(found) and _is_steady(other):
+        remarks.append("has its bytes in the wrong order, which was turned round")
+        found = other
+    return found.astype(np.float64)
+
+
+def _in_order(words: NDArray[np.uint16], packed: bool) -> NDArray[np.unsignedinteger]:
+    """The low byte of a word comes first."""
+    return words.view(np.uint8) if packed else words
+
+
+def _is_steady(entries: NDArray[np.unsignedinteger]) -> bool:
+    return bool((entries[1:] >= entries[:-1]).all() or (entries[1:] <= entries[:-1]).all())
+
+
+def _first_mapped(first: int, count: int, values: Values) -> int:
+    """The first value mapped, as the unsigned or the signed word that has more of the values in the table."""
+    low, high = float(values.min()), float(values.max())
+
+    def shared(start: int) -> float:
+        return min(high, start + count - 1) - max(low, start)
+
+    as_signed = first - 65536 if first >= 32768 else first
+    if shared(as_signed) == shared(first):
+        return as_signed if low < 0 else first
+    return max(first, as_signed, key=shared)
+
+
+def _is_little_endian(ds: Dataset) -> bool:
+    return getattr(ds, "original_encoding", (None, True))[1] is not False

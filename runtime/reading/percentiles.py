@@ -1,0 +1,79 @@
+"""Percentiles of a picture's stored values, from which contrast is taken where the header states none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.geometry import median
+
+__all__ = ["displayed_percentiles", "exposed", "exposed_field", "picture_percentiles"]
+
+SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
+GLANCE_PER_SIDE = 128  # are enough where dark and bright are not rare
+PIXELS_AT_ONCE = 1 << 20  # are counted, so that the numbers of their places in the table take little memory
+_FLAT = 0.1  # a border line whose spread is below this share of the picture's is outside the collimation
+
+Ranges = Iterable[tuple[int, int]]  # inclusive, of stored values that show no exposure
+
+
+def displayed_percentiles(
+    pixels: NDArray[np.integer], low: float, high: float, hidden: Ranges = ()
+) -> tuple[float, float]:
+    """Two percentiles of the stored values inside the exposed field, from evenly spaced rows and columns.
+
+    `hidden` are ranges of stored values that are left out: padding, and what lies outside a shutter.
+    """
+    found = np.percentile(exposed(pixels, hidden), (low, high))
+    return float(found[0]), float(found[1])
+
+
+def picture_percentiles(
+    pixels: NDArray[np.integer], low: float, high: float, stored_min: int, entries: int, hidden: Ranges = ()
+) -> tuple[float, float]:
+    """Two percentiles of all stored values, from a histogram, which takes less than to sort them.
+
+    Between two neighbouring values of the sorted picture it interpolates, as `numpy.percentile` does by default.
+    `entries` is the number of values that can be stored, from `stored_min` on; those in `hidden` are left out.
+    """
+    counts = np.zeros(entries, np.int64)
+    flat = np.ascontiguousarray(pixels).reshape(-1)
+    for start in range(0, flat.size, PIXELS_AT_ONCE):
+        positions = flat[start : start + PIXELS_AT_ONCE].astype(np.intp) - stored_min
+        counts += np.bincount(positions, minlength=counts.size)
+    seen = counts.copy()
+    for first, last in hidden:
+        seen[max(first - stored_min, 0) : max(last - stored_min + 1, 0)] = 0
+    counts = seen if seen.any() else counts
+    up_to = np.cumsum(counts)  # the number of pixels with this value or a lower one
+    rank = np.array([low, high]) / 100.0 * (up_to[-1] - 1)
+    before = np.floor(rank)
+    first, second = (np.searchsorted(up_to, before + step, side="right") for step in (0, 1))
+    second = np.minimum(second, np.flatnonzero(counts)[-1])
+    found = stored_min + first + (rank - before) * (second - first)
+    return float(found[0]), float(found[1])
+
+
+def exposed(pixels: NDArray[np.integer], hidden: Ranges = (), per_side: int = SAMPLES_PER_SIDE) -> NDArray[np.integer]:
+    """Stored values inside the exposed field, without hidden ones, from evenly spaced rows and columns; never empty."""
+    rows, columns = (max(1, -(-side // per_side)) for side in pixels.shape)
+    sample = np.ascontiguousarray(pixels[rows // 2 :: rows, columns // 2 :: columns])
+    inside: NDArray[np.integer] = sample[exposed_field(sample)].ravel()
+    for first, last in hidden:
+        kept = inside[(inside < first) | (inside > last)]
+        inside = kept if kept.size else inside
+    return inside
+
+
+def exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
+    """The part of the picture inside a rectangular collimation: its edge lines that hardly vary are left out."""
+    spread = sample.astype(np.float32)
+    bounds = []
+    for axis in (1, 0):
+        lines = spread.std(axis=axis)
+        usual = np.float32(median(lines[lines.size // 4 : lines.size - lines.size // 4]))
+        alive = np.flatnonzero(lines > _FLAT * usual)
+        bounds.append(slice(int(alive[0]), int(alive[-1]) + 1) if alive.size else slice(None))
+    return bounds[0], bounds[1]

@@ -1,0 +1,176 @@
+"""Display Shutter: the part of a picture that is to be seen, and the grey of the rest (PS3.3 C.7.6.11).
+
+Networks and results see a picture through one table from stored value to grey. So what a shutter hides is given one
+stored value, if possible one that no visible pixel has, for which the table has the shutter's grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.reading.tags import is_stated, number, text, value
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from spinescore.runtime.reading.pixels import PixelFormat
+
+__all__ = ["Shutter", "closed", "read_shutter", "shutter_shapes"]
+
+_MAX_SHAPES, _MAX_VERTICES = 8, 1024
+_FARTHEST = 1 << 20  # a row or column beyond it is none
+_PIXELS_AT_ONCE = 1 << 20
+_WHITE = 65535  # of the P-Values in which the shutter's grey is given
+_KEYWORDS = {
+    "RECTANGULAR": (
+        "ShutterUpperHorizontalEdge",
+        "ShutterLowerHorizontalEdge",
+        "ShutterLeftVerticalEdge",
+        "ShutterRightVerticalEdge",
+    ),
+    "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "POLYGONAL": ("VerticesOfThePolygonalShutter",),
+}
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Shutter:
+    """`seen` says of each pixel (rows x columns) whether it is to be seen; the others have the `grey`, in [0, 1]."""
+
+    seen: Mask
+    grey: float
+
+
+def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[int]]]:
+    """The shapes of a header's shutter: name of the shape -> keyword -> whole numbers.
+
+    Rows and columns are counted from 1. A shape that cannot be understood gets a note.
+    """
+    shapes: dict[str, dict[str, list[int]]] = {}
+    if not is_stated(ds, "ShutterShape"):
+        return shapes
+    for name in filter(None, ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))):
+        numbers = {keyword: _whole_numbers(ds, keyword) for keyword in _KEYWORDS.get(name, ())}
+        if numbers and _is_complete(name, [len(found) for found in numbers.values()]):
+            shapes[name] = numbers
+        else:
+            notes.append("a shape of the Display Shutter cannot be understood and was ignored")
+    return shapes
+
+
+def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shutter | None:
+    """The shutter of a header; None where there is none, or with a note where it cannot be used.
+
+    Rectangles, circles and polygons; several together show what lies in all of them. A shutter that hides all of the
+    picture, or nothing, is none.
+    """
+    shapes = shutter_shapes(ds, notes)
+    if not shapes:
+        return None
+    seen = np.ones((rows, columns), bool)
+    for name, numbers in shapes.items():
+        seen &= _MASKS[name](rows, columns, [*chain(*numbers.values())])
+    if not seen.any():
+        notes.append("the Display Shutter hides all of the picture and was ignored")
+    if seen.all() or not seen.any():
+        return None
+    return Shutter(seen, min(max((number(ds, "ShutterPresentationValue") or 0.0) / _WHITE, 0.0), 1.0))
+
+
+def closed(
+    pixels: NDArray[np.integer],
+    ds: Dataset,
+    declared: PixelFormat,
+    padding: tuple[int, int] | None,
+    notes: list[str],
+) -> tuple[int, float | None] | None:
+    """Give the pixels that the header's shutter hides one stored value, in place; return it with its grey.
+
+    None where there is no shutter. The value is padding where that has the same grey, else one that no visible pixel
+    has, next to the dark end. Where all are in use the grey is None, and the value is the one nearest to the shutter's.
+    """
+    shutter = read_shutter(ds, declared.rows, declared.columns, notes)
+    if shutter is None:
+        return None
+    stored_min, entries = declared.stored_min, 1 << declared.bits_stored
+    dark_first = declared.photometric == "MONOCHROME2"
+    grey: float | None = shutter.grey
+    if padding is not None and grey == 0.0:
+        place = padding[0] - stored_min
+    else:
+        unused = np.flatnonzero(_counts(pixels, shutter.seen, stored_min, entries) == 0)
+        if unused.size:
+            place = int(unused[0 if dark_first else -1])
+        else:
+            place = round((shutter.grey if dark_first else 1.0 - shutter.grey) * (entries - 1))
+            grey = None
+    for rows in _blocks(pixels):
+        pixels[rows][~shutter.seen[rows]] = stored_min + place
+    return stored_min + place, grey
+
+
+def _blocks(pixels: NDArray[np.integer]) -> Iterator[slice]:
+    """Rows by turns, so that what is computed of them takes little memory."""
+    height = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+    return (slice(top, top + height) for top in range(0, pixels.shape[0], height))
+
+
+def _counts(pixels: NDArray[np.integer], seen: Mask, stored_min: int, entries: int) -> NDArray[np.int64]:
+    """How many of the visible pixels have each value."""
+    counts = np.zeros(entries, np.int64)
+    for rows in _blocks(pixels):
+        counts += np.bincount(pixels[rows][seen[rows]].astype(np.intp) - stored_min, minlength=entries)
+    return counts
+
+
+def _whole_numbers(ds: Dataset, keyword: str) -> list[int]:
+    """All values of an element where each is a number that can be a row or a column, else none."""
+    stated = value(ds, keyword)
+    several = hasattr(stated, "__len__") and not isinstance(stated, (str, bytes))
+    count = min(len(stated), 2 * _MAX_VERTICES + 1) if several else 1
+    found = [number(ds, keyword, index) for index in range(count)]
+    return [round(part) for part in found if part is not None and abs(part) < _FARTHEST] if None not in found else []
+
+
+def _is_complete(name: str, counts: list[int]) -> bool:
+    if name == "POLYGONAL":
+        return counts[0] % 2 == 0 and 6 <= counts[0] <= 2 * _MAX_VERTICES
+    return counts == ([2, 1] if name == "CIRCULAR" else [1] * 4)
+
+
+def _in_rectangle(rows: int, columns: int, edges: list[int]) -> Mask:
+    """The edges themselves are seen."""
+    upper, lower, left, right = edges
+    seen = np.zeros((rows, columns), bool)
+    seen[max(upper - 1, 0) : max(lower, 0), max(left - 1, 0) : max(right, 0)] = True
+    return seen
+
+
+def _in_circle(rows: int, columns: int, circle: list[int]) -> Mask:
+    row, column, radius = circle
+    reach = float(radius) ** 2 - (np.arange(1.0, rows + 1) - row) ** 2
+    half = np.where(reach >= 0, np.sqrt(np.maximum(reach, 0.0)), -1.0)[:, None]
+    across = np.abs(np.arange(1.0, columns + 1) - column)[None, :]
+    seen: Mask = across <= half
+    return seen
+
+
+def _in_polygon(rows: int, columns: int, numbers: list[int]) -> Mask:
+    """The outline itself is seen; where the polygon crosses itself, what lies inside an even number of times is not."""
+    import cv2
+
+    seen = np.zeros((rows, columns), np.uint8)
+    vertices = np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1  # columns first, from 0
+    cv2.fillPoly(seen, [np.ascontiguousarray(vertices)], 1)
+    return seen.view(bool)
+
+
+_MASKS = {"RECTANGULAR": _in_rectangle, "CIRCULAR": _in_circle, "POLYGONAL": _in_polygon}

@@ -1,0 +1,58 @@
+"""Text of others - names of files, headers, bundles, messages of libraries - made fit to be said.
+
+A terminal obeys control characters, and a newline forges a line of its own. What is written as JSON or HTML is not
+changed here: both have their own escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+
+__all__ = ["as_json", "brief", "lines", "one_line", "several_lines"]
+
+# Neither shown nor harmless: controls, formats (bidirectional, zero-width), surrogates, unassigned, line ends.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters that show nothing
+_SUSPECT = re.compile(r"[^\x20-\x7e]")
+
+
+def one_line(text: object) -> str:
+    """The text on one line: what a terminal would obey or hide is written as its escape, `\\x1b` or `\\u202e`."""
+    return _SUSPECT.sub(lambda found: _replaced(found, _text_escape), str(text))
+
+
+def brief(error: BaseException, length: int = 160) -> str:
+    """An exception in one line of bounded length."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:length]
+
+
+def several_lines(text: object) -> str:
+    """The same for text whose newlines are its author's own layout, and stay."""
+    return "\n".join(map(one_line, str(text).split("\n")))
+
+
+def _replaced(found: re.Match[str], escape: Callable[[str], str]) -> str:
+    letter = found[0]
+    return escape(letter) if unicodedata.category(letter) in _HIDDEN or letter in _BLANK_LETTERS else letter
+
+
+def _text_escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def as_json(text: str) -> str:
+    """JSON text with the same letters as JSON's escapes, which a reader takes for the same document."""
+    lines = text.split("\n")  # between tokens; in a string they are escaped already
+    return "\n".join(_SUSPECT.sub(lambda found: _replaced(found, _json_escape), line) for line in lines)
+
+
+def _json_escape(letter: str) -> str:
+    return json.dumps(letter)[1:-1]
+
+
+def lines(parts: Iterable[object]) -> str:
+    """Parts as lines of a text, each of them `one_line`."""
+    return "\n".join(map(one_line, parts))

@@ -1,0 +1,51 @@
+"""Writes `flip-test.npz`: the official repository's flip test of hrnet-legacy.pth, made with PyTorch alone.
+
+    python tests/golden/make_averaged.py      # PyTorch 2.13
+
+Its definition (deep-high-resolution-net.pytorch: `validate` in lib/core/function.py, `flip_back` in
+lib/utils/transforms.py): the mean of what the network gives for an image, and of what it gives for the flipped image,
+turned back along the last axis with matched pairs of points exchanged (a spine has none). With TEST.SHIFT_HEATMAP the
+turned heatmaps are moved one column to the right, and the first column stays. `plain`, `flip` and `shift` are the
+heatmaps of one run, and of the flip test without and with the shift; the images are those of networks-torch.npz.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from make_networks import FOLDER, pixels
+
+from spinescore.benchmarks.phantom.networks import HRNet
+
+
+def flip_test(network: torch.nn.Module, images: torch.Tensor, shift: bool) -> torch.Tensor:
+    back = torch.flip(network(torch.flip(images, (-1,))), (-1,))
+    if shift:
+        back[:, :, :, 1:] = back.clone()[:, :, :, :-1]
+    return (network(images) + back) / 2
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hrnet-legacy.pth"
+        path.write_bytes(lzma.decompress((FOLDER / f"{path.name}.xz").read_bytes()))
+        state = torch.load(path, weights_only=True)["state_dict"]
+    network = HRNet(2, 12, 3, stem=4)
+    network.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+    network.eval()
+    images = torch.from_numpy(pixels(3))
+    with torch.no_grad():
+        found = {
+            "plain": network(images),
+            "flip": flip_test(network, images, False),
+            "shift": flip_test(network, images, True),
+        }
+    np.savez_compressed(FOLDER / "flip-test.npz", **{name: values.numpy() for name, values in found.items()})
+
+
+if __name__ == "__main__":
+    main()
