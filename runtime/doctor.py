@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib import util
 from typing import Any, Literal
 
-from spinescore.runtime.packages import PACKAGES, installed, is_newer, version_of
+from spinescore.runtime.packages import PACKAGES, is_newer, version_of
 from spinescore.runtime.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
@@ -176,26 +176,7 @@ def _gpu() -> list[Finding]:
     ):
         here = util.find_spec(module) is not None
         findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
-    return [*findings, _gpu_decoder(group)]
-
-
-def _gpu_decoder(group: str) -> Finding:
-    """Whether nvImageCodec decodes on this machine, by samples that are decoded now."""
-    from spinescore.runtime.reading import decodepool, gpudecode, nvimagecodec
-
-    name = "nvImageCodec"
-    if not nvimagecodec.is_installed():
-        return Finding(group, name, "absent", "not installed")
-    version = next((found for found in map(installed, nvimagecodec.PACKAGES) if found), "installed")
-    if not nvimagecodec.driver_is_here():
-        return Finding(group, name, "absent", f"{version}, not used: no NVIDIA driver")
-    if decodepool.in_process():
-        return Finding(group, name, "absent", f"{version}, not used: images are decoded in the application's process")
-    faults = {family: gpudecode.unfit(family) for family in gpudecode.FAMILIES}
-    fit = [family for family, fault in faults.items() if not fault]
-    parts = [f"decodes {', '.join(fit)}"] if fit else []
-    parts += [f"not {family} ({fault})" for family, fault in faults.items() if fault]
-    return Finding(group, name, "ok" if fit else "absent", f"{version}, {'; '.join(parts)}")
+    return findings
 
 
 def _gpu_itself(group: str) -> Finding:

@@ -9,8 +9,7 @@ Where it runs nothing is fetched and no checkout is needed. What it takes there:
    download --no-deps --no-build-isolation --no-binary pycuda pycuda`), and the wheels of what the GPU machine lacks,
    for its Python and platform (`pip download --python-version .. --platform .. --only-binary=:all:`): onnxruntime-gpu
    or a TensorRT as the engine, opencv-python-headless >= 5, pydicom, pycuda's own needs (pytools, mako, platformdirs,
-   siphash24), onnx and tqdm for the full-size bundle, and for the part `decoding` imagecodecs, nvidia-nvimgcodec-cu13,
-   nvidia-nvjpeg and nvidia-nvjpeg2k-cu13 (or those of CUDA 12).
+   siphash24), onnx and tqdm for the full-size bundle.
 2. On the GPU machine: `pip install --no-index --no-deps FOLDER/*.whl`; then pycuda, which is built in about 80 seconds:
    unpack it, and in its folder `python configure.py --cuda-root=/usr/local/cuda --no-cuda-enable-curand
    --cudadrv-lib-dir=/usr/local/cuda/lib64/stubs && pip install --no-build-isolation --no-deps .`
@@ -22,7 +21,6 @@ too long costs that part alone, and every check is in the file as soon as it is 
 
 machine     what the machine is, and a few calls of its driver
 kernels     the kernels against their references, on `warpcases` and `decodecases` (which the tests use too)
-decoding    compressed radiographs decoded by nvImageCodec against the decoders for the CPU
 networks    bundles, and the engines that run them here
 pipelines   host against GPU, graphs against launches, sizes, memory, `faults`; on a `rig`, studies of `inputs`
 timing      kernels, uploads, networks and whole studies

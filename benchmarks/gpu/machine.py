@@ -41,8 +41,7 @@ _ASKED = (
 _PACKAGES = (
     "spinescore", "numpy", "pycuda", "onnx", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "pydicom",
     "torch", "triton", "cupy-cuda13x", "tensorrt", "tensorrt-lean", "tensorrt-rtx-cu13", "nvidia-cudnn-cu13",
-    "imagecodecs", "nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvjpeg", "nvidia-nvjpeg-cu12",
-    "nvidia-nvjpeg2k-cu13", "nvidia-nvjpeg2k-cu12",
+    "imagecodecs",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ A device owns all that it allocates, frees it on `close`, and is used by one thr
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -173,9 +174,13 @@ def gpu_is_there() -> bool:
 def _has_nvidia_hardware() -> bool:
     """As the system says without its driver: PCI display controllers of NVIDIA's, or the driver's device files."""
     if sys.platform == "win32":
-        from spinescore.runtime.reading.nvimagecodec import driver_is_here
+        from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY
 
-        return driver_is_here()
+        try:
+            ctypes.CDLL(DRIVER_LIBRARY)
+        except OSError:
+            return False
+        return True
     for folder in _PCI.glob("*"):
         with suppress(OSError, ValueError):
             vendor, kind = ((folder / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))

@@ -1,8 +1,8 @@
 """Compressed pixels are decoded in worker processes: a decoder that crashes, hangs or eats memory ends its worker only.
 
 A worker (`decodeworker.main`) is started at the first compressed image and kept warm until the parent ends; images that
-are read at the same time have one each, and nvImageCodec has one of its own. The memory that is shared with it has no
-name to be left behind, and what it answers is checked as if a stranger had written it.
+are read at the same time have one each. The memory that is shared with a worker has no name to be left behind, and
+its answers are checked as if a stranger had written them.
 
 Decoding is done in this process instead
 - where the environment variable SPINESCORE_DECODE_IN_PROCESS is set (to anything but 0), for applications that have a
@@ -10,7 +10,7 @@ Decoding is done in this process instead
 - in a frozen application, and in one that embeds Python and names no Python interpreter (`sys.executable`, or what
   `multiprocessing.set_executable` set): starting either would run the application a second time;
 - where no worker can be started.
-Then there is no time limit, a decoder's crash ends the process, and nvImageCodec is not used.
+Then there is no time limit, and a decoder's crash ends the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.processes import ending, interpreter
-from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
 
@@ -93,36 +92,30 @@ def decode(
 
     if not in_process():
         try:
-            return _Pool.of_this_process(name).decode(name, payload, syntax, declared, timeout_s or time_limit_s())
+            return _Pool.of_this_process().decode(name, payload, syntax, declared, timeout_s or time_limit_s())
         except OSError:  # no process is to be had
-            if name != nvimagecodec.NAME:
-                _Pool.of_this_process().broken = True
-    if name == nvimagecodec.NAME:
-        raise DecoderLost("need a process of their own, which is not to be had")
+            _Pool.of_this_process().broken = True
     return decoders.run_decoder(name, payload, syntax, declared)
 
 
-def stop(*names: str) -> None:
-    """End the workers of this process, or those of the decoders named alone; the next image starts new ones."""
-    for name in names or ("", nvimagecodec.NAME):
-        _Pool.of_this_process(name).stop()
+def stop() -> None:
+    """End the workers of this process; the next image starts new ones."""
+    _Pool.of_this_process().stop()
 
 
 class _Pool:
     """The idle workers of one process. After a fork the child has an empty pool of its own."""
 
-    _pools: ClassVar[dict[tuple[int, bool], _Pool]] = {}  # by process, and whether they are nvImageCodec's
+    _pools: ClassVar[dict[int, _Pool]] = {}  # by process
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self) -> None:
         self.broken = False
         self._idle: list[_Worker] = []
-        self._slots = threading.BoundedSemaphore(workers)
+        self._slots = threading.BoundedSemaphore(_MAX_WORKERS)
 
     @classmethod
-    def of_this_process(cls, name: str = "") -> _Pool:
-        own = name == nvimagecodec.NAME  # one, since each has a context on the GPU
-        key = os.getpid(), own
-        return cls._pools.get(key) or cls._pools.setdefault(key, cls(1 if own else _MAX_WORKERS))
+    def of_this_process(cls) -> _Pool:
+        return cls._pools.get(os.getpid()) or cls._pools.setdefault(os.getpid(), cls())
 
     def decode(
         self, name: str, payload: bytes, syntax: str, declared: PixelFormat, timeout_s: float

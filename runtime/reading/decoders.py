@@ -1,14 +1,12 @@
 """Decoders of compressed pixels: which one reads which transfer syntax, and the checks around them.
 
 A decoder is a codec of imagecodecs (`imagecodecs.jpeg8`) or one of pydicom's plugins (`pylibjpeg`); reports name it.
-Before them comes nvImageCodec, on a GPU, for what `gpudecode` gives to it.
 A codestream's own size is compared with the header before any decoder sees it.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.codestreams import (
     HTJ2K,
     JPEG,
@@ -125,17 +122,10 @@ def _syntax(frame: bytes, named: str | None, source: str, notes: list[str]) -> s
 def _decoded(
     frame: bytes, declared: PixelFormat, syntax: str, source: str, notes: list[str]
 ) -> tuple[NDArray[np.integer], str]:
-    from spinescore.runtime.reading import decodepool, gpudecode  # the workers import this module
+    from spinescore.runtime.reading import decodepool  # the workers import this module
 
-    offer = gpudecode.offer(frame, declared, syntax)
-    if offer is not None:
-        on_gpu = offer.decoded()
-        notes += gpudecode.news()
-        if on_gpu is not None:
-            return _within_range(on_gpu, declared, frame, syntax, notes), nvimagecodec.NAME
     faults: list[str] = []
     for name in installed(syntax):
-        started = time.perf_counter()
         try:
             pixels = decodepool.decode(name, payload(name, frame), syntax, declared)
         except decodepool.DecoderLost as fault:
@@ -143,8 +133,6 @@ def _decoded(
         except DecoderFailed as fault:
             faults.append(f"{name}: {fault}")
             continue
-        if offer is not None:
-            offer.compare(pixels, (time.perf_counter() - started) * 1e3)
         return _within_range(pixels, declared, frame, syntax, notes), name
     if not faults:
         raise unsupported(source, syntax)
@@ -195,7 +183,7 @@ def _has_codec(name: str) -> bool:
 
 def payload(name: str, frame: bytes) -> bytes:
     """What a decoder is given: the codestream, or, for pydicom's plugins, encapsulated pixel data."""
-    if name.startswith(_CODECS) or name == nvimagecodec.NAME:
+    if name.startswith(_CODECS):
         return frame
     even = frame + b"\0" * (len(frame) % 2)
     return b"".join((_ITEM, bytes(4), _ITEM, len(even).to_bytes(4, "little"), even, _NO_MORE_ITEMS))
@@ -203,9 +191,7 @@ def payload(name: str, frame: bytes) -> bytes:
 
 def prepare(name: str, syntax: str) -> None:
     """Import what a decoder needs; on a busy machine that can take longer than decoding."""
-    if name == nvimagecodec.NAME:
-        nvimagecodec.prepare()
-    elif name.startswith(_CODECS):
+    if name.startswith(_CODECS):
         import imagecodecs
 
         getattr(imagecodecs, f"{name.removeprefix(_CODECS)}_decode")
@@ -234,8 +220,6 @@ def run_decoder(name: str, given: bytes, syntax: str, declared: PixelFormat) -> 
 
 
 def _pixels(name: str, given: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
-    if name == nvimagecodec.NAME:
-        return nvimagecodec.decode(given, nvimagecodec.prepare())
     return _imagecodecs(given, name) if name.startswith(_CODECS) else _plugin(given, name, syntax, declared)
 
 

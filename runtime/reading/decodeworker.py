@@ -80,13 +80,12 @@ def main(file: str) -> None:
 
 
 def _answer_to(request: dict[str, Any], memory: mmap.mmap) -> dict[str, str]:
-    from spinescore.runtime.reading import decoders, nvimagecodec, pixels
+    from spinescore.runtime.reading import decoders, pixels
     from spinescore.runtime.reading.dicomfile import brief
 
     try:
         declared = pixels.PixelFormat(**request["declared"])
-        if request["decoder"] != nvimagecodec.NAME:  # of what the GPU's driver maps nothing is known beforehand
-            _limit_memory(declared.rows * declared.columns)
+        _limit_memory(declared.rows * declared.columns)
         payload = memory[request["start"] : request["end"]]
         found = decoders.run_decoder(request["decoder"], payload, request["syntax"], declared)
         memory[: found.nbytes] = np.ascontiguousarray(found).view(np.uint8).data  # never beyond what was declared

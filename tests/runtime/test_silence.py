@@ -21,7 +21,7 @@ from spinescore.benchmarks.phantom import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
 STRACE = ["unshare", "-rn", "strace", "-f", "-qq", "-e", "trace=%network"]
-ENGINES = ("onnxruntime", "openvino", "tensorrt_rtx", "tensorrt_lean", "tensorrt", "nvidia.nvimgcodec")
+ENGINES = ("onnxruntime", "openvino", "tensorrt_rtx", "tensorrt_lean", "tensorrt")
 
 HOOK = """
 import os, sys

@@ -16,7 +16,6 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.reading import nvimagecodec
 from spinescore.runtime.reading.codestreams import family
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
@@ -24,11 +23,6 @@ imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this modul
 PIXELS = picture(12)
 END = b"\xfe\xff\xdd\xe0" + bytes(4)
 BYTE_COUNT = ROWS * COLUMNS * 2
-
-
-@pytest.fixture(autouse=True)
-def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvimagecodec, "is_installed", lambda: False)
 
 
 def item(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from pydicom import uid
 from spinescore.benchmarks.phantom import draw_view
 from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.reading import decodepool, decoders, nvimagecodec
+from spinescore.runtime.reading import decodepool, decoders
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
 
@@ -55,7 +55,6 @@ def only(monkeypatch: pytest.MonkeyPatch, syntax: str, name: str) -> None:
     if name not in decoders.installed(syntax):
         pytest.skip(f"{name} is not here")
     monkeypatch.setitem(decoders._PREFERENCE, syntax, (name,))
-    monkeypatch.setattr(nvimagecodec, "is_installed", lambda: False)
 
 
 @pytest.mark.parametrize(("syntax", "encode", "name"), DECODERS)
