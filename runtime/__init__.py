@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         SpineScoreError,
     )
     from spinescore.runtime.intake import anonymous, radiograph_from_array
+    from spinescore.runtime.outputs.html import html
+    from spinescore.runtime.outputs.presentation import presentation_states
+    from spinescore.runtime.outputs.results import write_results
+    from spinescore.runtime.outputs.secondary import secondary_captures
+    from spinescore.runtime.outputs.structured import structured_report
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.study import Radiograph, Study
@@ -50,10 +55,15 @@ __all__ = [
     "Study",
     "StudyReport",
     "anonymous",
+    "html",
     "load_radiograph",
     "load_studies",
     "load_study",
+    "presentation_states",
     "radiograph_from_array",
+    "secondary_captures",
+    "structured_report",
+    "write_results",
 ]
 
 _HOMES = {
@@ -62,10 +72,15 @@ _HOMES = {
     "Study": "study",
     "StudyReport": "report",
     "anonymous": "intake",
+    "html": "outputs.html",
     "load_radiograph": "dicom",
     "load_studies": "dicom",
     "load_study": "dicom",
+    "presentation_states": "outputs.presentation",
     "radiograph_from_array": "intake",
+    "secondary_captures": "outputs.secondary",
+    "structured_report": "outputs.structured",
+    "write_results": "outputs.results",
 }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.budget import Budget
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundleinfo import bundle_info
 from spinescore.runtime.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
 from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
@@ -20,7 +21,6 @@ from spinescore.runtime.orientation import to_upright
 from spinescore.runtime.provenance import unchecked_note
 from spinescore.runtime.quality import as_reject
 from spinescore.runtime.report import (
-    BundleInfo,
     CornerReport,
     DeviceInfo,
     DiscReport,
@@ -135,14 +135,7 @@ def study_report(
     refused = _refused(selection, results)
     return StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
-        bundle=BundleInfo(
-            manifest.name,
-            manifest.version,
-            bundle.sha256,
-            manifest.intended_use,
-            bundle.localizer,
-            manifest.smallest_detectable_change,
-        ),
+        bundle=bundle_info(bundle),
         device=device,
         regions={
             region: _scored(results[region], scores[region], distributions[region])

@@ -21,6 +21,7 @@ from spinescore.runtime.study import Facing, Finding, Region, Turn
 __all__ = [
     "SCHEMA",
     "BundleInfo",
+    "BundleRules",
     "CornerReport",
     "DeviceInfo",
     "DiscReport",
@@ -50,8 +51,28 @@ class StudyInfo:
 
 
 @dataclass(frozen=True)
+class BundleRules:
+    """The rules of a bundle that its results show, as its manifest states them.
+
+    A crop is a square of `crop_px` pixels whose side is `crop_extent` times the unit; the anterior end of the disc lies
+    on its side `crop_anterior`.
+    """
+
+    bridge_threshold: float
+    abstain_below: float
+    min_confidence: float
+    crop_unit: Literal["anterior-distance", "disc-spacing"]
+    crop_extent: float
+    crop_anterior: Facing
+    crop_px: int
+
+
+@dataclass(frozen=True)
 class BundleInfo:
-    """`sha256` is of the canonical manifest without engines; `localizer` an alternative that was used, by its name."""
+    """`sha256` is of the canonical manifest without engines; `localizer` an alternative that was used, by its name.
+
+    `rules` is None in older reports; results of these show no crops.
+    """
 
     name: str
     version: str
@@ -59,6 +80,7 @@ class BundleInfo:
     intended_use: str
     localizer: str | None = None
     smallest_detectable_change: float | None = None  # of the total, in units, if the bundle states it
+    rules: BundleRules | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,9 @@ class TimingsMs:
 class StudyReport:
     """The result of one study.
 
-    The same input, bundle and device give the same report, `timings_ms` aside, where the same was `skipped`.
+    As DICOM objects, a page or files it is given, with the study, by `structured_report`, `secondary_captures`,
+    `presentation_states`, `html` and `write_results` of `spinescore.runtime`. The same input, bundle and device give
+    the same report, `timings_ms` aside, where the same was `skipped`.
     """
 
     study: StudyInfo
@@ -222,7 +246,7 @@ class StudyReport:
             parts = dict(
                 document,
                 study=_build(StudyInfo, document["study"]),
-                bundle=_build(BundleInfo, document["bundle"]),
+                bundle=_bundle(document["bundle"]),
                 device=_build(DeviceInfo, document["device"]),
                 regions={name: _region(region) for name, region in document["regions"].items()},
                 total=_build(TotalReport, _with_expected(document["total"])),
@@ -248,6 +272,11 @@ def _build(cls: type[_T], document: Mapping[str, Any]) -> _T:
     """An instance of a dataclass from the fields that it knows; JSON's arrays become tuples."""
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in document.items() if key in known})
+
+
+def _bundle(document: Mapping[str, Any]) -> BundleInfo:
+    rules = document.get("rules")
+    return _build(BundleInfo, dict(document, rules=None if rules is None else _build(BundleRules, rules)))
 
 
 def _region(document: Mapping[str, Any]) -> RegionReport:

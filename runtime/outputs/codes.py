@@ -29,6 +29,7 @@ __all__ = [
     "ANTERIOR",
     "DISCS",
     "ENDPLATES",
+    "MODALITIES",
     "PRIVATE",
     "PRIVATE_SCHEME",
     "REGION_SITES",
@@ -111,6 +112,14 @@ VERTEBRAE: dict[str, Triple] = {
 ENDPLATES: dict[str, Triple] = {
     "superior": ("264217000", "SCT", "Superior"),
     "inferior": ("261089000", "SCT", "Inferior"),
+}
+MODALITIES: dict[str, Triple] = {  # by SOP class, as CID 29 has them
+    "1.2.840.10008.5.1.4.1.1.1": ("CR", "DCM", "Computed Radiography"),
+    "1.2.840.10008.5.1.4.1.1.1.1": ("DX", "DCM", "Digital Radiography"),
+    "1.2.840.10008.5.1.4.1.1.1.1.1": ("DX", "DCM", "Digital Radiography"),
+    "1.2.840.10008.5.1.4.1.1.7": ("OT", "DCM", "Other"),
+    "1.2.840.10008.5.1.4.1.1.12.1": ("XA", "DCM", "X-Ray Angiography"),
+    "1.2.840.10008.5.1.4.1.1.12.2": ("RF", "DCM", "Radiofluoroscopy"),
 }
 ANTERIOR: Triple = ("255549009", "SCT", "Anterior")
 

@@ -8,6 +8,7 @@ twice has one UID and differs in its dates alone, and with the same `created` in
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,25 @@ from spinescore.runtime.errors import OutputError
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.outputs.source import set_character_set
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.report import BundleInfo, StudyReport
 from spinescore.runtime.study import Region
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["BODY_PARTS", "MANUFACTURER", "NOTICE", "contributing", "equipment", "finished", "highdicom", "write_dicom"]
+__all__ = [
+    "BODY_PARTS",
+    "MANUFACTURER",
+    "NOTICE",
+    "contributing",
+    "contribution",
+    "equipment",
+    "finished",
+    "highdicom",
+    "note_of",
+    "write_dicom",
+]
 
 BODY_PARTS: dict[Region, str] = {"cervical": "CSPINE", "lumbar": "LSPINE"}
 NOTICE = "Not a medical device."
@@ -48,6 +60,11 @@ def highdicom() -> Any:
     return found
 
 
+def note_of(bundle: BundleInfo) -> str:
+    """The lines above an overlay."""
+    return f"{NOTICE} {bundle.name} {bundle.version}. {bundle.intended_use}"
+
+
 def _line(words: str, length: int = 64) -> str:
     """Text for an element of bounded length: one line without backslashes (PS3.5 6.2, LO and ST)."""
     return " ".join(words.replace("\\", "/").split())[:length]
@@ -63,27 +80,38 @@ def equipment(report: StudyReport) -> dict[str, Any]:
     }
 
 
-def contributing(report: StudyReport) -> list[Any]:
-    """The item of Contributing Equipment (0018,A001) that names the algorithm and what it ran on."""
-    from pydicom.sr.codedict import codes
-
+def contribution(report: StudyReport) -> str:
+    """The Contribution Description (0018,A003): the algorithm and what it ran on."""
     device = report.device
     ran_on = f"mSASSS by bundle {report.bundle.name} {report.bundle.version}, SHA-256 {report.bundle.sha256}, "
     ran_on += f"{device.engine} {device.precision} on {device.kind} {device.name}. {NOTICE}"
-    made = equipment(report)
+    return _line(ran_on, 1024)
+
+
+def contributing(report: StudyReport) -> list[Any]:
+    """The item of Contributing Equipment (0018,A001) that names the algorithm and what it ran on, for highdicom."""
+    from pydicom.sr.codedict import codes
+
     return [
         highdicom().ContributingEquipment(
             purpose_of_reference=codes.DCM.ProcessingEquipment,
-            contribution_description=_line(ran_on, 1024),
-            **made,
+            contribution_description=contribution(report),
+            **equipment(report),
         )
     ]
 
 
-def finished(ds: Dataset, source: Dataset, created: datetime | None, body_part: str | None = None) -> Dataset:
-    """Dates, and a character set that holds all text. `body_part` spares the Laterality of paired parts.
+def finished(
+    ds: Dataset,
+    source: Dataset,
+    created: datetime | None,
+    body_part: str | None = None,
+    texts: Iterable[str] = (),
+) -> Dataset:
+    """Dates, and a character set that holds all text of `ds` and also `texts`, which will follow.
 
-    Laterality is required where Body Part Examined does not say that the part is unpaired (PS3.3 C.7.3.1).
+    `body_part` spares the Laterality of paired parts: it is required where Body Part Examined does not say that the
+    part is unpaired (PS3.3 C.7.3.1).
     """
     when = created or datetime.now()
     date, time = when.strftime("%Y%m%d"), when.strftime("%H%M%S.%f")
@@ -96,7 +124,7 @@ def finished(ds: Dataset, source: Dataset, created: datetime | None, body_part: 
             item.ContributionDateTime = date + time
     if body_part is not None:
         ds.BodyPartExamined = body_part
-    set_character_set(ds, source)
+    set_character_set(ds, source, texts)
     return ds
 
 

@@ -10,14 +10,21 @@ either. What was not localized has no ROI.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.outputs import codes
-from spinescore.runtime.outputs.common import highdicom
+from spinescore.runtime.outputs.contentitems import (
+    code_item,
+    container,
+    number_item,
+    region_item,
+    text_item,
+    uid_item,
+)
 from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, StudyReport
 from spinescore.runtime.study import Region
@@ -25,11 +32,12 @@ from spinescore.runtime.study import Region
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["HALF_PIXEL", "concept", "measurement_groups"]
+__all__ = ["HALF_PIXEL", "measurement_groups"]
 
 HALF_PIXEL = 0.5  # from our coordinates, with integers at pixel centres, to those of DICOM
 
 _FAILURE: codes.Triple = ("114006", "DCM", "Measurement failure")
+_METHOD: codes.Triple = ("370129005", "SCT", "Measurement Method")
 _MODIFIER: codes.Triple = ("106233006", "SCT", "Topographical modifier")
 _COUNT: codes.Triple = ("1", "UCUM", "no units")
 _DEGREES: codes.Triple = ("deg", "UCUM", "degree")
@@ -38,15 +46,13 @@ _FRACTION = codes.scale(1)
 _REGION_SCALE, _STUDY_SCALE, _DISC_SCALE, _CORNER_SCALE = (codes.scale(most) for most in (36, 72, 6, 3))
 
 
-def concept(triple: codes.Triple) -> Any:
-    value, scheme, meaning = triple
-    return highdicom().sr.CodedConcept(value, scheme, meaning)
-
-
-def measurement_groups(report: StudyReport, sources: Mapping[Region, Dataset], algorithm: Any) -> list[Any]:
+def measurement_groups(
+    report: StudyReport, sources: Mapping[Region, Dataset], algorithm: Sequence[bytes]
+) -> list[bytes]:
     """All groups of one report: the study's, then region by region its own, its discs' and their corners'.
 
-    `sources` are the datasets of the radiographs that were scored. Raises OutputError where one is not there.
+    `sources` are the datasets of the radiographs that were scored, `algorithm` the items of TID 4019, which stand in
+    each group. Raises OutputError where a source is not there.
     """
     made = _Groups(algorithm, report.study.study_instance_uid or "")
     groups = [made.study(report)]
@@ -63,21 +69,20 @@ def measurement_groups(report: StudyReport, sources: Mapping[Region, Dataset], a
 
 
 class _Groups:
-    """Makes the groups of one study; `algorithm` (TID 4019) stands in each."""
+    """Makes the groups of one study, each as an encoded content item."""
 
-    def __init__(self, algorithm: Any, study_uid: str) -> None:
+    def __init__(self, algorithm: Sequence[bytes], study_uid: str) -> None:
         self._algorithm = algorithm
         self._study_uid = study_uid
-        self._sr = highdicom().sr
 
-    def study(self, report: StudyReport) -> Any:
+    def study(self, report: StudyReport) -> bytes:
         total = report.total
         numbers = [_number("MSASSS", total.value, _STUDY_SCALE)] if total.value is not None else []
         numbers += _bounds(total.range, _STUDY_SCALE) + _expected(total.expected, _STUDY_SCALE)
         status = _evaluation(codes.private("TOTAL-STATUS"), codes.private(total.status.upper()))
-        return self._group("mSASSS", [_site(codes.SPINE)], numbers, [status])
+        return self._group("mSASSS", _site(codes.SPINE), numbers, [status])
 
-    def region(self, name: Region, region: RegionReport) -> Any:
+    def region(self, name: Region, region: RegionReport) -> bytes:
         numbers = [_number("REGION-TOTAL", region.total, _REGION_SCALE)] if region.total is not None else []
         numbers += _bounds(region.range, _REGION_SCALE) + _expected(region.expected, _REGION_SCALE)
         numbers.append(_number("UNSCORED", region.missing, _COUNT))
@@ -88,9 +93,9 @@ class _Groups:
             evaluations.append(_evaluation(codes.private("TOTAL-STATUS"), codes.private(total)))
         if region.reject is not None:
             evaluations.append(_evaluation(codes.private("REJECT"), codes.reject_code(region.reject.code)))
-        return self._group(name, [_site(codes.REGION_SITES[name])], numbers, evaluations)
+        return self._group(name, _site(codes.REGION_SITES[name]), numbers, evaluations)
 
-    def disc(self, disc: DiscReport, source: Dataset) -> Any:
+    def disc(self, disc: DiscReport, source: Dataset) -> bytes:
         numbers = [
             _number("CONFIDENCE", disc.confidence, _FRACTION),
             _number("ROTATION", disc.rotation_deg, _DEGREES),
@@ -98,9 +103,9 @@ class _Groups:
         if disc.total is not None:
             numbers.append(_number("DISC-TOTAL", disc.total, _DISC_SCALE))
         line = (disc.centre_px, disc.anterior_px) if disc.confidence > 0 else ()
-        return self._group(disc.level, [_site(codes.DISCS[disc.level])], numbers, [], "DISC", line, source)
+        return self._group(disc.level, _site(codes.DISCS[disc.level]), numbers, [], "DISC", line, source)
 
-    def corner(self, corner: CornerReport, disc: DiscReport, source: Dataset) -> Any:
+    def corner(self, corner: CornerReport, disc: DiscReport, source: Dataset) -> bytes:
         numbers, evaluations = [], []
         if corner.grade is not None:
             numbers.append(_number("GRADE", corner.grade, _CORNER_SCALE))
@@ -112,49 +117,48 @@ class _Groups:
         vertebra, endplate = codes.corner_site(corner.site)
         site = _site(vertebra, endplate, codes.ANTERIOR)
         point = (disc.anterior_px,) if disc.confidence > 0 else ()
-        return self._group(corner.site, [site], numbers, evaluations, "CORNER", point, source)
+        return self._group(corner.site, site, numbers, evaluations, "CORNER", point, source)
 
     def _group(
         self,
         name: str,
-        sites: list[Any],
-        numbers: list[Any],
-        evaluations: list[Any],
+        site: bytes,
+        numbers: list[bytes],
+        evaluations: list[bytes],
         finding: str | None = None,
         points_px: Sequence[tuple[float, float]] = (),
         source: Dataset | None = None,
-    ) -> Any:
+    ) -> bytes:
         """A group, as a planar ROI where there are points. Its tracking UID is the same in each report of a study."""
-        content = {
-            "tracking_identifier": self._sr.TrackingIdentifier(stable_uid("tracking", self._study_uid, name), name),
-            "finding_type": concept(codes.private(finding)) if finding is not None else None,
-            "method": concept(codes.private("MSASSS")),
-            "algorithm_id": self._algorithm,
-            "finding_sites": sites,
-            "measurements": numbers or None,
-            "qualitative_evaluations": evaluations or None,
-        }
-        if source is None or not len(points_px):
-            return self._sr.MeasurementsAndQualitativeEvaluations(**content)
-        image = self._sr.SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID)
-        kind = "POINT" if len(points_px) == 1 else "POLYLINE"
-        region = self._sr.ImageRegion(kind, np.array(points_px, np.float64) + HALF_PIXEL, image)
-        return self._sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **content)
+        tracking = stable_uid("tracking", self._study_uid, name)
+        items = [
+            text_item("HAS OBS CONTEXT", ("112039", "DCM", "Tracking Identifier"), name.encode("ascii")),
+            uid_item("HAS OBS CONTEXT", ("112040", "DCM", "Tracking Unique Identifier"), tracking),
+        ]
+        if finding is not None:
+            items.append(code_item("CONTAINS", ("121071", "DCM", "Finding"), codes.private(finding)))
+        items.append(code_item("CONTAINS", _METHOD, codes.private("MSASSS")))
+        items += [site, *self._algorithm, *numbers, *evaluations]
+        is_roi = source is not None and len(points_px) > 0
+        if source is not None and is_roi:
+            points = np.array(points_px, np.float64) + HALF_PIXEL
+            items.append(region_item(points, (source.SOPClassUID, source.SOPInstanceUID)))
+        return container(("125007", "DCM", "Measurement Group"), items, "1410" if is_roi else "1501")
 
 
-def _number(name: str, value: float, unit: codes.Triple) -> Any:
-    return highdicom().sr.Measurement(concept(codes.private(name)), value, concept(unit))
+def _number(name: str, value: float, unit: codes.Triple) -> bytes:
+    return number_item(codes.private(name), value, unit)
 
 
-def _evaluation(name: codes.Triple, value: codes.Triple) -> Any:
-    return highdicom().sr.QualitativeEvaluation(concept(name), concept(value))
+def _evaluation(name: codes.Triple, value: codes.Triple) -> bytes:
+    return code_item("CONTAINS", name, value)
 
 
-def _bounds(bounds: tuple[int, int], unit: codes.Triple) -> list[Any]:
+def _bounds(bounds: tuple[int, int], unit: codes.Triple) -> list[bytes]:
     return [_number(name, bound, unit) for name, bound in zip(("LOWEST", "HIGHEST"), bounds, strict=True)]
 
 
-def _expected(expected: Expected | None, unit: codes.Triple) -> list[Any]:
+def _expected(expected: Expected | None, unit: codes.Triple) -> list[bytes]:
     if expected is None:
         return []
     low, high = expected.interval
@@ -162,10 +166,7 @@ def _expected(expected: Expected | None, unit: codes.Triple) -> list[Any]:
     return [_number(name, value, unit) for name, value in values]
 
 
-def _site(place: codes.Triple, *modifiers: codes.Triple) -> Any:
-    """A finding site with topographical modifiers: highdicom takes one, a corner has two."""
-    sr = highdicom().sr
-    site = sr.FindingSite(concept(place), topographical_modifier=concept(modifiers[0]) if modifiers else None)
-    for modifier in modifiers[1:]:
-        site.ContentSequence.append(sr.CodeContentItem(concept(_MODIFIER), concept(modifier), "HAS CONCEPT MOD"))
-    return site
+def _site(place: codes.Triple, *modifiers: codes.Triple) -> bytes:
+    """A finding site with its topographical modifiers."""
+    modified = (code_item("HAS CONCEPT MOD", _MODIFIER, modifier) for modifier in modifiers)
+    return code_item("HAS CONCEPT MOD", ("363698007", "SCT", "Finding Site"), place, *modified)

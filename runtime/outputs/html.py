@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
 from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
-from spinescore.runtime.outputs.source import radiograph_of
+from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.report import RegionReport, StudyReport, TotalReport
+from spinescore.runtime.report import BundleRules, RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import SITES, Radiograph, Region, Study
 
-__all__ = ["html_report"]
+__all__ = ["html"]
 
 _FOLDER = Path(__file__).parent
 _REGION_MAX = MAX_GRADE * len(SITES["cervical"])
@@ -32,8 +32,14 @@ _STUDY_MAX = MAX_GRADE * sum(map(len, SITES.values()))
 _STAGES = ("read", "localize", "crop", "grade", "total")
 
 
-def html_report(study: Study, report: StudyReport, bundle: Bundle) -> str:
-    """The page. `study` gives the radiographs, `bundle` the crops that its grader saw."""
+def html(study: StudyInput, report: StudyReport) -> str:
+    """Return the report as one page of HTML, with the radiographs in it.
+
+    `study` is what was scored, as `Scorer.score` took it; needed of it are pixels, and no headers. The page loads
+    nothing, and names the study by its UID and date. Nothing is written: as a file it is UTF-8. Raises OutputError if
+    the report is of another study.
+    """
+    found = study_of(study, report)
     style, script, page = ((_FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -48,8 +54,8 @@ def html_report(study: Study, report: StudyReport, bundle: Bundle) -> str:
         total=_total(report),
         intended_use=_given(report.bundle.intended_use),
         legend=_legend(),
-        regions="\n".join(_region(name, region, study, bundle) for name, region in report.regions.items()),
-        notes=_notes(report, bundle),
+        regions="\n".join(_region(name, region, found, report.bundle.rules) for name, region in report.regions.items()),
+        notes=_notes(report),
         origin=_origin(report),
         footer=_footer(report),
     )
@@ -133,7 +139,7 @@ def _legend() -> str:
     return f'<ul class="legend" aria-label="Grades">{"".join(entries)}</ul>'
 
 
-def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) -> str:
+def _region(name: Region, region: RegionReport, study: Study, rules: BundleRules | None) -> str:
     parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
     radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
     if region.status == "rejected" and region.reject is not None:
@@ -142,7 +148,7 @@ def _region(name: Region, region: RegionReport, study: Study, bundle: Bundle) ->
     if radiograph is None:
         parts.append(f'<div class="absent">{_absent(name, region)}</div>')
     else:
-        parts.append(_figure(name, region, radiograph, bundle))
+        parts.append(_figure(name, region, radiograph, rules))
     if region.discs:
         parts.append(corner_table(name, region))
     return "\n".join([*parts, "</article>"])
@@ -176,11 +182,11 @@ def _absent(name: Region, region: RegionReport) -> str:
     return "There is no picture to show."
 
 
-def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: Bundle) -> str:
+def _figure(name: Region, region: RegionReport, radiograph: Radiograph, rules: BundleRules | None) -> str:
     url, (rows, columns) = embedded_picture(radiograph)
     found = region.status == "scored"
     alt = f"Lateral radiograph of the {name} spine" + (", with its corners' grades" if found else ", not scored")
-    discs = disc_marks(region, bundle.manifest.grader) if found else untrusted_marks(region)
+    discs = disc_marks(region, rules) if found else untrusted_marks(region)
     spacing = "" if radiograph.spacing_mm is None else f" of {radiograph.spacing_mm[0]:.3g} mm"
     decoder = f", decoder {clean(radiograph.decoder)}" if radiograph.decoder != "none" else ""
     facing = "" if region.radiograph is None else f", facing {clean(region.radiograph.facing or 'unknown')}"
@@ -191,8 +197,8 @@ def _figure(name: Region, region: RegionReport, radiograph: Radiograph, bundle: 
     )
 
 
-def _notes(report: StudyReport, bundle: Bundle) -> str:
-    lines = [*_unscored(report, bundle), *_refused(report)]
+def _notes(report: StudyReport) -> str:
+    lines = [*_unscored(report), *_refused(report)]
     codes = {found.message: f" ({clean(found.code)})" for found in report.findings if found.severity == "warning"}
     lines += [f"<strong>Warning{codes.get(said, '')}:</strong> {_given(said)}" for said in report.warnings]
     if not lines:
@@ -211,13 +217,14 @@ def _refused(report: StudyReport) -> Iterator[str]:
         yield f"<strong>Rejected ({clean(reject.code)}):</strong> {_given(reject.message)}"
 
 
-def _unscored(report: StudyReport, bundle: Bundle) -> Iterator[str]:
+def _unscored(report: StudyReport) -> Iterator[str]:
     """One line per kind of missing corner and what became of it."""
-    manifest = bundle.manifest
+    rules = report.bundle.rules
     reasons = {
-        "abstained": f"no grade reached the bundle's least probability of {manifest.grader.abstain_below:g}",
-        "unreadable": "their disc was not found, or with less than the bundle's least confidence of "
-        f"{manifest.localizer.min_confidence:g}",
+        "abstained": "no grade reached the bundle's least probability"
+        + ("" if rules is None else f" of {rules.abstain_below:g}"),
+        "unreadable": "their disc was not found, or with less than the bundle's least confidence"
+        + ("" if rules is None else f" of {rules.min_confidence:g}"),
     }
     for name, region in report.regions.items():
         missing = [corner for disc in region.discs for corner in disc.corners if corner.status != "scored"]

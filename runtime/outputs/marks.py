@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.runtime.geometry import crop_outline, facing_of, forward
-from spinescore.runtime.manifest import Grader
 from spinescore.runtime.orientation import to_source, to_upright
-from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, UntrustedPoints
+from spinescore.runtime.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
 from spinescore.runtime.study import Turn
 
 __all__ = ["MEANINGS", "SHAPES", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]
@@ -74,9 +73,12 @@ def disc_spacing(discs: Sequence[DiscReport | UntrustedPoints]) -> float:
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
 
 
-def disc_marks(region: RegionReport, grader: Grader) -> tuple[DiscMarks, ...]:
-    """The marks of a region's discs, from above; discs without points (confidence 0) are left out."""
-    outlines = _outlines(region, grader)
+def disc_marks(region: RegionReport, rules: BundleRules | None) -> tuple[DiscMarks, ...]:
+    """The marks of a region's discs, from above; discs without points (confidence 0) are left out.
+
+    `rules` are those of the report's bundle, which say what the grader saw; without them there are no crops.
+    """
+    outlines = _outlines(region, rules)
     found = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
     if not found:
         return ()
@@ -147,13 +149,14 @@ def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:
     return np.asarray(np.clip(point, np.minimum(margin, last / 2), np.maximum(last - margin, last / 2)), np.float64)
 
 
-def _outlines(region: RegionReport, grader: Grader) -> list[Point | None]:
+def _outlines(region: RegionReport, rules: BundleRules | None) -> list[Point | None]:
     """The crops' corners (4, 2), from the same kernel that cuts them for the grader; None where it cut none."""
+    if rules is None:
+        return [None] * len(region.discs)
     view, points = np.zeros(1, VIEW), np.zeros((1, len(region.discs), 2), POINT)
     view["faces_right"] = region.radiograph is not None and region.radiograph.facing == "right"
     points["xy"] = [[[disc.centre_px, disc.anterior_px] for disc in region.discs]]
     points["confidence"] = [[[disc.confidence] * 2 for disc in region.discs]]
-    size = grader.input.height
-    spec = CropSpec(size, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
+    spec = CropSpec(rules.crop_px, rules.crop_unit, rules.crop_extent, rules.crop_anterior)
     rois: list[Any] = list(crops(points, view, spec).reshape(-1))
-    return [crop_outline(roi, size) if roi["source"] >= 0 else None for roi in rois]
+    return [crop_outline(roi, rules.crop_px) if roi["source"] >= 0 else None for roi in rois]

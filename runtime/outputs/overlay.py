@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
-from spinescore.runtime.manifest import Grader
 from spinescore.runtime.outputs.marks import MEANINGS, SHAPES, DiscMarks, disc_marks, disc_spacing, untrusted_marks
-from spinescore.runtime.report import RegionReport
+from spinescore.runtime.report import BundleRules, RegionReport
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["draw_overlay", "draw_untrusted", "shown_grey"]
@@ -45,14 +44,16 @@ _COLOURS: dict[int | None, Colour] = {
 }
 
 
-def draw_overlay(radiograph: Radiograph, region: RegionReport, grader: Grader, title: str, intended_use: str) -> Image:
+def draw_overlay(
+    radiograph: Radiograph, region: RegionReport, rules: BundleRules | None, title: str, intended_use: str
+) -> Image:
     """The picture of a scored region, H x W x 3, uint8, blue-green-red.
 
-    `grader` says which crops it saw; `title` and `intended_use` stand above the radiograph. Discs without points
-    (confidence 0) are left out.
+    `rules` are those of the report's bundle, which say what the grader saw; `title` and `intended_use` stand above the
+    radiograph. Discs without points (confidence 0) are left out.
     """
     picture, scale = _radiograph(radiograph)
-    discs = disc_marks(region, grader)
+    discs = disc_marks(region, rules)
     radius = int(np.clip(disc_spacing([marks.disc for marks in discs]) * scale * 0.19, 7, 13)) if discs else 0
     for marks in discs:
         if marks.crop is not None:

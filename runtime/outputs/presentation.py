@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
-from spinescore.runtime.outputs.source import check_references, scored_radiographs, source_of
+from spinescore.runtime.outputs.source import check_references, scored_radiographs, source_of, study_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.reading.display import Display, Rescale, Window
 from spinescore.runtime.reading.shutter import shutter_shapes
 from spinescore.runtime.reading.tags import number, text
 from spinescore.runtime.report import RegionReport, StudyReport
-from spinescore.runtime.study import Radiograph, Study
+from spinescore.runtime.study import Radiograph
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
@@ -45,25 +45,30 @@ _LAYERS = (  # name, description, recommended colour (CIELab)
 )
 
 
-def presentation_states(
-    study: Study, report: StudyReport, bundle: Bundle, created: datetime | None = None
-) -> list[Dataset]:
-    """A presentation state for each scored region, ready to be written; all in one new series.
+def presentation_states(study: StudyInput, report: StudyReport, *, created: datetime | None = None) -> list[Dataset]:
+    """Return a DICOM presentation state for each scored region: points, crops and grades as layers on its radiograph.
 
-    They go into their radiograph's study. `created` is now where it is None. Raises OutputError where a radiograph has
-    no DICOM header to refer to, or where highdicom is missing.
+    They are Grayscale Softcopy Presentation States in one new series of the radiographs' study, in the order of the
+    report's regions; a region that was not scored has none. `study` is what was scored, as `Scorer.score` took it;
+    needed of it are the headers (DICOM files have them; arrays are given one with `radiograph_from_array(..,
+    header=)`) and the grey-scale tables. `created` is the date and time in them, now if it is None; the UIDs do not
+    depend on it.
+
+    Nothing is written or sent: save a dataset with `save_as(path, enforce_file_format=True)`, or use `write_results`.
+    Needs the extra `results`. Raises OutputError if it is missing, if the report is of another study, or if a
+    radiograph has no header or none that a result can refer to.
     """
-    hd = highdicom()
+    hd, found = highdicom(), study_of(study, report)
     check_references(report)
     name = content_name(report)
     states: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
-        for region, radiograph, info in scored_radiographs(study, report):
+        for region, radiograph, info in scored_radiographs(found, report):
             source = source_of(radiograph, info.radiograph)
             display, plain = _display(radiograph)
             total = "no total" if info.total is None else f"{info.total:g} of 36"
             title = f"mSASSS {region}: {total}"
-            layers, annotations = _graphics(info, disc_marks(info, bundle.manifest.grader), source, title)
+            layers, annotations = _graphics(info, disc_marks(info, report.bundle.rules), source, title)
             state = hd.pr.GrayscaleSoftcopyPresentationState(
                 referenced_images=[source],
                 series_instance_uid=stable_uid("gsps", "series", source.StudyInstanceUID, name),

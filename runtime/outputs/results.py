@@ -1,4 +1,4 @@
-"""What `spinescore score --out` leaves in a folder: each format, its files, and nothing of an earlier report.
+"""A study's results as files in a folder: each format, its files, and nothing of an earlier report.
 
 Names of files say what they hold and nothing of the study: no name, ID or file name of the input is part of one.
 """
@@ -6,14 +6,19 @@ Names of files say what they hold and nothing of the study: no name, ID or file 
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.output import write_atomic
+from spinescore.runtime.outputs.source import study_of
 from spinescore.runtime.study import REGIONS, Study
 from spinescore.runtime.text import brief
 
@@ -22,13 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.rows import Row
     from spinescore.runtime.report import StudyReport
 
 __all__ = [
     "DEFAULT_FORMATS",
     "FORMATS",
+    "ResultFormat",
     "check_formats",
     "remove_results",
     "study_folders",
@@ -37,7 +42,8 @@ __all__ = [
 ]
 
 # Format -> the files that it can leave; `{region}` is a region that was scored, or for png rejected with points.
-FORMATS: dict[str, str] = {
+ResultFormat = Literal["json", "html", "png", "csv", "sr", "gsps", "sc"]
+FORMATS: dict[ResultFormat, str] = {
     "json": "report.json",
     "html": "report.html",
     "png": "overlay-{region}.png",
@@ -46,9 +52,10 @@ FORMATS: dict[str, str] = {
     "gsps": "gsps-{region}.dcm",
     "sc": "sc-{region}.dcm",
 }
-DEFAULT_FORMATS = ("json", "png")
+DEFAULT_FORMATS: tuple[ResultFormat, ...] = ("json", "png")
 
-_DICOM = ("sr", "gsps", "sc")
+_DICOM: tuple[ResultFormat, ...] = ("sr", "gsps", "sc")
+_OF_HIGHDICOM: tuple[ResultFormat, ...] = ("gsps", "sc")
 _NAMES = frozenset(name.format(region=region) for name in FORMATS.values() for region in REGIONS)
 
 Writer = Callable[[Path], object]  # writes one file
@@ -56,15 +63,18 @@ Files = Iterator[tuple[str, Writer]]
 
 
 def check_formats(formats: Collection[str], anonymous: bool = False) -> None:
-    """Raise OutputError where a format is not known, cannot be `anonymous`, or its library is not installed."""
+    """Raise ValueError if a format is not known, OutputError if it cannot be `anonymous` or lacks its library."""
+    if isinstance(formats, str):
+        raise ValueError(f"formats takes names of formats, such as ['json', 'sr'], got the text {formats!r}")
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise OutputError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
+        raise ValueError(f"formats: there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
     asked = [name for name in formats if name in _DICOM]
     if asked and anonymous:
         raise OutputError(
             f"the format {asked[0]} names the patient and the study, as DICOM must; leave it out, or --anonymous"
         )
+    asked = [name for name in formats if name in _OF_HIGHDICOM]
     if asked and find_spec("highdicom") is None:
         raise OutputError(
             f'the format {asked[0]} is made with highdicom, which is missing: pip install "spinescore[results]"'
@@ -87,32 +97,53 @@ def study_folders(out: Path, count: int) -> list[Path]:
 
 
 def write_results(
-    folder: Path, study: Study, report: StudyReport, bundle: Bundle, formats: Collection[str] = DEFAULT_FORMATS
+    study: StudyInput,
+    report: StudyReport,
+    folder: str | os.PathLike[str],
+    *,
+    formats: Collection[ResultFormat] = DEFAULT_FORMATS,
+    created: datetime | None = None,
 ) -> list[Path]:
-    """Write a study's results in each of `formats` (names of `FORMATS`); the paths that were written.
+    """Write a study's results to a folder, as `spinescore score --out` does, and return the paths that were written.
 
-    Results that lie there from before and are not written again are removed. Raises OutputError where a format cannot
-    be written, or a file's place cannot be taken, as where a viewer holds it open on Windows; after all others were.
-    Whatever a format's library raises costs that format alone.
+    `study` is what was scored, as `Scorer.score` took it. `formats` are of these; those of DICOM need radiographs with
+    headers, `gsps` and `sc` the extra `results`:
+
+    - `json`: `report.json`, the report.
+    - `png`: `overlay-<region>.png`, a picture of each region that was scored, or rejected with points.
+    - `html`: `report.html`, as `html` makes it.
+    - `csv`: `row.csv`, a header and one row.
+    - `sr`, `gsps`, `sc`: `sr.dcm`, `gsps-<region>.dcm`, `sc-<region>.dcm`, as `structured_report`,
+      `presentation_states` and `secondary_captures` make them, with `created` as their date and time.
+
+    The folder is made if it is not there. Each file appears whole or not at all. Files of these names that lie there
+    from before are replaced or removed, so that the folder holds results of this report alone; other files are left.
+
+    Raises ValueError for an unknown format. Raises OutputError before anything is written if the report is of another
+    study or a library is missing; and, after all else was written, if a format cannot be made or a file not be
+    written (a full disk, a viewer that holds it open on Windows).
     """
     check_formats(formats)
+    found, place = study_of(study, report), Path(folder)
     files: dict[str, Writer] = {}
     refused: list[str] = []
     cause: Exception | None = None
     for name in FORMATS:
         if name in formats:
             try:
-                files.update(list(_FILES[name](study, report, bundle)))
+                files.update(list(_FILES[name](found, report, created)))
             except OutputError as error:
                 refused.append(f"{name}: {error}")
             except Exception as error:  # of a library, or ours: the other formats do not need this one
                 refused.append(f"{name}: {_unexpected(error)}")
                 cause = error
-    steps = [*((name, _remove) for name in sorted(_NAMES - set(files))), *files.items()]
-    refused += [fault for name, step in steps for fault in _faults(folder / name, step)]
+    for stale in sorted(_NAMES - set(files)):
+        refused += _faults(place / stale, _remove)
+    for file, write in files.items():
+        refused += _written(place / file, write)
     if refused:
         raise OutputError("; ".join(refused)) from cause
-    return [folder / name for name in files]
+    return [place / file for file in files]
 
 
 def write_rows(folder: Path, studies: Sequence[StudyReport | Row]) -> Path:
@@ -133,6 +164,14 @@ def remove_results(folder: Path) -> None:
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
+
+
+def _written(path: Path, write: Writer) -> list[str]:
+    """Write a file; what is wrong if it cannot be written. Then the file of an earlier report does not stay either."""
+    if faults := _faults(path, write):
+        with suppress(OSError):
+            _remove(path)
+    return faults
 
 
 def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
@@ -158,32 +197,31 @@ def _unexpected(error: Exception) -> str:
 # Each format's files, made before any is written.
 
 
-def _json(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+def _json(study: Study, report: StudyReport, created: datetime | None) -> Files:
     text = report.to_json() + "\n"
     yield FORMATS["json"], lambda path: write_atomic(path, text)
 
 
-def _html(study: Study, report: StudyReport, bundle: Bundle) -> Files:
-    from spinescore.runtime.outputs.html import html_report
+def _html(study: Study, report: StudyReport, created: datetime | None) -> Files:
+    from spinescore.runtime.outputs.html import html
 
-    page = html_report(study, report, bundle)
+    page = html(study, report)
     yield FORMATS["html"], lambda path: write_atomic(path, page)
 
 
-def _csv(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+def _csv(study: Study, report: StudyReport, created: datetime | None) -> Files:
     yield FORMATS["csv"], lambda path: write_rows(path.parent, [report])
 
 
-def _png(study: Study, report: StudyReport, bundle: Bundle) -> Files:
-    from spinescore.runtime.outputs.common import NOTICE
+def _png(study: Study, report: StudyReport, created: datetime | None) -> Files:
+    from spinescore.runtime.outputs.common import note_of
     from spinescore.runtime.outputs.overlay import draw_overlay, draw_untrusted
     from spinescore.runtime.outputs.source import scored_radiographs, untrusted_radiographs
 
-    manifest = bundle.manifest
-    note = f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
+    note = note_of(report.bundle)
     for name, radiograph, region in scored_radiographs(study, report):
         total = "no total" if region.total is None else f"{region.total:g} of 36"
-        image = draw_overlay(radiograph, region, manifest.grader, f"mSASSS {name}: {total}", note)
+        image = draw_overlay(radiograph, region, report.bundle.rules, f"mSASSS {name}: {total}", note)
         yield FORMATS["png"].format(region=name), _picture(image)
     for name, radiograph, region in untrusted_radiographs(study, report):
         code = "" if region.reject is None else f" ({region.reject.code})"
@@ -191,26 +229,25 @@ def _png(study: Study, report: StudyReport, bundle: Bundle) -> Files:
         yield FORMATS["png"].format(region=name), _picture(image)
 
 
-def _sr(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+def _sr(study: Study, report: StudyReport, created: datetime | None) -> Files:
     from spinescore.runtime.outputs.structured import structured_report
 
-    (document,) = structured_report(study, report, bundle)
-    yield FORMATS["sr"], _dicom(document)
+    yield FORMATS["sr"], _dicom(structured_report(study, report, created=created))
 
 
-def _gsps(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+def _gsps(study: Study, report: StudyReport, created: datetime | None) -> Files:
     from spinescore.runtime.outputs.presentation import presentation_states
 
-    yield from _by_region("gsps", study, report, presentation_states(study, report, bundle))
+    yield from _by_region("gsps", study, report, presentation_states(study, report, created=created))
 
 
-def _sc(study: Study, report: StudyReport, bundle: Bundle) -> Files:
+def _sc(study: Study, report: StudyReport, created: datetime | None) -> Files:
     from spinescore.runtime.outputs.secondary import secondary_captures
 
-    yield from _by_region("sc", study, report, secondary_captures(study, report, bundle))
+    yield from _by_region("sc", study, report, secondary_captures(study, report, created=created))
 
 
-def _by_region(name: str, study: Study, report: StudyReport, objects: Sequence[Dataset]) -> Files:
+def _by_region(name: ResultFormat, study: Study, report: StudyReport, objects: Sequence[Dataset]) -> Files:
     """The objects come in the order of the regions that were scored."""
     from spinescore.runtime.outputs.source import scored_radiographs
 
@@ -230,7 +267,7 @@ def _picture(image: NDArray[np.uint8]) -> Writer:
     return lambda path: write_png(path, image)
 
 
-_FILES: dict[str, Callable[[Study, StudyReport, Bundle], Files]] = {
+_FILES: dict[ResultFormat, Callable[[Study, StudyReport, datetime | None], Files]] = {
     "json": _json,
     "html": _html,
     "png": _png,

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
+from spinescore.runtime.intake import StudyInput
+from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom, note_of
 from spinescore.runtime.outputs.overlay import draw_overlay
-from spinescore.runtime.outputs.source import IDENTITY, check_references, scored_radiographs, source_of
+from spinescore.runtime.outputs.source import IDENTITY, check_references, scored_radiographs, source_of, study_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
 from spinescore.runtime.report import StudyReport
-from spinescore.runtime.study import Study
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
@@ -29,23 +28,27 @@ __all__ = ["secondary_captures"]
 _SERIES_NUMBER = 9103
 
 
-def secondary_captures(
-    study: Study, report: StudyReport, bundle: Bundle, created: datetime | None = None
-) -> list[Dataset]:
-    """A secondary capture (RGB, uncompressed) for each scored region, ready to be written; all in one new series.
+def secondary_captures(study: StudyInput, report: StudyReport, *, created: datetime | None = None) -> list[Dataset]:
+    """Return a DICOM secondary capture for each scored region: its overlay as a colour image (RGB, uncompressed).
 
-    `created` is now where it is None. Raises OutputError where a radiograph has no DICOM header to refer to, or where
-    highdicom is missing.
+    They are Secondary Capture Images in one new series of the radiographs' study, in the order of the report's
+    regions; a region that was not scored has none. `study` is what was scored, as `Scorer.score` took it; needed of it
+    are pixels and headers (DICOM files have these; arrays are given one with `radiograph_from_array(.., header=)`).
+    `created` is the date and time in them, now if it is None; the UIDs do not depend on it.
+
+    Nothing is written or sent: save a dataset with `save_as(path, enforce_file_format=True)`, or use `write_results`.
+    Needs the extra `results`. Raises OutputError if it is missing, if the report is of another study, or if a
+    radiograph has no header or none that a result can refer to.
     """
-    hd, manifest = highdicom(), bundle.manifest
+    hd, found = highdicom(), study_of(study, report)
     check_references(report)
-    name, note = content_name(report), f"{NOTICE} {manifest.name} {manifest.version}. {manifest.intended_use}"
+    name, note = content_name(report), note_of(report.bundle)
     captures: list[Dataset] = []
     with caught_warnings():  # of values that the source's header has
-        for region, radiograph, info in scored_radiographs(study, report):
+        for region, radiograph, info in scored_radiographs(found, report):
             source = source_of(radiograph, info.radiograph)
             total = "no total" if info.total is None else f"{info.total:g} of 36"
-            picture = draw_overlay(radiograph, info, manifest.grader, f"mSASSS {region}: {total}", note)
+            picture = draw_overlay(radiograph, info, report.bundle.rules, f"mSASSS {region}: {total}", note)
             capture = hd.sc.SCImage(
                 pixel_array=np.ascontiguousarray(picture[..., ::-1]),
                 photometric_interpretation="RGB",

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
+from spinescore.runtime.intake import StudyInput, as_study
 from spinescore.runtime.orientation import ORIENTATIONS
 from spinescore.runtime.reading.dates import calendar_date, time_of_day
 from spinescore.runtime.reading.display import SOP_CLASSES
@@ -31,6 +32,7 @@ __all__ = [
     "scored_radiographs",
     "set_character_set",
     "source_of",
+    "study_of",
     "untrusted_radiographs",
 ]
 
@@ -60,29 +62,53 @@ _FORMS = {  # PS3.5 6.2
 _CHARACTER_SETS: tuple[list[str], ...] = ([], ["ISO_IR 100"], ["ISO_IR 192"])  # ASCII, Latin-1, UTF-8
 
 
+def study_of(study: StudyInput, report: StudyReport) -> Study:
+    """The study, once it is sure that `report` is of it.
+
+    Both must have one Study Instance UID, or none, and each region's radiograph must be in the study: the one with its
+    SOP Instance UID or, if it has none, its name, and with its rows and columns. Raises OutputError if not, and what
+    `as_study` does for what is no study.
+    """
+    found = as_study(study)
+    of, given = report.study.study_instance_uid, found.study_instance_uid
+    if of != given:
+        raise OutputError(
+            f"the report is of the study {of or 'without a UID'}, not of the study {given or 'without a UID'} that was "
+            "given with it; give the study that was scored"
+        )
+    for name, region in report.regions.items():
+        if region.radiograph is not None and radiograph_of(region, found) is None:
+            raise OutputError(
+                f"the radiograph of the {name} region is not in the study; give the study that was scored"
+            )
+    return found
+
+
 def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
-    """The radiograph that a region's report speaks of; None where it speaks of none."""
+    """The radiograph that a region's report speaks of; None where it speaks of none, or the study has it not.
+
+    A SOP Instance UID tells it, and the name only where there is none or where two have the same: a file may have been
+    renamed since.
+    """
     info = region.radiograph
     if info is None:
         return None
-    named = (info.sop_instance_uid, info.source)
-    return next((image for image in study.radiographs if (image.sop_instance_uid, image.source) == named), None)
+    identity = (info.sop_instance_uid, info.rows, info.columns)
+    images = [image for image in study.radiographs if (image.sop_instance_uid, image.rows, image.columns) == identity]
+    if info.sop_instance_uid is None or len(images) > 1:
+        images = [image for image in images if image.source == info.source]
+    return images[0] if images else None
 
 
 def scored_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Each region that was scored, with its radiograph. Raises OutputError where that is not in the study."""
+    """Each region that was scored, with its radiograph, which `study_of` has found."""
     for name, region in report.regions.items():
-        if region.status == "scored":
-            radiograph = radiograph_of(region, study)
-            if radiograph is None:
-                raise OutputError(
-                    f"the radiograph of the {name} region is not in the study; give the study that was scored"
-                )
+        if region.status == "scored" and (radiograph := radiograph_of(region, study)) is not None:
             yield name, radiograph, region
 
 
 def untrusted_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Each region that was rejected with points, with its radiograph, as far as that is in the study."""
+    """Each region that was rejected with points, with its radiograph."""
     for name, region in report.regions.items():
         if region.untrusted_points and (radiograph := radiograph_of(region, study)) is not None:
             yield name, radiograph, region
@@ -114,8 +140,9 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
     name = radiograph.source or "the radiograph"
     if header is None:
         raise OutputError(
-            f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files, "
-            "not arrays and not anonymously, or choose another format"
+            f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files and not "
+            "anonymously, give an array its header with radiograph_from_array(.., header=dataset), or choose another "
+            "format"
         )
     ds = Dataset()
     for keyword in _UIDS:
@@ -140,13 +167,13 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
     return ds
 
 
-def set_character_set(ds: Dataset, source: Dataset) -> None:
-    """Give `ds` the first character set that holds all of its text: the source's, ASCII, Latin-1, UTF-8.
+def set_character_set(ds: Dataset, source: Dataset, more: Iterable[str] = ()) -> None:
+    """Give `ds` the first character set that holds all of its text and `more`: the source's, ASCII, Latin-1, UTF-8.
 
     Names with undeclared Latin-1 letters are common, and then declared. Raises nothing: UTF-8 holds everything.
     """
     declared = source.get("SpecificCharacterSet") or ()
-    texts = _foreign_texts(ds)
+    texts = _foreign_texts(ds) | {(words, False) for words in more if not words.isascii()}
     for terms in ([declared] if isinstance(declared, str) else list(declared), *_CHARACTER_SETS):
         if all(terms and _survives(words, is_name, terms) for words, is_name in texts):
             break

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from spinescore.runtime.report import RegionReport, StudyReport
+from spinescore.runtime.report import BundleInfo, RegionReport, StudyReport
 
 __all__ = ["content_name", "software_version", "stable_uid"]
 
@@ -26,7 +27,9 @@ def stable_uid(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
+@cache
 def software_version() -> str:
+    """The installed version; finding it takes half a millisecond, and a report needs it several times."""
     return version("spinescore")
 
 
@@ -35,12 +38,17 @@ def content_name(report: StudyReport) -> str:
     document = {
         "software": software_version(),
         "study": report.study.study_instance_uid,
-        "bundle": asdict(report.bundle),
+        "bundle": _bundle(report.bundle),
         "device": asdict(report.device),
         "regions": {name: _region(region) for name, region in report.regions.items()},
         "total": asdict(report.total),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _bundle(bundle: BundleInfo) -> dict[str, Any]:
+    """The bundle's identity; its rules follow from its hash, and older reports do not have them."""
+    return {field: value for field, value in asdict(bundle).items() if field != "rules"}
 
 
 def _region(region: RegionReport) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         study = load_study(*sorted(folder.glob("*.dcm")))
         report = scorer.score(study, strict=arguments.strict)
         say_what_was_refused(report)
-        written = write_results(arguments.out, study, report, scorer.bundle, ("json", "html", "png"))
+        written = write_results(study, report, arguments.out, formats=("json", "html", "png"))
         show(study_summary(report, _read_truth(folder / "truth.json")))
         say(f"written: {', '.join(map(str, written))}")
         wait_for_check(scorer)

@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_format(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(results.FORMATS)
 
-    def formats(text: str) -> list[str]:
+    def formats(text: str) -> list[results.ResultFormat]:
         asked = [name.strip().lower() for name in text.split(",")]
         unknown = [name for name in asked if name not in results.FORMATS]
         if unknown:
             raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {known}")
-        return asked
+        return [name for name in results.FORMATS if name in asked]
 
     text = f"what --out writes, of {known} ({','.join(results.DEFAULT_FORMATS)})"
     parser.add_argument("--format", type=formats, metavar="F,F", help=text)
@@ -102,7 +102,7 @@ class _Call:
         self,
         scorer: Scorer,
         arguments: argparse.Namespace,
-        formats: Sequence[str],
+        formats: Sequence[results.ResultFormat],
         count: int,
         folders: Sequence[Path] | None,
     ) -> None:
@@ -147,7 +147,7 @@ class _Call:
 
     def _write(self, folder: Path, study: Study, report: StudyReport) -> None:
         own = [name for name in self._formats if name != "csv" or self._count == 1]
-        self._guarded(partial(results.write_results, folder, study, report, self._scorer.bundle, own))
+        self._guarded(partial(results.write_results, study, report, folder, formats=own))
 
     def write_table(self) -> None:
         """The rows of several studies, as one table."""

@@ -57,7 +57,7 @@ def test_a_grader_without_numbers_leaves_corners_unread(scorer, study, tmp_path,
     assert all(corner.status in ("unreadable", "imputed") for corner in unread)
     assert {region.status for region in report.regions.values()} == {"scored"}
     assert (report.total.value is None) is (count is None)
-    assert write_results(tmp_path, study, report, scorer.bundle, ("json", "html", "csv", "png"))
+    assert write_results(study, report, tmp_path, formats=("json", "html", "csv", "png"))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -66,7 +66,7 @@ def test_a_localizer_without_numbers_rejects_its_regions(scorer, study, tmp_path
     report = scorer.score(study)
     rejects = [region.reject for region in report.regions.values()]
     assert [reject.code for reject in rejects if reject] == ["low-confidence"] * 2
-    assert write_results(tmp_path, study, report, scorer.bundle, ("json", "html", "csv", "png"))
+    assert write_results(study, report, tmp_path, formats=("json", "html", "csv", "png"))
 
 
 def test_one_heatmap_pixel_that_is_no_number_is_no_peak(scorer, study, spoil):

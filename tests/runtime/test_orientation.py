@@ -12,6 +12,7 @@ from tiny import draw, write_bundle
 from spinescore.kernels.decode import in_source
 from spinescore.runtime import Scorer
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundleinfo import bundle_info
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.orientation import ORIENTATIONS, TURNS, from_cosines, from_letters, principal, to_upright
 from spinescore.runtime.outputs.marks import disc_marks
@@ -125,7 +126,7 @@ def test_a_readers_points_are_in_the_stored_picture(scorer, turn_deg, facing):
 @pytest.mark.parametrize(("turn_deg", "facing"), EVERY)
 def test_marks_turn_with_the_picture(scorer, turn_deg, facing):
     drawn = turned(draw("cervical", facing=facing), turn_deg)
-    marks = disc_marks(scored(scorer, drawn).regions["cervical"], scorer.bundle.manifest.grader)
+    marks = disc_marks(scored(scorer, drawn).regions["cervical"], bundle_info(scorer.bundle).rules)
     forward = 1 if facing == "right" else -1
     for mark in marks:
         behind, above, below = (

@@ -10,7 +10,8 @@ import spinescore.runtime as door
 NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_radiograph", "SpineScoreError",
          "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
          "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
-         "anonymous"}  # fmt: skip
+         "anonymous", "html", "presentation_states", "secondary_captures", "structured_report",
+         "write_results"}  # fmt: skip
 
 
 def test_the_public_names():
@@ -30,7 +31,7 @@ def test_other_names_are_not_there():
     "statement", ["import spinescore.runtime", "from spinescore.runtime import Scorer, Study, StudyReport"]
 )
 def test_importing_loads_numpy_at_most(statement):
-    heavy = ("cv2", "onnxruntime", "onnx", "pydicom", "torch", "tensorflow", "h5py", "spinescore.export")
+    heavy = ("cv2", "onnxruntime", "onnx", "pydicom", "highdicom", "torch", "tensorflow", "h5py", "spinescore.export")
     code = f"{statement}\nimport sys\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not found.stdout.strip()

@@ -48,9 +48,10 @@ class Case:
     _made: dict = field(default_factory=dict, init=False)
 
     def made(self, kind: str, created: datetime = WHEN) -> list[Dataset]:
-        """The results of one kind; made once, because a structured report takes a while."""
+        """The results of one kind, made once."""
         if (kind, created) not in self._made:
-            self._made[kind, created] = KINDS[kind](self.study, self.report, self.bundle, created)
+            made = KINDS[kind](self.study, self.report, created=created)
+            self._made[kind, created] = [made] if kind == "sr" else made
         return self._made[kind, created]
 
 

@@ -119,7 +119,7 @@ def test_other_classes_are_refused(tiny_scorer):
         dicom_results.on_header(tiny_scorer, header).made("sc")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["gsps", "sc"])
 def test_a_missing_library_is_one_sentence(whole, kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(OutputError, match=r'pip install "spinescore\[results\]"'):

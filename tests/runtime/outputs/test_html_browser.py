@@ -17,7 +17,7 @@ import pytest
 import tiny
 
 from spinescore.runtime import Scorer
-from spinescore.runtime.outputs.html import html_report
+from spinescore.runtime.outputs.html import html
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -64,7 +64,7 @@ def seen(tmp_path_factory):
         studies = {"complete": pages.complete(), "rejected": pages.rejected(), "one-view": pages.one_view()}
         found = {name: (study, scorer.score(study)) for name, study in studies.items()}
         found["imputed"] = (pages.complete(), pages.abstained(found["complete"][1]))
-        texts = {name: html_report(study, report, scorer.bundle) for name, (study, report) in found.items()}
+        texts = {name: html(study, report) for name, (study, report) in found.items()}
     no_script = re.sub(r"<script>.*</script>", "", texts["complete"], flags=re.DOTALL)
     texts["hidden"] = re.sub(r'(id="show-(?:grades|points|levels)") checked', r"\1", no_script)
     free = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", texts["complete"])

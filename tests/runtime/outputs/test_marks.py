@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from spinescore.runtime import Scorer, Study
+from spinescore.runtime.bundleinfo import bundle_info
 from spinescore.runtime.outputs.marks import disc_marks, disc_spacing
 
 
@@ -23,7 +24,7 @@ def region_of(scorer, **options):
 
 
 def marks_of(scorer, region):
-    return disc_marks(region, scorer.bundle.manifest.grader)
+    return disc_marks(region, bundle_info(scorer.bundle).rules)
 
 
 @pytest.mark.parametrize(("facing", "front"), [("left", -1), ("right", 1)])

@@ -25,10 +25,9 @@ def scorer(tmp_path_factory):
 
 def drawn(scorer, change=lambda region: region, **options):
     picture = tiny.draw("lumbar", GRADES, **options).radiograph
-    region = change(scorer.score(Study((picture,))).regions["lumbar"])
-    return draw_overlay(
-        picture, region, scorer.bundle.manifest.grader, "mSASSS lumbar", "Not for clinical use."
-    ), region
+    report = scorer.score(Study((picture,)))
+    region = change(report.regions["lumbar"])
+    return draw_overlay(picture, region, report.bundle.rules, "mSASSS lumbar", "Not for clinical use."), region
 
 
 def places(image, colour) -> np.ndarray:

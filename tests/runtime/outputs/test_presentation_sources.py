@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from spinescore.runtime import Radiograph, Study, load_radiograph
+from spinescore.runtime import Radiograph, load_radiograph
 from spinescore.runtime.outputs.common import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states
 from spinescore.runtime.reading.greyscale import table as fold
@@ -66,9 +66,11 @@ STEPS = {
 def state_of(case, source: Radiograph) -> Dataset:
     """The state of a radiograph, with the cervical region's graphics."""
     cervical = case.report.regions["cervical"]
-    info = replace(cervical.radiograph, sop_instance_uid=source.sop_instance_uid, source=source.source)
+    info = replace(
+        cervical.radiograph, sop_instance_uid=source.sop_instance_uid, rows=source.rows, columns=source.columns
+    )
     report = replace(case.report, regions={"cervical": replace(cervical, radiograph=info)})
-    (state,) = presentation_states(Study((source,)), report, case.bundle)
+    (state,) = presentation_states(replace(case.study, radiographs=(source,)), report)
     return state
 
 

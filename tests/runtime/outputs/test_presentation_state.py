@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from spinescore.runtime import Study, load_radiograph
+from spinescore.runtime import load_radiograph
 from spinescore.runtime.outputs.marks import disc_marks
 from spinescore.runtime.outputs.presentation import presentation_states
 
@@ -46,7 +46,7 @@ def test_points_are_the_reports(whole):
 def test_crops_are_what_the_grader_saw(whole):
     for state, region in states(whole):
         graphics, _ = layers(state)["CROPS"]
-        marks = disc_marks(region, whole.bundle.manifest.grader)
+        marks = disc_marks(region, whole.report.bundle.rules)
         assert len(graphics) == len(marks) == 6
         for (kind, data), mark in zip(graphics, marks, strict=True):
             assert kind == "POLYLINE"
@@ -62,7 +62,7 @@ def test_grades_stand_in_front_of_their_discs(whole):
         shown = [corner.grade for disc in region.discs if disc.confidence > 0 for corner in disc.corners]
         assert [text.UnformattedTextValue for text in grades] == ["?" if g is None else str(g) for g in shown]
         assert "Not a medical device." in heading.UnformattedTextValue
-        badges = [badge for mark in disc_marks(region, whole.bundle.manifest.grader) for badge in mark.badges]
+        badges = [badge for mark in disc_marks(region, whole.report.bundle.rules) for badge in mark.badges]
         for text, badge in zip(grades, badges, strict=True):
             box = np.array([text.BoundingBoxTopLeftHandCorner, text.BoundingBoxBottomRightHandCorner])
             np.testing.assert_allclose(box.mean(axis=0), badge.centre + HALF_PIXEL, atol=1e-6)
@@ -75,7 +75,7 @@ def test_graphics_are_clipped_to_the_image(whole):
     moved += [replace(disc, centre_px=(30.0, 5.0), anterior_px=(2.0, 5.0)) for disc in cervical.discs[1:2]]
     region = replace(cervical, discs=(*moved, *cervical.discs[2:]))
     report = replace(whole.report, regions={"cervical": region})
-    (state,) = presentation_states(whole.study, report, whole.bundle)
+    (state,) = presentation_states(whole.study, report)
     info = region.radiograph
     for graphics, texts in layers(state).values():
         for _, data in graphics:
@@ -129,10 +129,10 @@ def test_grey_scale_is_the_sources(whole, tmp_path, name, signed):
     ds = dicom_files.radiograph_dataset(pixels, 12, **GREYS[name])
     source = load_radiograph(dicom_files.write(ds, tmp_path / "source.dcm"))
     cervical = whole.report.regions["cervical"]
-    info = replace(cervical.radiograph, sop_instance_uid=source.sop_instance_uid, source=source.source)
+    info = replace(cervical.radiograph, sop_instance_uid=source.sop_instance_uid, rows=64, columns=48)
     lost = tuple(replace(disc, confidence=0.0) for disc in cervical.discs)
     report = replace(whole.report, regions={"cervical": replace(cervical, radiograph=info, discs=lost)})
-    (state,) = presentation_states(Study((source,)), report, whole.bundle)
+    (state,) = presentation_states(replace(whole.study, radiographs=(source,)), report)
     wanted = source.table[source.pixels.astype(np.int32) - source.stored_min]
     np.testing.assert_allclose(shown(state, source.pixels), wanted, atol=1e-3)
     assert ("RescaleSlope" in state) == (name == "rescaled")
@@ -146,7 +146,7 @@ def test_another_window_than_the_first_is_a_curve(whole):
     source = next(image for image in whole.study.radiographs if image.sop_instance_uid == uid)
     other = replace(source, table=np.sqrt(source.table))
     report = replace(whole.report, regions={"cervical": cervical})
-    (state,) = presentation_states(Study((other,)), report, whole.bundle)
+    (state,) = presentation_states(replace(whole.study, radiographs=(other,)), report)
     wanted = other.table[other.pixels.astype(np.int32) - other.stored_min]
     np.testing.assert_allclose(shown(state, other.pixels), wanted, atol=1e-3)
 

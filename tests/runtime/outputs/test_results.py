@@ -53,7 +53,7 @@ def names(folder):
 
 
 def written(scorer, study, folder, *formats):
-    return write_results(folder, study, scorer.score(study), scorer.bundle, formats)
+    return write_results(study, scorer.score(study), folder, formats=formats)
 
 
 def table(path):
@@ -116,7 +116,7 @@ def test_a_missing_library_is_said_before_anything_is_read(studies, monkeypatch,
     monkeypatch.setattr(results, "find_spec", lambda name: None)
     with pytest.raises(OutputError, match=r'gsps is made with highdicom, .* pip install "spinescore\[results\]"'):
         check_formats(["json", "gsps"])
-    assert cli.main(["score", str(studies / "nothing"), "--format", "sr", "--out", str(tmp_path / "out")]) == 4
+    assert cli.main(["score", str(studies / "nothing"), "--format", "sc", "--out", str(tmp_path / "out")]) == 4
     assert "highdicom" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,7 @@ def test_the_picture_is_the_overlay(whole):
     for capture, (name, region) in zip(whole.made("sc"), whole.report.regions.items(), strict=True):
         image = images[region.radiograph.sop_instance_uid]
         title = f"mSASSS {name}: {region.total:g} of 36"
-        drawn = draw_overlay(image, region, manifest.grader, title, note)
+        drawn = draw_overlay(image, region, whole.report.bundle.rules, title, note)
         np.testing.assert_array_equal(capture.pixel_array, drawn[..., ::-1])
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 
 import dicom_results
 import highdicom as hd
 import numpy as np
 import pytest
+from highdicom_report import highdicom_report
 from pydicom import dcmread, dcmwrite
 
+from spinescore.runtime import OutputError
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.structured import structured_report
 
@@ -172,12 +175,82 @@ def test_who_made_it_of_what(whole):
 def test_an_alternative_localizer_is_among_the_algorithms_parameters(whole):
     named = replace(whole.report, bundle=replace(whole.report.bundle, localizer="narrow"))
     for report, found in ((whole.report, False), (named, True)):
-        made = structured_report(whole.study, report, whole.bundle, dicom_results.WHEN)[0]
+        made = structured_report(whole.study, report, created=dicom_results.WHEN)
         texts = [str(element.value) for element in made.iterall() if element.keyword == "TextValue"]
         assert ("localizer=narrow" in texts) == found
 
 
 def test_a_report_of_another_study_is_refused(whole):
     other = replace(whole.study, radiographs=())
-    with pytest.raises(Exception, match="holds no radiograph"):
-        structured_report(other, whole.report, whole.bundle)
+    with pytest.raises(OutputError, match="radiograph of the cervical region is not in the study"):
+        structured_report(other, whole.report)
+    nothing = replace(whole.report, regions={})
+    with pytest.raises(OutputError, match="holds no radiograph"):
+        structured_report(other, nothing)
+
+
+ODD = {
+    "PatientSex": "X",
+    "StudyTime": "10:15",
+    "StudyDate": None,
+    "StudyDescription": "Wirbelsäule",
+    "Manufacturer": "Maker",
+    "ManufacturerModelName": "Model",
+    "PatientIdentityRemoved": "YES",
+    "PixelSpacing": ["0.15", "0.2"],
+}
+CASES = {
+    "one region": {"regions": ("lumbar",)},
+    "rejected": {"blank": "cervical"},
+    "nothing scored": {"blank": "lumbar", "regions": ("lumbar",)},
+    "odd header": ODD,
+    "names": {"PatientName": "山田^太郎", "SpecificCharacterSet": "ISO_IR 192"},
+    "no orientation": {"PatientOrientation": None, "PixelSpacing": None},
+}
+
+
+def elements(ds, where: str = "") -> list[str]:
+    """Every element of a document with its place, VR and value, as it is read from a file."""
+    found = []
+    for element in ds:
+        if element.VR == "SQ":
+            found.append(f"{where}{element.keyword}: {len(element.value)} items")
+            for number, item in enumerate(element.value):
+                found += elements(item, f"{where}{element.keyword}[{number}].")
+        else:
+            found.append(f"{where}{element.keyword} {element.VR} {element.value!r}")
+    return found
+
+
+def reread(ds):
+    buffer = io.BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=True)
+    return dcmread(io.BytesIO(buffer.getvalue()))
+
+
+@pytest.mark.parametrize("kind", ["whole", "gaps", *CASES])
+def test_every_element_is_as_highdicom_builds_it(tiny_scorer, whole, gaps, tmp_path, kind):
+    scored = {"whole": whole, "gaps": gaps}
+    case = scored.get(kind) or dicom_results.score(tmp_path, tiny_scorer, **CASES[kind])
+    if kind == "names":  # of the bundle, in letters of another character set
+        bundle = replace(case.report.bundle, name="Wirbelsäule", intended_use="頸椎", localizer="ä")
+        case = replace(case, report=replace(case.report, bundle=bundle))
+    wanted = reread(highdicom_report(case.study, case.report, dicom_results.WHEN))
+    assert wanted.ContributingEquipmentSequence.pop().ManufacturerModelName == "highdicom"
+    assert elements(case.made("sr")[0]) == elements(wanted)
+
+
+def test_a_document_without_highdicom(whole, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    assert structured_report(whole.study, whole.report).Modality == "SR"
+
+
+def test_the_same_bytes_come_back(whole):
+    """What was read of the document, and what was not, is written as it was."""
+    (made,) = whole.made("sr")
+    first, again = io.BytesIO(), io.BytesIO()
+    made.save_as(first, enforce_file_format=True)
+    every = list(made.iterall())
+    assert len(every) > 5_000
+    made.save_as(again, enforce_file_format=True)
+    assert first.getvalue() == again.getvalue()

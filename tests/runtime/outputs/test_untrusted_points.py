@@ -11,12 +11,11 @@ import pages
 import pytest
 import tiny
 
-from spinescore.runtime import Scorer, StudyReport
-from spinescore.runtime.outputs.html import html_report
+from spinescore.runtime import OutputError, Scorer, StudyReport
+from spinescore.runtime.outputs.html import html
 from spinescore.runtime.outputs.overlay import draw_untrusted
 from spinescore.runtime.outputs.results import write_results
 from spinescore.runtime.report import report_schema
-from spinescore.runtime.study import Study
 
 CAUTION = (0, 159, 230)  # blue, green, red
 DRAWN = tiny.draw("cervical", pages.GRADES)
@@ -87,9 +86,9 @@ def test_the_overlay_shows_the_points_and_says_so(study, report):
 
 
 def test_results_of_a_rejected_region(scorer, study, report, tmp_path):
-    names = sorted(path.name for path in write_results(tmp_path, study, report, scorer.bundle, ("json", "png", "html")))
+    names = sorted(path.name for path in write_results(study, report, tmp_path, formats=("json", "png", "html")))
     assert names == ["overlay-cervical.png", "report.html", "report.json"]
-    page = html_report(study, report, scorer.bundle)
+    page = html(study, report)
     assert "The points shown are not to be trusted." in page
     assert page.count('class="anterior"') == 6
     assert 'class="grades"' not in page
@@ -103,9 +102,10 @@ def test_points_far_outside_of_the_picture_can_be_drawn(scorer, study, tmp_path,
     given = {"cervical": dict.fromkeys(levels, ((far, far), (far, -far)))}
     report = scorer.score(study, keypoints=given)
     assert report.regions["cervical"].status == ("scored" if count == 1 else "rejected")
-    write_results(tmp_path, study, report, scorer.bundle, ("json", "png", "html"))
+    write_results(study, report, tmp_path, formats=("json", "png", "html"))
     assert (tmp_path / "overlay-cervical.png").exists()
 
 
-def test_a_study_without_the_radiograph_has_no_picture(scorer, report, tmp_path):
-    assert write_results(tmp_path, Study(()), report, scorer.bundle, ("png",)) == []
+def test_a_study_without_the_radiograph_is_refused(study, report, tmp_path):
+    with pytest.raises(OutputError, match="radiograph of the cervical region is not in the study"):
+        write_results(replace(study, radiographs=()), report, tmp_path, formats=("png",))

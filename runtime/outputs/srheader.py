@@ -1,0 +1,139 @@
+"""The structured report's header: all of the document but its content items (PS3.3 A.35.13), and both put together."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.outputs import codes
+from spinescore.runtime.outputs.common import MANUFACTURER, contribution, equipment
+from spinescore.runtime.outputs.contentitems import CONTENT_SEQUENCE, sequence
+from spinescore.runtime.outputs.source import IDENTITY
+from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
+from spinescore.runtime.report import StudyReport
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["document", "document_header"]
+
+_SERIES_NUMBER = 9101
+_COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+_PROCESSING: codes.Triple = ("109102", "DCM", "Processing Equipment")
+_ACQUISITION: codes.Triple = ("109101", "DCM", "Acquisition Equipment")
+
+
+def document_header(report: StudyReport, evidence: Sequence[Dataset]) -> Dataset:
+    """The elements before the content items, without dates and character set, which `finished` sets."""
+    from pydicom.dataset import Dataset
+
+    source, name, ds = evidence[0], content_name(report), Dataset()
+    for keyword in IDENTITY:
+        if keyword in source:
+            setattr(ds, keyword, source[keyword].value)
+    ds.SOPClassUID, ds.SOPInstanceUID = _COMPREHENSIVE_3D_SR, stable_uid("sr", "instance", name)
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = source.StudyInstanceUID, stable_uid("sr", "series", name)
+    ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "SR", _SERIES_NUMBER, 1
+    ds.SeriesDescription = "mSASSS (not a medical device)"
+    ds.InstanceCreationDate = ds.InstanceCreationTime = ds.ContentDate = ds.ContentTime = ""  # `finished` sets them
+    made = equipment(report)
+    _describe_equipment(ds, made)
+    ds.CodingSchemeIdentificationSequence = [_coding_scheme()]
+    ds.ContributingEquipmentSequence = [*_acquisition(source), _contributor(made, _PROCESSING, contribution(report))]
+    ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
+    ds.ReferencedPerformedProcedureStepSequence = []
+    ds.PerformedProcedureCodeSequence = []
+    ds.CurrentRequestedProcedureEvidenceSequence, others = _evidence(evidence)
+    if others:
+        ds.PertinentOtherEvidenceSequence = others
+    ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "CONTINUOUS"
+    ds.ConceptNameCodeSequence = [_concept(("126000", "DCM", "Imaging Measurement Report"))]
+    template = Dataset()
+    template.MappingResource, template.TemplateIdentifier = "DCMR", "1500"
+    ds.ContentTemplateSequence = [template]
+    return ds
+
+
+def _describe_equipment(ds: Dataset, made: dict[str, Any]) -> None:
+    ds.Manufacturer, ds.ManufacturerModelName = made["manufacturer"], made["manufacturer_model_name"]
+    ds.SoftwareVersions, ds.DeviceSerialNumber = made["software_versions"], made["device_serial_number"]
+
+
+def _contributor(made: dict[str, Any], purpose: codes.Triple, description: str) -> Dataset:
+    """An item of Contributing Equipment (PS3.3 C.12.1)."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    _describe_equipment(item, made)
+    item.PurposeOfReferenceCodeSequence = [_concept(purpose)]
+    item.ContributionDescription = description
+    return item
+
+
+def _acquisition(source: Dataset) -> Iterator[Dataset]:
+    """The equipment that made the radiograph, if its header states it."""
+    from pydicom.dataset import Dataset
+
+    if source.get("Manufacturer"):
+        item = Dataset()
+        for keyword in ("Manufacturer", "ManufacturerModelName"):
+            if keyword in source:
+                setattr(item, keyword, source[keyword].value)
+        item.PurposeOfReferenceCodeSequence = [_concept(_ACQUISITION)]
+        item.ContributionDescription = "Acquisition equipment of the source image(s)"
+        yield item
+
+
+def _concept(triple: codes.Triple) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = triple
+    return item
+
+
+def _coding_scheme() -> Dataset:
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodingSchemeVersion = codes.PRIVATE_SCHEME, software_version()
+    item.CodingSchemeName = "spinescore's codes for the mSASSS"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item
+
+
+def _evidence(evidence: Sequence[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """The radiographs of the document's own study, and those of others, by study and series (PS3.3 C.17.2)."""
+    from pydicom.dataset import Dataset
+
+    studies: dict[str, dict[str, list[Dataset]]] = {}
+    for source in evidence:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+        studies.setdefault(source.StudyInstanceUID, {}).setdefault(source.SeriesInstanceUID, []).append(reference)
+    items = []
+    for study_uid, series in studies.items():
+        item = Dataset()
+        item.StudyInstanceUID, item.ReferencedSeriesSequence = study_uid, []
+        for series_uid, references in series.items():
+            one = Dataset()
+            one.SeriesInstanceUID, one.ReferencedSOPSequence = series_uid, references
+            item.ReferencedSeriesSequence.append(one)
+        items.append(item)
+    return items[:1], items[1:]
+
+
+def document(header: Dataset, items: Iterable[bytes]) -> Dataset:
+    """The dataset of a header and its encoded content items, which come after all of the header's elements."""
+    from pydicom import dcmread, dcmwrite
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dcmwrite(buffer, header, enforce_file_format=True)
+    buffer.write(sequence(CONTENT_SEQUENCE, *items))
+    buffer.seek(0)
+    return dcmread(buffer)
