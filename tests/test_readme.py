@@ -26,6 +26,20 @@ def test_the_program_runs(tmp_path, capsys):
     assert f"mSASSS {tiny_study.TOTAL} possible" in out
 
 
+def test_the_program_of_results_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("highdicom")
+    (program,) = (program for program in PROGRAMS if "structured_report" in program)
+    bundle, study = tiny.write_bundle(tmp_path / "bundle"), tiny_study.write_study(tmp_path / "study")
+    program = program.replace('"phantom-reference"', repr(str(bundle))).replace('"demo/study"', repr(str(study)))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["SR", "OT", "OT"]
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "report.json", "row.csv", "sr.dcm", "overlay-cervical.png", "overlay-lumbar.png",
+        "gsps-cervical.dcm", "gsps-lumbar.dcm", "sc-cervical.dcm", "sc-lumbar.dcm",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("program", "framework"), list(zip(PROGRAMS[-2:], ("torch", "keras"), strict=True)))
 def test_references_are_written_in_eight_lines(program, framework):
     """`tests/golden/make_references.py` runs them with the frameworks."""

@@ -96,7 +96,7 @@ def number_item(name: Triple, value: float, unit: Triple, relationship: Relation
     """NUM. What is no whole number by its type has its binary value too (PS3.3 C.18.1)."""
     from pydicom.valuerep import format_number_as_ds
 
-    floating = element(0x0040A161, "FD", struct.pack("<d", value)) if isinstance(value, float) else b""
+    floating = b"" if isinstance(value, int) else element(0x0040A161, "FD", struct.pack("<d", value))
     decimal = element(0x0040A30A, "DS", format_number_as_ds(float(value)).encode("ascii"))
     measured = _code(0x004008EA, unit) + floating + decimal
     return _item(relationship, "NUM", name, sequence(0x0040A300, measured))
