@@ -1,4 +1,4 @@
-"""What the three DICOM outputs share: highdicom, who made them, their dates, and writing them.
+"""What the DICOM outputs share: who made them, their dates, writing them, and for two of them highdicom.
 
 Dates. Content Date and Time, and their kin, say when the object was made, as the standard wants (PS3.3 C.17.2.1,
 C.11.10, C.8.6.2): now, or `created` where the caller states it. They are no part of the UIDs. So a result that is made
@@ -55,7 +55,8 @@ def highdicom() -> Any:
         import highdicom as found
     except ModuleNotFoundError as error:
         raise OutputError(
-            f'DICOM results are made with {error.name}, which is missing: pip install "spinescore[results]"'
+            f"presentation states and secondary captures are made with {error.name}, which is missing: "
+            'pip install "spinescore[results]"'
         ) from error
     return found
 

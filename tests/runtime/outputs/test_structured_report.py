@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import sys
 from dataclasses import replace
 
@@ -245,12 +247,14 @@ def test_a_document_without_highdicom(whole, monkeypatch):
     assert structured_report(whole.study, whole.report).Modality == "SR"
 
 
-def test_the_same_bytes_come_back(whole):
-    """What was read of the document, and what was not, is written as it was."""
-    (made,) = whole.made("sr")
+def test_it_is_a_dataset_like_any_other(whole):
+    """What was read of the document, and what was not, is written as it was; it can be copied, sent and changed."""
+    made = structured_report(whole.study, whole.report, created=dicom_results.WHEN)
     first, again = io.BytesIO(), io.BytesIO()
     made.save_as(first, enforce_file_format=True)
-    every = list(made.iterall())
-    assert len(every) > 5_000
+    assert copy.deepcopy(made) == pickle.loads(pickle.dumps(made)) == made
+    assert len(list(made.iterall())) > 5_000
     made.save_as(again, enforce_file_format=True)
     assert first.getvalue() == again.getvalue()
+    made.PatientName, made.SpecificCharacterSet = "山田^太郎", "ISO_IR 192"
+    assert str(reread(made).PatientName) == "山田^太郎"
