@@ -141,7 +141,7 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
     if header is None:
         raise OutputError(
             f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files and not "
-            "anonymously, give an array its header with radiograph_from_array(.., header=dataset), or choose another "
+            "anonymously, give an array its header (radiograph_from_array(pixels, header=dataset)), or choose another "
             "format"
         )
     ds = Dataset()

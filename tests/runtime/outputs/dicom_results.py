@@ -24,7 +24,13 @@ from spinescore.runtime.outputs.structured import structured_report
 from spinescore.runtime.report import DiscReport
 
 WHEN = datetime(2026, 1, 6, 12, 30, 15)
-KINDS = {"sr": structured_report, "gsps": presentation_states, "sc": secondary_captures}
+
+
+def _structured_reports(study, report, *, created=None) -> list[Dataset]:
+    return [structured_report(study, report, created=created)]
+
+
+KINDS = {"sr": _structured_reports, "gsps": presentation_states, "sc": secondary_captures}
 PATIENT = {
     "PatientName": "Müller^Anna",
     "PatientID": "P-1",
@@ -50,8 +56,7 @@ class Case:
     def made(self, kind: str, created: datetime = WHEN) -> list[Dataset]:
         """The results of one kind, made once."""
         if (kind, created) not in self._made:
-            made = KINDS[kind](self.study, self.report, created=created)
-            self._made[kind, created] = [made] if kind == "sr" else made
+            self._made[kind, created] = KINDS[kind](self.study, self.report, created=created)
         return self._made[kind, created]
 
 
