@@ -16,6 +16,7 @@ from spinescore.runtime.errors import REJECT_CODES
 from spinescore.runtime.outputs.marks import MEANINGS, SHAPES, DiscMarks, disc_marks, disc_spacing, untrusted_marks
 from spinescore.runtime.report import BundleRules, RegionReport
 from spinescore.runtime.study import Radiograph
+from spinescore.runtime.text import one_line
 
 __all__ = ["draw_overlay", "draw_untrusted", "shown_grey"]
 
@@ -143,8 +144,9 @@ def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
 
 
 def _header(title: str, intended_use: str, width: int) -> Image:
-    lines = [(line, 0.65, _WHITE) for line in _wrapped(title, 0.65, width)]
-    lines += [(line, 0.45, _CAUTION) for line in _wrapped(intended_use, 0.45, width)]
+    """Title and note. OpenCV crashes on half of a character, which a text of others may hold."""
+    lines = [(line, 0.65, _WHITE) for line in _wrapped(one_line(title), 0.65, width)]
+    lines += [(line, 0.45, _CAUTION) for line in _wrapped(one_line(intended_use), 0.45, width)]
     strip: Image = np.zeros((_LINE_PX * len(lines) + _MARGIN_PX + 6, width, 3), np.uint8)
     for number, (line, size, colour) in enumerate(lines):
         _text(strip, line, np.array([_MARGIN_PX, _LINE_PX * (number + 1) + 2]), size, colour)

@@ -113,3 +113,11 @@ def test_a_bridge_is_joined(scorer):
     (disc,) = bridged
     ahead = np.add(disc.anterior_px, (0, HEADER_PX)) + 0.75 * np.subtract(disc.anterior_px, disc.centre_px)
     assert np.linalg.norm(red - ahead, axis=1).min() < 3
+
+
+def test_a_text_with_half_of_a_character_is_drawn(scorer):
+    """OpenCV ends the process on a lone surrogate."""
+    picture = tiny.draw("lumbar", GRADES).radiograph
+    report = scorer.score(Study((picture,)))
+    drawn = draw_overlay(picture, report.regions["lumbar"], None, "half \udcff", "of \ud800 one")
+    assert drawn.shape[0] > HEADER_PX

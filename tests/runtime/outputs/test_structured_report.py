@@ -242,6 +242,15 @@ def test_every_element_is_as_highdicom_builds_it(tiny_scorer, whole, gaps, tmp_p
     assert elements(case.made("sr")[0]) == elements(wanted)
 
 
+@pytest.mark.parametrize("name", ["a\\b", "Wirbelsäule", "頸椎", "two\nlines", "half \udcff", "long " * 400])
+def test_any_name_of_a_bundle_can_be_written(whole, name):
+    bundle = replace(whole.report.bundle, name=name)
+    made = reread(structured_report(whole.study, replace(whole.report, bundle=bundle)))
+    texts = {str(element.value) for element in made.iterall() if element.keyword == "TextValue"}
+    assert name.rstrip().replace("\udcff", "?") in texts
+    assert made.ManufacturerModelName == " ".join(name.replace("\\", "/").split())[:64].strip().replace("\udcff", "?")
+
+
 def test_a_document_without_highdicom(whole, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     assert structured_report(whole.study, whole.report).Modality == "SR"
