@@ -5,6 +5,9 @@
     with Scorer.open(bundle="phantom-reference", device="auto") as scorer:
         report = scorer.score(load_study("study/"))
 
+A study and its report give DICOM objects (`structured_report`, `secondary_captures`, `presentation_states`), a page
+(`html`) and files (`write_results`).
+
 Importing this package loads numpy at most; OpenCV, pydicom and the inference engine come with their first use.
 """
 

@@ -28,7 +28,12 @@ def test_other_names_are_not_there():
 
 
 @pytest.mark.parametrize(
-    "statement", ["import spinescore.runtime", "from spinescore.runtime import Scorer, Study, StudyReport"]
+    "statement",
+    [
+        "import spinescore.runtime",
+        "from spinescore.runtime import Scorer, Study, StudyReport",
+        "from spinescore.runtime import *",
+    ],
 )
 def test_importing_loads_numpy_at_most(statement):
     heavy = ("cv2", "onnxruntime", "onnx", "pydicom", "highdicom", "torch", "tensorflow", "h5py", "spinescore.export")
