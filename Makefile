@@ -27,7 +27,7 @@ demo: $(VENV)/installed-demo
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
 
-# The second run of mypy finds calls that Windows does not have.
+# The second run of mypy finds calls that Windows does not have; the tests run mypy and pyright on programs of users.
 # mypy reads the package as it is installed: the editable install's import hook, which maps the folders, is invisible to it.
 lint: $(VENV)/installed-lint
 	$(BIN)/python -m ruff check .
@@ -36,6 +36,7 @@ lint: $(VENV)/installed-lint
 	$(PIP_INSTALL) --no-deps --target build/installed .
 	$(MYPY)
 	$(MYPY) --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/win32
+	SPINESCORE_INSTALLED=build/installed $(BIN)/python -m pytest -n 0 -q tests/checkers
 
 $(VENV)/installed-demo: EXTRAS =
 $(VENV)/installed-test: EXTRAS = [test]

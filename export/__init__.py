@@ -6,9 +6,14 @@ The public door: what is named in `__all__` is imported when it is first asked f
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime import silence  # noqa: F401  # before any engine is imported
+
+if TYPE_CHECKING:
+    from spinescore.export.bundle import ExportReport, export_bundle
+    from spinescore.export.checkpoints import Checkpoint, KerasLayer, read_checkpoint
+    from spinescore.export.verify import VerifyReport, verify_bundle
 
 _HOMES = {
     "Checkpoint": "spinescore.export.checkpoints",
@@ -30,8 +35,9 @@ __all__ = [
     "verify_bundle",
 ]
 
+if not TYPE_CHECKING:  # to a type checker a name that is not in `__all__` is an error
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         SelfTestError,
         SpineScoreError,
     )
-    from spinescore.runtime.intake import anonymous, radiograph_from_array
+    from spinescore.runtime.intake import Keypoints, StudyInput, anonymous, radiograph_from_array
+    from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
     from spinescore.runtime.outputs.html import html
     from spinescore.runtime.outputs.presentation import presentation_states
     from spinescore.runtime.outputs.results import write_results
@@ -40,22 +41,30 @@ if TYPE_CHECKING:
     from spinescore.runtime.outputs.structured import structured_report
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
-    from spinescore.runtime.study import Radiograph, Study
+    from spinescore.runtime.study import Facing, Radiograph, Region, Study
 
 __all__ = [
     "BudgetExceeded",
+    "BuildMode",
     "BundleError",
     "Cancelled",
     "CheckpointError",
     "DeviceError",
+    "DeviceName",
     "EngineError",
+    "EngineName",
+    "Facing",
     "InputRejected",
+    "Keypoints",
     "OutputError",
+    "PrecisionName",
     "Radiograph",
+    "Region",
     "Scorer",
     "SelfTestError",
     "SpineScoreError",
     "Study",
+    "StudyInput",
     "StudyReport",
     "anonymous",
     "html",
@@ -70,9 +79,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BuildMode": "names",
+    "DeviceName": "names",
+    "EngineName": "names",
+    "Facing": "study",
+    "Keypoints": "intake",
+    "PrecisionName": "names",
     "Radiograph": "study",
+    "Region": "study",
     "Scorer": "scorer",
     "Study": "study",
+    "StudyInput": "intake",
     "StudyReport": "report",
     "anonymous": "intake",
     "html": "outputs.html",
@@ -86,13 +103,14 @@ _HOMES = {
     "write_results": "outputs.results",
 }
 
+if not TYPE_CHECKING:  # to a type checker a name that is not in `__all__` is an error
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

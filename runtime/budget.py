@@ -28,9 +28,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from spinescore.runtime.errors import BudgetExceeded, Cancelled
+
+if TYPE_CHECKING:
+    from spinescore.runtime.report import StudyReport
 
 __all__ = [
     "SKIPPABLE",
@@ -287,7 +290,7 @@ class Budget:
             self.durations.learn([*self.took, (_REPORT, elapsed_ms - max(self._done.values()))])
         return elapsed_ms
 
-    def exceeded(self, more: str = "", report: object = None) -> BudgetExceeded:
+    def exceeded(self, more: str = "", report: StudyReport | None = None) -> BudgetExceeded:
         done = {stage: round(ms, 3) for stage, ms in self._done.items()}
         return BudgetExceeded(
             f"The budget of {self.ms:g} ms cannot be kept: {self.elapsed_ms:.1f} ms had passed after "

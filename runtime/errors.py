@@ -18,7 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from spinescore.runtime.report import StudyReport
 
 __all__ = [
     "CODES",
@@ -300,16 +303,19 @@ class BudgetExceeded(SpineScoreError):
 
     code = "budget"
 
-    def __init__(self, message: str, timings_ms: Mapping[str, float] | None = None, report: Any = None) -> None:
+    def __init__(
+        self, message: str, timings_ms: Mapping[str, float] | None = None, report: StudyReport | None = None
+    ) -> None:
         super().__init__(message)
-        self.timings_ms, self.report = dict(timings_ms or {}), report
+        self.timings_ms: dict[str, float] = dict(timings_ms or {})
+        self.report: StudyReport | None = report
 
     @property
     def stages(self) -> tuple[str, ...]:
         """What was finished, in order."""
         return tuple(self.timings_ms)
 
-    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, dict[str, float], Any]]:
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, dict[str, float], StudyReport | None]]:
         return type(self), (str(self), self.timings_ms, self.report)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,24 @@ __all__ = [
     "vet",
 ]
 
-Image = Radiograph | NDArray[np.integer]
-StudyInput = Study | Radiograph | Iterable[Radiograph] | Mapping[Region, Image]
+Image = Radiograph | NDArray[np.integer[Any]]
+
+
+class ImageOfRegion(TypedDict, total=False):
+    """What `{"cervical": array, "lumbar": radiograph}` is to a type checker, which finds no one type of its values."""
+
+    cervical: Image
+    lumbar: Image
+
+
+# Any iterable of radiographs will do. It is spelled out because an array is an iterable of anything to a type checker.
+Radiographs = Sequence[Radiograph] | Iterator[Radiograph] | ValuesView[Radiograph]
+# A mapping is invariant in its keys, so that `dict[str, Radiograph]` needs a type beside the one with regions.
+StudyInput = Study | Radiograph | Radiographs | ImageOfRegion | Mapping[Region, Image] | Mapping[str, Image]
 
 # region -> level -> (centre xy, anterior xy), in pixels of the radiograph
-Keypoints = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+DiscPoints = Sequence[Sequence[float] | NDArray[Any]] | NDArray[Any]
+Keypoints = Mapping[str, Mapping[str, DiscPoints]] | Mapping[Region, Mapping[str, DiscPoints]]
 GivenPoints = Mapping[Region, Mapping[int, NDArray[np.float32]]]  # region -> disc -> (centre|anterior, xy)
 
 # Projection radiographs by DICOM's Modality (0008,0060); what states none is taken for one.

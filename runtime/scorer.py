@@ -20,6 +20,7 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError, SpineScoreError
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
 from spinescore.runtime.plan import Way
@@ -73,7 +74,7 @@ class Scorer:
             raise
 
     def _set_up(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
-        self.bundle = engine.opened.bundle
+        self.bundle: Bundle = engine.opened.bundle
         self._engine, self._clock, self._max_imputed = engine, clock, max_imputed_per_region
         self._budget_ms = checked_ms(budget_ms) or self.bundle.manifest.budget_ms
         self._repeats: Repeats | None = None
@@ -84,16 +85,16 @@ class Scorer:
     def open(
         cls,
         bundle: str | Path = "phantom-reference",
-        device: str = "auto",
+        device: DeviceName = "auto",
         *,
         threads: int | None = None,
         max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
         largest_image_px: int = LARGEST_IMAGE_PX,
-        engine: str | None = None,
-        precision: str | None = None,
+        engine: EngineName | None = None,
+        precision: PrecisionName | None = None,
         localizer: str | None = None,
         require_acceptance: bool = True,
-        build: str = "auto",
+        build: BuildMode = "auto",
         progress: Callable[[str], None] | None = None,
         budget_ms: float | None = None,
         plan: str | Path | None = "auto",

@@ -81,7 +81,7 @@ class Radiograph:
     is None.
     """
 
-    pixels: NDArray[np.integer]
+    pixels: NDArray[np.integer[Any]]
     table: NDArray[np.float32]
     stored_min: int = 0
     has_window: bool = True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spinescore.runtime.names import DeviceName
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
@@ -36,7 +37,7 @@ class Subject:
     """`options` are those of `Scorer.open`; with `give_points` the study's true points replace the localizer's."""
 
     bundle: str
-    device: str
+    device: DeviceName
     options: dict[str, Any]
     study: PhantomStudy
     give_points: bool = False

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, UsageError, say
 from spinescore.runtime.verbs.options import add_engine, add_localizer
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `spinescore bench`, and its two actions."""
     text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
     add_engine(parser)
     add_localizer(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +21,7 @@ from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.names import DeviceName
 from spinescore.runtime.processor import processor_kind
 from spinescore.runtime.warned import caught_warnings
 
@@ -36,7 +37,7 @@ __all__ = [
     "open_device",
 ]
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES: tuple[DeviceName, ...] = get_args(DeviceName)
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI's vendor, and its class of display controllers
 _DEVICE_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu")  # the latter of Jetsons

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from spinescore.runtime.engines import CudaQueue, Engine
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Files
+from spinescore.runtime.names import EngineName, PrecisionName
 
 __all__ = [
     "ENGINES",
@@ -26,8 +27,8 @@ __all__ = [
     "open_on_gpu",
 ]
 
-ENGINES = ("onnxruntime", "openvino", "tensorrt")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 # Precisions of network files that serve a precision, the preferred one first. BF16 is arithmetic on FP32 files; what
 # a bundle does not hold in INT8 runs as it is.

@@ -28,8 +28,9 @@ _HOMES = {
     "tables_of": "tables",
 }
 
+if not TYPE_CHECKING:  # to a type checker a name that is not in `__all__` is an error
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'comparison')}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'comparison')}"), name)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records
@@ -27,6 +27,7 @@ from spinescore.runtime.engines.places import check_origin, engine_paths, failur
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.names import BuildMode
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.opening.buildworker import PRECISION, Plan, not_made
 from spinescore.runtime.opening.checking import Check, find_check
@@ -35,7 +36,7 @@ from spinescore.runtime.report import DeviceInfo
 
 __all__ = ["BUILDS", "Build", "Plan", "Renewal", "find_plan", "open_and_build"]
 
-BUILDS = ("auto", "no", "now", "background")  # auto: a GPU's engines now, the check of a CPU's in the background
+BUILDS: tuple[BuildMode, ...] = get_args(BuildMode)
 
 _END_S = 2.0  # that a process which was told to end may take
 _LONGEST_REASON = 2000

@@ -25,7 +25,8 @@ class StudiesOnDemand(Sequence[Study]):
         self, heads: Sequence[Study], byte_counts: Sequence[int], read: Callable[[int], Study], opened: ExitStack
     ) -> None:
         """`read` reads a study by its number, `byte_counts` are their pixels'; `opened` is closed with this."""
-        self.heads, self._byte_counts, self._read, self._opened = heads, byte_counts, read, opened
+        self.heads: Sequence[Study] = heads
+        self._byte_counts, self._read, self._opened = byte_counts, read, opened
         self.ahead_bytes = _AHEAD_BYTES  # 0 leaves the machine to the study that is worked on
         self._changes: Callable[[Study], Study] = lambda study: study
         self._pool = opened.enter_context(ThreadPoolExecutor(1, "spinescore-ahead"))

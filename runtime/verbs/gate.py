@@ -6,8 +6,9 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, REFUSED, UsageError, say, show
 from spinescore.runtime.verbs.options import add_engine, count
 
@@ -23,7 +24,7 @@ _LEAST_PROCESSES = 3  # as `gate.LEAST_PROCESSES`, which takes NumPy to import
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the gate, beside those of `bundle verify`."""
     text = "run the golden inputs through this device's engines, and accept those within the bundle's tolerances"
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help=text)
+    parser.add_argument("--device", choices=get_args(DeviceName), help=text)
     add_engine(parser, unaccepted=False)
     text = "score these whole studies besides, folders or files: more corners tell small shares of flips apart"
     parser.add_argument("--studies", type=Path, nargs="+", default=[], metavar="PATH", help=text)

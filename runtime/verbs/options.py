@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import get_args
 
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
-from spinescore.runtime.study import REGIONS
+from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
+from spinescore.runtime.study import REGIONS, Facing
 
 __all__ = [
     "BUNDLE",
@@ -24,8 +26,6 @@ __all__ = [
 ]
 
 BUNDLE = "phantom-reference"
-_ENGINES = ("onnxruntime", "openvino", "tensorrt")
-_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 def add_studies(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--region", choices=REGIONS, help=text)
     text = "side of the picture to which the patient looks, if the header states none; refused if it states the other"
-    parser.add_argument("--facing", choices=("left", "right"), help=text)
+    parser.add_argument("--facing", choices=get_args(Facing), help=text)
     add_scorer(parser)
     text = (
         'JSON with a reader\'s points: {"cervical": {"C2/C3": {"centre_px": [x, y], "anterior_px": [x, y]}}} of one '
@@ -59,7 +59,7 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
 def add_scorer(parser: argparse.ArgumentParser) -> None:
     """What `scoring.open_scorer` reads."""
     parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=f"folder, or name of a shipped one ({BUNDLE})")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
     add_engine(parser)
     add_localizer(parser)
     add_build(parser)
@@ -72,8 +72,8 @@ def add_scorer(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser, unaccepted: bool = True) -> None:
     """`--engine` and `--precision`, and for what scores `--unaccepted`."""
     usual = "the fastest that was accepted here" if unaccepted else "all that there are"
-    parser.add_argument("--engine", choices=_ENGINES, help=f"what runs the networks ({usual})")
-    parser.add_argument("--precision", choices=_PRECISIONS, help=f"in which precision ({usual})")
+    parser.add_argument("--engine", choices=get_args(EngineName), help=f"what runs the networks ({usual})")
+    parser.add_argument("--precision", choices=get_args(PrecisionName), help=f"in which precision ({usual})")
     if unaccepted:
         text = "take an engine that `bundle verify --device` has not accepted here"
         parser.add_argument("--unaccepted", action="store_true", help=text)
@@ -91,7 +91,7 @@ def add_build(parser: argparse.ArgumentParser) -> None:
         "a GPU's engines, where TensorRT can build and none was accepted, and the check of a CPU's: first (now), while "
         "it scores (background), or not at all; auto: a GPU's first, a CPU's while it scores (auto)"
     )
-    parser.add_argument("--build", choices=("auto", "no", "now", "background"), default="auto", help=text)
+    parser.add_argument("--build", choices=get_args(BuildMode), default="auto", help=text)
 
 
 def add_anonymous(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, get_args
 
+from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget-ms", type=float, required=True, metavar="N", help="milliseconds, files to report")
     parser.add_argument("--percentile", type=float, default=99.0, metavar="P", help="of studies that keep it (99)")
     parser.add_argument("--bundle", default="phantom-reference", metavar="B", help="folder, or name of a shipped one")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (auto)")
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="studies to time for a percentile (200)")
     parser.add_argument("--out", type=Path, metavar="F", help="file for the plan (beside the bundle's records)")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -136,12 +137,12 @@ class _Rig:
         key = (setting.engine, setting.precision, setting.threads, setting.localizer)
         if self._scorer is None or key != self._key:
             self._close()
+            names: dict[str, Any] = {"engine": setting.engine, "precision": setting.precision}  # those of records
             self._scorer = Scorer.open(
                 self._bundle.folder,
-                self._kind,
+                cast(DeviceName, self._kind),
+                **names,
                 threads=setting.threads,
-                engine=setting.engine,
-                precision=setting.precision,
                 localizer=setting.localizer,
                 build="no",
                 plan=None,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -12,14 +13,25 @@ NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_rad
          "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
          "anonymous", "html", "presentation_states", "secondary_captures", "structured_report",
          "write_results"}  # fmt: skip
+TYPES = {"BuildMode", "DeviceName", "EngineName", "Facing", "Keypoints", "PrecisionName", "Region", "StudyInput"}
 
 
 def test_the_public_names():
-    assert set(door.__all__) == NAMES
+    assert set(door.__all__) == NAMES | TYPES
     assert list(door.__all__) == sorted(door.__all__)
-    assert set(dir(door)) >= NAMES
+    assert set(dir(door)) >= NAMES | TYPES
     for name in NAMES:
         assert getattr(door, name).__name__ == name
+
+
+def test_the_names_of_options_are_those_that_are_accepted():
+    from spinescore.runtime.devices import DEVICES
+    from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
+    from spinescore.runtime.opening.building import BUILDS
+    from spinescore.runtime.study import REGIONS
+
+    types = (door.DeviceName, door.EngineName, door.PrecisionName, door.BuildMode, door.Region)
+    assert tuple(map(get_args, types)) == (DEVICES, ENGINES, PRECISIONS, BUILDS, REGIONS)
 
 
 def test_other_names_are_not_there():
