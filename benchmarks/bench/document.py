@@ -30,8 +30,9 @@ _PROTOCOL = f"""
     work has its turn, once, in an order drawn anew: the whole study, from the paths of two uncompressed DICOM files to
     the report object (read, grey-scale table, localizer passes, decoding, crops, grading, report); its networks alone
     (whole batches of random numbers, on the engine, precision and threads of the study, as often as a study has them,
-    in one session a network); each peer. Before each the process rests {SETTLE_S:g} s. Stages are those that the
-    reports state; total is all of them. Rounds end when there are as many as asked for, or when the time is over.
+    in one session a network); each peer. Before each the process rests {SETTLE_S:g} s. Different
+    studies: each once, from its paths to the report, after its files were read once. Stages are those that the reports
+    state; total is all of them. Rounds end when there are as many as asked for, or when the time is over.
     Networks that find no spine in the phantom, as random ones, are given its true points in place of theirs; their
     localizer runs all the same. Peers get the same files and points, and are timed only where they give the same 24
     grades. Cold start: from before a process is made to the line that it writes after its first study; files and

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 from spinescore.benchmarks.bench.machine import Watch, warnings_of
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import Subject
+    from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
     from spinescore.benchmarks.peers import Peer
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
 
-__all__ = ["PARTS", "Plan", "measure"]
+__all__ = ["PARTS", "Different", "Plan", "measure"]
 
-PARTS = ("steady", "starts", "memory", "images", "load", "energy")
+PARTS = ("steady", "studies", "starts", "memory", "images", "load", "energy")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds` limits the rounds of steady state and of images; a load takes half of it, energy a quarter."""
+    """`seconds` limits the rounds of steady state and of images, and the different studies.
+
+    A load takes half of it, energy a quarter. `studies` different studies are drawn.
+    """
 
     parts: tuple[str, ...]
     runs: int
@@ -33,9 +36,25 @@ class Plan:
     megapixels: tuple[float, ...]
     most_concurrent: int
     peers: tuple[str, ...]
+    studies: int = 20
 
 
-def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Different:
+    """Studies of which each is scored once; `source` says whose they are (`studies.PHANTOMS` or `OWN`)."""
+
+    studies: Sequence[PhantomStudy]
+    source: str
+
+
+def measure(
+    subject: Subject,
+    plan: Plan,
+    cores: int,
+    scratch: Path,
+    say: Callable[[str], None],
+    different: Different | None = None,
+) -> dict[str, Any]:
     """The figures of one bundle; a part that was not asked for is None."""
     watch = Watch()
     parts: dict[str, Any] = dict.fromkeys(PARTS)
@@ -60,6 +79,11 @@ def measure(subject: Subject, plan: Plan, cores: int, scratch: Path, say: Callab
             parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts, found)
         if "steady" in plan.parts:
             parts["steady"] = _steady(subject, scorer, report, plan, say)
+        if "studies" in plan.parts and different is not None:
+            from spinescore.benchmarks.bench.studies import studies
+
+            say(f"{len(different.studies)} different studies, within {plan.seconds:g} s")
+            parts["studies"] = studies(subject, scorer, different.studies, different.source, plan.seconds)
         if "images" in plan.parts:
             from spinescore.benchmarks.bench.images import images
 

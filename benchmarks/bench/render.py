@@ -7,7 +7,7 @@ from typing import Any
 
 from spinescore.benchmarks.bench.figures import PERCENTILES
 
-__all__ = ["markdown"]
+__all__ = ["heading", "markdown", "protocol", "result_text"]
 
 Row = Sequence[str]
 Record = Mapping[str, Any]
@@ -15,6 +15,11 @@ Record = Mapping[str, Any]
 
 def markdown(record: Record) -> str:
     """Every figure of the record but the series; a heading for each bundle, and the protocol at the end."""
+    return "\n".join([heading(record), *map(result_text, record["results"]), protocol(record)])
+
+
+def heading(record: Record) -> str:
+    """The title, the machine and the study: what is known before anything is measured."""
     hardware, versions = record["hardware"], record["versions"]
     clock = f"{hardware['clock_mhz']} MHz" if hardware["clock_mhz"] else "clock unknown"
     governor = f"governor {hardware['governor'] or 'unknown'}"
@@ -24,9 +29,17 @@ def markdown(record: Record) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"Study: {_images(record['study'])}, {record['study']['transfer_syntax']}",
     ]
-    for result in record["results"]:
-        parts += _result(result)
-    return "\n\n".join([*parts, "## Protocol", record["protocol"]]) + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+def result_text(result: Record) -> str:
+    """The tables of one bundle."""
+    return "\n\n".join(_result(result)) + "\n"
+
+
+def protocol(record: Record) -> str:
+    """How it was measured."""
+    return f"## Protocol\n\n{record['protocol']}\n"
 
 
 def _result(result: Record) -> list[str]:
@@ -39,7 +52,7 @@ def _result(result: Record) -> list[str]:
     ]
     parts += [f"**{warning}**" for warning in result["warnings"]]
     for name, write in _PARTS.items():
-        if result[name] is not None:
+        if result.get(name) is not None:  # records of earlier versions lack parts
             parts += write(result[name])
     return parts
 
@@ -71,6 +84,15 @@ def _peer(peer: Record) -> str:
         f"{peer['title']} ({peer['framework']}): {peer['times_ours']:.2f} times the whole study; the same "
         f"{same['corners']} grades, probabilities within {same['max_probability_difference']:.1e}."
     )
+
+
+def _studies(part: Record) -> list[str]:
+    whose = "different phantoms, each once" if part["source"] == "phantoms" else "different own studies, each once"
+    tried = part["scored"] + part["not_scored"]
+    said = [f"Of {tried} {whose}, {part['not_scored']} could not be scored."] if part["not_scored"] else []
+    if part["whole"] is None:
+        return said
+    return [_table([f"{whose}, ms", *PERCENTILES, "n"], [["whole study", *_cells(part["whole"])]]), *said]
 
 
 def _starts(part: Record) -> list[str]:
@@ -138,6 +160,7 @@ def _energy(part: Record) -> list[str]:
 
 _PARTS: Mapping[str, Callable[[Any], list[str]]] = {
     "steady": _steady,
+    "studies": _studies,
     "starts": _starts,
     "memory": _memory,
     "images": _images_part,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from spinescore.runtime.names import DeviceName
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.study import Radiograph
 
-__all__ = ["FULL_SIZE", "PhantomStudy", "Points", "Subject", "draw_study", "full_size"]
+__all__ = ["FULL_SIZE", "PhantomStudy", "Points", "Subject", "draw_studies", "draw_study", "full_size"]
 
 FULL_SIZE = "synthetic"  # HRNet-W32 and ResNet152 with random weights: the sizes that people bring
 
 _FIRST_SEED = 2_000_003
+_APART = 1000  # between the seed of the repeated study and those of the different ones
 
 Points = dict[str, dict[str, tuple[list[float], list[float]]]]
 
@@ -66,16 +68,28 @@ class Subject:
 
 def draw_study(scratch: Path) -> PhantomStudy:
     """The first phantom whose headers state region and facing, so that no run asks the localizer for them."""
+    return next(_drawn(scratch, _FIRST_SEED))
+
+
+def draw_studies(scratch: Path, count: int) -> list[PhantomStudy]:
+    """So many different phantoms after that of `draw_study`, each with region and facing in its headers."""
+    return list(itertools.islice(_drawn(scratch, _FIRST_SEED + _APART), count))
+
+
+def _drawn(scratch: Path, first_seed: int) -> Iterator[PhantomStudy]:
     from spinescore.benchmarks.phantom import write_study
     from spinescore.runtime import load_study
 
-    for seed in itertools.count(_FIRST_SEED):
+    for seed in itertools.count(first_seed):
         folder = scratch / f"study-{seed}"
         write_study(seed, folder)
         files = sorted(folder.glob("*.dcm"))
         radiographs = load_study(*files).radiographs
         if all(radiograph.region and radiograph.facing for radiograph in radiographs):
-            break
+            yield _study(folder, files, seed, radiographs)
+
+
+def _study(folder: Path, files: list[Path], seed: int, radiographs: Sequence[Radiograph]) -> PhantomStudy:
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["regions"]
     points = {
         region: {disc["level"]: (disc["centre_px"], disc["anterior_px"]) for disc in view["discs"]}

@@ -15,14 +15,23 @@ from spinescore.runtime.verbs import OK, UsageError, say
 from spinescore.runtime.verbs.options import add_engine, add_localizer
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.measure import Plan
+    from spinescore.benchmarks.bench.measure import Different, Plan
 
 __all__ = ["add_arguments", "main", "run"]
 
 _BUNDLES = ("phantom-reference", "synthetic")
-_PARTS = ("steady", "starts", "memory", "images", "load", "energy")  # spinescore.benchmarks.bench.measure.PARTS
+_PARTS = (
+    "steady",
+    "studies",
+    "starts",
+    "memory",
+    "images",
+    "load",
+    "energy",
+)  # spinescore.benchmarks.bench.measure.PARTS
 _PEERS = ("torch-eager-single", "torch-eager", "onnxruntime-single", "onnxruntime", "openvino", "openvino-fp32",
           "torch-compile")  # fmt: skip  # spinescore.benchmarks.peers.PEERS
+_EXPORT = ("onnx", "tqdm")  # modules of the extra `export` that an export imports
 SLOWER = 5  # exit status of `compare --fail-above`, as that of a budget that was not kept
 
 
@@ -51,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"time the same study by other means, too: {', '.join(_PEERS)} (all that are installed)"
     parser.add_argument("--peers", nargs="*", choices=_PEERS, metavar="PEER", help=text)
     parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
+    text = "different studies to score once each, DICOM files, archives and folders, in place of drawn ones"
+    parser.add_argument("--studies", type=Path, nargs="+", metavar="PATH", help=text)
+    text = "different studies to draw, without --studies (20)"
+    parser.add_argument("--study-count", type=int, default=20, metavar="N", help=text)
     _add_report(parser)
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the tables")
     actions = parser.add_subparsers(metavar="ACTION", required=False)
@@ -85,22 +98,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print and write. Returns the exit status."""
+    """Measure, print and write. Returns the exit status.
+
+    A bundle's tables are printed, and the record is written, as soon as that bundle is done.
+    """
     from spinescore.benchmarks.bench.document import to_json
-    from spinescore.benchmarks.bench.render import markdown
+    from spinescore.benchmarks.bench.render import heading, protocol, result_text
     from spinescore.runtime.output import write_atomic
 
+    def show(text: str) -> None:
+        if not arguments.json:
+            print(text, flush=True)
+
     cores = _cores()
-    record = _record(arguments, _plan(arguments, cores), cores)
-    text = to_json(record)
-    if arguments.out is not None:
-        write_atomic(arguments.out, text)
+    record: dict[str, Any] = {}
+    for record in _records(arguments, _plan(arguments, cores), cores):
+        results = record["results"]
+        show(result_text(results[-1]) if results else heading(record))
+        if arguments.out is not None and results:
+            write_atomic(arguments.out, to_json(record))
     _write_report(record, arguments.report)
-    print(text if arguments.json else markdown(record), end="")
+    print(to_json(record) if arguments.json else protocol(record), end="")
     return OK
 
 
-def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, Any]:
+def _records(arguments: argparse.Namespace, plan: Plan, cores: int) -> Iterator[dict[str, Any]]:
+    """The record before anything is measured, and again after each bundle."""
     import tempfile
 
     from spinescore.benchmarks.bench import document, measure
@@ -116,7 +139,9 @@ def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="spinescore-") as name:
         scratch = Path(name)
         study = subjects.draw_study(scratch)
+        different = _different(arguments, plan, scratch)
         record = document.head(study, plan, cores)
+        yield record
         for number, bundle in enumerate(arguments.bundle):
             folder = bundle
             if bundle == subjects.FULL_SIZE:
@@ -125,11 +150,26 @@ def _record(arguments: argparse.Namespace, plan: Plan, cores: int) -> dict[str, 
                 folder = str(subjects.full_size(scratch, int8))
             subject = subjects.Subject(folder, arguments.device, options, study)
             about = partial(_say_of, bundle)
-            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", about)
+            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", about, different)
             record["results"].append(found)
             for warning in found["warnings"]:
                 about(warning)
-    return record
+            yield record
+
+
+def _different(arguments: argparse.Namespace, plan: Plan, scratch: Path) -> Different | None:
+    """The studies of which each is scored once."""
+    from spinescore.benchmarks.bench import subject as subjects
+    from spinescore.benchmarks.bench.measure import Different
+    from spinescore.benchmarks.bench.studies import OWN, PHANTOMS
+    from spinescore.runtime.acceptance.studies import places_of
+
+    if "studies" not in plan.parts:
+        return None
+    if arguments.studies is not None:
+        return Different([subjects.PhantomStudy([path], {}, {}) for path in places_of(arguments.studies)], OWN)
+    say(f"drawing {plan.studies} different studies")
+    return Different(subjects.draw_studies(scratch, plan.studies), PHANTOMS)
 
 
 def _cores() -> int:
@@ -144,7 +184,7 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
 
     from spinescore.benchmarks.bench.measure import Plan
 
-    least = {"runs": 1, "warmup": 0, "starts": 1, "image_runs": 1, "concurrent": 1, "threads": 1}
+    least = dict.fromkeys(("runs", "starts", "image_runs", "concurrent", "threads", "study_count"), 1) | {"warmup": 0}
     for name, at_least in least.items():
         value = getattr(arguments, name)
         if value is not None and value < at_least:
@@ -153,6 +193,8 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
         raise UsageError("--seconds must be a number above 0")
     if not all(0.01 <= size <= 100 for size in arguments.megapixels):
         raise UsageError("--megapixels must be from 0.01 to 100")
+    _check_bundles(arguments.bundle)
+    _check_studies(arguments.studies)
     _check_report(arguments.report)
     peers = arguments.peers
     return Plan(
@@ -165,7 +207,26 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
         megapixels=tuple(arguments.megapixels),
         most_concurrent=arguments.concurrent or cores,
         peers=() if peers is None else tuple(dict.fromkeys(peers or _PEERS)),
+        studies=arguments.study_count,
     )
+
+
+def _check_bundles(names: Sequence[str]) -> None:
+    """Raises `UsageError` if the bundle that is exported here lacks its packages, before another one is measured."""
+    from importlib.util import find_spec
+
+    missing = [name for name in _EXPORT if find_spec(name) is None]
+    if _BUNDLES[1] in names and missing:
+        raise UsageError(
+            f"the bundle {_BUNDLES[1]} is exported first, and {', '.join(missing)} is missing: pip install "
+            f'"spinescore[export]", or measure the shipped bundle alone with --bundle {_BUNDLES[0]}'
+        )
+
+
+def _check_studies(paths: Sequence[Path] | None) -> None:
+    for path in paths or ():
+        if not path.exists():
+            raise UsageError(f"--studies {path} is not there; name files, archives or folders of studies")
 
 
 def _check_report(folder: Path | None) -> None:

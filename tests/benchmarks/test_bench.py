@@ -117,6 +117,75 @@ def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
             assert report.total.value == tiny_study.TOTAL, variant.facts
 
 
+def options_for(bundle, *parts):
+    return ["bench", "--bundle", *bundle, "--device", "cpu", "--threads", "1", "--runs", "1", "--warmup", "0", *parts]
+
+
+def test_different_studies_of_ones_own_are_scored_once_each(study, tmp_path, capsys):
+    bundle, folder = tiny.write_bundle(tmp_path / "bundle"), tmp_path / "studies"
+    for name in ("a", "b", "c"):
+        tiny_study.write_study(folder / name)
+    (folder / "d").mkdir()
+    (folder / "d" / "note.dcm").write_text("no radiograph")
+    out = tmp_path / "out.json"
+    command = options_for([str(bundle)], "--parts", "studies", "--studies", str(folder), "--out", str(out))
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "| different own studies, each once, ms | p50 | p90 | p99 | max | n |" in printed
+    assert "Of 4 different own studies, each once, 1 could not be scored." in printed
+    record = json.loads(out.read_text(encoding="utf-8"))
+    jsonschema.validate(record, latency_schema())
+    assert printed == markdown(record)
+    found = record["results"][0]["studies"]
+    assert (found["source"], found["given"], found["scored"], found["not_scored"]) == ("own", 4, 3, 1)
+    assert found["whole"]["n"] == 3
+
+
+def test_without_ones_own_phantoms_are_drawn_after_the_repeated_one(tmp_path):
+    studies = subjects.draw_studies(tmp_path, 2)
+    seeds = [study.facts["phantom_seed"] for study in studies]
+    assert len(set(seeds)) == 2
+    assert min(seeds) > subjects._FIRST_SEED
+    assert all(study.points.keys() == {"cervical", "lumbar"} for study in studies)
+
+
+def test_different_studies_end_with_the_time(study, tmp_path):
+    from spinescore.benchmarks.bench.studies import studies
+
+    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", {"threads": 1}, study)
+    with subject.open() as scorer:
+        found = studies(subject, scorer, [study] * 5, "own", 1e-9)
+    assert (found["given"], found["scored"]) == (5, 1)
+
+
+def test_a_bundle_is_printed_and_kept_before_the_next_one_is_opened(study, tmp_path, capsys):
+    bundle, out = tiny.write_bundle(tmp_path / "bundle"), tmp_path / "out.json"
+    status = cli.main(options_for([str(bundle), str(tmp_path / "none")], "--parts", "steady", "--out", str(out)))
+    assert status == 4
+    assert "| steady state, ms |" in capsys.readouterr().out
+    assert len(json.loads(out.read_text(encoding="utf-8"))["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], 'pip install "spinescore[export]"'),
+        (["--bundle", "phantom-reference", "--studies", "nowhere"], "--studies nowhere is not there"),
+        (["--bundle", "phantom-reference", "--study-count", "0"], "--study-count must be at least 1"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_measured(monkeypatch, capsys, options, said):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else real(name, *a))
+    monkeypatch.setattr(subjects, "draw_study", lambda scratch: pytest.fail("a study was drawn"))
+    assert cli.main(["bench", *options]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "calls"),
     [
