@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.outputs.results import write_results
     from spinescore.runtime.outputs.secondary import secondary_captures
     from spinescore.runtime.outputs.structured import structured_report
+    from spinescore.runtime.processes import freeze_support
     from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.study import Facing, Radiograph, Region, Study
@@ -68,6 +69,7 @@ __all__ = [
     "StudyReport",
     "anonymous",
     "html",
+    "freeze_support",
     "load_radiograph",
     "load_studies",
     "load_study",
@@ -93,6 +95,7 @@ _HOMES = {
     "StudyReport": "report",
     "anonymous": "intake",
     "html": "outputs.html",
+    "freeze_support": "processes",
     "load_radiograph": "dicom",
     "load_studies": "dicom",
     "load_study": "dicom",

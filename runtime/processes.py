@@ -1,4 +1,9 @@
-"""Processes of this package's own: which Python runs them, the command that starts one, and how one ended."""
+"""Processes of this package's own: which Python runs them, the command that starts one, and how one ended.
+
+A frozen application (PyInstaller, cx_Freeze) has no Python interpreter: its own program is started instead, and has to
+call `freeze_support` before anything else, which the package's PyInstaller hook does. Without that call everything is
+done in the application's process: no decoder has a time limit, and no engine is checked in the background.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,21 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
+from importlib import import_module
 from multiprocessing import spawn
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["can_start", "end_with_parent", "ending", "interpreter", "worker_command"]
+__all__ = ["can_start", "end_with_parent", "ending", "freeze_support", "interpreter", "is_frozen", "worker_command"]
+
+_WORKER = "--spinescore-worker"  # the first argument of a frozen program that is to be a worker
+_WORKERS = (  # nothing else is run because an argument says so
+    "spinescore.runtime.acceptance.runs:main",
+    "spinescore.runtime.opening.buildworker:main",
+    "spinescore.runtime.reading.decodeworker:main",
+)
+_supported = False  # whether `freeze_support` was called in this process
 
 _NT_ERROR = 0xC0000000  # Windows ended the process itself if its status is this or higher
 
@@ -21,12 +37,45 @@ def interpreter() -> str:
 
 
 def can_start() -> bool:
-    """Whether a process of this package can be started: a frozen application would start itself a second time."""
-    return bool(interpreter()) and not getattr(sys, "frozen", False)
+    """Whether a process of this package can be started: a frozen application's only after `freeze_support`."""
+    return _supported if is_frozen() else bool(interpreter())
+
+
+def freeze_support() -> None:
+    """Let a frozen application start worker processes. To be called first of all; does nothing in other programs.
+
+    The program is started again for each worker, with an argument that this function knows. It does the worker's task
+    then, and ends the process: nothing that follows the call is run.
+    """
+    global _supported
+    if not is_frozen():
+        return
+    _supported = True
+    if sys.argv[1:2] == [_WORKER]:
+        _work(sys.argv[2:])
+
+
+def _work(arguments: list[str]) -> NoReturn:
+    """Do a worker's task and end the process. A fault ends it with status 1, without a window or a traceback."""
+    status = 1
+    with suppress(Exception):
+        task, argument = arguments
+        if task in _WORKERS:
+            module, function = task.split(":")
+            getattr(import_module(module), function)(argument)
+            status = 0
+    sys.exit(status)
+
+
+def is_frozen() -> bool:
+    """Whether this is an application that a freezer made, whose executable is not Python."""
+    return bool(getattr(sys, "frozen", False))
 
 
 def worker_command(module: str, argument: str, function: str = "main") -> list[str]:
     """The command for a new process that calls `function(argument)` of `module`, with this process' import path."""
+    if is_frozen():
+        return [sys.executable, _WORKER, f"{module}:{function}", argument]
     start = f"import sys; sys.path[:] = sys.argv[2:]; from {module} import {function}; {function}(sys.argv[1])"
     return [interpreter(), "-c", start, argument, *sys.path]
 

@@ -7,8 +7,9 @@ its answers are checked as if a stranger had written them.
 Decoding is done in this process instead
 - where the environment variable SPINESCORE_DECODE_IN_PROCESS is set (to anything but 0), for applications that have a
   sandbox of their own;
-- in a frozen application, and in one that embeds Python and names no Python interpreter (`sys.executable`, or what
-  `multiprocessing.set_executable` set): starting either would run the application a second time;
+- in a frozen application that did not call `spinescore.runtime.freeze_support`, and in one that embeds Python and
+  names no Python interpreter (`sys.executable`, or what `multiprocessing.set_executable` set): starting either would
+  run the application a second time;
 - where no worker can be started.
 Then there is no time limit, and a decoder's crash ends the process.
 """
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.processes import ending, interpreter
+from spinescore.runtime.processes import can_start, ending, interpreter, is_frozen, worker_command
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
 
@@ -56,10 +57,8 @@ _KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each ima
 _MAX_ANSWER = 4096
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
-_START = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from spinescore.runtime.reading.decodeworker import main; main(sys.argv[1])"
-)
+_WORKER = "spinescore.runtime.reading.decodeworker"
+_START = f"import sys; sys.path[:] = sys.argv[2:]; from {_WORKER} import main; main(sys.argv[1])"
 
 
 class DecoderLost(Exception):
@@ -78,7 +77,7 @@ def time_limit_s() -> float:
 def in_process() -> bool:
     """Whether images are decoded in this process, see above."""
     wanted = os.environ.get(IN_PROCESS_VARIABLE, "") not in ("", "0")
-    return wanted or bool(getattr(sys, "frozen", False)) or not interpreter() or _Pool.of_this_process().broken
+    return wanted or not can_start() or _Pool.of_this_process().broken
 
 
 def decode(
@@ -155,7 +154,7 @@ class _Worker:
         self._arena = _Arena()
         try:
             self._process = subprocess.Popen(
-                [interpreter(), "-c", _START, str(self._arena.file), *sys.path],
+                _command(str(self._arena.file)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -233,6 +232,10 @@ class _Worker:
         with suppress(OSError):  # what it did not read any more
             self._input.close()
         self._arena.close()
+
+
+def _command(file: str) -> list[str]:
+    return worker_command(_WORKER, file) if is_frozen() else [interpreter(), "-c", _START, file, *sys.path]
 
 
 class _Arena:

@@ -11,7 +11,7 @@ import spinescore.runtime as door
 NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_radiograph", "SpineScoreError",
          "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
          "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
-         "anonymous", "html", "presentation_states", "secondary_captures", "structured_report",
+         "anonymous", "html", "presentation_states", "secondary_captures", "structured_report", "freeze_support",
          "write_results"}  # fmt: skip
 TYPES = {"BuildMode", "DeviceName", "EngineName", "Facing", "Keypoints", "PrecisionName", "Region", "StudyInput"}
 

@@ -1,0 +1,15 @@
+# PyInstaller's hook of the command line, whose verbs are imported by name.
+from PyInstaller.utils.hooks import collect_data_files, collect_submodules
+
+_PARTS = (
+    "spinescore.runtime.verbs",
+    "spinescore.export",
+    "spinescore.benchmarks.agreement",
+    "spinescore.benchmarks.bench",
+    "spinescore.benchmarks.phantom",
+)
+_TRAINING = ("spinescore.benchmarks.phantom.networks", "spinescore.benchmarks.phantom.train")  # with PyTorch
+
+hiddenimports = [name for part in _PARTS for name in collect_submodules(part, filter=lambda n: n not in _TRAINING)]
+datas = collect_data_files("spinescore.benchmarks")
+excludedimports = ["keras", "pytest", "tensorflow", "torch"]

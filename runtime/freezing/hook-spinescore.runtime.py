@@ -1,0 +1,34 @@
+# PyInstaller's hook of `spinescore.runtime`: see `spinescore.runtime.freezing`. PyInstaller reads these four lists.
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
+
+from PyInstaller.utils.hooks import (
+    collect_data_files,
+    collect_dynamic_libs,
+    collect_submodules,
+    copy_metadata,
+)
+
+from spinescore.runtime.packages import PACKAGES
+
+_LEFT_OUT = tuple(f"spinescore.runtime.{name}" for name in ("cli", "followup", "freezing", "verbs"))  # unless imported
+_BY_NAME = ("highdicom", "imagecodecs", "libjpeg", "openjpeg", "pylibjpeg", "rle")  # they import their modules by name
+_MORE_METADATA = ("spinescore", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+
+hiddenimports = collect_submodules("spinescore.runtime", filter=lambda name: not name.startswith(_LEFT_OUT))
+hiddenimports += collect_submodules("spinescore.kernels", filter=lambda name: not name.endswith("packaging"))
+datas = collect_data_files("spinescore.runtime", excludes=["freezing"]) + collect_data_files("spinescore.kernels")
+binaries = []
+excludedimports = ["keras", "pytest", "tensorflow", "torch"]  # needed for nothing that the runtime does
+
+for name in filter(find_spec, _BY_NAME):
+    hiddenimports += collect_submodules(name, filter=lambda module: ".tests" not in module, on_error="ignore")
+    datas += collect_data_files(name, excludes=["**/tests"])
+if find_spec("openvino"):  # its plugins and readers are opened by name
+    hiddenimports += ["openvino"]
+    datas += collect_data_files("openvino", subdir="libs", excludes=["**/*.so.*", "**/*.pc"])
+    binaries += collect_dynamic_libs("openvino", search_patterns=["*.dll", "*.dylib", "lib*.so", "lib*.so.*"])
+for name in (*PACKAGES, *(same for package in PACKAGES.values() for same in package.same), *_MORE_METADATA):
+    with suppress(PackageNotFoundError):  # not installed here
+        datas += copy_metadata(name)

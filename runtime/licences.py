@@ -1,0 +1,121 @@
+"""The licences of the packages that are installed for spinescore, from what their own metadata states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.text import one_line
+
+__all__ = ["NOT_STATED", "Licence", "find_licences", "licences_dict", "licences_text"]
+
+NOT_STATED = "not stated"
+
+_LONGEST = 60  # of a licence's name; some packages have the whole text in that field
+_FILE = re.compile(r"(licen[cs]e|copying|notice)[^/]*$", re.IGNORECASE)
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?", re.DOTALL)
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A package, its licence (an SPDX expression, a classifier's words, or `not stated`), and where the texts lie."""
+
+    name: str
+    version: str
+    licence: str
+    files: tuple[str, ...]
+
+
+def find_licences(package: str = "spinescore") -> list[Licence]:
+    """The licence of `package`, and of every installed package that it or one of its extras needs, by name.
+
+    What is needed by another system or Python only is not installed, and is left out; so is an extra that is not
+    installed. Nothing is imported, and nothing is asked of a network.
+    """
+    found = {key: _licence(dist) for key, dist in _needed(package).items()}
+    return sorted(found.values(), key=lambda licence: licence.name.lower())
+
+
+def licences_text(licences: list[Licence]) -> str:
+    """A line for each package: name, version, licence, and the first file with its text."""
+    rows = [(found.name, found.version, found.licence, next(iter(found.files), "no file")) for found in licences]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        one_line("  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])))
+        for row in rows
+    )
+
+
+def licences_dict(licences: list[Licence]) -> dict[str, Any]:
+    """The licences as a JSON document."""
+    return {"schema": "spinescore.licences/1", "licences": [asdict(found) for found in licences]}
+
+
+def _needed(package: str) -> dict[str, metadata.Distribution]:
+    """The installed distributions by normalised name, found from requirement to requirement."""
+    found: dict[str, metadata.Distribution] = {}
+    seen: set[tuple[str, str | None]] = set()
+    own = metadata.metadata(package).get_all("Provides-Extra") or []
+    open_ones: list[tuple[str, str | None]] = [(package, None), *((package, extra) for extra in own)]
+    while open_ones:
+        name, extra = open_ones.pop()
+        key = _normal(name)
+        if (key, extra) in seen:
+            continue
+        seen.add((key, extra))
+        try:
+            dist = found.get(key) or metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found[key] = dist
+        open_ones += _requirements(dist, extra)
+    return found
+
+
+def _requirements(dist: metadata.Distribution, extra: str | None) -> Iterator[tuple[str, str | None]]:
+    """What a distribution needs, with one of its extras or without; markers other than extras do not count."""
+    for line in dist.requires or ():
+        match = _REQUIREMENT.match(line)
+        if match is None:
+            continue
+        name, extras, marker = match.groups()
+        of = _EXTRA.search(marker or "")
+        if (of[1] if of else None) == extra:
+            yield name, None
+            yield from ((name, part.strip()) for part in (extras or "").split(",") if part.strip())
+
+
+def _licence(dist: metadata.Distribution) -> Licence:
+    return Licence(dist.metadata["Name"], dist.version, _stated(dist), tuple(_files(dist)))
+
+
+def _stated(dist: metadata.Distribution) -> str:
+    """The SPDX expression (PEP 639), else the field License if it is a name and no text, else the classifiers."""
+    stated = dist.metadata
+    expression = stated.get("License-Expression")
+    if expression:
+        return str(expression)
+    field = (stated.get("License") or "").strip()
+    if 0 < len(field) <= _LONGEST and "\n" not in field and field.upper() != "UNKNOWN":
+        return field
+    classifiers = (line.split(" :: ") for line in stated.get_all("Classifier") or ())
+    names = [parts[-1] for parts in classifiers if parts[0] == "License" and len(parts) > 1]
+    return " AND ".join(dict.fromkeys(names)) or NOT_STATED
+
+
+def _files(dist: metadata.Distribution) -> Iterator[str]:
+    """The files with licence texts: those beside the metadata first, then what is named so in the package."""
+    named = [file for file in dist.files or () if _FILE.search(file.as_posix()) and file.suffix not in (".py", ".pyc")]
+    for file in sorted(named, key=lambda file: (".dist-info" not in file.as_posix(), file.as_posix())):
+        path = Path(str(dist.locate_file(file)))
+        if path.is_file():
+            yield str(path)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
