@@ -97,15 +97,20 @@ def _licence(dist: metadata.Distribution) -> Licence:
 def _stated(dist: metadata.Distribution) -> str:
     """The SPDX expression (PEP 639), else the field License if it is a name and no text, else the classifiers."""
     stated = dist.metadata
-    expression = stated.get("License-Expression")
+    expression = _field(stated, "License-Expression")
     if expression:
-        return str(expression)
-    field = (stated.get("License") or "").strip()
+        return expression
+    field = _field(stated, "License").strip()
     if 0 < len(field) <= _LONGEST and "\n" not in field and field.upper() != "UNKNOWN":
-        return field
+        return field.split(" :: ")[-1]  # some have a classifier here
     classifiers = (line.split(" :: ") for line in stated.get_all("Classifier") or ())
     names = [parts[-1] for parts in classifiers if parts[0] == "License" and len(parts) > 1]
     return " AND ".join(dict.fromkeys(names)) or NOT_STATED
+
+
+def _field(stated: metadata.PackageMetadata, name: str) -> str:
+    """A field's first value, or nothing: asking for a field that is not there is not the same in every Python."""
+    return str(next(iter(stated.get_all(name) or ()), ""))
 
 
 def _files(dist: metadata.Distribution) -> Iterator[str]:

@@ -12,7 +12,8 @@ from PyInstaller.utils.hooks import (
 
 from spinescore.runtime.packages import PACKAGES
 
-_LEFT_OUT = tuple(f"spinescore.runtime.{name}" for name in ("cli", "followup", "freezing", "verbs"))  # unless imported
+# Not brought unless the program imports them: the second one needs Matplotlib.
+_LEFT_OUT = tuple(f"spinescore.runtime.{name}" for name in ("cli", "outputs.figures", "followup", "freezing", "verbs"))
 _BY_NAME = ("highdicom", "imagecodecs", "libjpeg", "openjpeg", "pylibjpeg", "rle")  # they import their modules by name
 _MORE_METADATA = ("spinescore", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 
@@ -20,7 +21,8 @@ hiddenimports = collect_submodules("spinescore.runtime", filter=lambda name: not
 hiddenimports += collect_submodules("spinescore.kernels", filter=lambda name: not name.endswith("packaging"))
 datas = collect_data_files("spinescore.runtime", excludes=["freezing"]) + collect_data_files("spinescore.kernels")
 binaries = []
-excludedimports = ["keras", "pytest", "tensorflow", "torch"]  # needed for nothing that the runtime does
+# What scoring does not need. A program that exports, or builds engines for a GPU, imports `spinescore.export` itself.
+excludedimports = ["keras", "pytest", "spinescore.benchmarks", "spinescore.export", "tensorflow", "torch"]
 
 for name in filter(find_spec, _BY_NAME):
     hiddenimports += collect_submodules(name, filter=lambda module: ".tests" not in module, on_error="ignore")

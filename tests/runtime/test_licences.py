@@ -27,7 +27,7 @@ def packages(tmp_path, monkeypatch):
     own = ["Requires-Dist: xx-one>=1", 'Requires-Dist: xx_two[fast]>=1; extra == "more"', "Provides-Extra: more"]
     own += ['Requires-Dist: xx-absent; sys_platform == "plan9"', 'Requires-Dist: xx-own[more]; extra == "all"']
     install(tmp_path, "xx-own", *own, "Provides-Extra: all", "License-Expression: Apache-2.0")
-    install(tmp_path, "xx-one", "License: MIT", "Requires-Dist: XX.Three", files=["licenses/LICENSE.txt"])
+    install(tmp_path, "xx-one", "License: OSI Approved :: MIT", "Requires-Dist: XX.Three", files=["LICENSE.txt"])
     install(tmp_path, "xx-two", "License: Permission is hereby granted", "  in many lines", *TWO)
     install(tmp_path, "xx-three", "License: UNKNOWN")
     install(tmp_path, "xx-four", "License-Expression: MPL-2.0 AND MIT", "License: MPL", "License-File: COPYING")
@@ -55,7 +55,7 @@ def test_what_is_needed_is_found_with_the_licence_that_it_states(packages):
         "xx-four": "MPL-2.0 AND MIT",
     }
     assert list(found) == sorted(found)
-    assert found["xx-one"].files == (str(packages / "xx_one-1.0.dist-info" / "licenses" / "LICENSE.txt"),)
+    assert found["xx-one"].files == (str(packages / "xx_one-1.0.dist-info" / "LICENSE.txt"),)
     assert found["xx-three"].files == ()
 
 
