@@ -165,14 +165,15 @@ def study_report(
 
 def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
     """The report with its times, up to now, and with what became of the budget."""
-    total_ms = round(budget.finish(), 3)
+    spent_ms = round(budget.finish(), 3)
+    total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
     parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
     read = None if read_ms is None else round(read_ms, 3)
     return replace(
         report,
         timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
         budget_ms=budget.ms,
-        within_budget=None if budget.ms is None else total_ms <= budget.ms,
+        within_budget=None if budget.ms is None else spent_ms <= budget.ms,
         warnings=(*report.warnings, *budget.warnings),
         skipped=budget.skipped,
     )

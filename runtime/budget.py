@@ -1,4 +1,4 @@
-"""The latency budget of a study: what there is time for, by how long this scorer's steps have taken so far.
+"""The latency budget of a study: what there is time for, and what is skipped.
 
 What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
 
@@ -14,23 +14,21 @@ What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
 Region and facing are never guessed: where the header does not tell them the picture is asked even if nothing else than
 the plainest way to score has time after that, and where that has none the radiograph is rejected (`no-time`).
 
-A step is given the time that it is likely to take: the shortest that it ever took here, times the pace of the slowest
-tenth of the latest 32 studies. A study's pace is how much longer than their shortest its steps took, all together, so
-that a step which has not run for long follows the machine like all others, and is tried again once that is idle. What
-was never seen takes no time. The budget counts from the call: reading (`Study.read_ms`) has used a part of it before,
-and waiting for another study uses it too.
+A step is given the time that it is likely to take, by how long this scorer's steps have taken so far (`estimates`). The
+budget counts from the call: waiting for another study uses it too, and so does reading (`Study.read_ms`) if the caller
+asks for that. Where an engine is replaced or tested within a call, nothing more is skipped for the time that takes.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from spinescore.runtime.errors import BudgetExceeded, Cancelled
+from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
+from spinescore.runtime.estimates import Durations, Step
 
 if TYPE_CHECKING:
     from spinescore.runtime.report import StudyReport
@@ -40,7 +38,6 @@ __all__ = [
     "Boundary",
     "Budget",
     "Clock",
-    "Durations",
     "Effort",
     "Launches",
     "Skippable",
@@ -51,8 +48,8 @@ __all__ = [
 Skippable = Literal["test-time", "second-pass", "evidence", "antialias"]
 SKIPPABLE: tuple[Skippable, ...] = ("test-time", "second-pass", "evidence", "antialias")
 
+Answer = TypeVar("Answer")
 Clock = Callable[[], float]  # seconds, as time.perf_counter
-Step = tuple[str, int, bool]  # `pass`, `averaged` (a pass), `crop`, `grade` or `report`; views at once; antialiased
 Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
 
 _SKIPPED = {
@@ -61,8 +58,6 @@ _SKIPPED = {
     "evidence": "pictures were not asked for what their headers do not tell",
     "antialias": "the networks' inputs were sampled once a pixel",
 }
-_LATEST_STUDIES = 32
-_LIKELY_SHARE = 0.9  # of the latest studies, those that were no slower
 _REPORT: Step = ("report", 0, True)
 _ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch
 _ASKED: dict[str, Skippable] = {"second-pass": "second-pass", "test-time": "test-time"}  # stages that may be left out
@@ -116,10 +111,21 @@ class Launches:
         self.passes = [self.one[0]] * (effort.passes * self._count)
         self.steps = [*self.passes, *[*self.one[1:]] * self._count, _REPORT]
         self.decided: dict[Skippable, bool] = {}  # of this launch: whether it has a second pass, and how that is made
+        self.first_ms: list[float] = []  # of each launch's first pass, where a device tells
 
-    def begin(self) -> None:
+    @property
+    def plainest(self) -> list[Step]:
+        """What cannot be skipped of all launches."""
+        return [*self.one * self._count, _REPORT]
+
+    def begin(self, at_ms: float) -> None:
         """The next launch."""
-        self._left, self.decided = self._left - 1, {}
+        self._left, self.decided, self._began_ms = self._left - 1, {}, at_ms
+
+    def localized(self, at_ms: float) -> None:
+        """The launch has made its first pass, or more."""
+        if len(self.first_ms) < self._count - self._left:
+            self.first_ms.append(at_ms - self._began_ms)
 
     def without(self, stage: Skippable) -> None:
         """This launch does without the second pass (`second-pass`), or without its averaging (`test-time`)."""
@@ -132,52 +138,25 @@ class Launches:
         return [*self.one[_ORDER[stage] :], *self.one * self._left, _REPORT]
 
     def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
-        """The steps with their times, from those of the stages localize, crop and grade over all launches.
+        """The steps with their times, from those of the stages localize, crop and grade over all launches."""
+        kinds = [(step, stages_ms[stage]) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
+        passes_ms = self._passes_ms(stages_ms["localize"])
+        return [*passes_ms, *((step, ms / self._count) for step, ms in kinds for _ in range(self._count))]
 
-        Passes of two kinds in one study share a time that tells of neither, and are left out.
-        """
-        alike = len(set(self.passes)) == 1
-        kinds = [(self.passes[0], "localize", len(self.passes))] if alike else []
-        kinds += [(step, stage, self._count) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
-        return [(step, stages_ms[stage] / count) for step, stage, count in kinds for _ in range(count)]
+    def so_far(self) -> list[tuple[Step, float]]:
+        """The first passes with their times, of launches that are given up."""
+        return [(self.one[0], ms) for ms in self.first_ms]
 
-
-class Durations:
-    """How long the steps of one scorer take, in milliseconds; see the module for the rule."""
-
-    def __init__(self) -> None:
-        self._least: dict[Step, float] = {}
-        self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
-
-    def learn(self, took_ms: Sequence[tuple[Step, float]]) -> None:
-        """The steps of one study."""
-        for step, ms in took_ms:
-            self._least[step] = min(self._least.get(step, math.inf), max(ms, 0.0))
-        least = sum(self._least[step] for step, _ in took_ms)
-        if least > 0:
-            self._paces.append(sum(ms for _, ms in took_ms) / least)
-
-    def least(self, steps: Iterable[Step]) -> float:
-        """The shortest that the steps ever took, together."""
-        return sum(self._shortest(step) for step in steps)
-
-    def likely(self, steps: Iterable[Step]) -> float:
-        """What the steps are likely to take, together."""
-        rank = math.ceil(_LIKELY_SHARE * len(self._paces)) - 1
-        return self.least(steps) * (sorted(self._paces)[rank] if self._paces else 1.0)
-
-    def _shortest(self, step: Step) -> float:
-        """That of the step, else of the nearest that was seen: otherwise antialiased, or of another number of views."""
-        name, views, antialias = step
-        for factor, known in (
-            (1.0, step),
-            (1.0, (name, views, not antialias)),
-            (1.0, (name, 2, antialias)),
-            (2.0, (name, 1, antialias)),
-        ):
-            if known in self._least:
-                return factor * self._least[known]
-        return 0.0
+    def _passes_ms(self, all_ms: float) -> list[tuple[Step, float]]:
+        """Each pass with its time. The second passes are told from the first by when these ended, else left out."""
+        if len(set(self.passes)) == 1:
+            return [(step, all_ms / len(self.passes)) for step in self.passes]
+        second = list(self.passes)
+        for _ in self.first_ms:
+            second.remove(self.one[0])
+        if len(set(second)) > 1 or not self.first_ms:
+            return self.so_far()
+        return self.so_far() + [(step, (all_ms - sum(self.first_ms)) / len(second)) for step in second]
 
 
 class Budget:
@@ -195,17 +174,24 @@ class Budget:
         self.ms, self.hard, self.durations, self._cancel = budget_ms, hard and budget_ms is not None, durations, cancel
         self.took: list[tuple[Step, float]] = []
         self._skipped = dict.fromkeys(SKIPPABLE, False)
-        self._read_ms, self._clock, self._started = read_ms, clock, clock()
+        self._passed_over: set[Step] = set()
+        self._excused_ms, self._over = 0.0, False
+        self._tried: bool | None = None  # not known before it is asked
+        self.read_ms, self._clock, self._started = read_ms, clock, clock()
         self._done: dict[str, float] = {"read": read_ms} if read_ms else {}
 
     @property
     def elapsed_ms(self) -> float:
-        """Since the call, with what reading took."""
-        return self._read_ms + (self._clock() - self._started) * 1e3
+        """Since the call, with what reading took where that counts."""
+        return self.read_ms + (self._clock() - self._started) * 1e3
 
     @property
     def left_ms(self) -> float:
-        return math.inf if self.ms is None else self.ms - self.elapsed_ms
+        return math.inf if self.ms is None else self.ms - self.elapsed_ms + self._excused_ms
+
+    def excuse(self) -> None:
+        """Skip nothing for the time that has passed: it went into a new engine, or a test, and the study is late."""
+        self._excused_ms = self.elapsed_ms
 
     @property
     def skipped(self) -> tuple[Skippable, ...]:
@@ -239,8 +225,12 @@ class Budget:
         """
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"Scoring was cancelled after {', '.join(self._done) or 'nothing'} was done.")
-        least = self.durations.least(needed)
+        steps = tuple(needed)
+        if steps and self._is_tried():
+            steps = ()
+        least = self.durations.least(steps)
         if self.hard and self.left_ms < least:
+            self._passed_over.update(steps)
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
 
     def choose(self, efforts: Sequence[Effort], views: int, full: Effort) -> Effort:
@@ -251,13 +241,33 @@ class Budget:
         self._skipped["antialias"] |= found.antialias < full.antialias
         return found
 
-    def allows_evidence(self, networks: int, effort: Effort, views: int) -> bool:
-        """Whether there is time to ask a picture, and then for the views with that effort; notes it where not.
+    def allows_evidence(self, networks: int, efforts: Sequence[Effort], views: int, needed: bool = False) -> bool:
+        """Whether there is time to ask a picture, and then for the views with the last effort; notes it where not.
 
-        To ask takes as long as a pass of so many networks over both views.
+        What is `needed` is asked in a study that is tried; without it there is time for none of the efforts.
         """
-        later = Launches(effort, views).steps if views else [_REPORT]
-        return self._allows("evidence", [*[("pass", 2, True)] * networks, *later])
+        if needed and self._is_tried():
+            return True
+        later = Launches(efforts[-1], views).steps if views else [_REPORT]
+        allowed = self._allows("evidence", [_evidence(networks), *later])
+        if needed and not allowed:
+            self._passed_over.update(step for effort in efforts for step in Launches(effort, views).steps)
+        return allowed
+
+    def needs_ms(self, networks: int, efforts: Sequence[Effort], views: int) -> float:
+        """A budget that would have allowed to ask a picture now, and then to score the views with the last effort."""
+        likely_ms = self.durations.likely([_evidence(networks), *Launches(efforts[-1], views).steps], hard=True)
+        return self.elapsed_ms - self._excused_ms + likely_ms
+
+    def ask(self, networks: int, look: Callable[[], Answer]) -> Answer:
+        """What `look` sees in a picture; how long that takes is learnt at once, for what comes next in the study."""
+        began_ms = self.elapsed_ms
+        answer = look()
+        took = [(_evidence(networks), self.elapsed_ms - began_ms)]
+        self.durations.note(took)
+        self.took += took
+        self.done("evidence")
+        return answer
 
     def boundary(self, launches: Launches) -> Boundary:
         """What a pipeline asks before each stage of these launches, from any thread. Raises as `go_on` does."""
@@ -265,18 +275,25 @@ class Budget:
 
         def before(stage: str) -> bool:
             if stage == "localize":
-                launches.begin()
+                launches.begin(self.elapsed_ms)
             elif stage in _BEFORE:
                 self.done(_BEFORE[stage])
+                with deciding:
+                    launches.localized(self.elapsed_ms)
             needed = launches.needed(stage)
-            self.go_on(needed)
+            try:
+                self.go_on(needed)
+            except SpineScoreError:
+                self.took += launches.so_far()
+                raise
             name = _ASKED.get(stage)
             if name is None:
                 return True
             step = launches.plain if name == "second-pass" else launches.one[0]
+            now_ms = {launches.one[0]: launches.first_ms[-1]}
             with deciding:  # once for the views of a launch, which a device may run side by side
                 if name not in launches.decided:
-                    launches.decided[name] = self._allows(name, [step, *needed])
+                    launches.decided[name] = self._allows(name, [step, *needed], now_ms)
                     if not launches.decided[name]:
                         launches.without(name)
                 return launches.decided[name]
@@ -287,8 +304,15 @@ class Budget:
         """The study is over: its steps are learnt. Returns the milliseconds that it took in all."""
         elapsed_ms = self.elapsed_ms
         if self.took:
-            self.durations.learn([*self.took, (_REPORT, elapsed_ms - max(self._done.values()))])
+            self.took.append((_REPORT, elapsed_ms - max(self._done.values())))
+        self.end()
         return elapsed_ms
+
+    def end(self) -> None:
+        """The study is over, or given up: what is known of its steps is learnt. Twice is no error."""
+        if not self._over:
+            self._over = True
+            self.durations.end(self.took, self._passed_over, self._is_tried())
 
     def exceeded(self, more: str = "", report: StudyReport | None = None) -> BudgetExceeded:
         done = {stage: round(ms, 3) for stage, ms in self._done.items()}
@@ -299,10 +323,23 @@ class Budget:
             report,
         )
 
-    def _allows(self, name: Skippable, steps: Iterable[Step]) -> bool:
-        fits = self._fits(steps)
+    def _allows(self, name: Skippable, steps: Sequence[Step], now_ms: Mapping[Step, float] | None = None) -> bool:
+        fits = self._fits(steps, now_ms)
         self._skipped[name] |= not fits
         return fits
 
-    def _fits(self, steps: Iterable[Step]) -> bool:
-        return self.ms is None or self.durations.likely(steps) <= self.left_ms
+    def _fits(self, steps: Sequence[Step], now_ms: Mapping[Step, float] | None = None) -> bool:
+        if self.ms is None or self.durations.likely(steps, self.hard, now_ms) <= self.left_ms:
+            return True
+        self._passed_over.update(steps)
+        return False
+
+    def _is_tried(self) -> bool:
+        """Whether this study is to be scored whatever it takes, because nothing had time in those before."""
+        if self._tried is None:
+            self._tried = self.ms is not None and self.durations.is_stuck(self.hard)
+        return self._tried
+
+
+def _evidence(networks: int) -> Step:
+    return ("evidence", networks, True)

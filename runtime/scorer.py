@@ -177,6 +177,7 @@ class Scorer:
         strict: bool = False,
         hard: bool = False,
         cancel: threading.Event | None = None,
+        count_reading: bool = False,
     ) -> StudyReport:
         """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph` or an array.
 
@@ -184,14 +185,17 @@ class Scorer:
         those discs. What cannot be scored is rejected in the report, region by region. Where it is `strict`, what
         would be a warning on a radiograph's quality (`report.findings`) rejects its region.
 
-        `budget_ms` is counted from this call, reading included. What does not fit is skipped (`report.skipped`), as
+        `budget_ms` is counted from this call; with `count_reading`, what reading the study took before
+        (`Study.read_ms`) is counted too, as on the command line. What does not fit is skipped (`report.skipped`), as
         `spinescore.runtime.budget` has it; what cannot be skipped is done all the same, unless the budget is `hard`.
+        A hard call never tests an engine, nor takes one that was built or checked meanwhile: that waits for a call
+        without `hard`, for `self_test` or for `wait_for_check`.
         Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.
 
         Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients, `BudgetExceeded` for a
         hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can be used after each.
         """
-        found = self._score(study, self._budget(study, budget_ms, hard, cancel), keypoints, strict)
+        found = self._score(study, self._budget(study, budget_ms, hard, cancel, count_reading), keypoints, strict)
         assert found is not None
         return found.report
 
@@ -204,9 +208,12 @@ class Scorer:
         strict: bool = False,
         hard: bool = False,
         cancel: threading.Event | None = None,
+        count_reading: bool = False,
     ) -> StudyReport | None:
         """As `score`, but None at once where this scorer is busy with another study: for who must never wait."""
-        found = self._score(study, self._budget(study, budget_ms, hard, cancel), keypoints, strict, wait=False)
+        found = self._score(
+            study, self._budget(study, budget_ms, hard, cancel, count_reading), keypoints, strict, wait=False
+        )
         return None if found is None else found.report
 
     def crops(self, study: StudyInput, keypoints: Keypoints | None = None, *, strict: bool = False) -> ScoredCrops:
@@ -236,7 +243,11 @@ class Scorer:
 
         The next study is scored on the engine that was accepted. A check that is not waited for ends at `close`.
         """
-        return self._engine.wait()
+        warnings = self._engine.wait()
+        with self._lock:
+            if not self._closed:
+                self._renew()
+        return warnings
 
     def close(self) -> None:
         """Free the device. Closing twice is no error."""
@@ -254,11 +265,18 @@ class Scorer:
     ) -> None:
         self.close()
 
-    def _budget(self, study: StudyInput, budget_ms: float | None, hard: bool, cancel: threading.Event | None) -> Budget:
+    def _budget(
+        self,
+        study: StudyInput,
+        budget_ms: float | None,
+        hard: bool,
+        cancel: threading.Event | None,
+        count_reading: bool,
+    ) -> Budget:
         budget_ms = checked_ms(budget_ms) or self._budget_ms
         if hard and budget_ms is None:
             raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
-        read_ms = (study.read_ms or 0.0) if isinstance(study, Study) else 0.0
+        read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
         return Budget(budget_ms, hard, read_ms, self._views.durations, self._clock, cancel)
 
     def _score(
@@ -280,15 +298,13 @@ class Scorer:
         try:
             return self._scored(study, given, budget, strict, with_crops)
         finally:
+            budget.end()
             self._views.device.forget()
             self._lock.release()
 
     def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:
         self._check_open()
-        if self._engine.renew():
-            self._time_steps()
-        if not self._engine.opened.trusted:
-            self._test()
+        self._make_ready(budget)
         views, localizer = self._views, self.bundle.manifest.localizer
         budget.durations = views.durations
         budget.go_on()
@@ -311,6 +327,25 @@ class Scorer:
     def _check_open(self) -> None:
         if self._closed:
             raise DeviceError("This scorer is closed; open another one with Scorer.open.")
+
+    def _make_ready(self, budget: Budget) -> None:
+        """Take an engine that was built meanwhile, and test one that is not trusted; a hard budget has no time."""
+        if budget.hard:
+            if not self._engine.opened.trusted:
+                text = ": the engine has to pass its self-test first; call self_test, or open the scorer with warm_up"
+                raise budget.exceeded(text)
+            return
+        if self._renew():
+            budget.excuse()
+        if not self._engine.opened.trusted:
+            self._test()
+            budget.excuse()
+
+    def _renew(self) -> bool:
+        renewed = self._engine.renew()
+        if renewed:
+            self._time_steps()
+        return renewed
 
     def _count_study(self) -> None:
         self._engine.opened.count_study()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.acceptance import verify_command
 from spinescore.runtime.acceptance.selftest import SelfTest
 from spinescore.runtime.assemble import RegionResult, judge
-from spinescore.runtime.budget import Budget, Durations, Effort, Launches, alternatives
+from spinescore.runtime.budget import Budget, Effort, Launches, alternatives
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
+from spinescore.runtime.estimates import Durations
 from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.grading import probabilities
 from spinescore.runtime.intake import GivenPoints
@@ -91,9 +94,11 @@ class Views:
         Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails.
         """
         if self._self_test is None:
-            self.pipeline.run_networks()
-            return
-        if faults := self._self_test.run(self.pipeline):
+            faults, took_ms = [], self.pipeline.run_networks()[1]
+        else:
+            faults, took_ms = self._self_test.run(self.pipeline)
+        self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
+        if faults:
             engine = f"{self.pipeline.framework} {self.pipeline.precision}"
             raise SelfTestError(
                 f"Engine {engine} computes wrongly in this process: on golden inputs of bundle "
@@ -110,12 +115,13 @@ class Views:
         pairs = {disc: np.array([[x, 150 + 150 * disc] for x in (480, 400)], np.float32) for disc in range(DISCS)}
         chosen, given = dict.fromkeys(REGIONS, made), dict.fromkeys(REGIONS, pairs)
         full = self.efforts[0]
-        for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
-            try:
+        try:
+            for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
                 launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
-            except DeviceError:  # opened for smaller pictures
-                return
-            self.durations.learn(launches.took(stages_ms))
+                self.durations.learn(launches.took(stages_ms))
+            self._asked(budget, made.radiograph, 0)
+        except DeviceError:  # opened for smaller pictures
+            return
 
     def score(
         self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget
@@ -138,17 +144,15 @@ class Views:
 
         def evidence(radiograph: Radiograph, turn_deg: Turn, needed: bool) -> NDArray[np.float64]:
             budget.go_on()
-            least = self.efforts[-1] if needed else antialiased[-1]
-            if not budget.allows_evidence(self.pipeline.localizers, least, min(count, VIEWS)):
-                raise InputRejected(
-                    "no-time",
-                    f"{radiograph.source or 'The radiograph'} does not state its region, or to which side the patient "
-                    f"looks, and the budget of {budget.ms:g} ms left no time to ask the picture; state them, or give a "
-                    "larger budget.",
-                )
-            return self.evidence(radiograph, turn_deg)
+            how = self.pipeline.localizers, self.efforts if needed else antialiased, min(count, VIEWS)
+            if not budget.allows_evidence(*how, needed=needed):
+                raise InputRejected("no-time", _no_time(radiograph, budget, budget.needs_ms(*how)))
+            return self._asked(budget, radiograph, turn_deg)
 
         return evidence
+
+    def _asked(self, budget: Budget, radiograph: Radiograph, turn_deg: Turn) -> NDArray[np.float64]:
+        return budget.ask(self.pipeline.localizers, partial(self.evidence, radiograph, turn_deg))
 
     def evidence(self, radiograph: Radiograph, turn_deg: Turn = 0) -> NDArray[np.float64]:
         """Mean peaks (facing, region), for the radiograph turned by `turn_deg` clockwise, as it is and mirrored."""
@@ -192,6 +196,7 @@ class Views:
         budget.done("upload")
         effort = budget.choose(efforts, views.stop - views.start, self._full)
         launches = Launches(effort, views.stop - views.start)
+        budget.go_on(launches.plainest)  # before steps are captured
         results = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
         budget.done("grade")
         head = self._manifest.grader.head
@@ -247,10 +252,9 @@ class Views:
         """Where a reader gave points, see whether the localizer finds the same discs one level away."""
         for region, result in results.items():
             enough = result.reject is None and len(result.given) >= LEAST_COUNTED
-            if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
+            if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
                 whole, parameters = self._flips(result.chosen.radiograph, result.chosen.turn_deg)
-                points = self.pipeline.look(whole, parameters)
-                budget.done("evidence")
+                points = budget.ask(self.pipeline.localizers, partial(self.pipeline.look, whole, parameters))
                 seen = points[REGIONS.index(region), FACINGS.index(result.chosen.facing)]
                 found = miscounted(result, seen, self._manifest.localizer.min_confidence)
                 if found is not None:
@@ -263,10 +267,9 @@ class Views:
         for turn_deg in (chosen.turn_deg, *others(chosen.turn_deg)):
             if seen and not is_worth_asking(seen, turn_deg, least):
                 continue
-            if not budget.allows_evidence(self.pipeline.localizers, self.efforts[-1], 0):
+            if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
                 break
-            seen[turn_deg] = self.evidence(chosen.radiograph, turn_deg)
-            budget.done("evidence")
+            seen[turn_deg] = self._asked(budget, chosen.radiograph, turn_deg)
         return seen
 
     def _upload(self, slot: int, radiograph: Radiograph) -> None:
@@ -274,6 +277,19 @@ class Views:
 
     def _whole(self, source: int, chosen: Chosen) -> NDArray[np.void]:
         return whole_of(source, chosen, self._manifest.localizer)
+
+
+def _no_time(radiograph: Radiograph, budget: Budget, needed_ms: float) -> str:
+    """Return the message of `no-time`: what the radiograph does not state, and what to do."""
+    texts = {"region": "its region", "facing": "to which side the patient looks (facing)"}
+    missing = [name for name in texts if getattr(radiograph, name) is None] or list(texts)
+    name = radiograph.source or f"The {f'{radiograph.region} ' if radiograph.region else ''}radiograph"
+    return (
+        f"{name} does not state {', or '.join(texts[name] for name in missing)}, and the budget of {budget.ms or 0:g} "
+        f"ms left no time to ask the picture. State it: {' and '.join(f'{name}=' for name in missing)} of "
+        f"radiograph_from_array, {' and '.join(f'--{name}' for name in missing)} on the command line, or the header; "
+        f"or give a budget of about {math.ceil(round(needed_ms, 3))} ms."
+    )
 
 
 def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:

@@ -53,13 +53,16 @@ class SelfTest:
             bundle, tuple(golden_localizers(bundle, one_study=True)), tuple(golden_grader(bundle, one_study=True))
         )
 
-    def run(self, pipeline: Pipeline) -> list[str]:
-        """Run it, and return what is beyond the tolerances, in words. Raises `EngineError` if a network fails."""
+    def run(self, pipeline: Pipeline) -> tuple[list[str], dict[str, float]]:
+        """Run it, and return what is beyond the tolerances, in words, and what `Pipeline.run_networks` took.
+
+        Raises `EngineError` if a network fails.
+        """
         images: dict[str, NDArray[np.float32]] = {}
         for network in (*self.localizers, *self.graders):
             images |= network.images(_rows(network))
-        outputs, _ = pipeline.run_networks(images)
-        return self.faults(outputs)
+        outputs, took_ms = pipeline.run_networks(images)
+        return self.faults(outputs), took_ms
 
     def faults(self, outputs: Outputs) -> list[str]:
         """What in the outputs, by the networks' names, is beyond the tolerances, in words."""

@@ -144,7 +144,7 @@ def _score(path: Path, scorer: Scorer) -> StudyReport:
     from spinescore.runtime.dicom import load_study
 
     say(f"{path}: scoring")
-    report = scorer.score(load_study(path))
+    report = scorer.score(load_study(path), count_reading=True)
     for warning in report.warnings:
         say(f"warning: {warning}")
     for reject in dict.fromkeys([*report.rejects, *(region.reject for region in report.regions.values())]):

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     write_study(arguments.seed, folder)
     with open_scorer(arguments) as scorer:
         study = load_study(*sorted(folder.glob("*.dcm")))
-        report = scorer.score(study, strict=arguments.strict)
+        report = scorer.score(study, strict=arguments.strict, count_reading=True)
         say_what_was_refused(report)
         written = write_results(study, report, arguments.out, formats=("json", "html", "png"))
         show(study_summary(report, _read_truth(folder / "truth.json")))

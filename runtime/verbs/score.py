@@ -209,7 +209,14 @@ class _Call:
 def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Points | None) -> StudyReport:
     """A study's report, also of one that came later than a hard budget. Raises what `Scorer.score` does."""
     try:
-        report = scorer.score(study, arguments.budget_ms, keypoints, strict=arguments.strict, hard=arguments.hard)
+        report = scorer.score(
+            study,
+            arguments.budget_ms,
+            keypoints,
+            strict=arguments.strict,
+            hard=arguments.hard,
+            count_reading=True,
+        )
     except BudgetExceeded as late:
         if late.report is None:
             raise

@@ -6,13 +6,15 @@ import threading
 from dataclasses import replace
 
 import pytest
+from golden_bundle import write_golden_bundle
 from scoring import CERVICAL, LUMBAR, assert_found, checked
 from tiny import listed, manifest, write_bundle
 
 from spinescore.runtime import BudgetExceeded, BundleError, Cancelled, Scorer, Study
-from spinescore.runtime.budget import Durations, Effort, alternatives
+from spinescore.runtime.budget import Effort, alternatives
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.estimates import Durations
 from spinescore.runtime.manifest import Manifest
 
 STUDY = (CERVICAL.radiograph, LUMBAR.radiograph)
@@ -163,28 +165,33 @@ def test_the_extra_runs_are_skipped_first(averaged, kind, budget_ms, skipped, to
 
 
 def test_a_second_pass_does_without_its_extra_runs_where_the_first_was_slow(averaged):
-    """On a CPU; its times are not learnt, since the two passes are of two kinds."""
+    """On a CPU, which also tells what each of the two passes took."""
     plain, extra = 16 + NETWORK_MS["localizer"], NETWORK_MS["localizer"]
     scorer, device = opened(averaged, Steps)
     with scorer:
         scorer.score(STUDY)
-        known = dict(scorer._views.durations._least)
+        kinds = [("averaged", 2, True), ("pass", 2, True)]
+        known = [scorer._views.durations.least([step]) for step in kinds]
+        assert known == pytest.approx([plain + extra, plain])
         device.clock.factor = 1.5
         slow = 1.5 * (plain + extra)  # of the first pass; then there is time for a plain one
         report = scorer.score(STUDY, slow + plain + 4 + 20 + 1)
         assert report.skipped == ("test-time",)
         assert report.timings_ms.localize == pytest.approx(slow + 1.5 * plain)
-        assert scorer._views.durations._least == known
+        assert [scorer._views.durations.least([step]) for step in kinds] == known
 
 
-def test_reading_has_used_a_part_of_the_budget(bundle):
+def test_reading_counts_where_that_is_asked_for(bundle):
     scorer, _ = opened(bundle)
     with scorer:
-        report = scorer.score(Study(STUDY, read_ms=30.0), ONE_PASS + 31)
+        report = scorer.score(Study(STUDY, read_ms=30.0), ONE_PASS + 31, count_reading=True)
         assert (report.skipped, report.within_budget) == (("second-pass",), True)
         assert report.timings_ms.total == pytest.approx(ONE_PASS + 30)
         with pytest.raises(BudgetExceeded) as caught:
-            scorer.score(Study(STUDY, read_ms=100.0), WHOLE, hard=True)
+            scorer.score(Study(STUDY, read_ms=100.0), WHOLE, hard=True, count_reading=True)
+        report = scorer.score(Study(STUDY, read_ms=100.0), WHOLE + 1, hard=True)
+        assert (report.skipped, report.within_budget) == ((), True)
+        assert (report.timings_ms.read, report.timings_ms.total) == (100, pytest.approx(100 + WHOLE))
     assert caught.value.timings_ms == {"read": 100.0}
 
 
@@ -246,7 +253,11 @@ def test_a_picture_is_asked_where_there_is_time_and_never_guessed(bundle, tags):
         report = checked(scorer.score(study, ASK + PLAIN - 1))
     region = report.regions["cervical"]
     assert (region.status, region.reject.code, report.within_budget) == ("rejected", "no-time", True)
-    assert "cervical.dcm does not state its region, or to which side" in region.reject.message
+    region_too = "its region, or " if "region" in tags else ""
+    said = f"cervical.dcm does not state {region_too}to which side the patient looks (facing), and the budget of "
+    assert region.reject.message.startswith(said)
+    assert ("region= and facing= of" in region.reject.message) == bool(region_too)
+    assert region.reject.message.endswith(f"or give a budget of about {ASK + PLAIN} ms.")
     assert "evidence" in report.skipped
     assert report.regions["lumbar"].status == "scored"
 
@@ -334,9 +345,9 @@ def test_who_must_not_wait_gets_nothing_where_another_study_is_scored(bundle):
         if not seen:
             seen.append(scorer.try_score(STUDY))
             with pytest.raises(Cancelled, match="after read was done"):  # who waits may give up
-                scorer.score(late, cancel=cancelled)
+                scorer.score(late, cancel=cancelled, count_reading=True)
             with pytest.raises(BudgetExceeded, match="had passed after read"):
-                scorer.score(late, 0.5, hard=True)
+                scorer.score(late, 0.5, hard=True, count_reading=True)
 
     with scorer:
         device.before = meanwhile
@@ -405,3 +416,55 @@ def test_an_error_of_a_budget_can_be_sent_to_another_process():
 
     error = pickle.loads(pickle.dumps(BudgetExceeded("late", {"read": 3.0})))
     assert (str(error), error.stages, error.report) == ("late", ("read",), None)
+
+
+ARRAYS = {"cervical": CERVICAL.radiograph.pixels, "lumbar": LUMBAR.radiograph.pixels}
+
+
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_a_scorer_opened_on_a_busy_machine_is_not_locked_out(bundle, kind):
+    """Arrays state no facing: nothing was scored, so nothing was learnt."""
+    device = kind()
+    device.clock.factor = 20.0
+    with Scorer(bundle, device, budget_ms=300, clock=device.clock) as scorer:
+        device.clock.factor = 1.0
+        found = [scorer.score(ARRAYS) for _ in range(4)]
+        assert {region.reject.code for region in found[0].regions.values()} == {"no-time"}
+        assert found[0].regions["lumbar"].reject.message.startswith("lumbar array does not state to which side")
+        assert {region.reject and region.reject.code for region in found[2].regions.values()} != {"no-time"}
+        assert found[3].skipped == () == scorer.score(STUDY).skipped
+
+
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_what_was_skipped_because_of_a_busy_opening_is_back_with_the_next_study(bundle, kind):
+    device = kind()
+    device.clock.factor = 20.0
+    with Scorer(bundle, device, budget_ms=WHOLE + 1, clock=device.clock) as scorer:
+        device.clock.factor = 1.0
+        assert scorer.score(STUDY).skipped == ("second-pass", "antialias")
+        assert [scorer.score(STUDY, hard=hard).skipped for hard in (True, False)] == [(), ()]
+
+
+@pytest.mark.parametrize("kind", [Steps, Graph])
+def test_a_hard_call_of_a_scorer_without_a_budget_measures_nothing(bundle, kind):
+    """Half of what the networks took in the self-test is what the steps take at least."""
+    scorer, device = opened(bundle, kind, budget_ms=None)
+    with scorer:
+        began = device.clock.ms
+        with pytest.raises(BudgetExceeded, match=r"what is left takes 15\.0 ms at least"):
+            scorer.score(STUDY, 14, hard=True)
+        assert device.clock.ms == began
+        for effort in scorer._views.efforts:  # which takes no time on a CPU
+            scorer._views.pipeline.prepare(effort)
+        report = scorer.score(STUDY, PLAIN + 1, hard=True)
+        assert (report.skipped, report.within_budget) == (("second-pass", "antialias"), True)
+
+
+def test_a_hard_call_does_not_wait_for_the_self_test(tmp_path):
+    folder = write_golden_bundle(tmp_path / "b")
+    with Scorer.open(folder, "cpu", build="no", warm_up=False) as scorer:
+        with pytest.raises(BudgetExceeded, match="has to pass its self-test first; call self_test") as caught:
+            scorer.score(STUDY, 1e6, hard=True)
+        assert caught.value.report is None
+        scorer.self_test()
+        assert scorer.score(STUDY, 1e6, hard=True).within_budget
