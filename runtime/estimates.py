@@ -65,7 +65,7 @@ class _Base:
     @property
     def is_overdue(self) -> bool:
         doublings = max(0, self.confirmed - _SURE_AFTER + 1)
-        return self.passed_over >= min(_PATIENCE * 2**doublings, _MOST_PATIENCE)
+        return self.passed_over >= min(_PATIENCE << min(doublings, 8), _MOST_PATIENCE)
 
     def scale(self, factor: float) -> None:
         self.ms, self.is_assumed, self.confirmed = self.ms * factor, True, 0

@@ -94,7 +94,8 @@ class Views:
         Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails.
         """
         if self._self_test is None:
-            faults, took_ms = [], self.pipeline.run_networks()[1]
+            faults: list[str] = []
+            _, took_ms = self.pipeline.run_networks()
         else:
             faults, took_ms = self._self_test.run(self.pipeline)
         self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
