@@ -9,38 +9,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
+from spinescore.runtime.arguments import check_flag, check_text, check_whole, shown
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.quality import of_header
+from spinescore.runtime.reading.datasets import dataset_syntax, is_dataset, own_header
 from spinescore.runtime.reading.dicomfile import brief, inflated_to, read_header
 from spinescore.runtime.reading.grouping import Loaded, grouped, place_of, study_of
 from spinescore.runtime.reading.inputs import FileInput, Item, items
-from spinescore.runtime.reading.memory import PixelBudget, pixel_limit
+from spinescore.runtime.reading.memory import MAX_PIXELS, PixelBudget, pixel_limit
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
-from spinescore.runtime.reading.tags import Facts, number, read_facts
-from spinescore.runtime.study import FROM_LIBRARY, Radiograph, Reject, Study
+from spinescore.runtime.reading.tags import Facts, read_facts
+from spinescore.runtime.study import Radiograph, Reject, Study
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset
-
-    from spinescore.runtime.reading.pixels import PixelFormat
+    from pydicom.dataset import Dataset
 
 __all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study"]
 
 Reserve = Callable[[int], None]
 
-MAX_PIXELS = 100_000_000
 # Projection radiography, and what digitised or re-sent films come as. A folder's other files are skipped unread.
 PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
 
-_MAX_NOTES, _NOTE_LENGTH = 20, 300
 _MAX_THREADS = 4
 _FEW_FILES = 2  # are read at once, with their headers
 _MOST_BYTES_PER_PIXEL = 2
@@ -48,7 +45,7 @@ _KIND_BYTES = 16  # tell a PNG or JPEG file
 
 
 def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Radiograph:
-    """Read one radiograph: a path, a file's bytes or a binary stream; DICOM, or for research PNG or JPEG.
+    """Read one radiograph: a path, a file's bytes, a binary stream or a pydicom Dataset; for research PNG or JPEG.
 
     A folder, a zip archive or a DICOMDIR will do where it holds one radiograph. `window` names the window or VOI LUT
     to use by its explanation. Raises InputRejected for what cannot be read as one grey-scale image, and for nothing
@@ -58,11 +55,12 @@ def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: st
     radiographs), unsupported-syntax, too-large (more than `max_pixels`). Whether it shows a lateral spine is the
     scorer's to judge.
     """
+    _check_options(max_pixels, window)
     loaded, _ = _load_all((file,), max_pixels, window)
     radiographs = [found.radiograph for found in loaded if found.radiograph is not None]
     if len(radiographs) == 1:
         return radiographs[0]
-    name = "what was given" if not isinstance(file, (str, os.PathLike)) else Path(file).name
+    name = Path(file).name if isinstance(file, (str, os.PathLike)) else "what was given"
     if radiographs:
         raise InputRejected("not-radiograph", f"{name} holds {len(radiographs)} radiographs; read it with load_study")
     for reject in (found.reject for found in loaded if found.reject is not None and not found.skipped):
@@ -71,10 +69,13 @@ def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: st
 
 
 def load_study(file: FileInput, *more: FileInput, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Study:
-    """Read what holds one study: paths of files, folders, zip archives and DICOMDIR, bytes, binary streams.
+    """Read what holds one study: paths of files, folders, zip archives and DICOMDIR, bytes, streams, pydicom Datasets.
 
-    `window` is as in `load_radiograph`. Raises InputRejected: two-patients, several-studies.
+    `window` is as in `load_radiograph`. Raises InputRejected: two-patients, several-studies. Raises ValueError if
+    nothing is at any of the paths; where one of several is missing, that one is a reject.
     """
+    _check_options(max_pixels, window)
+    _check_there((file, *more))
     loaded, started = _load_all((file, *more), max_pixels, window)
     patients = {found.facts.patient_key for found in loaded if not found.skipped} - {None}
     if len(patients) > 1:
@@ -112,8 +113,16 @@ def load_studies(
     stated either; else they form a study of their own. A study with two patients keeps no radiograph.
 
     `on_demand` reads the headers of more than two files, and each study's pixels when it is asked for: then one study
-    at a time is in memory, and the sequence is to be closed.
+    at a time is in memory, and the sequence is to be closed. Raises TypeError for one path in the place of several.
     """
+    _check_options(max_pixels, window)
+    check_flag("on_demand", on_demand)
+    if isinstance(files, (str, bytes, bytearray, memoryview, os.PathLike)) or is_dataset(files):
+        raise TypeError(
+            f"files must be several paths, got {shown(files)}; call load_studies([path]) or load_study(path)"
+        )
+    files = list(files)
+    _check_there(files)
     opened = ExitStack()
     try:
         found = items(files, opened)
@@ -124,6 +133,25 @@ def load_studies(
     except BaseException:
         opened.close()
         raise
+
+
+def _check_options(max_pixels: object, window: object) -> None:
+    check_whole("max_pixels", max_pixels, 1)
+    check_text("window", window)
+
+
+def _check_there(files: Sequence[FileInput]) -> None:
+    """Raise ValueError if every input is a path, and nothing is at any of them."""
+    paths = [Path(file) for file in files if isinstance(file, (str, os.PathLike))]
+    if paths and len(paths) == len(files) and not any(_may_exist(path) for path in paths):
+        raise ValueError(f"there is no file or folder {shown(paths[0].name)}; give the path of files that are there")
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # it may not be looked at; to open it tells why
+        return True
 
 
 def _on_demand(found: list[Item], max_pixels: int, window: str | None, opened: ExitStack) -> StudiesOnDemand:
@@ -212,10 +240,12 @@ def _load(item: Item, max_pixels: int, window: str | None, reserve: Reserve) -> 
     facts, source = Facts(), item.source
     try:
         with caught_warnings() as warned, item.open() as opened:
-            picture = _picture(opened, item, max_pixels, reserve)
-            if picture is not None:
+            if item.dataset is not None:
+                ds, stream, syntax = own_header(item.dataset), opened, dataset_syntax(item.dataset)
+            elif (picture := _picture(opened, item, max_pixels, reserve)) is not None:
                 return Loaded(item, facts, picture)
-            ds, stream, syntax = read_header(opened, source)
+            else:
+                ds, stream, syntax = read_header(opened, source)
             facts = read_facts(ds)
             if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
                 raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")
@@ -246,7 +276,7 @@ def _picture(opened: BinaryIO, item: Item, max_pixels: int, reserve: Reserve) ->
 
 def _radiograph(
     stream: BinaryIO,
-    ds: FileDataset,
+    ds: Dataset,
     syntax: str | None,
     facts: Facts,
     source: str,
@@ -254,63 +284,15 @@ def _radiograph(
     window: str | None,
     warned: list[str],
 ) -> Radiograph:
-    from spinescore.runtime.reading import greyscale, pixels, shutter
+    from spinescore.runtime.reading import pixels
+    from spinescore.runtime.reading.described import described
 
     if "Rows" not in ds and "Columns" not in ds:
         raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")
     max_pixels, reserve = limits
     declared = pixels.pixel_format(ds, source, max_pixels)
     reserve(declared.byte_count)
-    notes = list(facts.notes)
+    notes: list[str] = []
     stream = inflated_to(stream, declared.byte_count)
     stored, decoder = pixels.read_pixels(stream, ds, declared, syntax, source, notes)
-    padding, lowest = _padding(ds, declared), declared.stored_min
-    occluded = shutter.closed(stored, ds, declared, padding, notes)
-    table, has_window, remarks = greyscale.table(
-        ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
-    )
-    said = (f"{FROM_LIBRARY}{warning}" for warning in warned)
-    unique = dict.fromkeys(note[:_NOTE_LENGTH] for note in (*notes, *remarks, *said))
-    return Radiograph(
-        pixels=stored,
-        table=table,
-        stored_min=lowest,
-        has_window=has_window,
-        padding=padding,
-        occluded=occluded,
-        spacing_mm=facts.spacing_mm,
-        region=facts.region,
-        view=facts.view,
-        facing=facts.facing,
-        turn_deg=facts.turn_deg,
-        modality=facts.modality,
-        sop_instance_uid=facts.sop_instance_uid,
-        study_instance_uid=facts.study_instance_uid,
-        study_date=facts.study_date,
-        patient_key=facts.patient_key,
-        decoder=decoder,
-        source=source,
-        header=ds,
-        warnings=tuple(unique)[:_MAX_NOTES],
-        findings=of_header(ds, source, facts.spacing_mm is not None),
-    )
-
-
-def _padding(ds: FileDataset, declared: PixelFormat) -> tuple[int, int] | None:
-    """Pixel Padding Value, up to the Range Limit where there is one (PS3.3 C.7.5.1.1.2), as stored values."""
-    value, limit = number(ds, "PixelPaddingValue"), number(ds, "PixelPaddingRangeLimit")
-    if value is None:
-        return None
-    first = _as_stored(int(value), declared)
-    last = first if limit is None else _as_stored(int(limit), declared)
-    low, high = max(min(first, last), declared.stored_min), min(max(first, last), declared.stored_max)
-    return (low, high) if low <= high else None
-
-
-def _as_stored(value: int, declared: PixelFormat) -> int:
-    """Devices write a signed value as unsigned, and the other way round: take the one that can be stored."""
-    span = 1 << declared.bits_allocated
-    return next(
-        (same for same in (value, value - span, value + span) if declared.stored_min <= same <= declared.stored_max),
-        value,
-    )
+    return described(stored, ds, declared, facts, source, decoder=decoder, window=window, notes=notes, warned=warned)

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, ValuesView
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.arguments import check_choice, shown
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
 from spinescore.runtime.quality import printable
+from spinescore.runtime.reading.arrays import check_pixels, radiograph_from_array
+from spinescore.runtime.reading.datasets import is_dataset, name_of
 from spinescore.runtime.reading.nameless import known_modality, nameless
-from spinescore.runtime.study import FROM_LIBRARY, LEVELS, REGIONS, Facing, Finding, Radiograph, Region, Reject, Study
+from spinescore.runtime.study import (
+    FROM_LIBRARY,
+    LEVELS,
+    REGIONS,
+    Facing,
+    Finding,
+    Radiograph,
+    Region,
+    Reject,
+    Study,
+    told_apart,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 __all__ = [
     "MIN_SIDE_PX",
@@ -28,7 +46,7 @@ __all__ = [
     "vet",
 ]
 
-Image = Radiograph | NDArray[np.integer[Any]]
+Image: TypeAlias = "Radiograph | NDArray[np.integer[Any]] | Dataset"
 
 
 class ImageOfRegion(TypedDict, total=False):
@@ -39,9 +57,11 @@ class ImageOfRegion(TypedDict, total=False):
 
 
 # Any iterable of radiographs will do. It is spelled out because an array is an iterable of anything to a type checker.
-Radiographs = Sequence[Radiograph] | Iterator[Radiograph] | ValuesView[Radiograph]
+Radiographs: TypeAlias = "Sequence[Radiograph | Dataset] | Iterator[Radiograph | Dataset] | ValuesView[Radiograph]"
 # A mapping is invariant in its keys, so that `dict[str, Radiograph]` needs a type beside the one with regions.
-StudyInput = Study | Radiograph | Radiographs | ImageOfRegion | Mapping[Region, Image] | Mapping[str, Image]
+StudyInput: TypeAlias = (
+    "Study | Radiograph | Dataset | Radiographs | ImageOfRegion | Mapping[Region, Image] | Mapping[str, Image]"
+)
 
 # region -> level -> (centre xy, anterior xy), in pixels of the radiograph
 DiscPoints = Sequence[Sequence[float] | NDArray[Any]] | NDArray[Any]
@@ -58,98 +78,102 @@ MIN_SIDE_PX = 128
 def as_study(study: StudyInput) -> Study:
     """A `Study` from what `Scorer.score` takes: a study, radiographs, or an image per region.
 
-    An image is a radiograph, or an array as for `radiograph_from_array`. Raises `ValueError` for anything else,
-    `InputRejected` for radiographs of two patients.
+    An image is a radiograph, a pydicom Dataset, or an array as for `radiograph_from_array`; what a file would be
+    refused for is a reject. Radiographs of one name are told apart by numbers. Raises `TypeError` and `ValueError` for
+    anything else, `InputRejected` for radiographs of two patients.
     """
     if isinstance(study, Study):
-        found = study
-    elif isinstance(study, Radiograph):
-        found = _of_radiographs([study])
+        found = replace(study, radiographs=tuple(study.radiographs))
     elif isinstance(study, Mapping):
         unknown = [name for name in study if name not in REGIONS]
         if unknown:
-            raise ValueError(f"there is no region {unknown[0]!r}; the regions are {', '.join(REGIONS)}")
-        found = _of_radiographs([_of_region(region, study[region]) for region in REGIONS if region in study])
+            raise ValueError(f"there is no region {shown(unknown[0])}; the regions are {', '.join(REGIONS)}")
+        found = _of_images([_of_region(region, study[region]) for region in REGIONS if region in study])
+    elif isinstance(study, Radiograph) or is_dataset(study):
+        found = _of_images([_of_dataset(study) if is_dataset(study) else study])
+    elif isinstance(study, (str, bytes, bytearray, memoryview, os.PathLike)):
+        raise TypeError(f"study is read from files before it is scored, got {shown(study)}; call "
+                        "score(load_study(path))")  # fmt: skip
+    elif isinstance(study, np.ndarray) or not isinstance(study, Iterable):
+        raise TypeError(f"study must be a Study, radiographs or an image per region, got {shown(study)}; call "
+                        "score({'cervical': pixels, 'lumbar': pixels}) or score(load_study(path))")  # fmt: skip
     else:
-        radiographs = list(study)
-        if not all(isinstance(item, Radiograph) for item in radiographs):
-            raise ValueError("a study is a Study, radiographs, or a mapping from region to image")
-        found = _of_radiographs(radiographs)
+        found = _of_images([_of_dataset(item) if is_dataset(item) else item for item in study])
     for radiograph in found.radiographs:
-        _check_pixels(radiograph.source or "a radiograph's pixels", radiograph.pixels)
-        if radiograph.table.ndim != 1 or not radiograph.table.size:
-            raise ValueError(f"{radiograph.source or 'a radiograph'}: its table must be one row of greys")
+        _check(radiograph)
     patients = {radiograph.patient_key for radiograph in found.radiographs} - {None}
     if len(patients) > 1:
         raise InputRejected(
             "two-patients", "The study's radiographs belong to more than one patient; score them apart."
         )
-    return found
+    return replace(found, radiographs=told_apart([_native(radiograph) for radiograph in found.radiographs]))
 
 
-def _of_radiographs(radiographs: Sequence[Radiograph]) -> Study:
+def _of_images(images: Sequence[object]) -> Study:
+    """The study of radiographs, and of rejects in the place of those that were refused."""
+    radiographs = [image for image in images if isinstance(image, Radiograph)]
+    rejects = [image for image in images if isinstance(image, Reject)]
+    strange = [image for image in images if not isinstance(image, (Radiograph, Reject))]
+    if strange:
+        raise ValueError(
+            f"a study is a Study, radiographs, or a mapping from region to image, got {shown(strange[0])} in it; "
+            "read files with load_study, arrays with radiograph_from_array"
+        )
     first = radiographs[0] if radiographs else None
     return Study(
         radiographs=tuple(radiographs),
+        rejects=tuple(rejects),
         study_instance_uid=first.study_instance_uid if first else None,
         study_date=first.study_date if first else None,
         patient_key=first.patient_key if first else None,
     )
 
 
-def _of_region(region: Region, image: object) -> Radiograph:
-    if isinstance(image, Radiograph):
+def _of_region(region: Region, image: object) -> Radiograph | Reject:
+    if is_dataset(image):
+        image = _of_dataset(image)
+    if isinstance(image, (Radiograph, Reject)):
         return replace(image, region=region)
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"the {region} image must be a Radiograph or an array, got {type(image).__name__}")
-    return radiograph_from_array(image, region=region)
-
-
-def radiograph_from_array(
-    pixels: NDArray[np.integer],
-    *,
-    region: Region | None = None,
-    spacing_mm: float | tuple[float, float] | None = None,
-    facing: Facing | None = None,
-) -> Radiograph:
-    """A radiograph of pixels in memory, for a console that has them already.
-
-    `pixels` are H x W stored values (uint8, uint16, int8 or int16) in which larger is brighter: 8 bits are shown as
-    they are, the contrast of more is taken from the pixels as for a radiograph without a window. `spacing_mm` is
-    between the centres of neighbouring pixels, or of rows and of columns where they differ; `facing` the side of the
-    image towards which the patient looks. What is not given is found out by the model. Raises `ValueError`.
-    """
-    name = f"{region} array" if region else "array"
-    if region not in (None, *REGIONS) or facing not in (None, "left", "right"):
-        raise ValueError(f"region is one of {', '.join(REGIONS)} and facing left or right, got {region!r}, {facing!r}")
-    _check_pixels(f"the {name}", pixels)
-    limits = np.iinfo(pixels.dtype)
-    linear = np.linspace(0, 1, limits.max - limits.min + 1, dtype=np.float32)
-    radiograph = Radiograph(
-        pixels,
-        linear,
-        stored_min=limits.min,
-        has_window=False,
-        spacing_mm=None if spacing_mm is None else _spacing_mm(spacing_mm),
-        region=region,
-        facing=facing,
-        source=name,
-    )
-    if pixels.dtype.itemsize == 1:
-        return radiograph
-    from spinescore.runtime.reading.greyscale import contrast_table
-
-    return replace(radiograph, table=contrast_table(radiograph, "percentile"))
-
-
-def _spacing_mm(spacing_mm: Any) -> tuple[float, float]:
+        raise ValueError(
+            f"the {region} image must be a Radiograph, an array or a pydicom Dataset, got {shown(image)}; read files "
+            "with load_radiograph"
+        )
     try:
-        rows, columns = np.broadcast_to(np.asarray(spacing_mm, np.float64), 2).tolist()
-    except (TypeError, ValueError):
-        rows = columns = np.nan
-    if not (0 < rows < np.inf and 0 < columns < np.inf):
-        raise ValueError(f"spacing_mm is millimetres above 0, one number or (rows, columns), got {spacing_mm!r}")
-    return rows, columns
+        return radiograph_from_array(image, region=region)
+    except InputRejected as fault:
+        return Reject(fault.code, str(fault), f"{region} array", region)
+
+
+def _of_dataset(ds: Dataset) -> Radiograph | Reject:
+    from spinescore.runtime.dicom import load_radiograph
+
+    try:
+        return load_radiograph(ds)
+    except InputRejected as fault:
+        return Reject(fault.code, str(fault), name_of(ds))
+
+
+def _check(radiograph: object) -> None:
+    """Raise for a radiograph made by hand whose fields cannot be."""
+    if not isinstance(radiograph, Radiograph):
+        raise TypeError(f"a study's radiographs must be Radiograph objects, got {shown(radiograph)}; call load_study")
+    name = radiograph.source or "a radiograph"
+    check_pixels(f"the pixels of {name}", radiograph.pixels)
+    table = radiograph.table
+    if not isinstance(table, np.ndarray) or table.ndim != 1 or not table.size or table.dtype.kind != "f":
+        raise ValueError(f"{name}: its table must be one row of greys, numbers from 0 to 1 of type float32")
+    check_choice(f"the region of {name}", radiograph.region, (None, *REGIONS))
+    check_choice(f"the facing of {name}", radiograph.facing, (None, "left", "right"))
+
+
+def _native(radiograph: Radiograph) -> Radiograph:
+    """The radiograph with plain pixels in the machine's byte order, in which some steps take them to be."""
+    pixels = radiograph.pixels
+    if type(pixels) is np.ndarray and pixels.dtype.isnative:
+        return radiograph
+    plain = np.asarray(np.ma.getdata(pixels), pixels.dtype.newbyteorder("=")).view(np.ndarray)
+    return replace(radiograph, pixels=plain)
 
 
 def anonymous(study: Study) -> Study:
@@ -161,6 +185,8 @@ def anonymous(study: Study) -> Study:
     file's content; what they quote of the header is left out. The pixels stay as they are: a name that is burned into
     them remains.
     """
+    if not isinstance(study, Study):
+        raise TypeError(f"study must be a Study, got {shown(study)}; call anonymous(load_study(path))")
     names = {image.source: f"radiograph {number}" for number, image in enumerate(study.radiographs, 1)}
     radiographs = tuple(
         replace(
@@ -230,17 +256,10 @@ def _stated(image: Radiograph, region: Region | None, facing: Facing | None) -> 
     }
     if not new or vet(image) is not None:
         return image
+    origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
     said = " and ".join(f"the {what} {value}" for what, value in new.items())
     note = f"{image.source or 'The radiograph'}: {said} was stated by the user; nothing in the file states it."
-    return replace(image, **new, warnings=(*image.warnings, note))
-
-
-def _check_pixels(name: str, pixels: NDArray[Any]) -> None:
-    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
-        raise ValueError(
-            f"{name} must hold height x width stored values, whole numbers of 8 or 16 bits, got {pixels.dtype} "
-            f"{pixels.shape}; bring other pictures to 16 bits first"
-        )
+    return replace(image, **new, **origin, warnings=(*image.warnings, note))
 
 
 def vet(radiograph: Radiograph) -> Reject | None:
@@ -265,7 +284,12 @@ def vet(radiograph: Radiograph) -> Reject | None:
 
 
 def given_points(keypoints: Keypoints | None) -> GivenPoints:
-    """A reader's points, checked. Raises `ValueError` that names the region and level."""
+    """A reader's points, checked. Raises `ValueError` that names the region and level, `TypeError` for no mapping."""
+    if keypoints is not None and not isinstance(keypoints, Mapping):
+        raise TypeError(
+            f"keypoints must be a mapping from region to level to points, got {shown(keypoints)}; give "
+            "{'cervical': {'C2/C3': [[x, y], [x, y]]}}"
+        )
     given: dict[Region, dict[int, NDArray[np.float32]]] = {}
     for name, levels in (keypoints or {}).items():
         region = next((region for region in REGIONS if region == name), None)
@@ -285,6 +309,8 @@ def _pair(name: str, points: Any) -> NDArray[np.float32]:
     try:
         with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
             pair = np.asarray(points, np.float32)
+        if np.asarray(points).dtype.kind not in "iuf" or np.ma.is_masked(points):  # text, truth values
+            pair = np.empty(0, np.float32)
     except (TypeError, ValueError, OverflowError):
         pair = np.empty(0, np.float32)
     if pair.shape != (2, 2) or not np.isfinite(pair).all():

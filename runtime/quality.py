@@ -45,10 +45,10 @@ INVERTED = 0.05
 _MID_GREYS = (0.05, 0.95)  # noise is taken from tiles between these: a table cuts it off beyond
 
 
-def finding(code: str, name: str, what: str, region: Region | None = None) -> Finding:
-    """A finding of `code` on the radiograph `name`: what is the case, then what the code's table says to do next."""
+def finding(code: str, name: str, what: str, region: Region | None = None, next_step: str | None = None) -> Finding:
+    """A finding of `code` on the radiograph `name`: what is the case, then what to do next, by default the code's."""
     known = CODES[code]
-    said = f"{printable(name) or 'The radiograph'}: {what}; {known.next_step}."
+    said = f"{printable(name) or 'The radiograph'}: {what}; {next_step or known.next_step}."
     return Finding(code, known.severity, said, region, name or None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -43,11 +43,17 @@ RegionStatus = Literal["scored", "rejected", "missing"]
 PointsOrigin = Literal["given", "found"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyInfo:
+    """Which study it is; its `repr` does not say that."""
+
     study_instance_uid: str | None
     study_date: str | None  # YYYYMMDD
     patient_key: str | None  # keyed hash, never the patient's ID
+
+    def __repr__(self) -> str:
+        stated = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return f"<StudyInfo: {', '.join(stated) or 'nothing'} stated>"
 
 
 @dataclass(frozen=True)
@@ -96,19 +102,19 @@ class RejectInfo:
     """`code` is one of `errors.CODES`; `source` names the file where there is one."""
 
     code: str
-    message: str
-    source: str | None = None
+    message: str = field(repr=False)
+    source: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class RadiographInfo:
-    sop_instance_uid: str | None
+    sop_instance_uid: str | None = field(repr=False)
     rows: int
     columns: int
     pixel_spacing_mm: tuple[float, float] | None  # between rows, between columns
     facing: Facing | None
     decoder: str
-    source: str = ""
+    source: str = field(default="", repr=False)
     turn_deg: Turn = 0  # clockwise, that brings the stored picture upright; `facing` is that of the upright picture
 
 
@@ -196,13 +202,13 @@ class TimingsMs:
     total: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyReport:
     """The result of one study.
 
     As DICOM objects, a page or files it is given, with the study, by `structured_report`, `secondary_captures`,
     `presentation_states`, `html` and `write_results` of `spinescore.runtime`. The same input, bundle and device give
-    the same report, `timings_ms` aside, where the same was `skipped`.
+    the same report, `timings_ms` aside, where the same was `skipped`. Its `repr` names neither study, patient nor files.
     """
 
     study: StudyInfo
@@ -218,6 +224,14 @@ class StudyReport:
     findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
     skipped: tuple[Skippable, ...] = ()  # what there was no time for, or a plan leaves out
     schema: str = SCHEMA
+
+    def __repr__(self) -> str:
+        found = [
+            f"{name} {region.status}" + ("" if region.total is None else f" {region.total:g}")
+            for name, region in self.regions.items()
+        ]
+        total = "none" if self.total.value is None else f"{self.total.value:g}"
+        return f"<StudyReport: {', '.join(found)}; mSASSS {total} ({self.total.status}); bundle {self.bundle.name}>"
 
     def to_dict(self) -> dict[str, Any]:
         document = asdict(self)

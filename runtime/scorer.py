@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.acceptance.repeats import Repeats
+from spinescore.runtime.arguments import check_event, check_flag, check_open
 from spinescore.runtime.assemble import strictly, study_report, timed, with_findings
 from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
 from spinescore.runtime.bundle import Bundle
@@ -136,9 +137,15 @@ class Scorer:
         `self_test_studies` and `self_test_minutes` repeat it after so many studies or minutes, when no study is being
         scored, in a thread of this scorer.
 
-        Raises `BundleError`, `EngineError` or `DeviceError`, `ValueError` for a name that is not known.
+        Raises `BundleError`, `EngineError` or `DeviceError`; `TypeError` or `ValueError` for an argument that cannot
+        be.
         """
         checked_ms(budget_ms)
+        check_open(
+            bundle, plan, threads=threads, max_imputed_per_region=max_imputed_per_region,
+            largest_image_px=largest_image_px, localizer=localizer, progress=progress, build=build,
+            flags={"require_acceptance": require_acceptance, "warm_up": warm_up},
+        )  # fmt: skip
         whole = Bundle.open(bundle)
         way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
         request = Request(way, plan, build, progress, largest_image_px)
@@ -179,7 +186,7 @@ class Scorer:
         cancel: threading.Event | None = None,
         count_reading: bool = False,
     ) -> StudyReport:
-        """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph` or an array.
+        """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph`, array or DICOM dataset.
 
         `keypoints` (region -> level -> (centre xy, anterior xy), source pixels) replace the localizer's points of
         those discs. What cannot be scored is rejected in the report, region by region. Where it is `strict`, what
@@ -192,8 +199,9 @@ class Scorer:
         without `hard`, for `self_test` or for `wait_for_check`.
         Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.
 
-        Raises `ValueError` for arguments of the wrong form, `InputRejected` for two patients, `BudgetExceeded` for a
-        hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can be used after each.
+        Raises `TypeError` or `ValueError` for arguments of the wrong form, `InputRejected` for two patients,
+        `BudgetExceeded` for a hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can
+        be used after each.
         """
         found = self._score(study, self._budget(study, budget_ms, hard, cancel, count_reading), keypoints, strict)
         assert found is not None
@@ -274,6 +282,8 @@ class Scorer:
         count_reading: bool,
     ) -> Budget:
         budget_ms = checked_ms(budget_ms) or self._budget_ms
+        check_flag("hard", hard)
+        check_event("cancel", cancel)
         if hard and budget_ms is None:
             raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
         read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
@@ -290,6 +300,7 @@ class Scorer:
         wait: bool = True,
     ) -> ScoredCrops | None:
         """None where the scorer is busy and it is not to `wait`."""
+        check_flag("strict", strict)
         study, given = as_study(study), given_points(keypoints)
         if wait:
             budget.acquire(self._lock)

@@ -230,7 +230,8 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
     if radiograph.facing is None:
         return _as_seen(radiograph, region, asked(radiograph, True))
     stated = Chosen(radiograph, radiograph.facing, radiograph.turn_deg or 0)
-    if radiograph.turn_deg is None and radiograph.header is not None:  # arrays with a side were seen upright
+    is_array = radiograph.header is None or radiograph.facing_from == "program"
+    if radiograph.turn_deg is None and not is_array:  # arrays with a side were seen upright
         with suppress(InputRejected):
             seen = asked(radiograph, True)
             return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)

@@ -117,7 +117,7 @@ def stands(seen: Seen, region: Region, own: Orientation) -> bool:
 
 
 def contradiction(radiograph: Radiograph, found: Orientation, region: Region) -> Finding:
-    """The finding on a radiograph that was scored as the picture shows it, and not as its header has it."""
+    """The finding on a radiograph that was scored as the picture shows it, and not as its header or the caller says."""
     turn_deg, facing = found
     name = radiograph.source
     if radiograph.turn_deg is None and turn_deg:
@@ -125,6 +125,10 @@ def contradiction(radiograph: Radiograph, found: Orientation, region: Region) ->
         return finding("not-upright", name, what, region)
     said = "" if radiograph.turn_deg is None else f"{_standing(radiograph.turn_deg)} "
     said += f"facing {radiograph.facing}" if radiograph.facing else ""
+    if radiograph.facing_from != "header":
+        what = f"the facing was given as {radiograph.facing}, the picture shows a patient {_standing(turn_deg)} facing"
+        step = "look at the overlay, and correct the facing that is given"
+        return finding("orientation-contradicts", name, f"{what} {facing}, and was followed", region, step)
     what = f"its header states a patient {said.strip()}, the picture shows one {_standing(turn_deg)} facing {facing}"
     return finding("orientation-contradicts", name, f"{what}, and was followed", region)
 

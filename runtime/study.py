@@ -6,7 +6,8 @@ T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,9 @@ __all__ = [
     "Reject",
     "Study",
     "Turn",
+    "renamed",
     "sites_of",
+    "told_apart",
 ]
 
 Region = Literal["cervical", "lumbar"]
@@ -63,14 +66,16 @@ class Finding:
 
     code: str
     severity: Literal["warning", "reject"]
-    message: str
+    message: str = field(repr=False)  # may name files, as `source` does
     region: Region | None = None
-    source: str | None = None  # the name of the radiograph, as in its `source`
+    source: str | None = field(default=None, repr=False)  # the name of the radiograph, as in its `source`
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Radiograph:
     """One projection radiograph as it was acquired, and what its header says of it.
+
+    Its `repr` names neither the patient nor the file.
 
     `pixels` holds the stored values (H x W, uint8, uint16, int8 or int16) after decoding and before any table.
     `table` maps them to grey in [0, 1], 1 brightest: `grey = table[pixels - stored_min]` (float32, 2**bits_stored
@@ -102,6 +107,13 @@ class Radiograph:
     header: Any = None  # the pydicom Dataset up to the pixels, for results that refer to it; None where there is none
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()  # what the header says of the picture's quality
+    facing_from: Literal["header", "user", "program"] = "header"  # user: an option or a list; program: an argument
+
+    def __repr__(self) -> str:
+        said = [str(self.region or "region not stated"), f"{self.rows} x {self.columns} {self.pixels.dtype}"]
+        said += [f"facing {self.facing}"] if self.facing else []
+        said += ["{:g} x {:g} mm".format(*self.spacing_mm)] if self.spacing_mm else []
+        return f"<Radiograph: {', '.join(said)}>"
 
     @property
     def rows(self) -> int:
@@ -117,14 +129,17 @@ class Reject:
     """Why a file, or a region of a study, was not scored. `code` is one of `errors.CODES`."""
 
     code: str
-    message: str
-    source: str = ""
+    message: str = field(repr=False)  # may name files, as `source` does
+    source: str = field(default="", repr=False)
     region: Region | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Study:
-    """One study: its radiographs in the order of their SOP instance UIDs, and the files that were refused."""
+    """One study: its radiographs in the order of their SOP instance UIDs, and the files that were refused.
+
+    Its `repr` names neither the patient nor the study.
+    """
 
     radiographs: tuple[Radiograph, ...]
     rejects: tuple[Reject, ...] = ()
@@ -133,3 +148,35 @@ class Study:
     patient_key: str | None = None
     warnings: tuple[str, ...] = ()
     read_ms: float | None = None
+
+    def __repr__(self) -> str:
+        refused = ", ".join(reject.code for reject in self.rejects) or "none"
+        return f"<Study: {', '.join(map(repr, self.radiographs)) or 'no radiograph'}; refused: {refused}>"
+
+
+def renamed(radiograph: Radiograph, name: str) -> Radiograph:
+    """The radiograph under another name, in its warnings and findings, too."""
+    old = radiograph.source
+
+    def said(text: str) -> str:
+        return text.replace(old, name, 1) if old else text
+
+    findings = (replace(found, source=name, message=said(found.message)) for found in radiograph.findings)
+    return replace(radiograph, source=name, warnings=tuple(map(said, radiograph.warnings)), findings=tuple(findings))
+
+
+def told_apart(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, ...]:
+    """The radiographs with names that differ: of two that have one name, `name 1 of 2` and `name 2 of 2`."""
+    names = [radiograph.source for radiograph in radiographs]
+    shared = {name for name in names if names.count(name) > 1}
+    if not shared:
+        return tuple(radiographs)
+    count = dict.fromkeys(shared, 0)
+    apart = []
+    for radiograph in radiographs:
+        name = radiograph.source
+        if name in shared:
+            count[name] += 1
+            radiograph = renamed(radiograph, f"{name or 'radiograph'} {count[name]} of {names.count(name)}")
+        apart.append(radiograph)
+    return tuple(apart)

@@ -231,9 +231,9 @@ def _mend_grey_scale(state: Dataset, display: Display, plain: bool, radiograph: 
 
 def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
     """The source's shutter, where the radiograph was seen through it (PS3.3 C.7.6.11)."""
-    if radiograph.occluded is None:
+    shapes = {} if radiograph.occluded is None else shutter_shapes(radiograph.header, [])
+    if not shapes:  # none, or pixels that were masked in an array
         return
-    shapes = shutter_shapes(radiograph.header, [])
     state.ShutterShape = list(shapes)
     for numbers in shapes.values():
         for keyword, found in numbers.items():

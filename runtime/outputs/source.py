@@ -20,7 +20,7 @@ from spinescore.runtime.reading.dates import calendar_date, time_of_day
 from spinescore.runtime.reading.display import SOP_CLASSES
 from spinescore.runtime.reading.tags import text, value, whole
 from spinescore.runtime.report import RadiographInfo, RegionReport, StudyReport
-from spinescore.runtime.study import Radiograph, Region, Study
+from spinescore.runtime.study import Radiograph, Region, Study, told_apart
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -94,7 +94,8 @@ def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
     if info is None:
         return None
     identity = (info.sop_instance_uid, info.rows, info.columns)
-    images = [image for image in study.radiographs if (image.sop_instance_uid, image.rows, image.columns) == identity]
+    named = told_apart(study.radiographs)  # as the report names them
+    images = [image for image in named if (image.sop_instance_uid, image.rows, image.columns) == identity]
     if info.sop_instance_uid is None or len(images) > 1:
         images = [image for image in images if image.source == info.source]
     return images[0] if images else None

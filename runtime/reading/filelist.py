@@ -184,7 +184,8 @@ def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
         for field, value in new.items()
     )
     note = f"{radiograph.source}: the list states, and the file does not, {words}."
-    return replace(radiograph, **new, warnings=(*radiograph.warnings, note))
+    origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
+    return replace(radiograph, **new, **origin, warnings=(*radiograph.warnings, note))
 
 
 def _same(value: Any, header: Any) -> bool:

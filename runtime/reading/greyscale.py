@@ -24,7 +24,7 @@ from spinescore.runtime.study import Radiograph
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["contrast_table", "header_table", "stored_values", "table"]
+__all__ = ["contrast_table", "header_table", "plain_table", "stored_values", "table"]
 
 DEFAULT_PERCENTILES = (1.0, 99.0)
 
@@ -71,6 +71,21 @@ def table(
     if grey is None:
         grey = _ramp(values, values[low], values[high])
     return _finished(display.shown(grey), stored_min, padding, occluded), has_window, notes
+
+
+def plain_table(
+    pixels: NDArray[np.integer], bits_stored: int, stored_min: int, inverted: bool, occluded: Occluded | None = None
+) -> NDArray[np.float32]:
+    """The table of pixels without a header or a window.
+
+    8 bits are shown as they are; the contrast of more runs between the 1st and 99th percentiles of the exposed field.
+    """
+    stored = stored_values(bits_stored, stored_min)
+    span = (float(stored[0]), float(stored[-1]))
+    if pixels.dtype.itemsize > 1:
+        span = displayed_percentiles(pixels, *DEFAULT_PERCENTILES, _hidden(None, occluded))
+    ramp = _ramp(stored, *span)
+    return _finished(1.0 - ramp if inverted else ramp, stored_min, None, occluded)
 
 
 def header_table(

@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import archives
+from spinescore.runtime.reading.datasets import is_dataset, name_of, pixel_stream
 from spinescore.runtime.reading.dicomfile import brief, open_file
 from spinescore.runtime.study import REGIONS
 from spinescore.runtime.warned import caught_warnings
 
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
 __all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "is_own", "items"]
 
-FileInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+FileInput: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 
 MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
 _HEAD_BYTES, _TAIL_BYTES = 1024, 1 << 16
@@ -50,6 +54,7 @@ class Item:
     in_folder: bool
     open: Callable[[], BinaryIO] = field(compare=False)
     key: str = ""  # of two items with the same key one is read; it also decides between equal names
+    dataset: Dataset | None = field(default=None, compare=False, repr=False)  # its header; `open` gives its pixels
 
 
 def is_own(source: str) -> bool:
@@ -73,6 +78,8 @@ def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
         yield from _in_folder(path) if _is_folder(path) else _named(path, opened)
+    elif is_dataset(given):
+        yield _dataset(given)
     else:
         yield from _in_memory(given, opened)
 
@@ -128,6 +135,12 @@ def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
         yield _refused(item, fault)
 
 
+def _dataset(ds: Dataset) -> Item:
+    with caught_warnings():
+        source = name_of(ds)
+    return Item(source, False, lambda: pixel_stream(ds), f"memory:{source}:{id(ds)}", ds)
+
+
 def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitStack) -> Iterator[Item]:
     """One file's bytes, or a binary stream, which is read from where it stands to its end."""
     name: object = None
@@ -136,7 +149,10 @@ def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitSta
     elif callable(getattr(given, "read", None)):
         data, name = given.read(MAX_BYTES_IN_MEMORY + 1), getattr(given, "name", None)
     else:
-        raise TypeError(f"a radiograph is read from a path, bytes or a binary stream, got {type(given).__name__}")
+        raise TypeError(
+            f"a radiograph is read from a path, bytes or a binary stream, got {type(given).__name__}; or give a "
+            "pydicom Dataset, and pixels in an array to radiograph_from_array"
+        )
     if not isinstance(data, bytes):
         raise TypeError(f"a radiograph is read from a binary stream, got one that gives {type(data).__name__}")
     # neither name nor place may depend on the order in which the inputs are given

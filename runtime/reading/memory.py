@@ -21,8 +21,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from spinescore.runtime.errors import InputRejected
 
-__all__ = ["LIMIT_VARIABLE", "PixelBudget", "pixel_array", "pixel_limit"]
+__all__ = ["LIMIT_VARIABLE", "MAX_PIXELS", "PixelBudget", "pixel_array", "pixel_limit"]
 
+MAX_PIXELS = 100_000_000  # of one radiograph
 LIMIT_VARIABLE = "SPINESCORE_MAX_PIXEL_BYTES"
 _MOST_LIMIT = 4 << 30
 _UNKNOWN_MEMORY = 4 << 30  # of a machine that does not say how much it has

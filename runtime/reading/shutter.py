@@ -91,13 +91,18 @@ def closed(
     declared: PixelFormat,
     padding: tuple[int, int] | None,
     notes: list[str],
+    masked: Mask | None = None,
 ) -> tuple[int, float | None] | None:
     """Give the pixels that the header's shutter hides one stored value, in place; return it with its grey.
 
-    None where there is no shutter. The value is padding where that has the same grey, else one that no visible pixel
-    has, next to the dark end. Where all are in use the grey is None, and the value is the one nearest to the shutter's.
+    Pixels that are `masked` are hidden, too; without a shutter they are black. None where nothing is hidden. The value
+    is padding where that has the same grey, else one that no visible pixel has, next to the dark end. Where all are in
+    use the grey is None, and the value is the one nearest to the shutter's.
     """
     shutter = read_shutter(ds, declared.rows, declared.columns, notes)
+    if masked is not None and masked.any():
+        seen, grey_outside = (True, 0.0) if shutter is None else (shutter.seen, shutter.grey)
+        shutter = Shutter(seen & ~masked, grey_outside)
     if shutter is None:
         return None
     stored_min, entries = declared.stored_min, 1 << declared.bits_stored

@@ -1,0 +1,116 @@
+"""Checks of arguments: an error names the argument, what was given, and what to give or call instead."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "check_callable",
+    "check_choice",
+    "check_event",
+    "check_flag",
+    "check_open",
+    "check_path",
+    "check_text",
+    "check_whole",
+    "shown",
+]
+
+_PLAIN = (str, bytes, int, float, complex)
+_LENGTH = 60
+_SITES_OF_A_REGION = 12
+_MOST_PX = 1 << 31
+
+
+def shown(value: object) -> str:
+    """A value with its type, for a message; of what may hold a patient's data or much else the type alone."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    return f"{kind} {value!r:.{_LENGTH}}" if isinstance(value, _PLAIN) else f"a {kind}"
+
+
+def _then(call: str) -> str:
+    return f"; call {call}" if call else ""
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise `TypeError` for what is no whole number, `ValueError` for one beyond the bounds."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if number < least or (most is not None and number > most):
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {bounds}, got {shown(value)}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise `TypeError` for anything but True and False."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # NumPy's are called so
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[Any], call: str = "") -> None:
+    """Raise `ValueError` for anything but one of the choices."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {listed}, got {shown(value)}{_then(call)}")
+
+
+def check_text(name: str, value: object, call: str = "") -> None:
+    """Raise `TypeError` for what is neither text nor None, `ValueError` for an empty one."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be text or None, got {shown(value)}{_then(call)}")
+    if value is not None and not value.strip():
+        raise ValueError(f"{name} must not be empty; leave it out")
+
+
+def check_path(name: str, value: object, call: str = "", *, optional: bool = False) -> None:
+    """Raise `TypeError` for what is no path, or None where it is `optional`."""
+    if not isinstance(value, (str, os.PathLike)) and not (optional and value is None):
+        raise TypeError(f"{name} must be a path{' or None' if optional else ''}, got {shown(value)}{_then(call)}")
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise `TypeError` for what can neither be called nor is None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function or None, got {shown(value)}")
+
+
+def check_event(name: str, value: object) -> None:
+    """Raise `TypeError` for what is neither an event (`is_set`) nor None."""
+    if value is not None and (isinstance(value, type) or not callable(getattr(value, "is_set", None))):
+        raise TypeError(f"{name} must be a threading.Event or None, got {shown(value)}; to give a study up call "
+                        f"{name}.set() from another thread")  # fmt: skip
+
+
+def check_open(
+    bundle: object,
+    plan: object,
+    *,
+    threads: object,
+    max_imputed_per_region: object,
+    largest_image_px: object,
+    localizer: object,
+    progress: object,
+    build: object,
+    flags: dict[str, object],
+) -> None:
+    """Check what `Scorer.open` takes and nothing later does. Raises `TypeError` and `ValueError`."""
+    check_path("bundle", bundle, "Scorer.open('phantom-reference'), or with the path of a bundle's folder")
+    check_path("plan", plan, optional=True)
+    if threads is not None:
+        check_whole("threads", threads, 1, os.cpu_count() or 1)
+    check_whole("max_imputed_per_region", max_imputed_per_region, 0, _SITES_OF_A_REGION)
+    check_whole("largest_image_px", largest_image_px, 1, _MOST_PX)
+    check_text("localizer", localizer)
+    check_callable("progress", progress)
+    check_choice("build", build, ("auto", "no", "now", "background"))
+    for name, value in flags.items():
+        check_flag(name, value)

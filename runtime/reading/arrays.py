@@ -1,0 +1,281 @@
+"""Radiographs of pixels in memory, seen as the same pixels would be in a DICOM file.
+
+What is given beside the pixels is written into a header of our own, a copy of the caller's if there is one, and from
+there on an array is read as a file.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.arguments import check_choice, check_text, check_whole, shown
+from spinescore.runtime.reading.datasets import is_dataset, own_header
+from spinescore.runtime.reading.dates import calendar_date
+from spinescore.runtime.reading.described import described
+from spinescore.runtime.reading.memory import MAX_PIXELS
+from spinescore.runtime.reading.pixels import PixelFormat, pixel_format, without_unused_bits
+from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, text
+from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
+from spinescore.runtime.text import brief
+from spinescore.runtime.warned import caught_warnings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["check_pixels", "radiograph_from_array"]
+
+Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
+
+_PHOTOMETRIC: tuple[Photometric, ...] = ("MONOCHROME1", "MONOCHROME2")
+_SAME_SPACING = 1e-3  # relative; a header rounds to 16 characters
+_CALL = "radiograph_from_array(pixels, region='cervical', spacing_mm=0.15, facing='left')"
+_NEXT_STEP = {  # by the kind of a dtype
+    "f": "round them first, for example numpy.rint(pixels).astype(numpy.uint16)",
+    "c": "give whole numbers",
+    "b": "that is a mask and no picture",
+    "O": "give an array of numpy.uint16",
+    "V": "give one field of it",
+}
+
+
+def radiograph_from_array(
+    pixels: NDArray[np.integer[Any]],
+    *,
+    region: Region | None = None,
+    spacing_mm: float | tuple[float, float] | None = None,
+    facing: Facing | None = None,
+    photometric: Photometric | None = None,
+    window: tuple[float, float] | None = None,
+    bits_stored: int | None = None,
+    header: Dataset | None = None,
+    study: str | None = None,
+    study_date: str | None = None,
+    patient: str | None = None,
+    name: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Radiograph:
+    """Return a radiograph of pixels in memory, seen as the same pixels would be in a DICOM file.
+
+    `pixels` are H x W stored values (uint8, uint16, int8 or int16) of any byte order and layout. Native, contiguous
+    ones are not copied: leave them unchanged until the radiograph is scored, or give a copy. Masked pixels of a masked
+    array are hidden as by a shutter: black, and left out of the contrast.
+
+    `photometric` MONOCHROME1 means that larger is darker. `window` is (centre, width), linear as in PS3.3 C.11.2.1.2.
+    Without one the contrast is taken from the pixels; 8 bits without window and header are shown as they are. Of each
+    value the lowest `bits_stored` bits count, as in a file; a warning says if that changes any.
+
+    `spacing_mm` is between the centres of neighbouring pixels, or of rows and of columns where they differ; `facing`
+    the side of the image towards which the patient looks. What is not given is found out by the model: a missing
+    facing costs a run of the localizer. `study` is the Study Instance UID or a name of your own, `study_date` YYYYMMDD,
+    and `patient` an ID, of which only a keyed hash is kept. `name` stands in messages and in the report.
+
+    `header` is a pydicom Dataset from which all of this is read as if the pixels had been in its file, and to which
+    DICOM results refer. It is copied, and not changed. What is given besides must not contradict it, except `window`,
+    which takes the place of the header's.
+
+    Raises `TypeError` or `ValueError` for arguments that cannot be, `InputRejected` for more than `max_pixels` pixels
+    and for a header whose file would be refused.
+    """
+    check_choice("region", region, (None, *REGIONS), _CALL)
+    check_choice("facing", facing, (None, "left", "right"), _CALL)
+    check_choice("photometric", photometric, (None, *_PHOTOMETRIC), _CALL)
+    for what, said in (("study", study), ("patient", patient), ("name", name)):
+        check_text(what, said, _CALL)
+    check_whole("max_pixels", max_pixels, 1)
+    if header is not None and not is_dataset(header):
+        raise TypeError(f"header must be a pydicom Dataset or None, got {shown(header)}")
+    source = name or (f"{region} array" if region else "array")
+    check_pixels("pixels", pixels)
+    given = Facts(
+        region=region,
+        facing=facing,
+        spacing_mm=None if spacing_mm is None else _spacing_mm(spacing_mm),
+        study_instance_uid=study,
+        study_date=None if study_date is None else _date(study_date),
+        patient_key=None if patient is None else patient_key(patient),
+    )
+    with caught_warnings() as warned:
+        ds = _own(header, pixels, photometric, _window(window), bits_stored)
+        declared = pixel_format(ds, source, max_pixels)
+        stated = read_facts(ds)
+        facts = _agreed(stated, given)
+        notes: list[str] = []
+        stored, masked = _stored(pixels, declared, notes, copied=is_stated(ds, "ShutterShape"))
+        plain = header is None and window is None
+        radiograph = described(
+            stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked, plain=plain
+        )
+    if header is None:
+        radiograph = replace(radiograph, header=None, findings=())
+    return radiograph if facing in (None, stated.facing) else replace(radiograph, facing_from="program")
+
+
+def check_pixels(name: str, pixels: object) -> None:
+    """Raise `TypeError` or `ValueError`, with the argument's name, for what is no picture of stored values."""
+    if not isinstance(pixels, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array of height x width stored values, got {shown(pixels)}; convert "
+                        f"with numpy.asarray, and call {_CALL}")  # fmt: skip
+    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
+        advice = _NEXT_STEP.get(pixels.dtype.kind, "bring other pictures to 16 bits first")
+        raise ValueError(
+            f"{name} must hold height x width stored values, whole numbers of 8 or 16 bits, got {pixels.dtype} "
+            f"{pixels.shape}; {advice}"
+        )
+
+
+def _own(
+    header: Dataset | None,
+    pixels: NDArray[np.integer[Any]],
+    photometric: Photometric | None,
+    window: tuple[float, float] | None,
+    bits_stored: int | None,
+) -> Dataset:
+    """A header of our own with the description of the pixels. Raises ValueError where `header` contradicts it."""
+    from pydicom.dataset import Dataset
+
+    allocated, signed = pixels.dtype.itemsize * 8, pixels.dtype.kind == "i"
+    if bits_stored is not None:
+        check_whole("bits_stored", bits_stored, 1, allocated)
+    try:
+        ds = Dataset() if header is None else own_header(header)
+    except Exception as fault:  # elements that were left in a file, for example, which is gone
+        raise ValueError(f"header cannot be read ({brief(fault)}); read it anew from its file") from None
+    for keyword, what, said in (
+        ("Rows", "the array's rows", pixels.shape[0]),
+        ("Columns", "the array's columns", pixels.shape[1]),
+        ("BitsStored", "bits_stored", bits_stored),
+    ):
+        stated = number(ds, keyword)
+        if said is not None and stated not in (None, said):
+            raise ValueError(f"header states {keyword} {stated:g}, and {what} would be {said}; give the header of this "
+                             "very picture")  # fmt: skip
+        if said is not None:
+            setattr(ds, keyword, int(said))
+    stored = number(ds, "BitsStored") or allocated
+    if stored > allocated:
+        raise ValueError(f"header states BitsStored {stored:g}, and the array has {allocated} bits a pixel; give the "
+                         "pixels as they were acquired")  # fmt: skip
+    kind = text(ds, "PhotometricInterpretation")
+    if photometric is not None and kind not in (None, photometric):
+        raise ValueError(f"photometric is {photometric}, and the header states another one; leave photometric out")
+    ds.PhotometricInterpretation = photometric or kind or "MONOCHROME2"
+    ds.SamplesPerPixel = int(number(ds, "SamplesPerPixel") or 1)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, int(stored), int(stored) - 1
+    if number(ds, "PixelRepresentation") is None:
+        ds.PixelRepresentation = int(signed)
+    if window is not None:
+        for keyword in ("VOILUTSequence", "VOILUTFunction", "WindowCenterWidthExplanation"):
+            if keyword in ds:
+                delattr(ds, keyword)
+        ds.WindowCenter, ds.WindowWidth = (f"{edge:.10g}" for edge in window)
+    return ds
+
+
+def _stored(
+    pixels: NDArray[np.integer[Any]], declared: PixelFormat, notes: list[str], *, copied: bool
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
+    """The values in the machine's byte order and in C order, within the declared range, and which are masked.
+
+    The array itself if it is so already, unless it is to be `copied`.
+    """
+    masked = np.ma.getmaskarray(pixels) if isinstance(pixels, np.ma.MaskedArray) and np.ma.is_masked(pixels) else None
+    values: NDArray[Any] = np.ascontiguousarray(np.ma.getdata(pixels), pixels.dtype.newbyteorder("="))
+    values = values.view(np.ndarray)
+    if (copied or masked is not None) and np.shares_memory(values, np.ma.getdata(pixels)):
+        values = values.copy()
+    if masked is not None:
+        values[masked] = 0
+    lowest, highest = declared.stored_min, declared.stored_max
+    limits = np.iinfo(values.dtype)
+    if (limits.min, limits.max) == (lowest, highest):
+        return values, masked
+    fits = lowest <= values.min() and values.max() <= highest
+    outside = 0 if fits else int(np.count_nonzero((values < lowest) | (values > highest)))
+    signs = f"{'' if declared.signed else 'un'}signed"
+    if outside and declared.signed != (values.dtype.kind == "i"):
+        raise ValueError(
+            f"header states {signs} pixels, and {outside} values of the {values.dtype} array cannot be that; give the "
+            "array as the type that the header states, or correct its Pixel Representation"
+        )
+    if outside:
+        notes.append(
+            f"{outside} pixels hold values that {declared.bits_stored} {signs} bits cannot; the bits above were dropped"
+            ", as in a file: check bits_stored"
+        )
+        values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
+    words = values.view(f"u{values.dtype.itemsize}")
+    return (without_unused_bits(words, declared) if outside else words.view(_dtype(declared))), masked
+
+
+def _dtype(declared: PixelFormat) -> str:
+    return f"{'i' if declared.signed else 'u'}{declared.bits_allocated // 8}"
+
+
+def _agreed(header: Facts, given: Facts) -> Facts:
+    """The header's facts, and what is given where it states none. Raises ValueError where they differ."""
+    new: dict[str, Any] = {}
+    for argument, attribute in (
+        ("region", "region"),
+        ("facing", "facing"),
+        ("spacing_mm", "spacing_mm"),
+        ("study", "study_instance_uid"),
+        ("study_date", "study_date"),
+        ("patient", "patient_key"),
+    ):
+        stated, said = getattr(header, attribute), getattr(given, attribute)
+        if said is not None and stated is not None and not _same(stated, said):
+            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give the header of this "
+                             "very picture")  # fmt: skip
+        if said is not None and stated is None:
+            new[attribute] = said
+    return replace(header, **new)
+
+
+def _same(stated: Any, said: Any) -> bool:
+    if isinstance(said, tuple):
+        return all(math.isclose(*sides, rel_tol=_SAME_SPACING) for sides in zip(stated, said, strict=True))
+    return bool(stated == said)
+
+
+def _date(given: object) -> str:
+    date = calendar_date(given) if isinstance(given, str) else None
+    if date is None:
+        raise ValueError(f"study_date must be a date as YYYYMMDD, got {shown(given)}")
+    return date
+
+
+def _pair(given: object) -> tuple[float, float] | None:
+    """Two finite numbers; None for anything else, text and truth values among it."""
+    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
+        return None
+    parts = list(given)
+    if len(parts) != 2 or not all(_is_number(part) for part in parts):
+        return None
+    return float(parts[0]), float(parts[1])
+
+
+def _is_number(given: object) -> bool:
+    real = isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_))
+    return real and math.isfinite(given)  # type: ignore[arg-type]
+
+
+def _spacing_mm(given: Any) -> tuple[float, float]:
+    pair = (float(given), float(given)) if _is_number(given) else _pair(given)
+    if pair is None or min(pair) <= 0:
+        raise ValueError(f"spacing_mm is millimetres above 0, one number or (rows, columns), got {shown(given)}; "
+                         f"call {_CALL}")  # fmt: skip
+    return pair
+
+
+def _window(given: object) -> tuple[float, float] | None:
+    pair = None if given is None else _pair(given)
+    if given is not None and (pair is None or pair[1] < 1):
+        raise ValueError(f"window is (centre, width), two numbers with a width of at least 1, got {shown(given)}")
+    return pair

@@ -1,0 +1,69 @@
+"""pydicom datasets in memory: a header of our own from one, and its pixels as the stream that a file would be."""
+
+from __future__ import annotations
+
+import copy
+import io
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from typing_extensions import TypeIs
+
+__all__ = ["dataset_syntax", "is_dataset", "name_of", "own_header", "pixel_stream"]
+
+_PIXELS_GROUP = 0x7FE00000
+_PIXEL_DATA = 0x7FE00010
+_FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED, _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1"
+
+
+def is_dataset(given: object) -> TypeIs[Dataset]:
+    """Whether something is a pydicom dataset, without importing pydicom for what cannot be one."""
+    module = sys.modules.get("pydicom.dataset")
+    return module is not None and isinstance(given, module.Dataset)
+
+
+def name_of(ds: Dataset) -> str:
+    """A dataset's name in messages: its SOP Instance UID, never the path that it was read from."""
+    from spinescore.runtime.reading.tags import whole
+
+    uid = whole(ds, "SOPInstanceUID")
+    return f"dataset {uid}" if uid else "dataset without a SOP Instance UID"
+
+
+def own_header(ds: Dataset) -> Dataset:
+    """A copy of all before the pixels, so that later changes of the caller's dataset do not reach results."""
+    return copy.deepcopy(ds[:_PIXELS_GROUP])
+
+
+def dataset_syntax(ds: Dataset) -> str | None:
+    """The transfer syntax that says how Pixel Data are coded; None if nothing states it."""
+    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    stated = "" if syntax is None else str(syntax).strip(" \0")
+    return _EXPLICIT_LITTLE_ENDIAN if stated == _DEFLATED else stated or None
+
+
+def pixel_stream(ds: Dataset) -> BinaryIO:
+    """A stream that stands at the Pixel Data element, as one of a file does after its header; empty without pixels."""
+    syntax = dataset_syntax(ds)
+    big_endian = syntax == _BIG_ENDIAN or (syntax is None and ds.original_encoding[1] is False)
+    order = ">" if big_endian else "<"
+    for tag in _FLOAT_PIXELS:
+        if tag in ds:
+            return io.BytesIO(struct.pack(f"{order}HH4x", tag >> 16, tag & 0xFFFF))
+    element: Any = ds.get(_PIXEL_DATA)
+    data = b"" if element is None or element.value is None else element.value
+    if hasattr(data, "read"):  # pydicom keeps a stream if it was given one
+        data.seek(0)
+        data = data.read()
+    if not data:
+        return io.BytesIO()
+    length = _UNDEFINED_LENGTH if element.is_undefined_length else len(data)
+    vr = b"OB" if element.VR == "OB" else b"OW"
+    head = struct.pack(f"{order}HH2s2xI", _PIXEL_DATA >> 16, _PIXEL_DATA & 0xFFFF, vr, length)
+    return io.BytesIO(head + bytes(data))

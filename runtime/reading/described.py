@@ -1,0 +1,102 @@
+"""A radiograph from stored values and the header that describes them, for files, datasets and arrays alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.quality import of_header
+from spinescore.runtime.reading import greyscale, shutter
+from spinescore.runtime.reading.tags import Facts, number
+from spinescore.runtime.study import FROM_LIBRARY, Radiograph
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from spinescore.runtime.reading.pixels import PixelFormat
+
+__all__ = ["described"]
+
+_MAX_NOTES, _NOTE_LENGTH = 20, 300
+
+
+def described(
+    stored: NDArray[np.integer],
+    ds: Dataset,
+    declared: PixelFormat,
+    facts: Facts,
+    source: str,
+    *,
+    decoder: str = "none",
+    window: str | None = None,
+    notes: Iterable[str] = (),
+    warned: Iterable[str] = (),
+    masked: NDArray[np.bool_] | None = None,
+    plain: bool = False,
+) -> Radiograph:
+    """The radiograph of stored values (H x W) within the declared range, seen as its header `ds` says.
+
+    What a Display Shutter hides is overwritten in `stored`, and so is what is `masked` (H x W), which becomes black.
+    `window` names a window by its explanation; `notes` are ours and `warned` pydicom's, for the report. It is `plain`
+    where nothing but the photometric interpretation says how pixels are shown.
+    """
+    said = [*facts.notes, *notes]
+    padding, lowest = _padding(ds, declared), declared.stored_min
+    occluded = shutter.closed(stored, ds, declared, padding, said, masked)
+    if plain:
+        inverted = declared.photometric == "MONOCHROME1"
+        table = greyscale.plain_table(stored, declared.bits_stored, lowest, inverted, occluded)
+        has_window, remarks = False, []
+    else:
+        table, has_window, remarks = greyscale.table(
+            ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
+        )
+    unique = dict.fromkeys(
+        note[:_NOTE_LENGTH] for note in (*said, *remarks, *(f"{FROM_LIBRARY}{warning}" for warning in warned))
+    )
+    return Radiograph(
+        pixels=stored,
+        table=table,
+        stored_min=lowest,
+        has_window=has_window,
+        padding=padding,
+        occluded=occluded,
+        spacing_mm=facts.spacing_mm,
+        region=facts.region,
+        view=facts.view,
+        facing=facts.facing,
+        turn_deg=facts.turn_deg,
+        modality=facts.modality,
+        sop_instance_uid=facts.sop_instance_uid,
+        study_instance_uid=facts.study_instance_uid,
+        study_date=facts.study_date,
+        patient_key=facts.patient_key,
+        decoder=decoder,
+        source=source,
+        header=ds,
+        warnings=tuple(unique)[:_MAX_NOTES],
+        findings=of_header(ds, source, facts.spacing_mm is not None),
+    )
+
+
+def _padding(ds: Dataset, declared: PixelFormat) -> tuple[int, int] | None:
+    """Pixel Padding Value, up to the Range Limit where there is one (PS3.3 C.7.5.1.1.2), as stored values."""
+    value, limit = number(ds, "PixelPaddingValue"), number(ds, "PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    first = _as_stored(int(value), declared)
+    last = first if limit is None else _as_stored(int(limit), declared)
+    low, high = max(min(first, last), declared.stored_min), min(max(first, last), declared.stored_max)
+    return (low, high) if low <= high else None
+
+
+def _as_stored(value: int, declared: PixelFormat) -> int:
+    """Devices write a signed value as unsigned, and the other way round: take the one that can be stored."""
+    span = 1 << declared.bits_allocated
+    return next(
+        (same for same in (value, value - span, value + span) if declared.stored_min <= same <= declared.stored_max),
+        value,
+    )
