@@ -117,10 +117,7 @@ def load_studies(
     """
     _check_options(max_pixels, window)
     check_flag("on_demand", on_demand)
-    if isinstance(files, (str, bytes, bytearray, memoryview, os.PathLike)) or is_dataset(files):
-        raise TypeError(
-            f"files must be several paths, got {shown(files)}; call load_studies([path]) or load_study(path)"
-        )
+    _check_several(files)
     files = list(files)
     _check_there(files)
     opened = ExitStack()
@@ -138,6 +135,13 @@ def load_studies(
 def _check_options(max_pixels: object, window: object) -> None:
     check_whole("max_pixels", max_pixels, 1)
     check_text("window", window)
+
+
+def _check_several(files: object) -> None:
+    single = isinstance(files, (str, bytes, bytearray, memoryview, os.PathLike)) or is_dataset(files)
+    if single or not isinstance(files, Iterable):
+        advice = "call load_studies([path]) or load_study(path)"
+        raise TypeError(f"files must be several paths, got {shown(files)}; {advice}")
 
 
 def _check_there(files: Sequence[FileInput]) -> None:

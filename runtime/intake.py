@@ -160,7 +160,7 @@ def _check(radiograph: object) -> None:
         raise TypeError(f"a study's radiographs must be Radiograph objects, got {shown(radiograph)}; call load_study")
     name = radiograph.source or "a radiograph"
     check_pixels(f"the pixels of {name}", radiograph.pixels)
-    table = radiograph.table
+    table: Any = radiograph.table
     if not isinstance(table, np.ndarray) or table.ndim != 1 or not table.size or table.dtype.kind != "f":
         raise ValueError(f"{name}: its table must be one row of greys, numbers from 0 to 1 of type float32")
     check_choice(f"the region of {name}", radiograph.region, (None, *REGIONS))

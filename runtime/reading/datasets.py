@@ -57,7 +57,7 @@ def pixel_stream(ds: Dataset) -> BinaryIO:
         if tag in ds:
             return io.BytesIO(struct.pack(f"{order}HH4x", tag >> 16, tag & 0xFFFF))
     element: Any = ds.get(_PIXEL_DATA)
-    data = b"" if element is None or element.value is None else element.value
+    data: Any = b"" if element is None or element.value is None else element.value
     if hasattr(data, "read"):  # pydicom keeps a stream if it was given one
         data.seek(0)
         data = data.read()

@@ -46,10 +46,11 @@ def described(
     said = [*facts.notes, *notes]
     padding, lowest = _padding(ds, declared), declared.stored_min
     occluded = shutter.closed(stored, ds, declared, padding, said, masked)
+    remarks: list[str] = []
     if plain:
         inverted = declared.photometric == "MONOCHROME1"
         table = greyscale.plain_table(stored, declared.bits_stored, lowest, inverted, occluded)
-        has_window, remarks = False, []
+        has_window = False
     else:
         table, has_window, remarks = greyscale.table(
             ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
