@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "check_event",
     "check_flag",
     "check_open",
+    "check_pair",
     "check_path",
     "check_text",
     "check_whole",
+    "is_number",
     "shown",
 ]
 
@@ -75,6 +79,30 @@ def check_path(name: str, value: object, call: str = "", *, optional: bool = Fal
     """Raise `TypeError` for what is no path, or None where it is `optional`."""
     if not isinstance(value, (str, os.PathLike)) and not (optional and value is None):
         raise TypeError(f"{name} must be a path{' or None' if optional else ''}, got {shown(value)}{_then(call)}")
+
+
+def is_number(value: object) -> bool:
+    """Whether something is a finite real number, and neither text nor a truth value."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and type(value).__name__ != "bool"
+    return real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def check_pair(
+    name: str, value: object, what: str, *, least: float | None = None, above: float | None = None, **said: Any
+) -> tuple[float, float]:
+    """Return two finite numbers, the second `least` or more, or both `above` a bound. Raises `ValueError`.
+
+    `what` says in the message what they are; `got` and `call` may be in what is `said` besides.
+    """
+    parts = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else []
+    numbers_given = [float(part) for part in parts if is_number(part)]
+    sound = len(parts) == len(numbers_given) == 2
+    sound = sound and (least is None or numbers_given[1] >= least) and (above is None or min(numbers_given) > above)
+    if not sound:
+        bound = "" if least is None else f", two numbers with a second of at least {least:g}"
+        got = said.get("got", value)
+        raise ValueError(f"{name} is {what}{bound}, got {shown(got)}{_then(said.get('call', ''))}")
+    return numbers_given[0], numbers_given[1]
 
 
 def check_callable(name: str, value: object) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.acceptance.repeats import Repeats
-from spinescore.runtime.arguments import check_event, check_flag, check_open
+from spinescore.runtime.arguments import check_event, check_flag, check_open, shown
 from spinescore.runtime.assemble import strictly, study_report, timed, with_findings
 from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
 from spinescore.runtime.bundle import Bundle
@@ -172,6 +172,8 @@ class Scorer:
 
     def give(self, effort: Effort) -> None:
         """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
+        if not isinstance(effort, Effort):
+            raise TypeError(f"effort must be an Effort, got {shown(effort)}")
         with self._lock:
             self._views.give(effort)
 

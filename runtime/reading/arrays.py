@@ -7,20 +7,21 @@ there on an array is read as a file.
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.arguments import check_choice, check_text, check_whole, shown
+from spinescore.runtime.arguments import check_choice, check_pair, check_text, check_whole, is_number, shown
+from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
 from spinescore.runtime.reading.described import described
+from spinescore.runtime.reading.display import Display, Window
 from spinescore.runtime.reading.memory import MAX_PIXELS
-from spinescore.runtime.reading.pixels import PixelFormat, pixel_format, without_unused_bits
+from spinescore.runtime.reading.pixels import PixelFormat, check_size, pixel_format, without_unused_bits
+from spinescore.runtime.reading.shutter import Shutter, hide
 from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, text
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 from spinescore.runtime.text import brief
@@ -101,20 +102,62 @@ def radiograph_from_array(
         study_date=None if study_date is None else _date(study_date),
         patient_key=None if patient is None else patient_key(patient),
     )
+    edges = None if window is None else check_pair("window", window, "(centre, width)", least=1.0)
+    if bits_stored is not None:
+        check_whole("bits_stored", bits_stored, 1, pixels.dtype.itemsize * 8)
+    check_size(*pixels.shape, source, max_pixels)
+    if header is None:
+        return _bare(pixels, given, source, photometric, edges, bits_stored)
     with caught_warnings() as warned:
-        ds = _own(header, pixels, photometric, _window(window), bits_stored)
+        ds = _own(header, pixels, photometric, edges, bits_stored)
         declared = pixel_format(ds, source, max_pixels)
         stated = read_facts(ds)
         facts = _agreed(stated, given)
         notes: list[str] = []
         stored, masked = _stored(pixels, declared, notes, copied=is_stated(ds, "ShutterShape"))
-        plain = header is None and window is None
-        radiograph = described(
-            stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked, plain=plain
-        )
-    if header is None:
-        radiograph = replace(radiograph, header=None, findings=())
+        radiograph = described(stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked)
     return radiograph if facing in (None, stated.facing) else replace(radiograph, facing_from="program")
+
+
+def _bare(
+    pixels: NDArray[np.integer[Any]],
+    facts: Facts,
+    source: str,
+    photometric: Photometric | None,
+    window: tuple[float, float] | None,
+    bits_stored: int | None,
+) -> Radiograph:
+    """A radiograph without a header. It needs no pydicom, whose import would make a program's first study late."""
+    allocated, inverted = pixels.dtype.itemsize * 8, photometric == "MONOCHROME1"
+    bits = bits_stored or allocated
+    kind = photometric or "MONOCHROME2"
+    declared = PixelFormat(*pixels.shape, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
+    notes: list[str] = []
+    stored, masked = _stored(pixels, declared, notes, copied=False)
+    occluded = None if masked is None else hide(stored, Shutter(~masked, 0.0), declared)
+    lowest = declared.stored_min
+    if window is None:
+        table, has_window = greyscale.plain_table(stored, bits, lowest, inverted, occluded), False
+    else:
+        display = Display(None, Window(*window, "LINEAR"), None, inverted)
+        table, has_window = greyscale.displayed_table(display, stored, bits, lowest, occluded=occluded)
+        notes += [] if has_window else [f"the window that was given {greyscale.ONE_GREY}"]
+    return Radiograph(
+        stored,
+        table,
+        stored_min=lowest,
+        has_window=has_window,
+        occluded=occluded,
+        spacing_mm=facts.spacing_mm,
+        region=facts.region,
+        facing=facts.facing,
+        study_instance_uid=facts.study_instance_uid,
+        study_date=facts.study_date,
+        patient_key=facts.patient_key,
+        source=source,
+        warnings=tuple(f"{source}: {note}" for note in notes),
+        facing_from="header" if facts.facing is None else "program",
+    )
 
 
 def check_pixels(name: str, pixels: object) -> None:
@@ -131,20 +174,16 @@ def check_pixels(name: str, pixels: object) -> None:
 
 
 def _own(
-    header: Dataset | None,
+    header: Dataset,
     pixels: NDArray[np.integer[Any]],
     photometric: Photometric | None,
     window: tuple[float, float] | None,
     bits_stored: int | None,
 ) -> Dataset:
     """A header of our own with the description of the pixels. Raises ValueError where `header` contradicts it."""
-    from pydicom.dataset import Dataset
-
     allocated, signed = pixels.dtype.itemsize * 8, pixels.dtype.kind == "i"
-    if bits_stored is not None:
-        check_whole("bits_stored", bits_stored, 1, allocated)
     try:
-        ds = Dataset() if header is None else own_header(header)
+        ds = own_header(header)
     except Exception as fault:  # elements that were left in a file, for example, which is gone
         raise ValueError(f"header cannot be read ({brief(fault)}); read it anew from its file") from None
     for keyword, what, said in (
@@ -251,31 +290,8 @@ def _date(given: object) -> str:
     return date
 
 
-def _pair(given: object) -> tuple[float, float] | None:
-    """Two finite numbers; None for anything else, text and truth values among it."""
-    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
-        return None
-    parts = list(given)
-    if len(parts) != 2 or not all(_is_number(part) for part in parts):
-        return None
-    return float(parts[0]), float(parts[1])
-
-
-def _is_number(given: object) -> bool:
-    real = isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_))
-    return real and math.isfinite(given)  # type: ignore[arg-type]
-
-
-def _spacing_mm(given: Any) -> tuple[float, float]:
-    pair = (float(given), float(given)) if _is_number(given) else _pair(given)
-    if pair is None or min(pair) <= 0:
-        raise ValueError(f"spacing_mm is millimetres above 0, one number or (rows, columns), got {shown(given)}; "
-                         f"call {_CALL}")  # fmt: skip
-    return pair
-
-
-def _window(given: object) -> tuple[float, float] | None:
-    pair = None if given is None else _pair(given)
-    if given is not None and (pair is None or pair[1] < 1):
-        raise ValueError(f"window is (centre, width), two numbers with a width of at least 1, got {shown(given)}")
-    return pair
+def _spacing_mm(given: object) -> tuple[float, float]:
+    what = "millimetres above 0, one number or (rows, columns)"
+    pair = (given, given) if is_number(given) else given
+    rows, columns = check_pair("spacing_mm", pair, what, above=0.0, got=given, call=_CALL)
+    return rows, columns

@@ -35,26 +35,18 @@ def described(
     notes: Iterable[str] = (),
     warned: Iterable[str] = (),
     masked: NDArray[np.bool_] | None = None,
-    plain: bool = False,
 ) -> Radiograph:
     """The radiograph of stored values (H x W) within the declared range, seen as its header `ds` says.
 
     What a Display Shutter hides is overwritten in `stored`, and so is what is `masked` (H x W), which becomes black.
-    `window` names a window by its explanation; `notes` are ours and `warned` pydicom's, for the report. It is `plain`
-    where nothing but the photometric interpretation says how pixels are shown.
+    `window` names a window by its explanation; `notes` are ours and `warned` pydicom's, for the report.
     """
     said = [*facts.notes, *notes]
     padding, lowest = _padding(ds, declared), declared.stored_min
     occluded = shutter.closed(stored, ds, declared, padding, said, masked)
-    remarks: list[str] = []
-    if plain:
-        inverted = declared.photometric == "MONOCHROME1"
-        table = greyscale.plain_table(stored, declared.bits_stored, lowest, inverted, occluded)
-        has_window = False
-    else:
-        table, has_window, remarks = greyscale.table(
-            ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
-        )
+    table, has_window, remarks = greyscale.table(
+        ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
+    )
     unique = dict.fromkeys(
         note[:_NOTE_LENGTH] for note in (*said, *remarks, *(f"{FROM_LIBRARY}{warning}" for warning in warned))
     )

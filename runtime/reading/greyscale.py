@@ -24,9 +24,10 @@ from spinescore.runtime.study import Radiograph
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["contrast_table", "header_table", "plain_table", "stored_values", "table"]
+__all__ = ["ONE_GREY", "contrast_table", "displayed_table", "header_table", "plain_table", "stored_values", "table"]
 
 DEFAULT_PERCENTILES = (1.0, 99.0)
+ONE_GREY = "shows nearly all of the image in one grey; contrast was taken from the pixels"
 
 Range = tuple[int, int]  # inclusive, of stored values
 Occluded = tuple[int, float | None]  # the stored value of what a shutter hides, and its grey unless others have it too
@@ -54,23 +55,34 @@ def table(
     several transformations the first counts, or the one that `window` explains.
     """
     notes: list[str] = []
-    stored = stored_values(bits_stored, stored_min)
-    display = display_of(ds, stored, notes, window)
-    values = display.values(stored)
+    display = display_of(ds, stored_values(bits_stored, stored_min), notes, window)
+    grey, has_window = displayed_table(display, pixels, bits_stored, stored_min, padding, occluded)
+    if display.voi is not None and not has_window:
+        notes.append(f"the header's window {ONE_GREY}")
+    return grey, has_window, notes
+
+
+def displayed_table(
+    display: Display,
+    pixels: NDArray[np.integer],
+    bits_stored: int,
+    stored_min: int,
+    padding: Range | None = None,
+    occluded: Occluded | None = None,
+) -> tuple[NDArray[np.float32], bool]:
+    """The table that display steps give, and whether their VOI step shaped it, as in `table`."""
+    values = display.values(stored_values(bits_stored, stored_min))
     grey = None if display.voi is None else display.voi.greys(values)
     hidden = _hidden(padding, occluded)
     if grey is None or not _shows_dark_and_bright(grey, exposed(pixels, hidden, GLANCE_PER_SIDE), stored_min):
         span = displayed_percentiles(pixels, *DEFAULT_PERCENTILES, hidden)
         low, high = (int(np.clip(round(edge) - stored_min, 0, values.size - 1)) for edge in span)
         if grey is not None and low != high and grey[low] == grey[high]:
-            notes.append(
-                "the header's window shows nearly all of the image in one grey; contrast was taken from the pixels"
-            )
             grey = None
     has_window = grey is not None
     if grey is None:
         grey = _ramp(values, values[low], values[high])
-    return _finished(display.shown(grey), stored_min, padding, occluded), has_window, notes
+    return _finished(display.shown(grey), stored_min, padding, occluded), has_window
 
 
 def plain_table(

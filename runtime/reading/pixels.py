@@ -25,7 +25,16 @@ from spinescore.runtime.reading.tags import number, text
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["UNCOMPRESSED", "PixelFormat", "bytes_left", "corrupt", "pixel_format", "read_pixels", "without_unused_bits"]
+__all__ = [
+    "UNCOMPRESSED",
+    "PixelFormat",
+    "bytes_left",
+    "check_size",
+    "corrupt",
+    "pixel_format",
+    "read_pixels",
+    "without_unused_bits",
+]
 
 _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -82,12 +91,7 @@ def pixel_format(ds: Dataset, source: str, max_pixels: int) -> PixelFormat:
         )
     if rows < 1 or columns < 1 or not 1 <= stored <= allocated:
         raise corrupt(source, f"declares {rows} x {columns} pixels with {stored} of {allocated} bits")
-    if rows * columns > max_pixels:
-        raise InputRejected(
-            "too-large",
-            f"{source} declares {rows} x {columns} pixels, the limit is {max_pixels}; "
-            "raise max_pixels if the image is really that large",
-        )
+    check_size(rows, columns, source, max_pixels)
     high_bit = _integer(ds, "HighBit", source, stored - 1)
     if not stored - 1 <= high_bit < allocated:
         raise corrupt(source, f"declares high bit {high_bit} with {stored} of {allocated} bits")
@@ -96,6 +100,16 @@ def pixel_format(ds: Dataset, source: str, max_pixels: int) -> PixelFormat:
         raise corrupt(source, f"declares pixel representation {signed}")
     lossy = {"00": False, "01": True}.get(text(ds, "LossyImageCompression") or "")
     return PixelFormat(rows, columns, allocated, stored, high_bit, bool(signed), photometric, lossy)
+
+
+def check_size(rows: int, columns: int, source: str, max_pixels: int) -> None:
+    """Raise InputRejected (too-large) for more than `max_pixels` pixels."""
+    if rows * columns > max_pixels:
+        raise InputRejected(
+            "too-large",
+            f"{source} declares {rows} x {columns} pixels, the limit is {max_pixels}; "
+            "raise max_pixels if the image is really that large",
+        )
 
 
 def read_pixels(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from spinescore.runtime.reading.pixels import PixelFormat
 
-__all__ = ["Shutter", "closed", "read_shutter", "shutter_shapes"]
+__all__ = ["Shutter", "closed", "hide", "read_shutter", "shutter_shapes"]
 
 _MAX_SHAPES, _MAX_VERTICES = 8, 1024
 _FARTHEST = 1 << 20  # a row or column beyond it is none
@@ -93,18 +93,25 @@ def closed(
     notes: list[str],
     masked: Mask | None = None,
 ) -> tuple[int, float | None] | None:
-    """Give the pixels that the header's shutter hides one stored value, in place; return it with its grey.
+    """Hide, as `hide` does, what a header's shutter hides; return the stored value and its grey.
 
-    Pixels that are `masked` are hidden, too; without a shutter they are black. None where nothing is hidden. The value
-    is padding where that has the same grey, else one that no visible pixel has, next to the dark end. Where all are in
-    use the grey is None, and the value is the one nearest to the shutter's.
+    Pixels that are `masked` are hidden, too; without a shutter they are black. None where nothing is hidden.
     """
     shutter = read_shutter(ds, declared.rows, declared.columns, notes)
     if masked is not None and masked.any():
         seen, grey_outside = (True, 0.0) if shutter is None else (shutter.seen, shutter.grey)
         shutter = Shutter(seen & ~masked, grey_outside)
-    if shutter is None:
-        return None
+    return None if shutter is None else hide(pixels, shutter, declared, padding)
+
+
+def hide(
+    pixels: NDArray[np.integer], shutter: Shutter, declared: PixelFormat, padding: tuple[int, int] | None = None
+) -> tuple[int, float | None]:
+    """Give the pixels that a shutter hides one stored value, in place; return it with its grey.
+
+    The value is padding where that has the same grey, else one that no visible pixel has, next to the dark end. Where
+    all are in use the grey is None, and the value is the one nearest to the shutter's.
+    """
     stored_min, entries = declared.stored_min, 1 << declared.bits_stored
     dark_first = declared.photometric == "MONOCHROME2"
     grey: float | None = shutter.grey
