@@ -102,8 +102,8 @@ class RejectInfo:
     """`code` is one of `errors.CODES`; `source` names the file where there is one."""
 
     code: str
-    message: str = field(repr=False)
-    source: str | None = field(default=None, repr=False)
+    message: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)

