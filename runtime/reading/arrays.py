@@ -196,7 +196,7 @@ def _own(
             raise ValueError(f"header states {keyword} {stated:g}, and {what} would be {said}; give the header of this "
                              "very picture")  # fmt: skip
         if said is not None:
-            setattr(ds, keyword, int(said))
+            _put(ds, keyword, int(said))
     stored = number(ds, "BitsStored") or allocated
     if stored > allocated:
         raise ValueError(f"header states BitsStored {stored:g}, and the array has {allocated} bits a pixel; give the "
@@ -204,17 +204,26 @@ def _own(
     kind = text(ds, "PhotometricInterpretation")
     if photometric is not None and kind not in (None, photometric):
         raise ValueError(f"photometric is {photometric}, and the header states another one; leave photometric out")
-    ds.PhotometricInterpretation = photometric or kind or "MONOCHROME2"
-    ds.SamplesPerPixel = int(number(ds, "SamplesPerPixel") or 1)
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, int(stored), int(stored) - 1
+    _put(ds, "PhotometricInterpretation", photometric or kind or "MONOCHROME2")
+    for keyword, found in (("BitsAllocated", allocated), ("BitsStored", int(stored)), ("HighBit", int(stored) - 1)):
+        _put(ds, keyword, found)
     if number(ds, "PixelRepresentation") is None:
-        ds.PixelRepresentation = int(signed)
+        _put(ds, "PixelRepresentation", int(signed))
     if window is not None:
         for keyword in ("VOILUTSequence", "VOILUTFunction", "WindowCenterWidthExplanation"):
             if keyword in ds:
                 delattr(ds, keyword)
-        ds.WindowCenter, ds.WindowWidth = (f"{edge:.10g}" for edge in window)
+        for keyword, edge in zip(("WindowCenter", "WindowWidth"), window, strict=True):
+            _put(ds, keyword, f"{edge:.10g}")
     return ds
+
+
+def _put(ds: Dataset, keyword: str, value: int | str) -> None:
+    """Set an element without looking at the one that is there, which may be none that pydicom can convert."""
+    from pydicom.datadict import dictionary_VR
+    from pydicom.tag import Tag
+
+    ds.add_new(Tag(keyword), dictionary_VR(keyword), value)
 
 
 def _stored(
