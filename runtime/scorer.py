@@ -65,6 +65,8 @@ class Scorer:
         `warnings`. `effort` is what a study is given if there is time, by default the manifest's; `clock` counts
         seconds. Raises `SelfTestError`.
         """
+        if not isinstance(bundle, Bundle):
+            raise TypeError(f"bundle must be a Bundle, got {shown(bundle)}; call Scorer.open(bundle, device)")
         engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
         self._set_up(engine, max_imputed_per_region, budget_ms, clock)
         try:

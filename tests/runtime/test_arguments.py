@@ -164,3 +164,13 @@ def test_what_messages_show_of_a_value() -> None:
     assert shown({"PatientID": "P-1"}) == "a dict"
     assert shown("x" * 500) == "str '" + "x" * 59
     assert shown(None) == "None"
+
+
+def test_a_scorer_is_opened() -> None:
+    with pytest.raises(TypeError, match=r"bundle must be a Bundle, got str 'phantom-reference'; call Scorer.open"):
+        Scorer("phantom-reference", "cpu")
+
+
+def test_an_effort_is_one(scorer) -> None:
+    with pytest.raises(TypeError, match="effort must be an Effort, got int 2"):
+        scorer.give(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from importlib import util
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dicom_files import assert_stored, picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from spinescore.runtime import InputRejected, load_radiograph, load_studies, load_study
+from spinescore.runtime import InputRejected, load_radiograph, load_studies, load_study, radiograph_from_array
 from spinescore.runtime.outputs.source import source_of
 
 
@@ -129,3 +130,34 @@ def test_studies(tmp_path: Path) -> None:
     study = load_study(neck, broken)
     assert [reject.code for reject in study.rejects] == ["corrupt-pixels"]
     assert len(load_study(neck, neck).radiographs) == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom's, while this test reads what no device writes
+def test_spoiled_headers_are_read_or_refused_as_in_a_file() -> None:
+    made = radiograph_dataset(PatientOrientation=["P", "F"], WindowCenter="900", WindowWidth="1500")
+    made.save_as(stream := io.BytesIO(), enforce_file_format=True)
+    data = stream.getvalue()
+    rng, same, read = random.Random(11), 0, 0
+    for _ in range(150):
+        spoiled = bytearray(data)
+        for _ in range(rng.choice((1, 2, 4))):
+            spoiled[rng.randrange(300, data.index(b"\xe0\x7f\x10\0"))] = rng.randrange(256)
+        try:
+            ds = pydicom.dcmread(io.BytesIO(bytes(spoiled)), force=True)
+        except Exception:
+            continue
+        try:
+            expected = load_radiograph(bytes(spoiled))
+            found = load_radiograph(ds)
+        except InputRejected:
+            found = None
+        try:
+            array = radiograph_from_array(picture(), header=ds)
+        except (InputRejected, ValueError):
+            array = None
+        if found is not None:
+            read += 1
+            same += np.array_equal(found.pixels, expected.pixels) and np.array_equal(found.table, expected.table)
+        if found is not None and array is not None:
+            assert (array.region, array.facing, array.spacing_mm) == (found.region, found.facing, found.spacing_mm)
+    assert same == read > 50
