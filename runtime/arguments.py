@@ -81,10 +81,9 @@ def check_path(name: str, value: object, call: str = "", *, optional: bool = Fal
         raise TypeError(f"{name} must be a path{' or None' if optional else ''}, got {shown(value)}{_then(call)}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether something is a finite real number, and neither text nor a truth value."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool) and type(value).__name__ != "bool"
-    return real and math.isfinite(value)  # type: ignore[arg-type]
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def check_pair(

@@ -105,7 +105,8 @@ def radiograph_from_array(
     edges = None if window is None else check_pair("window", window, "(centre, width)", least=1.0)
     if bits_stored is not None:
         check_whole("bits_stored", bits_stored, 1, pixels.dtype.itemsize * 8)
-    check_size(*pixels.shape, source, max_pixels)
+    rows, columns = pixels.shape
+    check_size(rows, columns, source, max_pixels)
     if header is None:
         return _bare(pixels, given, source, photometric, edges, bits_stored)
     with caught_warnings() as warned:
@@ -131,7 +132,8 @@ def _bare(
     allocated, inverted = pixels.dtype.itemsize * 8, photometric == "MONOCHROME1"
     bits = bits_stored or allocated
     kind = photometric or "MONOCHROME2"
-    declared = PixelFormat(*pixels.shape, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
+    rows, columns = pixels.shape
+    declared = PixelFormat(rows, columns, allocated, bits, bits - 1, pixels.dtype.kind == "i", kind)
     notes: list[str] = []
     stored, masked = _stored(pixels, declared, notes, copied=False)
     occluded = None if masked is None else hide(stored, Shutter(~masked, 0.0), declared)
