@@ -126,7 +126,6 @@ def check_open(
     largest_image_px: object,
     localizer: object,
     progress: object,
-    build: object,
     flags: dict[str, object],
 ) -> None:
     """Check what `Scorer.open` takes and nothing later does. Raises `TypeError` and `ValueError`."""
@@ -138,6 +137,5 @@ def check_open(
     check_whole("largest_image_px", largest_image_px, 1, _MOST_PX)
     check_text("localizer", localizer)
     check_callable("progress", progress)
-    check_choice("build", build, ("auto", "no", "now", "background"))
     for name, value in flags.items():
         check_flag(name, value)

@@ -145,7 +145,7 @@ class Scorer:
         checked_ms(budget_ms)
         check_open(
             bundle, plan, threads=threads, max_imputed_per_region=max_imputed_per_region,
-            largest_image_px=largest_image_px, localizer=localizer, progress=progress, build=build,
+            largest_image_px=largest_image_px, localizer=localizer, progress=progress,
             flags={"require_acceptance": require_acceptance, "warm_up": warm_up},
         )  # fmt: skip
         whole = Bundle.open(bundle)

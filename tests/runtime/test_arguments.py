@@ -100,7 +100,7 @@ OPEN: list[tuple[dict[str, Any], str]] = [
     ({"device": "gpu"}, "device 'gpu'; choose one of auto, cpu, cuda"),
     ({"engine": "torch"}, "engine 'torch'"),
     ({"precision": 16}, "precision 16"),
-    ({"build": "later"}, "build must be one of 'auto', 'no', 'now', 'background', got str 'later'"),
+    ({"build": "later"}, "there is no build 'later'; choose one of auto, no, now, background"),
     ({"progress": 3}, "progress must be a function or None, got int 3"),
     ({"localizer": 3}, "localizer must be text or None"),
     ({"plan": 3}, "plan must be a path or None, got int 3"),
