@@ -208,7 +208,7 @@ class StudyReport:
 
     As DICOM objects, a page or files it is given, with the study, by `structured_report`, `secondary_captures`,
     `presentation_states`, `html` and `write_results` of `spinescore.runtime`. The same input, bundle and device give
-    the same report, `timings_ms` aside, where the same was `skipped`. Its `repr` names neither study, patient nor files.
+    the same report, `timings_ms` aside, where the same was `skipped`. Its `repr` names no study, patient or file.
     """
 
     study: StudyInfo

@@ -22,7 +22,7 @@ def test_dicom_results_of_an_array_are_those_of_its_file(tiny_scorer, kind) -> N
         study = Study((image,), study_instance_uid=image.study_instance_uid)
         report = tiny_scorer.score(study)
         assert_found(report.regions["cervical"], CERVICAL)
-        made.append(dicom_results.KINDS[kind](study, report, tiny_scorer.bundle, dicom_results.WHEN))
+        made.append(dicom_results.KINDS[kind](study, report, created=dicom_results.WHEN))
     file, array = ([one.to_json_dict() for one in results] for results in made)
     assert file == array
     assert made[1][0].PatientID == "P-1"
@@ -34,5 +34,5 @@ def test_a_presentation_state_of_a_masked_array_has_no_shutter(tiny_scorer) -> N
     masked = np.ma.array(pixels, mask=np.zeros(pixels.shape, bool))
     masked[:5] = np.ma.masked
     study = Study((radiograph_from_array(masked, header=ds),))
-    (state,) = dicom_results.KINDS["gsps"](study, tiny_scorer.score(study), tiny_scorer.bundle, dicom_results.WHEN)
+    (state,) = dicom_results.KINDS["gsps"](study, tiny_scorer.score(study), created=dicom_results.WHEN)
     assert "ShutterShape" not in state
