@@ -36,10 +36,11 @@ from spinescore.export.trial import (
 )
 from spinescore.export.truth import PointError, likely_exchange, point_errors
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
-from spinescore.runtime.bundle import MANIFEST_NAME
-from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
+from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.networkcheck import check_networks
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["ExportReport", "export_bundle"]
@@ -146,8 +147,10 @@ def export_bundle(
         written = _manifest(document, networks, files)
         for path, content in files.items():
             write_synced(folder / path, content)
+        warnings += _costly(folder, written)
         text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_synced(folder / MANIFEST_NAME, text.encode())
+    Bundle(out, written, manifest_sha256(written)).trust_networks()  # they ran here
     compared = options.fp16
     notes = tuple(f"{network.stem}: {note}" for network in networks for note in network.notes)
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
@@ -247,6 +250,16 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
                 f"({worst.count} of {worst.total})"
             )
     return warnings
+
+
+def _costly(folder: Path, manifest: Manifest) -> list[str]:
+    """A warning if other machines refuse the networks for what they may take."""
+    try:
+        check_networks(folder, manifest)
+    except BundleError as error:
+        fault = error.__cause__ or error
+        return [f"other computers refuse this bundle until `spinescore bundle trust` is run there: {fault}"]
+    return []
 
 
 def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement, bounds: Tolerances) -> list[str]:

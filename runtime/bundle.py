@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.documents import read_json
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.files import open_regular
 from spinescore.runtime.manifest import FileEntry, Manifest
-from spinescore.runtime.onnxfiles import network_facts
 
 __all__ = ["MANIFEST_NAME", "Bundle", "command_name", "is_shipped", "shipped_bundles"]
 
@@ -23,7 +23,7 @@ MANIFEST_NAME = "bundle.json"
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
-_ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})  # no localizer or grader needs them
+_CHECK = 1  # of the networks: raised with every rule that refuses more
 _READERS = 4  # files that are checked at a time
 
 
@@ -40,9 +40,11 @@ class Bundle:
     localizer: str | None = None
 
     @classmethod
-    def open(cls, bundle: str | Path) -> Bundle:
+    def open(cls, bundle: str | Path, *, any_network: bool = False) -> Bundle:
         """Open a bundle by its folder, or by the name of one that ships with the package; check every file.
 
+        What its networks take is checked once on a machine, and remembered by a signature. `any_network` leaves that
+        check away, for a caller that runs none.
         Raises `BundleError` where the folder, the manifest or a file is not what it should be.
         """
         folder = _find(bundle)
@@ -50,7 +52,27 @@ class Bundle:
         with ThreadPoolExecutor(_READERS, "spinescore-check") as pool:
             for checked in [pool.submit(_check, folder, manifest, *named) for named in manifest.files.items()]:
                 checked.result()
-        return cls(folder, manifest, manifest_sha256(manifest))
+        opened = cls(folder, manifest, manifest_sha256(manifest))
+        if not any_network and not opened.networks_count:
+            from spinescore.runtime.networkcheck import check_networks
+
+            check_networks(folder, manifest)
+            opened.trust_networks()
+        return opened
+
+    @property
+    def networks_signed_as(self) -> str:
+        """What a signature says of a bundle whose networks were checked here, or made here, or trusted."""
+        return f"networks of the bundle {self.sha256}, check {_CHECK}"
+
+    @property
+    def networks_count(self) -> bool:
+        """Whether the networks need no check: they ship with the package, or this machine signed them."""
+        return is_shipped(self.folder) or is_signed(self.networks_signed_as, self.sha256)
+
+    def trust_networks(self) -> bool:
+        """Sign the networks, so that they are not checked again here; returns whether that could be kept."""
+        return sign(self.networks_signed_as, self.sha256)
 
     def with_localizer(self, name: str | None) -> Bundle:
         """This bundle with one localizer alone: the alternative `name`, or None for the bundle's own.
@@ -144,22 +166,6 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_network(folder: Path, manifest: Manifest, name: str) -> None:
-    """Raises `BundleError` if a network takes weights from a file that the manifest does not list, or may not end."""
-    facts = network_facts(_inside(folder, name), _ENDLESS)
-    for location in sorted(facts.locations):
-        if str(PurePosixPath(name).parent / location) not in manifest.files:
-            raise BundleError(
-                f"The network {folder / name} takes weights from {location!r}, which the manifest does not list; the "
-                "bundle's hash does not cover them. Export the bundle again."
-            )
-    for operator in sorted(facts.operators):
-        raise BundleError(
-            f"The network {folder / name} holds the operator {operator}, which may run for ever. Export the network "
-            "without loops."
-        )
-
-
 def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> None:
     path = _inside(folder, name)
     try:
@@ -175,5 +181,3 @@ def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> Non
         )
     if found != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")
-    if path.suffix.lower() == ".onnx":
-        _check_network(folder, manifest, name)

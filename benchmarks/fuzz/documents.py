@@ -1,4 +1,4 @@
-"""Hostile documents by the thousand: manifests, acceptance records, plans, sidecars, reports, points and CSV tables.
+"""Hostile documents by the thousand: manifests, records, plans, sidecars, reports, points, CSV tables, networks.
 
 `python -m spinescore.benchmarks.fuzz.documents --count 2000 --out F` reads so many mutants of each kind. A mutant fails
 where its reader raises anything but the error that it names, says too much, or hands over what its users cannot use.
@@ -19,7 +19,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+
 from spinescore.benchmarks.agreement import evaluate, read_readings
+from spinescore.benchmarks.fuzz import networks
 from spinescore.runtime.acceptance import AcceptanceRecord
 from spinescore.runtime.bundle import Bundle, manifest_sha256
 from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
@@ -28,6 +32,8 @@ from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.followup.cohort import read_cohort
 from spinescore.runtime.followup.tables import csv_text, tables_of
 from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.networkcheck import TooCostly, read_network
+from spinescore.runtime.networkcheck.costs import costs_of
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.plan import SCHEMA as PLAN_SCHEMA
 from spinescore.runtime.plan import LatencyPlan
@@ -63,6 +69,7 @@ _SIDECAR = {
     "compute_capabilities": ["8.7"], "hardware": "this", "version_compatible": False, "gpu": "Orin",
     "multiprocessors": 16, "driver": "12.6", "platform": "linux-aarch64", "build_seconds": 1.5,
 }  # fmt: skip
+_IMAGE = (1, 16, 12)
 _CANDIDATE = {
     "engine": "onnxruntime", "precision": "fp32", "threads": 2, "passes": 1, "antialias": True, "apart": False,
     "framework": "onnxruntime 1.31", "corners": 0, "grade_flips": 0, "median_shift_px": 0.0, "runs": 9,
@@ -129,6 +136,28 @@ def _csv(path: Path, shipped: Bundle) -> None:
     evaluate(readings, readings, 0, 0)
 
 
+def _network(path: Path, shipped: Bundle) -> None:
+    """Check a network for the two sizes of batch; what passes must also give an engine what was told of it."""
+    graph = read_network(path)
+    for batch in (1, 24):
+        costs_of(graph, (batch, *_IMAGE), 1 << 30, 10**12)
+    try:
+        engine = onnxruntime.InferenceSession(path.read_bytes(), _quiet(), providers=["CPUExecutionProvider"])
+        made = engine.run(None, {graph.inputs[0]: np.ones((1, *_IMAGE), np.float32)})
+    except Exception:  # the engine may refuse more; its exceptions share no base of their own
+        return
+    told = list(costs_of(graph, (1, *_IMAGE), 1 << 30, 10**12).outputs)
+    if [found.shape for found in made] != told:
+        raise AssertionError(f"told {told}, made {[found.shape for found in made]}")
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return options
+
+
 Reader = Callable[[Path, Bundle], None]
 # Each kind: the file's name, its reader, and the errors by which that may refuse it.
 KINDS: Mapping[str, tuple[str, Reader, tuple[type[Exception], ...]]] = {
@@ -139,6 +168,7 @@ KINDS: Mapping[str, tuple[str, Reader, tuple[type[Exception], ...]]] = {
     "report": ("report.json", _report, ()),
     "keypoints": ("points.json", _keypoints, (UsageError,)),
     "csv": ("grades.csv", _csv, (ValueError,)),
+    "network": ("network.onnx", _network, (BundleError, TooCostly)),
 }
 
 
@@ -159,6 +189,7 @@ def parents(shipped: Bundle) -> dict[str, Any]:
         "sidecar": _SIDECAR,
         "report": json.loads(_scored().to_json()),
         "keypoints": {"1.2.3": {"cervical": {"C2/C3": points}, "lumbar": {"L5/S1": points}}},
+        "network": networks.parents(),
         "csv": "\n".join(["study,site,grade,p0,p1,p2,p3,patient,study_date", *rows, ""]),
     }
 
@@ -178,6 +209,8 @@ def _scored() -> StudyReport:
 def mutant(kind: str, good: Any, seed: int) -> bytes:
     """The hostile document `seed` of a kind."""
     rng = random.Random(f"{kind} {seed}")
+    if kind == "network":
+        return networks.mutant(good, rng)
     if not isinstance(good, str):
         changed = deepcopy(good)
         for _ in range(rng.choice((1, 1, 2, 4))):

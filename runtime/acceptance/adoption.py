@@ -1,4 +1,4 @@
-"""Files beside a bundle that another machine made, for the operator to see and to trust."""
+"""What another machine made in or beside a bundle and does not count here, for the operator to see and to trust."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from spinescore.runtime.acceptance.keeping import counts, kept
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import engine_paths, is_own
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.networkcheck import TooCostly, check_networks
 from spinescore.runtime.plan import LatencyPlan
 
 __all__ = ["Foreign", "foreign"]
@@ -20,7 +21,7 @@ __all__ = ["Foreign", "foreign"]
 
 @dataclass(frozen=True)
 class Foreign:
-    """A record, plan or engine that does not count here, and what it says; or why it cannot be trusted."""
+    """A network, record, plan or engine that does not count here, and what it says; or why it cannot be trusted."""
 
     path: Path
     text: str
@@ -38,7 +39,20 @@ class Foreign:
 
 def foreign(bundle: Bundle) -> list[Foreign]:
     """All that lies with the bundle and does not count on this machine."""
-    return [*_engines(bundle), *_records(bundle), *_plans(bundle)]
+    return [*_networks(bundle), *_engines(bundle), *_records(bundle), *_plans(bundle)]
+
+
+def _networks(bundle: Bundle) -> Iterator[Foreign]:
+    """The bundle's networks, if they take too much or cannot be judged; trust covers them all."""
+    if bundle.networks_count:
+        return
+    try:
+        check_networks(bundle.folder, bundle.manifest)
+    except BundleError as error:
+        cause = error.__cause__
+        trusted = (bundle.networks_signed_as, bundle.sha256) if isinstance(cause, TooCostly) else ("", "")
+        text = f"a network that may take all memory or time of this computer: {cause}" if trusted[0] else str(error)
+        yield Foreign(bundle.folder, text, *trusted)
 
 
 def _engines(bundle: Bundle) -> Iterator[Foreign]:

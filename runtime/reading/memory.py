@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from spinescore.runtime.errors import InputRejected
 
-__all__ = ["LIMIT_VARIABLE", "MAX_PIXELS", "PixelBudget", "pixel_array", "pixel_limit"]
+__all__ = ["LIMIT_VARIABLE", "MAX_PIXELS", "PixelBudget", "memory_bytes", "pixel_array", "pixel_limit"]
 
 MAX_PIXELS = 100_000_000  # of one radiograph
 LIMIT_VARIABLE = "SPINESCORE_MAX_PIXEL_BYTES"
@@ -42,11 +42,11 @@ def pixel_limit() -> int:
     stated = os.environ.get(LIMIT_VARIABLE, "").strip()
     if stated.isascii() and stated.isdecimal() and int(stated) > 0:
         return int(stated)
-    return min(_memory_bytes() // 2, _MOST_LIMIT)
+    return min(memory_bytes() // 2, _MOST_LIMIT)
 
 
-def _memory_bytes() -> int:
-    """Of the machine, or less if a container or `ulimit -v` allows less."""
+def memory_bytes() -> int:
+    """Return the memory of the machine, or less if a container or `ulimit -v` allows less."""
     found = [_UNKNOWN_MEMORY]
     if sys.platform != "win32":
         import resource

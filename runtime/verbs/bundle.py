@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         (
             "trust",
             _trust,
-            "let the records, plans and engines in it count that another machine made",
+            "let networks, records, plans and engines in it count that another machine made",
         ),
     ):
         action = actions.add_parser(name, help=text)
@@ -37,7 +37,7 @@ def _info(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.verbs.summary import bundle_summary
 
-    bundle = Bundle.open(arguments.bundle)
+    bundle = Bundle.open(arguments.bundle, any_network=True)
     if arguments.json:
         show(json.dumps({"sha256": bundle.sha256, "manifest": bundle.manifest.to_dict()}, indent=2))
     else:
@@ -57,7 +57,7 @@ def _trust(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import EngineError
 
-    bundle = Bundle.open(arguments.bundle)
+    bundle = Bundle.open(arguments.bundle, any_network=True)
     rows = []
     for found in foreign(bundle):
         trusted = found.sound and not arguments.show and found.trust()

@@ -35,9 +35,12 @@ def test_good_documents_are_read(good, shipped, tmp_path):
     import json
 
     for kind, document in good.items():
-        if kind not in ("plan", "record", "sidecar"):  # of another machine, or without a digest
-            text = document if isinstance(document, str) else json.dumps(document)
-            assert documents.outcome(kind, text.encode(), tmp_path, shipped) == "read"
+        if kind == "network":
+            for network in document:
+                assert documents.outcome(kind, network.SerializeToString(), tmp_path, shipped) == "read"
+        elif kind not in ("plan", "record", "sidecar"):  # of another machine, or without a digest
+            text = (document if isinstance(document, str) else json.dumps(document)).encode()
+            assert documents.outcome(kind, text, tmp_path, shipped) == "read"
 
 
 def test_what_should_not_be_raised_is_not_taken_for_a_refusal(good, shipped, tmp_path, monkeypatch):

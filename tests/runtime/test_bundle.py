@@ -149,7 +149,11 @@ def test_weights_in_a_file_that_the_manifest_does_not_list_are_refused(folder, p
         Bundle.open(folder)
     entry = {"sha256": hashlib.sha256(b"12345678").hexdigest(), "bytes": 8, "precision": None}
     edit(folder, lambda document: document["files"].update({"weights.bin": entry}))
-    Bundle.open(folder)
+    if place == "initializer":
+        Bundle.open(folder)
+    else:  # the file is listed, but no bundle needs weights in such places
+        with pytest.raises(BundleError, match="may take all memory"):
+            Bundle.open(folder)
 
 
 def test_a_network_that_is_cut_off_is_refused(folder):
@@ -174,7 +178,32 @@ LOOP = _field(4, b"Loop")  # the operator of a node
 def test_a_network_that_may_run_for_ever_is_refused(folder, place):
     before = (folder / "localizer.fp32.onnx").read_bytes()
     with_network(folder, before + place)
-    with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx holds the operator (Loop|Scan), which may run for"):
+    with pytest.raises(BundleError, match=r"localizer\.fp32\.onnx may take all memory of this computer, or run for"):
         Bundle.open(folder)
-    with_network(folder, before + _field(7, _field(1, _field(4, b"Relu") + _field(3, b"Loop"))))  # a node's name
+
+
+def test_networks_are_checked_once_on_a_machine(folder, monkeypatch, tmp_path):
+    checked = []
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("spinescore.runtime.networkcheck.check_networks", lambda *given: checked.append(given))
     Bundle.open(folder)
+    Bundle.open(folder)
+    assert len(checked) == 1
+    edit(folder, lambda document: document.update({"version": "2"}))  # another bundle
+    Bundle.open(folder)
+    assert len(checked) == 2
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another machine"))
+    Bundle.open(folder)
+    assert len(checked) == 3
+    Bundle.open("phantom-reference")
+    assert len(checked) == 3
+
+
+def test_networks_that_nobody_can_sign_are_checked_each_time(folder, monkeypatch, tmp_path):
+    checked = []
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("spinescore.runtime.networkcheck.check_networks", lambda *given: checked.append(given))
+    monkeypatch.setattr("spinescore.runtime.bundle.sign", lambda *given: False)
+    for _ in range(2):
+        Bundle.open(folder)
+    assert len(checked) == 2

@@ -129,9 +129,9 @@ def test_pixels_beyond_the_budget_are_refused_in_the_order_of_files(tmp_path, mo
 
 def test_the_limit_follows_the_machine(monkeypatch, tmp_path):
     monkeypatch.delenv(memory.LIMIT_VARIABLE, raising=False)
-    monkeypatch.setattr(memory, "_memory_bytes", lambda: 3 << 30)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 3 << 30)
     assert memory.pixel_limit() == 3 << 29
-    monkeypatch.setattr(memory, "_memory_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 64 << 30)
     assert memory.pixel_limit() == 4 << 30
     for text in ("0", "-5", "many", "1e9"):
         monkeypatch.setenv(memory.LIMIT_VARIABLE, text)
@@ -144,9 +144,9 @@ def test_a_container_with_less_memory_counts(monkeypatch, tmp_path):
     container = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "_CGROUP", container)
     container.write_text("1073741824\n", encoding="ascii")
-    assert memory._memory_bytes() <= 1 << 30
+    assert memory.memory_bytes() <= 1 << 30
     container.write_text("max\n", encoding="ascii")
-    assert memory._memory_bytes() > 0
+    assert memory.memory_bytes() > 0
 
 
 def test_too_little_memory_is_a_reject(folder, monkeypatch):
