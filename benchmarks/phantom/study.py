@@ -19,7 +19,7 @@ from spinescore.benchmarks.phantom.surroundings import draw_surroundings
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.study import LEVELS, REGIONS, Facing, Region, sites_of
 
-__all__ = ["PhantomView", "draw_study", "draw_view", "write_study"]
+__all__ = ["PhantomView", "dicom_file", "draw_study", "draw_view", "write_study"]
 
 _SPACING_MM: dict[Region, tuple[float, float]] = {"cervical": (18.5, 1.4), "lumbar": (37.0, 2.6)}  # between vertebrae
 _UID_ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's root, which it offers for files made with it; the seed follows
@@ -110,7 +110,7 @@ def write_study(seed: int, folder: str | Path, visit: int = 0) -> Path:
     study = {"study_instance_uid": _study_uid(seed, visit)}
     truth: dict[str, Any] = {"schema": "spinescore.truth/1", "seed": seed, "study": study, "regions": {}}
     for region, view in draw_study(seed, visit).items():
-        write_atomic(folder / f"{region}.dcm", _dicom(seed, view, visit))
+        write_atomic(folder / f"{region}.dcm", dicom_file(seed, view, visit))
         truth["regions"][region] = _truth(view)
     truth["total"] = {"value": sum(r["total"] for r in truth["regions"].values())}
     write_atomic(folder / "truth.json", json.dumps(truth, indent=1) + "\n")
@@ -137,7 +137,8 @@ def _study_uid(seed: int, visit: int) -> str:
     return f"{_UID_ROOT}{seed}" + (f".9.{visit}" if visit else "")
 
 
-def _dicom(seed: int, view: PhantomView, visit: int) -> bytes:
+def dicom_file(seed: int, view: PhantomView, visit: int = 0) -> bytes:
+    """Return the DICOM file of a radiograph of the study `seed`, as a modality would send it."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
 
