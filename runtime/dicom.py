@@ -20,6 +20,7 @@ from spinescore.runtime.arguments import check_flag, check_text, check_whole, sh
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.datasets import dataset_syntax, is_dataset, own_header
 from spinescore.runtime.reading.dicomfile import brief, inflated_to, read_header
+from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.grouping import Loaded, grouped, place_of, study_of
 from spinescore.runtime.reading.inputs import FileInput, Item, items
 from spinescore.runtime.reading.memory import MAX_PIXELS, PixelBudget, pixel_limit
@@ -250,6 +251,7 @@ def _load(item: Item, max_pixels: int, window: str | None, reserve: Reserve) -> 
                 return Loaded(item, facts, picture)
             else:
                 ds, stream, syntax = read_header(opened, source)
+            lift(ds)
             facts = read_facts(ds)
             if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
                 raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")

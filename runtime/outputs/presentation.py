@@ -22,8 +22,9 @@ from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
 from spinescore.runtime.outputs.source import check_references, scored_radiographs, source_of, study_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
+from spinescore.runtime.reading.bitmapshutter import BITMAP, bitmap_elements, hidden_by_bitmap
 from spinescore.runtime.reading.display import Display, Rescale, Window
-from spinescore.runtime.reading.shutter import shutter_shapes
+from spinescore.runtime.reading.shutter import read_shutter, shutter_shapes
 from spinescore.runtime.reading.tags import number, text
 from spinescore.runtime.report import RegionReport, StudyReport
 from spinescore.runtime.study import Radiograph
@@ -230,14 +231,27 @@ def _mend_grey_scale(state: Dataset, display: Display, plain: bool, radiograph: 
 
 
 def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
-    """The source's shutter, where the radiograph was seen through it (PS3.3 C.7.6.11)."""
-    shapes = {} if radiograph.occluded is None else shutter_shapes(radiograph.header, [])
-    if not shapes:  # none, or pixels that were masked in an array
+    """The source's shutter, where the radiograph was seen through it (PS3.3 C.7.6.11).
+
+    A state has shapes or a bitmap (C.7.6.15): a source with both gets the bitmap of what they hide together.
+    """
+    if radiograph.occluded is None:
         return
-    state.ShutterShape = list(shapes)
-    for numbers in shapes.values():
-        for keyword, found in numbers.items():
-            setattr(state, keyword, found)
+    header, rows, columns = radiograph.header, radiograph.rows, radiograph.columns
+    bitmap = hidden_by_bitmap(header, rows, columns)
+    shapes = shutter_shapes(header, [])
+    shutter = None if bitmap is None else read_shutter(header, rows, columns, [])
+    if shutter is None and not shapes:  # none, or pixels that were masked in an array
+        return
+    if shutter is not None:
+        state.ShutterShape = BITMAP
+        for element in bitmap_elements(~shutter.seen):
+            state.add_new(*element)
+    else:
+        state.ShutterShape = list(shapes)
+        for numbers in shapes.values():
+            for keyword, found in numbers.items():
+                setattr(state, keyword, found)
     shade = number(radiograph.header, "ShutterPresentationValue") or 0.0
     state.ShutterPresentationValue = round(min(max(shade, 0.0), 65535.0))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.reading.bitmapshutter import BITMAP, hidden_by_bitmap
 from spinescore.runtime.reading.tags import is_stated, number, text, value
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class Shutter:
 def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[int]]]:
     """The shapes of a header's shutter: name of the shape -> keyword -> whole numbers.
 
-    Rows and columns are counted from 1. A shape that cannot be understood gets a note.
+    Rows and columns are counted from 1. A shape that cannot be understood gets a note. A bitmap has no numbers.
     """
     shapes: dict[str, dict[str, list[int]]] = {}
     if not is_stated(ds, "ShutterShape"):
         return shapes
-    for name in filter(None, ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))):
+    for name in _names(ds):
+        if name == BITMAP:
+            continue
         numbers = {keyword: _whole_numbers(ds, keyword) for keyword in _KEYWORDS.get(name, ())}
         if numbers and _is_complete(name, [len(found) for found in numbers.values()]):
             shapes[name] = numbers
@@ -69,13 +72,17 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
 def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shutter | None:
     """The shutter of a header; None where there is none, or with a note where it cannot be used.
 
-    Rectangles, circles and polygons; several together show what lies in all of them. A shutter that hides all of the
-    picture, or nothing, is none.
+    Rectangles, circles, polygons and the bitmap of an overlay; several together show what lies in all of them. A
+    shutter that hides all of the picture, or nothing, is none. The standard has bitmaps in presentation states alone;
+    one that an image states has the same meaning.
     """
     shapes = shutter_shapes(ds, notes)
-    if not shapes:
+    bitmap = hidden_by_bitmap(ds, rows, columns) if BITMAP in _names(ds) else None
+    if bitmap is None and BITMAP in _names(ds):
+        notes.append("the bitmap of the Display Shutter cannot be understood and was ignored")
+    if not shapes and bitmap is None:
         return None
-    seen = np.ones((rows, columns), bool)
+    seen = np.ones((rows, columns), bool) if bitmap is None else ~bitmap
     for name, numbers in shapes.items():
         seen &= _MASKS[name](rows, columns, [*chain(*numbers.values())])
     if not seen.any():
@@ -127,6 +134,12 @@ def hide(
     for rows in _blocks(pixels):
         pixels[rows][~shutter.seen[rows]] = stored_min + place
     return stored_min + place, grey
+
+
+def _names(ds: Dataset) -> list[str]:
+    """The names of the shutter's shapes, in capitals."""
+    found = ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))
+    return [name for name in found if name]
 
 
 def _blocks(pixels: NDArray[np.integer]) -> Iterator[slice]:

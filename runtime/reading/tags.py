@@ -29,6 +29,7 @@ __all__ = [
     "PATIENT_KEY_VARIABLE",
     "Facts",
     "is_stated",
+    "items",
     "number",
     "other_parts",
     "patient_key",
@@ -222,9 +223,9 @@ def other_parts(ds: Dataset) -> tuple[str, ...]:
 def postures(ds: Dataset) -> tuple[str, ...]:
     """Views that the mSASSS is not defined on, as far as the header names them: flexion, swimmer's view, .."""
     found = list(_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values())
-    items = [*_items(ds, "ViewCodeSequence"), *_items(ds, "ViewModifierCodeSequence")]
-    modifiers = [inner for item in items for inner in _items(item, "ViewModifierCodeSequence")]
-    for code, meaning in map(_code, [*items, *modifiers]):
+    views = [*items(ds, "ViewCodeSequence"), *items(ds, "ViewModifierCodeSequence")]
+    modifiers = [inner for item in views for inner in items(item, "ViewModifierCodeSequence")]
+    for code, meaning in map(_code, [*views, *modifiers]):
         found.append(words.POSTURE_CODES.get(code) or _posture_in(meaning))
     return tuple(dict.fromkeys(posture for posture in found if posture is not None))
 
@@ -234,7 +235,8 @@ def _evidence(ds: Dataset, keywords: tuple[str, ...], reader: Callable[[str], An
     return {keyword: what for keyword, what in found.items() if what is not None}
 
 
-def _items(ds: Dataset, keyword: str) -> list[Dataset]:
+def items(ds: Dataset, keyword: str) -> list[Dataset]:
+    """Return the first items of a sequence; none if it is absent or cannot be read."""
     try:
         return list(value(ds, keyword)[:_MAX_ITEMS])
     except Exception:
@@ -247,7 +249,7 @@ def _code(item: Dataset) -> tuple[str, str]:
 
 
 def _codes(ds: Dataset, keyword: str) -> list[tuple[str, str]]:
-    return [_code(item) for item in _items(ds, keyword)]
+    return [_code(item) for item in items(ds, keyword)]
 
 
 def _agreed(what: str, evidence: dict[str, Any], notes: list[str]) -> Any:

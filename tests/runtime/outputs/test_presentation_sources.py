@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from spinescore.runtime import Radiograph, load_radiograph
 from spinescore.runtime.outputs.common import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states
+from spinescore.runtime.reading.bitmapshutter import bitmap_elements
 from spinescore.runtime.reading.greyscale import table as fold
 
 CLASSES = {
@@ -185,3 +186,34 @@ def test_shutter_goes_with_the_state(whole, tmp_path: Path, shapes: list[str], s
 def test_no_shutter_without_one(whole, tmp_path: Path) -> None:
     state = state_of(whole, read(tmp_path / "source.dcm", CLASSES["DX"], ShutterShape="BITMAP", **WINDOW))
     assert not [element.keyword for element in state if "Shutter" in element.keyword]
+
+
+@pytest.mark.skipif(shutil.which("dcmp2pgm") is None, reason="dcmp2pgm is not installed (Debian's dcmtk)")
+@pytest.mark.parametrize("shapes", [[], ["CIRCULAR"]])
+def test_a_viewer_shows_the_bitmap_of_a_shutter(whole, tmp_path: Path, shapes: list[str]) -> None:
+    down, across = np.indices((96, 80)) + 1
+    hidden = (down + across < 60) | (across > 72)
+    bitmap = Dataset()
+    for tag, vr, found in bitmap_elements(hidden):
+        bitmap.add_new(tag, vr, found)
+    tags = {element.keyword: element.value for element in bitmap if element.tag.group < 0x6000}
+    tags |= {keyword: found for shape in shapes for keyword, found in SHUTTERS[shape].items()}
+    ds = dicom_files.radiograph_dataset(
+        dicom_files.picture(12, False, 96, 80), SOPClassUID=CLASSES["DX"], ShutterShape=[*shapes, "BITMAP"],
+        ShutterPresentationValue=20000, **tags, **WINDOW,
+    )  # fmt: skip
+    ds.file_meta.MediaStorageSOPClassUID = CLASSES["DX"]
+    ds.update({element.tag: element for element in bitmap})
+    source = load_radiograph(dicom_files.write(ds, tmp_path / "source.dcm"))
+    state = state_of(whole, source)
+    assert state.ShutterShape == "BITMAP"
+    assert dicom_results.violations(state, tmp_path) == [] or shutil.which("dciodvfy") is None
+    to = tmp_path / "shown.pgm"
+    write_dicom(tmp_path / "state.dcm", state)
+    subprocess.run(
+        ["dcmp2pgm", "-p", str(tmp_path / "state.dcm"), str(tmp_path / "source.dcm"), str(to)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    grey = source.table[source.pixels.astype(int) - source.stored_min]
+    assert grey[hidden] == pytest.approx(20000 / 65535, abs=1e-3)
+    np.testing.assert_allclose(cv2.imread(str(to), cv2.IMREAD_UNCHANGED) / 255.0, grey, rtol=0, atol=1.2 / 255)

@@ -164,3 +164,103 @@ def test_a_shape_that_is_not_understood_leaves_the_others(tmp_path: Path) -> Non
     found = load_radiograph(write(ds, tmp_path / "shut"))
     assert not grey(found)[~SEEN["CIRCULAR"]].any()
     assert "a shape of the Display Shutter" in found.warnings[0]
+
+
+def with_bitmap(ds: Dataset, hidden: np.ndarray, group: int = 0x6002, origin: tuple[int, int] = (1, 1), vr="OW"):
+    """A shutter that an overlay draws."""
+    packed = np.packbits(hidden, bitorder="little").tobytes()
+    ds.add_new(group << 16 | 0x10, "US", hidden.shape[0])
+    ds.add_new(group << 16 | 0x11, "US", hidden.shape[1])
+    ds.add_new(group << 16 | 0x40, "CS", "G")
+    ds.add_new(group << 16 | 0x50, "SS", list(origin))
+    ds.add_new(group << 16 | 0x100, "US", 1)
+    ds.add_new(group << 16 | 0x102, "US", 0)
+    ds.add_new(group << 16 | 0x3000, vr, packed + b"\0" * (len(packed) % 2))
+    shape = ds.get("ShutterShape", [])
+    ds.ShutterShape = [*([shape] if isinstance(shape, str) else shape), "BITMAP"]
+    ds.add_new("ShutterOverlayGroup", "US", group)
+    return ds
+
+
+RING = ((DOWN - 60) ** 2 + (ACROSS - 45) ** 2 > 40**2) | (DOWN < 30)  # what no other shape can say
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"])
+@pytest.mark.parametrize("vr", ["OW", "OB"])
+def test_a_bitmap_hides_its_ones(tmp_path: Path, syntax: str, vr: str) -> None:
+    ds = with_bitmap(radiograph_dataset(np.where(RING, 4095, exposed()).astype(np.uint16), 12, **WINDOW), RING, vr=vr)
+    ds.ShutterPresentationValue = 30000
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax.endswith(".2.2"):
+        ds["PixelData"].value = np.frombuffer(ds.PixelData, "<u2").byteswap().tobytes()
+        if vr == "OW":
+            element = ds[0x60023000]
+            element.value = np.frombuffer(element.value, "<u2").byteswap().tobytes()
+    path = tmp_path / "shut"
+    ds.save_as(path, enforce_file_format=True)
+    found = load_radiograph(path)
+    assert found.warnings == ()
+    np.testing.assert_array_equal(found.pixels[~RING], exposed()[~RING])
+    np.testing.assert_allclose(grey(found)[RING], 30000 / 65535, atol=1e-6)
+    assert found.occluded is not None
+
+
+def test_a_bitmap_and_a_shape_show_what_lies_in_both(tmp_path: Path) -> None:
+    ds = with_bitmap(shuttered(["RECTANGULAR"], None, **WINDOW), RING)
+    found = load_radiograph(write(ds, tmp_path / "shut"))
+    assert not grey(found)[RING | ~SEEN["RECTANGULAR"]].any()
+    np.testing.assert_array_equal(found.pixels[~RING & SEEN["RECTANGULAR"]], exposed()[~RING & SEEN["RECTANGULAR"]])
+
+
+@pytest.mark.parametrize("origin", [(11, 21), (-9, -19), (81, 61)])
+def test_an_overlay_may_be_smaller_and_elsewhere(tmp_path: Path, origin: tuple[int, int]) -> None:
+    small = np.ones((50, 40), bool)
+    ds = with_bitmap(radiograph_dataset(exposed(), 12, **WINDOW), small, origin=origin)
+    found = load_radiograph(write(ds, tmp_path / "shut"))
+    covered = (origin[0] <= DOWN) & (origin[0] + 50 > DOWN) & (origin[1] <= ACROSS) & (origin[1] + 40 > ACROSS)
+    assert covered.any()
+    assert not grey(found)[covered].any()
+    np.testing.assert_array_equal(found.pixels[~covered], exposed()[~covered])
+
+
+def spoil(**elements):
+    def change(ds: Dataset) -> None:
+        for tag, found in elements.items():
+            element = int(tag[1:], 16)
+            if found is None:
+                del ds[element]
+            else:
+                ds[element].value = found
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoil(x00181623=None),
+        spoil(x00181623=0x6004),
+        spoil(x00181623=0x7FE0),
+        spoil(x60023000=None),
+        spoil(x60023000=b"\xff\xff"),
+        spoil(x60020010=None),
+        spoil(x60020010=0),
+        spoil(x60020011=65535),
+        spoil(x60020050=None),
+        spoil(x60020050=[1]),
+    ],
+)
+def test_a_bitmap_that_cannot_be_understood_is_said(tmp_path: Path, change) -> None:
+    ds = with_bitmap(radiograph_dataset(exposed(), 12, **WINDOW), RING)
+    change(ds)
+    found = load_radiograph(write(ds, tmp_path / "shut"))
+    assert found.warnings == ("the bitmap of the Display Shutter cannot be understood and was ignored",)
+    assert found.occluded is None
+    np.testing.assert_array_equal(found.pixels, exposed())
+
+
+def test_an_overlay_that_no_shutter_names_hides_nothing(tmp_path: Path) -> None:
+    ds = with_bitmap(radiograph_dataset(exposed(), 12, **WINDOW), RING)
+    del ds.ShutterShape
+    found = load_radiograph(write(ds, tmp_path / "open"))
+    assert (found.occluded, found.warnings) == (None, ())

@@ -1,0 +1,47 @@
+"""Enhanced XA and XRF: what their one frame states in functional groups, put where other images state it.
+
+In these classes window, shutter, spacing and orientation stand in the sequences of the frame or of all frames (PS3.3
+C.7.6.16, C.8.19). Only an image of a single frame is a radiograph here, so each attribute has one value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.reading.tags import items, number, raw_element, text
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["lift"]
+
+_CLASSES = ("1.2.840.10008.5.1.4.1.1.12.1.1", "1.2.840.10008.5.1.4.1.1.12.2.1")  # Enhanced XA, Enhanced XRF
+_FRAMES = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")  # the first one has the last word
+# The sequence of a functional group -> the attributes that it has in the place of an image.
+_GROUPS = {
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"),
+    "FrameDisplayShutterSequence": (
+        "ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge",
+        "ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter",
+        "VerticesOfThePolygonalShutter", "ShutterPresentationValue",
+    ),
+    "FramePixelDataPropertiesSequence": ("PixelIntensityRelationship", "ImagerPixelSpacing"),
+    "PatientOrientationInFrameSequence": ("PatientOrientation",),
+    "FrameAnatomySequence": ("AnatomicRegionSequence",),
+}  # fmt: skip
+
+
+def lift(ds: Dataset) -> None:
+    """Add the attributes of the frame's functional groups to the header of an Enhanced XA or XRF image, in place.
+
+    What the header itself states stays. Other classes, and images of several frames, are left as they are.
+    """
+    if text(ds, "SOPClassUID") not in _CLASSES or (number(ds, "NumberOfFrames") or 1) != 1:
+        return
+    for frame in (item for keyword in _FRAMES for item in items(ds, keyword)[:1]):
+        for sequence, keywords in _GROUPS.items():
+            for group in items(frame, sequence)[:1]:
+                for keyword in keywords:
+                    found = raw_element(group, keyword)
+                    if found is not None and raw_element(ds, keyword) is None:
+                        ds[found.tag] = found
