@@ -32,7 +32,7 @@ from spinescore.runtime.warned import caught_warnings
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study"]
+__all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study", "look_at_radiograph"]
 
 Reserve = Callable[[int], None]
 
@@ -58,7 +58,25 @@ def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: st
     """
     _check_options(max_pixels, window)
     loaded, _ = _load_all((file,), max_pixels, window)
-    radiographs = [found.radiograph for found in loaded if found.radiograph is not None]
+    radiograph = _only(loaded, file).radiograph
+    assert radiograph is not None  # its pixels were read
+    return radiograph
+
+
+def look_at_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS) -> Loaded:
+    """What the header of one radiograph says, and the bytes that its pixels will take. No pixels are read.
+
+    Raises InputRejected as `load_radiograph` does, for what the header tells.
+    """
+    import pydicom  # noqa: F401  # as in `_load_items`
+
+    with ExitStack() as opened:
+        return _only([_load(item, max_pixels, None, _look) for item in items((file,), opened)], file)
+
+
+def _only(loaded: list[Loaded], file: FileInput) -> Loaded:
+    """The only radiograph among what was read. Raises InputRejected."""
+    radiographs = [found for found in loaded if found.has_image]
     if len(radiographs) == 1:
         return radiographs[0]
     name = Path(file).name if isinstance(file, (str, os.PathLike)) else "what was given"

@@ -41,9 +41,10 @@ def check_networks(folder: Path, manifest: Manifest) -> None:
     networks = _networks(manifest)
     graphs = {name: _graph(folder, name, listed) for name in networks}
     for name, inputs in networks.items():
-        for batch, *image in inputs:
-            for count in range(1 if has_sizes(graphs[name]) else batch, batch + 1):
-                _check_costs(folder, name, graphs[name], (count, *image))
+        graph = graphs[name]
+        for batch, channels, *picture in inputs:
+            for count in range(1 if has_sizes(graph) else batch, batch + 1):
+                _check_costs(folder, name, graph, (count, channels, *(graph.picture or picture)))
 
 
 def _graph(folder: Path, name: str, listed: Collection[str]) -> Graph:

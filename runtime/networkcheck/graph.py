@@ -75,13 +75,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The main graph of a network. `inputs` are those that no tensor of the file fills."""
+    """The main graph of a network. `inputs` are those that no tensor of the file fills.
+
+    `picture` is the height and width that the first of them declares, None if either is free: engines take no other.
+    """
 
     nodes: tuple[Node, ...]
     tensors: Mapping[str, Tensor]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int
+    picture: tuple[int, int] | None
     extras: tuple[str, ...]  # what no network of a bundle needs: functions, sparse tensors, training
 
 
@@ -91,7 +95,8 @@ def read_graph(data: mmap) -> Graph:
         raise ValueError("it is a file of ONNX Runtime's own format")
     nodes: list[Node] = []
     tensors: dict[str, Tensor] = {}
-    inputs, outputs, extras, opset = [], [], set(), 0
+    inputs: dict[str, list[int]] = {}
+    outputs, extras, opset = [], set(), 0
     for number, first, last in length_fields(data, 0, len(data)):
         if number == 7:
             for field, begin, end in length_fields(data, first, last):
@@ -102,8 +107,10 @@ def read_graph(data: mmap) -> Graph:
                     if name in tensors:
                         raise ValueError("two tensors have one name")
                     tensors[name] = tensor
-                elif field in (11, 12):
-                    (inputs if field == 11 else outputs).append(_texts(data, begin, end, 1).get(1, ""))
+                elif field == 11:
+                    inputs[_texts(data, begin, end, 1).get(1, "")] = _declared(data, begin, end)
+                elif field == 12:
+                    outputs.append(_texts(data, begin, end, 1).get(1, ""))
                 elif field == 15:
                     extras.add("sparse tensors")
                 if max(len(nodes), len(tensors), len(inputs), len(outputs)) > _MOST_NODES:
@@ -114,7 +121,20 @@ def read_graph(data: mmap) -> Graph:
         elif number in (20, 25):
             extras.add("functions" if number == 25 else "training steps")
     free = tuple(name for name in inputs if name not in tensors)
-    return Graph(tuple(nodes), tensors, free, tuple(outputs), opset, tuple(sorted(extras)))
+    sides = inputs[free[0]][2:] if free else []
+    picture = (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None
+    return Graph(tuple(nodes), tensors, free, tuple(outputs), opset, picture, tuple(sorted(extras)))
+
+
+def _declared(data: mmap, start: int, end: int) -> list[int]:
+    """The sizes that an input declares, 0 for one that is free."""
+    places = [(start, end)]
+    for field in (2, 1, 2):  # its type, of a tensor, whose shape
+        places = [
+            (a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == field
+        ]
+    sizes = [(a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == 1]
+    return [(_numbers(data, first, last, 1) or [0])[-1] for first, last in sizes[:_MOST_DIMENSIONS]]
 
 
 def _node(data: mmap, start: int, end: int) -> Node:

@@ -66,7 +66,7 @@ _MOST_INDEX_BYTES = 1 << 28
 _HASH_DIGITS = 12
 
 
-def study_names(studies: Sequence[Study]) -> list[str]:
+def study_names(studies: Iterable[Study]) -> list[str]:
     """A name for each study, `study-<hash>`: of its instance UID, or of its pixels if it states none.
 
     The same study has the same name in every call. Studies of one call that would share a name are numbered.
@@ -112,7 +112,8 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
     OutputError for an `index.csv` that this function did not write.
     """
     earlier, names, count = read_index(folder), set(), 0
-    rows: list[Sequence[object]] = []
+    rows = io.StringIO(newline="")  # as text, of which many studies take less than of lists
+    write = csv.writer(rows, lineterminator="\n").writerow
     try:
         for name, pictures in studies:
             names.add(name)
@@ -124,13 +125,14 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
                 count += 1
                 for cells in picture.rows:
                     cells = {**cells, "file": file, "study": name}
-                    rows.append([guarded(cells.get(column)) for column in INDEX_COLUMNS])
+                    write([guarded(cells.get(column)) for column in INDEX_COLUMNS])
+            del pictures  # before the next study is read
     finally:
         kept = [row for row in earlier if row[1] not in names]
-        if rows or len(kept) < len(earlier):
+        if count or len(kept) < len(earlier):
             text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([INDEX_COLUMNS, *kept, *rows])
-            write_atomic(folder / _INDEX, text.getvalue())
+            csv.writer(text, lineterminator="\n").writerows([INDEX_COLUMNS, *kept])
+            write_atomic(folder / _INDEX, text.getvalue() + rows.getvalue())
     return count
 
 

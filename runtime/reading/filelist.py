@@ -10,19 +10,22 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.dicom import load_radiograph
+from spinescore.runtime.dicom import load_radiograph, look_at_radiograph
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.intake import vet
+from spinescore.runtime.intake import MODALITIES, vet
 from spinescore.runtime.manifest.fields import near_name
-from spinescore.runtime.reading.grouping import of_one_patient
-from spinescore.runtime.reading.tags import patient_key
+from spinescore.runtime.reading.grouping import Loaded, of_one_patient
+from spinescore.runtime.reading.memory import PixelBudget
+from spinescore.runtime.reading.ondemand import StudiesOnDemand
+from spinescore.runtime.reading.tags import Facts, patient_key
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
 
 __all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]
@@ -32,6 +35,7 @@ COLUMNS = ("path", "study", "region", "facing", "spacing_mm", "patient", "study_
 _FACINGS = ("left", "right")
 _MAX_BYTES = 64_000_000
 _THREADS = 4
+_FEW_FILES = 2  # are read at once
 _SAME_SPACING = 1e-3  # relative: headers and lists round
 _WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient"}  # of fields; no message has the key
 
@@ -48,6 +52,9 @@ class ListedFile:
     spacing_mm: float | None
     patient_key: str | None = None  # of the patient that the line names
     study_date: str | None = None  # YYYYMMDD
+
+
+Seen = tuple[ListedFile, Loaded | Reject]  # a line, and what its file's header says or why it cannot be read
 
 
 def read_list(path: Path) -> list[ListedFile]:
@@ -128,55 +135,84 @@ def _spacing(place: str, text: str | None) -> float | None:
     return value
 
 
-def load_listed(files: Sequence[ListedFile], window: str | None = None) -> list[Study]:
+def load_listed(
+    files: Sequence[ListedFile], window: str | None = None, on_demand: bool = False
+) -> list[Study] | StudiesOnDemand:
     """Read the files of a list into studies, in the order in which the list names them first.
 
     A file belongs to the study that its header states, else to that of its line; a line's study may be any name. Files
-    that cannot be read are rejects. Raises ValueError for a line that contradicts its file's header, and for a file
-    that is of no study.
+    that cannot be read are rejects. All headers are read first; `on_demand` reads each study's pixels when it is asked
+    for, and the sequence is then to be closed. Raises ValueError for a line that contradicts its file's header, and for
+    a file that is of no study.
     """
     started = time.perf_counter()
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-read") as pool:
-        loaded = list(pool.map(lambda file: _load(file, window), files))
-    groups: dict[str | None, list[Radiograph | Reject]] = {}
-    for file, found in zip(files, loaded, strict=True):
-        groups.setdefault(_study_of(file, found), []).append(found)
-    read_ms = (time.perf_counter() - started) * 1e3 if len(groups) == 1 else None
-    return [_study(name, members, read_ms) for name, members in groups.items()]
+    opened = ExitStack()
+    pool = opened.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-read"))
+    groups: dict[str | None, list[Seen]] = {}
+    try:
+        for file, found in zip(files, list(pool.map(_look, files)), strict=True):
+            groups.setdefault(_study_of(file, found), []).append((file, found))
+    except BaseException:
+        opened.close()
+        raise
+    named = list(groups.items())
+    looked_ms = (time.perf_counter() - started) * 1e3
+
+    def read(number: int) -> Study:
+        started = time.perf_counter()
+        name, seen = named[number]
+        members = _members(seen, window, pool)
+        read_ms = looked_ms + (time.perf_counter() - started) * 1e3
+        return _study(name, members, read_ms if len(named) == 1 else None)
+
+    if on_demand and len(files) > _FEW_FILES:
+        byte_counts = [
+            sum(found.byte_count or 0 for _, found in seen if isinstance(found, Loaded)) for _, seen in named
+        ]
+        return StudiesOnDemand([_head(name, seen) for name, seen in named], byte_counts, read, opened)
+    with opened:
+        return [read(number) for number in range(len(named))]
 
 
-def _load(file: ListedFile, window: str | None) -> Radiograph | Reject:
+def _look(file: ListedFile) -> Loaded | Reject:
+    try:
+        return look_at_radiograph(file.path)
+    except InputRejected as fault:
+        return _reject(fault, file)
+
+
+def _reject(fault: InputRejected, file: ListedFile) -> Reject:
+    return Reject(fault.code, str(fault), file.path.name, file.region)
+
+
+def _members(seen: Sequence[Seen], window: str | None, pool: Executor) -> list[Radiograph | Reject]:
+    """The radiographs of a study's files, as far as the memory for pixels goes."""
+    budget = PixelBudget()
+
+    def fits(one: Seen) -> Seen:
+        file, found = one
+        try:
+            budget.take(0 if isinstance(found, Reject) else found.byte_count or 0, file.path.name)
+        except InputRejected as fault:
+            return file, _reject(fault, file)
+        return one
+
+    return list(pool.map(lambda one: _load(*one, window), list(map(fits, seen))))
+
+
+def _load(file: ListedFile, found: Loaded | Reject, window: str | None) -> Radiograph | Reject:
+    if isinstance(found, Reject):
+        return found
     try:
         radiograph = load_radiograph(file.path, window=window)
     except InputRejected as fault:
-        return Reject(fault.code, str(fault), file.path.name, file.region)
+        return _reject(fault, file)
     return radiograph if vet(radiograph) is not None else _stated(file, radiograph)
 
 
 def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
     """The radiograph with what its line states and its header does not."""
-    spacing = None if file.spacing_mm is None else (file.spacing_mm, file.spacing_mm)
-    said = {
-        "region": file.region,
-        "facing": file.facing,
-        "spacing_mm": spacing,
-        "study_date": file.study_date,
-        "patient_key": file.patient_key,
-    }
-    new: dict[str, Any] = {}
-    for field, value in said.items():
-        header = getattr(radiograph, field)
-        if value is None:
-            continue
-        if header is None:
-            new[field] = value
-        elif not _same(value, header):
-            what = _WORDS.get(field, field)
-            shown = "another one" if field == "patient_key" else f"{_shown(header)}, not {_shown(value)}"
-            raise ValueError(
-                f"{file.place}: the header of {radiograph.source} states the {what} {shown}: correct the line, or "
-                "leave the cell empty"
-            )
+    new = _additions(file, radiograph, radiograph.source)
     if not new:
         return radiograph
     words = ", ".join(
@@ -186,6 +222,32 @@ def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
     note = f"{radiograph.source}: the list states, and the file does not, {words}."
     origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
     return replace(radiograph, **new, **origin, warnings=(*radiograph.warnings, note))
+
+
+def _additions(file: ListedFile, header: Radiograph | Facts, source: str) -> dict[str, Any]:
+    """What a line states and the header does not, by field. Raises ValueError if they contradict each other."""
+    said = {
+        "region": file.region,
+        "facing": file.facing,
+        "spacing_mm": None if file.spacing_mm is None else (file.spacing_mm, file.spacing_mm),
+        "study_date": file.study_date,
+        "patient_key": file.patient_key,
+    }
+    new: dict[str, Any] = {}
+    for field, value in said.items():
+        stated = getattr(header, field)
+        if value is None:
+            continue
+        if stated is None:
+            new[field] = value
+        elif not _same(value, stated):
+            what = _WORDS.get(field, field)
+            shown = "another one" if field == "patient_key" else f"{_shown(stated)}, not {_shown(value)}"
+            raise ValueError(
+                f"{file.place}: the header of {source} states the {what} {shown}: correct the line, or leave the cell "
+                "empty"
+            )
+    return new
 
 
 def _same(value: Any, header: Any) -> bool:
@@ -200,19 +262,28 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _study_of(file: ListedFile, found: Radiograph | Reject) -> str | None:
-    uid = found.study_instance_uid if isinstance(found, Radiograph) else None
+def _study_of(file: ListedFile, found: Loaded | Reject) -> str | None:
+    """The name of a file's study. Raises ValueError if there is none, or if line and header contradict each other."""
+    facts = Facts() if isinstance(found, Reject) else found.facts
+    if facts.modality in (None, *MODALITIES) and facts.view != "other":  # others are refused whatever a line states
+        _additions(file, facts, file.path.name)
+    uid = facts.study_instance_uid
     if uid is not None and file.study not in (None, uid):
         raise ValueError(
             f"{file.place} states the study {file.study}, the header of {file.path.name} states {uid}: correct the "
             "line, or leave the cell empty"
         )
-    if isinstance(found, Radiograph) and uid is None and file.study is None:
+    if not isinstance(found, Reject) and uid is None and file.study is None:
         raise ValueError(
             f"{file.place}: nothing states the study of {file.path.name}; add the column study with a name of your own "
             "for each study"
         )
     return uid or file.study
+
+
+def _head(name: str | None, seen: Sequence[Seen]) -> Study:
+    """A study without its radiographs."""
+    return Study((), tuple(found for _, found in seen if isinstance(found, Reject)), study_instance_uid=name)
 
 
 def _study(name: str | None, members: Sequence[Radiograph | Reject], read_ms: float | None) -> Study:

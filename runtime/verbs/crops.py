@@ -16,7 +16,9 @@ from spinescore.runtime.verbs.options import BUNDLE, add_anonymous, add_studies
 from spinescore.runtime.verbs.scoring import (
     as_asked,
     check_folder,
+    heads_of,
     open_and_read,
+    read_on_demand,
     say_what_was_refused,
     study_reader,
 )
@@ -70,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _write_scored(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
     """Write the pictures that a bundle's grader sees; returns their number."""
     keypoints_file = read_keypoints(arguments.keypoints)
-    with open_and_read(arguments) as (scorer, studies):
-        keypoints = points_by_study(keypoints_file, studies, arguments.anonymous)
+    with open_and_read(arguments, on_demand=True) as (scorer, studies):
+        keypoints = points_by_study(keypoints_file, heads_of(studies), arguments.anonymous)
         return _write(arguments, studies, keypoints, grades, partial(_scored, scorer, arguments.strict))
 
 
@@ -94,15 +96,20 @@ def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]
 
         manifest = untrained_manifest(arguments.manifest)
     keypoints_file = read_keypoints(arguments.keypoints)
-    studies = study_reader(arguments)()
-    if keypoints_file is None:
-        points = true_points(arguments.paths)
-        keypoints = [points.get(study.study_instance_uid or "") for study in studies]
-        if not any(keypoints):
-            raise UsageError("pictures are cut about points: name them with --keypoints F (phantoms have truth.json)")
-    else:
-        keypoints = list(points_by_study(keypoints_file, studies, arguments.anonymous))
-    with TrainingInputs(manifest, arguments.localizer_inputs) as inputs:
+    with (
+        read_on_demand(study_reader(arguments, on_demand=True)) as studies,
+        TrainingInputs(manifest, arguments.localizer_inputs) as inputs,
+    ):
+        heads = heads_of(studies)
+        if keypoints_file is None:
+            points = true_points(arguments.paths)
+            keypoints = [points.get(study.study_instance_uid or "") for study in heads]
+            if not any(keypoints):
+                raise UsageError(
+                    "pictures are cut about points: name them with --keypoints F (phantoms have truth.json)"
+                )
+        else:
+            keypoints = list(points_by_study(keypoints_file, heads, arguments.anonymous))
         return _write(arguments, studies, keypoints, grades, partial(_seen, inputs, arguments.strict))
 
 
@@ -130,7 +137,7 @@ def _write(
     """Write the `pictures` of each study, made one study after the other; returns their number."""
     from spinescore.runtime.outputs.crops import write_crops
 
-    truth = _of_studies(grades, studies, arguments.truth)
+    truth = _of_studies(grades, heads_of(studies), arguments.truth)
     studies = as_asked(studies, arguments)
     names = _names(studies, arguments)
     return write_crops(zip(names, map(pictures, studies, keypoints, truth), strict=True), arguments.out)
@@ -149,7 +156,10 @@ def _names(studies: Sequence[Study], arguments: argparse.Namespace) -> list[str]
     """A name for each study. Refuses, before anything is cut, to overwrite pictures."""
     from spinescore.runtime.outputs.crops import crops_there, study_names
 
-    names = study_names(studies)
+    heads = heads_of(studies)
+    known = [bool(head.study_instance_uid) and not arguments.anonymous for head in heads]
+    # A study without a UID is named after its pixels, for which it is read once more.
+    names = study_names(heads[number] if known[number] else studies[number] for number in range(len(studies)))
     if not arguments.overwrite and (there := crops_there(arguments.out, names)) is not None:
         raise UsageError(
             f"{there} is there already, from an earlier call with the same study: add --overwrite to replace that "

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.outputs import results
 from spinescore.runtime.outputs.rows import Row, row
-from spinescore.runtime.reading.ondemand import StudiesOnDemand
 from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, UsageError, say, show, show_json
 from spinescore.runtime.verbs.faults import told
@@ -21,6 +20,7 @@ from spinescore.runtime.verbs.options import add_anonymous, add_studies, millise
 from spinescore.runtime.verbs.scoring import (
     as_asked,
     check_folder,
+    heads_of,
     is_scored,
     open_and_read,
     say_what_was_refused,
@@ -76,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if sys.stdout is None and arguments.out is None:
         raise OutputError("standard output is closed, so that the reports would be lost: name a folder with --out DIR")
     with open_and_read(arguments, on_demand=True) as (scorer, studies):
-        heads = studies.heads if isinstance(studies, StudiesOnDemand) else studies
-        keypoints = points_by_study(keypoints_file, heads, arguments.anonymous)
+        keypoints = points_by_study(keypoints_file, heads_of(studies), arguments.anonymous)
         studies = as_asked(studies, arguments)
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
             raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")

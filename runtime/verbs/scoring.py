@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "as_asked",
     "check_folder",
+    "heads_of",
     "is_scored",
     "open_and_read",
     "open_scorer",
+    "read_on_demand",
     "say_what_was_refused",
     "status_of",
     "study_reader",
@@ -59,12 +61,25 @@ def open_and_read(arguments: argparse.Namespace, on_demand: bool = False) -> Ite
             studies: Sequence[Study] = read() if reading is None else reading.result()
             if isinstance(studies, StudiesOnDemand) and reading is None:
                 studies.ahead_bytes = 0
-            try:
+            with read_on_demand(lambda: studies):
                 yield scorer, studies
-            finally:
-                if isinstance(studies, StudiesOnDemand):
-                    studies.close()
             wait_for_check(scorer)
+
+
+@contextmanager
+def read_on_demand(read: Callable[[], Sequence[Study]]) -> Iterator[Sequence[Study]]:
+    """What `study_reader` gives, closed at the end."""
+    studies = read()
+    try:
+        yield studies
+    finally:
+        if isinstance(studies, StudiesOnDemand):
+            studies.close()
+
+
+def heads_of(studies: Sequence[Study]) -> Sequence[Study]:
+    """The studies as they are known without reading pixels."""
+    return studies.heads if isinstance(studies, StudiesOnDemand) else studies
 
 
 def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Callable[[], Sequence[Study]]:
@@ -90,9 +105,9 @@ def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Call
     except ValueError as error:
         raise UsageError(str(error)) from error
 
-    def read() -> list[Study]:
+    def read() -> Sequence[Study]:
         try:
-            return load_listed(files, window=arguments.window)
+            return load_listed(files, window=arguments.window, on_demand=on_demand)
         except ValueError as error:
             raise UsageError(str(error)) from error
 

@@ -253,3 +253,15 @@ def test_nothing_is_signed_for_a_network_that_is_refused(tmp_path, monkeypatch):
     with pytest.raises(BundleError):
         Bundle.open(folder)
     assert not signed
+
+
+def test_a_network_of_one_size_is_judged_by_that(tmp_path):
+    free = made([node("Tile", ["image", "s"])], [ints("s", 1, 1, 1, 1)])
+    assert graph_of(free, tmp_path).picture is None
+    sides = free.graph.input[0].type.tensor_type.shape.dim
+    sides[2].dim_value, sides[3].dim_value = 2**16, 2**16
+    assert graph_of(free, tmp_path).picture == (2**16, 2**16)
+    folder = write_bundle(tmp_path / "tiny")
+    replace(folder, free)
+    with pytest.raises(BundleError, match=r"makes \(8, 1, 65536, 65536\)"):
+        Bundle.open(folder)
