@@ -13,9 +13,10 @@ import tiny
 from dicom_files import picture, radiograph_dataset, write
 from tiny_study import TOTAL, write_study
 
-from spinescore.runtime import cli, load_study
+from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.dicom import load_studies
-from spinescore.runtime.reading import memory
+from spinescore.runtime.reading import memory, ondemand
+from spinescore.runtime.reading.filelist import load_listed, read_list
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
 
 COUNT = 4
@@ -158,3 +159,82 @@ def test_too_little_memory_is_a_reject(folder, monkeypatch):
     monkeypatch.setattr(pixels, "read_pixels", fail)
     study = load_study(folder / "1")
     assert {reject.code for reject in study.rejects} == {"too-large"}
+
+
+def counted(monkeypatch) -> list[int]:
+    """How many pictures of other studies are in memory when a study is worked on; the list is filled by the call."""
+    held: list[weakref.ref] = []
+    others: list[int] = []
+
+    def note(self, study, *given, **options):
+        others.append(sum(image() is not None for image in held))
+        held.extend(weakref.ref(image.pixels) for image in study.radiographs)
+        return method(self, study, *given, **options)
+
+    method = Scorer.crops
+    monkeypatch.setattr(Scorer, "crops", note)
+    monkeypatch.setattr(ondemand, "_AHEAD_BYTES", 0)  # what is read ahead is in memory on purpose
+    return others
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_crops_go_study_by_study(folder, tmp_path, monkeypatch, listed, anonymous):
+    bundle = tiny.write_bundle(tmp_path / "bundle")
+    words = [str(folder / str(number)) for number in range(1, COUNT)]
+    if listed:
+        films = [str(path) for name in words for path in sorted(Path(name).glob("*.dcm"))]
+        (tmp_path / "list.csv").write_text("\n".join(["path", *films]), encoding="utf-8")
+        words = ["--inputs", str(tmp_path / "list.csv")]
+    words += ["--anonymous"] if anonymous else []
+    others = counted(monkeypatch)
+    out = tmp_path / "crops"
+    assert cli.main(["crops", *words, "--bundle", str(bundle), "--out", str(out)]) == 0
+    assert others == [0] * (COUNT - 1)
+    names = {path.name.partition("_")[0] for path in out.glob("*.png")}
+    assert len(names) == COUNT - 1
+    rows = (out / "index.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + len(list(out.glob("*.png")))
+
+
+def test_crops_are_the_same_on_demand(folder, tmp_path):
+    bundle = tiny.write_bundle(tmp_path / "bundle")
+    given = [str(folder / str(number)) for number in (1, 2)]
+    assert cli.main(["crops", *given, "--bundle", str(bundle), "--out", str(tmp_path / "both")]) == 0
+    for one in given:  # two files, which are read at once
+        assert cli.main(["crops", one, "--bundle", str(bundle), "--out", str(tmp_path / "each")]) == 0
+    both, each = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("both", "each"))
+    assert both == each
+
+
+def test_a_list_is_read_study_by_study(folder, tmp_path):
+    films = [str(path) for number in range(1, COUNT) for path in sorted((folder / str(number)).glob("*.dcm"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path", *films, str(folder / "notes.txt")]), encoding="utf-8")
+    files = read_list(tmp_path / "list.csv")
+    eager, found = load_listed(files), load_listed(files, on_demand=True)
+    assert isinstance(eager, list)
+    assert isinstance(found, StudiesOnDemand)
+    found.ahead_bytes = 0
+    kept = []
+    for number, like in enumerate(eager):
+        study = found[number]
+        assert facts(study) == facts(like)
+        assert found.heads[number].study_instance_uid == like.study_instance_uid
+        kept += [weakref.ref(image.pixels) for image in study.radiographs]
+        del study
+        assert not any(image() is not None for image in kept)
+    found.close()
+
+
+def test_pixels_of_a_listed_study_have_a_budget(tmp_path, monkeypatch):
+    for number in range(4):
+        pixels = np.zeros((200, 300), np.uint16)
+        write(radiograph_dataset(pixels, 16, SOPInstanceUID=f"1.2.{number}"), tmp_path / f"{number}.dcm")
+    (tmp_path / "list.csv").write_text("\n".join(["path", *(f"{number}.dcm" for number in range(4))]))
+    monkeypatch.setenv(memory.LIMIT_VARIABLE, str(2 * 200 * 300 * 2))
+    (study,) = load_listed(read_list(tmp_path / "list.csv"))
+    assert len(study.radiographs) == 2
+    assert [(reject.code, reject.source) for reject in study.rejects] == [
+        ("too-large", "2.dcm"),
+        ("too-large", "3.dcm"),
+    ]
