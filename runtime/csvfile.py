@@ -7,32 +7,44 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from spinescore.runtime.files import read_text
+from spinescore.runtime.files import read_bytes
 
-__all__ = ["csv_rows", "read_csv_text"]
+__all__ = ["csv_rows", "delimiter_of", "read_csv_text"]
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_csv_text(path: Path, name: str, limit: int, fault: type[ValueError] = ValueError) -> str:
-    """Return the text of a regular file of at most `limit` bytes, without a mark before UTF-8.
+    """Return the text of a regular file of at most `limit` bytes: UTF-8, or UTF-16 with its mark.
 
-    Raises `fault` with a message that names the file; `name` is the file in messages about its content.
+    Raises `fault` with a message that begins with `name`; without a name the message is about "it".
     """
     try:
-        return read_text(path, limit, "utf-8-sig")
+        data = read_bytes(path, limit)
     except OSError as error:
-        raise fault(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+        raise fault(f"{path if name else 'it'} cannot be read ({error.strerror or type(error).__name__})") from error
+    try:
+        return data.decode("utf-16" if data[:2] in _UTF16_MARKS else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise fault(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        raise fault(f"{_named(name)}byte {error.start} is not UTF-8; save the file as UTF-8") from error
+
+
+def delimiter_of(text: str) -> str:
+    """Return what separates the cells: comma, semicolon or tab, whichever the first line has most of.
+
+    Spreadsheets write semicolons where the comma is the decimal mark.
+    """
+    return max(",;\t", key=text.split("\n", 1)[0].count)
 
 
 def csv_rows(text: str, name: str, fault: type[ValueError] = ValueError) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the stripped cells of the header, then of each row that is not blank.
 
-    A semicolon separates if the first line has one and no comma, as spreadsheets write it where the comma is the
-    decimal mark. Raises `fault` for what is no CSV, and for a row that is not as wide as the header.
+    Raises `fault` for what is no CSV, and for a row that is not as wide as the header; messages are as in
+    `read_csv_text`.
     """
-    first = text.split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
+    place = f"{name}, line" if name else "line"
     try:
         header = [cell.strip() for cell in next(rows, [])]
         yield 1, header
@@ -41,7 +53,11 @@ def csv_rows(text: str, name: str, fault: type[ValueError] = ValueError) -> Iter
             if not any(cells):
                 continue
             if len(cells) != len(header):
-                raise fault(f"{name}, line {rows.line_num}: {len(cells)} fields where the header has {len(header)}")
+                raise fault(f"{place} {rows.line_num}: {len(cells)} fields where the header has {len(header)}")
             yield rows.line_num, cells
     except csv.Error as error:
-        raise fault(f"{name}, line {rows.line_num}: this is no CSV ({error})") from error
+        raise fault(f"{place} {rows.line_num}: this is no CSV ({error})") from error
+
+
+def _named(name: str) -> str:
+    return f"{name}: " if name else ""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.outputs.figures import rendered
 from spinescore.runtime.outputs.markdown import markdown_table
 
-__all__ = ["forest_png", "markdown"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["forest_figure", "forest_png", "markdown"]
 
 _DPI = 150
 
@@ -27,6 +30,12 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 
 def forest_png(document: Mapping[str, Any]) -> bytes | None:
+    """The forest plot as PNG; None if there is no odds ratio."""
+    figure = forest_figure(document)
+    return None if figure is None else rendered(figure)
+
+
+def forest_figure(document: Mapping[str, Any]) -> Figure | None:
     """The exposure's odds ratios with their 95 % intervals; None if there is none."""
     from matplotlib.figure import Figure
 
@@ -57,9 +66,7 @@ def forest_png(document: Mapping[str, Any]) -> bytes | None:
     )
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()
+    return figure
 
 
 _TICKS = tuple(factor * 10.0**power for power in range(-12, 13) for factor in (1, 2, 5))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.runtime.files import read_text
+from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.outputs.rows import guarded
 
 __all__ = ["PatientFile", "read_patient_file"]
@@ -53,31 +53,17 @@ class PatientFile:
 
 
 def read_patient_file(path: Path) -> PatientFile:
-    """The list of patients in a CSV file. Raises ValueError, which says what is wrong; OSError if it cannot be read."""
+    """The list of patients in a CSV file. Raises ValueError, which says what is wrong."""
     from spinescore.runtime.reading.tags import patient_key
 
-    if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"it is no file, or larger than {_MAX_BYTES // 1_000_000} MB")
-    try:
-        text = read_text(path, _MAX_BYTES, "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    first = text.split("\n", 1)[0]
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)))
-    except csv.Error as error:
-        raise ValueError(f"this is no CSV ({error})") from None
-    header = [name.strip() for name in rows[0]] if rows else []
+    rows = csv_rows(read_csv_text(path, "", _MAX_BYTES), "")
+    _, header = next(rows)
     identifier = _identifier(header)
     found = []
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise ValueError(f"row {number}: {len(row)} fields where the header has {len(header)}")
-        cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
+    for line, row in rows:
+        cells = dict(zip(header, row, strict=True))
         if not cells[identifier]:
-            raise ValueError(f"row {number}: {identifier} is empty")
+            raise ValueError(f"line {line}: {identifier} is empty")
         found.append({**cells, "patient_key": patient_key(cells[identifier], cells.get("issuer", ""))})
     return PatientFile(tuple(header), tuple(found))
 

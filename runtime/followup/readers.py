@@ -11,8 +11,6 @@ The patient's identifier becomes the keyed hash that reports have, unless it is 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from spinescore.runtime.files import read_bytes
+from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
 from spinescore.runtime.msasss import MAX_GRADE, RegionScore, score_region, score_study
 from spinescore.runtime.report import (
     BundleInfo,
@@ -59,45 +57,25 @@ class _Study:
 def read_csv(path: Path) -> list[StudyReport]:
     """The studies of a CSV file, in the order in which they come.
 
-    Raises ValueError, which names the line, if the file holds no readings; OSError if it cannot be read.
+    Raises ValueError, which names the line, if the file cannot be read or holds no readings.
     """
     studies: dict[tuple[str, str], _Study] = {}
-    for line, cells in _rows(_text(path)):
+    for line, cells in _rows(read_csv_text(path, "", _MAX_BYTES)):
         _take_line(studies, line, cells)
     if not studies:
         raise ValueError("there is no corner in it")
     return [_report(uid, study) for (uid, _), study in studies.items()]
 
 
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("it is no file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"the file is larger than {_MAX_BYTES // 1_000_000} MB; split it")
-    data = read_bytes(path, _MAX_BYTES)
-    try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
-
-
 def _rows(text: str) -> Iterator[tuple[int, Cells]]:
     """The cells of each row that has any, by the column's name in lower case (sites as they are)."""
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        header = [_column(name) for name in next(rows, [])]
-        _check_header(header)
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(header):
-                raise ValueError(f"line {rows.line_num}: {len(row)} fields where the header has {len(header)}")
-            cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
-            yield rows.line_num, _with_points(cells) if delimiter != "," else cells
-    except csv.Error as error:
-        raise ValueError(f"line {rows.line_num}: this is no CSV ({error})") from None
+    rows = csv_rows(text, "")
+    header = [_column(name) for name in next(rows)[1]]
+    _check_header(header)
+    comma = delimiter_of(text) == ","
+    for line, row in rows:
+        cells = dict(zip(header, row, strict=True))
+        yield line, cells if comma else _with_points(cells)
 
 
 def _column(name: str) -> str:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats, rendered
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
 
 __all__ = ["add_arguments", "run"]
@@ -31,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="B", help=text)
     text = f"write {', '.join(_FILES)}; the picture needs matplotlib"
     parser.add_argument("--out", type=Path, metavar="DIR", help=text)
+    text = "formats of the picture besides PNG"
+    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="svg,pdf", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.set_defaults(verb=run)
 
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     document = associate(study)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if arguments.out is not None:
-        _write(arguments.out, document, text, markdown(document))
+        _write(arguments, document, text, markdown(document))
     (show_json if arguments.json else show)((text if arguments.json else markdown(document)).removesuffix("\n"))
     return OK
 
@@ -75,14 +78,19 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UsageError(f'{what} with {library}, which is missing: pip install "spinescore[{extra}]"')
 
 
-def _write(folder: Path, document: dict[str, Any], text: str, tables: str) -> None:
-    from spinescore.runtime.followup.associationtext import forest_png
+def _write(arguments: argparse.Namespace, document: dict[str, Any], text: str, tables: str) -> None:
+    from spinescore.runtime.followup.associationtext import forest_figure
     from spinescore.runtime.output import write_atomic
 
-    picture = forest_png(document)
-    files = dict(zip(_FILES, (text, tables, picture), strict=True))
-    written = [write_atomic(folder / name, data) for name, data in files.items() if data is not None]
-    if picture is None:
-        (folder / _FILES[2]).unlink(missing_ok=True)  # one of before would show another analysis
+    folder: Path = arguments.out
+    written = [write_atomic(folder / name, data) for name, data in zip(_FILES, (text, tables), strict=False)]
+    figure = forest_figure(document)
+    for file_format in FIGURE_FORMATS:
+        place = folder / f"forest.{file_format}"
+        if figure is not None and file_format in arguments.figures:
+            written.append(write_atomic(place, rendered(figure, file_format)))
+        else:
+            place.unlink(missing_ok=True)  # one of before would show another analysis
+    if figure is None:
         say(f"no {_FILES[2]}: there is no odds ratio; the notes say why")
     say(f"written: {', '.join(map(str, written))}")

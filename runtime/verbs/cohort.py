@@ -87,9 +87,6 @@ def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[s
     try:
         patients = read_patient_file(arguments.patients)
         return patients, {} if arguments.arm is None else patients.by_key(arguments.arm)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise UsageError(f"--patients {arguments.patients} cannot be read ({why})") from error
     except ValueError as error:
         raise UsageError(f"--patients {arguments.patients}: {error}") from error
 

@@ -126,7 +126,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "r.csv").write_bytes(b"study,site,grade\n\xff\x00")
     with pytest.raises(ValueError, match="not UTF-8"):
         read_csv(tmp_path / "r.csv")
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(ValueError, match="a folder, not a file"):
         read_csv(tmp_path)
 
 

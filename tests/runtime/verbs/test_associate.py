@@ -78,6 +78,19 @@ def test_prints_and_writes(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out == (tmp_path / "out" / "association.md").read_text("utf-8")
 
 
+def test_pictures_in_other_formats(tmp_path: Path, capsys) -> None:
+    cohort(tmp_path)
+    out = tmp_path / "out"
+    command = ["associate", str(tmp_path), "--exposure", str(tmp_path / "exposure.csv"), "--out", str(out)]
+    assert cli.main([*command, "--figures", "svg,pdf"]) == 0
+    assert {path.name for path in out.glob("forest.*")} == {"forest.png", "forest.svg", "forest.pdf"}
+    assert "new syndesmophyte, unadjusted" in (out / "forest.svg").read_text("utf-8")
+    assert (out / "forest.pdf").read_bytes().startswith(b"%PDF")
+    assert "forest.svg" in capsys.readouterr().err
+    assert cli.main(command) == 0  # those of before would be of another analysis
+    assert {path.name for path in out.glob("forest.*")} == {"forest.png"}
+
+
 def test_no_ratio_no_picture(tmp_path: Path, capsys) -> None:
     cohort(tmp_path, patients=1)
     (tmp_path / "out").mkdir()

@@ -322,7 +322,7 @@ def test_your_own_list_of_patients_is_joined_by_the_key(tmp_path, capsys, monkey
         assert file.name == "patient_keys.csv" or "A-1" not in file.read_text(encoding="utf-8")
     for options, words in (
         (["--arm", "colour"], "no column colour"),
-        (["--patients", str(tmp_path)], "it is no file"),
+        (["--patients", str(tmp_path)], "it is a folder, not a file"),
     ):
         assert cli.main([*arguments, "--no-plot", *options]) == 2
         assert words in capsys.readouterr().err
