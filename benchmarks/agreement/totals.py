@@ -1,6 +1,8 @@
 """Totals and changes of regions of which some corners have no grade, and grades rounded to whole ones.
 
-Each function takes arrays with 24 corners in the order of `ALL_SITES` on the last axis, NaN for a missing one.
+Each function takes arrays with 24 corners in the order of `ALL_SITES` on the last axis, NaN for a missing one. They are
+the rules of `runtime.msasss` and `runtime.followup.change` for many studies at a time, as resampling needs them; tests
+hold both forms together.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.readings import ALL_SITES
+from spinescore.runtime.followup.change import SYNDESMOPHYTE
 
 __all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
 
@@ -22,7 +25,6 @@ UNITS: tuple[str, ...] = tuple(
 )
 
 _CORNERS = 12  # of a region
-_SYNDESMOPHYTE = 2
 
 
 def scaled_sum(corners: Floats, most_missing: int) -> Floats:
@@ -56,7 +58,7 @@ def new_syndesmophyte(before: Floats, after: Floats) -> Floats:
 
     The definite change of Baraliakos et al. 2007, doi 10.1136/ard.2006.066415.
     """
-    event = (whole_grades(before) < _SYNDESMOPHYTE) & (whole_grades(after) >= _SYNDESMOPHYTE)
+    event = (whole_grades(before) < SYNDESMOPHYTE) & (whole_grades(after) >= SYNDESMOPHYTE)
     return np.where(np.isnan(before) | np.isnan(after), np.nan, event.astype(np.float64))
 
 
