@@ -42,9 +42,9 @@ def check_networks(folder: Path, manifest: Manifest) -> None:
     graphs = {name: _graph(folder, name, listed) for name in networks}
     for name, inputs in networks.items():
         graph = graphs[name]
-        for batch, channels, *picture in inputs:
+        for batch, *picture in inputs:
             for count in range(1 if has_sizes(graph) else batch, batch + 1):
-                _check_costs(folder, name, graph, (count, channels, *(graph.picture or picture)))
+                _check_costs(folder, name, graph, (count, *picture))
 
 
 def _graph(folder: Path, name: str, listed: Collection[str]) -> Graph:

@@ -21,10 +21,15 @@ _RULES = {**LAYERS, **LAYOUTS}
 _SEVERAL = ("Dropout", "MaxPool", "Split")  # the only ones whose further outputs are known here
 _BYTES = 4  # of an element: engines compute in FP32 where they know nothing smaller
 _SHAPES = ("Shape", "Size")
+_OLDEST_OPSET = 7  # before, operators broadcast otherwise
+_MOST_WORDS = 400  # letters; names in a file may be long
 
 
 class TooCostly(ValueError):
     """A network that takes too much, or whose costs cannot be told; the text has the node."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..")
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,16 @@ def has_sizes(graph: Graph) -> bool:
 
 
 def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Costs:
-    """Return what the graph takes for `image` (N, C, H, W).
+    """Return what the graph takes for `image` (N, C, H, W); sizes that the graph declares stand in place of those.
 
     Raises `TooCostly` at the first node with which it is more than `most_bytes` or `most_work`, and at the first whose
     result's size is not known before it runs.
     """
     if graph.extras or len(graph.inputs) != 1:
         raise TooCostly(f"it has {' and '.join(graph.extras) or f'{len(graph.inputs)} inputs'}")
+    if graph.opset < _OLDEST_OPSET or len(graph.image) not in (0, len(image)):
+        raise TooCostly(f"its opset is {graph.opset} and its input has {len(graph.image)} dimensions")
+    image = tuple(declared or size for declared, size in zip(graph.image or image, image, strict=True))
     results = {name: Result(tensor.shape, True, tensor.values) for name, tensor in graph.tensors.items()}
     held = sum(_bytes(tensor.shape) for tensor in graph.tensors.values())
     if held > most_bytes:

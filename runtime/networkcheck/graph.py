@@ -19,6 +19,7 @@ __all__ = ["FEW_VALUES", "Graph", "Node", "Tensor", "read_graph"]
 FEW_VALUES = 1024  # elements of a tensor whose values may be sizes; larger ones are weights
 
 _MOST_NODES = 20_000
+_MEAN_LINKS = 10  # inputs and outputs of a node, over the whole graph
 _MOST_ENTRIES = 4096  # inputs of a node, numbers of an attribute
 _MOST_DIMENSIONS = 16
 _ORT_FORMAT = b"ORTM"  # at byte 4 of the file format that ONNX Runtime takes in an ONNX file's place
@@ -77,7 +78,7 @@ class Node:
 class Graph:
     """The main graph of a network. `inputs` are those that no tensor of the file fills.
 
-    `picture` is the height and width that the first of them declares, None if either is free: engines take no other.
+    `image` are the sizes (N, C, H, W) that the first of them declares, 0 for a free one: engines take no others.
     """
 
     nodes: tuple[Node, ...]
@@ -85,7 +86,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int
-    picture: tuple[int, int] | None
+    image: tuple[int, ...]
     extras: tuple[str, ...]  # what no network of a bundle needs: functions, sparse tensors, training
 
 
@@ -96,12 +97,13 @@ def read_graph(data: mmap) -> Graph:
     nodes: list[Node] = []
     tensors: dict[str, Tensor] = {}
     inputs: dict[str, list[int]] = {}
-    outputs, extras, opset = [], set(), 0
+    outputs, extras, opset, links = [], set(), 0, 0
     for number, first, last in length_fields(data, 0, len(data)):
         if number == 7:
             for field, begin, end in length_fields(data, first, last):
                 if field == 1:
                     nodes.append(_node(data, begin, end))
+                    links += len(nodes[-1].inputs) + len(nodes[-1].outputs)
                 elif field == 5:
                     name, tensor = _tensor(data, begin, end)
                     if name in tensors:
@@ -113,7 +115,7 @@ def read_graph(data: mmap) -> Graph:
                     outputs.append(_texts(data, begin, end, 1).get(1, ""))
                 elif field == 15:
                     extras.add("sparse tensors")
-                if max(len(nodes), len(tensors), len(inputs), len(outputs)) > _MOST_NODES:
+                if max(len(nodes), len(tensors), len(inputs), len(outputs), links // _MEAN_LINKS) > _MOST_NODES:
                     raise ValueError(f"it has more than {_MOST_NODES} nodes or tensors")
         elif number == 8:
             domain = _texts(data, first, last, 1).get(1, "")
@@ -121,9 +123,8 @@ def read_graph(data: mmap) -> Graph:
         elif number in (20, 25):
             extras.add("functions" if number == 25 else "training steps")
     free = tuple(name for name in inputs if name not in tensors)
-    sides = inputs[free[0]][2:] if free else []
-    picture = (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None
-    return Graph(tuple(nodes), tensors, free, tuple(outputs), opset, picture, tuple(sorted(extras)))
+    image = tuple(inputs[free[0]]) if free else ()
+    return Graph(tuple(nodes), tensors, free, tuple(outputs), opset, image, tuple(sorted(extras)))
 
 
 def _declared(data: mmap, start: int, end: int) -> list[int]:
@@ -134,7 +135,7 @@ def _declared(data: mmap, start: int, end: int) -> list[int]:
             (a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == field
         ]
     sizes = [(a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == 1]
-    return [(_numbers(data, first, last, 1) or [0])[-1] for first, last in sizes[:_MOST_DIMENSIONS]]
+    return [max((_numbers(data, first, last, 1) or [0])[-1], 0) for first, last in sizes[:_MOST_DIMENSIONS]]
 
 
 def _node(data: mmap, start: int, end: int) -> Node:

@@ -57,7 +57,10 @@ def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[in
     for axis in range(count):
         padded = sizes[axis] + (0 if padding == "VALID" else pads[axis] + pads[axis + count])
         room = padded - dilations[axis] * (kernel[axis] - 1) - 1
-        found.append((-(-room // strides[axis]) if ends else room // strides[axis]) + 1)
+        count_here = (-(-room // strides[axis]) if ends else room // strides[axis]) + 1
+        if ends and (count_here - 1) * strides[axis] >= sizes[axis] + pads[axis]:
+            count_here -= 1  # a window that begins behind the picture is none
+        found.append(count_here)
     return found
 
 

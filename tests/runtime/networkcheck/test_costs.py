@@ -255,13 +255,39 @@ def test_nothing_is_signed_for_a_network_that_is_refused(tmp_path, monkeypatch):
     assert not signed
 
 
-def test_a_network_of_one_size_is_judged_by_that(tmp_path):
-    free = made([node("Tile", ["image", "s"])], [ints("s", 1, 1, 1, 1)])
-    assert graph_of(free, tmp_path).picture is None
-    sides = free.graph.input[0].type.tensor_type.shape.dim
-    sides[2].dim_value, sides[3].dim_value = 2**16, 2**16
-    assert graph_of(free, tmp_path).picture == (2**16, 2**16)
+@pytest.mark.parametrize("declared", [(0, 0, 2**16, 2**16), (2**20, 0, 0, 0), (0, 2**20, 0, 0)])
+def test_a_network_is_judged_by_the_sizes_that_it_declares(tmp_path, declared):
+    model = made([node("Tile", ["image", "s"])], [ints("s", 1, 1, 1, 1)])
+    for dimension, size in zip(model.graph.input[0].type.tensor_type.shape.dim, declared, strict=True):
+        if size:
+            dimension.dim_value = size
+    assert graph_of(model, tmp_path).image == declared
     folder = write_bundle(tmp_path / "tiny")
-    replace(folder, free)
-    with pytest.raises(BundleError, match=r"makes \(8, 1, 65536, 65536\)"):
+    replace(folder, model)
+    shape = tuple(size or usual for size, usual in zip(declared, (8, 1, 256, 192), strict=True))
+    with pytest.raises(BundleError, match=rf"makes \({', '.join(map(str, shape))}\)"):
         Bundle.open(folder)
+
+
+def test_old_opsets_and_other_inputs_are_refused(tmp_path):
+    with pytest.raises(TooCostly, match="opset is 6"):
+        costs_of(graph_of(made([node("Relu", ["image"])], opset=6), tmp_path), IMAGE, GIB, 10**13)
+    model = made([node("Relu", ["image"])])
+    del model.graph.input[0].type.tensor_type.shape.dim[3]
+    with pytest.raises(TooCostly, match="3 dimensions"):
+        costs_of(graph_of(model, tmp_path), IMAGE, GIB, 10**13)
+
+
+def test_messages_stay_short(tmp_path):
+    nodes = [helper.make_node("Split", ["image"], [f"y{n}" for n in range(4000)], name="x" * 5000, axis=3)]
+    with pytest.raises(TooCostly) as caught:
+        costs_of(graph_of(made(nodes, ends=["y0"]), tmp_path), (2**12, 2**12, 2**12, 2**12), GIB, 10**13)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("count", [(25_000, 1), (100, 3000)])
+def test_graphs_that_are_far_too_large_are_no_networks(tmp_path, count):
+    nodes, links = count
+    model = made([node("Sum", ["image"] * links, outputs=[f"y{n}"]) for n in range(nodes)], ends=["y0"])
+    with pytest.raises(ValueError, match="more than 20000 nodes"):
+        graph_of(model, tmp_path)

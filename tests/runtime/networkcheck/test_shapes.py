@@ -31,6 +31,8 @@ CASES = [
     ("ConvTranspose", {"output_shape": [17, 13], "strides": [2, 2]}, [weights(4, 5, 3, 3)], 17),
     ("MaxPool", {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 0]}, [], 17),
     ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, [], 17),
+    ("MaxPool", {"kernel_shape": [1, 1], "strides": [3, 4], "ceil_mode": 1}, [], 22),
+    ("AveragePool", {"kernel_shape": [3, 3], "strides": [3, 5], "pads": [1, 1, 1, 1], "ceil_mode": 1}, [], 22),
     ("AveragePool", {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}, [], 17),
     ("GlobalAveragePool", {}, [], 17),
     ("GlobalMaxPool", {}, [], 17),
