@@ -34,7 +34,7 @@ def mutant(good: Sequence[onnx.ModelProto], rng: random.Random) -> bytes:
     model.CopyFrom(rng.choice(good))
     for _ in range(rng.choice((1, 1, 2, 4))):
         _change(rng, model.graph)
-    data = model.SerializeToString()
+    data: bytes = model.SerializeToString()
     for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 4))):
         at = rng.randrange(len(data) + 1)
         data = data[:at] + rng.randbytes(rng.randint(0, 3)) + data[at + rng.randint(0, 3) :]

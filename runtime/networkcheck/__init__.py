@@ -83,8 +83,8 @@ def _networks(manifest: Manifest) -> dict[str, set[Shape]]:
     scaled = [localizer.input_at(scale) for scale in {1.0, *localizer.averaging.scales}]
     pictures = [(_LOCALIZER_BATCH, size.channels, size.height, size.width) for size in scaled]
     crops = [(_GRADER_BATCH, grader.input.channels, grader.input.height, grader.input.width)]
-    localizers = (localizer, *localizer.alternatives)
-    named = [(files, pictures) for one in localizers for files in one.files.values()]
+    localizers = [localizer.files, *(alternative.files for alternative in localizer.alternatives)]
+    named = [(files, pictures) for by_region in localizers for files in by_region.values()]
     named += [(files, crops) for files in grader.files.values()]
     found: dict[str, set[Shape]] = {}
     for files, shapes in named:

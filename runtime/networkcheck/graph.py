@@ -118,8 +118,10 @@ def read_graph(data: mmap) -> Graph:
                 if max(len(nodes), len(tensors), len(inputs), len(outputs), links // _MEAN_LINKS) > _MOST_NODES:
                     raise ValueError(f"it has more than {_MOST_NODES} nodes or tensors")
         elif number == 8:
-            domain = _texts(data, first, last, 1).get(1, "")
-            opset = max([opset, *_numbers(data, first, last, 2)]) if domain in ("", "ai.onnx") else opset
+            if _texts(data, first, last, 1).get(1, "") in ("", "ai.onnx"):
+                if opset:
+                    raise ValueError("it states two opsets")
+                opset = (_numbers(data, first, last, 2) or [0])[-1]
         elif number in (20, 25):
             extras.add("functions" if number == 25 else "training steps")
     free = tuple(name for name in inputs if name not in tensors)
@@ -139,7 +141,10 @@ def _declared(data: mmap, start: int, end: int) -> list[int]:
 
 
 def _node(data: mmap, start: int, end: int) -> Node:
-    inputs, outputs, attributes, holds_graph = [], [], {}, False
+    inputs: list[str] = []
+    outputs: list[str] = []
+    attributes: dict[str, Any] = {}
+    holds_graph = False
     for number, first, last in length_fields(data, start, end):
         if number in (1, 2):
             (inputs if number == 1 else outputs).append(bytes(data[first:last]).decode("utf-8", "replace"))
