@@ -197,7 +197,7 @@ def _members(seen: Sequence[Seen], window: str | None, pool: Executor) -> list[R
             return file, _reject(fault, file)
         return one
 
-    return list(pool.map(lambda one: _load(*one, window), list(map(fits, seen))))
+    return list(pool.map(lambda one: _load(one[0], one[1], window), list(map(fits, seen))))
 
 
 def _load(file: ListedFile, found: Loaded | Reject, window: str | None) -> Radiograph | Reject:
