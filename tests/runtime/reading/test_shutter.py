@@ -158,12 +158,13 @@ def test_shutters_that_change_nothing(tmp_path: Path, tags: dict, note: str | No
     assert [note in said for said in found.warnings] == ([True] if note else [])
 
 
-def test_a_shape_that_is_not_understood_leaves_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "words"), [("BITMAP", "the bitmap of the"), ("TRIANGULAR", "a shape of the")])
+def test_a_shape_that_is_not_understood_leaves_the_others(tmp_path: Path, shape: str, words: str) -> None:
     ds = shuttered(["CIRCULAR"])
-    ds.ShutterShape = ["BITMAP", "CIRCULAR"]
+    ds.ShutterShape = [shape, "CIRCULAR"]
     found = load_radiograph(write(ds, tmp_path / "shut"))
     assert not grey(found)[~SEEN["CIRCULAR"]].any()
-    assert "a shape of the Display Shutter" in found.warnings[0]
+    assert f"{words} Display Shutter" in found.warnings[0]
 
 
 def with_bitmap(ds: Dataset, hidden: np.ndarray, group: int = 0x6002, origin: tuple[int, int] = (1, 1), vr="OW"):
