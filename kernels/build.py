@@ -21,6 +21,7 @@ from pathlib import Path
 
 __all__ = [
     "ARCHITECTURES",
+    "CACHE_VARIABLE",
     "SOURCES",
     "KernelBuildError",
     "Resources",
@@ -37,6 +38,8 @@ __all__ = [
 SOURCES = ("warp", "decode", "average")  # .cu; a fatbin each
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 FLAGS = ("-O3", "-std=c++17")
+
+CACHE_VARIABLE = "SPINESCORE_CACHE"
 
 _HERE = Path(__file__).parent
 _FATBIN_MAGIC = 0xBA55ED50
@@ -70,8 +73,8 @@ def fatbin(source: str, capability: tuple[int, int]) -> bytes:
     from spinescore.kernels.signing import signed_bytes  # not there when the package is built
 
     shipped = _whole_fatbin(_HERE / shipped_name(source))
-    cached = cache_folder() / f"{_stem(source)}-sm_{architecture}.fatbin"
-    data = shipped or signed_bytes(cached.name, _whole_fatbin(cached) or b"")
+    name = f"{_stem(source)}-sm_{architecture}.fatbin"
+    data = shipped or signed_bytes(name, _cached(name) or b"")
     if data is not None:
         return data
     nvcc = find_nvcc()
@@ -85,7 +88,7 @@ def fatbin(source: str, capability: tuple[int, int]) -> bytes:
         target = Path(folder) / "kernel.fatbin"
         compile_fatbin(source, target, nvcc, _nearest(source, gpu, architecture, nvcc))
         data = target.read_bytes()
-    _keep(cached, data)
+    _keep(name, data)
     return data
 
 
@@ -150,15 +153,21 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Where this package keeps what it made on this machine: SPINESCORE_CACHE, else in the user's cache folder."""
-    chosen = os.environ.get("SPINESCORE_CACHE")
+    """Where this package keeps what it made on this machine: SPINESCORE_CACHE, else in the user's cache folder.
+
+    Raises `OSError` for a user without a home folder.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spinescore"
+    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME") or ""
+    if Path(stated).is_absolute():  # the XDG specification ignores a relative one
+        return Path(stated) / "spinescore"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise OSError("this user has no home folder") from None
+    return home.joinpath(*(("AppData", "Local") if sys.platform == "win32" else (".cache",)), "spinescore")
 
 
 def _stem(source: str) -> str:
@@ -196,12 +205,20 @@ def _nearest(source: str, gpu: str, architecture: int, nvcc: Path) -> list[str]:
     return [f"compute_{max(older)}"]
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _cached(name: str) -> bytes | None:
+    try:
+        return _whole_fatbin(cache_folder() / name)
+    except OSError:  # this user has no home
+        return None
+
+
+def _keep(name: str, data: bytes) -> None:
     from spinescore.kernels.signing import key_fault, sign
 
-    unfinished = path.with_suffix(f".{os.getpid()}")
     try:
-        if not sign(path.name, hashlib.sha256(data).hexdigest()):
+        path = cache_folder() / name
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        if not sign(name, hashlib.sha256(data).hexdigest()):
             raise OSError(key_fault())
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(data)

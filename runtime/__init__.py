@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime import silence  # noqa: F401  # before any engine is imported
 
 if TYPE_CHECKING:
+    from spinescore.runtime.codes import CODES
     from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
     from spinescore.runtime.errors import (
         BudgetExceeded,
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.study import Facing, Radiograph, Region, Study
 
+    __version__: str
+
 __all__ = [
+    "CODES",
     "BudgetExceeded",
     "BuildMode",
     "BundleError",
@@ -82,6 +86,7 @@ __all__ = [
 
 _HOMES = {
     "BuildMode": "names",
+    "CODES": "codes",
     "DeviceName": "names",
     "EngineName": "names",
     "Facing": "study",
@@ -109,6 +114,10 @@ _HOMES = {
 if not TYPE_CHECKING:  # to a type checker a name that is not in `__all__` is an error
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":  # of the package, from its metadata
+            from spinescore.runtime.packages import software_version
+
+            return software_version()
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)

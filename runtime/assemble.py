@@ -17,7 +17,9 @@ from spinescore.runtime.geometry import implausible, rotation_deg
 from spinescore.runtime.grading import CornerGrade, grade_discs
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.notices import findings_of
 from spinescore.runtime.orientation import to_upright
+from spinescore.runtime.packages import software_version
 from spinescore.runtime.provenance import unchecked_note
 from spinescore.runtime.quality import as_reject
 from spinescore.runtime.report import (
@@ -132,8 +134,8 @@ def study_report(
     total = score_study(scores)
     distributions = {region: total_distribution(_believed(results[region])) for region in scores}
     manifest = bundle.manifest
-    refused = _refused(selection, results)
-    return StudyReport(
+    refused, rejected = _refused(selection, results), _rejected(selection, results)
+    report = StudyReport(
         study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
         bundle=bundle_info(bundle),
         device=device,
@@ -153,14 +155,13 @@ def study_report(
         timings_ms=TimingsMs(None, None, None, None, None),
         budget_ms=None,
         within_budget=None,
-        warnings=(
-            *selection.warnings,
-            *(found.message for found in selection.findings),
-            *unchecked_note(manifest),
-        ),
-        rejects=tuple(_reject_info(reject) for reject in selection.rejects),
-        findings=(*_rejected(selection, results), *selection.findings),
+        warnings=(),
+        rejects=tuple(RejectInfo(found.code, found.message, found.source, found.region) for found in rejected),
+        findings=(*rejected, *selection.findings),
+        software_version=software_version(),
     )
+    notices = (*findings_of(selection.warnings), *selection.findings, *findings_of(unchecked_note(manifest)))
+    return _with_notices(report, notices)
 
 
 def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
@@ -169,20 +170,25 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
     total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
     parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
     read = None if read_ms is None else round(read_ms, 3)
+    report = _with_notices(report, findings_of(budget.warnings))
     return replace(
         report,
         timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
         budget_ms=budget.ms,
         within_budget=None if budget.ms is None else spent_ms <= budget.ms,
-        warnings=(*report.warnings, *budget.warnings),
         skipped=budget.skipped,
     )
 
 
 def with_findings(report: StudyReport, findings: Sequence[Finding]) -> StudyReport:
     """The report with findings that are of no radiograph, and the sentences that they are."""
-    warnings = (*report.warnings, *(found.message for found in findings))
-    return replace(report, warnings=warnings, findings=(*report.findings, *findings))
+    return _with_notices(replace(report, findings=(*report.findings, *findings)), findings)
+
+
+def _with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
+    """The report with more warnings, each once, and their sentences."""
+    notices = tuple(dict.fromkeys((*report.notices, *more)))
+    return replace(report, notices=notices, warnings=tuple(dict.fromkeys(found.message for found in notices)))
 
 
 def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
@@ -330,7 +336,7 @@ def _radiograph_info(chosen: Chosen) -> RadiographInfo:
 
 
 def _reject_info(reject: Reject) -> RejectInfo:
-    return RejectInfo(reject.code, reject.message, reject.source or None)
+    return RejectInfo(reject.code, reject.message, reject.source or None, reject.region)
 
 
 def _shown(value: float | None) -> float | None:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
 from spinescore.runtime.estimates import Durations, Step
+from spinescore.runtime.notices import notice
 
 if TYPE_CHECKING:
     from spinescore.runtime.report import StudyReport
@@ -202,7 +203,8 @@ class Budget:
         """What was skipped, as a sentence for the report."""
         done = [_SKIPPED[name] for name in self.skipped]
         why = "By its plan" if self.ms is None else f"For the budget of {self.ms:g} ms"
-        return [f"{why} {' and '.join(done)}."] if done else []
+        text = f"{why} {' and '.join(done)}."
+        return [notice("steps-skipped", text, steps=list(self.skipped), budget_ms=self.ms)] if done else []
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import NoReturn
 
@@ -24,6 +26,7 @@ from spinescore.runtime.verbs import (
     USAGE,
     UsageError,
     say,
+    show,
 )
 from spinescore.runtime.verbs.faults import told
 from spinescore.runtime.verbs.streams import ReaderGone, flush, keep_descriptors, set_encoding
@@ -62,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser(words).parse_args(words)
         set_encoding()
-        status = int(arguments.verb(arguments))
+        with _logged() if arguments.verbose else nullcontext():
+            status = int(arguments.verb(arguments))
         flush()
         return status
     except ReaderGone:
@@ -95,6 +99,37 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(USAGE)
 
 
+class _Version(argparse.Action):
+    """Says the version and ends, without reading the package's metadata for any other command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from spinescore.runtime.packages import software_version
+
+        show(f"spinescore {software_version()}")
+        flush()
+        parser.exit()
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Say on standard error what the package logs, one line each, with the milliseconds since the start."""
+    logger, handler = logging.getLogger("spinescore"), _ToStandardError()
+    handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(name)s: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _ToStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
 def _parser(words: Collection[str] = tuple(_VERBS)) -> argparse.ArgumentParser:
     """Of the verbs, those among the command's words have their options: no other's modules are imported."""
     parser = _Parser(
@@ -103,6 +138,9 @@ def _parser(words: Collection[str] = tuple(_VERBS)) -> argparse.ArgumentParser:
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and nothing else")
+    text = "say on standard error what is chosen and why, and how long each stage takes (before VERB)"
+    parser.add_argument("-v", "--verbose", action="store_true", help=text)
     added = parser.add_subparsers(metavar="VERB", required=True)
     for name, (module, text) in _VERBS.items():
         own = added.add_parser(name, help=text)

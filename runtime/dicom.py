@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
 from spinescore.runtime.arguments import check_flag, check_text, check_whole, shown
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.logs import READING
 from spinescore.runtime.reading.datasets import dataset_syntax, is_dataset, own_header
 from spinescore.runtime.reading.dicomfile import brief, inflated_to, read_header
 from spinescore.runtime.reading.functionalgroups import lift
@@ -249,6 +250,7 @@ def _look(byte_count: int) -> None:
 
 
 def _reject(fault: InputRejected, item: Item, facts: Facts) -> Reject:
+    READING.debug("a file is refused: %s", fault.code)
     return Reject(fault.code, str(fault), item.source, facts.region)
 
 

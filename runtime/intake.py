@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.arguments import check_choice, shown
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
+from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.quality import printable
 from spinescore.runtime.reading.arrays import check_pixels, radiograph_from_array
 from spinescore.runtime.reading.datasets import is_dataset, name_of
@@ -208,14 +209,19 @@ def anonymous(study: Study) -> Study:
         for number, reject in enumerate(study.rejects, 1)
         for name in (names.get(reject.source, f"refused file {number}"),)
     )
-    left_out = (f"warnings left out because they may name files: {len(study.warnings)}",) if study.warnings else ()
+    count = len(study.warnings)
+    text = f"warnings left out because they may name files: {count}"
+    left_out = (notice("warnings-left-out", text, count=count),) if count else ()
     return Study(radiographs, rejects, warnings=left_out, read_ms=study.read_ms)
 
 
 def _nameless(image: Radiograph, name: str) -> tuple[str, ...]:
     own = [warning for warning in image.warnings if not warning.startswith(FROM_LIBRARY)]
-    renamed = (warning.replace(image.source, name) if image.source else warning for warning in own)
-    return tuple(nameless(warning, image.header) for warning in renamed)
+
+    def rename(text: str) -> str:
+        return nameless(text.replace(image.source, name) if image.source else text, image.header)
+
+    return tuple(as_notice(warning).renamed(rename, name) for warning in own)
 
 
 def _renamed(found: Finding, image: Radiograph, name: str) -> Finding:
@@ -258,7 +264,8 @@ def _stated(image: Radiograph, region: Region | None, facing: Facing | None) -> 
         return image
     origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
     said = " and ".join(f"the {what} {value}" for what, value in new.items())
-    note = f"{image.source or 'The radiograph'}: {said} was stated by the user; nothing in the file states it."
+    text = f"{image.source or 'The radiograph'}: {said} was stated by the user; nothing in the file states it."
+    note = notice("stated-by-user", text, image.region or region, image.source, fields=list(new))
     return replace(image, **new, **origin, warnings=(*image.warnings, note))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import metadata
 from typing import NamedTuple
 
-__all__ = ["PACKAGES", "Package", "installed", "is_newer", "version_of"]
+__all__ = ["PACKAGES", "Package", "installed", "is_newer", "software_version", "version_of"]
 
 
 class Package(NamedTuple):
@@ -31,6 +32,12 @@ PACKAGES: dict[str, Package] = {
     "tqdm": Package("4.70.1", "export"),
     "openvino": Package("2026.4.1", "openvino"),
 }
+
+
+@cache
+def software_version() -> str:
+    """The version of spinescore that is installed; `unknown` where its metadata did not come along."""
+    return installed("spinescore") or "unknown"
 
 
 def version_of(name: str) -> str | None:

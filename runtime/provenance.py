@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.notices import notice
 
 __all__ = ["UNCHECKED_NOTE", "NetworkTrust", "trust_lines", "trust_of", "unchecked_note"]
 
@@ -57,7 +58,7 @@ def unchecked_note(manifest: Manifest) -> tuple[str, ...]:
     """A report's note if a network that scores was exported without a check; empty for bundles that say nothing."""
     used = {path.rsplit(".", 2)[0] for files in manifest.networks for path in files.values()}
     unchecked = any(not found.checked for found in trust_of(manifest) if found.name in used)
-    return (UNCHECKED_NOTE,) if unchecked else ()
+    return (notice("networks-unchecked", UNCHECKED_NOTE),) if unchecked else ()
 
 
 def trust_lines(manifest: Manifest) -> list[str]:

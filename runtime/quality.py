@@ -2,7 +2,7 @@
 
 Every threshold names its source or the measurement behind it; `python -m spinescore.benchmarks.quality` measures how
 often each code is raised on sound and on spoiled phantoms. What shows after the points were found is in
-`scoredquality`. Codes, their meaning and what to do next stand in `errors.CODES`.
+`scoredquality`. Codes, their meaning and what to do next stand in `codes.CODES`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from spinescore.runtime.errors import CODES
+from spinescore.runtime.codes import CODES, REJECT_CODES
 from spinescore.runtime.geometry import median
 from spinescore.runtime.study import Finding, Radiograph, Region, Reject
 
@@ -45,11 +45,15 @@ INVERTED = 0.05
 _MID_GREYS = (0.05, 0.95)  # noise is taken from tiles between these: a table cuts it off beyond
 
 
-def finding(code: str, name: str, what: str, region: Region | None = None, next_step: str | None = None) -> Finding:
-    """A finding of `code` on the radiograph `name`: what is the case, then what to do next, by default the code's."""
-    known = CODES[code]
-    said = f"{printable(name) or 'The radiograph'}: {what}; {next_step or known.next_step}."
-    return Finding(code, known.severity, said, region, name or None)
+def finding(
+    code: str, name: str, what: str, region: Region | None = None, next_step: str | None = None, **values: Any
+) -> Finding:
+    """A finding of `code` on the radiograph `name`: what is the case, then what to do next, by default the code's.
+
+    `values` are what it states in numbers and names, by the names in the table.
+    """
+    said = f"{printable(name) or 'The radiograph'}: {what}; {next_step or CODES[code].next_step}."
+    return Finding(code, "reject" if code in REJECT_CODES else "warning", said, region, name or None, values)
 
 
 def printable(name: str) -> str:
@@ -85,15 +89,13 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     ratio = max((number(ds, "LossyImageCompressionRatio", index) or 0.0) for index in range(_MAX_VALUES))
     if ratio > MOST_COMPRESSED:
         what = f"it was compressed {ratio:.0f} to 1 with loss, beyond {MOST_COMPRESSED:.0f} to 1"
-        found.append(finding("lossy-compression", source, what))
+        found.append(finding("lossy-compression", source, what, ratio=round(ratio, 1)))
     if parts := other_parts(ds):
-        found.append(
-            finding("other-body-part", source, f"its header says that it shows another part ({', '.join(parts)})")
-        )
+        what = f"its header says that it shows another part ({', '.join(parts)})"
+        found.append(finding("other-body-part", source, what, parts=list(parts)))
     if views := postures(ds):
-        found.append(
-            finding("not-neutral", source, f"its header calls it a view in another posture ({', '.join(views)})")
-        )
+        what = f"its header calls it a view in another posture ({', '.join(views)})"
+        found.append(finding("not-neutral", source, what, views=list(views)))
     if not has_spacing:
         stated = any(is_stated(ds, keyword) for keyword in ("PixelSpacing", "ImagerPixelSpacing"))
         what = "a pixel spacing that is not understood" if stated else "no pixel spacing"
@@ -109,12 +111,16 @@ def of_picture(radiograph: Radiograph) -> tuple[Finding, ...]:
         return (finding("blank", source, "the picture shows one grey, or nothing but noise"),)
     found = []
     if seen.darkness_inside > INVERTED:
-        found.append(finding("inverted", source, "the middle of the picture is darker than what lies beside it"))
+        what, by = "the middle of the picture is darker than what lies beside it", round(seen.darkness_inside, 3)
+        found.append(finding("inverted", source, what, darkness_inside=by))
     if seen.white > MOST_WHITE:
-        found.append(finding("saturated", source, f"{100 * seen.white:.0f} % of the picture is white without detail"))
+        what = f"{100 * seen.white:.0f} % of the picture is white without detail"
+        found.append(finding("saturated", source, what, white=round(seen.white, 3)))
     if seen.signal_to_noise < LEAST_SIGNAL_TO_NOISE:
         what = f"its greys spread only {seen.signal_to_noise:.1f} times as far as its noise"
-        found.append(finding("under-exposed", source, f"{what} ({LEAST_SIGNAL_TO_NOISE:g} expected)"))
+        ratio = round(seen.signal_to_noise, 2)
+        what += f" ({LEAST_SIGNAL_TO_NOISE:g} expected)"
+        found.append(finding("under-exposed", source, what, signal_to_noise=ratio))
     return tuple(found)
 
 

@@ -99,11 +99,12 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class RejectInfo:
-    """`code` is one of `errors.CODES`; `source` names the file where there is one."""
+    """`code` is one of `codes.CODES`; `source` names the file and `region` the region where there is one."""
 
     code: str
     message: str
     source: str | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -219,11 +220,13 @@ class StudyReport:
     timings_ms: TimingsMs
     budget_ms: float | None
     within_budget: bool | None
-    warnings: tuple[str, ...]
-    rejects: tuple[RejectInfo, ...] = ()  # files that were refused, whichever region they may have shown
+    warnings: tuple[str, ...]  # the sentences of `notices`, each once
+    rejects: tuple[RejectInfo, ...] = ()  # every reject once: of files, of radiographs, of regions
     findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
     skipped: tuple[Skippable, ...] = ()  # what there was no time for, or a plan leaves out
     schema: str = SCHEMA
+    notices: tuple[Finding, ...] = ()  # every warning with code, region, source and values; none in older reports
+    software_version: str | None = None  # of spinescore; None in older reports
 
     def __repr__(self) -> str:
         found = [
@@ -267,6 +270,7 @@ class StudyReport:
                 timings_ms=_build(TimingsMs, document["timings_ms"]),
                 rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
                 findings=tuple(_build(Finding, found) for found in document.get("findings", ())),
+                notices=tuple(_build(Finding, found) for found in document.get("notices", ())),
             )
             return _build(cls, parts)
         except (KeyError, TypeError, AttributeError) as error:

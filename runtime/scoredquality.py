@@ -7,7 +7,7 @@ Thresholds as in `quality`: each names its source or its measurement.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,45 +65,51 @@ def of_results(results: Mapping[Region, RegionResult], min_confidence: float) ->
     for region, result in scored.items():
         name = result.chosen.radiograph.source
         what_is_so = _of_region(result, steps_mm[region], min_confidence)
-        found.extend(finding(code, name, what, region) for code, what in what_is_so)
+        found.extend(finding(code, name, what, region, **values) for code, what, values in what_is_so)
     if len(scored) == len(REGIONS):
         found.extend(_of_both(scored, steps_mm))
     return found
 
 
-def _of_region(result: RegionResult, step_mm: float | None, min_confidence: float) -> Iterator[tuple[str, str]]:
-    """Codes, and what is the case."""
+def _of_region(
+    result: RegionResult, step_mm: float | None, min_confidence: float
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Codes, what is the case, and its values."""
     levels = LEVELS[result.region]
     known = known_discs(result)
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
     step = median_step(result)
 
+    def those(which: NDArray[np.bool_]) -> list[str]:
+        return [level for level, yes in zip(levels, which, strict=True) if yes]
+
     def named(which: NDArray[np.bool_]) -> str:
-        return ", ".join(level for level, yes in zip(levels, which, strict=True) if yes)
+        return ", ".join(those(which))
 
     greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
     cut = outside & known | _beyond(result, known, step)
     if cut.any():
-        yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border"
+        yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border", {"levels": those(cut)}
     if unsure.any():
-        yield (
-            "unsure-points",
-            f"the confidence of {named(unsure)} is low (lowest {result.confidence[unsure].min():.2f})",
-        )
+        lowest = float(result.confidence[unsure].min())
+        what = f"the confidence of {named(unsure)} is low (lowest {lowest:.2f})"
+        yield "unsure-points", what, {"levels": those(unsure), "lowest": round(lowest, 4)}
     miscounted = _miscounted(result, known, unsure)
     if miscounted is not None and all(found.code != "level-shift" for found in result.findings):
-        yield "level-shift", miscounted
+        yield "level-shift", miscounted, {}
     if not result.stands_as_seen and upside_down_odds(result) > UPSIDE_DOWN_ODDS[result.region]:
-        yield "not-upright", "the discs' shape fits a spine upside down better"
+        yield "not-upright", "the discs' shape fits a spine upside down better", {}
     white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
-        yield "saturated", f"corners of {named(white)} lie in white without detail"
+        yield "saturated", f"corners of {named(white)} lie in white without detail", {"levels": those(white)}
     covered = (_edges(greys) > MOST_EDGES) & known
     if covered.any():
-        yield "obscured-corner", f"white, sharp-edged shapes lie by the corners of {named(covered)}"
+        what = f"white, sharp-edged shapes lie by the corners of {named(covered)}"
+        yield "obscured-corner", what, {"levels": those(covered)}
     if step_mm is not None and _plausible(result.region, step_mm) is None:
         low, high = STEP_MM[result.region]
-        yield "implausible-spacing", f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+        what = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+        yield "implausible-spacing", what, {"step_mm": round(step_mm, 2), "low_mm": low, "high_mm": high}
 
 
 def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
@@ -140,7 +146,7 @@ def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, fl
         ratio, (low, high) = steps[1] / steps[0], LUMBAR_OVER_CERVICAL
         if not low <= ratio <= high:
             what = f"lumbar discs would be {ratio:.1f} times as far apart as cervical ones, about twice is usual"
-            yield finding("views-contradict", name, what)
+            yield finding("views-contradict", name, what, ratio=round(ratio, 2))
 
 
 def _same_picture(one: Radiograph, other: Radiograph) -> bool:

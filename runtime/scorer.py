@@ -20,6 +20,7 @@ from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError, SpineScoreError
 from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
+from spinescore.runtime.logs import log_study
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.opening import Wanted
@@ -334,6 +335,7 @@ class Scorer:
         crops = views.crops(results) if with_crops else ()
         report = study_report(study, self.bundle, self._engine.opened.info, selection, results, self._max_imputed)
         report = timed(with_findings(report, self._engine.opened.findings), study.read_ms, stages_ms, budget)
+        log_study(report)
         self._count_study()
         if budget.hard and not report.within_budget:
             raise budget.exceeded(report=report)

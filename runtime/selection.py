@@ -16,6 +16,7 @@ from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.geometry import facing_of
 from spinescore.runtime.intake import GivenPoints, vet
 from spinescore.runtime.manifest import Localizer
+from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.orientation import to_upright
 from spinescore.runtime.quality import as_reject, of_picture
 from spinescore.runtime.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
@@ -98,16 +99,18 @@ def select(
             candidates[found].append(radiograph)
     for index, region in enumerate(REGIONS):
         if candidates[region]:
-            best = _best(_first_choice(candidates[region], seen, selection.warnings), index, asked, selection.warnings)
+            first = _first_choice(candidates[region], region, seen, selection.warnings)
+            best = _best(first, index, asked, selection.warnings)
             if given.get(region) and len(candidates[region]) > 1:
-                selection.warnings.append(f"The {region} points given were taken for points of {_name(best)}.")
+                text = f"The {region} points given were taken for points of {_name(best)}."
+                selection.warnings.append(notice("points-assigned", text, region, best.source, scored=_name(best)))
             try:
                 chosen = _oriented(best, region, given, asked, selection.warnings)
             except InputRejected as error:
                 selection.rejects.append(Reject(error.code, str(error), best.source, region))
                 continue
             selection.chosen[region] = chosen
-            selection.warnings.extend(w for w in best.warnings if w not in selection.warnings)
+            selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
             selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
             if chosen.turn_deg != (best.turn_deg or 0):
                 selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
@@ -119,8 +122,12 @@ def _unused(selection: Selection, given: GivenPoints) -> list[str]:
     """A sentence for each region whose given points are of no radiograph."""
     regions = (region for region in REGIONS if given.get(region) and region not in selection.chosen)
     return [
-        f"The {region} points given were not used, because no {region} radiograph could be scored; check that they are "
-        "of this study."
+        notice(
+            "points-unused",
+            f"The {region} points given were not used, because no {region} radiograph could be scored; check that "
+            "they are of this study.",
+            region,
+        )
         for region in regions
     ]
 
@@ -186,7 +193,7 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Asked) -> Regio
 
 
 def _first_choice(
-    candidates: list[Radiograph], seen: Mapping[int, tuple[Finding, ...]], warnings: list[str]
+    candidates: list[Radiograph], region: Region, seen: Mapping[int, tuple[Finding, ...]], warnings: list[str]
 ) -> list[Radiograph]:
     """The candidates without those that others are to be preferred to."""
     first: list[Radiograph] = []
@@ -197,8 +204,10 @@ def _first_choice(
     if not first or not second:
         return candidates
     for radiograph in second:
-        reasons = [found.message for found in seen[id(radiograph)] if found.code in SECOND_CHOICE]
-        warnings.append(f"{_name(radiograph)} was not scored, because another radiograph suits better. {reasons[0]}")
+        reasons = {found.code: found.message for found in seen[id(radiograph)] if found.code in SECOND_CHOICE}
+        why = next(iter(reasons.values()))
+        text = f"{_name(radiograph)} was not scored, because another radiograph suits better. {why}"
+        warnings.append(notice("second-choice", text, region, radiograph.source, reasons=list(reasons)))
     return first
 
 
@@ -209,10 +218,12 @@ def _best(candidates: list[Radiograph], region: int, asked: Asked, warnings: lis
         means = [float(asked(radiograph, False).peaks[:, region].max()) for radiograph in candidates]
     except InputRejected:
         means = [0.0]
-        warnings.append(f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken.")
+        text = f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken."
+        warnings.append(notice("not-compared", text, REGIONS[region]))
     best = candidates[means.index(max(means))]
-    others = ", ".join(_name(radiograph) for radiograph in candidates if radiograph is not best)
-    warnings.append(f"Several {REGIONS[region]} radiographs: {_name(best)} was scored, not {others}.")
+    scored, others = _name(best), [_name(radiograph) for radiograph in candidates if radiograph is not best]
+    text = f"Several {REGIONS[region]} radiographs: {scored} was scored, not {', '.join(others)}."
+    warnings.append(notice("several-radiographs", text, REGIONS[region], best.source, scored=scored, others=others))
     return best
 
 
@@ -224,8 +235,13 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
         upright = to_upright(points.astype(np.float64), turn_deg)
         facing = facing_of(upright[:, 0], upright[:, 1])
         if radiograph.facing not in (None, facing):
-            warnings.append(f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given "
-                            f"say {facing}; the points were followed.")  # fmt: skip
+            text = (
+                f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given say "
+                f"{facing}; the points were followed."
+            )
+            warnings.append(
+                notice("facing-from-points", text, region, radiograph.source, header=radiograph.facing, points=facing)
+            )
         return Chosen(radiograph, facing, turn_deg)
     if radiograph.facing is None:
         return _as_seen(radiograph, region, asked(radiograph, True))

@@ -122,7 +122,7 @@ def contradiction(radiograph: Radiograph, found: Orientation, region: Region) ->
     name = radiograph.source
     if radiograph.turn_deg is None and turn_deg:
         what = f"it was turned by {turn_deg} degrees clockwise, because only then it shows the {region} spine"
-        return finding("not-upright", name, what, region)
+        return finding("not-upright", name, what, region, turn_deg=turn_deg)
     said = "" if radiograph.turn_deg is None else f"{_standing(radiograph.turn_deg)} "
     said += f"facing {radiograph.facing}" if radiograph.facing else ""
     if radiograph.facing_from != "header":
@@ -130,7 +130,8 @@ def contradiction(radiograph: Radiograph, found: Orientation, region: Region) ->
         step = "look at the overlay, and correct the facing that is given"
         return finding("orientation-contradicts", name, f"{what} {facing}, and was followed", region, step)
     what = f"its header states a patient {said.strip()}, the picture shows one {_standing(turn_deg)} facing {facing}"
-    return finding("orientation-contradicts", name, f"{what}, and was followed", region)
+    what += ", and was followed"
+    return finding("orientation-contradicts", name, what, region, turn_deg=turn_deg, facing=facing)
 
 
 def _standing(turn_deg: Turn) -> str:

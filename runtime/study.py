@@ -6,8 +6,8 @@ T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,9 +59,11 @@ FROM_LIBRARY = "pydicom: "
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen of a radiograph's quality. `code` is one of `errors.CODES`; `message` ends with what to do next.
+    """A warning or a reject, as of a radiograph's quality. `code` is one of `codes.CODES`.
 
     A `warning` does not stop the score of its region (unless it is asked to, see `Scorer.score`), a `reject` does.
+    `values` holds what `message` states in numbers and names (text, numbers, None, or lists of these), by the names in
+    `Code.values`.
     """
 
     code: str
@@ -69,6 +71,7 @@ class Finding:
     message: str
     region: Region | None = None
     source: str | None = None  # the name of the radiograph, as in its `source`
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +129,7 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why a file, or a region of a study, was not scored. `code` is one of `errors.CODES`."""
+    """Why a file, or a region of a study, was not scored. `code` is one of `codes.CODES`."""
 
     code: str
     message: str

@@ -48,3 +48,9 @@ def test_licence_is_whole():
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Version 2.0, January 2004" in text
     assert text.rstrip().endswith("limitations under the License.")
+
+
+def test_codes_and_schema_are_in_the_wheel(project):
+    patterns = project["tool"]["setuptools"]["package-data"]["spinescore.runtime"]
+    for name in ("codes.json", "codes.md", "report.schema.json", "py.typed"):
+        assert any((ROOT / "runtime" / name).match(pattern) for pattern in patterns), name

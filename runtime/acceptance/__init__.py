@@ -43,6 +43,7 @@ from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.manifest.tolerances import Tolerances, read_tolerances
+from spinescore.runtime.notices import notice
 
 __all__ = [
     "SCHEMA",
@@ -172,7 +173,7 @@ def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
         try:
             record = AcceptanceRecord.read(path)
         except EngineError as error:
-            altered.append(f"{error} Make it again: {verify_command(bundle, kind)}")
+            altered.append(notice("record-altered", f"{error} Make it again: {verify_command(bundle, kind)}"))
             continue
         key = (record.framework, record.precision, record.choice.target)
         if record.bundle["sha256"] != bundle.sha256 or record.device != place or not _same_files(record, bundle):
@@ -206,11 +207,12 @@ def _passed_over(bundle: Bundle, kind: str, missed: Sequence[AcceptanceRecord]) 
         command_name(bundle.folder),
         ", ".join(sorted({f"{one.engine} {one.precision}" for one in missed})),
     )
-    return (
+    text = (
         f"Bundle {name} brings acceptance records of {engines} that this machine did not make, and they do not count. "
         f"This settles it in some seconds: {verify_command(bundle, kind)} (or, if you trust whoever made them: "
-        f"spinescore bundle trust {name})",
+        f"spinescore bundle trust {name})"
     )
+    return (notice("record-foreign", text),)
 
 
 def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:

@@ -75,7 +75,7 @@ def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
     yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
     try:
         yield from sorted(_cached(bundle).glob(pattern))
-    except RuntimeError:  # this user has no home
+    except OSError:  # this user has no home
         return
 
 

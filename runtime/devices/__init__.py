@@ -22,6 +22,7 @@ from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.names import DeviceName
+from spinescore.runtime.notices import notice
 from spinescore.runtime.processor import processor_kind
 from spinescore.runtime.warned import caught_warnings
 
@@ -146,7 +147,7 @@ def open_device(
         except DeviceError as error:
             if name == "cuda":
                 raise
-            warnings = (f"Scored on the CPU. {error}",)
+            warnings = (notice("scored-on-cpu", f"Scored on the CPU. {error}"),)
     from spinescore.runtime.devices.host import HostDevice
 
     return HostDevice(threads, warnings, choice)

@@ -29,6 +29,7 @@ from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
+from spinescore.runtime.caches import cache_values
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext, first_gpu, translated
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
@@ -36,6 +37,8 @@ from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKI
 from spinescore.runtime.engines import CudaQueue, Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_gpu
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.notices import notice
+from spinescore.runtime.warned import caught_warnings
 
 __all__ = ["CudaBuffer", "CudaDevice"]
 
@@ -283,7 +286,11 @@ class CudaDevice:
         for _ in range(_SLOTS):
             self._slots.append(Slot(drv, self._largest_px, self._mapped, self._keep))
         for source in sorted({source for source, _ in launch.KERNELS.values()}):
-            self._modules[source] = drv.module_from_buffer(self._compiled(source, self.compute_capability))
+            with caught_warnings() as told:  # a compiled kernel that could not be kept
+                code = self._compiled(source, self.compute_capability)
+            notices = (notice("cache-not-writable", text, **cache_values()) for text in told)
+            self.warnings = (*self.warnings, *notices)
+            self._modules[source] = drv.module_from_buffer(code)
         for kernel, (source, _) in launch.KERNELS.items():
             self._functions[kernel] = self._modules[source].get_function(kernel)
         self._stream.synchronize()

@@ -15,6 +15,7 @@ from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Files
 from spinescore.runtime.names import EngineName, PrecisionName
+from spinescore.runtime.notices import notice
 
 __all__ = [
     "ENGINES",
@@ -135,7 +136,7 @@ def open_on_gpu(
             engine = onnxruntime.OnnxRuntimeEngine(path, precision, queue=queue)
         except EngineError as error:
             raise EngineError(f"{refused} {error}") from error
-        return engine, f"{path.name} runs on ONNX Runtime. {refused}"
+        return engine, notice("engine-passed-over", f"{path.name} runs on ONNX Runtime. {refused}", engine="tensorrt")
 
 
 def _held(choice: EngineChoice, networks: list[Files]) -> bool:

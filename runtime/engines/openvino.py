@@ -19,6 +19,7 @@ from spinescore.kernels.signing import is_signed, key_fault, sign
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_text
+from spinescore.runtime.logs import CACHE
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processor import processor_kind
 
@@ -223,7 +224,9 @@ def _cache(path: Path) -> Path | None:
         cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
         cache.mkdir(parents=True, exist_ok=True)
         if not os.access(cache, os.W_OK) or key_fault():
+            CACHE.debug("networks are compiled anew at each start: %s cannot be written, or nothing signed", cache)
             return None
+        CACHE.debug("compiled networks of %s lie in %s", path.name, cache)
         for file in filter(Path.is_file, cache.iterdir()):
             if not is_signed(*_signed_as(file)):
                 file.unlink()

@@ -24,6 +24,8 @@ from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
+from spinescore.runtime.logs import OPENING, log_records
+from spinescore.runtime.notices import notice
 from spinescore.runtime.study import Finding
 
 __all__ = ["Candidate", "Wanted", "finding_of", "open_first", "other_version"]
@@ -84,9 +86,10 @@ def open_first(bundle: Bundle, wanted: Wanted, attempt: Callable[[Candidate], T]
     except (BundleError, EngineError, DeviceError) as error:
         if wanted.device == "cuda" or wanted.engine == "tensorrt":
             raise
-        passed_over = (
-            [f"Scored on the CPU. {error}"] if gpu_is_there() else []
-        )  # without one there is nothing to warn of
+        OPENING.debug("device auto takes the CPU. %s", error)
+        passed_over: list[str] = []  # without a GPU there is nothing to warn of
+        if gpu_is_there():
+            passed_over.append(notice("scored-on-cpu", f"Scored on the CPU. {error}"))
         return _first(bundle, "cpu", wanted, passed_over, failed, attempt)
 
 
@@ -104,7 +107,9 @@ def _first(
     attempt: Callable[[Candidate], T],
 ) -> T:
     """`warnings` and `failed` are those of what was tried before, and are added to."""
-    records = find_records(bundle, kind, hardware_of(kind))
+    hardware = hardware_of(kind)
+    records = find_records(bundle, kind, hardware)
+    log_records(bundle.manifest.name, kind, hardware, records)
     warnings = [*warnings, *records.altered, *records.passed_over, *_failed_before(bundle, wanted, kind, records)]
     error: EngineError | None = None
     for choice, record in _candidates(bundle, kind, wanted, records):
@@ -113,7 +118,8 @@ def _first(
                 again = f"Accept it again: {verify_command(bundle, kind)}"
                 text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
                 error = EngineError(text)
-                warnings.append(f"An engine was passed over. {text}")
+                warnings.append(_passed(choice, error))
+            OPENING.debug("not taken: engine %s was accepted with %s, here is %s", choice, record.framework, other)
             continue
         passed_over = _passed_over(bundle, wanted, records, record) if kind == "cuda" and record else []
         try:
@@ -121,12 +127,19 @@ def _first(
         except SelfTestError as wrong:
             if wanted.engine is not None:
                 raise
+            OPENING.debug("not taken: engine %s failed its self-test in this process", choice or "of the device")
             error = wrong
             failed.append(finding_of(wrong))
         except EngineError as refused:  # the next one may open
+            OPENING.debug("not taken: engine %s. %s", choice or "of the device", refused)
             error = refused
-            warnings.append(f"An engine was passed over. {refused}")
+            warnings.append(_passed(choice, refused))
     raise error or EngineError(_refusal(bundle, kind, wanted, records))
+
+
+def _passed(choice: EngineChoice | None, error: EngineError) -> str:
+    engine = None if choice is None else str(choice)
+    return notice("engine-passed-over", f"An engine was passed over. {error}", engine=engine)
 
 
 def other_version(record: AcceptanceRecord) -> str | None:
@@ -144,8 +157,12 @@ def _is_superseded(record: AcceptanceRecord, records: Records) -> bool:
 def _failed_before(bundle: Bundle, wanted: Wanted, kind: str, records: Records) -> list[str]:
     """Sentences on the engines that failed their self-test in another process and are not used since then."""
     return [
-        f"Engine {record.choice} is not used: it failed its self-test on {record.date[:10]}. To judge it again: "
-        f"{verify_command(bundle, kind)}"
+        notice(
+            "engine-refused",
+            f"Engine {record.choice} is not used: it failed its self-test on {record.date[:10]}. To judge it again: "
+            f"{verify_command(bundle, kind)}",
+            engine=str(record.choice),
+        )
         for record in records.failed
         if record.self_test is not None and wanted.allows(record.choice)
     ]
@@ -175,8 +192,12 @@ def _known(bundle: Bundle, kind: str) -> list[EngineChoice]:
 def _passed_over(bundle: Bundle, wanted: Wanted, records: Records, taken: AcceptanceRecord) -> list[str]:
     """The TensorRT engines for this GPU that would have been taken, had they been accepted."""
     refused = [
-        f"The engines in {ENGINE_FOLDER}/{record.choice.target} were not accepted, and were passed over: "
-        f"{'; '.join(record.faults(bundle.manifest.bounds))}."
+        notice(
+            "engine-refused",
+            f"The engines in {ENGINE_FOLDER}/{record.choice.target} were not accepted, and were passed over: "
+            f"{'; '.join(record.faults(bundle.manifest.bounds))}.",
+            engine=str(record.choice),
+        )
         for record in records.failed
         if record.choice.target and taken.engine != "tensorrt" and wanted.allows(record.choice)
     ]
@@ -196,8 +217,12 @@ def _built_but_not_accepted(bundle: Bundle, records: Records) -> list[str]:
             continue
         found[path.parent.name] = None
     return [
-        f"The engines in {ENGINE_FOLDER}/{target} have not been accepted, and were passed over: "
-        f"{verify_command(bundle, 'cuda')}"
+        notice(
+            "engine-passed-over",
+            f"The engines in {ENGINE_FOLDER}/{target} have not been accepted, and were passed over: "
+            f"{verify_command(bundle, 'cuda')}",
+            engine=f"tensorrt ({target})",
+        )
         for target in found
         if target not in tried
     ]

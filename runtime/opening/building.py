@@ -21,13 +21,16 @@ from typing import Any, Generic, Protocol, TypeVar, get_args
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caches import cache_values
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import check_origin, engine_paths, failure, target_name
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.logs import OPENING
 from spinescore.runtime.names import BuildMode
+from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.opening.buildworker import PRECISION, Plan, not_made
 from spinescore.runtime.opening.checking import Check, find_check
@@ -103,7 +106,7 @@ def _and_check(
     progress: Say | None,
 ) -> tuple[S, Renewal[S]]:
     """The same for a scorer on a CPU, whose engines are checked if none of them was accepted yet."""
-    check, notes = find_check(bundle, wanted) if build != "no" and found.info.kind == "cpu" else (None, ())
+    check, notes = find_check(bundle, wanted, build != "no") if found.info.kind == "cpu" else (None, ())
     if check is None:
         return found, Renewal((*warnings, *notes))
     running = Build(bundle, check, progress, aside=build != "now")
@@ -177,6 +180,7 @@ class Build:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         wanted = {} if aside is None else {"aside": aside}
         request = json.dumps({"bundle": str(bundle.folder.absolute()), **wanted, **asdict(job)})  # type: ignore[call-overload]
+        OPENING.debug("begun, in a process of its own: %s", job.sentence)
         try:
             job.begin(bundle)
             self._process = subprocess.Popen(
@@ -210,8 +214,10 @@ class Build:
         while self._listener.is_alive():
             self._listener.join(0.2)  # and not for good, which Ctrl-C would not end on Windows
         if self._answer.get("accepted") is True:
+            OPENING.debug("an engine was accepted")
             return ()
         reason = str(self._answer.get("reason") or f"The builder ended with {self._ending()}.")[:_LONGEST_REASON]
+        OPENING.debug("no engine was accepted: %s", reason)
         return (self.job.failed(self._bundle, reason),)
 
     def close(self) -> None:
@@ -262,7 +268,7 @@ def find_plan(bundle: Bundle, wanted: Wanted) -> tuple[Plan | None, tuple[str, .
     except DeviceError:
         return None, ()
     if fault := key_fault():  # what is built would not count
-        return None, (f"No engine is built. {fault}",)
+        return None, (notice("cache-not-writable", f"No engine is built. {fault}", **cache_values()),)
     records = find_records(bundle, "cuda", gpu)
     known = (record for record in (*records.accepted, *records.failed) if record.precision == PRECISION)
     tried = {record.choice.target for record in known}

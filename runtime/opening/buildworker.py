@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.processes import end_with_parent
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Plan:
         """One sentence for the reports: which engines are being built or checked."""
         targets = ", ".join(self.targets)
         what = f"are being built ({targets})" if self.flavour else f"are being checked ({targets})"
-        return f"Engines for {self.gpu} {what}; this was scored without them."
+        text = f"Engines for {self.gpu} {what}; this was scored without them."
+        return notice("engine-checking", text, engine="tensorrt")
 
     def begin(self, bundle: Bundle) -> None:
         """Nothing is noted of a build that begins."""
@@ -71,7 +73,7 @@ class Plan:
 
     def not_taken(self, error: Exception) -> str:
         """The warning if an engine was accepted, and could not be opened then."""
-        return f"The engine that was built for {self.gpu} was not taken. {error}"
+        return notice("engine-not-taken", f"The engine that was built for {self.gpu} was not taken. {error}")
 
 
 def not_made(bundle: Bundle, gpu: str, reason: str) -> str:
@@ -79,7 +81,8 @@ def not_made(bundle: Bundle, gpu: str, reason: str) -> str:
     from spinescore.runtime.bundle import command_name
 
     again = f"spinescore engine build {command_name(bundle.folder)}"
-    return f"No engine could be made for {gpu}. {reason} To try again: {again}"
+    text = f"No engine could be made for {gpu}. {reason} To try again: {again}"
+    return notice("engine-refused", text, engine="tensorrt")
 
 
 def main(request: str) -> None:

@@ -4,7 +4,8 @@ A new installation would else score in FP32, though the same networks take half 
 in a process of its own (`building.Build`), on the engine that is likely the fastest, then on the next until one is
 accepted. Its records are kept, so that it is not run again: neither if an engine was accepted nor if all were refused,
 until another version of OpenVINO is installed. It is not run where nothing can be kept, and not a fourth time after it
-was ended three times. SPINESCORE_CHECK=0 leaves it out.
+was ended three times. If it may not or cannot run, reports warn that a slower engine scores; SPINESCORE_CHECK=0 leaves
+out both, the check and the warning.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.build import CACHE_VARIABLE, user_cache
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records, verify_command
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caches import cache_place, cache_values
 from spinescore.runtime.engines.choice import cpu_choices, installed_openvino
 from spinescore.runtime.engines.places import locked
+from spinescore.runtime.logs import OPENING
+from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processes import can_start
@@ -54,7 +58,8 @@ class Check:
     def sentence(self) -> str:
         """One sentence for the reports: which engines are being checked."""
         what = " or ".join(self.precisions)
-        return f"{self.framework} ({what}) is being checked on this CPU, once; until then a slower engine scores."
+        text = f"{self.framework} ({what}) is being checked on this CPU, once; until then a slower engine scores."
+        return notice("engine-checking", text, engine=self.framework)
 
     def begin(self, bundle: Bundle) -> None:
         """Count a try, until it ends. Raises `OSError`."""
@@ -68,25 +73,56 @@ class Check:
 
     def not_taken(self, error: Exception) -> str:
         """The warning if the engine was accepted, and could not be opened then."""
-        return f"The engine that was accepted on this CPU was not taken. {error}"
+        return notice("engine-not-taken", f"The engine that was accepted on this CPU was not taken. {error}")
 
 
-def find_check(bundle: Bundle, wanted: Wanted) -> tuple[Check | None, tuple[str, ...]]:
-    """Return the check that this bundle needs, or None, and a warning if an earlier one failed."""
+def find_check(bundle: Bundle, wanted: Wanted, allowed: bool = True) -> tuple[Check | None, tuple[str, ...]]:
+    """Return the check that this bundle needs, or None, and a warning if an earlier one failed or none can be run.
+
+    `allowed` is false if the caller wants none; a slower engine then scores, of which the warning tells.
+    """
     framework = installed_openvino()
-    asked = wanted.names_nothing and wanted.require_acceptance and os.environ.get(VARIABLE, "1") != "0"
-    if not (asked and framework and has_golden(bundle) and can_start()):
+    if not (wanted.names_nothing and wanted.require_acceptance and framework and has_golden(bundle)):
         return None, ()
     accepted, left = _judged(bundle, framework)
     if accepted or not left:
+        OPENING.debug("%s needs no check here: %s", framework, "accepted" if accepted else "judged before, or too slow")
         return None, ()
     check = Check(framework, left, bundle.localizer)
+    if os.environ.get(VARIABLE, "1") == "0":
+        OPENING.debug("%s (%s) is not accepted and not checked: %s is 0", framework, " or ".join(left), VARIABLE)
+        return None, ()
+    if why := _hindrance(allowed):
+        records = find_records(bundle, "cpu", processor_kind())
+        told = records.accepted or records.passed_over  # of another version, or of another machine: opening says so
+        return None, () if told else (_unchecked(bundle, check, why),)
     if fault := key_fault():  # what is found could not be kept, and would be found again at every start
-        return None, (f"{framework} was not checked on this CPU, and a slower engine scores. {fault}",)
+        text = f"{framework} was not checked on this CPU, and a slower engine scores. {fault}"
+        return None, (notice("cache-not-writable", text, **cache_values()),)
     tries, reason = _tries(bundle, check)
     if tries >= _MOST_TRIES:
         return None, (_refused(bundle, check, reason or f"The check was ended {tries} times before it was done."),)
     return check, ()
+
+
+def _hindrance(allowed: bool) -> str:
+    """Why no check may be run here; empty if one may."""
+    if not allowed:
+        return "the scorer was opened with build no"
+    return "" if can_start() else "this application has no Python that could run it"
+
+
+def _unchecked(bundle: Bundle, check: Check, why: str) -> str:
+    """The warning of a machine or a user for which a faster engine was never accepted, as a service's account."""
+    place, again = cache_place(), verify_command(bundle, "cpu")
+    kept = place or "no folder: set that variable"
+    text = (
+        f"{check.framework} ({' or '.join(check.precisions)}) was not accepted for this user on this CPU, and a slower "
+        f"engine scores; it is not checked, because {why}. Run {again} as the user that scores, with the home "
+        f"folder and {CACHE_VARIABLE} that it has then; its signatures lie in {kept}."
+    )
+    engine, precisions = check.framework, list(check.precisions)
+    return notice("engine-unchecked", text, engine=engine, precisions=precisions, why=why, folder=place)
 
 
 def run(bundle: Bundle, check: Check, say: Say) -> tuple[str, bool]:
@@ -121,10 +157,11 @@ def _judged(bundle: Bundle, framework: str) -> tuple[bool, tuple[str, ...]]:
 
 
 def _refused(bundle: Bundle, check: Check, reason: str) -> str:
-    return (
+    text = (
         f"{check.framework} was not accepted on this CPU, and a slower engine scores. {reason} To try again: "
         f"{verify_command(bundle, 'cpu')}"
     )
+    return notice("engine-refused", text, engine=check.framework)
 
 
 def _tries(bundle: Bundle, check: Check) -> tuple[int, str]:

@@ -11,9 +11,11 @@ from typing import Any
 from spinescore.runtime.acceptance import AcceptanceRecord, mark_failed
 from spinescore.runtime.budget import Effort
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caches import cache_place
 from spinescore.runtime.devices import Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, EngineError, SelfTestError
+from spinescore.runtime.logs import CACHE, OPENING, log_engine
 from spinescore.runtime.opening import Candidate, Wanted, finding_of, open_first
 from spinescore.runtime.opening.building import Renewal, open_and_build
 from spinescore.runtime.plan import Way, open_by_plan
@@ -154,6 +156,7 @@ class EngineInUse:
         self.opened.close()
 
     def _take(self, new: Opened) -> None:
+        OPENING.debug("engine %s takes the place of %s", new.info.engine, self.opened.info.engine)
         new.views.give(self.opened.views.efforts[0])
         self.opened.close()
         self.opened = new
@@ -165,6 +168,8 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> EngineInUse:
     With `test` an engine that fails its self-test is passed over for the next one; else it is not tested here. Raises
     `BundleError`, `EngineError` or `DeviceError`, and `ValueError` for a name that is not known.
     """
+
+    CACHE.debug("what is kept for this user lies in %s", cache_place())
 
     def open_way(way: Way, test: bool) -> tuple[Opened, Renewal[Opened]]:
         bundle = whole.with_localizer(way.localizer)
@@ -180,6 +185,7 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> EngineInUse:
             except EngineError:
                 opened.close()
                 raise
+            log_engine(opened.info, candidate.record, way.localizer, warnings)
             return opened
 
         def open_wanted(wanted: Wanted) -> Opened:

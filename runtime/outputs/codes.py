@@ -3,7 +3,7 @@
 Anatomy and everything else that has a standard code is coded by SNOMED CT (`SCT`) and DICOM (`DCM`, PS3.16 Annex D).
 The mSASSS has no standard codes; those of `PRIVATE` are ours, under the coding scheme designator `99SPINESCORE`
 (PS3.16 section 8 leaves designators that begin with 99 to private use). A code never changes its meaning. A reject
-is coded by its reject code (`errors.REJECT_CODES`), with the same words as its meaning.
+is coded by its reject code (`codes.REJECT_CODES`), with the same words as its meaning.
 
 | code | of | unit or values |
 |---|---|---|

@@ -36,7 +36,9 @@ from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
+from spinescore.runtime.logs import OPENING
 from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted, finding_of, other_version
 from spinescore.runtime.processor import core_count, processor_name
 from spinescore.runtime.study import Finding
@@ -201,8 +203,10 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
         raise ValueError("a plan chooses engine, precision, threads and localizer: name them, or a plan, not both")
     path, found, notes = _found(bundle, way.wanted.device) if plan == "auto" else _named(bundle, Path(plan), way)
     if found is None:
+        OPENING.debug("no plan holds here (%d that do not)", len(notes))
         return open_it(replace(way, warnings=(*way.warnings, *notes)))
     setting = found.chosen.setting
+    OPENING.debug("plan %s: %s, made for %g ms", path, setting, found.budget_ms)
     warnings = (*way.warnings, *_older(bundle, path, found))
     wanted = Wanted(found.machine["kind"], setting.engine, setting.precision)
     try:
@@ -212,9 +216,10 @@ def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Cal
         refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
         if plan != "auto":
             raise EngineError(refusal) from error
+        OPENING.debug("opened without the plan. %s", refusal)
         if isinstance(error, SelfTestError):
             return open_it(replace(way, findings=(*way.findings, replace(finding_of(error), message=refusal))))
-        return open_it(replace(way, warnings=(*way.warnings, refusal)))
+        return open_it(replace(way, warnings=(*way.warnings, notice("plan-not-used", refusal))))
 
 
 def _older(bundle: Bundle, path: Path, plan: LatencyPlan) -> tuple[str, ...]:
@@ -229,7 +234,7 @@ def _older(bundle: Bundle, path: Path, plan: LatencyPlan) -> tuple[str, ...]:
     if not missing:
         return ()
     text = f"The plan {path} is older than what is accepted now, and did not measure {', '.join(missing)}."
-    return (f"{text} Renew it: {_again(plan, bundle)}",)
+    return (notice("plan-outdated", f"{text} Renew it: {_again(plan, bundle)}"),)
 
 
 def this_machine(kind: str) -> dict[str, str]:
@@ -257,24 +262,27 @@ def _named(bundle: Bundle, path: Path, way: Way) -> tuple[Path, LatencyPlan, lis
 
 def _found(bundle: Bundle, device: str) -> tuple[Path, LatencyPlan | None, list[str]]:
     """The latest plan that holds here, else sentences on why those that there are do not."""
-    notes, holding = [], []
+    notes: list[str] = []
+    holding = []
     kind = device_kind(device)
     for path in kept(bundle, f"plan-{kind}-*.json"):
         try:
             plan = LatencyPlan.read(path)
         except EngineError as error:
-            notes.append(f"{error} Make it again with spinescore plan, or remove it.")
+            notes.append(notice("plan-not-used", f"{error} Make it again with spinescore plan, or remove it."))
             continue
         fault = plan.fault(bundle)
         if fault is None and counts(bundle, path, plan):
             holding.append((age(plan.date), path, plan))
         elif fault is None:
-            notes.append(
+            text = (
                 f"The plan {path} was not made on this machine, and is not used. Make one: {_again(plan, bundle)} (or, "
                 f"if you trust whoever made it: spinescore bundle trust {command_name(bundle.folder)})"
             )
+            notes.append(notice("plan-not-used", text))
         else:
-            notes.append(f"The plan {path} {fault}, and is not used. Make it again: {_again(plan, bundle)}")
+            text = f"The plan {path} {fault}, and is not used. Make it again: {_again(plan, bundle)}"
+            notes.append(notice("plan-not-used", text))
     if not holding:
         return Path(), None, notes
     _, path, plan = max(holding, key=lambda one: one[0])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.arguments import check_choice, check_pair, check_text, check_whole, is_number, shown
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
@@ -143,7 +144,8 @@ def _bare(
     else:
         display = Display(None, Window(*window, "LINEAR"), None, inverted)
         table, has_window = greyscale.displayed_table(display, stored, bits, lowest, occluded=occluded)
-        notes += [] if has_window else [f"the window that was given {greyscale.ONE_GREY}"]
+        text = f"the window that was given {greyscale.ONE_GREY}"
+        notes += [] if has_window else [notice("window-replaced", text)]
     return Radiograph(
         stored,
         table,

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.logs import READING
 from spinescore.runtime.processes import can_start, ending, interpreter, is_frozen, worker_command
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
@@ -94,6 +95,7 @@ def decode(
             return _Pool.of_this_process().decode(name, payload, syntax, declared, timeout_s or time_limit_s())
         except OSError:  # no process is to be had
             _Pool.of_this_process().broken = True
+            READING.debug("no worker process is to be had: images are decoded in this process from here on")
     return decoders.run_decoder(name, payload, syntax, declared)
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.logs import READING
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.codestreams import (
     HTJ2K,
     JPEG,
@@ -115,7 +117,8 @@ def _syntax(frame: bytes, named: str | None, source: str, notes: list[str]) -> s
         return named
     if told is None:
         raise unsupported(source, named)
-    notes.append(f"the file names {_named(named)}, but its pixels are {UID(told).name}; they were read as that")
+    text = f"the file names {_named(named)}, but its pixels are {UID(told).name}; they were read as that"
+    notes.append(notice("syntax-contradicts", text, pixels=told))
     return told
 
 
@@ -132,7 +135,9 @@ def _decoded(
             raise corrupt(source, f"has compressed pixels that {fault}") from None
         except DecoderFailed as fault:
             faults.append(f"{name}: {fault}")
+            READING.debug("decoder %s failed on an image of transfer syntax %s; the next one is tried", name, syntax)
             continue
+        READING.debug("%d x %d pixels of %s decoded by %s", *pixels.shape[:2], syntax, name)
         return _within_range(pixels, declared, frame, syntax, notes), name
     if not faults:
         raise unsupported(source, syntax)
@@ -275,6 +280,7 @@ def _within_range(
     if declared.bits_stored < pixels.dtype.itemsize * 8:
         low, high = declared.stored_min, declared.stored_max
         if int(pixels.max()) > high or int(pixels.min()) < low:
-            notes.append(f"decoded values beyond the declared range {low} to {high} were clamped to it")
+            text = f"decoded values beyond the declared range {low} to {high} were clamped to it"
+            notes.append(notice("values-clamped", text, low=low, high=high))
             np.clip(pixels, low, high, out=pixels)
     return pixels

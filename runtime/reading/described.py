@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.quality import of_header
 from spinescore.runtime.reading import greyscale, shutter
 from spinescore.runtime.reading.tags import Facts, number
@@ -47,8 +48,9 @@ def described(
     table, has_window, remarks = greyscale.table(
         ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
     )
+    of_library = (notice("library-warning", f"{FROM_LIBRARY}{warning}") for warning in warned)
     unique = dict.fromkeys(
-        note[:_NOTE_LENGTH] for note in (*said, *remarks, *(f"{FROM_LIBRARY}{warning}" for warning in warned))
+        as_notice(note).saying(note[:_NOTE_LENGTH]).at(facts.region, source) for note in (*said, *remarks, *of_library)
     )
     return Radiograph(
         pixels=stored,

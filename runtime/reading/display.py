@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.lookup import Lut, Values, lut_items, read_lut
 from spinescore.runtime.reading.tags import is_stated, number, text, value
 
@@ -126,10 +127,11 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | 
     if slope in (None, 1) and not intercept:
         return None
     if slope == 0:
-        notes.append("Rescale Slope is 0 and was ignored")
+        notes.append(notice("greyscale-ignored", "Rescale Slope is 0 and was ignored", tag="RescaleSlope"))
         return None
     if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
-        notes.append("Rescale Slope and Intercept are beyond any use and were ignored")
+        sentence = "Rescale Slope and Intercept are beyond any use and were ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag="RescaleSlope"))
         return None
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
 
@@ -138,7 +140,8 @@ def _stated(ds: Dataset, keyword: str, name: str, notes: list[str], index: int =
     found = number(ds, keyword, index)
     unread = value(ds, keyword) is None and is_stated(ds, keyword)  # pydicom could not convert it
     if found is None and (unread or text(ds, keyword, index) is not None):
-        notes.append(f"{name} is stated but not understood, and was ignored")
+        sentence = f"{name} is stated but not understood, and was ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag=keyword))
     return found
 
 
@@ -152,7 +155,8 @@ def _voi(ds: Dataset, values: Values, explained: str | None, notes: list[str]) -
             kind, index = named[explained.strip().casefold()]
         else:
             stated = ", ".join(repr(name[:32]) for _, name in [*luts, *windows][:8] if name) or "none"
-            notes.append(f"no window is explained as {explained!r} (there are: {stated}); the first was used")
+            sentence = f"no window is explained as {explained!r} (there are: {stated}); the first was used"
+            notes.append(notice("window-not-found", sentence))
     if kind == "lut" or (not luts and is_stated(ds, "VOILUTSequence")):
         lut = read_lut(ds, "VOILUTSequence", values, notes, index if kind == "lut" else 0)
         if lut is not None:
@@ -184,10 +188,12 @@ def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
         return None
     function = (text(ds, "VOILUTFunction") or "LINEAR").upper()
     if function not in _FUNCTIONS:
-        notes.append(f"VOI LUT Function is none of {', '.join(_FUNCTIONS)}; the window was taken as LINEAR")
+        sentence = f"VOI LUT Function is none of {', '.join(_FUNCTIONS)}; the window was taken as LINEAR"
+        notes.append(notice("greyscale-adjusted", sentence, tag="VOILUTFunction"))
         function = "LINEAR"
     if width <= 0 or (function == "LINEAR" and width < 1):
-        notes.append(f"Window Width {width:g} is not allowed for {function}; the window was ignored")
+        sentence = f"Window Width {width:g} is not allowed for {function}; the window was ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag="WindowWidth"))
         return None
     return Window(center, width, function)
 
@@ -197,5 +203,6 @@ def _is_inverted(ds: Dataset, notes: list[str]) -> bool:
     monochrome1 = text(ds, "PhotometricInterpretation") == "MONOCHROME1"
     shape = (text(ds, "PresentationLUTShape") or "").upper()
     if (shape == "IDENTITY" and monochrome1) or (shape == "INVERSE" and not monochrome1):
-        notes.append(f"Presentation LUT Shape {shape} contradicts the Photometric Interpretation; shown inverted")
+        sentence = f"Presentation LUT Shape {shape} contradicts the Photometric Interpretation; shown inverted"
+        notes.append(notice("greyscale-adjusted", sentence, tag="PresentationLUTShape"))
     return monochrome1 or shape == "INVERSE"

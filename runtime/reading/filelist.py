@@ -22,6 +22,7 @@ from spinescore.runtime.dicom import load_radiograph, look_at_radiograph
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.intake import MODALITIES, vet
 from spinescore.runtime.manifest.fields import near_name
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
@@ -219,7 +220,8 @@ def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
         _WORDS[field] if field == "patient_key" else f"{_WORDS.get(field, field)} {_shown(value)}"
         for field, value in new.items()
     )
-    note = f"{radiograph.source}: the list states, and the file does not, {words}."
+    text = f"{radiograph.source}: the list states, and the file does not, {words}."
+    note = notice("stated-by-user", text, radiograph.region, radiograph.source, fields=list(new))
     origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
     return replace(radiograph, **new, **origin, warnings=(*radiograph.warnings, note))
 

@@ -58,7 +58,7 @@ def table(
     display = display_of(ds, stored_values(bits_stored, stored_min), notes, window)
     grey, has_window = displayed_table(display, pixels, bits_stored, stored_min, padding, occluded)
     if display.voi is not None and not has_window:
-        notes.append(f"the header's window {ONE_GREY}")
+        notes.append(notice("window-replaced", f"the header's window {ONE_GREY}"))
     return grey, has_window, notes
 
 

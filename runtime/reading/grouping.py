@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spinescore.runtime.notices import Notice, notice
 from spinescore.runtime.reading.inputs import Item, is_own
 from spinescore.runtime.reading.tags import Facts
 from spinescore.runtime.study import Radiograph, Reject, Study
@@ -65,14 +66,22 @@ def grouped(loaded: list[Loaded]) -> list[list[Loaded]]:
 
 def study_of(group: list[Loaded], read_ms: float | None) -> Study:
     skipped = [found for found in group if found.skipped and not is_own(found.item.source)]
-    notes = [f"skipped: {found.reject.message}" for found in skipped if found.reject]
+    notes = [
+        notice("file-skipped", f"skipped: {found.reject.message}", source=found.item.source, reason=found.reject.code)
+        for found in skipped
+        if found.reject
+    ]
     if len(notes) > _MAX_NOTES:
-        notes[_MAX_NOTES:] = [f"skipped {len(notes) - _MAX_NOTES} more files that are no radiographs"]
+        count = len(notes) - _MAX_NOTES
+        notes[_MAX_NOTES:] = [
+            notice("file-skipped", f"skipped {count} more files that are no radiographs", count=count)
+        ]
     if not group:
-        notes.append("no file was found; give DICOM files or a folder that holds some")
+        notes.append(notice("no-files", "no file was found; give DICOM files or a folder that holds some"))
     members = [found for found in group if not found.skipped]
     if group and not members and not notes:
-        notes.append("the files are results of this program and no radiographs; give DICOM files or their folder")
+        text = "the files are results of this program and no radiographs; give DICOM files or their folder"
+        notes.append(notice("own-results", text))
     rejects = [found.reject for found in members if found.reject is not None]
     radiographs = _different([found.radiograph for found in members if found.radiograph is not None], notes)
     facts = [found.facts for found in members]
@@ -104,7 +113,7 @@ def of_one_patient(
     return radiographs, [], next(iter(patients), None)
 
 
-def _different(radiographs: list[Radiograph], notes: list[str]) -> list[Radiograph]:
+def _different(radiographs: list[Radiograph], notes: list[Notice]) -> list[Radiograph]:
     """The radiographs without copies: the same SOP Instance UID, and the same stored values.
 
     Other pixels under one UID are another image, whatever the standard says; its name is then made its own.
@@ -115,14 +124,16 @@ def _different(radiographs: list[Radiograph], notes: list[str]) -> list[Radiogra
         namesakes = [image for image in kept if uid is not None and image.sop_instance_uid == uid]
         copied = next((image for image in namesakes if np.array_equal(image.pixels, radiograph.pixels)), None)
         if copied is not None:
-            notes.append(f"{radiograph.source} is the same image as {copied.source} and was left out")
+            text = f"{radiograph.source} is the same image as {copied.source} and was left out"
+            notes.append(notice("same-image", text, radiograph.region, radiograph.source, kept=copied.source))
             continue
         if namesakes:
             if radiograph.source in {image.source for image in namesakes}:
                 radiograph = replace(radiograph, source=f"{radiograph.source} ({len(namesakes) + 1})")
-            notes.append(
+            text = (
                 f"{radiograph.source} and {namesakes[0].source} have one SOP Instance UID but different pixels; both "
                 "were read, give one of them a UID of its own"
             )
+            notes.append(notice("same-uid", text, radiograph.region, radiograph.source, other=namesakes[0].source))
         kept.append(radiograph)
     return kept

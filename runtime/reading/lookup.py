@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.tags import raw_element, value
 
 if TYPE_CHECKING:
@@ -81,14 +82,16 @@ def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index:
             raise _UnusableError("it has no item that can be read")
         lut = _of_item(items[index], values, _is_little_endian(ds), remarks)
     except _UnusableError as fault:
-        notes.append(f"{keyword} cannot be used and was ignored: {fault}")
+        notes.append(notice("greyscale-ignored", f"{keyword} cannot be used and was ignored: {fault}", tag=keyword))
         return None
     except Exception as fault:  # whatever a hostile item makes pydicom raise; its text may quote the header
-        notes.append(f"{keyword} cannot be used and was ignored ({type(fault).__name__})")
+        sentence = f"{keyword} cannot be used and was ignored ({type(fault).__name__})"
+        notes.append(notice("greyscale-ignored", sentence, tag=keyword))
         return None
     if keyword == "ModalityLUTSequence":  # its entries are values of their own, which nothing scales
         remarks = [remark for remark in remarks if remark != _SCALED]
-    notes += [f"{_NAMES.get(keyword, keyword)} {remark}" for remark in remarks]
+    name = _NAMES.get(keyword, keyword)
+    notes += [notice("greyscale-adjusted", f"{name} {remark}", tag=keyword) for remark in remarks]
     return lut
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.codestreams import jpeg_size
 from spinescore.runtime.reading.pixels import bytes_left, corrupt
 from spinescore.runtime.study import Radiograph
@@ -55,10 +56,11 @@ def read_picture(
     pixels = _decoded(data, source, kind)
     if pixels.shape != (rows, columns):
         raise corrupt(source, f"declares {rows} x {columns} pixels and holds {pixels.shape}")
-    warning = (
+    text = (
         f"{source} is a {kind} picture, not DICOM, and was read for research: nothing states its patient, region, "
         "spacing or grey scale"
     )
+    warning = notice("research-picture", text, source=source, format=kind)
     return replace(radiograph_from_array(pixels), decoder="opencv", source=source, warnings=(warning,))
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.logs import READING
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.memory import pixel_array
 from spinescore.runtime.reading.tags import number, text
 
@@ -134,14 +136,17 @@ def read_pixels(
             raise corrupt(
                 source, f"has {length} bytes of pixels that are not compressed, but needs {declared.byte_count}"
             )
-        notes.append(
-            "the file names a compressed transfer syntax, but its pixels are not compressed; they were read so"
-        )
+        text = "the file names a compressed transfer syntax, but its pixels are not compressed; they were read so"
+        notes.append(notice("syntax-contradicts", text, pixels=None))
     elif syntax not in UNCOMPRESSED:
         raise decoders.unsupported(source, syntax)
     raw = _native(file, length, declared, big_endian, vr, source)
     if length > declared.byte_count + 1:
-        notes.append(f"{length - declared.byte_count} bytes follow the declared pixels and were ignored")
+        count = length - declared.byte_count
+        notes.append(
+            notice("pixels-too-long", f"{count} bytes follow the declared pixels and were ignored", bytes=count)
+        )
+    READING.debug("%d x %d pixels without compression", declared.rows, declared.columns)
     return without_unused_bits(raw, declared), "none"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.bitmapshutter import BITMAP, hidden_by_bitmap
 from spinescore.runtime.reading.tags import is_stated, number, text, value
 
@@ -65,7 +66,8 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
         if numbers and _is_complete(name, [len(found) for found in numbers.values()]):
             shapes[name] = numbers
         else:
-            notes.append("a shape of the Display Shutter cannot be understood and was ignored")
+            sentence = "a shape of the Display Shutter cannot be understood and was ignored"
+            notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
     return shapes
 
 
@@ -86,7 +88,8 @@ def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shut
     for name, numbers in shapes.items():
         seen &= _MASKS[name](rows, columns, [*chain(*numbers.values())])
     if not seen.any():
-        notes.append("the Display Shutter hides all of the picture and was ignored")
+        sentence = "the Display Shutter hides all of the picture and was ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag="ShutterShape"))
     if seen.all() or not seen.any():
         return None
     return Shutter(seen, min(max((number(ds, "ShutterPresentationValue") or 0.0) / _WHITE, 0.0), 1.0))

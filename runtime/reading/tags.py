@@ -16,6 +16,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.orientation import from_cosines, from_letters, principal
 from spinescore.runtime.reading import words
 from spinescore.runtime.reading.dates import calendar_date
@@ -257,7 +258,8 @@ def _agreed(what: str, evidence: dict[str, Any], notes: list[str]) -> Any:
     said = set(evidence.values())
     if len(said) > 1:
         listed = ", ".join(f"{source} says {claim}" for source, claim in evidence.items())
-        notes.append(f"the header contradicts itself about the {what} ({listed}); its tags were not used for it")
+        sentence = f"the header contradicts itself about the {what} ({listed}); its tags were not used for it"
+        notes.append(notice("header-contradicts", sentence, about=what))
     return said.pop() if len(said) == 1 else None
 
 
@@ -294,9 +296,11 @@ def _directions(ds: Dataset, notes: list[str]) -> tuple[str | None, str | None]:
     values = [text(ds, "PatientOrientation", index) for index in (0, 1)]
     row, column = (None if stated is None else principal(stated) for stated in values)
     if any(stated and not letter for stated, letter in zip(values, (row, column), strict=True)):
-        notes.append("the header's Patient Orientation is not understood; state it as two directions, P\\F for example")
+        sentence = "the header's Patient Orientation is not understood; state it as two directions, P\\F for example"
+        notes.append(notice("orientation-ignored", sentence))
     elif row and column and row in _AXES[column]:
-        notes.append("the header's Patient Orientation has rows and columns in one direction; it was not used")
+        sentence = "the header's Patient Orientation has rows and columns in one direction; it was not used"
+        notes.append(notice("orientation-ignored", sentence))
         row = column = None
     cosines = [number(ds, "ImageOrientationPatient", index) for index in range(6)]
     if None in cosines:
@@ -305,8 +309,11 @@ def _directions(ds: Dataset, notes: list[str]) -> tuple[str | None, str | None]:
     if from_letters(*sagittal)[0] is None:
         return row, column
     if any(one not in (None, other) for one, other in zip((row, column), sagittal, strict=True)):
-        notes.append("the header contradicts itself about the orientation (Patient Orientation, Image Orientation); "
-                     "neither was used")  # fmt: skip
+        sentence = (
+            "the header contradicts itself about the orientation (Patient Orientation, Image Orientation); neither was "
+            "used"
+        )
+        notes.append(notice("header-contradicts", sentence, about="orientation"))
         return None, None
     return sagittal
 

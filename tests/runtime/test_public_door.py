@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from typing import get_args
 
 import pytest
@@ -12,15 +13,18 @@ NAMES = {"Scorer", "Study", "Radiograph", "StudyReport", "load_study", "load_rad
          "InputRejected", "CheckpointError", "BundleError", "EngineError", "DeviceError", "OutputError",
          "BudgetExceeded", "Cancelled", "SelfTestError", "load_studies", "radiograph_from_array",
          "anonymous", "html", "presentation_states", "secondary_captures", "structured_report", "freeze_support",
-         "write_results"}  # fmt: skip
+         "write_results", "CODES"}  # fmt: skip
 TYPES = {"BuildMode", "DeviceName", "EngineName", "Facing", "Keypoints", "PrecisionName", "Region", "StudyInput"}
 
 
 def test_the_public_names():
     assert set(door.__all__) == NAMES | TYPES
-    assert list(door.__all__) == sorted(door.__all__)
+    assert list(door.__all__) == [
+        *sorted(name for name in door.__all__ if name.isupper()),
+        *sorted(name for name in door.__all__ if not name.isupper()),
+    ]
     assert set(dir(door)) >= NAMES | TYPES
-    for name in NAMES:
+    for name in NAMES - {"CODES"}:
         assert getattr(door, name).__name__ == name
 
 
@@ -32,6 +36,10 @@ def test_the_names_of_options_are_those_that_are_accepted():
 
     types = (door.DeviceName, door.EngineName, door.PrecisionName, door.BuildMode, door.Region)
     assert tuple(map(get_args, types)) == (DEVICES, ENGINES, PRECISIONS, BUILDS, REGIONS)
+
+
+def test_the_version_is_that_of_the_package():
+    assert door.__version__ == metadata.version("spinescore")
 
 
 def test_other_names_are_not_there():

@@ -70,17 +70,34 @@ def test_nothing_is_checked_that_was_not_asked_for(bundle, wanted):
     assert find_check(bundle, wanted) == (None, ())
 
 
-@pytest.mark.parametrize("lacking", ["openvino", "golden inputs", "interpreter", "permission"])
+@pytest.mark.parametrize("lacking", ["openvino", "golden inputs", "permission"])
 def test_nothing_is_checked_where_something_is_lacking(bundle, monkeypatch, tmp_path, lacking):
     if lacking == "openvino":
         installed(monkeypatch, None)
     if lacking == "golden inputs":
         bundle = Bundle.open(write_bundle(tmp_path / "b"))
-    if lacking == "interpreter":
-        monkeypatch.setattr(sys, "frozen", True, raising=False)
     if lacking == "permission":
         monkeypatch.setenv("SPINESCORE_CHECK", "0")
     assert find_check(bundle, CPU) == (None, ())
+
+
+@pytest.mark.parametrize(("lacking", "why"), [("interpreter", "no Python"), ("build", "build no")])
+def test_a_check_that_may_not_run_leaves_a_warning(bundle, monkeypatch, lacking, why):
+    """As for the account of a service, whose home folder has no records."""
+    if lacking == "interpreter":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    check, (told,) = find_check(bundle, CPU, lacking != "build")
+    assert check is None
+    assert (told.code, told.values["engine"], told.values["precisions"]) == (
+        "engine-unchecked",
+        VERSION,
+        ["int8", "bf16"],
+    )
+    assert why in told.values["why"]
+    assert f"spinescore bundle verify {bundle.folder} --device cpu" in told
+    assert told.values["folder"] in told
+    write_record(record(bundle, "int8"), bundle)
+    assert find_check(bundle, CPU, lacking != "build") == (None, ())
 
 
 def test_what_was_judged_is_not_checked_again_until_the_version_changes(bundle, monkeypatch):
@@ -103,6 +120,8 @@ def test_where_nothing_can_be_kept_nothing_is_checked(bundle, monkeypatch, tmp_p
         f"{VERSION} was not checked on this CPU, and a slower engine scores. What is made here cannot"
     )
     assert "set SPINESCORE_CACHE to a folder of this user's own" in told
+    folder = str(tmp_path / "file")
+    assert (told.code, told.values) == ("cache-not-writable", {"folder": folder, "variable": "SPINESCORE_CACHE"})
 
 
 def test_a_check_that_is_ended_three_times_is_not_begun_again(bundle, monkeypatch):

@@ -1,0 +1,44 @@
+"""Every code that spinescore gives out: of rejects, warnings, skipped steps and errors, with what to do next.
+
+A code is stable: codes are added, never renamed, while the sentences beside them may change. The table is `codes.json`
+(`spinescore.codes/1`), which ships with the package; `codes.md` says the same for people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["CODES", "REJECT_CODES", "Code", "Severity"]
+
+Severity = Literal["reject", "warning", "skipped", "error"]
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a code stands for: its severity, its meaning, what to do next, and the names of its values.
+
+    A `reject` stops a region or a file, a `warning` stops nothing, `skipped` names a step that was left out (in
+    `StudyReport.skipped`), and an `error` is raised. `values` are the keys that a warning of this code may have in
+    `Finding.values`.
+    """
+
+    severity: Severity
+    meaning: str
+    next_step: str
+    values: tuple[str, ...] = ()
+
+
+def _table() -> dict[str, Code]:
+    document = json.loads((Path(__file__).parent / "codes.json").read_text(encoding="utf-8"))
+    return {
+        name: Code(entry["severity"], entry["meaning"], entry["next_step"], tuple(entry.get("values", ())))
+        for name, entry in document["codes"].items()
+    }
+
+
+CODES: Mapping[str, Code] = _table()
+REJECT_CODES: Mapping[str, str] = {name: code.meaning for name, code in CODES.items() if code.severity == "reject"}
