@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.display import Display, display_of
 from spinescore.runtime.reading.lookup import Values
 from spinescore.runtime.reading.percentiles import (
