@@ -8,14 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from spinescore.benchmarks.phantom import write_study
 from spinescore.benchmarks.phantom.evaluate import Tally
+from spinescore.benchmarks.phantom.rebuilt import FIELDS, REBUILT, pictures, rebuilt_tensors
+from spinescore.export.defaults import read_overrides
+from spinescore.export.half import store_half
+from spinescore.export.hrnet import build_hrnet
+from spinescore.export.proof import TOLERANCE
+from spinescore.export.resnet152 import build_resnet
+from spinescore.export.sessions import run_model
 from spinescore.runtime import Scorer, Study, StudyReport, load_study
+from spinescore.runtime.acceptance.comparison import difference_of_range
+from spinescore.runtime.acceptance.golden import normalised
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.provenance import UNCHECKED_NOTE, trust_of
 
 SEEDS = range(1_600_000, 1_600_008)
 MAX_FP32_BYTES, MAX_BYTES = 25_000_000, 40_000_000
+GOLDEN = Path(__file__).parent.parent / "golden" / "shipped-torch.npz"
+KINDS = ("localizer", "grader")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +63,47 @@ def test_it_is_small_and_says_what_it_is_for(scorer: Scorer) -> None:
     assert sum(entry.bytes for entry in files if entry.precision == "fp32") <= MAX_FP32_BYTES
     assert sum(entry.bytes for entry in files) <= MAX_BYTES
     assert "not for clinical use" in scorer.bundle.manifest.intended_use
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_rebuilt_from_its_tensors_is_exported_to_the_same_bytes(kind: str) -> None:
+    path = Bundle.open("phantom-reference").path(f"{kind}.fp32.onnx")
+    tensors = rebuilt_tensors(onnx.load(str(path)))
+    assert {"conv1.weight", "bn1.running_var"} < set(tensors)
+    build = build_hrnet if kind == "localizer" else build_resnet
+    assert store_half(build(tensors)).SerializeToString() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_gives_what_its_pytorch_networks_give(kind: str) -> None:
+    bundle = Bundle.open("phantom-reference")
+    with np.load(GOLDEN) as kept:
+        outputs = kept[kind]
+    grey = pictures(bundle, kind)
+    size = bundle.manifest.localizer.input if kind == "localizer" else bundle.manifest.grader.input
+    images = normalised(grey[:: len(grey) // len(outputs)], size)
+    found = run_model(onnx.load(str(bundle.path(f"{kind}.fp32.onnx"))), images)
+    assert difference_of_range(outputs, found) <= TOLERANCE
+
+
+def test_it_says_how_it_was_checked(scorer: Scorer, study: Study) -> None:
+    manifest = scorer.bundle.manifest
+    for entry in manifest.provenance["networks"].values():
+        assert entry["checked"]["difference_of_range"] <= TOLERANCE
+        assert "stored_difference_of_range" not in entry["checked"]
+    assert [(found.name, REBUILT in found.checked, found.assumed) for found in trust_of(manifest)] == [
+        (kind, True, ()) for kind in KINDS
+    ]
+    assert UNCHECKED_NOTE not in scorer.score(study).warnings
+
+
+def test_its_manifest_is_as_the_fields_of_its_export_say() -> None:
+    manifest = Bundle.open("phantom-reference").manifest.to_dict()
+    stated = read_overrides(FIELDS)
+    assert {name: manifest[name] for name in ("name", "version", "intended_use")} == {
+        name: stated[name] for name in ("name", "version", "intended_use")
+    }
+    assert manifest["localizer"]["keypoints"] == stated["localizer"]["keypoints"]
 
 
 def test_unseen_phantoms_are_scored_as_the_readme_says(scorer: Scorer, folders: list[Path]) -> None:
