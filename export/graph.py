@@ -18,10 +18,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["IR_VERSION", "OPSET", "Graph", "finish_model", "free_size"]
+__all__ = [
+    "IR_VERSION",
+    "OPSET",
+    "Graph",
+    "check_graph",
+    "finish_model",
+    "free_size",
+    "without_initializers",
+    "without_weights",
+]
 
 OPSET = 17
 IR_VERSION = 8
+_SMALL = 256  # elements; the shapes, scales and axes that shape inference reads are smaller
 
 FloatArray = NDArray[np.floating]
 
@@ -30,8 +40,16 @@ def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
     """The model around `graph`, with this module's opset and IR version, checked with shape inference."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="spinescore")
     model.ir_version = IR_VERSION
-    onnx.checker.check_model(model, full_check=True)
+    check_graph(model)
     return model
+
+
+def check_graph(model: onnx.ModelProto) -> None:
+    """Check a graph of this package as ONNX does, with shape inference; raises what `onnx.checker` raises.
+
+    Its large weights, which NumPy wrote, are taken for inputs of the same shape: the checker would copy them twice.
+    """
+    onnx.checker.check_model(without_weights(model), full_check=True)
 
 
 def free_size(model: onnx.ModelProto) -> None:
@@ -43,7 +61,7 @@ def free_size(model: onnx.ModelProto) -> None:
         for dimension, name in zip(end.type.tensor_type.shape.dim[2:], names, strict=True):
             dimension.dim_param = name
     del model.graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
+    check_graph(model)
 
 
 def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -55,6 +73,18 @@ def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
     _copy_fields(model, copy, left_out="graph")
     _copy_fields(model.graph, copy.graph, left_out="initializer")
     return copy
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large initializers are inputs of the same type and shape, for what reads the graph alone."""
+    light = without_initializers(model)
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) <= _SMALL:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def _copy_fields(source: Any, target: Any, left_out: str) -> None:

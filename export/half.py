@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.export.graph import without_initializers
+from spinescore.export.graph import check_graph, without_initializers
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HALF_MAX", "HalfReport", "LayerCount", "LayerMax", "float_names", "store_half", "to_half"]
@@ -81,7 +81,7 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name not in keep:
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
     try:
-        onnx.checker.check_model(half, full_check=True)
+        check_graph(half)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckpointError(f"the graph {graph.name} is not valid in half precision: {error}") from error
     return half, _report(graph, {name: value for name, value in weights.items() if name not in keep})
@@ -108,7 +108,7 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [*casts, *small.graph.node]
     del small.graph.node[:]
     small.graph.node.extend(nodes)
-    onnx.checker.check_model(small, full_check=True)
+    check_graph(small)
     return small
 
 

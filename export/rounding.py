@@ -7,19 +7,21 @@ products and sums in FP32, each result stored as half, as a GPU's tensor cores d
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.averaged import Images
-from spinescore.export.graph import without_initializers
+from spinescore.export.graph import without_initializers, without_weights
 from spinescore.export.half import LayerMax, float_names
-from spinescore.export.sessions import batches_of, open_session
+from spinescore.export.sessions import batches_of, open_session, thread_count
 
 __all__ = ["largest_activations", "round_like_half"]
 
 _CHOOSING = ("Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose")  # give values of their inputs, or 0
-_SMALL = 256  # elements; the shapes, scales and axes that shape inference reads are smaller
 
 
 def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,48 +55,56 @@ def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def largest_activations(model: onnx.ModelProto, images: Images, label: str = "") -> list[LayerMax]:
-    """The largest magnitude that each node's result takes over `images` (N, C, H, W), in the graph's order."""
+    """The largest magnitude that each node's result takes over `images` (N, C, H, W), in the graph's order.
+
+    A result that is chosen among the values of one listed before, as by a ReLU, is not listed: it is no larger.
+    """
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     graph = probed.graph
     floats = _float_tensors(model)
-    values = [name for node in graph.node for name in node.output if name in floats]
+    values = _computed(graph, floats)
     ends = [f"{name}.{end}" for name in values for end in ("min", "max")]
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:  # each result is reduced at once, so that it can be forgotten
         nodes.append(node)
-        for name in (name for name in node.output if name in floats):
+        for name in (name for name in node.output if name in values):
             nodes.append(helper.make_node("ReduceMin", [name], [f"{name}.min"], keepdims=0))
             nodes.append(helper.make_node("ReduceMax", [name], [f"{name}.max"], keepdims=0))
     _replace_nodes(graph, nodes)
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ends)
-    session, entry = open_session(probed), graph.input[0].name
+    session, entry = open_session(probed, threads=1), graph.input[0].name
 
-    largest = np.zeros(len(values), np.float32)
-    for image in batches_of(images, label, most=1):  # all activations of a batch would take 200 MB an image
-        found = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)
-        largest = np.maximum(largest, found.max(axis=1))
+    def run(image: NDArray[np.floating]) -> NDArray[np.float32]:
+        magnitudes = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)
+        largest_of_each: NDArray[np.float32] = magnitudes.max(axis=1)
+        return largest_of_each
+
+    # One image at a time: all activations of a batch would take 200 MB an image. Side by side, since ONNX Runtime
+    # reduces a tensor in one thread.
+    with ThreadPoolExecutor(thread_count()) as pool:
+        found = list(pool.map(run, batches_of(images, label, most=1)))
+    largest = np.max([np.zeros(len(values), np.float32), *found], axis=0)
     return [LayerMax(name, value) for name, value in zip(values, largest.tolist(), strict=True)]
+
+
+def _computed(graph: onnx.GraphProto, floats: set[str]) -> list[str]:
+    """Names of the float32 results that are not chosen among the values of an earlier result."""
+    results: set[str] = set()
+    computed = []
+    for node in graph.node:
+        if not (node.op_type in _CHOOSING and node.input[0] in results):
+            computed += [name for name in node.output if name in floats]
+        results.update(name for name in node.output if name in floats)
+    return computed
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of all float32 tensors: initializers, inputs and nodes' results."""
-    graph = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
+    graph = onnx.shape_inference.infer_shapes(without_weights(model)).graph
     described = (*graph.input, *graph.output, *graph.value_info)
     found = {value.name for value in described if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     return found | {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
-
-
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large initializers are inputs of the same type and shape: inference copies its model twice."""
-    light = without_initializers(model)
-    inputs = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if np.prod(tensor.dims) <= _SMALL:
-            light.graph.initializer.append(tensor)
-        elif tensor.name not in inputs:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return light
 
 
 def _rounded_later(graph: onnx.GraphProto, floats: set[str]) -> set[str]:

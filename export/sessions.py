@@ -16,16 +16,22 @@ from tqdm import tqdm
 from spinescore.export.averaged import Images, ScaledImages
 from spinescore.runtime.engines.onnxruntime import give_back
 from spinescore.runtime.errors import CheckpointError
+from spinescore.runtime.processor import core_count
 
-__all__ = ["batches_of", "open_session", "run_model", "run_session"]
+__all__ = ["batches_of", "open_session", "run_model", "run_session", "thread_count"]
 
 _BATCH = 8
 
 
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A CPU session of `model`; raises `CheckpointError` where ONNX Runtime refuses it."""
+def thread_count() -> int:
+    """The threads that networks run in: those of OMP_NUM_THREADS, else one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or core_count()
+
+
+def open_session(model: onnx.ModelProto, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """A CPU session of `model`, in all threads or so many; raises `CheckpointError` where ONNX Runtime refuses it."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
     options.enable_mem_pattern = False  # a pattern takes all activations of a run as one block
     options.log_severity_level = 4  # errors arrive as exceptions
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -13,7 +13,7 @@ from spinescore.export.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.rounding import largest_activations, round_like_half
-from spinescore.export.sessions import run_model
+from spinescore.export.sessions import open_session, run_model
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime.errors import CheckpointError
 
@@ -212,3 +212,21 @@ def test_rounding_of_fewer_values_gives_the_same_bits(hrnet, name):
 def test_largest_activations_are_those_of_each_node():
     found = largest_activations(scaled(300.0, -300.0), np.array([[1.0], [-2.0]], np.float32))
     assert [(layer.layer, layer.value) for layer in found] == [("m0", 600.0), ("y", 180000.0)]
+
+
+@pytest.mark.parametrize("name", ["hrnet-legacy.pth", "resnet"])
+def test_the_largest_activation_is_that_of_all_results(hrnet, name):
+    """Those of a ReLU or a pooling are left out: none is larger than the result it chooses from."""
+    model = hrnet
+    if name == "resnet":
+        model = build_resnet(random_tensors(parse_synthetic("synthetic:resnet50-w8"), outputs=8, channels=3), 64, 64)
+    image = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
+    found = largest_activations(model, image)
+    every = onnx.ModelProto()
+    every.CopyFrom(model)
+    values = [value for node in every.graph.node for value in node.output]
+    every.graph.output.extend(helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in values[:-1])
+    results = open_session(every).run(values, {"image": image})
+    assert max(layer.value for layer in found) == pytest.approx(max(np.abs(result).max() for result in results), 1e-5)
+    assert {layer.layer for layer in found} < set(values)
+    assert not any(layer.layer.endswith(".relu") for layer in found)

@@ -1,0 +1,98 @@
+"""Measures what an export costs: `python -m spinescore.benchmarks.exporting [--out F]`.
+
+An HRNet-W32 and a ResNet152 under their official names (random weights, batch normalisations with statistics of their
+own) are written as .npz files and exported by the command, without INT8, in a process of its own. The figures are that
+process' wall time, its processor time in user mode and in the system, and the most memory that it held. Wall time means
+something on a quiet machine alone; processor time changes little with other programs' load. Needs the extra `export`,
+and a system that counts the memory of processes (not Windows).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinescore.runtime.output import write_atomic
+from spinescore.runtime.processor import core_count, processor_name
+
+__all__ = ["SCHEMA", "main", "measure"]
+
+SCHEMA = "spinescore.exporting/1"
+_JOINTS, _LOGITS, _CHANNELS = 12, 8, 3
+_MIB = {"darwin": 1 << 20}.get(sys.platform, 1 << 10)  # ru_maxrss is in bytes there, in KiB elsewhere
+
+
+def measure(localizer: str, grader: str, studies: int, folder: Path) -> dict[str, Any]:
+    """Export two random networks, as `hrnet-w32` and `resnet152`, into `folder`; the figures of that process."""
+    if sys.platform == "win32":
+        raise SystemExit("The memory of processes is not counted on Windows; measure on Linux or macOS.")
+    import resource
+
+    _write_weights(localizer, _JOINTS, folder / "localizer.npz", seed=1)
+    _write_weights(grader, _LOGITS, folder / "grader.npz", seed=2)
+    words = ["--localizer", "localizer.npz", "--grader", "grader.npz", "--golden-studies", str(studies), "--out", "b"]
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "spinescore.runtime.cli", "export", *words]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    wall_s = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the one child that has ended
+    return {
+        "wall_s": round(wall_s, 1),
+        "user_s": round(used.ru_utime, 1),
+        "system_s": round(used.ru_stime, 1),
+        "peak_mib": round(used.ru_maxrss / _MIB),
+    }
+
+
+def _write_weights(name: str, outputs: int, path: Path, seed: int) -> None:
+    from spinescore.export.synthetic import PREFIX, parse_synthetic, random_tensors
+
+    rng = np.random.default_rng(seed)
+    tensors = random_tensors(parse_synthetic(PREFIX + name), outputs, _CHANNELS, seed)
+    for key, value in tensors.items():
+        if key.endswith("running_mean"):
+            tensors[key] = rng.normal(0.0, 0.05, value.shape).astype(np.float32)
+        elif key.endswith("running_var"):
+            tensors[key] = rng.uniform(0.8, 1.25, value.shape).astype(np.float32)
+    np.savez(path, **tensors)  # type: ignore[arg-type]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.exporting", description=__doc__)
+    parser.add_argument("--localizer", default="hrnet-w32", metavar="L", help="its architecture (hrnet-w32)")
+    parser.add_argument("--grader", default="resnet152", metavar="G", help="its architecture (resnet152)")
+    parser.add_argument("--golden-studies", type=int, default=9, metavar="K", help="phantoms to check on (9)")
+    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
+    arguments = parser.parse_args(argv)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
+        figures = measure(arguments.localizer, arguments.grader, arguments.golden_studies, Path(scratch))
+    record = {
+        "schema": SCHEMA,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": {"processor": processor_name(), "cores": core_count(), "load": load},
+        "protocol": " ".join(str(__doc__).split()),
+        "networks": [arguments.localizer, arguments.grader],
+        "golden_studies": arguments.golden_studies,
+        **figures,
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    if arguments.out:
+        write_atomic(arguments.out, text)
+    print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
