@@ -25,7 +25,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
 from spinescore.runtime.estimates import Durations, Step
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SKIPPABLE",
+    "STAGES",
     "Boundary",
     "Budget",
     "Clock",
     "Effort",
     "Launches",
+    "OnStage",
     "Skippable",
+    "Stage",
     "alternatives",
     "checked_ms",
 ]
@@ -50,6 +53,10 @@ Skippable = Literal["test-time", "second-pass", "evidence", "antialias"]
 SKIPPABLE: tuple[Skippable, ...] = ("test-time", "second-pass", "evidence", "antialias")
 
 Answer = TypeVar("Answer")
+Stage = Literal["select", "upload", "localize", "crop", "grade", "report"]
+STAGES: tuple[Stage, ...] = ("select", "upload", "localize", "crop", "grade", "report")
+OnStage = Callable[[str, int, int], object]  # a stage begins, its number from 1 on, and how many there are
+
 Clock = Callable[[], float]  # seconds, as time.perf_counter
 Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
 
@@ -171,8 +178,10 @@ class Budget:
         durations: Durations,
         clock: Clock,
         cancel: threading.Event | None = None,
+        on_stage: OnStage | None = None,
     ) -> None:
-        self.ms, self.hard, self.durations, self._cancel = budget_ms, hard and budget_ms is not None, durations, cancel
+        self.ms, self.hard, self.durations, self.cancel = budget_ms, hard and budget_ms is not None, durations, cancel
+        self._on_stage, self._stage, self._thread = on_stage, 0, threading.get_ident()
         self.took: list[tuple[Step, float]] = []
         self._skipped = dict.fromkeys(SKIPPABLE, False)
         self._passed_over: set[Step] = set()
@@ -208,7 +217,7 @@ class Budget:
 
     def acquire(self, lock: threading.Lock) -> None:
         """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""
-        if self._cancel is None and not self.hard:
+        if self.cancel is None and not self.hard:
             lock.acquire()
             return
         self.go_on()
@@ -225,8 +234,7 @@ class Budget:
         Raises `Cancelled`, and where the budget is hard `BudgetExceeded` if it is used up, or would be by those steps
         even if they were as fast as ever.
         """
-        if self._cancel is not None and self._cancel.is_set():
-            raise Cancelled(f"Scoring was cancelled after {', '.join(self._done) or 'nothing'} was done.")
+        self._heed()
         steps = tuple(needed)
         if steps and self._is_tried():
             steps = ()
@@ -234,6 +242,18 @@ class Budget:
         if self.hard and self.left_ms < least:
             self._passed_over.update(steps)
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
+
+    def begin(self, stage: Stage) -> None:
+        """A stage begins: the caller is told, in its own thread, of each stage once and in their order.
+
+        Raises `Cancelled`, and what the caller's `on_stage` raises.
+        """
+        self._heed()
+        if self._on_stage is not None and threading.get_ident() == self._thread:
+            number = STAGES.index(stage) + 1
+            if number > self._stage:
+                self._stage = number
+                self._on_stage(stage, number, len(STAGES))
 
     def choose(self, efforts: Sequence[Effort], views: int, full: Effort) -> Effort:
         """The first effort that fits, or the last; notes what it skips of the full one."""
@@ -290,6 +310,7 @@ class Budget:
                 raise
             name = _ASKED.get(stage)
             if name is None:
+                self.begin(cast(Stage, stage))
                 return True
             step = launches.plain if name == "second-pass" else launches.one[0]
             now_ms = {launches.one[0]: launches.first_ms[-1]}
@@ -324,6 +345,10 @@ class Budget:
             done,
             report,
         )
+
+    def _heed(self) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled(f"Scoring was cancelled after {', '.join(self._done) or 'nothing'} was done.")
 
     def _allows(self, name: Skippable, steps: Sequence[Step], now_ms: Mapping[Step, float] | None = None) -> bool:
         fits = self._fits(steps, now_ms)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.text import one_line
 
-__all__ = ["table", "write_atomic", "write_png"]
+__all__ = ["remove_unfinished", "table", "write_atomic", "write_png"]
+
+_unfinished: set[Path] = set()
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -25,6 +27,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -38,7 +41,15 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _unfinished.discard(temporary)
     return path
+
+
+def remove_unfinished() -> None:
+    """Remove the files that are being written, in a process that ends in the midst of it."""
+    for temporary in tuple(_unfinished):
+        temporary.unlink(missing_ok=True)
 
 
 def write_png(path: str | os.PathLike[str], image: NDArray[Any]) -> Path:

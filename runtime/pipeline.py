@@ -8,7 +8,7 @@ upload and the logits returns to the host.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -65,14 +65,21 @@ class Pipeline:
     Nothing of it is run until `run_networks` or a study does that.
     """
 
-    def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device[Any],
+        effort: Effort | None = None,
+        before: Callable[[str], None] | None = None,
+    ) -> None:
+        """`before` is told what comes next: each network that is loaded. What it raises ends the opening."""
         localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
         self._device = device
         self._effort = effort or Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
         parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
         roles = HEAD_OUTPUTS[grader.head]
         files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
-        engines = device.engines([bundle.network(network, device.precisions) for network in files])
+        engines = device.engines([bundle.network(network, device.precisions) for network in files], before)
         localizers, graders = engines[: len(parts)], engines[len(parts) :]
         check_localizers(localizers, localizer)
         self._localizers = list(zip(localizers, parts, strict=True))
@@ -153,14 +160,14 @@ class Pipeline:
         return Results(points, logits, marks_ms)
 
     def run_networks(
-        self, images: Mapping[str, NDArray[np.float32]] | None = None
+        self, images: Mapping[str, NDArray[np.float32]] | None = None, boundary: Boundary | None = None
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
         """Outputs of all networks for given images, and the milliseconds of localizer and grader.
 
         The networks run as in a study: on its buffers, with its batches, both views at once. `images` has the inputs of
         each network (N, C, H, W, normalised) as `golden.GoldenNetwork.images` names them; without them the networks run
         on what their buffers hold, which makes the first study as quick as the others. A localizer's output is the mean
-        of all its runs' heatmaps.
+        of all its runs' heatmaps. What `boundary` raises between the networks of a device without graphs ends the run.
         """
         if self._networks_alone is None:
             self._networks_alone = self._device.capture(self._network_steps)
@@ -168,7 +175,12 @@ class Pipeline:
         for name, buffer in inputs.items() if images is not None else ():
             with np.errstate(over="ignore"):
                 self._device.write(buffer, images[name].astype(buffer.dtype))  # type: ignore[index]
-        self._networks_alone(slice(0, VIEWS))
+        self._boundary = boundary or _go_on
+        try:
+            self._boundary("localize")
+            self._networks_alone(slice(0, VIEWS))
+        finally:
+            self._boundary = _go_on
         marks = itertools.pairwise(self._device.marks_ms().items())
         stages_ms = {stage: at - before for (_, before), (stage, at) in marks}
         found = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
@@ -226,6 +238,7 @@ class Pipeline:
         self._merge(views)
         device.mark("localize")
         device.mark("crop")
+        self._boundary("grade")
         self._grade(views)
         device.mark("grade")
 

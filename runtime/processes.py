@@ -1,4 +1,4 @@
-"""Processes of this package's own: which Python runs them, the command that starts one, and how one ended.
+"""Processes of this package's own: which Python runs them, how they start and end, who needs them.
 
 A frozen application (PyInstaller, cx_Freeze) has no Python interpreter: its own program is started instead, and has to
 call `freeze_support` before anything else, which the package's PyInstaller hook does. Without that call everything is
@@ -7,17 +7,33 @@ done in the application's process: no decoder has a time limit, and no engine is
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import subprocess
 import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import spawn
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["can_start", "end_with_parent", "ending", "freeze_support", "interpreter", "is_frozen", "worker_command"]
+__all__ = [
+    "can_start",
+    "child",
+    "end_unused",
+    "end_with_parent",
+    "ending",
+    "freeze_support",
+    "interpreter",
+    "is_frozen",
+    "join_users",
+    "leave_users",
+    "worker_command",
+]
 
 _WORKER = "--spinescore-worker"  # the first argument of a frozen program that is to be a worker
 _WORKERS = (  # nothing else is run because an argument says so
@@ -28,6 +44,12 @@ _WORKERS = (  # nothing else is run because an argument says so
 _supported = False  # whether `freeze_support` was called in this process
 
 _NT_ERROR = 0xC0000000  # Windows ended the process itself if its status is this or higher
+
+_children: set[subprocess.Popen[bytes]] = set()  # that end with this process
+_orphaned = threading.Event()  # this process ends, and nothing is to be made of how its children ended
+_users = 0  # scorers that are open
+_enders: list[Callable[[], None]] = []
+_counting = threading.Lock()
 
 
 def interpreter() -> str:
@@ -80,14 +102,48 @@ def worker_command(module: str, argument: str, function: str = "main") -> list[s
     return [interpreter(), "-c", start, argument, *sys.path]
 
 
+@contextmanager
+def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with pipes for input and output that ends with the block, and with this process. Raises `OSError`."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+    _children.add(process)
+    try:
+        with process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+    finally:
+        _children.discard(process)
+        while _orphaned.is_set():
+            time.sleep(1)
+
+
 def end_with_parent() -> None:
-    """End this process as soon as its standard input ends: the parent holds the other end, and is gone or lets go."""
+    """End this process as soon as its standard input ends: the parent holds the other end, and is gone or lets go.
+
+    Its own children end first, and files that are half written are removed.
+    """
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
     while os.read(0, 1):  # and not `sys.stdin`, whose lock would be held when this process ends of itself
         pass
+    _orphaned.set()
+    with suppress(Exception):
+        for process in tuple(_children):
+            process.kill()
+            process.wait()
+        if output := sys.modules.get("spinescore.runtime.output"):
+            output.remove_unfinished()
     os._exit(1)
 
 
@@ -99,3 +155,26 @@ def ending(status: int) -> str:
         return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
     except ValueError:
         return f"signal {-status}"
+
+
+def end_unused(end: Callable[[], None]) -> None:
+    """Call `end` whenever the last scorer of this process is closed, and when the interpreter ends."""
+    _enders.append(end)
+    atexit.register(end)
+
+
+def join_users() -> None:
+    """One more scorer is open."""
+    global _users
+    with _counting:
+        _users += 1
+
+
+def leave_users() -> None:
+    """A scorer is closed; the last one ends the workers that all share."""
+    global _users
+    with _counting:
+        _users -= 1
+        last = _users == 0
+    for end in _enders if last else ():
+        end()

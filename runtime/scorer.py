@@ -4,49 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spinescore.runtime.acceptance.repeats import Repeats
-from spinescore.runtime.arguments import check_event, check_flag, check_open, shown
-from spinescore.runtime.assemble import strictly, study_report, timed, with_findings
-from spinescore.runtime.budget import Budget, Clock, Effort, checked_ms
+from spinescore.runtime.arguments import check_event, check_open, shown
+from spinescore.runtime.budget import Clock, Effort, OnStage, checked_ms
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.errors import DeviceError, SpineScoreError
-from spinescore.runtime.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
-from spinescore.runtime.logs import log_study
+from spinescore.runtime.intake import Keypoints, StudyInput
 from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening.caller import Caller
 from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
 from spinescore.runtime.plan import Way
 from spinescore.runtime.report import StudyReport
-from spinescore.runtime.scoredquality import of_results
-from spinescore.runtime.selection import select
-from spinescore.runtime.study import Study
+from spinescore.runtime.session import ScoredCrops, Session
 from spinescore.runtime.views import Crop, Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
 
 
-@dataclass(frozen=True, eq=False)
-class ScoredCrops:
-    """The crops of every region that was scored, with the report that says what was not."""
-
-    crops: tuple[Crop, ...]
-    report: StudyReport
-
-
 class Scorer:
     """A bundle on a device, ready to score. Use `Scorer.open`, and close it or use it as a context manager.
 
-    Calls from several threads are safe and run one after the other.
+    Every method may be called from every thread. `score`, `crops`, `self_test` and `give` take turns: each waits until
+    no other one runs. `try_score`, `is_checking`, `choice` and `close(wait=False)` never wait. Callbacks may call those
+    four; what would wait for its own study raises `RuntimeError`. Several scorers run side by side.
+
+    A scorer does not live in a forked process: it raises `DeviceError` there. Open one in each process, or start
+    processes with `spawn`. One that is garbage-collected unclosed is closed as by `close(wait=False)`.
     """
 
     def __init__(
@@ -71,19 +62,16 @@ class Scorer:
         engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
         self._set_up(engine, max_imputed_per_region, budget_ms, clock)
         try:
-            self._test()
-            self._time_steps()
+            self._session.test()
+            self._session.time_steps()
         except BaseException:
             self.close()
             raise
 
     def _set_up(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
         self.bundle: Bundle = engine.opened.bundle
-        self._engine, self._clock, self._max_imputed = engine, clock, max_imputed_per_region
-        self._budget_ms = checked_ms(budget_ms) or self.bundle.manifest.budget_ms
-        self._repeats: Repeats | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._session = Session(engine, max_imputed_per_region, budget_ms, clock)
+        weakref.finalize(self, self._session.turns.close, wait=False).atexit = False
 
     @classmethod
     def open(
@@ -105,6 +93,7 @@ class Scorer:
         warm_up: bool = True,
         self_test_studies: int | None = None,
         self_test_minutes: float | None = None,
+        cancel: threading.Event | None = None,
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device, and warm it up.
 
@@ -121,7 +110,7 @@ class Scorer:
         for that GPU, one is built once and put through the same gate, in a process of its own: it takes seconds with
         TensorRT-RTX and can take minutes with the full TensorRT. `build="now"` waits for it, `"background"` scores on
         what works until then (and waits where nothing does) and takes the engine between two studies, `"no"` builds
-        nothing. `progress` gets lines of text meanwhile. Where no engine comes of it, each report warns why.
+        nothing. Where no engine comes of it, each report warns why.
 
         On a CPU with OpenVINO, the gate is run once if none of its engines was accepted yet; `build` holds for that,
         too. The default, `"auto"`, builds a GPU's engines now, and checks a CPU's in the background.
@@ -140,8 +129,13 @@ class Scorer:
         `self_test_studies` and `self_test_minutes` repeat it after so many studies or minutes, when no study is being
         scored, in a thread of this scorer.
 
-        Raises `BundleError`, `EngineError` or `DeviceError`; `TypeError` or `ValueError` for an argument that cannot
-        be.
+        `progress` gets lines of text: those that begin with `opening:` say which step of the opening begins, others
+        what a process does that builds or checks engines, later too. It may be called in other threads. What it raises
+        ends the opening; at a line from another process it is dropped. Setting `cancel` from another thread, or in
+        `progress`, ends the opening before its next step or network: no thread, process or file is left.
+
+        Raises `BundleError`, `EngineError` or `DeviceError`, `Cancelled`; `TypeError` or `ValueError` for an argument
+        that cannot be.
         """
         checked_ms(budget_ms)
         check_open(
@@ -149,35 +143,39 @@ class Scorer:
             largest_image_px=largest_image_px, localizer=localizer, progress=progress,
             flags={"require_acceptance": require_acceptance, "warm_up": warm_up},
         )  # fmt: skip
+        check_event("cancel", cancel)
+        caller = Caller(progress, cancel)
+        caller.begin(f"the files of bundle {bundle} are checked")
         whole = Bundle.open(bundle)
         way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
-        request = Request(way, plan, build, progress, largest_image_px)
+        request = Request(way, plan, build, progress, largest_image_px, caller)
         now = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
         scorer = cls.__new__(cls)
         scorer._set_up(open_bundle(whole, request, test=now), max_imputed_per_region, budget_ms, time.perf_counter)
         try:
-            scorer._time_steps()
+            scorer._session.time_steps()
             if self_test_studies is not None or self_test_minutes is not None:
-                scorer._repeats = Repeats(scorer._test_if_idle, self_test_studies, self_test_minutes)
+                scorer._session.repeat_tests(self_test_studies, self_test_minutes)
         except BaseException:
             scorer.close()
             raise
+        caller.leave()
         return scorer
 
     @property
     def choice(self) -> EngineChoice | None:
         """The engine that was chosen; None for the device's own."""
-        return self._engine.opened.choice
+        return self._session.engine.opened.choice
 
     @property
     def _views(self) -> Views:
-        return self._engine.opened.views
+        return self._session.views
 
     def give(self, effort: Effort) -> None:
         """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
         if not isinstance(effort, Effort):
             raise TypeError(f"effort must be an Effort, got {shown(effort)}")
-        with self._lock:
+        with self._session.turns.turn():
             self._views.give(effort)
 
     def score(
@@ -190,6 +188,7 @@ class Scorer:
         hard: bool = False,
         cancel: threading.Event | None = None,
         count_reading: bool = False,
+        on_stage: OnStage | None = None,
     ) -> StudyReport:
         """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph`, array or DICOM dataset.
 
@@ -204,13 +203,17 @@ class Scorer:
         without `hard`, for `self_test` or for `wait_for_check`.
         Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.
 
+        `on_stage(stage, number, count)` is called in this thread when a stage begins: `select`, `upload`, `localize`,
+        `crop`, `grade`, `report`, numbered from 1 to 6, each at most once and in that order. A stage that is not needed
+        is left out, as are `crop` and `grade` on a GPU, which runs them with `localize`. What it raises ends the call.
+
         Raises `TypeError` or `ValueError` for arguments of the wrong form, `InputRejected` for two patients,
         `BudgetExceeded` for a hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can
         be used after each.
         """
-        found = self._score(study, self._budget(study, budget_ms, hard, cancel, count_reading), keypoints, strict)
-        assert found is not None
-        return found.report
+        session = self._session
+        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        return session.score(study, keypoints, budget, strict).report
 
     def try_score(
         self,
@@ -222,19 +225,29 @@ class Scorer:
         hard: bool = False,
         cancel: threading.Event | None = None,
         count_reading: bool = False,
+        on_stage: OnStage | None = None,
     ) -> StudyReport | None:
-        """As `score`, but None at once where this scorer is busy with another study: for who must never wait."""
-        found = self._score(
-            study, self._budget(study, budget_ms, hard, cancel, count_reading), keypoints, strict, wait=False
-        )
+        """Like `score`, but returns None at once if the scorer is busy; the study is not looked at then."""
+        session = self._session
+        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        found = session.try_score(study, keypoints, budget, strict)
         return None if found is None else found.report
 
-    def crops(self, study: StudyInput, keypoints: Keypoints | None = None, *, strict: bool = False) -> ScoredCrops:
-        """The regions exactly as the grader sees them, without a budget, to train on what will be run."""
-        budget = Budget(None, False, 0.0, self._views.durations, self._clock)
-        found = self._score(study, budget, keypoints, strict, with_crops=True)
-        assert found is not None
-        return found
+    def crops(
+        self,
+        study: StudyInput,
+        keypoints: Keypoints | None = None,
+        *,
+        strict: bool = False,
+        cancel: threading.Event | None = None,
+        on_stage: OnStage | None = None,
+    ) -> ScoredCrops:
+        """The regions exactly as the grader sees them, without a budget, to train on what will be run.
+
+        `cancel` and `on_stage` are those of `score`.
+        """
+        budget = self._session.without_budget(cancel, on_stage)
+        return self._session.score(study, keypoints, budget, strict, with_crops=True)
 
     def self_test(self) -> None:
         """Test the engine again now, and take another one if it fails, as at opening.
@@ -242,33 +255,30 @@ class Scorer:
         Waits for the study that is being scored. Raises `SelfTestError` if no other engine may be taken, and again at
         the next study; `DeviceError` for a scorer that is closed.
         """
-        with self._lock:
-            self._check_open()
-            self._test()
+        with self._session.turns.turn():
+            self._session.test()
 
     @property
     def is_checking(self) -> bool:
         """Whether this CPU's engines are being checked in the background."""
-        return self._engine.is_checking
+        return self._session.engine.is_checking
 
     def wait_for_check(self) -> tuple[str, ...]:
         """Wait until this CPU's engines are checked, and return the warnings that come of it.
 
-        The next study is scored on the engine that was accepted. A check that is not waited for ends at `close`.
+        The next study is scored on the engine that was accepted. `close` in another thread ends the check and the wait.
         """
-        warnings = self._engine.wait()
-        with self._lock:
-            if not self._closed:
-                self._renew()
-        return warnings
+        return self._session.wait_for_check()
 
-    def close(self) -> None:
-        """Free the device. Closing twice is no error."""
-        if self._repeats is not None:
-            self._repeats.close()
-        with self._lock:
-            self._closed = True
-            self._engine.close()
+    def close(self, *, wait: bool = True) -> None:
+        """Free the device, networks and memory, once the study that is being scored is done. Twice is no error.
+
+        From now on other calls raise `DeviceError`, also those that wait for their turn. When it returns, no thread or
+        process of this scorer is left; the last scorer of a process also ends the workers that decode compressed
+        pixels, which the next compressed image starts again. With `wait=False` it returns at once, and another thread
+        does that; the interpreter does not end before it is done. To end sooner, set the study's `cancel` first.
+        """
+        self._session.turns.close(wait)
 
     def __enter__(self) -> Scorer:
         return self
@@ -277,114 +287,3 @@ class Scorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _budget(
-        self,
-        study: StudyInput,
-        budget_ms: float | None,
-        hard: bool,
-        cancel: threading.Event | None,
-        count_reading: bool,
-    ) -> Budget:
-        budget_ms = checked_ms(budget_ms) or self._budget_ms
-        check_flag("hard", hard)
-        check_event("cancel", cancel)
-        if hard and budget_ms is None:
-            raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
-        read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
-        return Budget(budget_ms, hard, read_ms, self._views.durations, self._clock, cancel)
-
-    def _score(
-        self,
-        study: StudyInput,
-        budget: Budget,
-        keypoints: Keypoints | None,
-        strict: bool,
-        *,
-        with_crops: bool = False,
-        wait: bool = True,
-    ) -> ScoredCrops | None:
-        """None where the scorer is busy and it is not to `wait`."""
-        check_flag("strict", strict)
-        study, given = as_study(study), given_points(keypoints)
-        if wait:
-            budget.acquire(self._lock)
-        elif not self._lock.acquire(blocking=False):
-            return None
-        try:
-            return self._scored(study, given, budget, strict, with_crops)
-        finally:
-            budget.end()
-            self._views.device.forget()
-            self._lock.release()
-
-    def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:
-        self._check_open()
-        self._make_ready(budget)
-        views, localizer = self._views, self.bundle.manifest.localizer
-        budget.durations = views.durations
-        budget.go_on()
-        selection = select(study, localizer, given, views.within(budget, len(study.radiographs)), strict)
-        selection.warnings.extend((*self._engine.warnings, *views.device.warnings))
-        budget.done("select")
-        results, stages_ms = views.score(selection.chosen, given, budget)
-        selection.follow({region: result.chosen for region, result in results.items()})
-        selection.findings.extend(of_results(results, localizer.min_confidence))
-        if strict:
-            results = strictly(results, selection.findings)
-        crops = views.crops(results) if with_crops else ()
-        report = study_report(study, self.bundle, self._engine.opened.info, selection, results, self._max_imputed)
-        report = timed(with_findings(report, self._engine.opened.findings), study.read_ms, stages_ms, budget)
-        log_study(report)
-        self._count_study()
-        if budget.hard and not report.within_budget:
-            raise budget.exceeded(report=report)
-        return ScoredCrops(crops, report)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
-
-    def _make_ready(self, budget: Budget) -> None:
-        """Take an engine that was built meanwhile, and test one that is not trusted; a hard budget has no time."""
-        if budget.hard:
-            if not self._engine.opened.trusted:
-                text = ": the engine has to pass its self-test first; call self_test, or open the scorer with warm_up"
-                raise budget.exceeded(text)
-            return
-        if self._renew():
-            budget.excuse()
-        if not self._engine.opened.trusted:
-            self._test()
-            budget.excuse()
-
-    def _renew(self) -> bool:
-        renewed = self._engine.renew()
-        if renewed:
-            self._time_steps()
-        return renewed
-
-    def _count_study(self) -> None:
-        self._engine.opened.count_study()
-        if self._repeats is not None:
-            self._repeats.count_study()
-
-    def _time_steps(self) -> None:
-        if self._budget_ms is not None:
-            self._views.warm_up(Budget(None, False, 0.0, self._views.durations, self._clock))
-
-    def _test(self) -> None:
-        if self._engine.test():
-            self._time_steps()
-
-    def _test_if_idle(self) -> bool:
-        """What `Repeats` calls: false if a study is being scored."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            if not self._closed:
-                with suppress(SpineScoreError):  # the next study tests again, and raises it
-                    self._test()
-            return True
-        finally:
-            self._lock.release()

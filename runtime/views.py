@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from spinescore.kernels.warp import ROI, Source
 from spinescore.runtime.acceptance import verify_command
 from spinescore.runtime.acceptance.selftest import SelfTest
 from spinescore.runtime.assemble import RegionResult, judge
-from spinescore.runtime.budget import Budget, Effort, Launches, alternatives
+from spinescore.runtime.budget import Boundary, Budget, Effort, Launches, alternatives
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
@@ -64,7 +64,14 @@ class Views:
     `effort` is what a study is given where there is time, by default the manifest's. Not for two threads at once.
     """
 
-    def __init__(self, bundle: Bundle, device: Device[Any], effort: Effort | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device[Any],
+        effort: Effort | None = None,
+        before: Callable[[str], None] | None = None,
+    ) -> None:
+        """`before` is told what is loaded; what it raises ends that, with the device closed."""
         self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
         localizer = bundle.manifest.localizer
         self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
@@ -72,7 +79,7 @@ class Views:
         try:
             with ThreadPoolExecutor(1, "spinescore-golden") as pool:  # while networks are loaded
                 reading = pool.submit(SelfTest.of, bundle)
-                self.pipeline = Pipeline(bundle, device, self.efforts[0])
+                self.pipeline = Pipeline(bundle, device, self.efforts[0], before)
             self._self_test = reading.result()
         except BaseException:
             device.close()
@@ -88,16 +95,17 @@ class Views:
         """Whether the bundle has golden inputs, by which the engine can be tested."""
         return self._self_test is not None
 
-    def self_test(self) -> None:
+    def self_test(self, boundary: Boundary | None = None) -> None:
         """Run the networks on golden inputs as in a study, which also makes the first study as quick as the others.
 
-        Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails.
+        Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails, and
+        what `boundary` raises.
         """
         if self._self_test is None:
             faults: list[str] = []
-            _, took_ms = self.pipeline.run_networks()
+            _, took_ms = self.pipeline.run_networks(boundary=boundary)
         else:
-            faults, took_ms = self._self_test.run(self.pipeline)
+            faults, took_ms = self._self_test.run(self.pipeline, boundary)
         self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
         if faults:
             engine = f"{self.pipeline.framework} {self.pipeline.precision}"
@@ -107,9 +115,15 @@ class Views:
                 f"with {verify_command(self._bundle, self.device.kind)}, or use another engine."
             )
 
+    def close(self) -> None:
+        """Free the device and the buffers. Twice is no error; nothing else can be done afterwards."""
+        self.device.close()
+        self.__dict__.pop("pipeline", None)
+
     def warm_up(self, budget: Budget) -> None:
         """Make every effort ready, and time the steps with a made picture in which all points are given."""
         for effort in self.efforts:
+            budget.go_on()
             self.pipeline.prepare(effort)
         picture = np.arange(_WARM_UP_SHAPE[1], dtype=np.uint16) + np.zeros(_WARM_UP_SHAPE, np.uint16)
         made = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
@@ -187,6 +201,7 @@ class Views:
     ) -> tuple[Launches, dict[Region, RegionResult], dict[str, float]]:
         whole, parameters = np.zeros(VIEWS, ROI), np.zeros(VIEWS, VIEW)
         whole["source"] = -1
+        budget.begin("upload")
         for view, region in enumerate(REGIONS):
             if region in chosen:
                 self._upload(view, chosen[region].radiograph)
@@ -254,6 +269,7 @@ class Views:
         for region, result in results.items():
             enough = result.reject is None and len(result.given) >= LEAST_COUNTED
             if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
+                budget.go_on()
                 whole, parameters = self._flips(result.chosen.radiograph, result.chosen.turn_deg)
                 points = budget.ask(self.pipeline.localizers, partial(self.pipeline.look, whole, parameters))
                 seen = points[REGIONS.index(region), FACINGS.index(result.chosen.facing)]
@@ -270,6 +286,7 @@ class Views:
                 continue
             if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
                 break
+            budget.go_on()
             seen[turn_deg] = self._asked(budget, chosen.radiograph, turn_deg)
         return seen
 

@@ -169,7 +169,7 @@ class _PlainHost(HostDevice):
 
     precisions: tuple[str, ...] = ("fp16", "fp32")
 
-    def engines(self, networks: Any) -> Any:
+    def engines(self, networks: Any, before: Any = None) -> Any:
         return [_PlainEngine(*network) for network in networks]
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 import json
 import math
-import subprocess
-import tempfile
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,11 @@ from spinescore.runtime.engines.places import engine_name
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SpineScoreError
 from spinescore.runtime.pipeline import Pipeline
-from spinescore.runtime.processes import end_with_parent, ending, worker_command
+from spinescore.runtime.processes import child, end_with_parent, ending, worker_command
 
 __all__ = ["Runs", "golden_networks", "run_here", "run_in_new_process"]
 
 _LEAST_TIMED = 9  # runs, so that their median says something
-_ANSWER, _OUTPUTS = "answer.json", "outputs.npz"
 _ERRORS: dict[str, type[SpineScoreError]] = {kind.__name__: kind for kind in (BundleError, DeviceError, EngineError)}
 
 
@@ -81,45 +80,48 @@ def run_here(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: S
 
 def run_in_new_process(bundle: Bundle, kind: str, choice: EngineChoice) -> Runs:
     """Run all golden inputs in a process of their own. Raises as `run_here`, `EngineError` also if it crashes."""
-    with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
-        request = {"bundle": str(bundle.folder.absolute()), "localizer": bundle.localizer, "kind": kind}
-        command = worker_command(__name__, json.dumps({**request, "choice": asdict(choice), "out": folder}))
-        no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        try:
-            with subprocess.Popen(command, creationflags=no_window, **pipes) as process:  # type: ignore[call-overload]
-                status = process.wait()
-        except OSError as error:
-            raise EngineError(f"No process can be started for engine {choice} ({error.strerror or error}).") from error
-        try:
-            answer = json.loads((Path(folder) / _ANSWER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise EngineError(
-                f"Engine {choice} ended its process with {ending(status)} while it ran golden inputs; use another "
-                "engine, or another version of it."
-            ) from None
-        if "error" in answer:
-            raise _ERRORS.get(answer["error"], EngineError)(answer["message"])
-        with np.load(io.BytesIO((Path(folder) / _OUTPUTS).read_bytes()), allow_pickle=False) as archive:
-            outputs = {name: archive[name] for name in archive.files}
-        return Runs(outputs, **answer)
+    request = {"bundle": str(bundle.folder.absolute()), "localizer": bundle.localizer, "kind": kind}
+    command = worker_command(__name__, json.dumps({**request, "choice": asdict(choice)}))
+    try:
+        with child(command) as process:
+            assert process.stdout is not None
+            said = process.stdout.read()
+            status = process.wait()
+    except OSError as error:
+        raise EngineError(f"No process can be started for engine {choice} ({error.strerror or error}).") from error
+    first, _, rest = said.partition(b"\n")
+    try:
+        answer = json.loads(first)
+        if "error" not in answer:
+            with np.load(io.BytesIO(rest), allow_pickle=False) as archive:
+                return Runs({name: archive[name] for name in archive.files}, **answer)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        raise EngineError(
+            f"Engine {choice} ended its process with {ending(status)} while it ran golden inputs; use another "
+            "engine, or another version of it."
+        ) from None
+    raise _ERRORS.get(answer["error"], EngineError)(answer["message"])
 
 
 def main(request: str) -> None:
-    """Do what `run_in_new_process` asks of the new process."""
+    """Do what `run_in_new_process` asks of the new process: write a line of JSON, then the outputs as an archive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints does not disturb the answer
     end_with_parent()
     wanted = json.loads(request)
-    folder = Path(wanted["out"])
+    outputs = io.BytesIO()
     answer: dict[str, object]
     try:
         bundle = Bundle.open(wanted["bundle"]).with_localizer(wanted["localizer"])
         runs = run_here(bundle, wanted["kind"], EngineChoice(**wanted["choice"]), golden_networks(bundle))
-        np.savez(folder / _OUTPUTS, **runs.outputs)  # type: ignore[arg-type]
+        np.savez(outputs, **runs.outputs)  # type: ignore[arg-type]
         answer = {"times_ms": runs.times_ms, "files": runs.files, "framework": runs.framework}
     except Exception as error:
         known = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "")
         answer = {"error": known, "message": str(error) if known else f"{type(error).__name__}: {error}"}
-    (folder / _ANSWER).write_text(json.dumps(answer), encoding="utf-8")
+    answers.write(json.dumps(answer).encode() + b"\n" + outputs.getvalue())
+    answers.flush()
 
 
 def _keep(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.acceptance.comparison import compare_grades, difference_of_range, point_shifts
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers, has_golden
+from spinescore.runtime.budget import Boundary
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.study import REGIONS
 
@@ -53,15 +54,15 @@ class SelfTest:
             bundle, tuple(golden_localizers(bundle, one_study=True)), tuple(golden_grader(bundle, one_study=True))
         )
 
-    def run(self, pipeline: Pipeline) -> tuple[list[str], dict[str, float]]:
+    def run(self, pipeline: Pipeline, boundary: Boundary | None = None) -> tuple[list[str], dict[str, float]]:
         """Run it, and return what is beyond the tolerances, in words, and what `Pipeline.run_networks` took.
 
-        Raises `EngineError` if a network fails.
+        Raises `EngineError` if a network fails, and what `boundary` raises.
         """
         images: dict[str, NDArray[np.float32]] = {}
         for network in (*self.localizers, *self.graders):
             images |= network.images(_rows(network))
-        outputs, took_ms = pipeline.run_networks(images)
+        outputs, took_ms = pipeline.run_networks(images, boundary)
         return self.faults(outputs), took_ms
 
     def faults(self, outputs: Outputs) -> list[str]:

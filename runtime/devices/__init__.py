@@ -35,6 +35,7 @@ __all__ = [
     "first_gpu",
     "gpu_is_there",
     "hardware_of",
+    "loading",
     "open_device",
 ]
 
@@ -85,8 +86,14 @@ class Device(Protocol[B]):
     def forget(self) -> None:
         """Nothing reads the images any more until others are uploaded: let go of what is the caller's."""
 
-    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[B]]:
-        """Load networks: their files, and the precisions of those. Raises `EngineError`."""
+    def engines(
+        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+    ) -> list[Engine[B]]:
+        """Load networks: their files, and the precisions of those. The engines are closed with the device.
+
+        `before` is told of each that is loaded, maybe from several threads. Raises `EngineError`, and what `before`
+        raises.
+        """
 
     def warp(self, rois: B, spec: WarpSpec, out: B) -> None:
         """Kernel 1: `out` (N, channels, height, width) from N ROIs of any shape."""
@@ -151,6 +158,11 @@ def open_device(
     from spinescore.runtime.devices.host import HostDevice
 
     return HostDevice(threads, warnings, choice)
+
+
+def loading(path: Path, precision: str) -> str:
+    """What `Device.engines` tells of a network that it loads."""
+    return f"loading network {path.name} ({precision})"
 
 
 def hardware_of(kind: str) -> str:

@@ -30,7 +30,7 @@ from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.caches import cache_values
-from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay
+from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay, loading
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext, first_gpu, translated
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
 from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKING, CudaBuffer, Memory, Slot
@@ -165,10 +165,14 @@ class CudaDevice:
     def forget(self) -> None:
         """Nothing: an upload copies what is the caller's."""
 
-    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[CudaBuffer]]:
+    def engines(
+        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+    ) -> list[Engine[CudaBuffer]]:
         with self._active(outside_capture="networks are opened"):
             opened = []
             for path, precision in networks:
+                if before is not None:
+                    before(loading(path, precision))
                 opened.append(self._open_engine(path, precision, self))
                 self._engines.append(opened[-1])
             return opened

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from spinescore.kernels.average import AverageSpec, average, mirror
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec, boxes, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
-from spinescore.runtime.devices import Replay
+from spinescore.runtime.devices import Replay, loading
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_cpu
 from spinescore.runtime.errors import DeviceError
@@ -67,6 +67,7 @@ class HostDevice:
             self.precisions = choice.files
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
         self._marks: dict[str, list[int]] = {}
+        self._engines: list[Engine[Array]] = []
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
         return np.zeros(shape, dtype)
@@ -87,11 +88,21 @@ class HostDevice:
     def forget(self) -> None:
         self._sources = [None, None]
 
-    def engines(self, networks: Sequence[tuple[Path, str]]) -> list[Engine[Array]]:
+    def engines(
+        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+    ) -> list[Engine[Array]]:
         """Two at a time, where there are threads: loading one keeps no more than a core busy."""
         callers = 1 if self._other is None else 2
+
+        def load(path: Path, precision: str) -> Engine[Array]:
+            if before is not None:
+                before(loading(path, precision))
+            engine = open_on_cpu(self._choice, path, precision, self._threads, callers)
+            self._engines.append(engine)
+            return engine
+
         with ThreadPoolExecutor(callers, "spinescore-load") as pool:
-            running = [pool.submit(open_on_cpu, self._choice, *network, self._threads, callers) for network in networks]
+            running = [pool.submit(load, *network) for network in networks]
         return [opened.result() for opened in running]
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:
@@ -167,6 +178,8 @@ class HostDevice:
         self.forget()
         if self._other is not None:
             self._other.shutdown()
+        while self._engines:
+            self._engines.pop().close()
 
 
 def _both(other: ThreadPoolExecutor, here: Callable[[], None], there: Callable[[], None]) -> None:

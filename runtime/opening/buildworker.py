@@ -1,4 +1,4 @@
-"""The process that builds a GPU's engines and runs the acceptance gate for a scorer; `building` is the parent's side.
+"""The process that builds a GPU's engines and runs the acceptance gate for a scorer; `renewal` is the parent's side.
 
 It writes one JSON object a line: `say` is progress, the last one has `accepted`, the `reason` why not and `judged`:
 whether that stands in an acceptance record. It ends as soon as its standard input does, so that nothing is built for a

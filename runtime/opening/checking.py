@@ -1,7 +1,7 @@
 """The acceptance gate on this CPU, run once and unasked if OpenVINO is installed and none of its engines was accepted.
 
 A new installation would else score in FP32, though the same networks take half the time in INT8 or BF16. The gate runs
-in a process of its own (`building.Build`), on the engine that is likely the fastest, then on the next until one is
+in a process of its own (`renewal.Build`), on the engine that is likely the fastest, then on the next until one is
 accepted. Its records are kept, so that it is not run again: neither if an engine was accepted nor if all were refused,
 until another version of OpenVINO is installed. It is not run where nothing can be kept, and not a fourth time after it
 was ended three times. If it may not or cannot run, reports warn that a slower engine scores; SPINESCORE_CHECK=0 leaves

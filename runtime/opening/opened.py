@@ -14,10 +14,12 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caches import cache_place
 from spinescore.runtime.devices import Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.errors import CODES, EngineError, SelfTestError
+from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import CACHE, OPENING, log_engine
 from spinescore.runtime.opening import Candidate, Wanted, finding_of, open_first
-from spinescore.runtime.opening.building import Renewal, open_and_build
+from spinescore.runtime.opening.building import open_and_build
+from spinescore.runtime.opening.caller import Caller
+from spinescore.runtime.opening.renewal import Renewal
 from spinescore.runtime.plan import Way, open_by_plan
 from spinescore.runtime.report import DeviceInfo
 from spinescore.runtime.study import Finding
@@ -35,6 +37,7 @@ class Request:
     build: str
     progress: Callable[[str], None] | None
     largest_image_px: int
+    caller: Caller
 
 
 class Opened:
@@ -53,11 +56,12 @@ class Opened:
         effort: Effort | None = None,
         warnings: tuple[str, ...] = (),
         findings: tuple[Finding, ...] = (),
+        caller: Caller | None = None,
     ) -> None:
         """Owns `device` from here on: it is closed with this, or here if the bundle does not fit it."""
         self.bundle, self.choice, self.warnings, self.findings = bundle, choice, warnings, findings
-        self._record = record
-        self.views = Views(bundle, device, effort)
+        self._record, self._caller = record, caller or Caller()
+        self.views = Views(bundle, device, effort, self._caller.begin)
         pipeline = self.views.pipeline
         self.info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
         self._passed = False  # the latest self-test
@@ -80,10 +84,14 @@ class Opened:
         self._studies += 1
 
     def test(self) -> None:
-        """Run the self-test. If it fails, the acceptance record is marked as failed, and `SelfTestError` raised."""
+        """Run the self-test. If it fails, the acceptance record is marked as failed, and `SelfTestError` raised.
+
+        Raises `Cancelled`, too.
+        """
         self._passed = False
+        self._caller.begin(f"self-test of {self.info.engine} {self.info.precision}")
         try:
-            self.views.self_test()
+            self.views.self_test(self._caller.go_on)
         except SelfTestError as failed:
             if self._record is not None:
                 mark_failed(self._record, self.bundle, str(failed))
@@ -95,8 +103,8 @@ class Opened:
         self._passed, self._studies = True, 0
 
     def close(self) -> None:
-        """Free the device. Closing twice is no error."""
-        self.views.device.close()
+        """Free the device, with its networks and buffers. Closing twice is no error."""
+        self.views.close()
 
 
 class EngineInUse:
@@ -107,9 +115,14 @@ class EngineInUse:
         opened: Opened,
         renewal: Renewal[Opened] | None = None,
         reopen: Callable[[], tuple[Opened, Renewal[Opened]]] | None = None,
+        caller: Caller | None = None,
     ) -> None:
-        """`renewal` is what is being built, `reopen` opens another engine; without it none may take the place."""
+        """`renewal` is what is being built, `reopen` opens another engine; without it none may take the place.
+
+        `caller` is asked whether to go on whenever another engine is opened or tested.
+        """
         self.opened, self._renewal, self._reopen = opened, renewal or Renewal(), reopen
+        self.caller = caller or Caller()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -166,23 +179,25 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> EngineInUse:
     """Open the bundle on the first engine that can be had.
 
     With `test` an engine that fails its self-test is passed over for the next one; else it is not tested here. Raises
-    `BundleError`, `EngineError` or `DeviceError`, and `ValueError` for a name that is not known.
+    `BundleError`, `EngineError` or `DeviceError`, `Cancelled`, and `ValueError` for a name that is not known.
     """
 
     CACHE.debug("what is kept for this user lies in %s", cache_place())
+    caller = request.caller
 
     def open_way(way: Way, test: bool) -> tuple[Opened, Renewal[Opened]]:
         bundle = whole.with_localizer(way.localizer)
 
         def attempt(candidate: Candidate) -> Opened:
+            caller.begin(f"bundle {bundle.manifest.name} on {candidate.kind}, {candidate.choice or 'its own engine'}")
             device = open_device(candidate.kind, way.threads, request.largest_image_px, candidate.choice)
             warnings, findings = (*way.warnings, *candidate.warnings), (*way.findings, *candidate.findings)
-            opened = Opened(bundle, device, candidate.choice, candidate.record, way.effort, warnings, findings)
+            opened = Opened(bundle, device, candidate.choice, candidate.record, way.effort, warnings, findings, caller)
             try:
                 opened.check(way)
                 if test:
                     opened.test()
-            except EngineError:
+            except BaseException:
                 opened.close()
                 raise
             log_engine(opened.info, candidate.record, way.localizer, warnings)
@@ -191,12 +206,12 @@ def open_bundle(whole: Bundle, request: Request, *, test: bool) -> EngineInUse:
         def open_wanted(wanted: Wanted) -> Opened:
             return open_first(bundle, wanted, attempt)
 
-        return open_and_build(bundle, way.wanted, request.build, open_wanted, request.progress)
+        return open_and_build(bundle, way.wanted, request.build, open_wanted, request.progress, caller)
 
     def open_now(test: bool) -> tuple[Opened, Renewal[Opened]]:
         return open_by_plan(whole, request.way, request.plan, partial(open_way, test=test))
 
-    return EngineInUse(*open_now(test), None if request.way.wanted.engine else partial(open_now, True))
+    return EngineInUse(*open_now(test), None if request.way.wanted.engine else partial(open_now, True), caller)
 
 
 def _untested(engine: str, bundle: Bundle) -> Finding:

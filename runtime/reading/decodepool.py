@@ -1,8 +1,9 @@
 """Compressed pixels are decoded in worker processes: a decoder that crashes, hangs or eats memory ends its worker only.
 
-A worker (`decodeworker.main`) is started at the first compressed image and kept warm until the parent ends; images that
-are read at the same time have one each. The memory that is shared with a worker has no name to be left behind, and
-its answers are checked as if a stranger had written them.
+A worker (`decodeworker.main`) is started at the first compressed image and kept warm until the last scorer of this
+process is closed, or until the interpreter ends; the next image starts another one. Images that are read at the same
+time have one each. A worker that decodes while the last scorer is closed is the reader's, and kept. The memory that is
+shared with a worker has no name to be left behind, and its answers are checked as if a stranger had written them.
 
 Decoding is done in this process instead
 - where the environment variable SPINESCORE_DECODE_IN_PROCESS is set (to anything but 0), for applications that have a
@@ -16,7 +17,6 @@ Then there is no time limit, and a decoder's crash ends the process.
 
 from __future__ import annotations
 
-import atexit
 import mmap
 import os
 import subprocess
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.logs import READING
-from spinescore.runtime.processes import can_start, ending, interpreter, is_frozen, worker_command
+from spinescore.runtime.processes import can_start, end_unused, ending, interpreter, is_frozen, worker_command
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
 
@@ -145,8 +145,9 @@ class _Pool:
             worker.end()
 
     def stop(self) -> None:
-        while self._idle:
-            self._idle.pop().end()
+        with suppress(IndexError):  # several threads may take from it
+            while True:
+                self._idle.pop().end()
 
 
 class _Worker:
@@ -284,4 +285,4 @@ class _Arena:
             self.file = -1
 
 
-atexit.register(stop)
+end_unused(stop)

@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_engines(bundle: Bundle) -> None:
     """Run the gate on this CPU's engines first if none was accepted yet, as scoring does."""
     from spinescore.runtime.opening import Wanted
-    from spinescore.runtime.opening.building import Build
     from spinescore.runtime.opening.checking import find_check
+    from spinescore.runtime.opening.renewal import Build
 
     check, warnings = find_check(bundle, Wanted("cpu"))
     if check is not None:

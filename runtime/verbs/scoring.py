@@ -150,11 +150,19 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
         localizer=arguments.localizer,
         require_acceptance=not arguments.unaccepted,
         build=arguments.build,
-        progress=say,
+        progress=_say_of_engines,
         max_imputed_per_region=arguments.max_imputed,
         budget_ms=getattr(arguments, "budget_ms", None),
         plan=None if arguments.plan == "none" else arguments.plan,
     )
+
+
+def _say_of_engines(line: str) -> None:
+    """Say what is built or checked, which takes long, and not each step of an opening."""
+    from spinescore.runtime.opening.caller import PREFIX
+
+    if not line.startswith(PREFIX):
+        say(line)
 
 
 def wait_for_check(scorer: Scorer) -> None:

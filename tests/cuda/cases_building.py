@@ -17,7 +17,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine
 from spinescore.runtime.engines.places import engine_paths, failure
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.opening import Wanted, building
+from spinescore.runtime.opening import Wanted, building, renewal
 
 ENGINE = f"tensorrt {builder.VERSION}"
 BUILDS = FOLDER / "builds"
@@ -33,7 +33,7 @@ def prepare(name="b", **changes):
 def builders(mode):
     """What is built from here on."""
     script = str(builder.__file__)
-    building._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
+    renewal._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
 
 
 def opened(folder, device="auto", **options):
@@ -121,7 +121,7 @@ def case_built_in_the_background():
         effort = scorer._views.efforts[-1]
         scorer.give(effort)
         (FOLDER / "go").touch()
-        wait_for(lambda: scorer._engine._renewal._build.finished)
+        wait_for(lambda: scorer._session.engine._renewal._build.finished)
         by_plan = ("By its plan the networks' inputs were sampled once a pixel.",)
         for _ in range(2):
             assert scored(scorer) == ("cuda", ENGINE, by_plan)
@@ -138,7 +138,7 @@ def case_what_cannot_be_built_is_a_warning_and_not_tried_again():
         folder = prepare(mode)
         builders(mode)
         with opened(folder, build="background") as scorer:
-            wait_for(lambda scorer=scorer: scorer._engine._renewal._build.finished)
+            wait_for(lambda scorer=scorer: scorer._session.engine._renewal._build.finished)
             reports = [scored(scorer) for _ in range(2)]
         with opened(folder) as scorer:
             reports.append(scored(scorer))
@@ -163,7 +163,7 @@ def case_what_the_gate_refuses_is_not_taken():
     folder = prepare()
     builders("wrong")
     with opened(folder, build="background") as scorer:
-        wait_for(lambda: scorer._engine._renewal._build.finished)
+        wait_for(lambda: scorer._session.engine._renewal._build.finished)
         _, _, (_, told) = scored(scorer)
     assert told.startswith("No engine could be made for driver double. The engines in tensorrt-10")
     assert "were not accepted: " in told
@@ -181,7 +181,7 @@ def case_closing_ends_the_build():
     folder = prepare()
     builders("waits")
     with opened(folder, build="background") as scorer:
-        process = scorer._engine._renewal._build._process
+        process = scorer._session.engine._renewal._build._process
         wait_for(BUILDS.exists)
     assert process.returncode == 1  # of itself, since its input ended
     scorer.close()
@@ -196,7 +196,7 @@ def case_two_that_build_at_once_build_once():
     bundle = Bundle.open(folder)
     plan, warnings = building.find_plan(bundle, Wanted("auto"))
     assert warnings == ()
-    with building.Build(bundle, plan) as first, building.Build(bundle, plan) as second:
+    with renewal.Build(bundle, plan) as first, renewal.Build(bundle, plan) as second:
         assert (first.wait(), second.wait()) == ((), ())
     assert built() == ["right"]
     (shown,) = [found for found in examine() if found.name == "phantom-reference" and "GPU" in found.group]

@@ -191,7 +191,7 @@ def rig(monkeypatch):
     def measure(self, setting, runs):
         scorer = self._open(setting)
         assert scorer.bundle.localizer == setting.localizer
-        return scorer._engine.opened.info.engine, [
+        return scorer._session.engine.opened.info.engine, [
             {None: 100.0, "narrow": 50.0, "thin": 30.0}[setting.localizer]
         ] * runs
 

@@ -18,8 +18,9 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import engine_paths, failure, note_failure, store_engine
 from spinescore.runtime.engines.sidecar import Sidecar, file_sha256
 from spinescore.runtime.errors import DeviceError
-from spinescore.runtime.opening import Wanted, building, buildworker
-from spinescore.runtime.opening.building import Build, Plan, Renewal, find_plan
+from spinescore.runtime.opening import Wanted, building, buildworker, renewal
+from spinescore.runtime.opening.building import Plan, find_plan
+from spinescore.runtime.opening.renewal import Build, Renewal
 
 AUTO = Wanted("auto")
 TARGET = "tensorrt-10.16.1.11-sm89"
@@ -166,7 +167,7 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
     ],
 )
 def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason):
-    monkeypatch.setattr(building, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
     with Build(copied(bundle, tmp_path), PLAN) as build:
         (told,) = build.wait()
     assert reason in told
@@ -174,40 +175,40 @@ def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason
 
 
 def test_a_builder_that_cannot_be_started(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "_command", lambda request: [str(tmp_path / "nothing")])
+    monkeypatch.setattr(renewal, "_command", lambda request: [str(tmp_path / "nothing")])
     with Build(copied(bundle, tmp_path), PLAN) as build:
         (told,) = build.wait()
     assert "No process can be started (" in told
 
 
 def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
-    monkeypatch.setattr(building, "_END_S", 0.1)
+    monkeypatch.setattr(renewal, "_END_S", 0.1)
     code = "import time; time.sleep(600)"
-    monkeypatch.setattr(building, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
     build = Build(bundle, PLAN)
-    renewal: Renewal[Scorer] = Renewal((), build, lambda: None)
-    assert renewal.taken() is None
-    assert renewal.warnings == (f"Engines for {GPU} are being built ({TARGET}); this was scored without them.",)
-    renewal.close()
+    taken_later: Renewal[Scorer] = Renewal((), build, lambda: None)
+    assert taken_later.taken() is None
+    assert taken_later.warnings == (f"Engines for {GPU} are being built ({TARGET}); this was scored without them.",)
+    taken_later.close()
     assert build.finished
-    assert renewal.warnings == ()
-    renewal.close()
+    assert taken_later.warnings == ()
+    taken_later.close()
     assert failure(bundle.folder, TARGET) == ""
 
 
 def test_an_engine_that_does_not_open_leaves_the_scorer_as_it_is(bundle, monkeypatch):
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(building, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
     build = Build(bundle, PLAN)
     build.wait()
 
     def reopen():
         raise DeviceError("Out of memory.")
 
-    renewal: Renewal[Scorer] = Renewal((), build, reopen)
-    assert renewal.taken() is None
-    assert renewal.taken() is None
-    assert renewal.warnings == (f"The engine that was built for {GPU} was not taken. Out of memory.",)
+    taken_later: Renewal[Scorer] = Renewal((), build, reopen)
+    assert taken_later.taken() is None
+    assert taken_later.taken() is None
+    assert taken_later.warnings == (f"The engine that was built for {GPU} was not taken. Out of memory.",)
 
 
 def test_names_that_are_not_known(bundle, capsys):

@@ -16,7 +16,7 @@ from spinescore.runtime import Scorer, cli, opening
 from spinescore.runtime.acceptance import gate, write_record
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.onnxruntime import onnxruntime
-from spinescore.runtime.opening import Wanted, building, checking
+from spinescore.runtime.opening import Wanted, checking, renewal
 from spinescore.runtime.opening.checking import Check, find_check
 
 VERSION = "openvino 2026.4.1"
@@ -48,7 +48,7 @@ def installed(monkeypatch, version):
 
 
 def builder(monkeypatch, code):
-    monkeypatch.setattr(building, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
 
 
 def record(bundle, precision, version=VERSION, **changes):
@@ -126,11 +126,11 @@ def test_where_nothing_can_be_kept_nothing_is_checked(bundle, monkeypatch, tmp_p
 
 def test_a_check_that_is_ended_three_times_is_not_begun_again(bundle, monkeypatch):
     builder(monkeypatch, "import time; time.sleep(600)")
-    monkeypatch.setattr(building, "_END_S", 0.05)
+    monkeypatch.setattr(renewal, "_END_S", 0.05)
     for _ in range(3):
         check, warnings = find_check(bundle, CPU)
         assert warnings == ()
-        building.Build(bundle, check, aside=True).close()
+        renewal.Build(bundle, check, aside=True).close()
     check, (told,) = find_check(bundle, CPU)
     assert check is None
     assert "The check was ended 3 times before it was done. To try again: spinescore bundle verify" in told

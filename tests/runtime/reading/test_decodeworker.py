@@ -14,9 +14,12 @@ import pytest
 from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
 from pydicom import uid
 from pydicom.encaps import encapsulate
+from tiny import write_bundle
 
 from spinescore.benchmarks import decodecost
-from spinescore.runtime import processes
+from spinescore.runtime import Scorer, processes
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.dicom import load_radiograph, load_study
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import decodepool, decoders
@@ -86,6 +89,21 @@ def test_same_pixels_from_one_warm_worker() -> None:
     np.testing.assert_array_equal(decoded(), picture(16))
     assert idle() == first
     assert len(first) == 1
+
+
+def test_the_last_scorer_that_closes_ends_the_workers(tmp_path) -> None:
+    """They are started again for who reads without one."""
+    bundle = Bundle.open(write_bundle(tmp_path / "b"))
+    first, second = Scorer(bundle, HostDevice(1)), Scorer(bundle, HostDevice(1))
+    decoded()
+    (worker,) = decodepool._Pool.of_this_process()._idle
+    first.close()
+    assert worker.is_alive()
+    second.close()
+    assert not worker.is_alive()
+    assert not idle()
+    np.testing.assert_array_equal(decoded(), picture(16))
+    assert len(idle()) == 1
 
 
 def test_larger_and_smaller_images_in_turn(monkeypatch) -> None:

@@ -1,0 +1,114 @@
+"""What a console does with spinescore: pixels in memory in, grades and results out, and nobody waits.
+
+    python examples/console.py [FOLDER]
+
+The scorer is opened once, when the program starts, and studies are scored in a thread of their own. A synthetic study
+stands in place of the detector. Everything below `main` is what a console's own program would have in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from spinescore.benchmarks.phantom.study import PhantomView, draw_study
+from spinescore.runtime import (
+    Radiograph,
+    Scorer,
+    SpineScoreError,
+    Study,
+    StudyReport,
+    radiograph_from_array,
+    write_results,
+)
+
+BUDGET_MS = 5000.0  # the console shows the picture after this time, with grades or without
+LOG = logging.getLogger("console")
+
+
+def main(folder: Path) -> int:
+    """Open, score one study, store its results, close. Returns the exit status."""
+    to_console_log()
+    stop = threading.Event()  # set when the user leaves the program: what is going on ends
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    with ThreadPoolExecutor(1, "scoring") as worker:  # the user interface goes on meanwhile
+        scorer = worker.submit(open_scorer, stop).result()
+        if scorer is None:
+            return 1
+        with scorer:
+            study = from_the_detector()
+            report = worker.submit(score, scorer, study, stop).result()
+    if report is None:
+        return 1
+    show(report)
+    store(folder, study, report)
+    return 0
+
+
+def open_scorer(stop: threading.Event) -> Scorer | None:
+    """Open a scorer when the program starts. Without one the console works, but shows no grades."""
+    try:
+        return Scorer.open("phantom-reference", "cpu", budget_ms=BUDGET_MS, build="no", cancel=stop, progress=LOG.info)
+    except SpineScoreError as error:
+        LOG.error("no grades will be shown (%s): %s", error.code, error)
+        return None
+
+
+def score(scorer: Scorer, study: Study, stop: threading.Event) -> StudyReport | None:
+    """Score a study in the worker's thread. Returns None, once the reason is logged, if there is no report."""
+    try:
+        return scorer.score(study, cancel=stop, on_stage=show_progress)
+    except SpineScoreError as error:
+        LOG.error("the study was not scored (%s): %s", error.code, error)
+        return None
+
+
+def show_progress(stage: str, number: int, count: int) -> None:
+    """Move the progress bar; called in the worker's thread when a stage begins."""
+    LOG.info("stage %d of %d: %s", number, count, stage)
+
+
+def show(report: StudyReport) -> None:
+    """Show the grades, and what a reader should know of them."""
+    for region, found in report.regions.items():
+        LOG.info("%s: %s, total %s", region, found.status, found.total)
+        for disc in found.discs:
+            LOG.info("  %s: %s", disc.level, ", ".join(f"{corner.site} {corner.grade}" for corner in disc.corners))
+    LOG.info("mSASSS %s, possible %s to %s", report.total.value, *report.total.range)
+    for text in report.warnings:
+        LOG.warning(text)
+
+
+def store(folder: Path, study: Study, report: StudyReport) -> None:
+    """Write the report and a page of it into the folder. Radiographs with headers also give DICOM objects."""
+    for path in write_results(study, report, folder, formats=["json", "html"]):
+        LOG.info("written: %s", path)
+
+
+def to_console_log() -> None:
+    """Send what spinescore logs to the console's own log; spinescore has no handler of its own."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for name, level in (("console", logging.INFO), ("spinescore", logging.DEBUG)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)
+
+
+def from_the_detector() -> Study:
+    """Two exposures as arrays, larger is brighter, with what the console knows of each."""
+    return Study(tuple(exposure(view) for view in draw_study(1_500_000).values()))
+
+
+def exposure(view: PhantomView) -> Radiograph:
+    """One exposure of the synthetic patient as a radiograph."""
+    pixels = view.image.pixels.max() - view.image.pixels if view.image.inverted else view.image.pixels
+    return radiograph_from_array(pixels, region=view.region, facing=view.facing, spacing_mm=view.pixel_mm)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "results")))

@@ -1,0 +1,38 @@
+"""Who opens a scorer: told what is done meanwhile, and asked whether to go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from spinescore.runtime.errors import Cancelled
+
+__all__ = ["PREFIX", "Caller"]
+
+PREFIX = "opening: "  # of the lines on the opening itself; lines on engines that are built or checked have none
+
+
+class Caller:
+    """The caller's `progress` and `cancel`. Its methods may be called from several threads.
+
+    `cancel` can be exchanged: a study that has to open another engine is given up by its own caller.
+    """
+
+    def __init__(self, progress: Callable[[str], None] | None = None, cancel: threading.Event | None = None) -> None:
+        self._progress, self.cancel = progress, cancel
+
+    def begin(self, step: str) -> None:
+        """Tell the caller which step begins. Raises as `go_on`, and what `progress` raises."""
+        self.go_on(step)
+        if self._progress is not None:
+            self._progress(f"{PREFIX}{step}")
+
+    def go_on(self, step: str) -> bool:
+        """Return True, a boundary between steps. Raises `Cancelled` if the caller gave up."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled(f"Opening was cancelled before this step: {step}.")
+        return True
+
+    def leave(self) -> None:
+        """The scorer is open: the caller is told and asked no more."""
+        self._progress = self.cancel = None

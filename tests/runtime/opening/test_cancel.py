@@ -1,0 +1,157 @@
+"""Processes that work for a scorer: they end with it, and with an opening that is cancelled."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from golden_bundle import write_golden_bundle
+
+from spinescore.runtime import Cancelled, Scorer, processes
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.opening import building, checking, renewal
+from spinescore.runtime.opening.caller import Caller
+from spinescore.runtime.opening.checking import Check
+from spinescore.runtime.opening.opened import Opened
+from spinescore.runtime.opening.renewal import Build, Renewal
+from spinescore.runtime.processes import worker_command
+
+LONG_S = 60
+CHECK = Check("openvino 2026.4.1", ("int8",))
+SAYS_AND_SLEEPS = "import json, time; print(json.dumps({'say': 'begun'}), flush=True); time.sleep(600)"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return Bundle.open(write_golden_bundle(tmp_path_factory.mktemp("golden") / "b", "none"))
+
+
+@pytest.fixture
+def checked(whole, monkeypatch, tmp_path):
+    """A bundle whose engines are to be checked, by a process that does nothing."""
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(building, "find_check", lambda bundle, wanted: (CHECK, ()))
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
+    monkeypatch.setattr(renewal, "_END_S", 0.05)
+    return whole
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started meanwhile."""
+    found, popen = [], renewal.subprocess.Popen
+
+    def start(*args, **options):
+        found.append(popen(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(renewal.subprocess, "Popen", start)
+    return found
+
+
+def builders():
+    return [thread for thread in threading.enumerate() if thread.name == "spinescore-build"]
+
+
+def test_a_cancel_ends_the_process_that_the_opening_waits_for(checked, started):
+    cancel = threading.Event()
+
+    def progress(said):
+        if said == "begun":
+            cancel.set()
+
+    with pytest.raises(Cancelled, match="before this step: the engines that another process works on"):
+        Scorer.open(checked.folder, "cpu", build="now", progress=progress, cancel=cancel)
+    (process,) = started
+    assert process.returncode is not None
+    assert not builders()
+    assert checking._tries(checked, CHECK) == (1, "")  # it is tried again
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_close_ends_a_check_and_who_waits_for_it(checked, started, wait):
+    scorer = Scorer.open(checked.folder, "cpu")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(scorer.wait_for_check)
+        assert scorer.is_checking
+        scorer.close(wait=wait)
+        assert waiting.result(LONG_S) == ()
+    scorer.close()
+    assert started[0].returncode is not None
+    assert not builders()
+    assert checking._tries(checked, CHECK) == (1, "")
+
+
+def test_progress_may_close_a_scorer(checked, started):
+    done = threading.Event()
+    opened = []
+
+    def progress(said):
+        if said == "begun":
+            while not opened:
+                time.sleep(0.001)
+            opened[0].close()
+            done.set()
+
+    opened.append(Scorer.open(checked.folder, "cpu", progress=progress))
+    assert done.wait(LONG_S)
+    assert started[0].returncode is not None
+
+
+def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+    answer = json.dumps({"accepted": True, "reason": "", "judged": True})
+    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    caller = Caller(None, threading.Event())
+    build = Build(whole, CHECK)
+    assert build.wait() == ()
+    new: Renewal[Opened] = Renewal((), build, lambda: Opened(whole, HostDevice(1), caller=caller))
+    caller.cancel.set()
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            new.taken()
+    caller.cancel = None
+    new.taken().close()
+    assert (new.taken(), new.warnings) == (None, ())
+
+
+PARENT = """
+from pathlib import Path
+from spinescore.runtime import output, processes
+def main(folder):
+    processes.end_with_parent()
+    draft = Path(folder) / ".report.tmp"
+    draft.touch()
+    output._unfinished.add(draft)
+    with processes.child([processes.interpreter(), "-c", "import time; time.sleep(600)"]) as child:
+        print(child.pid, flush=True)
+        child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signal 0 ends a process there")
+def test_a_process_that_ends_with_its_parent_leaves_neither_children_nor_half_files(tmp_path, monkeypatch):
+    (tmp_path / "parent_of_one.py").write_text(PARENT, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with processes.child(worker_command("parent_of_one", str(tmp_path))) as process:
+        grandchild = int(process.stdout.readline())
+        assert (tmp_path / ".report.tmp").exists()
+        os.kill(grandchild, 0)
+        process.stdin.close()
+        assert process.wait(LONG_S) == 1
+        with pytest.raises(ProcessLookupError):
+            os.kill(grandchild, 0)
+    assert not (tmp_path / ".report.tmp").exists()
+
+
+def test_a_child_ends_with_the_block_that_fails():
+    with pytest.raises(LookupError), processes.child(worker_command("time", "600", "sleep")) as process:
+        raise LookupError
+    assert process.returncode is not None
+    assert process not in processes._children
