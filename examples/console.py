@@ -8,6 +8,7 @@ stands in place of the detector. Everything below `main` is what a console's own
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -15,7 +16,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from spinescore.benchmarks.phantom.study import PhantomView, draw_study
+from pydicom import dcmread
+
+from spinescore.benchmarks.phantom.study import PhantomView, dicom_file, draw_study
 from spinescore.runtime import (
     Radiograph,
     Scorer,
@@ -26,6 +29,7 @@ from spinescore.runtime import (
     write_results,
 )
 
+SEED = 1_500_000  # of the synthetic study
 BUDGET_MS = 5000.0  # the console shows the picture after this time, with grades or without
 LOG = logging.getLogger("console")
 
@@ -84,8 +88,8 @@ def show(report: StudyReport) -> None:
 
 
 def store(folder: Path, study: Study, report: StudyReport) -> None:
-    """Write the report and a page of it into the folder. Radiographs with headers also give DICOM objects."""
-    for path in write_results(study, report, folder, formats=["json", "html"]):
+    """Write the report, a page of it, and the DICOM objects that a console sends to the archive."""
+    for path in write_results(study, report, folder, formats=["json", "html", "sr", "gsps", "sc"]):
         LOG.info("written: %s", path)
 
 
@@ -100,14 +104,14 @@ def to_console_log() -> None:
 
 
 def from_the_detector() -> Study:
-    """Two exposures as arrays, larger is brighter, with what the console knows of each."""
-    return Study(tuple(exposure(view) for view in draw_study(1_500_000).values()))
+    """Two exposures as arrays, with what the console knows of each."""
+    return Study(tuple(exposure(view) for view in draw_study(SEED).values()))
 
 
 def exposure(view: PhantomView) -> Radiograph:
-    """One exposure of the synthetic patient as a radiograph."""
-    pixels = view.image.pixels.max() - view.image.pixels if view.image.inverted else view.image.pixels
-    return radiograph_from_array(pixels, region=view.region, facing=view.facing, spacing_mm=view.pixel_mm)
+    """One exposure of the synthetic patient as a radiograph. Results refer to its header."""
+    header = dcmread(io.BytesIO(dicom_file(SEED, view)), stop_before_pixels=True)  # the console has made its own
+    return radiograph_from_array(view.image.pixels, region=view.region, facing=view.facing, header=header)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from spinescore.runtime import StudyReport
 
@@ -22,6 +23,8 @@ def test_the_console_scores_a_study_and_stores_it(tmp_path):
     ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
     report = StudyReport.from_json((folder / "report.json").read_text(encoding="utf-8"))
+    for kind in ("SR", "PR", "OT"):
+        assert kind in {dcmread(path).Modality for path in folder.rglob("*.dcm")}
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     assert report.total.status in ("complete", "imputed", "incomplete")
     assert f"console INFO mSASSS {report.total.value}, possible" in ran.stderr

@@ -36,7 +36,7 @@ def whole(tmp_path_factory):
 def checked(whole, monkeypatch, tmp_path):
     """A bundle whose engines are to be checked, by a process that does nothing."""
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(building, "find_check", lambda bundle, wanted: (CHECK, ()))
+    monkeypatch.setattr(building, "find_check", lambda bundle, wanted, may_run: (CHECK, ()))
     monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
     monkeypatch.setattr(renewal, "_END_S", 0.05)
     return whole
