@@ -49,6 +49,12 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def no_other_scorer(monkeypatch):
+    """Scorers of other tests, which may be open still, are not counted."""
+    monkeypatch.setattr(processes, "_users", 0)
+
+
+@pytest.fixture(autouse=True)
 def nothing_is_left():
     """No test leaves a thread of a scorer."""
     before = set(threading.enumerate())
