@@ -66,6 +66,7 @@ _SKIPPED = {
     "evidence": "pictures were not asked for what their headers do not tell",
     "antialias": "the networks' inputs were sampled once a pixel",
 }
+_NEXT_STEP = "Give a larger budget, or make a plan with spinescore plan."
 _REPORT: Step = ("report", 0, True)
 _ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch
 _ASKED: dict[str, Skippable] = {"second-pass": "second-pass", "test-time": "test-time"}  # stages that may be left out
@@ -337,11 +338,14 @@ class Budget:
             self._over = True
             self.durations.end(self.took, self._passed_over, self._is_tried())
 
-    def exceeded(self, more: str = "", report: StudyReport | None = None) -> BudgetExceeded:
+    def exceeded(
+        self, more: str = "", report: StudyReport | None = None, next_step: str = _NEXT_STEP
+    ) -> BudgetExceeded:
+        """Return the error for a hard budget, with the stages that were finished."""
         done = {stage: round(ms, 3) for stage, ms in self._done.items()}
         return BudgetExceeded(
             f"The budget of {self.ms:g} ms cannot be kept: {self.elapsed_ms:.1f} ms had passed after "
-            f"{', '.join(done) or 'nothing'}{more}. Give a larger budget, or make a plan with spinescore plan.",
+            f"{', '.join(done) or 'nothing'}{more}. {next_step}",
             done,
             report,
         )

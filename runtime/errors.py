@@ -125,6 +125,9 @@ class BudgetExceeded(SpineScoreError):
 
 
 class Cancelled(SpineScoreError):
-    """Scoring was given up between two stages because its caller asked for that; the scorer stays as it is."""
+    """Scoring or opening was given up between two steps, because its caller asked for that.
+
+    A scorer that is open stays as it is.
+    """
 
     code = "cancelled"

@@ -163,6 +163,16 @@ def end_unused(end: Callable[[], None]) -> None:
     atexit.register(end)
 
 
+def _forget_users() -> None:
+    """A forked child has no scorer of its own yet."""
+    global _users, _counting
+    _users, _counting = 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_users)
+
+
 def join_users() -> None:
     """One more scorer is open."""
     global _users

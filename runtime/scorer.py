@@ -60,7 +60,11 @@ class Scorer:
         if not isinstance(bundle, Bundle):
             raise TypeError(f"bundle must be a Bundle, got {shown(bundle)}; call Scorer.open(bundle, device)")
         engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
-        self._set_up(engine, max_imputed_per_region, budget_ms, clock)
+        try:
+            self._set_up(engine, max_imputed_per_region, budget_ms, clock)
+        except BaseException:
+            engine.close()
+            raise
         try:
             self._session.test()
             self._session.time_steps()

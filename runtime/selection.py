@@ -246,8 +246,10 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
     if radiograph.facing is None:
         return _as_seen(radiograph, region, asked(radiograph, True))
     stated = Chosen(radiograph, radiograph.facing, radiograph.turn_deg or 0)
-    is_array = radiograph.header is None or radiograph.facing_from == "program"
-    if radiograph.turn_deg is None and not is_array:  # arrays with a side were seen upright
+    by_program = radiograph.facing_from == "program" or (
+        radiograph.header is None and radiograph.facing_from == "header"
+    )
+    if radiograph.turn_deg is None and not by_program:  # a program that states a facing gives pictures that are upright
         with suppress(InputRejected):
             seen = asked(radiograph, True)
             return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)

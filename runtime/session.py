@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from spinescore.runtime.acceptance.repeats import Repeats
-from spinescore.runtime.arguments import check_event, check_flag
+from spinescore.runtime.arguments import check_callable, check_event, check_flag
 from spinescore.runtime.assemble import strictly, study_report, timed, with_findings
 from spinescore.runtime.budget import Budget, Clock, OnStage, checked_ms
 from spinescore.runtime.errors import DeviceError, SpineScoreError
@@ -52,7 +52,7 @@ class Session:
         return self.engine.opened.views
 
     def repeat_tests(self, studies: int | None, minutes: float | None) -> None:
-        """Test the engine again after so many studies or minutes, when no study is being scored."""
+        """Repeat the self-test every `studies` studies or `minutes` minutes, when no study is being scored."""
         self._repeats = Repeats(self._test_if_idle, studies, minutes)
         self._ends.callback(self._repeats.close)
 
@@ -68,13 +68,14 @@ class Session:
         """The budget of a call, which counts from now. Raises `ValueError`."""
         budget_ms = checked_ms(budget_ms) or self._budget_ms
         check_flag("hard", hard)
-        check_event("cancel", cancel)
+        _check_caller(cancel, on_stage)
         if hard and budget_ms is None:
             raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
         read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
         return Budget(budget_ms, hard, read_ms, self.views.durations, self._clock, cancel, on_stage)
 
     def without_budget(self, cancel: threading.Event | None = None, on_stage: OnStage | None = None) -> Budget:
+        _check_caller(cancel, on_stage)
         return Budget(None, False, 0.0, self.views.durations, self._clock, cancel, on_stage)
 
     def score(
@@ -97,6 +98,7 @@ class Session:
 
     def wait_for_check(self) -> tuple[str, ...]:
         """Wait until this CPU's engines are checked, and take the one that was accepted; returns the warnings."""
+        self.turns.check_may_wait()
         warnings = self.engine.wait()
         with suppress(DeviceError), self.turns.turn():  # closed meanwhile
             self._renew()
@@ -120,16 +122,18 @@ class Session:
             self._make_ready(budget)
             return self._with_engine(study, given, budget, strict, with_crops)
         finally:
-            budget.end()
             engine.caller.cancel = None
             self.views.device.forget()
+            budget.end()
 
     def _make_ready(self, budget: Budget) -> None:
         """Take an engine that was built meanwhile, and test one that is not trusted; a hard budget has no time."""
         if budget.hard:
             if not self.engine.opened.trusted:
-                text = ": the engine has to pass its self-test first; call self_test, or open the scorer with warm_up"
-                raise budget.exceeded(text)
+                raise budget.exceeded(
+                    ": the engine has to pass its self-test first",
+                    next_step="Call self_test before the first hard call, or open the scorer with warm_up.",
+                )
             return
         if self._renew():
             budget.excuse()
@@ -177,3 +181,8 @@ class Session:
                 self.test()
             return free
         return True
+
+
+def _check_caller(cancel: threading.Event | None, on_stage: OnStage | None) -> None:
+    check_event("cancel", cancel)
+    check_callable("on_stage", on_stage)

@@ -128,7 +128,8 @@ def contradiction(radiograph: Radiograph, found: Orientation, region: Region) ->
     if radiograph.facing_from != "header":
         what = f"the facing was given as {radiograph.facing}, the picture shows a patient {_standing(turn_deg)} facing"
         step = "look at the overlay, and correct the facing that is given"
-        return finding("orientation-contradicts", name, f"{what} {facing}, and was followed", region, step)
+        what += f" {facing}, and was followed"
+        return finding("orientation-contradicts", name, what, region, step, turn_deg=turn_deg, facing=facing)
     what = f"its header states a patient {said.strip()}, the picture shows one {_standing(turn_deg)} facing {facing}"
     what += ", and was followed"
     return finding("orientation-contradicts", name, what, region, turn_deg=turn_deg, facing=facing)

@@ -164,8 +164,11 @@ def renamed(radiograph: Radiograph, name: str) -> Radiograph:
     def said(text: str) -> str:
         return text.replace(old, name, 1) if old else text
 
+    from spinescore.runtime.notices import as_notice  # it builds on this module
+
+    warnings = (as_notice(warning).renamed(said, name) for warning in radiograph.warnings)
     findings = (replace(found, source=name, message=said(found.message)) for found in radiograph.findings)
-    return replace(radiograph, source=name, warnings=tuple(map(said, radiograph.warnings)), findings=tuple(findings))
+    return replace(radiograph, source=name, warnings=tuple(warnings), findings=tuple(findings))
 
 
 def told_apart(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, ...]:

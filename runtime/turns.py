@@ -84,14 +84,22 @@ class Turns:
                 "study is done (try_score and close(wait=False) may be called)."
             )
 
+    def check_may_wait(self) -> None:
+        """Raise as `turn`, but for the end: after a fork, and in a turn of the same thread."""
+        self._check_process()
+        self._check_other()
+
     def _check_open(self) -> None:
+        self._check_process()
+        if self._closed:
+            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
+
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise DeviceError(
                 "This scorer was opened before this process was forked from another one, and its threads are not here; "
                 "open one in each process with Scorer.open."
             )
-        if self._closed:
-            raise DeviceError("This scorer is closed; open another one with Scorer.open.")
 
 
 def _freed() -> None:

@@ -42,7 +42,10 @@ def test_the_console_that_is_left_while_it_opens_ends_at_once(tmp_path):
         os.kill(console.pid, signal.SIGINT)
         rest = console.stderr.read()
     assert "opening: the files of bundle phantom-reference are checked" in first
-    assert (console.returncode, "(cancelled): Opening was cancelled before this step" in rest) == (1, True), rest
+    assert (
+        console.returncode,
+        "(cancelled): Given up, because the caller asked for that, before this step" in rest,
+    ) == (1, True), rest
     assert "Traceback" not in rest
     assert not (tmp_path / "results").exists()
 

@@ -1,4 +1,4 @@
-"""Who opens a scorer: told what is done meanwhile, and asked whether to go on."""
+"""The caller's `progress` and `cancel` while a scorer is opened."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Caller:
     def go_on(self, step: str) -> bool:
         """Return True, a boundary between steps. Raises `Cancelled` if the caller gave up."""
         if self.cancel is not None and self.cancel.is_set():
-            raise Cancelled(f"Opening was cancelled before this step: {step}.")
+            raise Cancelled(f"Given up, because the caller asked for that, before this step: {step}.")
         return True
 
     def leave(self) -> None:
-        """The scorer is open: the caller is told and asked no more."""
+        """Drop both, once the scorer is open."""
         self._progress = self.cancel = None

@@ -160,7 +160,7 @@ class Build:
             process.kill()
             process.wait()
         if self._listener is not threading.current_thread():  # where `progress` closes a scorer
-            self._listener.join()
+            self._listener.join(_END_S)  # and no longer: it may be in `progress`, which waits for this very thread
 
     def __enter__(self) -> Build:
         return self

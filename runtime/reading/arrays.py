@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.arguments import check_choice, check_pair, check_text, check_whole, is_number, shown
-from spinescore.runtime.notices import notice
+from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
 from spinescore.runtime.reading.described import described
 from spinescore.runtime.reading.display import Display, Window
+from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
 from spinescore.runtime.reading.pixels import PixelFormat, check_size, pixel_format, without_unused_bits
 from spinescore.runtime.reading.shutter import Shutter, hide
@@ -159,7 +160,7 @@ def _bare(
         study_date=facts.study_date,
         patient_key=facts.patient_key,
         source=source,
-        warnings=tuple(f"{source}: {note}" for note in notes),
+        warnings=tuple(as_notice(note).saying(f"{source}: {note}").at(facts.region, source or None) for note in notes),
         facing_from="header" if facts.facing is None else "program",
     )
 
@@ -188,6 +189,7 @@ def _own(
     allocated, signed = pixels.dtype.itemsize * 8, pixels.dtype.kind == "i"
     try:
         ds = own_header(header)
+        lift(ds)
     except Exception as fault:  # elements that were left in a file, for example, which is gone
         raise ValueError(f"header cannot be read ({brief(fault)}); read it anew from its file") from None
     for keyword, what, said in (
@@ -257,10 +259,9 @@ def _stored(
             "array as the type that the header states, or correct its Pixel Representation"
         )
     if outside:
-        notes.append(
-            f"{outside} pixels hold values that {declared.bits_stored} {signs} bits cannot; the bits above were dropped"
-            ", as in a file: check bits_stored"
-        )
+        text = f"{outside} pixels hold values that {declared.bits_stored} {signs} bits cannot; the bits above were"
+        text += " dropped, as in a file: check bits_stored"
+        notes.append(notice("bits-dropped", text, pixels=outside, bits_stored=declared.bits_stored))
         values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
     words = values.view(f"u{values.dtype.itemsize}")
     return (without_unused_bits(words, declared) if outside else words.view(_dtype(declared))), masked

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.reading.tags import items, number, raw_element, text
+from spinescore.runtime.reading.tags import is_stated, items, number, raw_element, text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -34,14 +34,15 @@ _GROUPS = {
 def lift(ds: Dataset) -> None:
     """Add the attributes of the frame's functional groups to the header of an Enhanced XA or XRF image, in place.
 
-    What the header itself states stays. Other classes, and images of several frames, are left as they are.
+    A group is left out if the header itself states one of its attributes. Other classes, and images of several frames,
+    are left as they are.
     """
     if text(ds, "SOPClassUID") not in _CLASSES or (number(ds, "NumberOfFrames") or 1) != 1:
         return
     for frame in (item for keyword in _FRAMES for item in items(ds, keyword)[:1]):
         for sequence, keywords in _GROUPS.items():
+            if any(is_stated(ds, keyword) for keyword in keywords):
+                continue
             for group in items(frame, sequence)[:1]:
-                for keyword in keywords:
-                    found = raw_element(group, keyword)
-                    if found is not None and raw_element(ds, keyword) is None:
-                        ds[found.tag] = found
+                for found in filter(None, (raw_element(group, keyword) for keyword in keywords)):
+                    ds[found.tag] = found

@@ -81,7 +81,8 @@ def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shut
     shapes = shutter_shapes(ds, notes)
     bitmap = hidden_by_bitmap(ds, rows, columns) if BITMAP in _names(ds) else None
     if bitmap is None and BITMAP in _names(ds):
-        notes.append("the bitmap of the Display Shutter cannot be understood and was ignored")
+        sentence = "the bitmap of the Display Shutter cannot be understood and was ignored"
+        notes.append(notice("greyscale-ignored", sentence, tag="ShutterOverlayGroup"))
     if not shapes and bitmap is None:
         return None
     seen = np.ones((rows, columns), bool) if bitmap is None else ~bitmap

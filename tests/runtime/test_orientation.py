@@ -83,6 +83,17 @@ def test_a_silent_header_is_no_obstacle(scorer, turn_deg, facing):
     assert [found.code for found in report.findings if found.code == "not-upright"] == ["not-upright"] * bool(turn_deg)
 
 
+@pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
+def test_a_facing_that_a_user_states_does_not_make_a_film_upright(scorer, turn_deg):
+    """Neither does leaving out the header, as `anonymous` does."""
+    tags = {"turn_deg": None, "facing": "left", "facing_from": "user"}
+    drawn = turned(draw("lumbar", OTHER_GRADES, facing="left"), turn_deg, **tags)
+    assert drawn.radiograph.header is None
+    report = scored(scorer, drawn)
+    assert_found(report.regions["lumbar"], drawn)
+    assert report.regions["lumbar"].radiograph.turn_deg == turn_deg
+
+
 @pytest.mark.parametrize(
     ("true", "stated"),
     [

@@ -9,7 +9,7 @@ import pytest
 from dicom_files import radiograph_dataset, write
 from pydicom.dataset import Dataset
 
-from spinescore.runtime import InputRejected, load_radiograph
+from spinescore.runtime import InputRejected, load_radiograph, radiograph_from_array
 
 ENHANCED = {"XA": "1.2.840.10008.5.1.4.1.1.12.1.1", "RF": "1.2.840.10008.5.1.4.1.1.12.2.1"}
 WINDOW = {"WindowCenter": "1800", "WindowWidth": "1500", "VOILUTFunction": "SIGMOID"}
@@ -88,6 +88,28 @@ def test_shutter_spacing_orientation_and_region(tmp_path: Path) -> None:
     assert found.occluded == like.occluded
     assert found.occluded is not None
     np.testing.assert_array_equal(found.pixels, like.pixels)
+
+
+def test_a_window_is_never_put_together_from_two_places(tmp_path: Path) -> None:
+    ds = enhanced("XA", {"FrameVOILUTSequence": OTHER}, None, WindowWidth="1500")
+    assert not load_radiograph(write(ds, tmp_path / "enhanced")).has_window
+
+
+@pytest.mark.parametrize("modality", ENHANCED)
+def test_an_array_with_that_header_is_the_same_radiograph(tmp_path: Path, modality: str) -> None:
+    groups = {
+        "FrameVOILUTSequence": WINDOW,
+        "FrameDisplayShutterSequence": RECTANGLE,
+        "FramePixelDataPropertiesSequence": {"ImagerPixelSpacing": [0.3, 0.4]},
+        "PatientOrientationInFrameSequence": {"PatientOrientation": ["A", "F"]},
+    }
+    ds = enhanced(modality, groups, None, PixelSpacing=None)
+    file = load_radiograph(write(ds, tmp_path / "enhanced"))
+    array = radiograph_from_array(ds.pixel_array, header=ds)
+    np.testing.assert_array_equal(array.pixels, file.pixels)
+    np.testing.assert_array_equal(array.table, file.table)
+    assert (array.spacing_mm, array.facing, array.turn_deg) == (file.spacing_mm, file.facing, file.turn_deg)
+    assert (array.occluded, array.has_window) == (file.occluded, True)
 
 
 def test_other_classes_keep_to_their_header(tmp_path: Path) -> None:
