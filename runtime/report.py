@@ -16,6 +16,7 @@ from spinescore.runtime.budget import Skippable
 from spinescore.runtime.documents import parse_json
 from spinescore.runtime.expected import Expected
 from spinescore.runtime.grading import CornerStatus
+from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.study import Facing, Finding, Region, Turn
 
 __all__ = [
@@ -272,9 +273,22 @@ class StudyReport:
                 findings=tuple(_build(Finding, found) for found in document.get("findings", ())),
                 notices=tuple(_build(Finding, found) for found in document.get("notices", ())),
             )
-            return _build(cls, parts)
+            report: StudyReport = _build(cls, parts)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the report is incomplete or damaged ({error}); validate it with its schema") from error
+        for region in report.regions.values():
+            _check_grades(region)
+        return report
+
+
+def _check_grades(region: RegionReport) -> None:
+    """Raise `ValueError` for a grade that is none."""
+    for corner in (corner for disc in region.discs for corner in disc.corners):
+        if corner.grade is not None and not (type(corner.grade) is int and 0 <= corner.grade <= MAX_GRADE):
+            raise ValueError(
+                f"the report is damaged: {corner.site} has the grade {corner.grade!r}, which is not 0 to {MAX_GRADE}; "
+                "score the study again"
+            )
 
 
 def report_schema() -> dict[str, Any]:

@@ -5,8 +5,10 @@ The only module that imports openvino.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,8 @@ _TWIN_BYTES = 16 * 2**20  # a larger network is compiled once: twice, it would n
 _MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")  # of constants; done twice they give the same
 _SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
 _LONGEST = 100
+
+_open: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
 
 class OpenVinoEngine:
@@ -88,6 +92,7 @@ class OpenVinoEngine:
                 "again, or use the engine onnxruntime."
             ) from error
         self._check_ends()
+        _open.add(self)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -115,8 +120,10 @@ class OpenVinoEngine:
             ) from error
 
     def close(self) -> None:
+        """Free the network at once. Its ends hold it too, and a cycle of objects may hold this engine for a while."""
         self._requests.clear()
-        self._models.clear()
+        for held in (self._inputs, self._outputs, self._models):
+            held.clear()
 
     def _request(self, inputs: Array, outputs: Array) -> Any:
         """The request bound to these buffers, of the models in turn."""
@@ -157,6 +164,18 @@ class OpenVinoEngine:
                 "again."
             )
         return shape
+
+
+def _keep_inherited() -> None:
+    """Keep a forked child from destroying its parent's networks: that waits for threads which are not there."""
+    for engine in _open:
+        requests = (made[0] for made in engine._requests.values())
+        for held in (*engine._models, *engine._inputs, *engine._outputs, *requests):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_inherited)
 
 
 def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int) -> list[Any]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from spinescore.runtime.arguments import shown
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.intake import StudyInput, as_study
 from spinescore.runtime.orientation import ORIENTATIONS
@@ -69,6 +70,8 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
     SOP Instance UID or, if it has none, its name, and with its rows and columns. Raises OutputError if not, and what
     `as_study` does for what is no study.
     """
+    if not isinstance(report, StudyReport):
+        raise TypeError(f"report must be a StudyReport, got {shown(report)}; read JSON with StudyReport.from_json")
     found = as_study(study)
     of, given = report.study.study_instance_uid, found.study_instance_uid
     if of != given:

@@ -93,11 +93,10 @@ def plain_table(
 
     8 bits are shown as they are; the contrast of more runs between the 1st and 99th percentiles of the exposed field.
     """
-    stored = stored_values(bits_stored, stored_min)
-    span = (float(stored[0]), float(stored[-1]))
     if pixels.dtype.itemsize > 1:
-        span = displayed_percentiles(pixels, *DEFAULT_PERCENTILES, _hidden(None, occluded))
-    ramp = _ramp(stored, *span)
+        return displayed_table(Display(None, None, None, inverted), pixels, bits_stored, stored_min, None, occluded)[0]
+    stored = stored_values(bits_stored, stored_min)
+    ramp = _ramp(stored, float(stored[0]), float(stored[-1]))
     return _finished(1.0 - ramp if inverted else ramp, stored_min, None, occluded)
 
 

@@ -187,7 +187,7 @@ def test_reports_that_are_refused(tmp_path: Path) -> None:
     twice = "\n".join(report("1").to_json(indent=None) for _ in range(2))
     with pytest.raises(ReadingsError, match=r"two\.jsonl, line 2: there are two reports of study 1"):
         read_text(tmp_path, twice, "two.jsonl")
-    with pytest.raises(ReadingsError, match=r"bad\.json: 7 is no grade"):
+    with pytest.raises(ReadingsError, match=r"bad\.json: .*C3-superior has the grade 7"):
         read_text(tmp_path, report("1", grade=7).to_json(), "bad.json")
     document = json.loads(report("1").to_json())
     document["regions"]["cervical"]["discs"][0]["corners"][0]["site"] = "T9-superior"

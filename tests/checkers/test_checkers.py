@@ -38,9 +38,9 @@ def readme_programs() -> dict[str, str]:
     calls = re.findall(r"`((?:scorer\.\w+|radiograph_from_array)\([^.`][^`]*\))`", README)
     body = "".join(f"    {call}\n" for call in calls)
     found["calls.py"] = (
-        "import numpy as np\nfrom numpy.typing import NDArray\nfrom spinescore.runtime import "
-        "Scorer, StudyInput, radiograph_from_array\n\n\n"
-        f"def calls(scorer: Scorer, study: StudyInput, pixels: NDArray[np.uint16]) -> None:\n{body}"
+        "import numpy as np\nfrom numpy.typing import NDArray\nfrom pydicom import Dataset\n"
+        "from spinescore.runtime import Scorer, StudyInput, radiograph_from_array\n\n\n"
+        f"def calls(scorer: Scorer, study: StudyInput, pixels: NDArray[np.uint16], dataset: Dataset) -> None:\n{body}"
     )
     assert len(found) >= 2
     assert 'scorer.score({"cervical": pixels' in body
@@ -112,7 +112,8 @@ def test_the_door_is_wholly_typed():
     symbols = answer["typeCompleteness"]["symbols"]
     assert answer["typeCompleteness"]["pyTypedPath"]
     assert [s["name"] for s in symbols if not s["isTypeKnown"] and not s["isTypeAmbiguous"]] == []
-    public = [f"{getattr(door, name).__module__}.{name}" for name in door.__all__]
+    named = {name: getattr(getattr(door, name), "__module__", None) for name in door.__all__}  # a constant has none
+    public = [f"{module}.{name}" for name, module in named.items() if module]
     exact = [s for s in symbols if any(f"{s['name']}.".startswith(f"{name}.") for name in public)]
     assert {f"spinescore.runtime.scorer.Scorer.{name}" for name in ("open", "bundle")} <= {s["name"] for s in exact}
     assert [s["name"] for s in exact if s["isTypeAmbiguous"]] == []

@@ -465,7 +465,7 @@ def test_a_hard_call_of_a_scorer_without_a_budget_measures_nothing(bundle, kind)
 def test_a_hard_call_does_not_wait_for_the_self_test(tmp_path):
     folder = write_golden_bundle(tmp_path / "b")
     with Scorer.open(folder, "cpu", build="no", warm_up=False) as scorer:
-        with pytest.raises(BudgetExceeded, match="has to pass its self-test first. Call self_test") as caught:
+        with pytest.raises(BudgetExceeded, match=r"has to pass its self-test first\. Call self_test") as caught:
             scorer.score(STUDY, 1e6, hard=True)
         assert caught.value.report is None
         scorer.self_test()

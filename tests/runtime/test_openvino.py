@@ -209,6 +209,34 @@ def test_a_failing_run_names_network_and_tensor(tmp_path):
         engine.run(np.zeros((1, 1, HEIGHT, WIDTH), np.float32), heatmaps)
 
 
+FORKS = """
+import gc, os, sys
+sys.path[:] = sys.argv[3:]
+from spinescore.runtime import Scorer
+gc.disable()
+how, folder = sys.argv[1:3]
+scorer = Scorer.open(folder, "cpu", engine="openvino", precision="fp32", require_acceptance=False)
+if how == "closed":
+    scorer.close()
+child = os.fork()
+if not child:
+    del scorer
+    gc.collect()
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.parametrize("how", ["open", "closed"])
+def test_a_forked_child_does_not_wait_for_its_parents_threads(tmp_path, how):
+    folder = write_golden_bundle(tmp_path / "b", "none")
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS, how, str(folder), *sys.path], capture_output=True, text=True, timeout=120
+    )
+    assert ran.stdout.split() == ["7"], ran.stderr
+
+
 def test_without_openvino():
     code = (
         "import sys\nsys.modules['openvino'] = None\n"

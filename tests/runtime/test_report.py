@@ -74,6 +74,14 @@ def test_round_trip(indent):
     VALIDATOR.validate(json.loads(text))
 
 
+@pytest.mark.parametrize("grade", [7, -1, 1.5, True, "2"])
+def test_a_grade_that_is_none_is_refused(grade):
+    document = json.loads(REPORT.to_json())
+    document["regions"]["cervical"]["discs"][0]["corners"][1]["grade"] = grade
+    with pytest.raises(ValueError, match=r"damaged: C3-superior has the grade .*, which is not 0 to 3"):
+        StudyReport.from_json(json.dumps(document))
+
+
 def test_reports_of_before_the_expected_score_still_read():
     document = json.loads(REPORT.to_json())
     for region in document["regions"].values():

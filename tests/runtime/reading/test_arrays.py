@@ -6,11 +6,12 @@ import io
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset
+from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 
 from spinescore.runtime import InputRejected, load_radiograph, radiograph_from_array
@@ -73,6 +74,19 @@ def test_an_array_with_a_header_is_what_its_file_is(bits: int, signed: bool, tag
     np.testing.assert_array_equal(pixels, kept)
     assert_same(found, from_file(ds))
     assert (found.source, found.header.PatientID) == ("array", "P-1")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_an_array_without_a_header_is_what_its_file_is(seed: int, photometric: str, tmp_path: Path) -> None:
+    """The contrast, too, which is taken from the pixels."""
+    rng = np.random.default_rng(seed)
+    pixels = (rng.gamma(2.0, 90.0, (240, 200)) + 3).clip(0, 1023).astype(np.uint16)
+    ds = radiograph_dataset(pixels, BitsStored=10, HighBit=9, PhotometricInterpretation=photometric)
+    file = load_radiograph(write(ds, tmp_path / "file"))
+    array = radiograph_from_array(pixels, bits_stored=10, photometric=photometric)
+    assert not file.has_window
+    np.testing.assert_array_equal(array.table, file.table)
 
 
 def test_later_changes_of_the_header_do_not_reach_the_radiograph() -> None:
