@@ -9,7 +9,6 @@ the turns alike, but not a median of few rounds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.bench.subject import draw_study
+from spinescore.benchmarks.records import publish
 from spinescore.runtime import Scorer, Study, load_study, radiograph_from_array
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processor import processor_name
 from spinescore.runtime.study import Radiograph
 
@@ -89,10 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "study": drawn.facts,
         **results,
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

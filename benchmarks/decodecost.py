@@ -8,7 +8,6 @@ process. The first image, which starts the worker, is apart. Wall time; `load` i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.output import write_atomic
+from spinescore.benchmarks.records import publish
 from spinescore.runtime.reading import decodepool, decoders
 from spinescore.runtime.reading.pixels import PixelFormat
 
@@ -93,10 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "protocol": " ".join(str(__doc__).split()),
         **measure(arguments.images),
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

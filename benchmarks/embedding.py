@@ -1,4 +1,6 @@
-"""What a scorer costs the program around it: `python -m spinescore.benchmarks.embedding [--bundle B] [--out F]`.
+"""Measures the cost of a scorer for the program around it.
+
+`python -m spinescore.benchmarks.embedding [--bundle B] [--out F]`
 
 Phantoms on a CPU, as a console embeds the scorer. Wall time; give the machine nothing else to do.
 
@@ -18,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 import tempfile
@@ -39,8 +40,8 @@ from spinescore.benchmarks.bench.figures import figures
 from spinescore.benchmarks.bench.machine import Watch
 from spinescore.benchmarks.bench.memory import memory_bytes
 from spinescore.benchmarks.bench.subject import draw_study
+from spinescore.benchmarks.records import publish
 from spinescore.runtime import Cancelled, Radiograph, Scorer, Study, load_study, radiograph_from_array
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processor import core_count, processor_kind, processor_name
 
 __all__ = ["SCHEMA", "main", "measure"]
@@ -182,7 +183,7 @@ def _soak(scorer: Scorer, study: Study, studies: int) -> Figures:
 
 
 def _held() -> Figures:
-    """What this process holds: memory, descriptors (None where the system does not tell), threads."""
+    """Return this process' memory, descriptors (None if the system does not count them) and threads."""
     descriptors = Path("/proc/self/fd")
     return {
         "resident_bytes": memory_bytes()["resident_bytes"],
@@ -251,10 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs": arguments.runs,
         **found,
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

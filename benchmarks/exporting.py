@@ -10,7 +10,6 @@ and a system that counts the memory of processes (not Windows).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from spinescore.runtime.output import write_atomic
+from spinescore.benchmarks.records import publish
 from spinescore.runtime.processor import core_count, processor_name
 
 __all__ = ["SCHEMA", "main", "measure"]
@@ -87,10 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "golden_studies": arguments.golden_studies,
         **figures,
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

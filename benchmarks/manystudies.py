@@ -25,7 +25,7 @@ from typing import Any
 from spinescore.benchmarks.bench.memory import memory_bytes
 from spinescore.benchmarks.phantom import draw_view
 from spinescore.benchmarks.phantom.study import dicom_file
-from spinescore.runtime.output import write_atomic
+from spinescore.benchmarks.records import publish
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["main", "write_studies"]
@@ -61,7 +61,7 @@ def write_studies(folder: Path, count: int, seed: int = 4200) -> list[Path]:
 
 
 def _call(arguments: argparse.Namespace, folder: Path, given: Sequence[Path], out: Path) -> dict[str, Any]:
-    """What a call with these studies' folders took, as its process tells it."""
+    """Return the memory and the time of a call with these studies' folders, as its process measured them."""
     words = [arguments.verb, "--bundle", arguments.bundle, "--device", "cpu", "--build", "no", "--out", str(out)]
     if arguments.inputs:
         words += ["--inputs", str(_listed(given, folder / f"inputs-{len(given)}.csv"))]
@@ -142,9 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "above_mib": round(above / _MIB, 1),
         "resident_mib_over_the_call": list(_every(many["after_study_bytes"], 11)),
     }
-    if arguments.out:
-        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    publish(record, arguments.out)
     return 0 if above <= MOST_ABOVE_BYTES else 1
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.bench.subject import draw_study
-from spinescore.runtime.output import write_atomic
+from spinescore.benchmarks.records import publish
 from spinescore.runtime.processor import processor_kind, processor_name
 
 __all__ = ["main", "measure", "write_keras_bundle"]
@@ -103,10 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
         record = measure(arguments, Path(folder))
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return int(record["right"] != record["processes"] or len(record["answers"]) != 1)
 
 

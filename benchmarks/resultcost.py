@@ -1,4 +1,6 @@
-"""What a study's results cost: `python -m spinescore.benchmarks.resultcost [--processes N] [--bundle B] [--out F]`.
+"""Measures the cost of a study's results.
+
+`python -m spinescore.benchmarks.resultcost [--processes N] [--bundle B] [--out F]`
 
 A phantom study is scored once. Then each of N processes reads the study and its report, and makes each result: once as
 the process's first, and again `--again` times. Inside of a time is the call of the public function and, for DICOM
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from spinescore.benchmarks.records import publish
 from spinescore.runtime import (
     Scorer,
     Study,
@@ -34,7 +37,6 @@ from spinescore.runtime import (
     secondary_captures,
     structured_report,
 )
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.processor import processor_name
 
 __all__ = ["RESULTS", "SCHEMA", "main", "measure"]
@@ -126,10 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "protocol": " ".join(str(__doc__).split()),
         **measure(arguments.processes, arguments.again, arguments.bundle),
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

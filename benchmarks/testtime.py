@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from spinescore.benchmarks.bench.subject import draw_study
-from spinescore.runtime.output import write_atomic
+from spinescore.benchmarks.records import publish
 from spinescore.runtime.processor import processor_name
 
 __all__ = ["SCHEMA", "SETTINGS", "main", "measure"]
@@ -147,10 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rounds": arguments.rounds,
         "results": results,
     }
-    text = json.dumps(record, indent=1) + "\n"
-    if arguments.out:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+    publish(record, arguments.out)
     return 0
 
 

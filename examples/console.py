@@ -1,4 +1,4 @@
-"""What a console does with spinescore: pixels in memory in, grades and results out, and nobody waits.
+"""A console that uses spinescore: it hands over pixels in memory, and gets grades and results without waiting.
 
     python examples/console.py [FOLDER]
 

@@ -5,7 +5,7 @@ takes again later (acceptance records, plans, engines, what compilers keep) is s
 Signatures lie in `signatures/` beside the key: no bundle carries them, and a read-only bundle can be signed.
 
 That keeps out what a stranger put into a bundle, what another machine made, and damaged files. It does not keep out a
-program that runs as this user or as an administrator: who can read the key can sign.
+program that runs as this user or as an administrator: whoever can read the key can sign.
 
 The standard library alone: the kernels' cache is below everything else.
 """

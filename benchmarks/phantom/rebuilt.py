@@ -107,7 +107,7 @@ def _module(kind: str, tensors: Tensors) -> nn.Module:
 
 
 def _given(module: nn.Module, grey: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
-    """What the PyTorch network gives for grey pictures, normalised as the manifest states it."""
+    """Return the outputs of the PyTorch network for grey pictures, normalised as the manifest states."""
     import torch
 
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (size.mean, size.std))

@@ -6,7 +6,6 @@ there on an array is read as a file.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +18,11 @@ from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
 from spinescore.runtime.reading.described import described
-from spinescore.runtime.reading.display import Display, Window
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
 from spinescore.runtime.reading.pixels import PixelFormat, check_size, pixel_format, without_unused_bits
 from spinescore.runtime.reading.shutter import Shutter, hide
-from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, text
+from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, same_fact, text
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings
@@ -37,7 +35,6 @@ __all__ = ["check_pixels", "radiograph_from_array"]
 Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
 
 _PHOTOMETRIC: tuple[Photometric, ...] = ("MONOCHROME1", "MONOCHROME2")
-_SAME_SPACING = 1e-3  # relative; a header rounds to 16 characters
 _CALL = "radiograph_from_array(pixels, region='cervical', spacing_mm=0.15, facing='left')"
 _NEXT_STEP = {  # by the kind of a dtype
     "f": "round them first, for example numpy.rint(pixels).astype(numpy.uint16)",
@@ -140,13 +137,9 @@ def _bare(
     stored, masked = _stored(pixels, declared, notes, copied=False)
     occluded = None if masked is None else hide(stored, Shutter(~masked, 0.0), declared)
     lowest = declared.stored_min
-    if window is None:
-        table, has_window = greyscale.plain_table(stored, bits, lowest, inverted, occluded), False
-    else:
-        display = Display(None, Window(*window, "LINEAR"), None, inverted)
-        table, has_window = greyscale.displayed_table(display, stored, bits, lowest, occluded=occluded)
-        text = f"the window that was given {greyscale.ONE_GREY}"
-        notes += [] if has_window else [notice("window-replaced", text)]
+    table, has_window = greyscale.plain_table(stored, bits, lowest, inverted, window, occluded)
+    if window is not None and not has_window:
+        notes.append(notice("window-replaced", f"the window that was given {greyscale.ONE_GREY}"))
     return Radiograph(
         stored,
         table,
@@ -283,18 +276,12 @@ def _agreed(header: Facts, given: Facts) -> Facts:
         ("patient", "patient_key"),
     ):
         stated, said = getattr(header, attribute), getattr(given, attribute)
-        if said is not None and stated is not None and not _same(stated, said):
+        if said is not None and stated is not None and not same_fact(stated, said):
             raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give the header of this "
                              "very picture")  # fmt: skip
         if said is not None and stated is None:
             new[attribute] = said
     return replace(header, **new)
-
-
-def _same(stated: Any, said: Any) -> bool:
-    if isinstance(said, tuple):
-        return all(math.isclose(*sides, rel_tol=_SAME_SPACING) for sides in zip(stated, said, strict=True))
-    return bool(stated == said)
 
 
 def _date(given: object) -> str:

@@ -26,7 +26,7 @@ from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
-from spinescore.runtime.reading.tags import Facts, patient_key
+from spinescore.runtime.reading.tags import Facts, patient_key, same_fact
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
 
 __all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]
@@ -37,7 +37,6 @@ _FACINGS = ("left", "right")
 _MAX_BYTES = 64_000_000
 _THREADS = 4
 _FEW_FILES = 2  # are read at once
-_SAME_SPACING = 1e-3  # relative: headers and lists round
 _WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient"}  # of fields; no message has the key
 
 
@@ -242,7 +241,7 @@ def _additions(file: ListedFile, header: Radiograph | Facts, source: str) -> dic
             continue
         if stated is None:
             new[field] = value
-        elif not _same(value, stated):
+        elif not same_fact(stated, value):
             what = _WORDS.get(field, field)
             shown = "another one" if field == "patient_key" else f"{_shown(stated)}, not {_shown(value)}"
             raise ValueError(
@@ -250,12 +249,6 @@ def _additions(file: ListedFile, header: Radiograph | Facts, source: str) -> dic
                 "empty"
             )
     return new
-
-
-def _same(value: Any, header: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(math.isclose(a, b, rel_tol=_SAME_SPACING) for a, b in zip(value, header, strict=True))
-    return bool(value == header)
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.display import Display, display_of
+from spinescore.runtime.reading.display import Display, Window, display_of
 from spinescore.runtime.reading.lookup import Values
 from spinescore.runtime.reading.percentiles import (
     GLANCE_PER_SIDE,
@@ -87,17 +87,23 @@ def displayed_table(
 
 
 def plain_table(
-    pixels: NDArray[np.integer], bits_stored: int, stored_min: int, inverted: bool, occluded: Occluded | None = None
-) -> NDArray[np.float32]:
-    """The table of pixels without a header or a window.
+    pixels: NDArray[np.integer],
+    bits_stored: int,
+    stored_min: int,
+    inverted: bool,
+    window: tuple[float, float] | None = None,
+    occluded: Occluded | None = None,
+) -> tuple[NDArray[np.float32], bool]:
+    """The table of pixels without a header, and whether the window (centre, width) shaped it.
 
-    8 bits are shown as they are; the contrast of more runs between the 1st and 99th percentiles of the exposed field.
+    8 bits without a window are shown as they are; all others as those of a file.
     """
-    if pixels.dtype.itemsize > 1:
-        return displayed_table(Display(None, None, None, inverted), pixels, bits_stored, stored_min, None, occluded)[0]
+    if window is not None or pixels.dtype.itemsize > 1:
+        display = Display(None, None if window is None else Window(*window, "LINEAR"), None, inverted)
+        return displayed_table(display, pixels, bits_stored, stored_min, None, occluded)
     stored = stored_values(bits_stored, stored_min)
     ramp = _ramp(stored, float(stored[0]), float(stored[-1]))
-    return _finished(1.0 - ramp if inverted else ramp, stored_min, None, occluded)
+    return _finished(1.0 - ramp if inverted else ramp, stored_min, None, occluded), False
 
 
 def header_table(

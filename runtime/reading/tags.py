@@ -37,6 +37,7 @@ __all__ = [
     "postures",
     "raw_element",
     "read_facts",
+    "same_fact",
     "text",
     "value",
     "whole",
@@ -46,6 +47,7 @@ View = Literal["lateral", "other"]
 
 PATIENT_KEY_VARIABLE = "SPINESCORE_PATIENT_KEY"
 _MAX_BYTES = 1 << 16  # of an element: pydicom takes microseconds and some 100 bytes for each of its values
+_SAME_SPACING = 1e-3  # relative: headers and lists round
 _MAX_ITEMS = 16  # of a code sequence
 _APPLICATION_KEY = b"spinescore.patient-key/1"
 
@@ -81,6 +83,13 @@ class Facts:
     study_date: str | None = None
     patient_key: str | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def same_fact(stated: Any, given: Any) -> bool:
+    """Whether a value of `Facts` is the one that is given beside the header; pairs are spacings, and are rounded."""
+    if isinstance(given, tuple):
+        return all(math.isclose(*sides, rel_tol=_SAME_SPACING) for sides in zip(stated, given, strict=True))
+    return bool(stated == given)
 
 
 @cache
