@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -40,24 +41,29 @@ main(sys.argv[1])
 """
 
 
+def _command(file: str) -> list[str]:
+    """The command of a worker whose decoder does nothing."""
+    return [sys.executable, "-c", _START, file, *sys.path]
+
+
 def measure(images: int) -> dict[str, Any]:
     """Milliseconds of `images` images each way, and of the first one, which starts the worker."""
     codestream = bytes(_CODESTREAM_BYTES)
     pixels: NDArray[np.integer] = np.full((3000, 2400), 7, np.uint16)
     name = decoders.installed(_SYNTAX)[0]
-    real_start, real_decoder = decodepool._START, decoders._imagecodecs
+    real_command, real_decoder = decodepool._command, decoders._imagecodecs
 
     def nothing(frame: bytes, name: str) -> NDArray[np.integer]:
         return pixels
 
-    decodepool._START, decoders._imagecodecs = _START, nothing
+    decodepool._command, decoders._imagecodecs = _command, nothing
     decodepool.stop()
     try:
         in_worker = _timed(lambda: decodepool.decode(name, codestream, _SYNTAX, _DECLARED), 1 + images)
         here = _timed(lambda: decoders.run_decoder(name, codestream, _SYNTAX, _DECLARED).copy(), images)
     finally:
         decodepool.stop()
-        decodepool._START, decoders._imagecodecs = real_start, real_decoder
+        decodepool._command, decoders._imagecodecs = real_command, real_decoder
     return {
         "images": images,
         "first_ms": round(in_worker[0], 1),

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.logs import READING
-from spinescore.runtime.processes import can_start, end_unused, ending, interpreter, is_frozen, worker_command
+from spinescore.runtime.processes import can_start, end_unused, ending, worker_command
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
 
@@ -59,7 +59,6 @@ _MAX_ANSWER = 4096
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
 _WORKER = "spinescore.runtime.reading.decodeworker"
-_START = f"import sys; sys.path[:] = sys.argv[2:]; from {_WORKER} import main; main(sys.argv[1])"
 
 
 class DecoderLost(Exception):
@@ -238,7 +237,7 @@ class _Worker:
 
 
 def _command(file: str) -> list[str]:
-    return worker_command(_WORKER, file) if is_frozen() else [interpreter(), "-c", _START, file, *sys.path]
+    return worker_command(_WORKER, file)
 
 
 class _Arena:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,11 +54,16 @@ def fresh_pool(monkeypatch) -> Iterator[None]:
     decodepool.stop()
 
 
+def running(body: str) -> Callable[[str], list[str]]:
+    """In place of the command that starts a worker, one that runs `body`."""
+    return lambda file: [sys.executable, "-c", body, file, *sys.path]
+
+
 @pytest.fixture
 def replace_decoder(monkeypatch):
     def replace(body: str) -> None:
         decodepool.stop()
-        monkeypatch.setattr(decodepool, "_START", REPLACED.format(body))
+        monkeypatch.setattr(decodepool, "_command", running(REPLACED.format(body)))
 
     return replace
 
@@ -132,14 +137,14 @@ def test_what_a_decoder_reports_costs_no_worker() -> None:
     ("os._exit(7)", "exit status 7"),
 ])  # fmt: skip
 def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: str) -> None:
-    start = decodepool._START
+    command = decodepool._command
     replace_decoder(body)
     with pytest.raises(InputRejected, match=what) as caught:
         load_radiograph(file_of(FRAME, tmp_path / "image"))
     assert caught.value.code == "corrupt-pixels"
     assert "made the decoder crash" in str(caught.value)
     assert idle() == []
-    monkeypatch.setattr(decodepool, "_START", start)
+    monkeypatch.setattr(decodepool, "_command", command)
     np.testing.assert_array_equal(decoded(), picture(16))
 
 
@@ -202,7 +207,7 @@ def test_memory_of_a_decoder_is_limited(replace_decoder) -> None:
 
 def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
     slow = REPLACED.replace("decoders._imagecodecs = decoder", "decoders.prepare = decoder")
-    monkeypatch.setattr(decodepool, "_START", slow.format("time.sleep(0.6)"))
+    monkeypatch.setattr(decodepool, "_command", running(slow.format("time.sleep(0.6)")))
     np.testing.assert_array_equal(decoded(timeout_s=0.5), picture(16))
 
 
@@ -210,7 +215,7 @@ def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
 def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
     """Too long, no object, no JSON, no pixels."""
     hello = "import os, sys; os.write(1, b'\\2\\0\\0\\0{}' * 2); sys.stdin.buffer.read(4); "
-    monkeypatch.setattr(decodepool, "_START", f"{hello}os.write(1, {answer}); sys.stdin.read()")
+    monkeypatch.setattr(decodepool, "_command", running(f"{hello}os.write(1, {answer}); sys.stdin.read()"))
     with pytest.raises(DecoderLost):
         decoded()
     assert idle() == []
@@ -293,7 +298,7 @@ def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> 
 
 @pytest.mark.parametrize("start", ["raise SystemExit(3)", "import os; os.abort()"])
 def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
-    monkeypatch.setattr(decodepool, "_START", start)
+    monkeypatch.setattr(decodepool, "_command", running(start))
     np.testing.assert_array_equal(decoded(), picture(16))
     assert decodepool.in_process()  # it is not tried again for every image
 
