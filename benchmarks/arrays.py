@@ -21,7 +21,7 @@ from typing import Any
 from spinescore.benchmarks.bench.subject import draw_study
 from spinescore.benchmarks.records import publish
 from spinescore.runtime import Scorer, Study, load_study, radiograph_from_array
-from spinescore.runtime.processor import processor_name
+from spinescore.runtime.machine.processor import processor_name
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["SCHEMA", "main", "measure"]

@@ -24,13 +24,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
 from spinescore.runtime.followup import Comparison, compare
-from spinescore.runtime.msasss import score_region, score_study
+from spinescore.runtime.machine.processor import processor_name
 from spinescore.runtime.output import write_atomic
-from spinescore.runtime.processor import processor_name
-from spinescore.runtime.report import DiscReport, RegionReport, TotalReport
+from spinescore.runtime.phantom.study import write_study
+from spinescore.runtime.scoring.msasss import score_region, score_study
+from spinescore.runtime.scoring.report import DiscReport, RegionReport, TotalReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region
 
 __all__ = ["Figures", "hidden", "measure"]

@@ -61,7 +61,7 @@ def draw_picture(rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.uint16]
     """The phantom's cervical radiograph at the given size, 12 bits in 16. Deterministic."""
     import cv2
 
-    from spinescore.benchmarks.phantom import draw_view
+    from spinescore.runtime.phantom import draw_view
 
     drawn = draw_view(_SEED, "cervical").image.pixels.astype(np.float32)
     grey = cv2.resize((drawn - drawn.min()) / np.ptp(drawn), (columns, rows), interpolation=cv2.INTER_AREA)

@@ -42,7 +42,7 @@ from spinescore.benchmarks.bench.memory import memory_bytes
 from spinescore.benchmarks.bench.subject import draw_study
 from spinescore.benchmarks.records import publish
 from spinescore.runtime import Cancelled, Radiograph, Scorer, Study, load_study, radiograph_from_array
-from spinescore.runtime.processor import core_count, processor_kind, processor_name
+from spinescore.runtime.machine.processor import core_count, processor_kind, processor_name
 
 __all__ = ["SCHEMA", "main", "measure"]
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from spinescore.benchmarks.records import publish
-from spinescore.runtime.processor import core_count, processor_name
+from spinescore.runtime.machine.processor import core_count, processor_name
 
 __all__ = ["SCHEMA", "main", "measure"]
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.bench.memory import memory_bytes
-from spinescore.benchmarks.phantom import draw_view
-from spinescore.benchmarks.phantom.study import dicom_file
 from spinescore.benchmarks.records import publish
+from spinescore.runtime.phantom import draw_view
+from spinescore.runtime.phantom.study import dicom_file
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["main", "write_studies"]

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.bench.subject import draw_study
 from spinescore.benchmarks.records import publish
-from spinescore.runtime.processor import processor_kind, processor_name
+from spinescore.runtime.machine.processor import processor_kind, processor_name
 
 __all__ = ["main", "measure", "write_keras_bundle"]
 

@@ -25,14 +25,14 @@ from unittest.mock import patch
 
 import numpy as np
 
-from spinescore.benchmarks.phantom.study import write_study
 from spinescore.benchmarks.spoiled import SPOILS, Spoil, Truth
 from spinescore.runtime import Scorer, Study, StudyReport, load_study, scorer
+from spinescore.runtime.machine.processor import processor_name
 from spinescore.runtime.output import table, write_atomic
-from spinescore.runtime.processor import processor_name
-from spinescore.runtime.quality import of_picture
-from spinescore.runtime.report import RegionReport
-from spinescore.runtime.scoredquality import of_results
+from spinescore.runtime.phantom.study import write_study
+from spinescore.runtime.reading.quality import of_picture
+from spinescore.runtime.scoring.report import RegionReport
+from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.study import REGIONS, Finding
 
 __all__ = ["Cases", "measure"]

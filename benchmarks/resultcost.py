@@ -37,7 +37,7 @@ from spinescore.runtime import (
     secondary_captures,
     structured_report,
 )
-from spinescore.runtime.processor import processor_name
+from spinescore.runtime.machine.processor import processor_name
 
 __all__ = ["RESULTS", "SCHEMA", "main", "measure"]
 
@@ -62,7 +62,7 @@ RESULTS: dict[str, Callable[[Study, StudyReport], object]] = {
 
 def measure(processes: int, again: int, bundle: str) -> dict[str, Any]:
     """The figures of every result."""
-    from spinescore.benchmarks.phantom import write_study
+    from spinescore.runtime.phantom import write_study
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:

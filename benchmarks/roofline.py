@@ -27,7 +27,7 @@ from spinescore.kernels.decode import DISCS
 from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.errors import BundleError, SpineScoreError
 from spinescore.runtime.manifest import NetworkInput
-from spinescore.runtime.networks import HEATMAP_STRIDE
+from spinescore.runtime.scoring.networks import HEATMAP_STRIDE
 
 __all__ = ["Floor", "Gpu", "Work", "floor_ms", "kernel_works", "load_gpus", "network_works"]
 
@@ -209,7 +209,7 @@ def published_works() -> dict[str, list[Work]]:
 def bundle_works(name: str) -> dict[str, list[Work]]:
     """The same for the networks of a bundle, a second pass of the localizer included."""
     from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.networks import FLIPS
+    from spinescore.runtime.scoring.networks import FLIPS
 
     bundle = Bundle.open(name)
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader

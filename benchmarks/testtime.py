@@ -23,7 +23,7 @@ import numpy as np
 
 from spinescore.benchmarks.bench.subject import draw_study
 from spinescore.benchmarks.records import publish
-from spinescore.runtime.processor import processor_name
+from spinescore.runtime.machine.processor import processor_name
 
 __all__ = ["SCHEMA", "SETTINGS", "main", "measure"]
 
@@ -47,7 +47,7 @@ _ANY = {  # random weights have no points that a self-test could find again
 
 def measure(localizer: str, rounds: int, engines: Sequence[tuple[str, str]], folder: Path) -> list[dict[str, Any]]:
     """A result for each setting and engine."""
-    from spinescore.runtime.dicom import load_study
+    from spinescore.runtime.reading.studies import load_study
 
     drawn = draw_study(folder)
     study = load_study(*drawn.files)
@@ -72,11 +72,11 @@ def _bundle(localizer: str, test_time: dict[str, Any], folder: Path) -> Path:
 
 def _turns(path: Path, engine: tuple[str, str], study: Any, points: Any, rounds: int) -> dict[str, Any]:
     """The medians of all three turns in milliseconds, and their ratio."""
-    from spinescore.runtime.budget import Effort
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.devices import open_device
     from spinescore.runtime.engines.choice import EngineChoice
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.budget import Effort
 
     bundle = Bundle.open(path)
     choice = EngineChoice(*engine)
@@ -104,7 +104,7 @@ def _turns(path: Path, engine: tuple[str, str], study: Any, points: Any, rounds:
 
 def _extra_runs(bundle: Any, device: Any) -> Callable[[], None]:
     """Runs of the localizer beside the plain one, on both views."""
-    from spinescore.runtime.networks import VIEWS, heatmap_size
+    from spinescore.runtime.scoring.networks import VIEWS, heatmap_size
 
     localizer = bundle.manifest.localizer
     (engine,) = device.engines([bundle.network(localizer.files["cervical"], device.precisions)])

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from spinescore.benchmarks.phantom.study import PhantomView, dicom_file, draw_study
 from spinescore.runtime import (
     Radiograph,
     Scorer,
@@ -28,6 +27,7 @@ from spinescore.runtime import (
     radiograph_from_array,
     write_results,
 )
+from spinescore.runtime.phantom.study import PhantomView, dicom_file, draw_study
 
 SEED = 1_500_000  # of the synthetic study
 BUDGET_MS = 5000.0  # the console shows the picture after this time, with grades or without

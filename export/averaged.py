@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.average import AverageSpec, average, mirror
 from spinescore.runtime.manifest import Localizer
-from spinescore.runtime.networks import average_spec
+from spinescore.runtime.scoring.networks import average_spec
 
 __all__ = ["Images", "ScaledImages", "scaled_images"]
 

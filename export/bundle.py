@@ -37,10 +37,10 @@ from spinescore.export.trial import (
 from spinescore.export.truth import PointError, likely_exchange, point_errors
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
+from spinescore.runtime.bundle.networkcheck import check_networks
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.networkcheck import check_networks
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["ExportReport", "export_bundle"]

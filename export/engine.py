@@ -29,7 +29,7 @@ from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, file_sha256, thi
 from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
-from spinescore.runtime.networks import FLIPS, VIEWS
+from spinescore.runtime.scoring.networks import FLIPS, VIEWS
 
 __all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches", "network_sizes"]
 

@@ -18,12 +18,12 @@ from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, 
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.acceptance.golden import normalised
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError, InputRejected
-from spinescore.runtime.geometry import scaled_rois, whole_image
 from spinescore.runtime.manifest import Contrast, Grader, Localizer, NetworkInput
-from spinescore.runtime.networks import HEATMAP_STRIDE
 from spinescore.runtime.reading.greyscale import contrast_table
+from spinescore.runtime.reading.studies import load_radiograph
+from spinescore.runtime.scoring.geometry import scaled_rois, whole_image
+from spinescore.runtime.scoring.networks import HEATMAP_STRIDE
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 
 __all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]
@@ -51,7 +51,7 @@ class GoldenView:
 
 def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
     """Both radiographs of so many phantom studies, written into `folder`."""
-    from spinescore.benchmarks.phantom import write_study
+    from spinescore.runtime.phantom import write_study
 
     views = []
     for seed in tqdm(range(_FIRST_SEED, _FIRST_SEED + studies), desc="drawing phantoms", leave=False, disable=None):

@@ -22,7 +22,7 @@ from spinescore.export.variants import Runner, softmax
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import NetworkInput
-from spinescore.runtime.networks import HEATMAP_STRIDE
+from spinescore.runtime.scoring.networks import HEATMAP_STRIDE
 
 __all__ = ["TOLERANCE", "prove"]
 

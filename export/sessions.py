@@ -16,7 +16,7 @@ from tqdm import tqdm
 from spinescore.export.averaged import Images, ScaledImages
 from spinescore.runtime.engines.onnxruntime import give_back
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.processor import core_count
+from spinescore.runtime.machine.processor import core_count
 
 __all__ = ["batches_of", "open_session", "run_model", "run_session", "thread_count"]
 

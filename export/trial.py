@@ -21,7 +21,7 @@ from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreem
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import Grader, Localizer
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.networks import FLIPS
+from spinescore.runtime.scoring.networks import FLIPS
 from spinescore.runtime.study import REGIONS
 
 __all__ = [

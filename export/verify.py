@@ -21,9 +21,9 @@ from spinescore.runtime.acceptance.comparison import (
 )
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle.provenance import trust_lines
 from spinescore.runtime.errors import BundleError, SpineScoreError
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.provenance import trust_lines
 from spinescore.runtime.text import brief
 
 __all__ = ["VerifyReport", "verify_bundle"]

@@ -20,7 +20,6 @@ from spinescore.runtime import silence  # noqa: F401  # before any engine is imp
 
 if TYPE_CHECKING:
     from spinescore.runtime.codes import CODES
-    from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
     from spinescore.runtime.errors import (
         BudgetExceeded,
         BundleError,
@@ -33,16 +32,17 @@ if TYPE_CHECKING:
         SelfTestError,
         SpineScoreError,
     )
-    from spinescore.runtime.intake import Keypoints, StudyInput, anonymous, radiograph_from_array
+    from spinescore.runtime.machine.processes import freeze_support
     from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
     from spinescore.runtime.outputs.html import html
     from spinescore.runtime.outputs.presentation import presentation_states
     from spinescore.runtime.outputs.results import write_results
     from spinescore.runtime.outputs.secondary import secondary_captures
     from spinescore.runtime.outputs.structured import structured_report
-    from spinescore.runtime.processes import freeze_support
-    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.intake import Keypoints, StudyInput, anonymous, radiograph_from_array
+    from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.study import Facing, Radiograph, Region, Study
 
     __version__: str
@@ -90,22 +90,22 @@ _HOMES = {
     "DeviceName": "names",
     "EngineName": "names",
     "Facing": "study",
-    "Keypoints": "intake",
+    "Keypoints": "scoring.intake",
     "PrecisionName": "names",
     "Radiograph": "study",
     "Region": "study",
     "Scorer": "scorer",
     "Study": "study",
-    "StudyInput": "intake",
-    "StudyReport": "report",
-    "anonymous": "intake",
+    "StudyInput": "scoring.intake",
+    "StudyReport": "scoring.report",
+    "anonymous": "scoring.intake",
     "html": "outputs.html",
-    "freeze_support": "processes",
-    "load_radiograph": "dicom",
-    "load_studies": "dicom",
-    "load_study": "dicom",
+    "freeze_support": "machine.processes",
+    "load_radiograph": "reading.studies",
+    "load_studies": "reading.studies",
+    "load_study": "reading.studies",
     "presentation_states": "outputs.presentation",
-    "radiograph_from_array": "intake",
+    "radiograph_from_array": "scoring.intake",
     "secondary_captures": "outputs.secondary",
     "structured_report": "outputs.structured",
     "write_results": "outputs.results",
@@ -115,7 +115,7 @@ if not TYPE_CHECKING:  # to a type checker a name that is not in `__all__` is an
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":  # of the package, from its metadata
-            from spinescore.runtime.packages import software_version
+            from spinescore.runtime.machine.packages import software_version
 
             return software_version()
         if name not in __all__:

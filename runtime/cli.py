@@ -103,7 +103,7 @@ class _Version(argparse.Action):
     """Says the version and ends, without reading the package's metadata for any other command."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from spinescore.runtime.packages import software_version
+        from spinescore.runtime.machine.packages import software_version
 
         show(f"spinescore {software_version()}")
         flush()

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from importlib import util
 from typing import Any, Literal
 
-from spinescore.runtime.packages import PACKAGES, is_newer, version_of
-from spinescore.runtime.processor import instruction_sets, processor_name
+from spinescore.runtime.machine.packages import PACKAGES, is_newer, version_of
+from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
 __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
@@ -240,9 +240,9 @@ def _engines(name: str) -> str:
     from spinescore.runtime.acceptance import find_records, verify_command
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import SpineScoreError
+    from spinescore.runtime.machine.processor import processor_kind
     from spinescore.runtime.opening import Wanted
     from spinescore.runtime.opening.checking import find_check
-    from spinescore.runtime.processor import processor_kind
 
     try:
         bundle = Bundle.open(name)
@@ -265,8 +265,8 @@ def _engines(name: str) -> str:
 def _trust(name: str) -> list[Finding]:
     """Whether the bundle's networks were checked against their framework; nothing of a bundle that does not say."""
     from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.bundle.provenance import trust_of
     from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.provenance import trust_of
 
     try:
         networks = trust_of(Bundle.open(name).manifest)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from spinescore.runtime.codes import CODES, REJECT_CODES, Code
 
 if TYPE_CHECKING:
-    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = [
     "CODES",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord, Records
-    from spinescore.runtime.report import RegionReport, StudyReport
+    from spinescore.runtime.scoring.report import RegionReport, StudyReport
 
 __all__ = ["CACHE", "OPENING", "READING", "SCORING", "log_engine", "log_records", "log_study"]
 

@@ -11,20 +11,20 @@ from types import TracebackType
 from typing import Any
 
 from spinescore.runtime.arguments import check_event, check_open, shown
-from spinescore.runtime.budget import Clock, Effort, OnStage, checked_ms
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.intake import Keypoints, StudyInput
-from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.opening import Wanted
 from spinescore.runtime.opening.caller import Caller
 from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
-from spinescore.runtime.plan import Way
-from spinescore.runtime.report import StudyReport
-from spinescore.runtime.session import ScoredCrops, Session
-from spinescore.runtime.views import Crop, Views
+from spinescore.runtime.opening.plan import Way
+from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
+from spinescore.runtime.scoring.intake import Keypoints, StudyInput
+from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.studyscorer import ScoredCrops, Session
+from spinescore.runtime.scoring.views import Crop, Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
 
@@ -201,8 +201,9 @@ class Scorer:
         would be a warning on a radiograph's quality (`report.findings`) rejects its region.
 
         `budget_ms` is counted from this call; with `count_reading`, what reading the study took before
-        (`Study.read_ms`) is counted too, as on the command line. What does not fit is skipped (`report.skipped`), as
-        `spinescore.runtime.budget` has it; what cannot be skipped is done all the same, unless the budget is `hard`.
+        (`Study.read_ms`) is counted too, as on the command line. What does not fit is skipped (`report.skipped`;
+        the order is in `spinescore.runtime.scoring.budget`). Steps that cannot be skipped run all the same, unless the
+        budget is `hard`.
         A hard call never tests an engine, nor takes one that was built or checked meanwhile: that waits for a call
         without `hard`, for `self_test` or for `wait_for_check`.
         Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.

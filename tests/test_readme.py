@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
-import tiny_study
 
+from helpers import tiny, tiny_study
 from spinescore.runtime import cli
 
 ROOT = Path(__file__).resolve().parent.parent

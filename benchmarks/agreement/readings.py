@@ -230,7 +230,7 @@ def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _kind(document: Any) -> Format | None:
-    from spinescore.runtime.report import SCHEMA
+    from spinescore.runtime.scoring.report import SCHEMA
 
     schema = document.get("schema") if isinstance(document, dict) else None
     return "reports" if schema == SCHEMA else "truth" if schema == _TRUTH else None
@@ -251,7 +251,7 @@ def _add_documents(readings: Readings, documents: Sequence[tuple[str, Any]]) -> 
 
 
 def _add_report(readings: Readings, document: Any) -> None:
-    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scoring.report import StudyReport
 
     report = StudyReport.from_json(json.dumps(document))
     corners = [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]

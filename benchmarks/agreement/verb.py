@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
+from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
 from spinescore.runtime.verbs.rules import window_years
 

@@ -49,7 +49,7 @@ def networks_alone(
 def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int, NetworkInput]]:
     """The networks of one study, in order: a network's files by precision, the batch, and the input."""
     from spinescore.runtime.manifest import HEAD_OUTPUTS
-    from spinescore.runtime.networks import FLIPS
+    from spinescore.runtime.scoring.networks import FLIPS
 
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
     regions, each = (REGIONS[:1], 2) if localizer.shared else (REGIONS, 1)
@@ -62,7 +62,7 @@ def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int, NetworkIn
 def _call(
     device: Device[Any], bundle: Bundle, files: Mapping[str, str], batch: int, size: NetworkInput
 ) -> Callable[[], None]:
-    from spinescore.runtime.networks import heatmap_size
+    from spinescore.runtime.scoring.networks import heatmap_size
 
     (engine,) = device.engines([bundle.network(files, device.precisions)])
     inputs = device.allocate((batch, size.channels, size.height, size.width), engine.dtype)

@@ -12,8 +12,8 @@ from spinescore.benchmarks.bench.machine import Watch, warnings_of
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
     from spinescore.benchmarks.peers import Peer
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["PARTS", "Different", "Plan", "measure"]
 

@@ -14,8 +14,8 @@ from spinescore.benchmarks.bench.figures import figures, spread
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import Subject
     from spinescore.benchmarks.peers import Peer
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["SETTLE_S", "Limit", "in_turn", "steady"]
 

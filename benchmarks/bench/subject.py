@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinescore.runtime.names import DeviceName
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.study import Radiograph
 
 __all__ = ["FULL_SIZE", "PhantomStudy", "Points", "Subject", "draw_studies", "draw_study", "full_size"]
@@ -77,8 +77,8 @@ def draw_studies(scratch: Path, count: int) -> list[PhantomStudy]:
 
 
 def _drawn(scratch: Path, first_seed: int) -> Iterator[PhantomStudy]:
-    from spinescore.benchmarks.phantom import write_study
     from spinescore.runtime import load_study
+    from spinescore.runtime.phantom import write_study
 
     for seed in itertools.count(first_seed):
         folder = scratch / f"study-{seed}"

@@ -26,18 +26,18 @@ from spinescore.benchmarks.agreement import evaluate, read_readings
 from spinescore.benchmarks.fuzz import networks
 from spinescore.runtime.acceptance import AcceptanceRecord
 from spinescore.runtime.bundle import Bundle, manifest_sha256
+from spinescore.runtime.bundle.networkcheck import TooCostly, read_network
+from spinescore.runtime.bundle.networkcheck.costs import costs_of
 from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.followup.cohort import read_cohort
 from spinescore.runtime.followup.tables import csv_text, tables_of
 from spinescore.runtime.manifest import Manifest
-from spinescore.runtime.networkcheck import TooCostly, read_network
-from spinescore.runtime.networkcheck.costs import costs_of
+from spinescore.runtime.opening.plan import SCHEMA as PLAN_SCHEMA
+from spinescore.runtime.opening.plan import LatencyPlan
 from spinescore.runtime.output import write_atomic
-from spinescore.runtime.plan import SCHEMA as PLAN_SCHEMA
-from spinescore.runtime.plan import LatencyPlan
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS
 from spinescore.runtime.verbs import UsageError
 from spinescore.runtime.verbs.keypoints import read_keypoints
@@ -196,9 +196,9 @@ def parents(shipped: Bundle) -> dict[str, Any]:
 
 def _scored() -> StudyReport:
     """A report of a drawn study."""
-    from spinescore.benchmarks.phantom import draw_view
     from spinescore.runtime import Scorer
-    from spinescore.runtime.intake import radiograph_from_array
+    from spinescore.runtime.phantom import draw_view
+    from spinescore.runtime.scoring.intake import radiograph_from_array
 
     views = {region: draw_view(7, region, 0.25).image for region in REGIONS}
     images = {region: radiograph_from_array(view.pixels, region=region) for region, view in views.items()}

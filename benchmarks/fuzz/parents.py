@@ -45,7 +45,7 @@ def _phantoms() -> Iterator[tuple[str, bytes]]:
     from pydicom import uid
     from pydicom.encaps import encapsulate
 
-    from spinescore.benchmarks.phantom import draw_view
+    from spinescore.runtime.phantom import draw_view
 
     image = draw_view(7, "cervical", _SCALE).image
     pixels = image.pixels.astype(np.uint16)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.warpcases import noise, waves
 from spinescore.kernels.decode import DISCS, VIEW
 from spinescore.kernels.warp import ROI, Source
-from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.manifest import NetworkInput
-from spinescore.runtime.pipeline import Pipeline, Results
+from spinescore.runtime.scoring.geometry import whole_image
+from spinescore.runtime.scoring.pipeline import Pipeline, Results
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 
 __all__ = ["BOTH", "Study", "phantom", "picture", "score", "timed_study"]
@@ -45,7 +45,7 @@ class Study:
 
 def phantom(seed: int, size: NetworkInput, scale: float = 1.0) -> Study:
     """Both radiographs of the phantom study `seed`; `scale` below 1 draws them with fewer pixels."""
-    from spinescore.benchmarks.phantom.study import draw_view
+    from spinescore.runtime.phantom.study import draw_view
 
     found, points = {}, []
     for region in REGIONS:

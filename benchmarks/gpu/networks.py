@@ -20,7 +20,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
 from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
-from spinescore.runtime.networks import VIEWS
+from spinescore.runtime.scoring.networks import VIEWS
 
 __all__ = [
     "FULL_SIZE",
@@ -183,7 +183,7 @@ class _Build:
 def opened(subject: Subject) -> Figures:
     """Open the networks and run them once; the choice with its reasons. Skipped where no engine runs them here."""
     from spinescore.runtime.devices import open_device
-    from spinescore.runtime.pipeline import Pipeline
+    from spinescore.runtime.scoring.pipeline import Pipeline
 
     device = open_device("cuda", largest_image_px=2**16)
     try:

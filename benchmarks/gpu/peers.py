@@ -17,8 +17,8 @@ from spinescore.benchmarks.gpu.inputs import Study, score, timed_study
 from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped, percentiles
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.grading import probabilities
-from spinescore.runtime.pipeline import Pipeline
+from spinescore.runtime.scoring.grading import probabilities
+from spinescore.runtime.scoring.pipeline import Pipeline
 
 __all__ = ["Answer", "agreement", "run"]
 

@@ -20,8 +20,8 @@ from spinescore.benchmarks.gpu.warpcases import NOISE, excess
 from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
 from spinescore.kernels.warp import WarpSpec, warp
-from spinescore.runtime.grading import probabilities
-from spinescore.runtime.pipeline import GRADER_TABLE, Pipeline
+from spinescore.runtime.scoring.grading import probabilities
+from spinescore.runtime.scoring.pipeline import GRADER_TABLE, Pipeline
 
 __all__ = ["run"]
 

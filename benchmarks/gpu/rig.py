@@ -15,7 +15,7 @@ from spinescore.benchmarks.gpu.record import Skipped
 from spinescore.runtime.devices import Replay
 from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.pipeline import Pipeline, Results
+from spinescore.runtime.scoring.pipeline import Pipeline, Results
 
 __all__ = ["Rig", "TwoWays", "answers", "rig"]
 

@@ -27,9 +27,9 @@ from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, Dec
 from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.grading import probabilities
 from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
-from spinescore.runtime.networks import FLIPS, VIEWS, heatmap_size
+from spinescore.runtime.scoring.grading import probabilities
+from spinescore.runtime.scoring.networks import FLIPS, VIEWS, heatmap_size
 
 __all__ = ["elapsed_us", "run"]
 

@@ -10,7 +10,7 @@ import sys
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.engines.tensorrt import open_engine
-from spinescore.runtime.pipeline import Pipeline
+from spinescore.runtime.scoring.pipeline import Pipeline
 
 
 def main(folder: str) -> None:

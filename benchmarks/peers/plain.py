@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import VIEW, BoxSpec, CropSpec, DecodeSpec, boxes, crops, decode
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.geometry import whole_image
-from spinescore.runtime.grading import probabilities
 from spinescore.runtime.manifest import NetworkInput
+from spinescore.runtime.scoring.geometry import whole_image
+from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.study import LEVELS, REGIONS, Facing, Region
 
 __all__ = ["GivenPoints", "Network", "PlainPipeline", "Unsuited"]

@@ -20,8 +20,8 @@ from spinescore.benchmarks.peers.means import (
 )
 from spinescore.benchmarks.peers.plain import GivenPoints, PlainPipeline, Unsuited
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.grading import grade_discs
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.grading import grade_discs
+from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["PEERS", "Agreement", "Peer", "agreement", "open_peers", "own_agreement", "reference_report"]

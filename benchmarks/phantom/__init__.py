@@ -1,5 +1,1 @@
-"""Synthetic spine studies with known truth: lateral radiographs as DICOM files, and the grades that were drawn."""
-
-from spinescore.benchmarks.phantom.study import PhantomView, draw_study, draw_view, write_study
-
-__all__ = ["PhantomView", "draw_study", "draw_view", "write_study"]
+"""Trains the networks of the shipped bundle on phantom studies, and measures how well they score others."""

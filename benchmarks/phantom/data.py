@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.phantom.study import PhantomView, draw_view
+from spinescore.runtime.phantom.study import PhantomView, draw_view
 from spinescore.runtime.study import REGIONS
 
 __all__ = [

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.measures import quadratic_kappa
-from spinescore.benchmarks.phantom.study import write_study
 from spinescore.runtime import Scorer, StudyReport, load_study
-from spinescore.runtime.expected import Expected
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.output import write_atomic
-from spinescore.runtime.processor import processor_kind
+from spinescore.runtime.phantom.study import write_study
+from spinescore.runtime.scoring.expected import Expected
 
 __all__ = ["Against", "Tally"]
 

@@ -10,11 +10,11 @@ from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance import AcceptanceRecord, records_of
 from spinescore.runtime.acceptance.keeping import counts, kept
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle.networkcheck import TooCostly, check_networks
 from spinescore.runtime.engines.places import engine_paths, is_own
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
-from spinescore.runtime.networkcheck import TooCostly, check_networks
-from spinescore.runtime.plan import LatencyPlan
+from spinescore.runtime.opening.plan import LatencyPlan
 
 __all__ = ["Foreign", "foreign"]
 

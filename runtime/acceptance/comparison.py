@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS, peaks
-from spinescore.runtime.grading import grade_discs, probabilities
 from spinescore.runtime.manifest import Grader, Localizer
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.scoring.grading import grade_discs, probabilities
 
 __all__ = [
     "GradeAgreement",

@@ -35,7 +35,7 @@ from spinescore.runtime.devices import Device, hardware_of, open_device
 from spinescore.runtime.engines.choice import EngineChoice, cpu_choices, gpu_choices
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, EngineError, SelfTestError
-from spinescore.runtime.processes import can_start
+from spinescore.runtime.machine.processes import can_start
 
 __all__ = ["LEAST_PROCESSES", "Outcome", "verify_device"]
 

@@ -24,7 +24,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.files import read_bytes
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Files, NetworkInput
-from spinescore.runtime.networks import FLIPS, VIEWS, scaled_name
+from spinescore.runtime.scoring.networks import FLIPS, VIEWS, scaled_name
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["GoldenNetwork", "golden_grader", "golden_localizers", "has_golden", "normalised"]

@@ -24,8 +24,8 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_name
 from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SpineScoreError
-from spinescore.runtime.pipeline import Pipeline
-from spinescore.runtime.processes import child, end_with_parent, ending, worker_command
+from spinescore.runtime.machine.processes import child, end_with_parent, ending, worker_command
+from spinescore.runtime.scoring.pipeline import Pipeline
 
 __all__ = ["Runs", "golden_networks", "run_here", "run_in_new_process"]
 

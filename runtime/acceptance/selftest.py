@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.acceptance.comparison import compare_grades, difference_of_range, point_shifts
 from spinescore.runtime.acceptance.golden import GoldenNetwork, golden_grader, golden_localizers, has_golden
-from spinescore.runtime.budget import Boundary
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.scoring.budget import Boundary
 from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
-    from spinescore.runtime.pipeline import Pipeline
+    from spinescore.runtime.scoring.pipeline import Pipeline
 
 __all__ = ["SelfTest"]
 

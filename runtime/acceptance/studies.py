@@ -10,7 +10,7 @@ from typing import Any
 from spinescore.runtime.acceptance import StudyFigures
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
-from spinescore.runtime.dicom import load_studies
+from spinescore.runtime.reading.studies import load_studies
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.study import SITES, Study
 

@@ -21,9 +21,9 @@ from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.notices import notice
-from spinescore.runtime.processor import processor_kind
 from spinescore.runtime.warned import caught_warnings
 
 __all__ = [

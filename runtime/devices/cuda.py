@@ -29,7 +29,6 @@ from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
-from spinescore.runtime.caches import cache_values
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay, loading
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext, first_gpu, translated
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
@@ -37,6 +36,7 @@ from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKI
 from spinescore.runtime.engines import CudaQueue, Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_gpu
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.machine.caches import cache_values
 from spinescore.runtime.notices import notice
 from spinescore.runtime.warned import caught_warnings
 

@@ -24,7 +24,7 @@ from spinescore.runtime.devices import Replay, loading
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_cpu
 from spinescore.runtime.errors import DeviceError
-from spinescore.runtime.processor import core_count, processor_name
+from spinescore.runtime.machine.processor import core_count, processor_name
 
 __all__ = ["HostDevice"]
 

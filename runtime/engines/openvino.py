@@ -22,8 +22,8 @@ from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_text
 from spinescore.runtime.logs import CACHE
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.output import write_atomic
-from spinescore.runtime.processor import processor_kind
 
 try:
     import openvino

@@ -32,8 +32,8 @@ from spinescore.runtime.followup.comparison import (
 from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
 from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
 from spinescore.runtime.followup.verdict import progression_of
-from spinescore.runtime.msasss import MAX_GRADE
-from spinescore.runtime.report import BundleInfo, CornerReport, RegionReport, StudyReport
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.scoring.report import BundleInfo, CornerReport, RegionReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
 __all__ = ["SYNDESMOPHYTE", "compare", "is_bridge", "scored_by", "study_date", "unit_score"]

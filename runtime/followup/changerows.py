@@ -10,7 +10,7 @@ from spinescore.runtime.followup.change import SYNDESMOPHYTE, study_date
 from spinescore.runtime.followup.cohort import Change, LeftOut
 from spinescore.runtime.followup.comparison import CornerChange, UnitChange
 from spinescore.runtime.followup.summary import source_name
-from spinescore.runtime.msasss import MAX_GRADE
+from spinescore.runtime.scoring.msasss import MAX_GRADE
 
 __all__ = ["change_row", "corner_change_rows", "left_out_row", "unit_change_rows"]
 

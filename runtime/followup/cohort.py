@@ -16,7 +16,7 @@ from spinescore.runtime.followup.comparison import Comparison, Rules
 from spinescore.runtime.followup.patients import Entry, linked
 from spinescore.runtime.followup.readers import read_csv
 from spinescore.runtime.followup.reading import SUFFIXES, read_reports
-from spinescore.runtime.report import BundleInfo, StudyReport
+from spinescore.runtime.scoring.report import BundleInfo, StudyReport
 
 __all__ = ["Change", "Cohort", "Entry", "LeftOut", "read_cohort"]
 

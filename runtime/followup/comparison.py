@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from spinescore.runtime.report import BundleInfo
+from spinescore.runtime.scoring.report import BundleInfo
 from spinescore.runtime.study import Region
 
 __all__ = [

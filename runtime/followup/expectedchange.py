@@ -1,8 +1,9 @@
 """The change that the networks' own probabilities expect, with a 95 % interval, over the comparable corners.
 
 Both studies are taken as independent given their radiographs, discs as independent of each other, and a bridge as
-shared by the two corners of its disc (`spinescore.runtime.expected`), so that the distribution of the change is a
-convolution of those of both studies. It is scaled from a region's comparable corners to 12, as the change itself is.
+shared by the two corners of its disc (`spinescore.runtime.scoring.expected`). The distribution of the change is then
+the convolution of the distributions of both studies. It is scaled from a region's comparable corners to 12, as the
+change itself is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.expected import corner_distribution, disc_distribution, interval_of
 from spinescore.runtime.followup.comparison import ExpectedChange
-from spinescore.runtime.report import DiscReport, RegionReport
+from spinescore.runtime.scoring.expected import corner_distribution, disc_distribution, interval_of
+from spinescore.runtime.scoring.report import DiscReport, RegionReport
 
 __all__ = ["ChangeDistribution", "expected_change", "region_distribution"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from spinescore.runtime.followup.change import study_date
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["Entry", "linked"]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, delimiter_of, read_csv_text
-from spinescore.runtime.msasss import MAX_GRADE, RegionScore, score_region, score_study
-from spinescore.runtime.report import (
+from spinescore.runtime.scoring.msasss import MAX_GRADE, RegionScore, score_region, score_study
+from spinescore.runtime.scoring.report import (
     BundleInfo,
     CornerReport,
     DeviceInfo,

@@ -9,8 +9,8 @@ from typing import Any
 
 from spinescore.runtime.documents import parse_json
 from spinescore.runtime.files import read_bytes
-from spinescore.runtime.msasss import MAX_GRADE
-from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.scoring.report import CornerReport, RegionReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
 __all__ = ["SUFFIXES", "read_reports"]

@@ -12,7 +12,7 @@ from spinescore.runtime.followup.comparison import (
     UnitCounts,
 )
 from spinescore.runtime.output import table
-from spinescore.runtime.report import BundleInfo
+from spinescore.runtime.scoring.report import BundleInfo
 from spinescore.runtime.text import lines
 
 __all__ = ["amount", "comparison_summary", "corner_event", "signed", "source_line", "source_name", "verdict_words"]

@@ -22,7 +22,7 @@ from spinescore.runtime.followup.changerows import change_row, corner_change_row
 from spinescore.runtime.followup.cohort import Cohort, Entry
 from spinescore.runtime.followup.comparison import Rules
 from spinescore.runtime.outputs.rows import guarded
-from spinescore.runtime.report import DiscReport, StudyReport
+from spinescore.runtime.scoring.report import DiscReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 
 __all__ = ["TABLES", "Row", "columns_of", "csv_text", "dictionary", "parquet_bytes", "tables_of"]

@@ -6,7 +6,7 @@ _PARTS = (
     "spinescore.export",
     "spinescore.benchmarks.agreement",
     "spinescore.benchmarks.bench",
-    "spinescore.benchmarks.phantom",
+    "spinescore.runtime.phantom",
 )
 _TRAINING = ("spinescore.benchmarks.phantom.networks", "spinescore.benchmarks.phantom.train")  # with PyTorch
 

@@ -10,7 +10,7 @@ from PyInstaller.utils.hooks import (
     copy_metadata,
 )
 
-from spinescore.runtime.packages import PACKAGES
+from spinescore.runtime.machine.packages import PACKAGES
 
 # Not brought unless the program imports them: the second one needs Matplotlib.
 _LEFT_OUT = tuple(f"spinescore.runtime.{name}" for name in ("cli", "outputs.figures", "followup", "freezing", "verbs"))

@@ -18,13 +18,14 @@ from typing import Protocol, TypeVar, get_args
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.caches import cache_values
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import check_origin, engine_paths, failure, target_name
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.machine.caches import cache_values
+from spinescore.runtime.machine.processes import can_start
 from spinescore.runtime.names import BuildMode
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted
@@ -32,8 +33,7 @@ from spinescore.runtime.opening.buildworker import PRECISION, Plan, not_made
 from spinescore.runtime.opening.caller import Caller
 from spinescore.runtime.opening.checking import find_check
 from spinescore.runtime.opening.renewal import Build, Renewal
-from spinescore.runtime.processes import can_start
-from spinescore.runtime.report import DeviceInfo
+from spinescore.runtime.scoring.report import DeviceInfo
 
 __all__ = ["BUILDS", "Plan", "find_plan", "open_and_build"]
 

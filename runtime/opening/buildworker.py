@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.notices import notice
-from spinescore.runtime.processes import end_with_parent
 
 if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.acceptance import AcceptanceRecord, mark_failed
-from spinescore.runtime.budget import Effort
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.caches import cache_place
 from spinescore.runtime.devices import Device, open_device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import CACHE, OPENING, log_engine
+from spinescore.runtime.machine.caches import cache_place
 from spinescore.runtime.opening import Candidate, Wanted, finding_of, open_first
 from spinescore.runtime.opening.building import open_and_build
 from spinescore.runtime.opening.caller import Caller
+from spinescore.runtime.opening.plan import Way, open_by_plan
 from spinescore.runtime.opening.renewal import Renewal
-from spinescore.runtime.plan import Way, open_by_plan
-from spinescore.runtime.report import DeviceInfo
+from spinescore.runtime.scoring.budget import Effort
+from spinescore.runtime.scoring.report import DeviceInfo
+from spinescore.runtime.scoring.views import Views
 from spinescore.runtime.study import Finding
-from spinescore.runtime.views import Views
 
 __all__ = ["EngineInUse", "Opened", "Request", "open_bundle"]
 

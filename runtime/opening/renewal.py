@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import Cancelled, SpineScoreError
 from spinescore.runtime.logs import OPENING
+from spinescore.runtime.machine.processes import ending, worker_command
 from spinescore.runtime.opening.caller import Caller
 from spinescore.runtime.opening.checking import Check
-from spinescore.runtime.processes import ending, worker_command
 
 __all__ = ["Build", "Renewal"]
 

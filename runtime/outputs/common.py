@@ -17,7 +17,7 @@ from spinescore.runtime.errors import OutputError
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.outputs.source import set_character_set
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.report import BundleInfo, StudyReport
+from spinescore.runtime.scoring.report import BundleInfo, StudyReport
 from spinescore.runtime.study import Region
 from spinescore.runtime.warned import caught_warnings
 

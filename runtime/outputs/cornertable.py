@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.outputs.svg import clean, symbol
-from spinescore.runtime.report import CornerReport, DiscReport, RegionReport
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport
 from spinescore.runtime.study import Region
 
 __all__ = ["corner_table", "why_missing"]

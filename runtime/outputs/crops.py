@@ -23,9 +23,9 @@ from spinescore.runtime.outputs.rows import guarded
 from spinescore.runtime.study import LEVELS, Study
 
 if TYPE_CHECKING:
-    from spinescore.runtime.report import DiscReport, StudyReport
     from spinescore.runtime.scorer import Crop, ScoredCrops
-    from spinescore.runtime.training import SeenDisc, SeenPicture, SeenStudy
+    from spinescore.runtime.scoring.report import DiscReport, StudyReport
+    from spinescore.runtime.scoring.training import SeenDisc, SeenPicture, SeenStudy
 
 __all__ = [
     "INDEX_COLUMNS",

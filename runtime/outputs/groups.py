@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.expected import Expected
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.contentitems import (
     code_item,
@@ -26,7 +25,8 @@ from spinescore.runtime.outputs.contentitems import (
     uid_item,
 )
 from spinescore.runtime.outputs.uids import stable_uid
-from spinescore.runtime.report import CornerReport, DiscReport, RegionReport, StudyReport
+from spinescore.runtime.scoring.expected import Expected
+from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport
 from spinescore.runtime.study import Region
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from spinescore.runtime.intake import StudyInput
-from spinescore.runtime.msasss import MAX_GRADE
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
 from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
 from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
-from spinescore.runtime.report import BundleRules, RegionReport, StudyReport, TotalReport
+from spinescore.runtime.scoring.intake import StudyInput
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.scoring.report import BundleRules, RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import SITES, Radiograph, Region, Study
 
 __all__ = ["html"]

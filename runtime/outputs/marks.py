@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
-from spinescore.runtime.geometry import crop_outline, facing_of, forward
-from spinescore.runtime.orientation import to_source, to_upright
-from spinescore.runtime.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
+from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
+from spinescore.runtime.scoring.orientation import to_source, to_upright
+from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
 from spinescore.runtime.study import Turn
 
 __all__ = ["MEANINGS", "SHAPES", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]

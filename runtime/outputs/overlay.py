@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
 from spinescore.runtime.outputs.marks import MEANINGS, SHAPES, DiscMarks, disc_marks, disc_spacing, untrusted_marks
-from spinescore.runtime.report import BundleRules, RegionReport
+from spinescore.runtime.scoring.report import BundleRules, RegionReport
 from spinescore.runtime.study import Radiograph
 from spinescore.runtime.text import one_line
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
@@ -26,7 +25,8 @@ from spinescore.runtime.reading.bitmapshutter import BITMAP, bitmap_elements, hi
 from spinescore.runtime.reading.display import Display, Rescale, Window
 from spinescore.runtime.reading.shutter import read_shutter, shutter_shapes
 from spinescore.runtime.reading.tags import number, text
-from spinescore.runtime.report import RegionReport, StudyReport
+from spinescore.runtime.scoring.intake import StudyInput
+from spinescore.runtime.scoring.report import RegionReport, StudyReport
 from spinescore.runtime.study import Radiograph
 from spinescore.runtime.warned import caught_warnings
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.output import write_atomic
 from spinescore.runtime.outputs.source import study_of
+from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.study import REGIONS, Study
 from spinescore.runtime.text import brief
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from spinescore.runtime.outputs.rows import Row
-    from spinescore.runtime.report import StudyReport
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = [
     "DEFAULT_FORMATS",

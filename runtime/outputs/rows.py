@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable
 from typing import TypeVar
 
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS, SITES
 
 __all__ = ["COLUMNS", "Row", "csv_text", "guarded", "row"]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom, note_of
 from spinescore.runtime.outputs.overlay import draw_overlay
 from spinescore.runtime.outputs.source import IDENTITY, check_references, scored_radiographs, source_of, study_of
 from spinescore.runtime.outputs.uids import content_name, stable_uid
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.intake import StudyInput
+from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from spinescore.runtime.outputs.common import MANUFACTURER, contribution, equipm
 from spinescore.runtime.outputs.contentitems import CONTENT_SEQUENCE, sequence
 from spinescore.runtime.outputs.source import IDENTITY
 from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.report import StudyReport
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.intake import StudyInput
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.common import MANUFACTURER, NOTICE, finished
 from spinescore.runtime.outputs.contentitems import (
@@ -30,7 +29,8 @@ from spinescore.runtime.outputs.groups import measurement_groups
 from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of, study_of
 from spinescore.runtime.outputs.srheader import document, document_header
 from spinescore.runtime.outputs.uids import software_version, stable_uid
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.intake import StudyInput
+from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Region, Study
 from spinescore.runtime.warned import caught_warnings
 

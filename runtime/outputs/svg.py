@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.outputs.marks import MEANINGS, Badge, DiscMarks, disc_spacing
 from spinescore.runtime.outputs.overlay import shown_grey
-from spinescore.runtime.report import CornerReport
+from spinescore.runtime.scoring.report import CornerReport
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["clean", "embedded_picture", "figure", "spoken", "symbol", "symbols"]

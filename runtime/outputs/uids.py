@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from spinescore.runtime.report import BundleInfo, RegionReport, StudyReport
+from spinescore.runtime.scoring.report import BundleInfo, RegionReport, StudyReport
 
 __all__ = ["content_name", "software_version", "stable_uid"]
 

@@ -1,1 +1,1 @@
-"""From files to stored values and their table: what `spinescore.runtime.dicom` is built on."""
+"""From files to stored values and their table: what `spinescore.runtime.reading.studies` is built on."""

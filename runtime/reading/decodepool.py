@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.logs import READING
-from spinescore.runtime.processes import can_start, end_unused, ending, worker_command
+from spinescore.runtime.machine.processes import can_start, end_unused, ending, worker_command
 from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.notices import as_notice, notice
-from spinescore.runtime.quality import of_header
 from spinescore.runtime.reading import greyscale, shutter
+from spinescore.runtime.reading.quality import of_header
 from spinescore.runtime.reading.tags import Facts, number
 from spinescore.runtime.study import FROM_LIBRARY, Radiograph
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.dicom import load_radiograph, look_at_radiograph
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.intake import MODALITIES, vet
 from spinescore.runtime.manifest.fields import near_name
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
+from spinescore.runtime.reading.studies import load_radiograph, look_at_radiograph
 from spinescore.runtime.reading.tags import Facts, patient_key, same_fact
+from spinescore.runtime.scoring.intake import MODALITIES, vet
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
 
 __all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]

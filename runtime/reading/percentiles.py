@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.geometry import median
+from spinescore.runtime.scoring.geometry import median
 
 __all__ = ["displayed_percentiles", "exposed", "exposed_field", "picture_percentiles"]
 

@@ -39,7 +39,7 @@ def read_picture(
     corrupt-pixels, not-radiograph (colour, unless all channels are the same). `reserve` is asked for the bytes that
     the decoded picture takes.
     """
-    from spinescore.runtime.intake import radiograph_from_array
+    from spinescore.runtime.scoring.intake import radiograph_from_array
 
     size = bytes_left(file)
     if size > _MAX_BYTES:

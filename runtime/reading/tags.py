@@ -17,9 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinescore.runtime.notices import notice
-from spinescore.runtime.orientation import from_cosines, from_letters, principal
 from spinescore.runtime.reading import words
 from spinescore.runtime.reading.dates import calendar_date
+from spinescore.runtime.scoring.orientation import from_cosines, from_letters, principal
 from spinescore.runtime.study import Facing, Region, Turn
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from spinescore.runtime.verbs.scoring import open_scorer
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.comparison import Comparison
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["add_arguments", "check_out", "check_plots", "run"]
 
@@ -141,7 +141,7 @@ def _reading(file: Path, study: str | None) -> StudyReport:
 
 
 def _score(path: Path, scorer: Scorer) -> StudyReport:
-    from spinescore.runtime.dicom import load_study
+    from spinescore.runtime.reading.studies import load_study
 
     say(f"{path}: scoring")
     report = scorer.score(load_study(path), count_reading=True)

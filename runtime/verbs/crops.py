@@ -26,7 +26,7 @@ from spinescore.runtime.verbs.scoring import (
 if TYPE_CHECKING:
     from spinescore.runtime.outputs.crops import PictureFile
     from spinescore.runtime.scorer import Scorer
-    from spinescore.runtime.training import TrainingInputs
+    from spinescore.runtime.scoring.training import TrainingInputs
 
 __all__ = ["add_arguments", "run"]
 
@@ -87,7 +87,7 @@ def _scored(scorer: Scorer, strict: bool, study: Study, points: Points | None, g
 
 def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
     """Write the pictures that networks with this manifest will see; returns their number."""
-    from spinescore.runtime.training import TrainingInputs
+    from spinescore.runtime.scoring.training import TrainingInputs
     from spinescore.runtime.verbs.export import export_extra
 
     _check_no_network(arguments)
@@ -116,8 +116,8 @@ def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]
 def _seen(
     inputs: TrainingInputs, strict: bool, study: Study, points: Points | None, grades: Grades
 ) -> Iterable[PictureFile]:
-    from spinescore.runtime.intake import given_points
     from spinescore.runtime.outputs.crops import seen_files
+    from spinescore.runtime.scoring.intake import given_points
 
     seen = inputs.of(study, given_points(points), strict)
     for warning in dict.fromkeys(seen.warnings):

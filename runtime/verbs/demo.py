@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.benchmarks.phantom import write_study
-    from spinescore.runtime.dicom import load_study
     from spinescore.runtime.outputs.results import write_results
+    from spinescore.runtime.phantom import write_study
+    from spinescore.runtime.reading.studies import load_study
     from spinescore.runtime.verbs.summary import study_summary
 
     check_folder(arguments.out)

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show_licences(arguments: argparse.Namespace) -> int:
-    from spinescore.runtime.licences import find_licences, licences_dict, licences_text
+    from spinescore.runtime.machine.licences import find_licences, licences_dict, licences_text
 
     if arguments.bundles:
         raise UsageError(f"--licences looks at packages and at no bundle: leave {', '.join(arguments.bundles)} out")

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.wrong_usage(f"the following arguments are required: {', '.join(missing)}")
     with export_extra():
         from spinescore.export.bundle import export_bundle
-    from spinescore.runtime.provenance import trust_lines
+    from spinescore.runtime.bundle.provenance import trust_lines
     from spinescore.runtime.verbs.engine import build_into
     from spinescore.runtime.verbs.summary import export_summary
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.documents import read_json
-from spinescore.runtime.intake import given_points
+from spinescore.runtime.scoring.intake import given_points
 from spinescore.runtime.study import REGIONS, Study
 from spinescore.runtime.verbs import UsageError
 

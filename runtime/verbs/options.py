@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import get_args
 
-from spinescore.runtime.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
+from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.study import REGIONS, Facing
 
 __all__ = [

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from spinescore.benchmarks.phantom import write_study
+    from spinescore.runtime.phantom import write_study
 
     check_folder(arguments.out)
     for seed in range(arguments.seed, arguments.seed + arguments.count):

@@ -13,8 +13,8 @@ from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
     from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.plan import LatencyPlan, Setting
-    from spinescore.runtime.plan.search import Engine, Run, Search
+    from spinescore.runtime.opening.plan import LatencyPlan, Setting
+    from spinescore.runtime.opening.plansearch import Engine, Run, Search
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
-    from spinescore.runtime.plan import device_kind, search, this_machine
+    from spinescore.runtime.opening.plan import device_kind, search, this_machine
 
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
@@ -89,8 +89,8 @@ def _check_engines(bundle: Bundle) -> None:
 def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setting]]:
     """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
     from spinescore.runtime.acceptance import find_records
-    from spinescore.runtime.plan import search
-    from spinescore.runtime.processor import core_count
+    from spinescore.runtime.machine.processor import core_count
+    from spinescore.runtime.opening.plan import search
 
     return [
         (engine, setting)
@@ -120,7 +120,7 @@ class _Rig:
 
     def measure(self, setting: Setting, runs: int) -> Run:
         """So many studies, from files to report, after a few that do not count. Raises `EngineError`."""
-        from spinescore.runtime.dicom import load_study
+        from spinescore.runtime.reading.studies import load_study
 
         scorer = self._open(setting)
         times_ms = []
@@ -158,8 +158,8 @@ class _Rig:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from spinescore.runtime.budget import checked_ms
-    from spinescore.runtime.plan.search import least_runs
+    from spinescore.runtime.opening.plansearch import least_runs
+    from spinescore.runtime.scoring.budget import checked_ms
 
     try:
         checked_ms(arguments.budget_ms, "--budget-ms")
@@ -202,7 +202,7 @@ def _plan(
 ) -> LatencyPlan:
     from datetime import datetime, timezone
 
-    from spinescore.runtime.plan import LatencyPlan
+    from spinescore.runtime.opening.plan import LatencyPlan
 
     assert found.choice is not None
     sizes = " and ".join(f"{image['rows']} x {image['columns']}" for image in study.facts["images"])
@@ -220,8 +220,8 @@ def _plan(
 
 def _table(found: Search, percentile: float, bundle: Bundle) -> str:
     """The candidates, the most accurate first."""
+    from spinescore.runtime.opening.plansearch import accuracy
     from spinescore.runtime.output import table
-    from spinescore.runtime.plan.search import accuracy
     from spinescore.runtime.verbs.summary import alternatives
 
     chosen = None if found.choice is None else found.candidates[found.choice]

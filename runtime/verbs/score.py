@@ -29,8 +29,8 @@ from spinescore.runtime.verbs.scoring import (
 from spinescore.runtime.verbs.streams import ReaderGone
 
 if TYPE_CHECKING:
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["add_arguments", "run"]
 

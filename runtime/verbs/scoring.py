@@ -15,8 +15,8 @@ from spinescore.runtime.study import Study
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, OVER_BUDGET, UsageError, check_paths, say
 
 if TYPE_CHECKING:
-    from spinescore.runtime.report import StudyReport
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = [
     "as_asked",
@@ -92,7 +92,7 @@ def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Call
     if arguments.inputs is not None and arguments.paths:
         raise UsageError("radiographs are named by PATH or listed by --inputs LIST; leave one of the two out")
     if arguments.inputs is None:
-        from spinescore.runtime.dicom import load_studies
+        from spinescore.runtime.reading.studies import load_studies
 
         check_paths(arguments.paths)
         return partial(load_studies, arguments.paths, window=arguments.window, **_ON_DEMAND if on_demand else {})
@@ -116,7 +116,7 @@ def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Call
 
 def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> Sequence[Study]:
     """The studies as `--anonymous`, `--region` and `--facing` have them. Raises UsageError, before any is scored."""
-    from spinescore.runtime.intake import anonymous, stated
+    from spinescore.runtime.scoring.intake import anonymous, stated
 
     def changed(study: Study) -> Study:
         return stated(anonymous(study) if arguments.anonymous else study, arguments.region, arguments.facing)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle.provenance import trust_lines
 from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer, Manifest, NetworkInput
 from spinescore.runtime.output import table
-from spinescore.runtime.provenance import trust_lines
-from spinescore.runtime.report import CornerReport, RegionReport, StudyReport
+from spinescore.runtime.scoring.report import CornerReport, RegionReport, StudyReport
 from spinescore.runtime.text import lines, one_line
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import random
 import jsonschema
 import numpy as np
 import pytest
-from agreement_cases import drawn_readings
 from sklearn import metrics
 
+from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, Rules, agreement_schema, evaluate
 from spinescore.benchmarks.agreement.patients import link_patients
 from spinescore.benchmarks.agreement.readings import ALL_SITES

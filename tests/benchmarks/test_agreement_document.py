@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from agreement_cases import KOO_TABLE_1, constant_readings, drawn_readings, koo_readings
 
+from helpers.agreement_cases import KOO_TABLE_1, constant_readings, drawn_readings, koo_readings
 from spinescore.benchmarks.agreement import (
     NothingToCompare,
     Reading,

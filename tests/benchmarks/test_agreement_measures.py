@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from agreement_cases import KOO_TABLE_1, drawn_readings
 from sklearn import metrics
 
+from helpers.agreement_cases import KOO_TABLE_1, drawn_readings
 from spinescore.benchmarks.agreement import measures
 from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.pairs import pair_up

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from agreement_cases import drawn_readings
 
+from helpers.agreement_cases import drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, evaluate
 from spinescore.benchmarks.agreement.readings import ALL_SITES
 from spinescore.benchmarks.agreement.tables import markdown
 from spinescore.benchmarks.agreement.totals import scaled_sum, whole_grades
-from spinescore.runtime.msasss import score_region, score_study
+from spinescore.runtime.scoring.msasss import score_region, score_study
 from spinescore.runtime.study import REGIONS
 
 C7_T1 = ("C7-inferior", "T1-superior")

@@ -9,7 +9,7 @@ import pytest
 
 from spinescore.benchmarks.agreement import Reading, Readings, ReadingsError, read_readings
 from spinescore.benchmarks.agreement.readings import ALL_SITES
-from spinescore.runtime.report import (
+from spinescore.runtime.scoring.report import (
     BundleInfo,
     CornerReport,
     DeviceInfo,

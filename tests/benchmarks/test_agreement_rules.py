@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_reports import made_report
 
+from helpers.made_reports import made_report
 from spinescore.benchmarks.agreement.readings import ALL_SITES
 from spinescore.benchmarks.agreement.totals import UNITS, either, new_syndesmophyte, scaled_sum
 from spinescore.runtime.followup import compare

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from agreement_cases import constant_readings, drawn_readings
 
+from helpers.agreement_cases import constant_readings, drawn_readings
 from spinescore.benchmarks.agreement import Reading, Readings, evaluate, pictures
 from spinescore.runtime import cli
 
@@ -160,8 +160,8 @@ def test_a_missing_extra_is_one_sentence(files, tmp_path: Path, monkeypatch, cap
 
 def test_phantoms_truth_against_itself(tmp_path: Path, monkeypatch, capsys) -> None:
     """The truth that `spinescore phantom` writes can be the reference; its study is the radiographs'."""
-    from spinescore.benchmarks.phantom import study, write_study
     from spinescore.runtime import load_study
+    from spinescore.runtime.phantom import study, write_study
 
     draw = study.draw_view
     monkeypatch.setattr(study, "draw_view", lambda seed, region, visit=0: draw(seed, region, 0.1, visit=visit))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import tiny
-import tiny_study
-
+from helpers import tiny, tiny_study
 from spinescore.benchmarks import arrays
 from spinescore.benchmarks.bench.subject import PhantomStudy
 from spinescore.runtime import Scorer, load_study

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import tiny
-import tiny_study
 
+from helpers import tiny, tiny_study
 from spinescore.benchmarks.bench import subject as subjects
 from spinescore.benchmarks.bench import verb
 from spinescore.benchmarks.bench.alone import engine_calls

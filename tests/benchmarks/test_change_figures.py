@@ -1,7 +1,6 @@
 """The benchmark of change: what hiding a disc does to a report, and what is counted."""
 
-from made_reports import NORMAL, changed, made_report
-
+from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.benchmarks.change import Figures, hidden
 
 WORSE = changed(NORMAL, at0=3, at1=3, at4=2)

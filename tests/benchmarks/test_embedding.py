@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import tiny
-import tiny_study
-from scoring import CERVICAL
 
+from helpers import tiny, tiny_study
+from helpers.scoring import CERVICAL
 from spinescore.benchmarks import embedding
 from spinescore.benchmarks.bench.memory import memory_bytes
 from spinescore.benchmarks.bench.subject import PhantomStudy

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
-import tiny_study
 
+from helpers import tiny, tiny_study
 from spinescore.benchmarks.peers import PEERS, open_peers, trial
 from spinescore.benchmarks.peers.means import onnxruntime_plain
 from spinescore.benchmarks.peers.plain import PlainPipeline, Unsuited

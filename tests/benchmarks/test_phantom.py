@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinescore.benchmarks.phantom import draw_view, write_study
-from spinescore.benchmarks.phantom.bones import draw_spine
-from spinescore.benchmarks.phantom.corners import Corner, Disc, sample_discs
-from spinescore.benchmarks.phantom.shape import sample_frame, sample_spine
 from spinescore.runtime import load_study
+from spinescore.runtime.phantom import draw_view, write_study
+from spinescore.runtime.phantom.bones import draw_spine
+from spinescore.runtime.phantom.corners import Corner, Disc, sample_discs
+from spinescore.runtime.phantom.shape import sample_frame, sample_spine
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spinescore.benchmarks.phantom.study import draw_view
 from spinescore.benchmarks.quality import Cases
 from spinescore.benchmarks.spoiled import SPOILS, Truth
 from spinescore.runtime.errors import CODES
-from spinescore.runtime.report import BundleInfo, DeviceInfo, RegionReport, StudyInfo, StudyReport, TimingsMs
-from spinescore.runtime.report import TotalReport as Total
+from spinescore.runtime.phantom.study import draw_view
+from spinescore.runtime.scoring.report import BundleInfo, DeviceInfo, RegionReport, StudyInfo, StudyReport, TimingsMs
+from spinescore.runtime.scoring.report import TotalReport as Total
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph
 
 

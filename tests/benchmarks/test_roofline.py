@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.benchmarks import roofline
 from spinescore.export.graph import Graph
 from spinescore.export.hrnet import build_hrnet

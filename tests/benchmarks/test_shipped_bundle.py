@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 
-from spinescore.benchmarks.phantom import write_study
 from spinescore.benchmarks.phantom.evaluate import Tally
 from spinescore.benchmarks.phantom.rebuilt import FIELDS, REBUILT, pictures, rebuilt_tensors
 from spinescore.export.defaults import read_overrides
@@ -24,7 +23,8 @@ from spinescore.runtime import Scorer, Study, StudyReport, load_study
 from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.acceptance.golden import normalised
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.provenance import UNCHECKED_NOTE, trust_of
+from spinescore.runtime.bundle.provenance import UNCHECKED_NOTE, trust_of
+from spinescore.runtime.phantom import write_study
 
 SEEDS = range(1_600_000, 1_600_008)
 MAX_FP32_BYTES, MAX_BYTES = 25_000_000, 40_000_000

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
-import tiny_study
 
+from helpers import tiny, tiny_study
 from spinescore.benchmarks import testtime
 from spinescore.runtime import load_study
 

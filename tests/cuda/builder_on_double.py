@@ -14,7 +14,8 @@ from pathlib import Path
 
 import double
 from engine_double import EngineDouble
-from tensorrt_double import make_double
+
+from helpers.tensorrt_double import make_double
 
 VERSION = "10.16.1.11"  # of the double
 TARGET = f"tensorrt-{VERSION}-sm87"

@@ -13,9 +13,9 @@ import double
 import numpy as np
 import pytest
 from engine_double import EngineDouble
-from golden_bundle import write_golden_bundle
 from on_double import FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, run, study
 
+from helpers.golden_bundle import write_golden_bundle
 from spinescore.runtime import EngineError, Scorer, SelfTestError, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.acceptance.gate import verify_device

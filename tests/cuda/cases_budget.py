@@ -5,8 +5,8 @@ from __future__ import annotations
 from on_double import CONTROL, assert_everything_freed, assert_same, bundle, opened, study
 
 from spinescore.runtime import Scorer
-from spinescore.runtime.budget import Effort
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.scoring.budget import Effort
 
 
 def case_efforts():

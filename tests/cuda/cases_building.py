@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import builder_on_double as builder
 import pytest
-from golden_bundle import write_golden_bundle
 from on_double import CONTROL, FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, run, study
 
+from helpers.golden_bundle import write_golden_bundle
 from spinescore.runtime import EngineError, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny
 from engine_double import EngineDouble
 from on_double import (
     CONTROL,
@@ -19,16 +18,18 @@ from on_double import (
     untimed,
 )
 
-from spinescore.benchmarks.phantom.study import write_study
+from helpers import tiny
 from spinescore.kernels.average import AverageSpec, Run, average
-from spinescore.runtime import DeviceError, Scorer, Study, load_study, views
+from spinescore.runtime import DeviceError, Scorer, Study, load_study
 from spinescore.runtime.bundle import Bundle, shipped_bundles
 from spinescore.runtime.devices import LARGEST_IMAGE_PX
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines import onnxruntime, tensorrt
-from spinescore.runtime.intake import given_points
+from spinescore.runtime.phantom.study import write_study
+from spinescore.runtime.scoring import views
+from spinescore.runtime.scoring.intake import given_points
+from spinescore.runtime.scoring.training import TrainingInputs
 from spinescore.runtime.study import LEVELS, REGIONS
-from spinescore.runtime.training import TrainingInputs
 
 
 def case_same_report():

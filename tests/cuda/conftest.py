@@ -1,8 +1,9 @@
 """The driver double and the kernels compiled for the host, once for all tests of this folder."""
 
 import double
-import host_build
 import pytest
+
+from helpers import host_build
 
 
 @pytest.fixture(scope="session")

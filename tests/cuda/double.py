@@ -77,7 +77,7 @@ def run_child(library: Path, script: str, *arguments: str) -> None:
 
 def settings(library: Path) -> dict[str, str]:
     """The environment of a process that runs on the double."""
-    paths = [str(HERE), str(HERE.parent / "runtime"), str(HERE.parent / "kernels")]
+    paths = [str(HERE), str(HERE.parent)]
     return {
         "LD_LIBRARY_PATH": str(library.parent),
         "LD_PRELOAD": str(library),

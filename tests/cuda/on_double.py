@@ -8,9 +8,9 @@ from pathlib import Path
 
 import double
 import numpy as np
-import tiny
 from engine_double import EngineDouble
 
+from helpers import tiny
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.cuda import CudaDevice
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.runtime.engines import onnxruntime as module
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import EngineError

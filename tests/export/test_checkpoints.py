@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_files import NAMES, golden, maker
 
 import spinescore.export
+from helpers.checkpoint_files import NAMES, golden, maker
 from spinescore.export import read_checkpoint
 from spinescore.runtime.errors import CheckpointError
 

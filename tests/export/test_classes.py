@@ -7,9 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from onnx import helper
 
+from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.classes import in_bundle_order
 from spinescore.export.half import to_half

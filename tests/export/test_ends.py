@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from golden_networks import images, mean_grader, model_of, pooled, saved
 from onnx import TensorProto, helper, numpy_helper
 
+from helpers.golden_networks import images, mean_grader, model_of, pooled, saved
 from spinescore.export.ready import read_ready
 from spinescore.export.sessions import run_model
 from spinescore.runtime.errors import CheckpointError

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiny
-from golden_networks import mean_grader, pool_localizer
 from onnx import numpy_helper
 
+from helpers import tiny
+from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
 from spinescore.export.half import to_half

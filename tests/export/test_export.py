@@ -8,8 +8,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import SMALL, mean_grader, unpacked, write_inputs
 
+from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.defaults import read_overrides
 from spinescore.export.half import HALF_MAX

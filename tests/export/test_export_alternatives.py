@@ -8,8 +8,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import SMALL, pool_localizer, write_inputs
 
+from helpers.golden_networks import SMALL, pool_localizer, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import Scorer, cli

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import SIZES, SMALL, model_of, unpacked, write_inputs
 from onnx import helper
 
+from helpers.golden_networks import SIZES, SMALL, model_of, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.golden import localizer_pictures, read_views
 from spinescore.export.sessions import run_model

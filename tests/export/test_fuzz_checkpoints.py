@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checkpoint_files import NAMES, golden
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.checkpoint_files import NAMES, golden
 from spinescore.export import Checkpoint, read_checkpoint
 from spinescore.runtime.errors import CheckpointError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from golden_networks import golden_run, model_of, unpacked
 from onnx import TensorProto, helper, numpy_helper
 
+from helpers.golden_networks import golden_run, model_of, unpacked
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.export.hrnet import build_hrnet

@@ -7,12 +7,11 @@ import json
 import numpy as np
 import onnx
 import pytest
-from golden_networks import golden_run, mean_grader, model_of, pool_localizer, unpacked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.benchmarks.phantom import write_study
+from helpers.golden_networks import golden_run, mean_grader, model_of, pool_localizer, unpacked
 from spinescore.export import sensitivity
 from spinescore.export.bundle import export_bundle
 from spinescore.export.checkpoints import read_checkpoint
@@ -25,6 +24,7 @@ from spinescore.runtime import cli
 from spinescore.runtime.acceptance.comparison import GradeAgreement
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.phantom import write_study
 
 
 @pytest.fixture(scope="module")

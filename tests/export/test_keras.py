@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from checkpoint_files import golden, h5, maker, weights_only
 
+from helpers.checkpoint_files import golden, h5, maker, weights_only
 from spinescore.export import read_checkpoint
 from spinescore.export.keras_order import resnet_names
 from spinescore.runtime.errors import CheckpointError

@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from checkpoint_files import GOLDEN
 
+from helpers.checkpoint_files import GOLDEN
 from spinescore.export.keras_alone import check_classes, check_names
 from spinescore.export.keras_check import check_layers
 from spinescore.export.keras_graph import connected_layers

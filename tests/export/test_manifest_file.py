@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
-from golden_networks import unpacked, write_inputs
 
+from helpers import tiny
+from helpers.golden_networks import unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.defaults import _parse_toml, contract, read_overrides
 from spinescore.export.fields import check_names, commented_manifest

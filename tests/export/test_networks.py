@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from golden_networks import HRNETS, KERAS_RESNETS, TORCH_RESNETS, golden_run, unpacked
 
+from helpers.golden_networks import HRNETS, KERAS_RESNETS, TORCH_RESNETS, golden_run, unpacked
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet, head_of

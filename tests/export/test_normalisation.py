@@ -6,8 +6,8 @@ import json
 
 import onnx
 import pytest
-from golden_networks import SIZES, mean_grader, pool_localizer, unpacked
 
+from helpers.golden_networks import SIZES, mean_grader, pool_localizer, unpacked
 from spinescore.export.defaults import input_size
 from spinescore.export.networks import open_graders, open_localizers
 from spinescore.export.normalisation import mean_and_std

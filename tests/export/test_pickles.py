@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_files import golden, maker, tensor_pickle, torch_zip
 
+from helpers.checkpoint_files import golden, maker, tensor_pickle, torch_zip
 from spinescore.export import read_checkpoint
 from spinescore.export.torchfiles import LEGACY_MAGIC
 from spinescore.runtime.errors import CheckpointError

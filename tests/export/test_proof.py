@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_networks import GOLDEN, unpacked
 
+from helpers.golden_networks import GOLDEN, unpacked
 from spinescore.export.classes import in_bundle_order
 from spinescore.export.proof import prove
 from spinescore.export.sources import InputSize, open_network

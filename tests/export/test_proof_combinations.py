@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from golden_networks import SMALL, mean_grader, pool_localizer
-from golden_networks import unpacked as golden
 
-from spinescore.benchmarks.phantom import write_study
+from helpers.golden_networks import SMALL, mean_grader, pool_localizer
+from helpers.golden_networks import unpacked as golden
 from spinescore.export.proof import prove
 from spinescore.export.sources import InputSize, Network, open_network
 from spinescore.export.variants import Runner, softmax
@@ -19,6 +18,7 @@ from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import NetworkInput
+from spinescore.runtime.phantom import write_study
 
 SIZE = NetworkInput(64, 64, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 2, None, None)
 LOCALIZERS = {

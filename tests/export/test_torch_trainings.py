@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_files import GOLDEN, maker, saved, tensor_pickle, torch_zip, unpacked_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.checkpoint_files import GOLDEN, maker, saved, tensor_pickle, torch_zip, unpacked_weights
 from spinescore.export import read_checkpoint
 from spinescore.export.torchfiles import LEGACY_MAGIC
 from spinescore.export.untrusted import MAX_ENTRIES

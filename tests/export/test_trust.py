@@ -7,14 +7,14 @@ import shutil
 
 import onnx
 import pytest
-import tiny_study
-from golden_networks import GOLDEN, mean_grader, unpacked, write_inputs
 
+from helpers import tiny_study
+from helpers.golden_networks import GOLDEN, mean_grader, unpacked, write_inputs
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle.provenance import UNCHECKED_NOTE, trust_of, unchecked_note
 from spinescore.runtime.manifest import Manifest
-from spinescore.runtime.provenance import UNCHECKED_NOTE, trust_of, unchecked_note
 
 FIELDS = {
     "localizer": {"input": {"height": 64, "width": 32}},

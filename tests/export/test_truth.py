@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.export import truth
 from spinescore.export.golden import phantom_views
 from spinescore.export.truth import likely_exchange, point_errors
-from spinescore.runtime.dicom import load_radiograph
-from spinescore.runtime.geometry import whole_image
 from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.reading.studies import load_radiograph
+from spinescore.runtime.scoring.geometry import whole_image
 from spinescore.runtime.study import REGIONS
 
 HEIGHT, WIDTH = tiny.HEIGHT // 4, tiny.WIDTH // 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from golden_networks import unpacked
 
+from helpers.golden_networks import unpacked
 from spinescore.export.defaults import contract, read_overrides
 from spinescore.export.networks import open_graders, open_localizers
 from spinescore.export.untrained import untrained_manifest

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_files import maker, saved, unpacked_weights
 
+from helpers.checkpoint_files import maker, saved, unpacked_weights
 from spinescore.export import read_checkpoint
 from spinescore.export.networks import open_graders, open_localizers
 from spinescore.export.resnet152 import build_resnet

@@ -1,7 +1,8 @@
 """The kernels compiled for the host: once per change of their sources, kept in pytest's cache."""
 
-import host_build
 import pytest
+
+from helpers import host_build
 
 
 @pytest.fixture(scope="session")

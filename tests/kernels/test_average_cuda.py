@@ -1,11 +1,11 @@
 """average.cu, compiled for the host, against its float64 reference."""
 
-import host_run
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import host_run
 from spinescore.benchmarks.gpu.averagecases import off, random_average
 from spinescore.kernels.average import MOST_RUNS, AverageSpec, Run, mirror
 from spinescore.kernels.launch import average_launch

@@ -1,11 +1,11 @@
 """decode.cu, compiled for the host, against its float64 reference: the same points and regions but for rounding."""
 
-import host_run
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import host_run
 from spinescore.benchmarks.gpu.decodecases import (
     CHANNELS,
     KINDS,

@@ -1,9 +1,9 @@
 """The shim that stands for CUDA on the host: argument blocks, half precision, and what a launch refuses."""
 
-import host_run
 import numpy as np
 import pytest
 
+from helpers import host_run
 from spinescore.kernels.decode import VIEW, DecodeSpec
 from spinescore.kernels.launch import KERNELS, Launch, decode_launch
 from spinescore.kernels.warp import ROI, Source, WarpSpec

@@ -3,12 +3,12 @@
 The range of an output is 1 / std; half precision adds the half step of its last place.
 """
 
-import host_run
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import host_run
 from spinescore.benchmarks.gpu.warpcases import (
     DTYPES,
     excess,

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import radiograph_dataset
-from scoring import CERVICAL, LUMBAR, assert_found
-from tiny import write_bundle
 
+from helpers.dicom_files import radiograph_dataset
+from helpers.scoring import CERVICAL, LUMBAR, assert_found
+from helpers.tiny import write_bundle
 from spinescore.runtime import Scorer, Study, anonymous, load_radiograph, load_studies, load_study
 from spinescore.runtime.arguments import shown
 

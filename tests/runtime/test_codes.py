@@ -11,10 +11,10 @@ import pytest
 
 import spinescore.runtime
 from spinescore.runtime import errors
-from spinescore.runtime.budget import SKIPPABLE
 from spinescore.runtime.codes import CODES, REJECT_CODES
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.notices import UNCODED, notice
+from spinescore.runtime.scoring.budget import SKIPPABLE
 
 RUNTIME = Path(spinescore.runtime.__file__).parent
 SOURCES = [*RUNTIME.rglob("*.py"), *(RUNTIME.parent / "export").rglob("*.py")]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spinescore.runtime import cli, doctor
-from spinescore.runtime.packages import PACKAGES
+from spinescore.runtime.machine.packages import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,11 +154,10 @@ def test_hardware_is_stated_for_measurements():
 
 
 def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
-    from golden_bundle import record_of
-
-    from spinescore.runtime import processor
+    from helpers.golden_bundle import record_of
     from spinescore.runtime.acceptance import write_record
     from spinescore.runtime.bundle import Bundle, shipped_bundles
+    from spinescore.runtime.machine import processor
 
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path))
     kind = "a CPU that no bundle was accepted on"

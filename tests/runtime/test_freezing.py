@@ -13,9 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import tiny_study
 
-from spinescore.runtime import freeze_support, freezing, processes
+from helpers import tiny_study
+from spinescore.runtime import freeze_support, freezing
+from spinescore.runtime.machine import processes
 from spinescore.runtime.opening import renewal
 from spinescore.runtime.reading import decodepool
 

@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from golden_bundle import write_golden_bundle
-from scoring import CERVICAL, LUMBAR, blank
 
-from spinescore.runtime import Cancelled, DeviceError, Scorer, processes
-from spinescore.runtime.budget import STAGES, Effort
+from helpers.golden_bundle import write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR, blank
+from spinescore.runtime import Cancelled, DeviceError, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from spinescore.runtime.machine import processes
+from spinescore.runtime.scoring.budget import STAGES, Effort
 
 STUDY = (CERVICAL.radiograph, LUMBAR.radiograph)
 LONG_S = 60  # that no test waits for, unless it fails

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import dicom_files
 import pytest
-import tiny
-from golden_bundle import record_of, write_golden_bundle
-from scoring import CERVICAL, LUMBAR
 from test_privacy import WHO, WORDS, write_study
 
+from helpers import dicom_files, tiny
+from helpers.golden_bundle import record_of, write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR
 from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.acceptance import write_record
 from spinescore.runtime.bundle import Bundle

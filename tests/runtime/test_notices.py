@@ -8,19 +8,18 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
-import dicom_files
 import jsonschema
 import numpy as np
 import pytest
-import tiny
-from golden_bundle import write_golden_bundle
-from scoring import CERVICAL, LUMBAR
 
+from helpers import dicom_files, tiny
+from helpers.golden_bundle import write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR
 from spinescore.kernels.build import user_cache
 from spinescore.runtime import CODES, Scorer, StudyReport, __version__, anonymous, load_study
 from spinescore.runtime.notices import Notice, as_notice, findings_of, notice
 from spinescore.runtime.opening import checking
-from spinescore.runtime.report import report_schema
+from spinescore.runtime.scoring.report import report_schema
 from spinescore.runtime.study import Reject, Study
 
 VALIDATOR = jsonschema.Draft202012Validator(report_schema())

@@ -7,11 +7,10 @@ import re
 from importlib import util
 from pathlib import Path
 
-import dicom_files
 import pytest
-import tiny
-from tiny_study import GRADES
 
+from helpers import dicom_files, tiny
+from helpers.tiny_study import GRADES
 from spinescore.runtime import cli
 
 # Each a word that occurs nowhere else.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import radiograph_dataset
-from scoring import CERVICAL
-from tiny import write_bundle
 
+from helpers.dicom_files import radiograph_dataset
+from helpers.scoring import CERVICAL
+from helpers.tiny import write_bundle
 from spinescore.runtime import Radiograph, Scorer, Study, load_study, radiograph_from_array
 from spinescore.runtime.study import Reject
 

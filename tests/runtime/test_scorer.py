@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scoring import CERVICAL, LUMBAR, OTHER_GRADES, assert_found, blank, checked, grades, points
-from tiny import CROP, EXTENT, draw, manifest, write_bundle
 
+from helpers.scoring import CERVICAL, LUMBAR, OTHER_GRADES, assert_found, blank, checked, grades, points
+from helpers.tiny import CROP, EXTENT, draw, manifest, write_bundle
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.kernels.warp import Source, WarpSpec, warp
 from spinescore.runtime import BudgetExceeded, BundleError, DeviceError, Scorer, Study

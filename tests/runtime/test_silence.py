@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden_bundle import write_golden_bundle
 
-from spinescore.benchmarks.phantom import write_study
+from helpers.golden_bundle import write_golden_bundle
+from spinescore.runtime.phantom import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
 STRACE = ["unshare", "-rn", "strace", "-f", "-qq", "-e", "trace=%network"]

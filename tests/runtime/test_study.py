@@ -9,12 +9,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from spinescore.runtime.dicom import load_radiograph, load_studies, load_study
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
 from spinescore.runtime.reading.tags import PATIENT_KEY_VARIABLE, Facts, read_facts
 
 
@@ -265,6 +265,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_reading_is_imported_only_when_something_is_read() -> None:
     heavy = ("pydicom", "onnxruntime", "onnx", "cv2", "imagecodecs", "gdcm")
-    code = f"import sys, spinescore.runtime, spinescore.runtime.dicom; print(sorted(set({heavy!r}) & set(sys.modules)))"
+    modules = "sys, spinescore.runtime, spinescore.runtime.reading.studies"
+    code = f"import {modules}; print(sorted(set({heavy!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
 # Runs before the frozen program: a worker process of spinescore does its work here, and ends.
-from spinescore.runtime.processes import freeze_support
+from spinescore.runtime.machine.processes import freeze_support
 
 freeze_support()

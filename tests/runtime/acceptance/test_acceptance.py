@@ -10,10 +10,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from golden_bundle import write_golden_bundle
-from scoring import CERVICAL, LUMBAR
-from tiny import write_bundle
 
+from helpers.golden_bundle import write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR
+from helpers.tiny import write_bundle
 from spinescore.runtime import BundleError, EngineError, Scorer, acceptance, cli, opening
 from spinescore.runtime.acceptance import (
     AcceptanceRecord,
@@ -28,8 +28,8 @@ from spinescore.runtime.acceptance import (
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.choice import EngineChoice
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.processor import processor_kind
 
 HALF = EngineChoice("onnxruntime", "fp16")
 STUDY = [CERVICAL.radiograph, LUMBAR.radiograph]

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_bundle import write_golden_bundle
 
+from helpers.golden_bundle import write_golden_bundle
 from spinescore.runtime import BundleError
 from spinescore.runtime.acceptance.golden import golden_grader, golden_localizers, has_golden
 from spinescore.runtime.acceptance.selftest import SelfTest

@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from golden_bundle import record_of, write_golden_bundle
-from tensorrt_double import write_engine
 
+from helpers.golden_bundle import record_of, write_golden_bundle
+from helpers.tensorrt_double import write_engine
 from spinescore.runtime import bundle as bundles
 from spinescore.runtime import cli
 from spinescore.runtime.acceptance import AcceptanceRecord, find_records, keeping, mark_failed, write_record
 from spinescore.runtime.bundle import Bundle, command_name, is_shipped
 from spinescore.runtime.engines.places import failure, is_own, note_failure
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.processor import processor_kind
+from spinescore.runtime.machine.processor import processor_kind
 
 FUTURE = "9999-01-01T00:00:00+00:00"
 

@@ -17,28 +17,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_bundle import write_golden_bundle
-from scoring import CERVICAL, LUMBAR
-from tiny import write_bundle
 
+from helpers.golden_bundle import write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR
+from helpers.tiny import write_bundle
 from spinescore.runtime import EngineError, Scorer, SelfTestError
 from spinescore.runtime.acceptance import find_records, write_record
 from spinescore.runtime.acceptance.golden import golden_grader, golden_localizers
 from spinescore.runtime.acceptance.repeats import Repeats
 from spinescore.runtime.acceptance.selftest import SelfTest
-from spinescore.runtime.budget import Effort
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.plan import Candidate, LatencyPlan, Setting, this_machine
-from spinescore.runtime.processor import processor_kind
+from spinescore.runtime.opening.plan import Candidate, LatencyPlan, Setting, this_machine
+from spinescore.runtime.scoring.budget import Effort
 
-DOUBLE = Path(__file__).parents[1] / "openvino_double"
+DOUBLE = Path(__file__).parents[2] / "helpers" / "openvino_double"
 STUDY = [CERVICAL.radiograph, LUMBAR.radiograph]
 SCORE = """
 import json, sys
 sys.path[:0] = sys.argv[3:]
-from scoring import CERVICAL, LUMBAR
+from helpers.scoring import CERVICAL, LUMBAR
 from spinescore.runtime import Scorer, SpineScoreError
 reports = []
 try:
@@ -72,7 +72,7 @@ def verify(mode: str, bundle: Bundle, *more: str) -> tuple[int, dict]:
 
 def score(mode: str, bundle: Bundle, **options) -> list[dict]:
     """Two reports of one scorer in a new process, or an error."""
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "kernels")]
+    paths = [str(Path(__file__).parents[2])]
     found = double(mode, "-c", SCORE, str(bundle.folder), json.dumps(options), *paths)
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout)
@@ -146,7 +146,7 @@ def test_an_engine_that_turns_wrong_later_is_found_by_a_repeated_test(bundle):
     code = SCORE.replace("reports.append(json", "scorer.self_test(); reports.append(json")
     assert verify("right", bundle)[0] == 0
     make_fast(bundle)
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "kernels")]
+    paths = [str(Path(__file__).parents[2])]
     found = double("later", "-c", code, str(bundle.folder), "{}", *paths)
     first, second = json.loads(found.stdout)
     assert (engine(first), engine(second)) == ("openvino", "onnxruntime")

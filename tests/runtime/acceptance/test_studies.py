@@ -7,17 +7,17 @@ import re
 from dataclasses import replace
 
 import pytest
-from golden_bundle import write_golden_bundle
-from tiny_study import write_study
 
+from helpers.golden_bundle import write_golden_bundle
+from helpers.tiny_study import write_study
 from spinescore.runtime import BundleError, Scorer, cli
 from spinescore.runtime.acceptance import AcceptanceRecord, StudyFigures, find_records, write_record
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import open_device
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
-from spinescore.runtime.processor import processor_kind
 
 HALF = ("onnxruntime", "fp16")
 

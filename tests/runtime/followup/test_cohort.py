@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from made_reports import NORMAL, changed, made_report, write_report
 
+from helpers.made_reports import NORMAL, changed, made_report, write_report
 from spinescore.runtime.followup import read_cohort, tables_of
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, dictionary, parquet_bytes
 

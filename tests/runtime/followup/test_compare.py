@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_reports import NORMAL, changed, made_report
 
+from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime import InputRejected, followup
 from spinescore.runtime.followup import Rules, compare, comparison_schema
 from spinescore.runtime.followup.summary import comparison_summary

@@ -1,9 +1,9 @@
 """Whose studies follow each other: repeats, other bundles, patients named in one file only, and who is left out."""
 
 import pytest
-from made_reports import NORMAL, changed, made_report, write_report
 from test_readers import rows, write
 
+from helpers.made_reports import NORMAL, changed, made_report, write_report
 from spinescore.runtime.followup import read_cohort, tables_of
 from spinescore.runtime.followup.cohortsummary import cohort_summary, summary_text
 from spinescore.runtime.followup.comparison import Rules

@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from made_reports import NORMAL, changed, made_report
 
+from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.followup import compare, read_cohort, tables_of
 from spinescore.runtime.followup.readers import read_csv
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, parquet_bytes

@@ -5,13 +5,13 @@ import json
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_reports import NORMAL, changed, made_report
 
+from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.followup import compare, read_cohort, tables_of
 from spinescore.runtime.followup.reading import read_reports
 from spinescore.runtime.followup.summary import comparison_summary
 from spinescore.runtime.followup.tables import csv_text
-from spinescore.runtime.report import StudyReport
+from spinescore.runtime.scoring.report import StudyReport
 
 WHOLE = made_report({"cervical": NORMAL, "lumbar": changed(NORMAL, at3=None)}, "1", "20220110")
 TEXT = WHOLE.to_json(None)

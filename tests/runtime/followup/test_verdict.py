@@ -7,11 +7,11 @@ from dataclasses import replace
 import jsonschema
 import numpy as np
 import pytest
-from made_reports import NORMAL, changed, made_report
 
-from spinescore.runtime.expected import disc_distribution
+from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.followup import Rules, compare, comparison_schema
 from spinescore.runtime.followup.summary import comparison_summary
+from spinescore.runtime.scoring.expected import disc_distribution
 
 FUSED = (3,) * 12
 TWO_YEARS = ("20220110", "20240110")

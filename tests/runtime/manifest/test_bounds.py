@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from tiny import listed, manifest
 
+from helpers.tiny import listed, manifest
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
 

@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
-from tiny import listed, manifest
 
+from helpers.tiny import listed, manifest
 from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Averaging, Manifest

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.export.defaults import contract
 from spinescore.runtime.acceptance.comparison import compare_grades, compare_points, difference_of_range
 from spinescore.runtime.bundle import Bundle, manifest_sha256, shipped_bundles

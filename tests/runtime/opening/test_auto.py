@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.runtime import Scorer, devices, doctor, opening
 from spinescore.runtime.errors import DeviceError
 

@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from golden_bundle import write_golden_bundle
-from tensorrt_double import GPU, make_double, write_engine
-from tiny import write_bundle
 
+from helpers.golden_bundle import write_golden_bundle
+from helpers.tensorrt_double import GPU, make_double, write_engine
+from helpers.tiny import write_bundle
 from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.bundle import Bundle

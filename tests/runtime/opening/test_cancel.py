@@ -10,17 +10,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from golden_bundle import write_golden_bundle
 
-from spinescore.runtime import Cancelled, Scorer, processes
+from helpers.golden_bundle import write_golden_bundle
+from spinescore.runtime import Cancelled, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.machine import processes
+from spinescore.runtime.machine.processes import worker_command
 from spinescore.runtime.opening import building, checking, renewal
 from spinescore.runtime.opening.caller import Caller
 from spinescore.runtime.opening.checking import Check
 from spinescore.runtime.opening.opened import Opened
 from spinescore.runtime.opening.renewal import Build, Renewal
-from spinescore.runtime.processes import worker_command
 
 LONG_S = 60
 CHECK = Check("openvino 2026.4.1", ("int8",))
@@ -123,7 +124,8 @@ def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, 
 
 PARENT = """
 from pathlib import Path
-from spinescore.runtime import output, processes
+from spinescore.runtime import output
+from spinescore.runtime.machine import processes
 def main(folder):
     processes.end_with_parent()
     draft = Path(folder) / ".report.tmp"

@@ -8,10 +8,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from golden_bundle import record_of, write_golden_bundle
-from scoring import CERVICAL, LUMBAR
-from tiny import write_bundle
 
+from helpers.golden_bundle import record_of, write_golden_bundle
+from helpers.scoring import CERVICAL, LUMBAR
+from helpers.tiny import write_bundle
 from spinescore.runtime import Scorer, cli, opening
 from spinescore.runtime.acceptance import gate, write_record
 from spinescore.runtime.bundle import Bundle

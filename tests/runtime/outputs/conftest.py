@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dicom_results
 import pytest
-import tiny
 
+from helpers import dicom_results, tiny
 from spinescore.runtime import Scorer
 
 

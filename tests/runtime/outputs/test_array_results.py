@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dicom_results
 import numpy as np
 import pytest
-from dicom_files import radiograph_dataset
-from scoring import CERVICAL, assert_found
 
+from helpers import dicom_results
+from helpers.dicom_files import radiograph_dataset
+from helpers.scoring import CERVICAL, assert_found
 from spinescore.runtime import Study, load_radiograph, radiograph_from_array
 
 WINDOW = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": "127.5", "WindowWidth": "255"}

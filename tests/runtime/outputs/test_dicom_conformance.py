@@ -5,16 +5,16 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
-import dicom_results
 import pydicom
 import pytest
-from dicom_results import needs_dciodvfy
 from pydicom import dcmread
 from pydicom.data import get_charset_files
 
-from spinescore.benchmarks.phantom import write_study
+from helpers import dicom_results
+from helpers.dicom_results import needs_dciodvfy
 from spinescore.runtime import Scorer, load_study
 from spinescore.runtime.outputs.common import write_dicom
+from spinescore.runtime.phantom import write_study
 
 pytestmark = needs_dciodvfy
 

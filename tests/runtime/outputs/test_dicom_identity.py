@@ -7,14 +7,14 @@ import sys
 from dataclasses import replace
 from datetime import datetime
 
-import dicom_results
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
+from helpers import dicom_results
 from spinescore.runtime import OutputError
 from spinescore.runtime.outputs.common import write_dicom
-from spinescore.runtime.report import TimingsMs
+from spinescore.runtime.scoring.report import TimingsMs
 
 KINDS = tuple(dicom_results.KINDS)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pages
 import pytest
-import tiny
 
+from helpers import pages, tiny
 from spinescore.runtime import Scorer
 from spinescore.runtime.outputs.html import html
 

@@ -9,17 +9,16 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import pages
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import pages, tiny
 from spinescore.runtime import Scorer, Study
 from spinescore.runtime.outputs.html import html
 from spinescore.runtime.outputs.marks import disc_marks
 from spinescore.runtime.outputs.svg import clean
-from spinescore.runtime.report import RejectInfo
+from spinescore.runtime.scoring.report import RejectInfo
 from spinescore.runtime.study import SITES
 
 ALL_SITES = [site for sites in SITES.values() for site in sites]

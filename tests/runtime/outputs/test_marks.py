@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.runtime import Scorer, Study
-from spinescore.runtime.bundleinfo import bundle_info
 from spinescore.runtime.outputs.marks import disc_marks, disc_spacing
+from spinescore.runtime.scoring.bundleinfo import bundle_info
 
 
 @pytest.fixture(scope="module")

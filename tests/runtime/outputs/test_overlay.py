@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import tiny
 from spinescore.runtime import Scorer, Study
 from spinescore.runtime.outputs.marks import SHAPES
 from spinescore.runtime.outputs.overlay import _badge, draw_overlay

@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import dicom_files
-import dicom_results
 import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from helpers import dicom_files, dicom_results
 from spinescore.runtime import Radiograph, load_radiograph
 from spinescore.runtime.outputs.common import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import dicom_files
-import dicom_results
 import numpy as np
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
+from helpers import dicom_files, dicom_results
 from spinescore.runtime import load_radiograph
 from spinescore.runtime.outputs.marks import disc_marks
 from spinescore.runtime.outputs.presentation import presentation_states

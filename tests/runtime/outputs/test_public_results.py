@@ -8,12 +8,11 @@ import json
 import re
 from dataclasses import replace
 
-import dicom_results
 import pytest
-import tiny_study
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from helpers import dicom_results, tiny_study
 from spinescore.runtime import (
     OutputError,
     StudyReport,

@@ -7,9 +7,9 @@ import json
 from importlib import util
 
 import pytest
-import tiny
-from tiny_study import TOTAL, write_study
 
+from helpers import tiny
+from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import OutputError, Scorer, StudyReport, cli, load_study
 from spinescore.runtime.outputs import results
 from spinescore.runtime.outputs.results import FORMATS, check_formats, study_folders, write_results
@@ -88,7 +88,7 @@ def test_a_region_that_is_not_scored_leaves_no_stale_file(scorer, studies, tmp_p
 @needs_highdicom
 def test_what_cannot_be_written_keeps_nothing_from_the_rest(scorer, tmp_path):
     """An array has no header that a DICOM result could refer to."""
-    from spinescore.runtime.intake import as_study
+    from spinescore.runtime.scoring.intake import as_study
 
     study = as_study({"lumbar": tiny.draw("lumbar").radiograph.pixels})
     (tmp_path / "sr.dcm").write_text("of before", encoding="utf-8")

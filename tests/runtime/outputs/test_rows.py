@@ -6,10 +6,9 @@ import csv
 import io
 from dataclasses import replace
 
-import pages
 import pytest
-import tiny
 
+from helpers import pages, tiny
 from spinescore.runtime import Scorer
 from spinescore.runtime.outputs.rows import COLUMNS, csv_text, row
 from spinescore.runtime.study import SITES

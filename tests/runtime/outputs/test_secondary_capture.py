@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dicom_results
 import numpy as np
 
+from helpers import dicom_results
 from spinescore.runtime.outputs.overlay import draw_overlay
 
 

@@ -8,13 +8,13 @@ import pickle
 import sys
 from dataclasses import replace
 
-import dicom_results
 import highdicom as hd
 import numpy as np
 import pytest
-from highdicom_report import highdicom_report
 from pydicom import dcmread, dcmwrite
 
+from helpers import dicom_results
+from helpers.highdicom_report import highdicom_report
 from spinescore.runtime import OutputError
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.structured import structured_report

@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import jsonschema
 import numpy as np
-import pages
 import pytest
-import tiny
 
+from helpers import pages, tiny
 from spinescore.runtime import OutputError, Scorer, StudyReport
 from spinescore.runtime.outputs.html import html
 from spinescore.runtime.outputs.overlay import draw_untrusted
 from spinescore.runtime.outputs.results import write_results
-from spinescore.runtime.report import report_schema
+from spinescore.runtime.scoring.report import report_schema
 
 CAUTION = (0, 159, 230)  # blue, green, red
 DRAWN = tiny.draw("cervical", pages.GRADES)

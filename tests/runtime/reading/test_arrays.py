@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime import InputRejected, load_radiograph, radiograph_from_array
 from spinescore.runtime.study import Radiograph
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import assert_stored, picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
+from helpers.dicom_files import assert_stored, picture, radiograph_dataset, write
 from spinescore.runtime import InputRejected, load_radiograph, load_studies, load_study, radiograph_from_array
 from spinescore.runtime.outputs.source import source_of
 

@@ -16,7 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from dcmtk_pictures import (
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from helpers.dcmtk_pictures import (
     PLAIN,
     at_high_bit,
     coded,
@@ -29,10 +32,7 @@ from dcmtk_pictures import (
     with_overlay,
     written_as,
 )
-from dicom_files import write
-from pydicom import uid
-from pydicom.dataset import Dataset
-
+from helpers.dicom_files import write
 from spinescore.runtime import load_radiograph
 
 pytestmark = pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="dcm2pnm is not installed (Debian's dcmtk)")

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from tiny import write_bundle
 
+from helpers.dicom_files import COLUMNS, ROWS, picture, radiograph_dataset, write
+from helpers.tiny import write_bundle
 from spinescore.benchmarks import decodecost
-from spinescore.runtime import Scorer, processes
+from spinescore.runtime import Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
-from spinescore.runtime.dicom import load_radiograph, load_study
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.machine import processes
 from spinescore.runtime.reading import decodepool, decoders
 from spinescore.runtime.reading.decodepool import DecoderLost, decode
 from spinescore.runtime.reading.decodeworker import DecoderFailed
 from spinescore.runtime.reading.pixels import PixelFormat
+from spinescore.runtime.reading.studies import load_radiograph, load_study
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import COLUMNS, ROWS, assert_stored, picture, radiograph_dataset, rejected, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 
-from spinescore.runtime.dicom import load_radiograph
+from helpers.dicom_files import COLUMNS, ROWS, assert_stored, picture, radiograph_dataset, rejected, write
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading.studies import load_radiograph
 
 # ---- uncompressed ----------------------------------------------------------------------------------------------------
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from pydicom import uid
 from pydicom.encaps import get_frame
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
-from spinescore.runtime.dicom import load_radiograph
+from helpers.dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.codestreams import family
+from spinescore.runtime.reading.studies import load_radiograph
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
 

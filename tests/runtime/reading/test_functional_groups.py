@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import radiograph_dataset, write
 from pydicom.dataset import Dataset
 
+from helpers.dicom_files import radiograph_dataset, write
 from spinescore.runtime import InputRejected, load_radiograph, radiograph_from_array
 
 ENHANCED = {"XA": "1.2.840.10008.5.1.4.1.1.12.1.1", "RF": "1.2.840.10008.5.1.4.1.1.12.2.1"}

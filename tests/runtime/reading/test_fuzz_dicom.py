@@ -16,8 +16,8 @@ from spinescore.benchmarks.fuzz import __main__ as fuzz
 from spinescore.benchmarks.fuzz.mutations import mutant
 from spinescore.benchmarks.fuzz.parents import all_parents
 from spinescore.benchmarks.fuzz.tree import PIXEL_DATA, encoded, parent
-from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
+from spinescore.runtime.reading.studies import load_radiograph
 from spinescore.runtime.study import Radiograph
 
 pytest.importorskip("imagecodecs", reason="the files that are mutated are written with imagecodecs")

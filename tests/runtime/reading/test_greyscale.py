@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut
 
-from spinescore.runtime.dicom import load_radiograph
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime.reading.greyscale import _shows_dark_and_bright, contrast_table
 from spinescore.runtime.reading.greyscale import table as fold
 from spinescore.runtime.reading.percentiles import displayed_percentiles
+from spinescore.runtime.reading.studies import load_radiograph
 from spinescore.runtime.study import Radiograph
 
 FORMATS = [(8, False), (8, True), (10, False), (12, False), (12, True), (15, False), (16, False), (16, True)]

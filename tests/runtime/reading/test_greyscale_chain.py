@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_presentation_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
 
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime import Radiograph, load_radiograph, load_study
 
 

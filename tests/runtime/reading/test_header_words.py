@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dicom_files import radiograph_dataset, write
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
@@ -13,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from spinescore.runtime.dicom import load_radiograph, load_studies
+from helpers.dicom_files import radiograph_dataset, write
+from spinescore.runtime.reading.studies import load_radiograph, load_studies
 from spinescore.runtime.reading.tags import other_parts, postures, read_facts
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from dicom_files import picture, radiograph_dataset, write
 from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
-from tiny_study import TOTAL, write_study
 
+from helpers import tiny
+from helpers.dicom_files import picture, radiograph_dataset, write
+from helpers.tiny_study import TOTAL, write_study
 from spinescore.benchmarks.agreement.pictures import PICTURES
 from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_studies, load_study
 from spinescore.runtime.followup.tables import TABLES

@@ -10,12 +10,12 @@ import zlib
 from pathlib import Path
 
 import pytest
-from dicom_files import picture, radiograph_dataset, rejected, write
 from pydicom import uid
 from pydicom.data import get_testdata_file
 
-from spinescore.runtime.dicom import load_radiograph, load_studies
+from helpers.dicom_files import picture, radiograph_dataset, rejected, write
 from spinescore.runtime.reading import dicomfile
+from spinescore.runtime.reading.studies import load_radiograph, load_studies
 
 SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 ITEM_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.pixels import apply_presentation_lut
 
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime import load_radiograph
 from spinescore.runtime.reading.greyscale import table as fold
 

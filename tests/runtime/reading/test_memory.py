@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from dicom_files import radiograph_dataset, write
 
+from helpers.dicom_files import radiograph_dataset, write
 from spinescore.runtime import load_radiograph
 from spinescore.runtime.reading import memory
 

@@ -6,13 +6,13 @@ import warnings
 from dataclasses import replace
 
 import pytest
-import tiny
 from pydicom import dcmread
-from tiny_study import write_study
 
+from helpers import tiny
+from helpers.tiny_study import write_study
 from spinescore.runtime import cli
-from spinescore.runtime.intake import anonymous
 from spinescore.runtime.reading.nameless import known_modality, nameless
+from spinescore.runtime.scoring.intake import anonymous
 from spinescore.runtime.study import Study
 
 SECRET = "SMITH"

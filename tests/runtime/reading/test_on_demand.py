@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from dicom_files import picture, radiograph_dataset, write
-from tiny_study import TOTAL, write_study
 
+from helpers import tiny
+from helpers.dicom_files import picture, radiograph_dataset, write
+from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import Scorer, cli, load_study
-from spinescore.runtime.dicom import load_studies
 from spinescore.runtime.reading import memory, ondemand
 from spinescore.runtime.reading.filelist import load_listed, read_list
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
+from spinescore.runtime.reading.studies import load_studies
 
 COUNT = 4
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from dicom_files import radiograph_dataset, write
 
+from helpers import tiny
+from helpers.dicom_files import radiograph_dataset, write
 from spinescore.runtime.bundle import manifest_sha256
-from spinescore.runtime.dicom import load_radiograph
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.reading.greyscale import contrast_table
 from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, picture_percentiles
+from spinescore.runtime.reading.studies import load_radiograph
 from spinescore.runtime.study import Radiograph
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")

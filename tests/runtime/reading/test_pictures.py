@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
-from scoring import CERVICAL, LUMBAR, assert_found, checked
-from tiny import write_bundle
 
+from helpers.dicom_files import picture, radiograph_dataset, write
+from helpers.scoring import CERVICAL, LUMBAR, assert_found, checked
+from helpers.tiny import write_bundle
 from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_study, radiograph_from_array
 from spinescore.runtime.reading import pictures
 from spinescore.runtime.reading.greyscale import contrast_table

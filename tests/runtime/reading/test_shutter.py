@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import picture, radiograph_dataset, write
 from pydicom.dataset import Dataset
 
+from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime import Radiograph, load_radiograph
 from spinescore.runtime.reading.greyscale import contrast_table
 

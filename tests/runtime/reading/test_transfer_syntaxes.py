@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 
-from spinescore.benchmarks.phantom import draw_view
-from spinescore.runtime.dicom import load_radiograph
+from helpers.dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.phantom import draw_view
 from spinescore.runtime.reading import decodepool, decoders
+from spinescore.runtime.reading.studies import load_radiograph
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
 

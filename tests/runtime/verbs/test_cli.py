@@ -13,11 +13,11 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-import tiny
-from tiny_study import GRADES, TOTAL, write_study
 
+from helpers import tiny
+from helpers.tiny_study import GRADES, TOTAL, write_study
 from spinescore.runtime import Scorer, cli, verbs
-from spinescore.runtime.report import report_schema
+from spinescore.runtime.scoring.report import report_schema
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-import tiny
 from pydicom import dcmread
-from tiny_study import TOTAL, write_study
 
+from helpers import tiny
+from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import EngineError, InputRejected, Scorer, cli
 from spinescore.runtime.outputs import results
 from spinescore.runtime.verbs.faults import told

@@ -8,9 +8,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-import tiny
-from tiny_study import GRADES, write_study
 
+from helpers import tiny
+from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.outputs.crops import INDEX_COLUMNS
 

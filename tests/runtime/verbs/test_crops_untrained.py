@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import tiny
-from tiny_study import GRADES, write_study
 
+from helpers import tiny
+from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 

@@ -9,10 +9,10 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-import tiny
-from made_reports import NORMAL, changed, made_report, write_report
-from tiny_study import TOTAL, write_study
 
+from helpers import tiny
+from helpers.made_reports import NORMAL, changed, made_report, write_report
+from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.followup import Rules, compare, comparison_schema
 from spinescore.runtime.followup.plots import (

@@ -8,11 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import dicom_files
 import pytest
-import tiny
-from tiny_study import GRADES, TOTAL, write_study
 
+from helpers import dicom_files, tiny
+from helpers.tiny_study import GRADES, TOTAL, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.output import write_png
 from spinescore.runtime.reading.filelist import load_listed, read_list

@@ -6,11 +6,11 @@ import json
 
 import jsonschema
 import pytest
-import tiny
-from tiny_study import GRADES, write_study
 
+from helpers import tiny
+from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
-from spinescore.runtime.report import StudyReport, report_schema
+from spinescore.runtime.scoring.report import StudyReport, report_schema
 
 SHIFT = [[0.25, -0.5], [-0.5, 0.25]]
 

@@ -6,10 +6,11 @@ import json
 import threading
 
 import pytest
-import tiny
-from tiny_study import TOTAL, write_study
 
-from spinescore.runtime import Scorer, cli, dicom
+from helpers import tiny
+from helpers.tiny_study import TOTAL, write_study
+from spinescore.runtime import Scorer, cli
+from spinescore.runtime.reading import studies as dicom
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dicom_files
 import pytest
-import tiny
-from tiny_study import GRADES, write_study
 
+from helpers import dicom_files, tiny
+from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
 from spinescore.runtime.output import write_png
 

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-from tiny_study import write_study
 
+from helpers import tiny
+from helpers.tiny_study import write_study
 from spinescore.runtime import cli
 
 

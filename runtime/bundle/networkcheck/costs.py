@@ -1,0 +1,145 @@
+"""What a network takes for a batch of pictures: memory and multiplications, told from its graph without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from numpy.typing import NDArray
+
+from spinescore.runtime.bundle.networkcheck.graph import Graph, Node
+from spinescore.runtime.bundle.networkcheck.inputs import Result, Shape
+from spinescore.runtime.bundle.networkcheck.layers import LAYERS, multiplications
+from spinescore.runtime.bundle.networkcheck.layout import LAYOUTS
+from spinescore.runtime.bundle.networkcheck.values import values_of
+
+__all__ = ["Costs", "TooCostly", "costs_of", "has_sizes"]
+
+_RULES = {**LAYERS, **LAYOUTS}
+_SEVERAL = ("Dropout", "MaxPool", "Split")  # the only ones whose further outputs are known here
+_BYTES = 4  # of an element: engines compute in FP32 where they know nothing smaller
+_SHAPES = ("Shape", "Size")
+_OLDEST_OPSET = 7  # before, operators broadcast otherwise
+_MOST_WORDS = 400  # letters; names in a file may be long
+
+
+class TooCostly(ValueError):
+    """A network that takes too much, or whose costs cannot be told; the text has the node."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a batch takes, and the shapes of the graph's outputs for it.
+
+    `memory_bytes`: weights, what does not depend on the picture, and the most of the rest that is held at a time.
+    """
+
+    memory_bytes: int
+    work: int
+    outputs: tuple[Shape, ...] = ()
+
+
+def has_sizes(graph: Graph) -> bool:
+    """Whether sizes in the graph are computed from other sizes, and so may grow when the batch becomes smaller."""
+    return any(node.operator in _SHAPES for node in graph.nodes)
+
+
+def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Costs:
+    """Return what the graph takes for `image` (N, C, H, W); sizes that the graph declares stand in place of those.
+
+    Raises `TooCostly` at the first node with which it is more than `most_bytes` or `most_work`, and at the first whose
+    result's size is not known before it runs.
+    """
+    if graph.extras or len(graph.inputs) != 1:
+        raise TooCostly(f"it has {' and '.join(graph.extras) or f'{len(graph.inputs)} inputs'}")
+    if graph.opset < _OLDEST_OPSET or len(graph.image) not in (0, len(image)):
+        raise TooCostly(f"its opset is {graph.opset} and its input has {len(graph.image)} dimensions")
+    image = tuple(declared or size for declared, size in zip(graph.image or image, image, strict=True))
+    results = {name: Result(tensor.shape, True, tensor.values) for name, tensor in graph.tensors.items()}
+    held = sum(_bytes(tensor.shape) for tensor in graph.tensors.values())
+    if held > most_bytes:
+        raise TooCostly(f"its weights take {_shown(held)}")
+    results[graph.inputs[0]] = Result(image)
+    uses = Counter([name for node in graph.nodes for name in node.inputs] + list(graph.outputs))
+    held, peak, work = held + _bytes(image), held, 0
+    for node in graph.nodes:
+        inputs = [results[name] if name else None for name in _known(node, results)]
+        shapes = _outputs(node, inputs, graph.opset)
+        added = sum(map(_bytes, shapes))
+        steps = multiplications(node, inputs, shapes)
+        held, work = held + added, work + steps
+        if held > most_bytes:
+            raise TooCostly(
+                f"{_named(node)} makes {' and '.join(map(str, shapes))}, {_shown(added)}; with what is held beside it "
+                f"that is {_shown(held)}"
+            )
+        if work > most_work:
+            raise TooCostly(f"{_named(node)} takes {steps:.2g} multiplications, with those before it {work:.2g}")
+        constant = node.operator in _SHAPES or all(found is None or found.constant for found in inputs)
+        values = _values(node, inputs, shapes)
+        for name, shape in zip(node.outputs, shapes, strict=True):
+            if name in results:
+                raise TooCostly(f"{_named(node)} gives {name!r}, which there is already")
+            results[name] = Result(shape, constant, values)
+        peak = max(peak, held)
+        held -= _freed(node, results, uses)
+    missing = [name for name in graph.outputs if name not in results]
+    if missing or not graph.outputs:
+        raise TooCostly(f"no node gives its output {missing[0]!r}" if missing else "it has no output")
+    return Costs(peak, work, tuple(results[name].shape for name in graph.outputs))
+
+
+def _known(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
+    if node.domain not in ("", "ai.onnx") or node.holds_graph or node.operator not in _RULES:
+        kind = f"{node.domain}.{node.operator}" if node.domain else node.operator
+        raise TooCostly(f"{_named(node)}: {kind} is not an operator whose costs are known before it runs")
+    for name in node.inputs:
+        if name and name not in results:
+            raise TooCostly(f"{_named(node)} takes {name!r}, which nothing before it gives")
+    if len(node.outputs) != 1 and node.operator not in _SEVERAL:
+        raise TooCostly(f"{_named(node)} has {len(node.outputs)} outputs")
+    return node.inputs
+
+
+def _outputs(node: Node, inputs: list[Result | None], opset: int) -> list[Shape]:
+    try:
+        shapes = _RULES[node.operator](node, inputs, opset)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        raise TooCostly(f"{_named(node)} is not understood: {error}") from error
+    if any(size < 0 for shape in shapes for size in shape):
+        raise TooCostly(f"{_named(node)} makes {' and '.join(map(str, shapes))}")
+    return shapes
+
+
+def _values(node: Node, inputs: list[Result | None], shapes: list[Shape]) -> NDArray[Any] | None:
+    try:
+        return values_of(node, inputs, shapes)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        raise TooCostly(f"{_named(node)} is not understood: {error}") from error
+
+
+def _freed(node: Node, results: dict[str, Result], uses: Counter[str]) -> int:
+    """The bytes that nobody needs after a node. What is the same for every picture stays: engines keep it."""
+    freed = 0
+    for name in node.inputs:
+        uses[name] -= 1
+        if name and not uses[name] and not results[name].constant:
+            freed += _bytes(results[name].shape)
+    return freed + sum(_bytes(results[name].shape) for name in node.outputs if not uses[name])
+
+
+def _bytes(shape: Shape) -> int:
+    return prod(shape) * _BYTES
+
+
+def _named(node: Node) -> str:
+    return f"node {node.name or (node.outputs or ('',))[0]!r} ({node.operator})"
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size < 2**60 else "more than any machine has"

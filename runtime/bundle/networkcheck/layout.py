@@ -1,0 +1,249 @@
+"""The shapes that operators give which compute element by element, or arrange elements anew.
+
+By the operators' documentation (onnx.ai/onnx/operators), opset 7 and later. Operators whose result's size depends on
+what is in a picture (NonZero, Unique, ..), and those that hold graphs of their own, are not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, floor, prod
+
+import numpy as np
+
+from spinescore.runtime.bundle.networkcheck.graph import Node, Tensor
+from spinescore.runtime.bundle.networkcheck.inputs import (
+    Inputs,
+    Rule,
+    Shape,
+    all_axes,
+    broadcast,
+    first_shape,
+    integers,
+    known_values,
+    one_axis,
+)
+
+__all__ = ["LAYOUTS", "constant_of", "shape_part", "slices"]
+
+_MOST_DIMENSIONS = 16
+
+
+def _same(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [first_shape(inputs)] * len(node.outputs)
+
+
+def _elementwise(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [broadcast(*(found.shape for found in inputs if found is not None))]
+
+
+def _reshape(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, target = first_shape(inputs), integers(node, inputs, "shape", 1) or []
+    if not node.flag("allowzero"):
+        target = [given[n] if size == 0 and n < len(given) else size for n, size in enumerate(target)]
+    rest = prod(size for size in target if size != -1)
+    if target.count(-1) == 1 and rest:
+        target = [prod(given) // rest if size == -1 else size for size in target]
+    if prod(target) != prod(given):
+        raise ValueError(f"{given} does not fit into {target}")
+    return [tuple(target)]
+
+
+def _flatten(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    axis = node.integer("axis", 1)
+    axis = axis + len(given) if axis < 0 else axis
+    return [(prod(given[:axis]), prod(given[axis:]))]
+
+
+def _transpose(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    order = node.integers("perm") or list(range(len(given)))[::-1]
+    if sorted(order) != list(range(len(given))):
+        raise ValueError(f"the order {order} for {given}")
+    return [tuple(given[axis] for axis in order)]
+
+
+def _squeeze(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    axes = integers(node, inputs, "axes", 1)
+    gone = [n for n, size in enumerate(given) if size == 1] if axes is None else all_axes(axes, len(given))
+    return [tuple(size for n, size in enumerate(given) if n not in gone)]
+
+
+def _unsqueeze(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, axes = first_shape(inputs), integers(node, inputs, "axes", 1) or []
+    rank = len(given) + len(axes)
+    places, sizes = all_axes(axes, rank) if rank <= _MOST_DIMENSIONS else [], iter(given)
+    return [tuple(1 if n in places else next(sizes, 1) for n in range(rank))]
+
+
+def _concat(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    shapes = [found.shape for found in inputs if found is not None]
+    axis = one_axis(node.integer("axis", 0), len(shapes[0]))
+    if any(len(shape) != len(shapes[0]) for shape in shapes):
+        raise ValueError("its inputs do not fit")
+    return [(*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])]
+
+
+def _split(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, parts = first_shape(inputs), len(node.outputs)
+    axis = one_axis(node.integer("axis", 0), len(given))
+    sizes = integers(node, inputs, "split", 1)
+    if sizes is None:
+        each = -(-given[axis] // parts)
+        sizes = [max(0, min(each, given[axis] - each * n)) for n in range(parts)]
+    if len(sizes) != parts or sum(sizes) != given[axis]:
+        raise ValueError(f"the parts {sizes} of {given}")
+    return [(*given[:axis], size, *given[axis + 1 :]) for size in sizes]
+
+
+def slices(node: Node, inputs: Inputs) -> list[slice]:
+    given = first_shape(inputs)
+    starts, ends = integers(node, inputs, "starts", 1) or [], integers(node, inputs, "ends", 2) or []
+    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(starts)), len(given))
+    steps = integers(node, inputs, "steps", 4) or [1] * len(starts)
+    found = [slice(None)] * len(given)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        found[axis] = slice(start, end, step)
+    return found
+
+
+def _slice(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    parts = zip(given, slices(node, inputs), strict=True)
+    return [tuple(len(range(*part.indices(size))) for size, part in parts)]
+
+
+def _gather(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, places = first_shape(inputs), first_shape(inputs, 1)
+    axis = one_axis(node.integer("axis", 0), len(given))
+    return [(*given[:axis], *places, *given[axis + 1 :])]
+
+
+def _pad(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, pads = first_shape(inputs), integers(node, inputs, "pads", 1) or []
+    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(given)), len(given))
+    if len(pads) != 2 * len(axes):
+        raise ValueError(f"pads {pads} for {given}")
+    sizes = list(given)
+    for n, axis in enumerate(axes):
+        sizes[axis] += pads[n] + pads[n + len(axes)]
+    return [tuple(sizes)]
+
+
+def _resize(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    if node.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        raise ValueError("tf_crop_and_resize is not known here")
+    place = 2 if node.operator == "Resize" and opset >= 11 else 1
+    scales, sizes = known_values(inputs, place, "scales"), integers(node, inputs, "sizes", 3)
+    axes = all_axes(node.integers("axes") or range(len(given)), len(given))
+    if scales is None and node.operator == "Upsample" and "scales" in node.attributes:
+        scales = np.array(node.attributes["scales"], np.float64)
+    found = list(given)
+    if sizes is not None and len(sizes) == len(axes):
+        if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+            raise ValueError("a policy of aspect ratios is not known here")
+        for axis, size in zip(axes, sizes, strict=True):
+            found[axis] = size
+    elif scales is not None and len(scales) == len(axes) and np.isfinite(scales).all():
+        for axis, scale in zip(axes, scales, strict=True):
+            found[axis] = floor(given[axis] * float(scale))
+    else:
+        raise ValueError("neither scales nor sizes fit")
+    return [tuple(found)]
+
+
+def _expand(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [broadcast(first_shape(inputs), tuple(integers(node, inputs, "shape", 1) or ()))]
+
+
+def _tile(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given, repeats = first_shape(inputs), integers(node, inputs, "repeats", 1) or []
+    return [tuple(size * count for size, count in zip(given, repeats, strict=True))]
+
+
+def _filled(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [tuple(integers(node, inputs, "shape", 0) or ())]
+
+
+def _range(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    start, limit, delta = (_one(inputs, index) for index in range(3))
+    if not delta or not np.isfinite([start, limit, delta]).all():
+        raise ValueError("its steps have no end")
+    return [(max(ceil((limit - start) / delta), 0),)]
+
+
+def _one(inputs: Inputs, index: int) -> float:
+    found = known_values(inputs, index, "range")
+    if found is None or found.size != 1:
+        raise ValueError("its range is no number")
+    return float(found[0])
+
+
+def _shape(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [(len(shape_part(node, inputs)),)]
+
+
+def shape_part(node: Node, inputs: Inputs) -> Shape:
+    given = first_shape(inputs)
+    return given[node.integer("start", 0) : node.integer("end", len(given))]
+
+
+def _scalar(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [()]
+
+
+def _reduce(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    given = first_shape(inputs)
+    axes = integers(node, inputs, "axes", 1)
+    if not axes and node.flag("noop_with_empty_axes"):
+        return [given]
+    gone = all_axes(axes or range(len(given)), len(given))
+    kept = [1 if n in gone else size for n, size in enumerate(given)]
+    return [tuple(size for n, size in enumerate(kept) if node.flag("keepdims", True) or n not in gone)]
+
+
+def _blocks(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    (batch, channels, height, width), side = first_shape(inputs), node.integer("blocksize", 0)
+    if side < 1:
+        raise ValueError(f"blocks of {side}")
+    if node.operator == "DepthToSpace":
+        return [(batch, channels // side**2, height * side, width * side)]
+    return [(batch, channels * side**2, height // side, width // side)]
+
+
+def _constant(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
+    return [constant_of(node).shape]
+
+
+def constant_of(node: Node) -> Tensor:
+    if len(node.attributes) != 1:
+        raise ValueError("a constant without a value")
+    ((name, value),) = node.attributes.items()
+    if isinstance(value, Tensor):
+        return value
+    kind = np.int64 if name.startswith("value_int") else np.float32
+    found = np.array(value if name in ("value_int", "value_ints", "value_float", "value_floats") else (), kind)
+    return Tensor(found.shape, found)
+
+
+_SAME = (
+    "Abs BatchNormalization Cast Ceil Celu Clip DequantizeLinear Dropout Elu Erf Exp Floor Gelu GroupNormalization "
+    "HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
+    "LRN Mish Neg Not PRelu QuantizeLinear Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt "
+    "Swish Tanh ThresholdedRelu"
+)
+_ELEMENTWISE = "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow Sub Sum Where Xor"
+_REDUCE = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare"
+
+LAYOUTS: Mapping[str, Rule] = {
+    **dict.fromkeys(_SAME.split(), _same),
+    **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
+    **{f"Reduce{name}": _reduce for name in _REDUCE.split()},
+    "Concat": _concat, "Constant": _constant, "ConstantOfShape": _filled, "DepthToSpace": _blocks, "Expand": _expand,
+    "Flatten": _flatten, "Gather": _gather, "Pad": _pad, "Range": _range, "Reshape": _reshape, "Resize": _resize,
+    "Shape": _shape, "Size": _scalar, "Slice": _slice, "SpaceToDepth": _blocks, "Split": _split, "Squeeze": _squeeze,
+    "Tile": _tile, "Transpose": _transpose, "Unsqueeze": _unsqueeze, "Upsample": _resize,
+}  # fmt: skip

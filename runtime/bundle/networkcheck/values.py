@@ -1,0 +1,112 @@
+"""The values of small tensors that the file itself holds or that follow from shapes: other sizes depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.bundle.networkcheck.graph import FEW_VALUES, Node, Tensor
+from spinescore.runtime.bundle.networkcheck.inputs import Inputs, Shape, first_shape, integers
+from spinescore.runtime.bundle.networkcheck.layout import constant_of, shape_part, slices
+
+__all__ = ["values_of"]
+
+Values = NDArray[Any]
+_KINDS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}  # TensorProto.DataType
+
+
+def values_of(node: Node, inputs: Inputs, shapes: Sequence[Shape]) -> Values | None:
+    """Return the values of a node's only output, None if they are many or not known before a picture is there."""
+    if len(shapes) != 1 or prod(shapes[0]) > FEW_VALUES:
+        return None
+    if node.operator == "Shape":
+        return np.array(shape_part(node, inputs), np.int64)
+    if node.operator == "Size":
+        return np.array(prod(first_shape(inputs)), np.int64)
+    if node.operator == "Constant":
+        return constant_of(node).values
+    given = [found.values for found in inputs if found is not None]
+    known = [values for values in given if values is not None]
+    if node.operator not in _COMPUTED or not known or len(known) != len(given) or len(given) != len(inputs):
+        return None
+    with np.errstate(all="ignore"):
+        found = np.asarray(_COMPUTED[node.operator](node, inputs, known, shapes[0]))
+    if found.shape != shapes[0]:
+        raise ValueError(f"its values have the shape {found.shape}, not {shapes[0]}")
+    return found
+
+
+def _quotient(left: Values, right: Values) -> Values:
+    if left.dtype.kind not in "iu":
+        return np.asarray(left / right)
+    if not right.all():
+        raise ValueError("it divides by zero")
+    return np.asarray(np.sign(left) * np.sign(right) * (abs(left) // abs(right)))  # towards zero, as C++ has it
+
+
+def _cast(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+    kind = _KINDS.get(node.integer("to", 0))
+    if kind is None:
+        raise ValueError("its kind of number is not one of sizes")
+    return given[0].astype(kind)
+
+
+def _gathered(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+    axis = node.integer("axis", 0)
+    places = given[1].astype(np.int64)
+    if places.size and not -given[0].shape[axis] <= places.min() <= places.max() < given[0].shape[axis]:
+        raise ValueError("it takes an element that is not there")
+    return np.take(given[0], places, axis)
+
+
+def _filled(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+    value = node.attributes.get("value", Tensor((1,), np.zeros(1, np.float32)))
+    if not isinstance(value, Tensor) or value.values is None or value.values.size != 1:
+        raise ValueError("its value is no number")
+    return np.full(shape, value.values.reshape(-1)[0])
+
+
+def _product(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+    axes = integers(node, inputs, "axes", 1)
+    return np.asarray(np.prod(given[0], axis=tuple(axes) if axes else None)).reshape(shape)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[[Node, Inputs, list[Values], Shape], Any]:
+    return lambda node, inputs, given, shape: function(*given)
+
+
+def _arranged(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+    return given[0].reshape(shape)
+
+
+_COMPUTED: Mapping[str, Callable[[Node, Inputs, list[Values], Shape], Any]] = {
+    "Add": _plain(np.add),
+    "Cast": _cast,
+    "Ceil": _plain(np.ceil),
+    "Concat": lambda node, inputs, given, shape: np.concatenate(given, node.integer("axis", 0)),
+    "ConstantOfShape": _filled,
+    "Div": _plain(_quotient),
+    "Equal": _plain(np.equal),
+    "Expand": lambda node, inputs, given, shape: np.broadcast_to(given[0], shape),
+    "Floor": _plain(np.floor),
+    "Gather": _gathered,
+    "Greater": _plain(np.greater),
+    "Identity": _plain(np.asarray),
+    "Less": _plain(np.less),
+    "Max": lambda node, inputs, given, shape: np.maximum.reduce(np.broadcast_arrays(*given)),
+    "Min": lambda node, inputs, given, shape: np.minimum.reduce(np.broadcast_arrays(*given)),
+    "Mul": _plain(np.multiply),
+    "Neg": _plain(np.negative),
+    "Range": lambda node, inputs, given, shape: given[0] + given[2] * np.arange(prod(shape), dtype=given[0].dtype),
+    "ReduceProd": _product,
+    "Reshape": _arranged,
+    "Slice": lambda node, inputs, given, shape: given[0][tuple(slices(node, inputs))],
+    "Squeeze": _arranged,
+    "Sub": _plain(np.subtract),
+    "Unsqueeze": _arranged,
+    "Where": _plain(np.where),
+}

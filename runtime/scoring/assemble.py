@@ -1,0 +1,344 @@
+"""From points and probabilities to the report: is the region to be trusted, its grades, its totals."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle.provenance import unchecked_note
+from spinescore.runtime.machine.packages import software_version
+from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.notices import findings_of
+from spinescore.runtime.reading.quality import as_reject
+from spinescore.runtime.scoring.budget import Budget
+from spinescore.runtime.scoring.bundleinfo import bundle_info
+from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
+from spinescore.runtime.scoring.geometry import implausible, rotation_deg
+from spinescore.runtime.scoring.grading import CornerGrade, grade_discs
+from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.report import (
+    CornerReport,
+    DeviceInfo,
+    DiscReport,
+    PointsOrigin,
+    RadiographInfo,
+    RegionReport,
+    RejectInfo,
+    StudyInfo,
+    StudyReport,
+    TimingsMs,
+    TotalReport,
+    UntrustedPoints,
+)
+from spinescore.runtime.scoring.selection import Chosen, Selection
+from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
+
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report", "timed", "with_findings"]
+
+# With fewer discs found than this, the others may as well be one level off, and the region is not scored.
+MIN_KNOWN_DISCS = 4
+
+Grades = Sequence[tuple[CornerGrade, CornerGrade]]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionResult:
+    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected.
+
+    `given` holds the numbers of the discs whose points are a reader's.
+    """
+
+    region: Region
+    chosen: Chosen
+    centre: NDArray[np.float64]
+    anterior: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    grades: Grades
+    reject: Reject | None
+    given: Collection[int] = ()
+    known: NDArray[np.bool_] | None = None  # the discs whose points are to be trusted; else those with a grade
+    findings: tuple[Finding, ...] = ()  # of how the picture stands
+    stands_as_seen: bool = False  # the localizer was asked how it stands, and agrees
+
+    @property
+    def upright(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres and anterior points, turned about the origin so that the head is above."""
+        turn_deg = self.chosen.turn_deg
+        return to_upright(self.centre, turn_deg), to_upright(self.anterior, turn_deg)
+
+    def rather(self, other: Region) -> RegionResult:
+        """The same, rejected because the picture shows the other region."""
+        name = self.chosen.radiograph.source or "The radiograph"
+        message = f"{name} is said to show the {self.region} spine, but looks like the {other} one; correct its region."
+        return replace(self, reject=Reject("wrong-region", message, self.chosen.radiograph.source, self.region))
+
+
+def judge(
+    region: Region,
+    chosen: Chosen,
+    points: NDArray[np.void],
+    probabilities: NDArray[np.float64],
+    manifest: Manifest,
+    given: Collection[int] = (),
+) -> RegionResult:
+    """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
+
+    A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
+    `given` are the discs whose points a reader gave.
+    """
+    radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
+    xy = points["xy"].astype(np.float64)
+    peaks = points["confidence"].min(axis=1)
+    confidence = peaks.astype(np.float64).clip(0, 1)
+    inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
+    known = inside & (confidence > 0) & (confidence >= least)
+    reject = None
+    name = radiograph.source or "The radiograph"
+    if known.sum() < MIN_KNOWN_DISCS:
+        unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
+        message = (
+            f"{name}: the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 "
+            "are needed; check that it is a lateral radiograph of that region, or give the points."
+        )
+        reject = Reject("low-confidence", message, radiograph.source, region)
+    else:
+        upright = to_upright(xy, chosen.turn_deg)
+        reason = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
+        if reason is not None:
+            message = f"{name}: {reason}; check the picture and its orientation, or give the points."
+            reject = Reject("implausible-geometry", message, radiograph.source, region)
+    grades = grade_discs(probabilities, known, manifest.grader)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given, known)
+
+
+def study_report(
+    study: Study,
+    bundle: Bundle,
+    device: DeviceInfo,
+    selection: Selection,
+    results: Mapping[Region, RegionResult],
+    max_imputed: int,
+) -> StudyReport:
+    """The report of one study, without times; regions without a result are rejected or missing."""
+    scores = {
+        region: score_region(region, [corner.grade for disc in result.grades for corner in disc], max_imputed)
+        for region, result in results.items()
+        if result.reject is None
+    }
+    total = score_study(scores)
+    distributions = {region: total_distribution(_believed(results[region])) for region in scores}
+    manifest = bundle.manifest
+    refused, rejected = _refused(selection, results), _rejected(selection, results)
+    report = StudyReport(
+        study=StudyInfo(study.study_instance_uid, study.study_date, study.patient_key),
+        bundle=bundle_info(bundle),
+        device=device,
+        regions={
+            region: _scored(results[region], scores[region], distributions[region])
+            if region in scores
+            else _unscored(region, results.get(region), refused.get(region))
+            for region in REGIONS
+        },
+        total=TotalReport(
+            _shown(total.value),
+            total.range,
+            total.status,
+            total.imputed_sites,
+            _expected(reduce(np.convolve, distributions.values())) if len(scores) == len(REGIONS) else None,
+        ),
+        timings_ms=TimingsMs(None, None, None, None, None),
+        budget_ms=None,
+        within_budget=None,
+        warnings=(),
+        rejects=tuple(RejectInfo(found.code, found.message, found.source, found.region) for found in rejected),
+        findings=(*rejected, *selection.findings),
+        software_version=software_version(),
+    )
+    notices = (*findings_of(selection.warnings), *selection.findings, *findings_of(unchecked_note(manifest)))
+    return _with_notices(report, notices)
+
+
+def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
+    """The report with its times, up to now, and with what became of the budget."""
+    spent_ms = round(budget.finish(), 3)
+    total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
+    parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
+    read = None if read_ms is None else round(read_ms, 3)
+    report = _with_notices(report, findings_of(budget.warnings))
+    return replace(
+        report,
+        timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
+        budget_ms=budget.ms,
+        within_budget=None if budget.ms is None else spent_ms <= budget.ms,
+        skipped=budget.skipped,
+    )
+
+
+def with_findings(report: StudyReport, findings: Sequence[Finding]) -> StudyReport:
+    """The report with findings that are of no radiograph, and the sentences that they are."""
+    return _with_notices(replace(report, findings=(*report.findings, *findings)), findings)
+
+
+def _with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
+    """The report with more warnings, each once, and their sentences."""
+    notices = tuple(dict.fromkeys((*report.notices, *more)))
+    return replace(report, notices=notices, warnings=tuple(dict.fromkeys(found.message for found in notices)))
+
+
+def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
+    """The results with every region rejected of which there is a finding; one without a region is of both."""
+    rejects = {
+        region: as_reject(found, region)
+        for found in reversed(findings)
+        for region in ([found.region] if found.region else results)
+    }
+    return {region: replace(result, reject=result.reject or rejects.get(region)) for region, result in results.items()}
+
+
+def _rejected(selection: Selection, results: Mapping[Region, RegionResult]) -> tuple[Finding, ...]:
+    """The rejects as findings, each once."""
+    rejects = [*selection.rejects, *(result.reject for result in results.values() if result.reject is not None)]
+    found = (Finding(reject.code, "reject", reject.message, reject.region, reject.source or None) for reject in rejects)
+    return tuple(dict.fromkeys(found))
+
+
+def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> dict[Region, Reject]:
+    """The reject that stands for each region without a result.
+
+    A refused file that did not tell its region may have been any region that has no radiograph: such files are
+    taken in order, and the last one stands for what is left.
+    """
+    nameless = [reject for reject in selection.rejects if reject.region is None]
+    refused = {}
+    for region in (region for region in REGIONS if region not in results):
+        named = [reject for reject in selection.rejects if reject.region == region]
+        if named:
+            refused[region] = named[0]
+        elif nameless:
+            refused[region] = nameless.pop(0) if len(nameless) > 1 else nameless[0]
+    return refused
+
+
+def _scored(result: RegionResult, score: RegionScore, distribution: NDArray[np.float64]) -> RegionReport:
+    return RegionReport(
+        status="scored",
+        reject=None,
+        radiograph=_radiograph_info(result.chosen),
+        discs=_discs(result, score),
+        total=_shown(score.total),
+        range=score.range,
+        missing=score.missing,
+        expected=_expected(distribution),
+    )
+
+
+def _unscored(region: Region, result: RegionResult | None, refused: Reject | None) -> RegionReport:
+    empty = score_region(region, [None] * len(SITES[region]))
+    reject = result.reject if result is not None else refused
+    return RegionReport(
+        status="missing" if reject is None else "rejected",
+        reject=None if reject is None else _reject_info(reject),
+        radiograph=None if result is None else _radiograph_info(result.chosen),
+        discs=(),
+        total=None,
+        range=empty.range,
+        missing=empty.missing,
+        untrusted_points=() if result is None else _untrusted_points(result),
+    )
+
+
+def _untrusted_points(result: RegionResult) -> tuple[UntrustedPoints, ...]:
+    """The points of a rejected region, without the discs that have none."""
+    discs = zip(LEVELS[result.region], result.centre, result.anterior, result.confidence.tolist(), strict=True)
+    return tuple(
+        UntrustedPoints(level, _xy(centre), _xy(anterior), round(confidence, 4), _origin(result, level))
+        for level, centre, anterior, confidence in discs
+        if confidence > 0 and np.isfinite([*centre, *anterior]).all()
+    )
+
+
+def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = point.tolist()
+    return round(x, 3), round(y, 3)
+
+
+def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
+    rotations = rotation_deg(*result.upright, result.chosen.facing)
+    points = zip(result.centre.tolist(), result.anterior.tolist(), strict=True)
+    figures = zip(points, result.confidence.tolist(), rotations.tolist(), strict=True)
+    discs = []
+    for level, ((centre, anterior), confidence, rotation), grades, scored in zip(
+        LEVELS[result.region], figures, result.grades, score.discs, strict=True
+    ):
+        upper, lower = (
+            _corner(site, grade, score.imputed.get(site)) for site, grade in zip(sites_of(level), grades, strict=True)
+        )
+        discs.append(
+            DiscReport(
+                level=level,
+                centre_px=(round(centre[0], 3), round(centre[1], 3)),
+                anterior_px=(round(anterior[0], 3), round(anterior[1], 3)),
+                confidence=round(confidence, 4),
+                rotation_deg=round(rotation, 3),
+                corners=(upper, lower),
+                total=_shown(scored.total),
+                range=scored.range,
+                points=_origin(result, level),
+            )
+        )
+    return tuple(discs)
+
+
+def _origin(result: RegionResult, level: str) -> PointsOrigin:
+    return "given" if LEVELS[result.region].index(level) in result.given else "found"
+
+
+def _expected(distribution: NDArray[np.float64]) -> Expected:
+    """What is expected of a sum whose probabilities are `distribution`, with three decimals."""
+    found = expected_score(distribution)
+    return Expected(round(found.mean, 3), round(found.sd, 3), found.interval)
+
+
+def _believed(result: RegionResult) -> NDArray[np.float64]:
+    """p0 .. p3 (6, 2, 4); what a network said of a corner that was not to be read counts for nothing."""
+    said = np.array([[corner.probabilities or UNKNOWN for corner in disc] for disc in result.grades])
+    readable = [
+        [corner.status != "unreadable" and corner.probabilities is not None for corner in disc]
+        for disc in result.grades
+    ]
+    return with_prior(said, np.array(readable))
+
+
+def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:
+    known = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
+    status = grade.status if imputed is None else "imputed"
+    return CornerReport(site, grade.grade, known, status, _shown(imputed))
+
+
+def _radiograph_info(chosen: Chosen) -> RadiographInfo:
+    radiograph = chosen.radiograph
+    return RadiographInfo(
+        radiograph.sop_instance_uid,
+        radiograph.rows,
+        radiograph.columns,
+        radiograph.spacing_mm,
+        chosen.facing,
+        radiograph.decoder,
+        radiograph.source,
+        chosen.turn_deg,
+    )
+
+
+def _reject_info(reject: Reject) -> RejectInfo:
+    return RejectInfo(reject.code, reject.message, reject.source or None, reject.region)
+
+
+def _shown(value: float | None) -> float | None:
+    """Scores with three decimals, whole ones (all but those with imputed corners) as whole numbers."""
+    return value if value is None or isinstance(value, int) else round(value, 3)

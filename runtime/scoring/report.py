@@ -1,0 +1,335 @@
+"""What a study's scoring gives, as frozen dataclasses, to JSON and back (`spinescore.report/1`).
+
+The published JSON Schema stands beside this file (`report.schema.json`). Fields may be added, never changed; reading
+ignores fields that this version does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from spinescore.runtime.documents import parse_json
+from spinescore.runtime.scoring.budget import Skippable
+from spinescore.runtime.scoring.expected import Expected
+from spinescore.runtime.scoring.grading import CornerStatus
+from spinescore.runtime.scoring.msasss import MAX_GRADE
+from spinescore.runtime.study import Facing, Finding, Region, Turn
+
+__all__ = [
+    "SCHEMA",
+    "BundleInfo",
+    "BundleRules",
+    "CornerReport",
+    "DeviceInfo",
+    "DiscReport",
+    "PointsOrigin",
+    "RadiographInfo",
+    "RegionReport",
+    "RejectInfo",
+    "StudyInfo",
+    "StudyReport",
+    "TimingsMs",
+    "TotalReport",
+    "UntrustedPoints",
+    "report_schema",
+]
+
+SCHEMA = "spinescore.report/1"
+
+RegionStatus = Literal["scored", "rejected", "missing"]
+PointsOrigin = Literal["given", "found"]
+
+
+@dataclass(frozen=True, repr=False)
+class StudyInfo:
+    """Which study it is; its `repr` does not say that."""
+
+    study_instance_uid: str | None
+    study_date: str | None  # YYYYMMDD
+    patient_key: str | None  # keyed hash, never the patient's ID
+
+    def __repr__(self) -> str:
+        stated = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return f"<StudyInfo: {', '.join(stated) or 'nothing'} stated>"
+
+
+@dataclass(frozen=True)
+class BundleRules:
+    """The rules of a bundle that its results show, as its manifest states them.
+
+    A crop is a square of `crop_px` pixels whose side is `crop_extent` times the unit; the anterior end of the disc lies
+    on its side `crop_anterior`.
+    """
+
+    bridge_threshold: float
+    abstain_below: float
+    min_confidence: float
+    crop_unit: Literal["anterior-distance", "disc-spacing"]
+    crop_extent: float
+    crop_anterior: Facing
+    crop_px: int
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """`sha256` is of the canonical manifest without engines; `localizer` an alternative that was used, by its name.
+
+    `rules` is None in older reports; results of these show no crops.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    intended_use: str
+    localizer: str | None = None
+    smallest_detectable_change: float | None = None  # of the total, in units, if the bundle states it
+    rules: BundleRules | None = None
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    kind: str
+    name: str
+    engine: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class RejectInfo:
+    """`code` is one of `codes.CODES`; `source` names the file and `region` the region where there is one."""
+
+    code: str
+    message: str
+    source: str | None = None
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class RadiographInfo:
+    sop_instance_uid: str | None = field(repr=False)
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float] | None  # between rows, between columns
+    facing: Facing | None
+    decoder: str
+    source: str = field(default="", repr=False)
+    turn_deg: Turn = 0  # clockwise, that brings the stored picture upright; `facing` is that of the upright picture
+
+
+@dataclass(frozen=True)
+class CornerReport:
+    """One site. `grade` is None unless `status` is scored; `imputed` is what a missing corner counts in the total."""
+
+    site: str
+    grade: int | None
+    probabilities: tuple[float, ...] | None  # p0 .. p3
+    status: CornerStatus
+    imputed: float | None = None
+
+
+@dataclass(frozen=True)
+class DiscReport:
+    """One disc. Points are x, y in source pixels.
+
+    `confidence` is the smaller peak of its two heatmaps, within [0, 1]. `rotation_deg` is the angle of the line from
+    centre to anterior point against the horizontal, positive where the anterior end lies lower in the upright image; it
+    is the same for a radiograph and its mirror image. `total` and `range` are those of its two corners. `points` says
+    whether a reader gave the two points or the localizer found them. These three are None in older reports.
+    """
+
+    level: str
+    centre_px: tuple[float, float]
+    anterior_px: tuple[float, float]
+    confidence: float
+    rotation_deg: float
+    corners: tuple[CornerReport, CornerReport]
+    total: float | None = None
+    range: tuple[int, int] | None = None
+    points: PointsOrigin | None = None
+
+
+@dataclass(frozen=True)
+class UntrustedPoints:
+    """The points of one disc of a region that was rejected, to see why. They are not to be trusted, nor measured."""
+
+    level: str
+    centre_px: tuple[float, float]
+    anterior_px: tuple[float, float]
+    confidence: float
+    points: PointsOrigin
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """One region. `discs` is empty unless `status` is scored; `range` is what the total can be.
+
+    `expected` is what the probabilities expect the total to be; None unless `status` is scored. `untrusted_points` are
+    the points that a rejected region had, as far as there were any.
+    """
+
+    status: RegionStatus
+    reject: RejectInfo | None
+    radiograph: RadiographInfo | None
+    discs: tuple[DiscReport, ...]
+    total: float | None
+    range: tuple[int, int]
+    missing: int
+    expected: Expected | None = None
+    untrusted_points: tuple[UntrustedPoints, ...] = ()
+
+
+@dataclass(frozen=True)
+class TotalReport:
+    """The study's total. `expected` is there where both regions were scored."""
+
+    value: float | None
+    range: tuple[int, int]
+    status: Literal["complete", "imputed", "incomplete"]
+    imputed_sites: tuple[str, ...]
+    expected: Expected | None = None
+
+
+@dataclass(frozen=True)
+class TimingsMs:
+    """Milliseconds; a stage that was not measured is None. `total` is from files (or arrays) to report."""
+
+    read: float | None
+    localize: float | None
+    crop: float | None
+    grade: float | None
+    total: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class StudyReport:
+    """The result of one study.
+
+    As DICOM objects, a page or files it is given, with the study, by `structured_report`, `secondary_captures`,
+    `presentation_states`, `html` and `write_results` of `spinescore.runtime`. The same input, bundle and device give
+    the same report, `timings_ms` aside, where the same was `skipped`. Its `repr` names no study, patient or file.
+    """
+
+    study: StudyInfo
+    bundle: BundleInfo
+    device: DeviceInfo
+    regions: Mapping[Region, RegionReport]
+    total: TotalReport
+    timings_ms: TimingsMs
+    budget_ms: float | None
+    within_budget: bool | None
+    warnings: tuple[str, ...]  # the sentences of `notices`, each once
+    rejects: tuple[RejectInfo, ...] = ()  # every reject once: of files, of radiographs, of regions
+    findings: tuple[Finding, ...] = ()  # all that was seen of the radiographs' quality, rejects among it
+    skipped: tuple[Skippable, ...] = ()  # what there was no time for, or a plan leaves out
+    schema: str = SCHEMA
+    notices: tuple[Finding, ...] = ()  # every warning with code, region, source and values; none in older reports
+    software_version: str | None = None  # of spinescore; None in older reports
+
+    def __repr__(self) -> str:
+        found = [
+            f"{name} {region.status}" + ("" if region.total is None else f" {region.total:g}")
+            for name, region in self.regions.items()
+        ]
+        total = "none" if self.total.value is None else f"{self.total.value:g}"
+        return f"<StudyReport: {', '.join(found)}; mSASSS {total} ({self.total.status}); bundle {self.bundle.name}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        document = asdict(self)
+        return {"schema": document.pop("schema"), **document}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The report as JSON text (one line where `indent` is None); equal reports give equal text.
+
+        What is no text (names of files may hold lone surrogates) becomes a question mark, so that it can be written.
+        """
+        text = json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> StudyReport:
+        """Read what `to_json` wrote. Raises `ValueError` where the text is no such report."""
+        try:
+            document = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"this is no report of the schema {SCHEMA}: {error}") from None
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            raise ValueError(
+                f"this is no report of the schema {SCHEMA}; write it again with this version of spinescore"
+            )
+        try:
+            parts = dict(
+                document,
+                study=_build(StudyInfo, document["study"]),
+                bundle=_bundle(document["bundle"]),
+                device=_build(DeviceInfo, document["device"]),
+                regions={name: _region(region) for name, region in document["regions"].items()},
+                total=_build(TotalReport, _with_expected(document["total"])),
+                timings_ms=_build(TimingsMs, document["timings_ms"]),
+                rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
+                findings=tuple(_build(Finding, found) for found in document.get("findings", ())),
+                notices=tuple(_build(Finding, found) for found in document.get("notices", ())),
+            )
+            report: StudyReport = _build(cls, parts)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the report is incomplete or damaged ({error}); validate it with its schema") from error
+        for region in report.regions.values():
+            _check_grades(region)
+        return report
+
+
+def _check_grades(region: RegionReport) -> None:
+    """Raise `ValueError` for a grade that is none."""
+    for corner in (corner for disc in region.discs for corner in disc.corners):
+        if corner.grade is not None and not (type(corner.grade) is int and 0 <= corner.grade <= MAX_GRADE):
+            raise ValueError(
+                f"the report is damaged: {corner.site} has the grade {corner.grade!r}, which is not 0 to {MAX_GRADE}; "
+                "score the study again"
+            )
+
+
+def report_schema() -> dict[str, Any]:
+    """The published JSON Schema (2020-12) of reports."""
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+_T = TypeVar("_T")
+
+
+def _build(cls: type[_T], document: Mapping[str, Any]) -> _T:
+    """An instance of a dataclass from the fields that it knows; JSON's arrays become tuples."""
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in document.items() if key in known})
+
+
+def _bundle(document: Mapping[str, Any]) -> BundleInfo:
+    rules = document.get("rules")
+    return _build(BundleInfo, dict(document, rules=None if rules is None else _build(BundleRules, rules)))
+
+
+def _region(document: Mapping[str, Any]) -> RegionReport:
+    reject, radiograph = document["reject"], document["radiograph"]
+    return _build(
+        RegionReport,
+        dict(
+            _with_expected(document),
+            reject=None if reject is None else _build(RejectInfo, reject),
+            radiograph=None if radiograph is None else _build(RadiographInfo, radiograph),
+            discs=tuple(_disc(disc) for disc in document["discs"]),
+            untrusted_points=tuple(_build(UntrustedPoints, disc) for disc in document.get("untrusted_points", ())),
+        ),
+    )
+
+
+def _with_expected(document: Mapping[str, Any]) -> dict[str, Any]:
+    found = document.get("expected")
+    return dict(document, expected=None if found is None else _build(Expected, found))
+
+
+def _disc(document: Mapping[str, Any]) -> DiscReport:
+    corners = tuple(_build(CornerReport, corner) for corner in document["corners"])
+    return _build(DiscReport, dict(document, corners=corners))

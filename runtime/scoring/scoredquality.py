@@ -1,0 +1,212 @@
+"""What shows after the points were found: cropped or obscured corners, levels that may be off by one, wrong sizes.
+
+Only regions that were scored are looked at. Lengths are taken in units of the median step between neighbouring discs.
+Thresholds as in `quality`: each names its source or its measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.reading.quality import WHITE, finding, greys_of
+from spinescore.runtime.scoring.geometry import median
+from spinescore.runtime.scoring.shape import known_discs, median_step, shifted_odds, upside_down_odds
+from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
+
+if TYPE_CHECKING:
+    from spinescore.runtime.scoring.assemble import RegionResult
+
+__all__ = ["of_results"]
+
+# A corner and what grows from it lie within this of the disc's anterior point; seen in 48 x 48 samples.
+NEIGHBOURHOOD = 0.3
+_SAMPLES = 48
+
+# Peaks of 240 sound phantom views are at least 0.75, while shifts by one level had a lowest peak of 0.35 to 0.48.
+# A bundle's own least confidence (0.3 where those were measured) tells what its peaks are like.
+UNSURE_FACTOR = 1.75
+
+# Metal and text are white and end within two samples, by this much of the range, and so does the sample beside;
+# counted against the four outlines of a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.14, those
+# of noisy ones (a tenth of the range) 0.21; a screw over them gives 0.6, letters 1.3 (medians of 120).
+EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.25
+MOST_WHITE = 0.6  # of a neighbourhood; sound phantoms have at most 0.32
+
+# Means of 18.5 and 37 mm (standard deviations 1.4 and 2.6, as the phantoms have them), divided and multiplied by 1.7:
+# wider than stature and magnification, narrower than a plate that was read at half its resolution.
+STEP_MM: Mapping[Region, tuple[float, float]] = {"cervical": (11.0, 31.0), "lumbar": (22.0, 63.0)}
+# Lumbar vertebrae are about twice as high as cervical ones (Gilad and Nissan 1985, Br J Radiol 58:1031).
+LUMBAR_OVER_CERVICAL = (1.3, 3.0)
+
+# Log odds for another level. Of 1,500 spines drawn from the statistics in `shape` 0.5 % and 0.1 % exceed them; of 240
+# shifts by one level of found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An
+# unsure point lowers them.
+LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
+LEVEL_ODDS_UNSURE = 1.0
+# The end of each region by which levels are told: the axis with its dens, and the sacrum.
+ANCHOR: Mapping[Region, int] = {"cervical": 0, "lumbar": -1}
+# Distances across discs that were not found, per level and over the median. In phantom radiographs that were cut off,
+# those with a level named twice or left out have at most 0.63 (18 of 18), the others lie within these bounds (59).
+ACROSS = (0.75, 1.35)
+# Log odds for a spine upside down where the localizer could not be asked.
+UPSIDE_DOWN_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
+
+
+def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
+    """Findings on the regions that were scored; `min_confidence` is that of the bundle's localizer."""
+    scored = {region: results[region] for region in REGIONS if region in results and results[region].reject is None}
+    steps_mm = {region: _step_mm(result) for region, result in scored.items()}
+    found: list[Finding] = []
+    found.extend(one for result in results.values() for one in result.findings)
+    for region, result in scored.items():
+        name = result.chosen.radiograph.source
+        what_is_so = _of_region(result, steps_mm[region], min_confidence)
+        found.extend(finding(code, name, what, region, **values) for code, what, values in what_is_so)
+    if len(scored) == len(REGIONS):
+        found.extend(_of_both(scored, steps_mm))
+    return found
+
+
+def _of_region(
+    result: RegionResult, step_mm: float | None, min_confidence: float
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Codes, what is the case, and its values."""
+    levels = LEVELS[result.region]
+    known = known_discs(result)
+    unsure = result.confidence < UNSURE_FACTOR * min_confidence
+    step = median_step(result)
+
+    def those(which: NDArray[np.bool_]) -> list[str]:
+        return [level for level, yes in zip(levels, which, strict=True) if yes]
+
+    def named(which: NDArray[np.bool_]) -> str:
+        return ", ".join(those(which))
+
+    greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
+    cut = outside & known | _beyond(result, known, step)
+    if cut.any():
+        yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border", {"levels": those(cut)}
+    if unsure.any():
+        lowest = float(result.confidence[unsure].min())
+        what = f"the confidence of {named(unsure)} is low (lowest {lowest:.2f})"
+        yield "unsure-points", what, {"levels": those(unsure), "lowest": round(lowest, 4)}
+    miscounted = _miscounted(result, known, unsure)
+    if miscounted is not None and all(found.code != "level-shift" for found in result.findings):
+        yield "level-shift", miscounted, {}
+    if not result.stands_as_seen and upside_down_odds(result) > UPSIDE_DOWN_ODDS[result.region]:
+        yield "not-upright", "the discs' shape fits a spine upside down better", {}
+    white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
+    if white.any():
+        yield "saturated", f"corners of {named(white)} lie in white without detail", {"levels": those(white)}
+    covered = (_edges(greys) > MOST_EDGES) & known
+    if covered.any():
+        what = f"white, sharp-edged shapes lie by the corners of {named(covered)}"
+        yield "obscured-corner", what, {"levels": those(covered)}
+    if step_mm is not None and _plausible(result.region, step_mm) is None:
+        low, high = STEP_MM[result.region]
+        what = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+        yield "implausible-spacing", what, {"step_mm": round(step_mm, 2), "low_mm": low, "high_mm": high}
+
+
+def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
+    """Why levels may be off by one, or None: by the discs' shape, a level left out, or no end to count from."""
+    levels, anchor = LEVELS[result.region], ANCHOR[result.region]
+    odds, where = shifted_odds(result)
+    if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
+        return f"the discs' shape fits better one level {where} than where they were found"
+    index = np.flatnonzero(known)
+    steps = np.linalg.norm(np.diff(result.centre[index], axis=0), axis=1) / np.diff(index)
+    ratios, across = steps / median(steps), np.diff(index) > 1
+    for number in np.flatnonzero(across & ((ratios < ACROSS[0]) | (ratios > ACROSS[1]))):
+        between = f"between {levels[index[number]]} and {levels[index[number + 1]]}"
+        return f"{between} the discs are {ratios[number]:.1f} times as far apart as elsewhere, per level"
+    if unsure[anchor]:
+        said = f"{levels[anchor]}, from which levels are counted, was found with confidence"
+        return f"{said} {result.confidence[anchor]:.2f} only"
+    return None
+
+
+def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, float | None]) -> Iterator[Finding]:
+    cervical, lumbar = (scored[region].chosen.radiograph for region in REGIONS)
+    name = f"{cervical.source or 'the cervical radiograph'} and {lumbar.source or 'the lumbar radiograph'}"
+    dates = {cervical.study_date, lumbar.study_date} - {None}
+    studies = {cervical.study_instance_uid, lumbar.study_instance_uid} - {None}
+    steps = [_plausible(region, steps_mm[region]) for region in REGIONS]
+    if len(dates) > 1:
+        yield finding("views-contradict", name, "their study dates differ")
+    elif len(studies) > 1:
+        yield finding("views-contradict", name, "they belong to different studies")
+    if _same_picture(cervical, lumbar):
+        yield finding("views-contradict", name, "both hold the same picture")
+    elif steps[0] is not None and steps[1] is not None:
+        ratio, (low, high) = steps[1] / steps[0], LUMBAR_OVER_CERVICAL
+        if not low <= ratio <= high:
+            what = f"lumbar discs would be {ratio:.1f} times as far apart as cervical ones, about twice is usual"
+            yield finding("views-contradict", name, what, ratio=round(ratio, 2))
+
+
+def _same_picture(one: Radiograph, other: Radiograph) -> bool:
+    """By every 16th pixel of every 16th row: no two exposures agree in all of them."""
+    if one.pixels.shape != other.pixels.shape:
+        return False
+    first, second = (image.pixels[::16, ::16] for image in (one, other))
+    middle = len(first) // 2  # this row alone tells nearly all apart, and the others need not be fetched
+    return np.array_equal(first[middle], second[middle]) and np.array_equal(first, second)
+
+
+def _step_mm(result: RegionResult) -> float | None:
+    spacing = result.chosen.radiograph.spacing_mm
+    if spacing is None:
+        return None
+    return median_step(result, (spacing[1], spacing[0]))
+
+
+def _plausible(region: Region, step_mm: float | None) -> float | None:
+    """The same; None where no person fits it, of which there is a finding of its own."""
+    low, high = STEP_MM[region]
+    return step_mm if step_mm is not None and low <= step_mm <= high else None
+
+
+def _neighbourhoods(
+    radiograph: Radiograph, points: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Greys (n, 48, 48) within `reach` pixels of points (n, 2), and whether part of that lies outside of the picture.
+
+    Of what lies outside, and of a point that is no number, the nearest pixels are shown.
+    """
+    places = np.rint(points[:, ::-1, None] + np.linspace(-reach, reach, _SAMPLES))  # (n, row and column, 48)
+    last = np.array(radiograph.pixels.shape)[:, None] - 1
+    inside = np.fmin(np.fmax(places, 0), last)
+    rows, columns = inside.astype(np.intp).transpose(1, 0, 2)
+    stored = radiograph.pixels[rows[:, :, None], columns[:, None, :]]
+    return greys_of(radiograph, stored), (places != inside).any(axis=(1, 2))
+
+
+def _edges(greys: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Pairs of neighbours that are white where two samples farther it is darker by `EDGE`, against four outlines.
+
+    Of each neighbourhood in `greys` (n, 48, 48).
+    """
+    count = np.zeros(len(greys))
+    bright = np.flatnonzero((greys >= EDGE_WHITE).any(axis=(1, 2)))
+    for along in (greys[bright], greys[bright].swapaxes(1, 2)) if bright.size else ():
+        for light, dark in ((along[:, 2:], along[:, :-2]), (along[:, :-2], along[:, 2:])):
+            sharp = (light >= EDGE_WHITE) & (light - dark >= EDGE)
+            count[bright] += (sharp[:, :, 1:] & sharp[:, :, :-1]).sum(axis=(1, 2))
+    return count / (4 * _SAMPLES)
+
+
+def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDArray[np.bool_]:
+    """First or last discs that were not found, and would lie at or beyond the border where the spine goes on."""
+    beyond = np.zeros(len(known), bool)
+    size = np.array(result.chosen.radiograph.pixels.shape[::-1])
+    for end, next_one, after in ((0, 1, 2), (-1, -2, -3)):
+        if not known[end] and known[next_one] and known[after]:
+            expected = 2 * result.centre[next_one] - result.centre[after]
+            room = NEIGHBOURHOOD * step
+            beyond[end] = bool(((expected < room) | (expected > size - 1 - room)).any())
+    return beyond

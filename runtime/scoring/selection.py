@@ -1,0 +1,264 @@
+"""Chooses the radiograph of each region and its orientation, by the header or else by evidence.
+
+Evidence is the mean peak of a region's heatmaps, for the radiograph as it is and mirrored, at a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.manifest import Localizer
+from spinescore.runtime.notices import as_notice, notice
+from spinescore.runtime.reading.quality import as_reject, of_picture
+from spinescore.runtime.scoring.geometry import facing_of
+from spinescore.runtime.scoring.intake import GivenPoints, vet
+from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
+from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
+
+__all__ = ["Chosen", "Evidence", "Selection", "other_region", "select"]
+
+# Of a radiograph at a turn, (facing, region) -> mean peak in [0, 1]; told whether it cannot be scored without.
+Evidence = Callable[[Radiograph, Turn, bool], NDArray[np.float64]]
+Asked = Callable[[Radiograph, bool], "Seen"]
+
+# A radiograph with one of these is taken only where a region has no other.
+SECOND_CHOICE = ("other-body-part", "not-neutral")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The radiograph that shows a region, the turn that brings it upright, and the side to which the patient looks."""
+
+    radiograph: Radiograph
+    facing: Facing
+    turn_deg: Turn = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The localizer's mean peaks (facing, region) in a radiograph, at the turn where they are highest."""
+
+    turn_deg: Turn
+    peaks: NDArray[np.float64]
+
+
+@dataclass
+class Selection:
+    """The radiographs to score, why others are not, and what the user should know of the choice."""
+
+    chosen: dict[Region, Chosen] = field(default_factory=dict)
+    rejects: list[Reject] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # warnings of the radiographs that were chosen
+
+    def follow(self, stands: Mapping[Region, Chosen]) -> None:
+        """Look again at pictures that turned out to stand otherwise: `inverted` depends on where the sides are."""
+        for region, chosen in stands.items():
+            if chosen.turn_deg != (chosen.radiograph.turn_deg or 0):
+                self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]
+                again = of_picture(replace(chosen.radiograph, turn_deg=chosen.turn_deg))
+                self.findings += [replace(one, region=region) for one in again if one.code == "inverted"]
+
+
+def select(
+    study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence, strict: bool = False
+) -> Selection:
+    """Choose a radiograph per region. `evidence` is asked only where the header does not tell.
+
+    `InputRejected` that it raises rejects a radiograph whose region or facing nothing else tells.
+    Where it is `strict`, a radiograph with a finding is rejected with the finding's code.
+    """
+    selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
+    known: dict[int, Seen] = {}
+
+    def asked(radiograph: Radiograph, needed: bool) -> Seen:
+        if id(radiograph) not in known:
+            known[id(radiograph)] = _at_its_best(radiograph, evidence, needed, localizer.min_confidence)
+        return known[id(radiograph)]
+
+    candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
+    seen: dict[int, tuple[Finding, ...]] = {}
+    for radiograph in study.radiographs:
+        found: Reject | Region | None = vet(radiograph)
+        if found is None:
+            seen[id(radiograph)] = (*radiograph.findings, *of_picture(radiograph))
+            found = _refused(radiograph, seen[id(radiograph)], "reject")
+        found = found or radiograph.region or _region(radiograph, localizer, asked)
+        if strict and not isinstance(found, Reject):
+            found = _refused(replace(radiograph, region=found), seen[id(radiograph)], "warning") or found
+        if isinstance(found, Reject):
+            selection.rejects.append(found)
+        else:
+            candidates[found].append(radiograph)
+    for index, region in enumerate(REGIONS):
+        if candidates[region]:
+            first = _first_choice(candidates[region], region, seen, selection.warnings)
+            best = _best(first, index, asked, selection.warnings)
+            if given.get(region) and len(candidates[region]) > 1:
+                text = f"The {region} points given were taken for points of {_name(best)}."
+                selection.warnings.append(notice("points-assigned", text, region, best.source, scored=_name(best)))
+            try:
+                chosen = _oriented(best, region, given, asked, selection.warnings)
+            except InputRejected as error:
+                selection.rejects.append(Reject(error.code, str(error), best.source, region))
+                continue
+            selection.chosen[region] = chosen
+            selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
+            selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
+            if chosen.turn_deg != (best.turn_deg or 0):
+                selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
+    selection.warnings.extend(_unused(selection, given))
+    return selection
+
+
+def _unused(selection: Selection, given: GivenPoints) -> list[str]:
+    """A sentence for each region whose given points are of no radiograph."""
+    regions = (region for region in REGIONS if given.get(region) and region not in selection.chosen)
+    return [
+        notice(
+            "points-unused",
+            f"The {region} points given were not used, because no {region} radiograph could be scored; check that "
+            "they are of this study.",
+            region,
+        )
+        for region in regions
+    ]
+
+
+def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: str) -> Reject | None:
+    """The reject of the first finding that is as severe."""
+    return next((as_reject(found, radiograph.region) for found in findings if found.severity == severity), None)
+
+
+def other_region(region: Region, evidence: NDArray[np.float64], localizer: Localizer) -> Region | None:
+    """The other region where the evidence (.., region) clearly speaks for it, else None."""
+    if not localizer.tells_regions:
+        return None
+    own, other = REGIONS.index(region), 1 - REGIONS.index(region)
+    means = evidence.reshape(-1, len(REGIONS)).max(axis=0)
+    clear = means[other] >= localizer.min_confidence and means[other] >= means[own] + MARGIN
+    return REGIONS[other] if clear else None
+
+
+def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_confidence: float) -> Seen:
+    """Return the peaks at the header's turn, or upright; at other turns too if they are needed and in doubt."""
+    stated: Turn = radiograph.turn_deg or 0
+    seen = {stated: evidence(radiograph, stated, needed)}
+    if not needed or is_sure(float(seen[stated].max()), min_confidence):
+        return Seen(stated, seen[stated])
+    with suppress(InputRejected):
+        for turn_deg in others(stated):
+            if is_worth_asking(seen, turn_deg, min_confidence):
+                seen[turn_deg] = evidence(radiograph, turn_deg, False)
+    best = max(seen, key=lambda turn: float(seen[turn].max()))
+    clear = seen[best].max() >= max(min_confidence, seen[stated].max() + MARGIN)
+    return Seen(best, seen[best]) if clear else Seen(stated, seen[stated])
+
+
+def _region(radiograph: Radiograph, localizer: Localizer, asked: Asked) -> Region | Reject:
+    name = radiograph.source or "The radiograph"
+    if not localizer.tells_regions:
+        return Reject(
+            "wrong-region",
+            f"{name} does not state its region, and this bundle's localizer answers for both with the same heatmaps, "
+            "so the picture cannot tell; name the region (on the command line with --region).",
+            radiograph.source,
+        )
+    try:
+        cervical, lumbar = (float(mean) for mean in asked(radiograph, True).peaks.max(axis=0))
+    except InputRejected as error:
+        return Reject(error.code, str(error), radiograph.source)
+    if max(cervical, lumbar) < localizer.min_confidence:
+        return Reject(
+            "wrong-region",
+            f"{name} shows neither the cervical nor the lumbar spine (mean peaks {cervical:.2f} and {lumbar:.2f}, "
+            f"{localizer.min_confidence:.2f} needed).",
+            radiograph.source,
+        )
+    if abs(cervical - lumbar) < MARGIN:
+        return Reject(
+            "wrong-region",
+            f"{name} could show either region (mean peaks cervical {cervical:.2f}, lumbar {lumbar:.2f}); name it "
+            "(on the command line with --region).",
+            radiograph.source,
+        )
+    return "cervical" if cervical > lumbar else "lumbar"
+
+
+def _first_choice(
+    candidates: list[Radiograph], region: Region, seen: Mapping[int, tuple[Finding, ...]], warnings: list[str]
+) -> list[Radiograph]:
+    """The candidates without those that others are to be preferred to."""
+    first: list[Radiograph] = []
+    second: list[Radiograph] = []
+    for radiograph in candidates:
+        codes = {found.code for found in seen[id(radiograph)]}
+        (second if codes & set(SECOND_CHOICE) else first).append(radiograph)
+    if not first or not second:
+        return candidates
+    for radiograph in second:
+        reasons = {found.code: found.message for found in seen[id(radiograph)] if found.code in SECOND_CHOICE}
+        why = next(iter(reasons.values()))
+        text = f"{_name(radiograph)} was not scored, because another radiograph suits better. {why}"
+        warnings.append(notice("second-choice", text, region, radiograph.source, reasons=list(reasons)))
+    return first
+
+
+def _best(candidates: list[Radiograph], region: int, asked: Asked, warnings: list[str]) -> Radiograph:
+    if len(candidates) == 1:
+        return candidates[0]
+    try:
+        means = [float(asked(radiograph, False).peaks[:, region].max()) for radiograph in candidates]
+    except InputRejected:
+        means = [0.0]
+        text = f"There was no time to compare the {REGIONS[region]} radiographs; the first was taken."
+        warnings.append(notice("not-compared", text, REGIONS[region]))
+    best = candidates[means.index(max(means))]
+    scored, others = _name(best), [_name(radiograph) for radiograph in candidates if radiograph is not best]
+    text = f"Several {REGIONS[region]} radiographs: {scored} was scored, not {', '.join(others)}."
+    warnings.append(notice("several-radiographs", text, REGIONS[region], best.source, scored=scored, others=others))
+    return best
+
+
+def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Asked, warnings: list[str]) -> Chosen:
+    """A reader's points tell the facing best, then the header, then the evidence of both flips (left on a tie)."""
+    points = np.array(list(given.get(region, {}).values()))
+    if len(points):
+        turn_deg: Turn = radiograph.turn_deg or 0
+        upright = to_upright(points.astype(np.float64), turn_deg)
+        facing = facing_of(upright[:, 0], upright[:, 1])
+        if radiograph.facing not in (None, facing):
+            text = (
+                f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given say "
+                f"{facing}; the points were followed."
+            )
+            warnings.append(
+                notice("facing-from-points", text, region, radiograph.source, header=radiograph.facing, points=facing)
+            )
+        return Chosen(radiograph, facing, turn_deg)
+    if radiograph.facing is None:
+        return _as_seen(radiograph, region, asked(radiograph, True))
+    stated = Chosen(radiograph, radiograph.facing, radiograph.turn_deg or 0)
+    by_program = radiograph.facing_from == "program" or (
+        radiograph.header is None and radiograph.facing_from == "header"
+    )
+    if radiograph.turn_deg is None and not by_program:  # a program that states a facing gives pictures that are upright
+        with suppress(InputRejected):
+            seen = asked(radiograph, True)
+            return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)
+    return stated
+
+
+def _as_seen(radiograph: Radiograph, region: Region, seen: Seen) -> Chosen:
+    return Chosen(radiograph, FACINGS[int(seen.peaks[:, REGIONS.index(region)].argmax())], seen.turn_deg)
+
+
+def _name(radiograph: Radiograph) -> str:
+    return radiograph.source or radiograph.sop_instance_uid or "a radiograph without a name"

@@ -1,0 +1,258 @@
+"""Training data: what the networks of a manifest will see of radiographs whose points are known. No network runs.
+
+The pictures are cut by the host device with the pipeline's own tables, matrices and kernels, so that what is trained on
+is what will be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import DISCS, POINT, BoxSpec
+from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest, NetworkInput
+from spinescore.runtime.reading.quality import as_reject, of_picture
+from spinescore.runtime.scoring.geometry import facing_of, implausible, mirrored_views, rotation_deg, to_input
+from spinescore.runtime.scoring.intake import GivenPoints, as_study, vet
+from spinescore.runtime.scoring.networks import FLIPS, HEATMAP_STRIDE, crop_spec
+from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
+from spinescore.runtime.scoring.selection import Chosen
+from spinescore.runtime.scoring.views import input_greys, source_of, view_of, whole_of
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Study, sites_of
+
+__all__ = ["SeenDisc", "SeenPicture", "SeenStudy", "TrainingInputs"]
+
+Points = Mapping[int, NDArray[np.float32]]  # disc -> (centre|anterior, xy), in pixels of the radiograph
+
+
+@dataclass(frozen=True, eq=False)
+class SeenDisc:
+    """A disc whose points are known: (2, 2) centre and anterior point x, y, in the radiograph and in two grids.
+
+    `input_px` are pixels of the localizer's input and `heatmap_px` of its heatmaps; both None for the grader's crops.
+    """
+
+    level: str
+    source_px: NDArray[np.float64]
+    rotation_deg: float
+    input_px: NDArray[np.float64] | None = None
+    heatmap_px: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPicture:
+    """One picture as a network will see it: grey (H x W, float32, 0 .. 1), before mean and std.
+
+    `network` is `localizer`, `localizer-pass-2` or one of the grader's; `sites` are those that the grader grades in it.
+    """
+
+    region: Region
+    network: str
+    image: NDArray[np.float32]
+    discs: tuple[SeenDisc, ...]
+    sites: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class SeenStudy:
+    """A study's pictures as networks see them, the radiograph of each region, warnings, and what is left out."""
+
+    study: Study
+    pictures: list[SeenPicture] = field(default_factory=list)
+    chosen: dict[Region, Chosen] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+class TrainingInputs:
+    """Cuts what the networks of `manifest` see; with `localizer_inputs` what the localizer sees besides.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, manifest: Manifest, localizer_inputs: bool = False) -> None:
+        self._manifest, self._localizer_inputs = manifest, localizer_inputs
+        self._device = HostDevice(threads=1)
+
+    def __enter__(self) -> TrainingInputs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._device.close()
+
+    def of(self, study: Study, given: GivenPoints, strict: bool = False) -> SeenStudy:
+        """The pictures of a study with its points `given`; with `strict` none of a radiograph with a quality warning.
+
+        Points make a picture: a region without them has none. A radiograph that states no region is taken for the one
+        region whose points are left, if it is the only such radiograph.
+        """
+        seen = SeenStudy(as_study(study))
+        seen.warnings.extend(study.warnings)
+        seen.left_out.extend(reject.message for reject in study.rejects)
+        for region, radiograph in _by_region(seen, given, strict).items():
+            points = _inside(seen, region, radiograph, given.get(region, {}))
+            if points:
+                seen.chosen[region] = _faced(seen, region, radiograph, points)
+                self._cut(seen, region, points)
+        return seen
+
+    def _cut(self, seen: SeenStudy, region: Region, points: Points) -> None:
+        device, view, chosen = self._device, REGIONS.index(region), seen.chosen[region]
+        device.upload(view, source_of(chosen.radiograph, self._manifest))
+        views = view_of(view, chosen, points).reshape(1)
+        marked = np.zeros((1, DISCS, 2), POINT)
+        for disc, pair in points.items():
+            marked["xy"][0, disc], marked["confidence"][0, disc] = pair, 1
+        discs = {disc: _disc(region, disc, pair, chosen) for disc, pair in points.items()}
+        if self._localizer_inputs:
+            seen.pictures.extend(self._localized(region, chosen, views, marked, discs))
+        seen.pictures.extend(self._cropped(region, views, marked, discs))
+        device.forget()
+
+    def _localized(
+        self,
+        region: Region,
+        chosen: Chosen,
+        views: NDArray[np.void],
+        marked: NDArray[np.void],
+        discs: Mapping[int, SeenDisc],
+    ) -> Iterator[SeenPicture]:
+        """The whole radiograph and, for a localizer with two passes, the box about the points."""
+        localizer = self._manifest.localizer
+        size = localizer.input
+        rois = {"localizer": whole_of(REGIONS.index(region), chosen, localizer).reshape(1)}
+        if localizer.passes > 1:
+            box = np.zeros(1, ROI)
+            shown = views if localizer.facing == "left" else mirrored_views(views, localizer.facing)
+            self._device.boxes(marked, shown, BoxSpec(size.height, size.width, localizer.box_padding), box)
+            rois["localizer-pass-2"] = box
+        for network, roi in rois.items():
+            image = self._warped(roi, size, LOCALIZER_TABLE)[0]
+            placed = [self._placed(disc, roi[0]) for disc in discs.values()]
+            yield SeenPicture(region, network, image, tuple(placed))
+
+    def _placed(self, disc: SeenDisc, roi: NDArray[np.void]) -> SeenDisc:
+        inputs = to_input(roi, disc.source_px)
+        centred = self._manifest.localizer.align == "centre"
+        heatmap = (inputs + 0.5) / HEATMAP_STRIDE - 0.5 if centred else inputs / HEATMAP_STRIDE
+        return SeenDisc(disc.level, disc.source_px, disc.rotation_deg, inputs, heatmap)
+
+    def _cropped(
+        self, region: Region, views: NDArray[np.void], marked: NDArray[np.void], discs: Mapping[int, SeenDisc]
+    ) -> Iterator[SeenPicture]:
+        grader = self._manifest.grader
+        for network, outputs in HEAD_OUTPUTS[grader.head].items():
+            flips = FLIPS[f"{network}{outputs}"]
+            rois = np.zeros((1, DISCS, len(flips)), ROI)
+            self._device.crops(marked, views, crop_spec(grader, flips), rois)
+            greys = self._warped(rois, grader.input, GRADER_TABLE).reshape(DISCS, len(flips), *self._shape)
+            for disc, seen in discs.items():
+                for number in range(len(flips)):
+                    sites = sites_of(seen.level) if len(flips) == 1 else sites_of(seen.level)[number : number + 1]
+                    if rois["source"][0, disc, number] >= 0:
+                        yield SeenPicture(region, network, greys[disc, number], (seen,), sites)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self._manifest.grader.input.height, self._manifest.grader.input.width
+
+    def _warped(self, rois: NDArray[np.void], size: NetworkInput, table: int) -> NDArray[np.float32]:
+        out = np.zeros((rois.size, size.channels, size.height, size.width), np.float32)
+        self._device.warp(rois, WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, table), out)
+        return input_greys(out, size)
+
+
+def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region, Radiograph]:
+    """The one radiograph of each region that can be used; what cannot is said."""
+    candidates: dict[Region | None, list[Radiograph]] = {}
+    for radiograph in seen.study.radiographs:
+        findings = (*radiograph.findings, *of_picture(radiograph))
+        severe = ("reject", "warning") if strict else ("reject",)
+        refused = vet(radiograph) or next((as_reject(f, None) for f in findings if f.severity in severe), None)
+        if refused is not None:
+            seen.left_out.append(refused.message)
+            continue
+        seen.warnings.extend((*radiograph.warnings, *(f.message for f in findings)))
+        candidates.setdefault(radiograph.region, []).append(radiograph)
+    nameless = candidates.pop(None, [])
+    open_regions = [region for region in REGIONS if given.get(region) and region not in candidates]
+    if len(nameless) == len(open_regions) == 1:
+        candidates[open_regions[0]] = nameless
+        seen.warnings.append(
+            f"{_name(nameless[0])} does not state its region; it was taken for the {open_regions[0]} one, the only "
+            "region with points and without another radiograph."
+        )
+    elif nameless:
+        seen.left_out.append(
+            f"{_named(nameless)}: nothing states the region, and no network is asked; state it with --region, or in "
+            "the list of --inputs."
+        )
+    found: dict[Region, Radiograph] = {}
+    for region in (region for region in REGIONS if region in candidates):
+        radiographs = candidates[region]
+        if len(radiographs) > 1:
+            seen.left_out.append(
+                f"{_named(radiographs)} show the {region} spine of one study, and the points are of one; name only the "
+                "file in which they were set."
+            )
+        elif not given.get(region):
+            seen.left_out.append(f"{_named(radiographs)}: no points of {region} discs are given for it.")
+        else:
+            found[region] = radiographs[0]
+    return found
+
+
+def _inside(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Points) -> Points:
+    """The discs whose points lie in the picture; what else is wrong with the points is said."""
+    last = np.array([radiograph.columns, radiograph.rows]) - 0.5
+    kept = {disc: pair for disc, pair in points.items() if ((pair >= -0.5) & (pair <= last)).all()}
+    outside = [LEVELS[region][disc] for disc in points if disc not in kept]
+    if outside:
+        seen.left_out.append(
+            f"{_name(radiograph)}: the points of {', '.join(outside)} lie outside of the picture, which has "
+            f"{radiograph.columns} x {radiograph.rows} pixels; check them."
+        )
+    return kept
+
+
+def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Points) -> Chosen:
+    """The radiograph with the turn that it states and the facing that the points tell, as in scoring."""
+    turn_deg = radiograph.turn_deg or 0
+    pairs = to_upright(np.array(list(points.values()), np.float64), turn_deg)
+    facing = facing_of(pairs[:, 0], pairs[:, 1])
+    if radiograph.facing not in (None, facing):
+        seen.warnings.append(
+            f"{_name(radiograph)} states that the patient faces {radiograph.facing}, the points given say {facing}; "
+            "the points were followed."
+        )
+    xy = np.zeros((DISCS, 2, 2))
+    xy[list(points)] = pairs
+    known = np.isin(np.arange(DISCS), list(points))
+    reason = implausible(xy[:, 0], xy[:, 1], known, facing)
+    if reason is not None:
+        seen.warnings.append(f"{_name(radiograph)}: {reason}; scoring would refuse such points, so check them.")
+    return Chosen(radiograph, facing, turn_deg)
+
+
+def _disc(region: Region, disc: int, pair: NDArray[Any], chosen: Chosen) -> SeenDisc:
+    xy = np.asarray(pair, np.float64)
+    upright = to_upright(xy, chosen.turn_deg)
+    return SeenDisc(LEVELS[region][disc], xy, float(rotation_deg(upright[0], upright[1], chosen.facing)))
+
+
+def _named(radiographs: list[Radiograph]) -> str:
+    return ", ".join(map(_name, radiographs))
+
+
+def _name(radiograph: Radiograph) -> str:
+    return radiograph.source or "A radiograph"

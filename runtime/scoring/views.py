@@ -1,0 +1,352 @@
+"""The radiographs of a study on a device: uploaded, asked for evidence, scored by the pipeline, cropped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import DISCS, VIEW
+from spinescore.kernels.warp import ROI, Source
+from spinescore.runtime.acceptance import verify_command
+from spinescore.runtime.acceptance.selftest import SelfTest
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import Device
+from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
+from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
+from spinescore.runtime.scoring.assemble import RegionResult, judge
+from spinescore.runtime.scoring.budget import Boundary, Budget, Effort, Launches, alternatives
+from spinescore.runtime.scoring.estimates import Durations
+from spinescore.runtime.scoring.geometry import whole_image
+from spinescore.runtime.scoring.grading import probabilities
+from spinescore.runtime.scoring.intake import GivenPoints
+from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
+from spinescore.runtime.scoring.networks import VIEWS
+from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE, Pipeline
+from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
+from spinescore.runtime.scoring.standing import (
+    FACINGS,
+    by_points,
+    contradiction,
+    is_doubtful,
+    is_worth_asking,
+    others,
+    rather,
+    stands,
+)
+from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Turn, sites_of
+
+__all__ = ["Crop", "Views", "input_greys", "source_of", "view_of", "whole_of"]
+
+_WARM_UP_SHAPE = (1200, 960)  # of the picture that stands for a radiograph while steps are timed at opening
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One picture as a network of the grader sees it: grey (H x W, float32, 0 .. 1), before mean and std."""
+
+    region: Region
+    level: str
+    sites: tuple[str, ...]  # that the network grades in it
+    network: str
+    image: NDArray[np.float32]
+
+
+class Views:
+    """A bundle's pipeline on a device, which it owns, and what it knows of how long its steps take.
+
+    `effort` is what a study is given where there is time, by default the manifest's. Not for two threads at once.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device[Any],
+        effort: Effort | None = None,
+        before: Callable[[str], None] | None = None,
+    ) -> None:
+        """`before` is told what is loaded; what it raises ends that, with the device closed."""
+        self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
+        localizer = bundle.manifest.localizer
+        self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
+        self.give(effort or self._full)
+        try:
+            with ThreadPoolExecutor(1, "spinescore-golden") as pool:  # while networks are loaded
+                reading = pool.submit(SelfTest.of, bundle)
+                self.pipeline = Pipeline(bundle, device, self.efforts[0], before)
+            self._self_test = reading.result()
+        except BaseException:
+            device.close()
+            raise
+
+    def give(self, effort: Effort) -> None:
+        """What a study is given from now on, where there is time; else one of its alternatives."""
+        inputs = (self._manifest.localizer.input, self._manifest.grader.input)
+        self.efforts = alternatives(effort, any(size.antialias > 1 for size in inputs))
+
+    @property
+    def testable(self) -> bool:
+        """Whether the bundle has golden inputs, by which the engine can be tested."""
+        return self._self_test is not None
+
+    def self_test(self, boundary: Boundary | None = None) -> None:
+        """Run the networks on golden inputs as in a study, which also makes the first study as quick as the others.
+
+        Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails, and
+        what `boundary` raises.
+        """
+        if self._self_test is None:
+            faults: list[str] = []
+            _, took_ms = self.pipeline.run_networks(boundary=boundary)
+        else:
+            faults, took_ms = self._self_test.run(self.pipeline, boundary)
+        self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
+        if faults:
+            engine = f"{self.pipeline.framework} {self.pipeline.precision}"
+            raise SelfTestError(
+                f"Engine {engine} computes wrongly in this process: on golden inputs of bundle "
+                f"{self._manifest.name} its self-test found {'; '.join(faults)}. It gave out no grades. Judge it anew "
+                f"with {verify_command(self._bundle, self.device.kind)}, or use another engine."
+            )
+
+    def close(self) -> None:
+        """Free the device and the buffers. Twice is no error; nothing else can be done afterwards."""
+        self.device.close()
+        self.__dict__.pop("pipeline", None)
+
+    def warm_up(self, budget: Budget) -> None:
+        """Make every effort ready, and time the steps with a made picture in which all points are given."""
+        for effort in self.efforts:
+            budget.go_on()
+            self.pipeline.prepare(effort)
+        picture = np.arange(_WARM_UP_SHAPE[1], dtype=np.uint16) + np.zeros(_WARM_UP_SHAPE, np.uint16)
+        made = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
+        pairs = {disc: np.array([[x, 150 + 150 * disc] for x in (480, 400)], np.float32) for disc in range(DISCS)}
+        chosen, given = dict.fromkeys(REGIONS, made), dict.fromkeys(REGIONS, pairs)
+        full = self.efforts[0]
+        try:
+            for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
+                launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
+                self.durations.learn(launches.took(stages_ms))
+            self._asked(budget, made.radiograph, 0)
+        except DeviceError:  # opened for smaller pictures
+            return
+
+    def score(
+        self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget
+    ) -> tuple[dict[Region, RegionResult], dict[str, float]]:
+        """The regions' results, and the milliseconds of the stages localize, crop and grade."""
+        if not chosen:
+            return {}, {}
+        launches, results, stages_ms = self._launch(chosen, given, budget, self.efforts)
+        budget.took += launches.took(stages_ms)
+        self._doubted(chosen, given, results, stages_ms, budget)
+        self._counted(results, budget)
+        return results, stages_ms
+
+    def within(self, budget: Budget, count: int) -> Evidence:
+        """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`).
+
+        What is needed may leave time for the least effort alone; nothing else is worth the antialiasing.
+        """
+        antialiased = [effort for effort in self.efforts if effort.antialias == self.efforts[0].antialias]
+
+        def evidence(radiograph: Radiograph, turn_deg: Turn, needed: bool) -> NDArray[np.float64]:
+            budget.go_on()
+            how = self.pipeline.localizers, self.efforts if needed else antialiased, min(count, VIEWS)
+            if not budget.allows_evidence(*how, needed=needed):
+                raise InputRejected("no-time", _no_time(radiograph, budget, budget.needs_ms(*how)))
+            return self._asked(budget, radiograph, turn_deg)
+
+        return evidence
+
+    def _asked(self, budget: Budget, radiograph: Radiograph, turn_deg: Turn) -> NDArray[np.float64]:
+        return budget.ask(self.pipeline.localizers, partial(self.evidence, radiograph, turn_deg))
+
+    def evidence(self, radiograph: Radiograph, turn_deg: Turn = 0) -> NDArray[np.float64]:
+        """Mean peaks (facing, region), for the radiograph turned by `turn_deg` clockwise, as it is and mirrored."""
+        return self.pipeline.evidence(*self._flips(radiograph, turn_deg))
+
+    def _flips(self, radiograph: Radiograph, turn_deg: Turn) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """Upload a radiograph, and the ROIs and records `VIEW` that show it as it is and mirrored."""
+        self._upload(0, radiograph)
+        parameters = np.zeros(VIEWS, VIEW)
+        parameters["faces_right"] = [facing == "right" for facing in FACINGS]
+        whole = np.array([self._whole(0, Chosen(radiograph, facing, turn_deg)) for facing in FACINGS], ROI)
+        return whole, parameters
+
+    def crops(self, results: Mapping[Region, RegionResult]) -> tuple[Crop, ...]:
+        """What the grader saw of the regions that were scored last."""
+        found = []
+        size = self._manifest.grader.input
+        for network, pictures in self.pipeline.crops(slice(0, VIEWS)).items():
+            flips = self.pipeline.flips(network)
+            greys = input_greys(pictures, size).reshape(VIEWS, -1, len(flips), size.height, size.width)
+            for region in (region for region in REGIONS if region in results and results[region].reject is None):
+                for disc, level in enumerate(LEVELS[region]):
+                    for number in range(len(flips)):
+                        sites = sites_of(level) if len(flips) == 1 else sites_of(level)[number : number + 1]
+                        image = greys[REGIONS.index(region), disc, number]
+                        found.append(Crop(region, level, sites, network, image))
+        return tuple(found)
+
+    def _launch(
+        self, chosen: Mapping[Region, Chosen], given: GivenPoints, budget: Budget, efforts: Sequence[Effort]
+    ) -> tuple[Launches, dict[Region, RegionResult], dict[str, float]]:
+        whole, parameters = np.zeros(VIEWS, ROI), np.zeros(VIEWS, VIEW)
+        whole["source"] = -1
+        budget.begin("upload")
+        for view, region in enumerate(REGIONS):
+            if region in chosen:
+                self._upload(view, chosen[region].radiograph)
+                whole[view] = self._whole(view, chosen[region])
+                parameters[view] = view_of(view, chosen[region], given.get(region, {}))
+        indices = [REGIONS.index(region) for region in chosen]
+        views = slice(min(indices), max(indices) + 1)
+        budget.done("upload")
+        effort = budget.choose(efforts, views.stop - views.start, self._full)
+        launches = Launches(effort, views.stop - views.start)
+        budget.go_on(launches.plainest)  # before steps are captured
+        results = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
+        budget.done("grade")
+        head = self._manifest.grader.head
+        p = probabilities(results.logits, head).reshape(len(results.points), -1, 2, 4)
+        found = {}
+        for region in (region for region in REGIONS if region in chosen):
+            row = REGIONS.index(region) - views.start
+            discs = given.get(region, {}).keys()
+            found[region] = judge(region, chosen[region], results.points[row], p[row], self._manifest, discs)
+        return launches, found, results.durations_ms
+
+    def _doubted(
+        self,
+        chosen: Mapping[Region, Chosen],
+        given: GivenPoints,
+        results: dict[Region, RegionResult],
+        stages_ms: dict[str, float],
+        budget: Budget,
+    ) -> None:
+        """Where there is doubt, see whether a radiograph shows the other region, or stands otherwise than it should.
+
+        One that does stand otherwise is scored anew as the picture has it.
+        """
+        localizer, turned = self._manifest.localizer, dict(chosen)
+        for region, result in results.items():
+            if not is_doubtful(result, localizer.min_confidence):
+                continue
+            if (shown := by_points(result)) is not None:
+                turned[region] = Chosen(chosen[region].radiograph, shown[1], shown[0])
+                continue
+            seen = self._every_turn(chosen[region], budget)
+            own = chosen[region].turn_deg, chosen[region].facing
+            other = other_region(region, np.array(list(seen.values())), localizer) if seen else None
+            unsure = result.reject is not None and result.reject.code == "low-confidence"
+            if other is not None and unsure:
+                results[region] = result.rather(other)
+            elif seen and (better := rather(seen, region, own, localizer.min_confidence)) is not None:
+                turned[region] = Chosen(chosen[region].radiograph, better[1], better[0])
+            else:
+                results[region] = replace(result, stands_as_seen=stands(seen, region, own))
+        if turned == chosen:
+            return
+        launches, anew, more_ms = self._launch(turned, given, budget, self.efforts)
+        budget.took += launches.took(more_ms)
+        for stage, ms in more_ms.items():
+            stages_ms[stage] = stages_ms.get(stage, 0.0) + ms
+        for region in (region for region in turned if turned[region] != chosen[region]):
+            now = turned[region]
+            found = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
+            results[region] = replace(anew[region], findings=(found,), stands_as_seen=True)
+
+    def _counted(self, results: dict[Region, RegionResult], budget: Budget) -> None:
+        """Where a reader gave points, see whether the localizer finds the same discs one level away."""
+        for region, result in results.items():
+            enough = result.reject is None and len(result.given) >= LEAST_COUNTED
+            if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
+                budget.go_on()
+                whole, parameters = self._flips(result.chosen.radiograph, result.chosen.turn_deg)
+                points = budget.ask(self.pipeline.localizers, partial(self.pipeline.look, whole, parameters))
+                seen = points[REGIONS.index(region), FACINGS.index(result.chosen.facing)]
+                found = miscounted(result, seen, self._manifest.localizer.min_confidence)
+                if found is not None:
+                    results[region] = replace(result, findings=(*result.findings, found))
+
+    def _every_turn(self, chosen: Chosen, budget: Budget) -> dict[Turn, NDArray[np.float64]]:
+        """Mean peaks (facing, region) by turn, its own first; fewer where they suffice or there is no time."""
+        seen: dict[Turn, NDArray[np.float64]] = {}
+        least = self._manifest.localizer.min_confidence
+        for turn_deg in (chosen.turn_deg, *others(chosen.turn_deg)):
+            if seen and not is_worth_asking(seen, turn_deg, least):
+                continue
+            if not budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
+                break
+            budget.go_on()
+            seen[turn_deg] = self._asked(budget, chosen.radiograph, turn_deg)
+        return seen
+
+    def _upload(self, slot: int, radiograph: Radiograph) -> None:
+        self.device.upload(slot, source_of(radiograph, self._manifest))
+
+    def _whole(self, source: int, chosen: Chosen) -> NDArray[np.void]:
+        return whole_of(source, chosen, self._manifest.localizer)
+
+
+def _no_time(radiograph: Radiograph, budget: Budget, needed_ms: float) -> str:
+    """Return the message of `no-time`: what the radiograph does not state, and what to do."""
+    texts = {"region": "its region", "facing": "to which side the patient looks (facing)"}
+    missing = [name for name in texts if getattr(radiograph, name) is None] or list(texts)
+    name = radiograph.source or f"The {f'{radiograph.region} ' if radiograph.region else ''}radiograph"
+    return (
+        f"{name} does not state {', or '.join(texts[name] for name in missing)}, and the budget of {budget.ms or 0:g} "
+        f"ms left no time to ask the picture. State it: {' and '.join(f'{name}=' for name in missing)} of "
+        f"radiograph_from_array, {' and '.join(f'--{name}' for name in missing)} on the command line, or the header; "
+        f"or give a budget of about {math.ceil(round(needed_ms, 3))} ms."
+    )
+
+
+def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
+    """The radiograph with the tables through which a bundle's localizer and grader see it."""
+    localizer, grader = manifest.localizer, manifest.grader
+    tables = [_table(radiograph, localizer.contrast, localizer.input)]
+    same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
+    tables.insert(GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input))
+    return Source(radiograph.pixels, tuple(tables), radiograph.stored_min)
+
+
+def whole_of(source: int, chosen: Chosen, localizer: Localizer) -> NDArray[np.void]:
+    """The ROI record that brings the whole radiograph into the localizer's input."""
+    size, image = localizer.input, chosen.radiograph
+    fit, shape, shown = size.fit or "stretch", (size.height, size.width), localizer.facing
+    return whole_image(source, image.rows, image.columns, shape, fit, chosen.facing, shown, chosen.turn_deg)
+
+
+def input_greys(pictures: NDArray[Any], size: NetworkInput) -> NDArray[np.float32]:
+    """A network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
+    greys: NDArray[np.float32] = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
+    return greys
+
+
+def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
+    if contrast.mode == "dicom" and size.levels is None:
+        return radiograph.table
+    from spinescore.runtime.reading.greyscale import contrast_table
+
+    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
+
+
+def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
+    """The record `VIEW` of view 0 or 1, with the points that are given by disc."""
+    parameters = np.zeros((), VIEW)
+    parameters["source"] = parameters["region"] = view
+    parameters["faces_right"] = chosen.facing == "right"
+    parameters["turns"] = chosen.turn_deg // 90
+    for disc, pair in given.items():
+        parameters["given"][disc] = 1
+        parameters["given_xy"][disc] = pair
+    return parameters

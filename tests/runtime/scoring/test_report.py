@@ -1,0 +1,159 @@
+"""Reports to JSON and back, and the published schema."""
+
+import copy
+import json
+
+import jsonschema
+import pytest
+
+from spinescore.runtime.errors import CODES
+from spinescore.runtime.scoring.expected import Expected
+from spinescore.runtime.scoring.report import (
+    BundleInfo,
+    CornerReport,
+    DeviceInfo,
+    DiscReport,
+    RadiographInfo,
+    RegionReport,
+    RejectInfo,
+    StudyInfo,
+    StudyReport,
+    TimingsMs,
+    TotalReport,
+    report_schema,
+)
+from spinescore.runtime.study import LEVELS, sites_of
+
+
+def disc(level):
+    upper, lower = sites_of(level)
+    corners = (
+        CornerReport(upper, 2, (0.1, 0.2, 0.6, 0.1), "scored"),
+        CornerReport(lower, None, None, "imputed", 2.0),
+    )
+    return DiscReport(level, (100.25, 200.5), (50.0, 210.125), 0.875, 10.5, corners, 4.0, (2, 5))
+
+
+REPORT = StudyReport(
+    study=StudyInfo("1.2.3", "20260102", None),
+    bundle=BundleInfo("tiny", "1", "a" * 64, "Tests."),
+    device=DeviceInfo("cpu", "CPU \N{GREEK SMALL LETTER MU}", "onnxruntime 1", "fp32"),
+    regions={
+        "cervical": RegionReport(
+            "scored",
+            None,
+            RadiographInfo("1.2.3.4", 2000, 1500, (0.15, 0.15), "left", "none"),
+            tuple(disc(level) for level in LEVELS["cervical"]),
+            None,
+            (12, 30),
+            6,
+            Expected(20.5, 2.25, (16, 25)),
+        ),
+        "lumbar": RegionReport(
+            "rejected", RejectInfo("low-confidence", "Not sure.", "a.dcm"), None, (), None, (0, 36), 12
+        ),
+    },
+    total=TotalReport(None, (12, 66), "incomplete", ("C3-superior",)),
+    timings_ms=TimingsMs(None, 1.5, 0.25, 3.0, 5.0),
+    budget_ms=100.0,
+    within_budget=True,
+    warnings=("Something.",),
+    rejects=(RejectInfo("not-dicom", "No.", None),),
+)
+SCHEMA = report_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_round_trip(indent):
+    text = REPORT.to_json(indent)
+    assert StudyReport.from_json(text) == REPORT
+    assert StudyReport.from_json(text.encode()) == REPORT
+    assert StudyReport.from_json(text).to_json(indent) == text
+    assert ("\n" in text) == (indent is not None)
+    VALIDATOR.validate(json.loads(text))
+
+
+@pytest.mark.parametrize("grade", [7, -1, 1.5, True, "2"])
+def test_a_grade_that_is_none_is_refused(grade):
+    document = json.loads(REPORT.to_json())
+    document["regions"]["cervical"]["discs"][0]["corners"][1]["grade"] = grade
+    with pytest.raises(ValueError, match=r"damaged: C3-superior has the grade .*, which is not 0 to 3"):
+        StudyReport.from_json(json.dumps(document))
+
+
+def test_reports_of_before_the_expected_score_still_read():
+    document = json.loads(REPORT.to_json())
+    for region in document["regions"].values():
+        del region["expected"]
+        for found in region["discs"]:
+            del found["total"], found["range"]
+    del document["total"]["expected"]
+    VALIDATOR.validate(document)
+    report = StudyReport.from_json(json.dumps(document))
+    assert report.regions["cervical"].expected is None
+    assert report.regions["cervical"].discs[0].total is None
+    assert report.total == REPORT.total
+
+
+def test_the_schema_is_valid_and_knows_every_reject():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    told = [name for name, code in CODES.items() if code.severity in ("reject", "warning")]
+    assert SCHEMA["$defs"]["code"]["enum"] == told
+    skipped = [name for name, code in CODES.items() if code.severity == "skipped"]
+    assert SCHEMA["properties"]["skipped"]["items"]["enum"] == skipped
+
+
+def test_fields_that_a_later_version_added_are_ignored():
+    document = json.loads(REPORT.to_json())
+    document["later"] = document["regions"]["cervical"]["discs"][0]["corners"][0]["later"] = {"x": 1}
+    VALIDATOR.validate(document)
+    assert StudyReport.from_json(json.dumps(document)) == REPORT
+
+
+def broken(*path, value):
+    document = copy.deepcopy(json.loads(REPORT.to_json()))
+    node = document
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return document
+
+
+CORNER = ("regions", "cervical", "discs", 0, "corners", 0)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        broken("schema", value="spinescore.report/2"),
+        broken("regions", "thoracic", value=None),
+        broken("regions", "lumbar", "reject", value=None),
+        broken("regions", "lumbar", "reject", "code", value="odd"),
+        broken("regions", "cervical", "status", value="missing"),
+        broken("regions", "cervical", "discs", value=[]),
+        broken(*CORNER, "grade", value=4),
+        broken(*CORNER, "grade", value=None),
+        broken(*CORNER, "status", value="abstained"),
+        broken(*CORNER, "site", value="C1-inferior"),
+        broken(*CORNER, "probabilities", value=[0.5, 0.5]),
+        broken("regions", "cervical", "discs", 0, "total", value=7),
+        broken("regions", "cervical", "expected", value={"mean": 1}),
+        broken("total", "value", value=73),
+        broken("timings_ms", "read", value=-1),
+        broken("budget_ms", value=0),
+    ],
+)
+def test_the_schema_refuses(document):
+    assert not VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"schema": "spinescore.report/2"}', '{"schema": "spinescore.report/1"}',
+     json.dumps(broken("regions", value=[])), json.dumps(broken("study", value={})),
+     json.dumps(broken("total", value=3)), json.dumps(broken("total", "expected", value=3))],
+)  # fmt: skip
+def test_what_is_no_report(text):
+    with pytest.raises(ValueError, match=r"report|Expecting"):
+        StudyReport.from_json(text)
