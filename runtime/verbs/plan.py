@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
-    from spinescore.runtime.opening.plan import device_kind, search, this_machine
+    from spinescore.runtime.opening import plansearch
+    from spinescore.runtime.opening.plan import device_kind, this_machine
 
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
@@ -53,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         study = draw_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
-            found = search.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
+            found = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, [setting for _, setting in pairs])
     if found.choice is None:
         show(_table(found, arguments.percentile, bundle))
-        show("\n".join([search.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
+        show("\n".join([plansearch.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
     plan = _plan(arguments, bundle, machine, found, study)
     try:
@@ -90,13 +91,13 @@ def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setti
     """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
     from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.machine.processor import core_count
-    from spinescore.runtime.opening.plan import search
+    from spinescore.runtime.opening import plansearch
 
     return [
         (engine, setting)
         for name in bundle.manifest.localizer.names
-        for engine in search.engines(find_records(bundle.with_localizer(name), kind, hardware).accepted, kind)
-        for setting in search.settings(engine, bundle.manifest, kind, core_count(), name)
+        for engine in plansearch.engines(find_records(bundle.with_localizer(name), kind, hardware).accepted, kind)
+        for setting in plansearch.settings(engine, bundle.manifest, kind, core_count(), name)
     ]
 
 
