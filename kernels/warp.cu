@@ -10,6 +10,8 @@
 //         counts as outside.
 // Launch  grid (ceil(width / 2 / 16), ceil(height / 8), N), block (16, 8): a thread makes two neighbouring pixels, so
 //         that a store has 4 (FP16) or 8 bytes (FP32); odd widths are stored one by one. No shared memory.
+// Loads   two samples of each of two pixels are 16 stored values and 16 table entries; all values are read first, then all
+//         entries, so that 16 loads are in flight at once. The launch bounds leave the registers for it.
 // Compile nvcc -O3 -std=c++17 -arch=sm_75 --fatbin warp.cu (build.py has all architectures)
 
 #include <cuda_fp16.h>
@@ -53,57 +55,110 @@ template <typename Pixel> struct Image {
     int columns, rows;
     int sign, first, last; // index = clamp((stored ^ sign) - first, 0, last)
 
-    __device__ inline float grey(const Pixel *row, int column) const {
-        const int index = (static_cast<int>(__ldg(row + column)) ^ sign) - first;
-        return __ldg(table + min(max(index, 0), last));
+    __device__ inline Pixel stored(int column, int row) const {
+        return __ldg(reinterpret_cast<const Pixel *>(pixels + row * pitch) + column);
     }
 
-    // Bilinear between (column, row) and its right and lower neighbours, `right` and `down` of the way.
-    __device__ inline float bilinear(int column, int row, float right, float down) const {
-        const bool left_in = 0 <= column && column < columns, right_in = -1 <= column && column < columns - 1;
-        const bool top_in = 0 <= row && row < rows, bottom_in = -1 <= row && row < rows - 1;
-        const int c0 = min(max(column, 0), columns - 1), c1 = min(max(column + 1, 0), columns - 1);
-        const int r0 = min(max(row, 0), rows - 1), r1 = min(max(row + 1, 0), rows - 1);
-        const Pixel *top = reinterpret_cast<const Pixel *>(pixels + r0 * pitch);
-        const Pixel *bottom = reinterpret_cast<const Pixel *>(pixels + r1 * pitch);
-        const float left_weight = left_in ? 1.0f - right : 0.0f, right_weight = right_in ? right : 0.0f;
-        const float top_weight = top_in ? 1.0f - down : 0.0f, bottom_weight = bottom_in ? down : 0.0f;
-        const float upper = left_weight * grey(top, c0) + right_weight * grey(top, c1);
-        const float lower = left_weight * grey(bottom, c0) + right_weight * grey(bottom, c1);
-        return top_weight * upper + bottom_weight * lower;
+    __device__ inline float grey(Pixel stored) const {
+        const int index = (static_cast<int>(stored) ^ sign) - first;
+        return __ldg(table + min(max(index, 0), last));
     }
 };
 
-// The mean of n x n samples about output pixel (x, y).
-template <typename Pixel> __device__ float pixel(const Image<Pixel> &image, const Roi &roi, int n, int x, int y) {
-    const Coordinate u = coordinate(roi.matrix[0], static_cast<float>(x), static_cast<float>(y));
-    const Coordinate v = coordinate(roi.matrix[1], static_cast<float>(x), static_cast<float>(y));
-    const int column = roi.origin[0] + u.whole, row = roi.origin[1] + v.whole;
-    const float step = 1.0f / n;
-    float total = 0.0f;
-    for (int j = 0; j < n; ++j) {
-        const float dy = (j + 0.5f) * step - 0.5f;
-        for (int i = 0; i < n; ++i) {
-            const float dx = (i + 0.5f) * step - 0.5f;
-            const float across = u.part + (roi.matrix[0][0] * dx + roi.matrix[0][1] * dy);
-            const float down = v.part + (roi.matrix[1][0] * dx + roi.matrix[1][1] * dy);
-            if (fabsf(across) < kFar && fabsf(down) < kFar) { // false for NaN too
-                const float left = floorf(across), top = floorf(down);
-                total += image.bilinear(column + static_cast<int>(left), row + static_cast<int>(top), across - left,
-                                        down - top);
-            }
-        }
-    }
-    return total * (step * step);
+// One bilinear sample: its four taps, moved into the image, and their weights, 0 for a tap that was outside.
+struct Sample {
+    int columns[2], rows[2];  // left and right, top and bottom
+    float across[2], down[2]; // weights
+};
+
+// The sample at (column, row) + (right, down). A remainder that is not finite, or too far away, has weights of 0.
+template <typename Pixel>
+__device__ inline Sample sample(const Image<Pixel> &image, int column, int row, float right, float down) {
+    const bool near = fabsf(right) < kFar && fabsf(down) < kFar; // false for NaN too
+    const float left = near ? floorf(right) : 0.0f, top = near ? floorf(down) : 0.0f;
+    const int x = column + static_cast<int>(left), y = row + static_cast<int>(top);
+    const bool left_in = near && 0 <= x && x < image.columns, right_in = near && -1 <= x && x < image.columns - 1;
+    const bool top_in = near && 0 <= y && y < image.rows, bottom_in = near && -1 <= y && y < image.rows - 1;
+    return {{min(max(x, 0), image.columns - 1), min(max(x + 1, 0), image.columns - 1)},
+            {min(max(y, 0), image.rows - 1), min(max(y + 1, 0), image.rows - 1)},
+            {left_in ? 1.0f - (right - left) : 0.0f, right_in ? right - left : 0.0f},
+            {top_in ? 1.0f - (down - top) : 0.0f, bottom_in ? down - top : 0.0f}};
 }
 
+// Where the centre of an output pixel lies in the source: (column + u.part, row + v.part).
+struct Centre {
+    Coordinate u, v;
+    int column, row;
+};
+
+__device__ inline Centre centre(const Roi &roi, int x, int y) {
+    const Coordinate u = coordinate(roi.matrix[0], static_cast<float>(x), static_cast<float>(y));
+    const Coordinate v = coordinate(roi.matrix[1], static_cast<float>(x), static_cast<float>(y));
+    return {u, v, roi.origin[0] + u.whole, roi.origin[1] + v.whole};
+}
+
+// Where sample i of n lies about the pixel's centre: exactly 0 for the middle of an odd n, as a fused sum would not be.
+__device__ inline float offset(int i, float step) { return __fadd_rn(__fmul_rn(i + 0.5f, step), -0.5f); }
+
+// Adds samples i to i + K - 1 of row j of two pixels to their totals: 8 K stored values, then 8 K table entries.
+template <typename Pixel, int K>
+__device__ inline void add_samples(const Image<Pixel> &image, const Roi &roi, const Centre (&centres)[2], float step,
+                                   int i, int j, float (&totals)[2]) {
+    Sample all[2 * K];
+    Pixel stored[2 * K][4];
+    float grey[2 * K][4];
+    const float dy = offset(j, step);
+#pragma unroll
+    for (int s = 0; s < 2 * K; ++s) {
+        const Centre &at = centres[s / K];
+        const float dx = offset(i + s % K, step);
+        const float across = at.u.part + (roi.matrix[0][0] * dx + roi.matrix[0][1] * dy);
+        const float down = at.v.part + (roi.matrix[1][0] * dx + roi.matrix[1][1] * dy);
+        all[s] = sample(image, at.column, at.row, across, down);
+    }
+#pragma unroll
+    for (int s = 0; s < 2 * K; ++s) {
+#pragma unroll
+        for (int tap = 0; tap < 4; ++tap) {
+            stored[s][tap] = image.stored(all[s].columns[tap % 2], all[s].rows[tap / 2]);
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < 2 * K; ++s) {
+#pragma unroll
+        for (int tap = 0; tap < 4; ++tap) {
+            grey[s][tap] = image.grey(stored[s][tap]);
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < 2 * K; ++s) {
+        const float *across = all[s].across, *down = all[s].down;
+        const float upper = across[0] * grey[s][0] + across[1] * grey[s][1];
+        const float lower = across[0] * grey[s][2] + across[1] * grey[s][3];
+        totals[s / K] += down[0] * upper + down[1] * lower;
+    }
+}
+
+// The means of n x n samples about output pixels (x, y) and (x + 1, y).
 template <typename Pixel>
 __device__ float2 two_pixels(const Source &source, const Roi &roi, int table, int n, int x, int y) {
     const int sign = source.sign;
     const Image<Pixel> image = {source.pixels, source.tables[table], source.pitch,
                                 source.columns, source.rows, sign,
                                 source.stored_min + sign, source.lengths[table] - 1};
-    return make_float2(pixel(image, roi, n, x, y), pixel(image, roi, n, x + 1, y));
+    const Centre centres[2] = {centre(roi, x, y), centre(roi, x + 1, y)};
+    const float step = 1.0f / n;
+    float totals[2] = {0.0f, 0.0f};
+    for (int j = 0; j < n; ++j) {
+        int i = 0;
+        for (; i + 1 < n; i += 2) {
+            add_samples<Pixel, 2>(image, roi, centres, step, i, j, totals);
+        }
+        if (i < n) {
+            add_samples<Pixel, 1>(image, roi, centres, step, i, j, totals);
+        }
+    }
+    return make_float2(totals[0] * (step * step), totals[1] * (step * step));
 }
 
 __device__ inline void store_two(__half *out, float first, float second) {
@@ -157,10 +212,10 @@ template <typename Value> __device__ void warp(const WarpArgs &args) {
 
 } // namespace
 
-extern "C" __global__ void __launch_bounds__(128) warp_f16(const __grid_constant__ WarpArgs args) {
+extern "C" __global__ void __launch_bounds__(128, 5) warp_f16(const __grid_constant__ WarpArgs args) {
     warp<__half>(args);
 }
 
-extern "C" __global__ void __launch_bounds__(128) warp_f32(const __grid_constant__ WarpArgs args) {
+extern "C" __global__ void __launch_bounds__(128, 5) warp_f32(const __grid_constant__ WarpArgs args) {
     warp<float>(args);
 }

@@ -40,7 +40,8 @@ def test_every_architecture_compiles_without_spills(compiled, source):
     known = set(build.architectures(build.find_nvcc()))
     kernels = {name for name, (holder, _) in KERNELS.items() if holder == source}
     assert {(r.kernel, r.architecture) for r in found} == {(name, code) for name in kernels for code in known}
-    assert [r for r in found if r.spill_bytes or r.stack_bytes or r.registers > 64] == []
+    most = 96 if source == "warp" else 64  # warp holds the values of 16 loads at once
+    assert [r for r in found if r.spill_bytes or r.stack_bytes or r.registers > most] == []
     assert build._whole_fatbin(path) is not None
 
 

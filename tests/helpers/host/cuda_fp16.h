@@ -1,6 +1,6 @@
 // What the kernels use of CUDA, for a C++17 compiler on the host: it stands where nvcc has its cuda_fp16.h, so that the
 // very same .cu files compile. Arithmetic is IEEE, and conversions to half round to nearest even, as on the GPU; compile
-// with -ffp-contract=off, so that the compensated sums stay as they are written.
+// with -ffp-contract=off for sums as they are written, or with =fast for fused ones, which nvcc makes too.
 //
 // A block's threads are coroutines: each runs until __syncthreads() or its end, then the next one does; a round is over
 // when all have stopped. So shared memory and barriers mean what they mean on the GPU, and the order of the threads within
@@ -17,7 +17,7 @@
 #define __device__
 #define __constant__ const
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __shared__ static thread_local
 
 struct dim3 {
@@ -78,8 +78,15 @@ inline __half2 __floats2half2_rn(float x, float y) { return {__float2half_rn(x),
 
 template <typename T> inline T __ldg(const T *address) { return *address; }
 
-inline float __fadd_rn(float x, float y) { return x + y; }
-inline float __fmul_rn(float x, float y) { return x * y; }
+// Never part of a fused multiply-add, as on the GPU: the compiler cannot see through the empty statement.
+inline float rounded(float value) {
+    std::uint32_t bits = __float_as_uint(value);
+    asm volatile("" : "+r"(bits));
+    return __uint_as_float(bits);
+}
+
+inline float __fadd_rn(float x, float y) { return rounded(x + y); }
+inline float __fmul_rn(float x, float y) { return rounded(x * y); }
 
 using std::fabs;
 using std::max;
