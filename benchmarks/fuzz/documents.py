@@ -90,7 +90,7 @@ def _manifest(path: Path, shipped: Bundle) -> None:
 
 
 def _document(path: Path) -> Any:
-    from spinescore.runtime.documents import read_json
+    from spinescore.runtime.jsonfile import read_json
 
     try:
         return read_json(path)

@@ -78,7 +78,9 @@ def test_round_trip(indent):
 def test_a_grade_that_is_none_is_refused(grade):
     document = json.loads(REPORT.to_json())
     document["regions"]["cervical"]["discs"][0]["corners"][1]["grade"] = grade
-    with pytest.raises(ValueError, match=r"damaged: C3-superior has the grade .*, which is not 0 to 3"):
+    with pytest.raises(
+        ValueError, match=r"cervical\.discs\[0\]\.corners\[1\]\.grade: expected a whole number in \[0, 3\]"
+    ):
         StudyReport.from_json(json.dumps(document))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from spinescore.runtime.documents import MAX_DEPTH, parse_json, read_json
 from spinescore.runtime.files import open_regular, read_bytes, read_text
+from spinescore.runtime.jsonfile import MAX_DEPTH, parse_json, read_json
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 
