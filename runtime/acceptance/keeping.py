@@ -16,8 +16,8 @@ from spinescore.kernels.signing import is_signed
 from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.jsonfile import read_json
-from spinescore.runtime.output import write_atomic
 
 __all__ = ["Signed", "age", "counts", "keep", "kept", "read_kept"]
 

@@ -7,7 +7,6 @@ these is in the sidecar, and an engine without one, or with one that does not fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -19,9 +18,8 @@ from spinescore.kernels.signing import sign
 from spinescore.runtime.documents import document_of, document_sha256, read
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted
-from spinescore.runtime.files import open_regular
+from spinescore.runtime.files import file_sha256, write_atomic
 from spinescore.runtime.jsonfile import read_json
-from spinescore.runtime.output import write_atomic
 
 __all__ = [
     "ENGINES",
@@ -30,7 +28,6 @@ __all__ = [
     "SCHEMA",
     "SUFFIX",
     "Sidecar",
-    "file_sha256",
     "sidecar_path",
     "this_platform",
 ]
@@ -144,15 +141,6 @@ _REBUILD = "build it for this machine: spinescore engine build BUNDLE"
 
 def sidecar_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.json")
-
-
-def file_sha256(path: Path) -> str:
-    """Raises `OSError`, also for what is no regular file."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def this_platform() -> str:
