@@ -77,8 +77,7 @@ class _Field(NamedTuple):
     inline: type[Any] | None  # the dataclass whose fields stand in the same object
 
 
-@cache
-def _fields_of(kind: type[Any], later: bool) -> tuple[_Field, ...]:
+def _layout(kind: type[Any], later: bool) -> tuple[_Field, ...]:
     """The fields of a dataclass. `schema` comes first, so that a document of another schema is refused for that."""
     hints, fields = get_type_hints(kind, include_extras=True), []
     for one in sorted(dataclasses.fields(kind), key=lambda one: one.name != "schema"):
@@ -89,6 +88,9 @@ def _fields_of(kind: type[Any], later: bool) -> tuple[_Field, ...]:
         convert = _converter(hints[one.name], (), later, needed or later)
         fields.append(_Field(one.name, convert, needed, one.default, inline))
     return tuple(fields)
+
+
+_fields_of: Callable[[Any, bool], tuple[_Field, ...]] = cache(_layout)  # a class is no `Hashable` for mypy
 
 
 def _names_of(kind: type[Any]) -> Iterator[str]:

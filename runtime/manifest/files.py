@@ -12,7 +12,7 @@ from spinescore.runtime.fields import Keys, OneOf, Within, dotted
 __all__ = ["PRECISIONS", "FileEntry", "Files", "Precision"]
 
 Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 Files = Annotated[Mapping[str, str], Keys(*PRECISIONS, least=1)]  # precision -> path, of one network
 
