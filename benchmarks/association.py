@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.association import associate
 from spinescore.runtime.followup.associationinput import Study, Unit
-from spinescore.runtime.output import table, write_atomic
 from spinescore.runtime.study import LEVELS
+from spinescore.runtime.text import table
 
 __all__ = ["coverage", "draw_cohort"]
 

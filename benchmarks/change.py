@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime import Scorer, StudyReport, load_study
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup import Comparison, compare
 from spinescore.runtime.machine.processor import processor_name
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.phantom.study import write_study
 from spinescore.runtime.scoring.msasss import score_region, score_study
 from spinescore.runtime.scoring.report import DiscReport, RegionReport, TotalReport

@@ -247,7 +247,7 @@ def _load() -> float | None:
 
 
 def _table(document: Mapping[str, Any]) -> str:
-    from spinescore.runtime.output import table
+    from spinescore.runtime.text import table
 
     rows = [
         [
@@ -277,7 +277,7 @@ def _table(document: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write. Returns the exit status."""
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.decode", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.bench.subject import draw_study
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_name
-from spinescore.runtime.output import write_atomic
 
 __all__ = ["main", "measure"]
 

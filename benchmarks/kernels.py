@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.kernels.build import SOURCES, KernelBuildError, compile_fatbin, find_nvcc, resources
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 
 __all__ = ["main", "measure"]
 

@@ -35,9 +35,10 @@ from onnx import numpy_helper
 from spinescore.export.graph import Graph
 from spinescore.export.int8 import calibrate, layers, quantize, sample_first
 from spinescore.export.sessions import run_model
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processes import worker_command
 from spinescore.runtime.machine.processor import processor_kind, processor_name
-from spinescore.runtime.output import table, write_atomic
+from spinescore.runtime.text import table
 
 __all__ = ["SETTINGS", "main", "make_network", "measure"]
 

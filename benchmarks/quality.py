@@ -27,13 +27,14 @@ import numpy as np
 
 from spinescore.benchmarks.spoiled import SPOILS, Spoil, Truth
 from spinescore.runtime import Scorer, Study, StudyReport, load_study, scorer
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_name
-from spinescore.runtime.output import table, write_atomic
 from spinescore.runtime.phantom.study import write_study
 from spinescore.runtime.reading.quality import of_picture
 from spinescore.runtime.scoring.report import RegionReport
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.study import REGIONS, Finding
+from spinescore.runtime.text import table
 
 __all__ = ["Cases", "measure"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 
 __all__ = ["publish"]
 

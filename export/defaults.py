@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from spinescore.export.fields import FREE_TABLES, check_names
 from spinescore.export.normalisation import Preprocessing, mean_and_std, stated_preprocessing
-from spinescore.runtime.documents import parse_json
+from spinescore.runtime.documents import read
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.files import read_bytes
-from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.manifest.testtime import read_averaging
+from spinescore.runtime.jsonfile import parse_json
+from spinescore.runtime.manifest.testtime import Averaging
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
 
@@ -110,11 +110,13 @@ def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
     """Those at which the localizer runs; what else its test time says is read with the manifest."""
     given = overrides.get("localizer", {}).get("test_time", {})
     stated = {"scales": given["scales"]} if isinstance(given, dict) and "scales" in given else {}
-    fields = Fields({**_test_time({}), **stated}, "localizer.test_time")
+    place = "localizer.test_time"
     try:
-        return read_averaging(fields, height, width).scales
+        averaging = read(Averaging, {**_test_time({}), **stated}, place)
+        averaging.check_scales(place, height, width)
     except ValueError as error:
         raise BundleError(f"{error}.") from error
+    return averaging.scales
 
 
 def _test_time(overrides: Document) -> Document:

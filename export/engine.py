@@ -25,9 +25,10 @@ from spinescore.kernels.decode import DISCS
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
-from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
 from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
 from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
 from spinescore.runtime.scoring.networks import FLIPS, VIEWS
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from spinescore.runtime.errors import BundleError
+from spinescore.runtime.fields import near_name
 from spinescore.runtime.manifest import CLASSES
-from spinescore.runtime.manifest.fields import near_name
 from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.study import LEVELS, REGIONS
 

@@ -10,7 +10,7 @@ from spinescore.export.defaults import input_size
 from spinescore.export.resnet152 import Head, head_of
 from spinescore.export.sources import InputSize, Kind, Network, open_network, split_sources
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.manifest.document import NAME_RULE, is_alternative_name
+from spinescore.runtime.manifest.localizer import NAME_RULE, is_alternative_name
 
 __all__ = ["open_alternatives", "open_graders", "open_localizers"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from spinescore.runtime.errors import BundleError, CheckpointError
-from spinescore.runtime.manifest.fields import near_name
+from spinescore.runtime.fields import near_name
 
 __all__ = ["Preprocessing", "mean_and_std", "not_stated", "stated_preprocessing"]
 

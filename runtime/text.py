@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["as_json", "brief", "lines", "one_line", "several_lines"]
+__all__ = ["as_json", "brief", "lines", "one_line", "several_lines", "table"]
 
 # Neither shown nor harmless: controls, formats (bidirectional, zero-width), surrogates, unassigned, line ends.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
@@ -56,3 +56,16 @@ def _json_escape(letter: str) -> str:
 def lines(parts: Iterable[object]) -> str:
     """Parts as lines of a text, each of them `one_line`."""
     return "\n".join(map(one_line, parts))
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Rows as aligned text under `header`: numbers to the right, the rest to the left."""
+    cells = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    right = [bool(rows) and all(isinstance(row[column], (int, float)) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

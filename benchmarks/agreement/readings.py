@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.documents import parse_json
+from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.study import SITES
 
 __all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "day_of", "read_readings"]

@@ -91,7 +91,7 @@ def _need(library: str, extra: str, what: str) -> None:
 def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> list[Path]:
     from spinescore.benchmarks.agreement import pictures
     from spinescore.benchmarks.agreement.tables import markdown, to_json
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     files: dict[str, bytes | str] = {"evaluate.json": to_json(document), "evaluate.md": markdown(document)}
     files |= pictures.pictures_of(document, formats)

@@ -85,7 +85,7 @@ def ratio_interval(
 
 def text(found: Mapping[str, Any]) -> str:
     """The rows as a table, and what follows from them."""
-    from spinescore.runtime.output import table
+    from spinescore.runtime.text import table
 
     rows = []
     for row in found["rows"]:

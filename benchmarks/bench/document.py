@@ -47,7 +47,7 @@ _PROTOCOL = f"""
 def head(study: PhantomStudy, plan: Plan, cores: int) -> dict[str, Any]:
     """When, on what, with which versions, on which files, and by which protocol."""
     from spinescore.runtime.doctor import hardware
-    from spinescore.runtime.engines.sidecar import file_sha256
+    from spinescore.runtime.files import file_sha256
 
     files = [{"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in study.files]
     return {

@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from spinescore.benchmarks.bench.document import to_json
     from spinescore.benchmarks.bench.render import heading, protocol, result_text
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     def show(text: str) -> None:
         if not arguments.json:
@@ -245,7 +245,7 @@ def _write_report(record: dict[str, Any], folder: Path | None) -> None:
         return
     from spinescore.benchmarks.bench.plots import plots
     from spinescore.benchmarks.bench.render import markdown
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     files: dict[str, bytes | str] = {"latency.md": markdown(record), **plots(record)}
     for name, data in files.items():

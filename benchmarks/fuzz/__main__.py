@@ -32,7 +32,7 @@ import numpy as np
 from spinescore.benchmarks.fuzz.mutations import mutant
 from spinescore.benchmarks.fuzz.parents import all_parents
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.reading import decodepool
 from spinescore.runtime.reading.studies import load_radiograph, load_studies
 from spinescore.runtime.study import Radiograph

@@ -31,12 +31,12 @@ from spinescore.runtime.bundle.networkcheck.costs import costs_of
 from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.cohort import read_cohort
 from spinescore.runtime.followup.tables import csv_text, tables_of
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.opening.plan import SCHEMA as PLAN_SCHEMA
 from spinescore.runtime.opening.plan import LatencyPlan
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS
 from spinescore.runtime.verbs import UsageError
@@ -90,7 +90,7 @@ def _manifest(path: Path, shipped: Bundle) -> None:
 
 
 def _document(path: Path) -> Any:
-    from spinescore.runtime.documents import read_json
+    from spinescore.runtime.jsonfile import read_json
 
     try:
         return read_json(path)

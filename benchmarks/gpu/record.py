@@ -12,7 +12,8 @@ from typing import Any
 
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE
 from spinescore.runtime.errors import DeviceError
-from spinescore.runtime.output import table, write_atomic
+from spinescore.runtime.files import write_atomic
+from spinescore.runtime.text import table
 
 __all__ = [
     "FAILED",

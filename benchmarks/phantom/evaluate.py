@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.measures import quadratic_kappa
 from spinescore.runtime import Scorer, StudyReport, load_study
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_kind
-from spinescore.runtime.output import write_atomic
 from spinescore.runtime.phantom.study import write_study
 from spinescore.runtime.scoring.expected import Expected
 

@@ -27,8 +27,8 @@ from onnx import numpy_helper
 from spinescore.export.blocks import TORCH_EPSILON
 from spinescore.export.bundle import export_bundle
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.manifest import Manifest, NetworkInput
-from spinescore.runtime.output import write_atomic
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,29 +20,29 @@ alone that this machine signed (`spinescore.kernels.signing`), and those of a bu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 from spinescore.kernels.signing import sign
-from spinescore.runtime.acceptance.figures import Figures, Processes, StudyFigures, flips_at_most
+from spinescore.runtime.acceptance.figures import MOST, Figure, Figures, Processes, StudyFigures, flips_at_most
 from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
+from spinescore.runtime.documents import document_of, document_sha256
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
 from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
 from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
-from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.manifest.tolerances import Tolerances, read_tolerances
+from spinescore.runtime.fields import OPTIONAL, Keys, OneOf
+from spinescore.runtime.manifest.tolerances import Tolerances
 from spinescore.runtime.notices import notice
 
 __all__ = [
@@ -61,39 +61,34 @@ __all__ = [
 ]
 
 SCHEMA = "spinescore.acceptance/1"
-MOST = 1e9  # in place of a figure that is no finite number
-
-_LATER_FIELDS = ("studies", "processes", "self_test")  # not in every record
-
-C = TypeVar("C", StudyFigures, Processes)
 
 
 @dataclass(frozen=True)
 class AcceptanceRecord:
     """One record. `hardware` is a GPU's name or a CPU's kind, `precision` the choice's (files may be higher)."""
 
-    bundle: Mapping[str, str]  # name, sha256
-    device: Mapping[str, str]  # kind, hardware, platform
-    engine: str
+    bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
+    device: Annotated[Mapping[str, str], Keys("kind", "hardware", "platform")]
+    engine: Annotated[str, OneOf(*ENGINES)]
     framework: str
-    precision: str
+    precision: Annotated[str, OneOf(*PRECISIONS)]
     networks: Mapping[str, str]
     figures: Figures
     tolerances: Tolerances
     passed: bool
-    networks_ms: Mapping[str, float]
-    reference_ms: Mapping[str, float]
+    networks_ms: Mapping[str, Figure]
+    reference_ms: Mapping[str, Figure]
     date: str  # ISO 8601, UTC
     sha256: str = ""
-    schema: str = SCHEMA
-    studies: StudyFigures | None = None
-    processes: Processes | None = None
-    self_test: str | None = None
+    schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
+    studies: Annotated[StudyFigures | None, OPTIONAL] = None
+    processes: Annotated[Processes | None, OPTIONAL] = None
+    self_test: Annotated[str | None, OPTIONAL] = None
 
     @classmethod
     def read(cls, path: Path) -> AcceptanceRecord:
         """Raises `EngineError` where the file is no record, or was altered since it was written."""
-        record = read_kept(path, "acceptance record", _record)
+        record = read_kept(path, "acceptance record", cls)
         if record.sha256 != record.digest() or record.passed != (not record.faults(record.tolerances)):
             raise EngineError(f"The acceptance record {path} was altered.")
         return record
@@ -121,16 +116,10 @@ class AcceptanceRecord:
         return found + ([self.self_test] if self.self_test else [])
 
     def digest(self) -> str:
-        document = {name: value for name, value in self._document().items() if name != "sha256"}
-        return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
+        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
 
     def to_json(self) -> str:
-        document = replace(self, sha256=self.digest())._document()
-        return json.dumps({"schema": document.pop("schema"), **document}, indent=2, allow_nan=False) + "\n"
-
-    def _document(self) -> dict[str, Any]:
-        left_out = {name for name in _LATER_FIELDS if getattr(self, name) is None}
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def share_of_reference(self, passes: int) -> float:
         """How long the networks of a study take here, in shares of the reference in the same run."""
@@ -217,7 +206,7 @@ def _passed_over(bundle: Bundle, kind: str, missed: Sequence[AcceptanceRecord]) 
 
 def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:
     """Write the record into `folder`, else where records of its kind lie. Raises `OSError` where that fails."""
-    hardware = hashlib.sha256(json.dumps(dict(record.device), sort_keys=True).encode()).hexdigest()[:8]
+    hardware = document_sha256(record.device)[:8]
     parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
     target = record.choice.target
@@ -264,54 +253,3 @@ def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
         if found != sha256:
             return False
     return bool(record.networks)
-
-
-def _record(fields: Fields) -> AcceptanceRecord:
-    schema = fields.choice("schema", (SCHEMA,))
-    found = AcceptanceRecord(
-        bundle=_texts(fields.object("bundle"), ("name", "sha256")),
-        device=_texts(fields.object("device"), ("kind", "hardware", "platform")),
-        engine=fields.choice("engine", ENGINES),
-        framework=fields.text("framework"),
-        precision=fields.choice("precision", PRECISIONS),
-        networks=_texts(fields.object("networks")),
-        figures=_figures(fields.object("figures")),
-        tolerances=read_tolerances(fields.object("tolerances")),
-        passed=fields.choice("passed", (True, False)),
-        networks_ms=_times(fields.object("networks_ms")),
-        reference_ms=_times(fields.object("reference_ms")),
-        date=fields.text("date"),
-        sha256=fields.text("sha256"),
-        schema=schema,
-        studies=_counts(fields.object("studies"), StudyFigures) if "studies" in fields.remaining() else None,
-        processes=_counts(fields.object("processes"), Processes) if "processes" in fields.remaining() else None,
-        self_test=fields.text("self_test") if "self_test" in fields.remaining() else None,
-    )
-    fields.done()
-    return found
-
-
-def _figures(fields: Fields) -> Figures:
-    whole = ("points", "corners", "grade_flips", "reference_total", "total", "radiograph_total")
-    values = {
-        name: fields.integer(name, 0, int(MOST)) if name in whole else fields.number(name, 0.0, MOST)
-        for name in Figures.__dataclass_fields__
-    }
-    fields.done()
-    return Figures(**values)  # type: ignore[arg-type]
-
-
-def _counts(fields: Fields, kind: type[C]) -> C:
-    found = kind(**{name: fields.integer(name, 0, int(MOST)) for name in kind.__dataclass_fields__})
-    fields.done()
-    return found
-
-
-def _texts(fields: Fields, names: Iterable[str] | None = None) -> dict[str, str]:
-    found = {name: fields.text(name) for name in (fields.remaining() if names is None else names)}
-    fields.done()
-    return found
-
-
-def _times(fields: Fields) -> dict[str, float]:
-    return {name: fields.number(name, 0.0, MOST) for name in fields.remaining()}

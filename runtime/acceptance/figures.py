@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
+from spinescore.runtime.fields import Within
 from spinescore.runtime.manifest.tolerances import Tolerances
 
-__all__ = ["Figures", "Processes", "StudyFigures", "flips_at_most"]
+__all__ = ["MOST", "Figure", "Figures", "Processes", "StudyFigures", "flips_at_most"]
+
+MOST = 1e9  # in place of a figure that is no finite number
+
+Figure = Annotated[float, Within(0.0, MOST)]
+_Count = Annotated[int, Within(0, int(MOST))]
 
 _MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
 
@@ -19,19 +26,19 @@ class Figures:
     `reference_difference` is how far the reference itself is here from what the export wrote.
     """
 
-    reference_difference: float
-    points: int
-    heatmap_difference: float
-    median_shift_px: float
-    p99_shift_px: float
-    median_shift_of_spacing: float
-    p99_shift_of_spacing: float
-    corners: int
-    logit_difference: float
-    grade_flips: int
-    reference_total: int
-    total: int
-    radiograph_total: int  # the largest change of one radiograph's
+    reference_difference: Figure
+    points: _Count
+    heatmap_difference: Figure
+    median_shift_px: Figure
+    p99_shift_px: Figure
+    median_shift_of_spacing: Figure
+    p99_shift_of_spacing: Figure
+    corners: _Count
+    logit_difference: Figure
+    grade_flips: _Count
+    reference_total: _Count
+    total: _Count
+    radiograph_total: _Count  # the largest change of one radiograph's
 
     def faults(self, bounds: Tolerances) -> list[str]:
         """What is beyond the tolerances, in words."""
@@ -45,8 +52,8 @@ class Figures:
 class Processes:
     """The processes in which the gate ran an engine, and those in which it was beyond the tolerances."""
 
-    run: int
-    beyond: int
+    run: _Count
+    beyond: _Count
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,9 @@ class StudyFigures:
     The golden inputs of a grader are crops that do not move; here a point that moves takes its crop along.
     """
 
-    studies: int
-    corners: int
-    grade_flips: int
+    studies: _Count
+    corners: _Count
+    grade_flips: _Count
 
     def faults(self, bounds: Tolerances) -> list[str]:
         """What is beyond the tolerances, in words."""

@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar
 from spinescore.kernels.build import user_cache
 from spinescore.kernels.signing import is_signed
 from spinescore.runtime.bundle import Bundle, is_shipped
-from spinescore.runtime.documents import read_json
+from spinescore.runtime.documents import read
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
+from spinescore.runtime.jsonfile import read_json
 
 __all__ = ["Signed", "age", "counts", "keep", "kept", "read_kept"]
 
@@ -79,10 +79,10 @@ def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
         return
 
 
-def read_kept(path: Path, what: str, parse: Callable[[Fields], T]) -> T:
-    """Read a JSON file that is kept beside bundles with `parse`. Raises `EngineError` if it is not valid."""
+def read_kept(path: Path, what: str, kind: type[T]) -> T:
+    """Return the `kind` in a JSON file that is kept beside bundles. Raises `EngineError` if it is not valid."""
     try:
-        return parse(Fields(read_json(path)))
+        return read(kind, read_json(path))
     except OSError as error:
         raise EngineError(f"The {what} {path} cannot be read ({error.strerror or error}).") from error
     except ValueError as error:

@@ -22,8 +22,8 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import open_device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_name
-from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SpineScoreError
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.machine.processes import child, end_with_parent, ending, worker_command
 from spinescore.runtime.scoring.pipeline import Pipeline
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from spinescore.kernels.signing import is_signed, sign
-from spinescore.runtime.documents import read_json
-from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import BundleError
-from spinescore.runtime.files import open_regular
+from spinescore.runtime.files import file_sha256, open_regular
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.manifest import FileEntry, Manifest
 
 __all__ = ["MANIFEST_NAME", "Bundle", "command_name", "is_shipped", "shipped_bundles"]

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.build import user_cache
 from spinescore.kernels.signing import is_signed, key_fault, sign
-from spinescore.runtime.engines.sidecar import file_sha256
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import read_text
+from spinescore.runtime.files import file_sha256, read_text, write_atomic
 from spinescore.runtime.logs import CACHE
 from spinescore.runtime.machine.processor import processor_kind
-from spinescore.runtime.output import write_atomic
 
 try:
     import openvino

@@ -18,10 +18,9 @@ from typing import BinaryIO
 from spinescore.kernels.build import user_cache
 from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
-from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, file_sha256, sidecar_path
+from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, sidecar_path
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import read_text
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import file_sha256, read_text, write_atomic
 
 __all__ = [
     "check_origin",

@@ -7,20 +7,19 @@ these is in the sidecar, and an engine without one, or with one that does not fi
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from spinescore.kernels.signing import sign
-from spinescore.runtime.documents import read_json
+from spinescore.runtime.documents import document_of, document_sha256, read
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import open_regular
-from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted
+from spinescore.runtime.files import file_sha256, write_atomic
+from spinescore.runtime.jsonfile import read_json
 
 __all__ = [
     "ENGINES",
@@ -29,7 +28,6 @@ __all__ = [
     "SCHEMA",
     "SUFFIX",
     "Sidecar",
-    "file_sha256",
     "sidecar_path",
     "this_platform",
 ]
@@ -40,36 +38,42 @@ SUFFIX = ".engine"
 FLAVOURS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")  # as they are imported
 HARDWARE = ("this", "same-compute-capability", "ampere-plus")  # GPUs that an engine of the full TensorRT runs on
 
+_Count = Annotated[int, Within(1, 4096)]
+_Side = Annotated[int, Within(1)]
+
 
 @dataclass(frozen=True)
 class Sidecar:
     """The sidecar of one engine. `gpu` and what follows from it is None where an engine was built without a GPU."""
 
-    flavour: str  # that built it; `tensorrt_lean` runs version-compatible engines of `tensorrt`
+    flavour: Annotated[str, OneOf(*FLAVOURS)]  # the builder; `tensorrt_lean` runs version-compatible engines of it
     version: str
-    precision: str
-    least_batch: int
-    most_batch: int
+    precision: Annotated[str, OneOf("fp16", "fp32", "int8")]
+    least_batch: _Count
+    most_batch: _Count
     onnx: str  # file name
     onnx_sha256: str
     engine_sha256: str
-    compute_capabilities: tuple[str, ...]
-    hardware: str
+    compute_capabilities: tuple[Annotated[str, Length(0, math.inf)], ...]
+    hardware: Annotated[str, OneOf(*HARDWARE)]
     version_compatible: bool
     gpu: str | None
-    multiprocessors: int | None
+    multiprocessors: _Count | None
     driver: str | None
     platform: str
-    build_seconds: float
-    sizes: tuple[tuple[int, int], ...] = ()  # height and width, of a network of free size; a profile for each
-    schema: str = SCHEMA
+    build_seconds: Annotated[float, Within(0.0, 1e7)]
+    sizes: Annotated[tuple[tuple[_Side, _Side], ...], OPTIONAL] = ()  # (height, width) of the profiles, if it is free
+    schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
 
     @classmethod
     def read(cls, engine: Path) -> Sidecar:
         """The sidecar of the engine's file. Raises `EngineError` where it is missing or not valid."""
         path = sidecar_path(engine)
         try:
-            return _sidecar(Fields(read_json(path)))
+            document = read_json(path)
+            if isinstance(document, dict) and isinstance(document.get("compute_capabilities"), list):
+                document["compute_capabilities"] = [str(one) for one in document["compute_capabilities"]]
+            return read(cls, document)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise EngineError(f"Engine {engine.name} has no sidecar {path} ({reason}); {_REBUILD}") from error
@@ -79,15 +83,21 @@ class Sidecar:
     def write(self, engine: Path) -> None:
         """Write and sign it: the engine counts as built on this machine. Raises `OSError`."""
         sign(self.signed_as, self.digest())
-        document = {name: value for name, value in asdict(self).items() if name != "sizes" or value}
-        write_atomic(sidecar_path(engine), json.dumps(document, indent=2) + "\n")
+        write_atomic(sidecar_path(engine), json.dumps(document_of(self), indent=2) + "\n")
 
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return document_sha256(asdict(self))
 
     @property
     def signed_as(self) -> str:
         return f"engine {self.digest()}"
+
+    def _check_fields(self, path: str) -> None:
+        if self.most_batch < self.least_batch:
+            raise ValueError(
+                f"{dotted(path, 'most_batch')}: expected at least least_batch, {self.least_batch}, found "
+                f"{self.most_batch}"
+            )
 
     def check_files(self, engine: Path, onnx: Path) -> None:
         """Refuse an engine that was altered, or that another network was built into."""
@@ -133,15 +143,6 @@ def sidecar_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.json")
 
 
-def file_sha256(path: Path) -> str:
-    """Raises `OSError`, also for what is no regular file."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def this_platform() -> str:
     """As `linux-x86_64`, `linux-aarch64` or `windows-amd64`."""
     return f"{platform.system()}-{platform.machine()}".lower()
@@ -157,48 +158,3 @@ def _hash(path: Path) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
-
-
-def _sidecar(fields: Fields) -> Sidecar:
-    fields.choice("schema", (SCHEMA,))
-    least = fields.integer("least_batch", 1, 4096)
-    found = Sidecar(
-        flavour=fields.choice("flavour", FLAVOURS),
-        version=fields.text("version"),
-        precision=fields.choice("precision", ("fp16", "fp32", "int8")),
-        least_batch=least,
-        most_batch=fields.integer("most_batch", least, 4096),
-        onnx=fields.text("onnx"),
-        onnx_sha256=fields.text("onnx_sha256"),
-        engine_sha256=fields.text("engine_sha256"),
-        compute_capabilities=tuple(str(item) for item in fields.array("compute_capabilities")),
-        hardware=fields.choice("hardware", HARDWARE),
-        version_compatible=fields.choice("version_compatible", (True, False)),
-        gpu=_maybe(fields, "gpu", fields.text),
-        multiprocessors=_maybe(fields, "multiprocessors", lambda name: fields.integer(name, 1, 4096)),
-        driver=_maybe(fields, "driver", fields.text),
-        platform=fields.text("platform"),
-        build_seconds=fields.number("build_seconds", 0.0, 1e7),
-        sizes=_sizes(fields) if fields.has("sizes") else (),
-    )
-    fields.done()
-    return found
-
-
-def _sizes(fields: Fields) -> tuple[tuple[int, int], ...]:
-    sizes = fields.array("sizes")
-    for size in sizes:
-        whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-        if not whole:
-            raise ValueError(f"{fields.name('sizes')}: expected pairs of height and width, found {size!r}")
-    return tuple((height, width) for height, width in sizes)
-
-
-def _maybe(fields: Fields, name: str, read: Callable[[str], Any]) -> Any:
-    """None where the field is null."""
-    try:
-        return read(name)
-    except ValueError as error:
-        if str(error).endswith("found None"):
-            return None
-        raise

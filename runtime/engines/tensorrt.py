@@ -21,8 +21,7 @@ from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.engines.places import check_origin, engine_paths
 from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.files import read_bytes
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import read_bytes, write_atomic
 
 __all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine", "runtime_flavour"]
 

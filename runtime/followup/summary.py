@@ -11,9 +11,8 @@ from spinescore.runtime.followup.comparison import (
     UnitChange,
     UnitCounts,
 )
-from spinescore.runtime.output import table
 from spinescore.runtime.scoring.report import BundleInfo
-from spinescore.runtime.text import lines
+from spinescore.runtime.text import lines, table
 
 __all__ = ["amount", "comparison_summary", "corner_event", "signed", "source_line", "source_name", "verdict_words"]
 

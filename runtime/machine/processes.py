@@ -142,8 +142,8 @@ def _wait_for_parent() -> None:
         for process in tuple(_children):
             process.kill()
             process.wait()
-        if output := sys.modules.get("spinescore.runtime.output"):
-            output.remove_unfinished()
+        if files := sys.modules.get("spinescore.runtime.files"):
+            files.remove_unfinished()
     os._exit(1)
 
 

@@ -1,27 +1,35 @@
-"""Numbers whose unit is easily mistaken: a value in another unit is refused, with the likely right one."""
+"""Numbers whose unit is easily mistaken: a value in another unit is refused, and the likely right one is suggested."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.fields import Within, dotted
 
-__all__ = ["read_normalisation", "read_percentiles", "read_share"]
+__all__ = ["Share", "check_normalisation", "check_percentiles"]
 
-_STD_MOST = 8.0  # grey spreads over 1; what is far above that comes from another scale
+_STD_MOST = 8.0  # grey spreads over 1; a much larger value belongs to another scale
 _RARE = 0.1  # a percentile below this is meant only if the other end is as near to its own end
 _FULL_SCALES = ((255.0, "8"), (4095.0, "12"), (65535.0, "16"))  # the largest grey of so many bits
 _WORDS = {"mean": "mean", "std": "standard deviation"}
 
 
-def read_normalisation(fields: Fields, name: Literal["mean", "std"], channels: int) -> tuple[float, ...]:
-    """`mean` or `std`, per channel, of grey [0, 1]. Raises `ValueError` for values of another scale."""
-    stated = fields.numbers(name, -65535.0, 65535.0, channels)
+def _as_share(value: float) -> str:
+    return f"; it is a share, and {value:g} per cent are {value / 100:g}" if 1.0 < value <= 100.0 else ""
+
+
+Share = Annotated[float, Within(0.0, 1.0, _as_share)]
+
+
+def check_normalisation(name: Literal["mean", "std"], values: tuple[float, ...], channels: int, path: str) -> None:
+    """Check `mean` or `std`, per channel, in grey [0, 1]. Raises `ValueError` for values of another scale."""
+    if len(values) != channels:
+        raise ValueError(f"{path}: expected {channels} numbers, found {len(values)}")
     low, high = (-1.0, 1.0) if name == "mean" else (1e-6, _STD_MOST)
-    for index, value in enumerate(stated):
+    for index, value in enumerate(values):
         if low <= value <= high:
             continue
-        place, unit = f"{fields.name(name)}[{index}]", "in grey [0, 1], where black is 0 and white is 1"
+        place, unit = f"{path}[{index}]", "in grey [0, 1], where black is 0 and white is 1"
         if name == "std" and value <= 0:
             raise ValueError(
                 f"{place}: {value:g} is not a standard deviation; expected more than 0 {unit}. A network trained on "
@@ -30,37 +38,25 @@ def read_normalisation(fields: Fields, name: Literal["mean", "std"], channels: i
         if value < low:
             raise ValueError(f"{place}: {value:g} is too small for a {_WORDS[name]} {unit}; expected at least {low:g}")
         scale, bits = next((pair for pair in _FULL_SCALES if value <= pair[0]), _FULL_SCALES[-1])
-        likely = ", ".join(f"{number / scale:.4g}" for number in stated)
+        likely = ", ".join(f"{number / scale:.4g}" for number in values)
         raise ValueError(
             f"{place}: {value:g} is too large for a {_WORDS[name]} {unit}; expected at most {high:g}. It looks like a "
             f"value of 0-{scale:g} ({bits}-bit pictures): divide mean and std by {scale:g}, as {name} = [{likely}]. "
             'For preprocess_input of keras.applications\' ResNet write preprocessing = "caffe" instead of both'
         )
-    return stated
 
 
-def read_percentiles(fields: Fields) -> tuple[float, float]:
-    """The fields `low` and `high`, in per cent. Raises `ValueError` for what looks like shares of 1."""
-    low, high = fields.number("low", 0.0, 100.0), fields.number("high", 0.0, 100.0)
+def check_percentiles(low: float, high: float, path: str) -> None:
+    """Check the fields `low` and `high` of `path`, in per cent. Raises `ValueError` for likely shares of 1."""
     if low >= high:
-        raise ValueError(f"{fields.name('low')}: must be below high, found {low:g} and {high:g}")
+        raise ValueError(f"{dotted(path, 'low')}: must be below high, found {low:g} and {high:g}")
     if high <= 1.0:
         raise ValueError(
-            f"{fields.name('high')}: {high:g} looks like a share; percentiles are in per cent (0-100): "
+            f"{dotted(path, 'high')}: {high:g} looks like a share; percentiles are in per cent (0-100): "
             f"low = {100 * low:g}, high = {100 * high:g}"
         )
     if 0.0 < low < _RARE and 100.0 - high > 10 * low:
         raise ValueError(
-            f"{fields.name('low')}: {low:g} looks like a share, as high is {high:g}; percentiles are in per cent "
+            f"{dotted(path, 'low')}: {low:g} looks like a share, as high is {high:g}; percentiles are in per cent "
             f"(0-100): low = {100 * low:g}. If {low:g} per cent is meant, give high = {100 - low:g} with it"
         )
-    return low, high
-
-
-def read_share(fields: Fields, name: str) -> float:
-    """A number from 0 to 1. Raises `ValueError`, which for a number up to 100 has the share that is likely meant."""
-    return fields.number(name, 0.0, 1.0, _as_share)
-
-
-def _as_share(value: float) -> str:
-    return f"; it is a share, and {value:g} per cent are {value / 100:g}" if 1.0 < value <= 100.0 else ""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.fields import Within
 
-__all__ = ["Averaging", "read_averaging", "scaled_size"]
+__all__ = ["Averaging", "scaled_size"]
 
 _STRIDE = 32  # of HRNet's coarsest branch; a network whose own input is no multiple of it has a smaller one
 _HEATMAP_STRIDE = 4
@@ -28,7 +29,7 @@ class Averaging:
     heatmaps are turned back; `flip_shift` moves those one pixel to the right (the official HRNet's SHIFT_HEATMAP).
     """
 
-    scales: tuple[float, ...] = (1.0,)
+    scales: tuple[Annotated[float, Within(0.0, 64.0)], ...] = (1.0,)
     flip: bool = False
     flip_shift: bool = False
 
@@ -42,33 +43,25 @@ class Averaging:
         """The cost of all runs, in runs at the input's own size; a network's work grows with its pixels."""
         return sum(scale**2 for scale in self.scales) * (2 if self.flip else 1)
 
+    def check_scales(self, path: str, height: int, width: int) -> None:
+        """Check the section `path` of a localizer whose input is `height` x `width`. Raises `ValueError`."""
+        name, scales = f"{path}.scales", self.scales
+        if len(scales) > _MOST_SCALES:
+            raise ValueError(f"{name}: {len(scales)} scales, at most {_MOST_SCALES} are averaged")
+        for number, scale in enumerate(scales):
+            _check_scale(f"{name}[{number}]", scale, height, width)
+        if len({scaled_size(height, width, scale) for scale in scales}) < len(scales):
+            raise ValueError(f"{name}: a scale stands there twice; name each once")
+        if 1.0 not in scales:
+            raise ValueError(
+                f"{name}: 1.0, the input's own size, must be one of them; a network that was evaluated at other sizes "
+                "alone has one of those as its input.height and input.width"
+            )
+
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """Height and width of an input at that scale."""
     return round(height * scale), round(width * scale)
-
-
-def read_averaging(fields: Fields, height: int, width: int) -> Averaging:
-    """The section of a localizer whose input is `height` x `width`. Raises `ValueError` that names the field."""
-    found = Averaging(
-        scales=fields.numbers("scales", 0.0, 64.0),
-        flip=fields.choice("flip", (True, False)),
-        flip_shift=fields.choice("flip_shift", (True, False)),
-    )
-    fields.done()
-    name, scales = fields.name("scales"), found.scales
-    if len(scales) > _MOST_SCALES:
-        raise ValueError(f"{name}: {len(scales)} scales, at most {_MOST_SCALES} are averaged")
-    for number, scale in enumerate(scales):
-        _check_scale(f"{name}[{number}]", scale, height, width)
-    if len({scaled_size(height, width, scale) for scale in scales}) < len(scales):
-        raise ValueError(f"{name}: a scale stands there twice; name each once")
-    if 1.0 not in scales:
-        raise ValueError(
-            f"{name}: 1.0, the input's own size, must be one of them; a network that was evaluated at other sizes "
-            "alone has one of those as its input.height and input.width"
-        )
-    return found
 
 
 def _check_scale(name: str, scale: float, height: int, width: int) -> None:

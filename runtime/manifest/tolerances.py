@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from spinescore.runtime.manifest.bounds import read_share
-from spinescore.runtime.manifest.fields import Fields
+from spinescore.runtime.fields import Within
+from spinescore.runtime.manifest.bounds import Share
 
-__all__ = ["Tolerances", "read_tolerances"]
+__all__ = ["Tolerances"]
+
+_Bound = Annotated[float, Within(0.0, 1e3)]
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class Tolerances:
     logits are wide, and only tell the same network from another.
     """
 
-    heatmap_difference: float = 0.2  # the largest, in shares of the reference's range
-    median_shift_px: float = 0.1  # of points, in pixels of the heatmap
-    p99_shift_px: float = 1.0
-    logit_difference: float = 0.2  # as for heatmaps
-    grade_flips: float = 0.005  # share of the corners whose grade changes
-    radiograph_total: float = 2.0  # the largest change of one radiograph's total, of 36
+    heatmap_difference: _Bound = 0.2  # the largest, in shares of the reference's range
+    median_shift_px: _Bound = 0.1  # of points, in pixels of the heatmap
+    p99_shift_px: _Bound = 1.0
+    logit_difference: _Bound = 0.2  # as for heatmaps
+    grade_flips: Share = 0.005  # share of the corners whose grade changes
+    radiograph_total: Annotated[float, Within(0.0, 36.0)] = 2.0  # the largest change of one radiograph's total, of 36
 
     def faults(self, measured: Mapping[str, float]) -> list[str]:
         """Each measured figure that is beyond its tolerance, in words; a figure that was not measured counts as kept.
@@ -37,19 +40,3 @@ class Tolerances:
             for name, most in asdict(self).items()
             if name in measured and not measured[name] <= most
         ]
-
-
-_MOST = {"radiograph_total": 36.0}
-
-
-def read_tolerances(fields: Fields) -> Tolerances:
-    """Raises `ValueError` that names the field."""
-    names = Tolerances.__dataclass_fields__
-    found = Tolerances(
-        **{
-            name: read_share(fields, name) if name == "grade_flips" else fields.number(name, 0.0, _MOST.get(name, 1e3))
-            for name in names
-        }
-    )
-    fields.done()
-    return found

@@ -24,13 +24,13 @@ from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.choice import cpu_choices, installed_openvino
 from spinescore.runtime.engines.places import locked
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.caches import cache_place, cache_values
 from spinescore.runtime.machine.processes import can_start
 from spinescore.runtime.machine.processor import instruction_sets, processor_kind
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted
-from spinescore.runtime.output import write_atomic
 
 __all__ = ["Check", "find_check", "run"]
 

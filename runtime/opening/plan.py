@@ -20,24 +20,24 @@ counts only if this machine made it, unless the operator names its file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance import find_records
 from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import hardware_of
+from spinescore.runtime.documents import document_of, document_sha256
 from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
+from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, OneOf, Within, check_choice, dotted
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.processor import core_count, processor_name
-from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening import Wanted, finding_of, other_version
 from spinescore.runtime.scoring.budget import Effort
@@ -51,7 +51,9 @@ _MACHINE = ("kind", "hardware", "processor", "cores", "platform")
 _MOST_MS = 1e7  # about three hours
 _MOST_COUNT = 10**7
 _MOST_THREADS = 4096  # and never more than this machine has cores
-_EITHER = (True, False)
+
+_Count = Annotated[int, Within(0, _MOST_COUNT)]
+_Ms = Annotated[float, Within(0.0, _MOST_MS)]
 
 T = TypeVar("T")
 
@@ -60,11 +62,11 @@ T = TypeVar("T")
 class Setting:
     """One way to run a bundle's networks; `threads` None leaves their number to the engine, `localizer` is its own."""
 
-    engine: str
-    precision: str
-    threads: int | None
-    effort: Effort
-    localizer: str | None = None
+    engine: Annotated[str, OneOf(*ENGINES)]
+    precision: Annotated[str, OneOf(*PRECISIONS)]
+    threads: Annotated[int, Within(1, _MOST_THREADS)] | None
+    effort: Annotated[Effort, INLINE]
+    localizer: Annotated[str | None, OPTIONAL] = None
 
     def __str__(self) -> str:
         parts = [
@@ -83,45 +85,40 @@ class Setting:
 class Candidate:
     """A setting, what it costs in accuracy by its acceptance record, and what was measured of it."""
 
-    setting: Setting
+    setting: Annotated[Setting, INLINE]
     framework: str
-    corners: int
-    grade_flips: int
-    median_shift_px: float
-    runs: int
-    p50_ms: float
-    tail_ms: float | None
-
-    def document(self) -> dict[str, Any]:
-        fields = asdict(self)
-        setting = fields.pop("setting")
-        effort = setting.pop("effort")
-        if setting["localizer"] is None:  # plans of before have no such field
-            del setting["localizer"]
-        if not effort["test_time"]:
-            del effort["test_time"]
-        return {**setting, **effort, **fields}
+    corners: _Count
+    grade_flips: _Count
+    median_shift_px: _Ms
+    runs: Annotated[int, Within(1, _MOST_COUNT)]
+    p50_ms: _Ms
+    tail_ms: _Ms | None
 
 
 @dataclass(frozen=True)
 class LatencyPlan:
     """One plan; see the module for its fields."""
 
-    bundle: Mapping[str, str]
-    machine: Mapping[str, str]
-    budget_ms: float
-    percentile: float
+    bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
+    machine: Annotated[Mapping[str, str], Keys(*_MACHINE)]
+    budget_ms: Annotated[float, Within(1e-3, _MOST_MS)]
+    percentile: Annotated[float, Within(1.0, 100.0)]
     studies: str
     candidates: tuple[Candidate, ...]
-    choice: int
+    choice: Annotated[int, Within(0)]
     date: str  # ISO 8601, UTC
     sha256: str = ""
-    schema: str = SCHEMA
+    schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
+
+    def _check_fields(self, path: str) -> None:
+        check_choice(self.machine["kind"], ("cpu", "cuda"), dotted(path, "machine.kind"))
+        if self.choice >= len(self.candidates):
+            raise ValueError(f"{dotted(path, 'choice')}: there are {len(self.candidates)} candidates, numbered from 0")
 
     @classmethod
     def read(cls, path: Path) -> LatencyPlan:
         """Raises `EngineError` where the file is no plan, or was altered since it was written."""
-        plan = read_kept(path, "plan", _plan)
+        plan = read_kept(path, "plan", cls)
         if plan.sha256 != plan.digest():
             raise EngineError(f"The plan {path} was altered.")
         return plan
@@ -135,17 +132,10 @@ class LatencyPlan:
         return self.candidates[self.choice]
 
     def digest(self) -> str:
-        document = {name: value for name, value in self.document().items() if name != "sha256"}
-        return hashlib.sha256(json.dumps(document, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-    def document(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        found = {"schema": fields.pop("schema"), **fields}
-        candidates = [candidate.document() for candidate in self.candidates]
-        return {**found, "bundle": dict(self.bundle), "machine": dict(self.machine), "candidates": candidates}
+        return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
 
     def to_json(self) -> str:
-        return json.dumps(replace(self, sha256=self.digest()).document(), indent=2, allow_nan=False) + "\n"
+        return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def fault(self, bundle: Bundle) -> str | None:
         """Why it does not hold here, in words, or None where it does."""
@@ -165,7 +155,7 @@ class LatencyPlan:
 
     def write(self, bundle: Bundle, path: Path | None = None) -> Path:
         """Write it to `path`, else where plans lie. Raises `OSError` where that fails."""
-        digest = hashlib.sha256(json.dumps(dict(self.machine), sort_keys=True).encode()).hexdigest()[:8]
+        digest = document_sha256(self.machine)[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
         sign(self.signed_as, self.digest())
         return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
@@ -298,57 +288,3 @@ def device_kind(device: str) -> Literal["cpu", "cuda"]:
     except DeviceError:
         return "cuda" if device == "cuda" else "cpu"
     return "cuda"
-
-
-def _plan(fields: Fields) -> LatencyPlan:
-    schema = fields.choice("schema", (SCHEMA,))
-    bundle, machine = fields.object("bundle"), fields.object("machine")
-    candidates = tuple(_candidate(one) for one in fields.objects("candidates"))
-    found = LatencyPlan(
-        bundle={name: bundle.text(name) for name in ("name", "sha256")},
-        machine={
-            "kind": machine.choice("kind", ("cpu", "cuda")),
-            **{name: machine.text(name) for name in _MACHINE[1:]},
-        },
-        budget_ms=fields.number("budget_ms", 1e-3, _MOST_MS),
-        percentile=fields.number("percentile", 1.0, 100.0),
-        studies=fields.text("studies"),
-        candidates=candidates,
-        choice=fields.integer("choice", 0, len(candidates) - 1),
-        date=fields.text("date"),
-        sha256=fields.text("sha256"),
-        schema=schema,
-    )
-    for part in (bundle, machine, fields):
-        part.done()
-    return found
-
-
-def _candidate(fields: Fields) -> Candidate:
-    passes = fields.choice("passes", (1, 2))
-    antialias, apart = (fields.choice(name, _EITHER) for name in ("antialias", "apart"))
-    test_time = fields.choice("test_time", (True,)) if "test_time" in fields.remaining() else False
-    effort = Effort(passes, antialias, apart, test_time)
-    found = Candidate(
-        setting=Setting(
-            engine=fields.choice("engine", ENGINES),
-            precision=fields.choice("precision", PRECISIONS),
-            threads=_optional(fields, "threads", lambda own: own.integer("threads", 1, _MOST_THREADS)),
-            effort=effort,
-            localizer=fields.text("localizer") if "localizer" in fields.remaining() else None,
-        ),
-        framework=fields.text("framework"),
-        corners=fields.integer("corners", 0, _MOST_COUNT),
-        grade_flips=fields.integer("grade_flips", 0, _MOST_COUNT),
-        median_shift_px=fields.number("median_shift_px", 0.0, _MOST_MS),
-        runs=fields.integer("runs", 1, _MOST_COUNT),
-        p50_ms=fields.number("p50_ms", 0.0, _MOST_MS),
-        tail_ms=_optional(fields, "tail_ms", lambda own: own.number("tail_ms", 0.0, _MOST_MS)),
-    )
-    fields.done()
-    return found
-
-
-def _optional(fields: Fields, name: str, read: Callable[[Fields], T]) -> T | None:
-    value = fields.take(name)
-    return None if value is None else read(Fields({name: value}, fields.path))

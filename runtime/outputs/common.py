@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.outputs.source import set_character_set
 from spinescore.runtime.outputs.uids import software_version
 from spinescore.runtime.scoring.report import BundleInfo, StudyReport

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.files import read_text
-from spinescore.runtime.output import write_atomic, write_png
+from spinescore.runtime.files import read_text, write_atomic, write_png
 from spinescore.runtime.outputs.rows import guarded
 from spinescore.runtime.study import LEVELS, Study
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from spinescore.runtime.errors import OutputError
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.outputs.source import study_of
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.study import REGIONS, Study
@@ -262,7 +262,7 @@ def _dicom(made: Dataset) -> Writer:
 
 
 def _picture(image: NDArray[np.uint8]) -> Writer:
-    from spinescore.runtime.output import write_png
+    from spinescore.runtime.files import write_png
 
     return lambda path: write_png(path, image)
 

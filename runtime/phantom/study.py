@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 from spinescore.runtime.phantom.bones import draw_spine
 from spinescore.runtime.phantom.corners import Disc, progressed, sample_discs
 from spinescore.runtime.phantom.detector import Image, expose

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.manifest.fields import near_name
+from spinescore.runtime.fields import near_name
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget

@@ -25,9 +25,10 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
+from spinescore.runtime.fields import OPTIONAL, OneOf
 from spinescore.runtime.notices import notice
 from spinescore.runtime.scoring.estimates import Durations, Step
 
@@ -80,10 +81,10 @@ class Effort:
     `test_time` averages heatmaps over the manifest's scales and flips.
     """
 
-    passes: int
+    passes: Annotated[int, OneOf(1, 2)]
     antialias: bool = True
     apart: bool = False
-    test_time: bool = False
+    test_time: Annotated[bool, OneOf(True), OPTIONAL] = False  # a plan states it only if it is true
 
 
 def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:

@@ -17,13 +17,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.fields import Within
+
 __all__ = [
     "UNKNOWN",
     "Expected",
+    "Score",
+    "Span",
     "corner_distribution",
     "disc_distribution",
     "expected_score",
@@ -31,6 +36,9 @@ __all__ = [
     "total_distribution",
     "with_prior",
 ]
+
+Score = Annotated[float, Within(0, 72)]  # units of the mSASSS
+Span = tuple[Annotated[int, Within(0, 72)], Annotated[int, Within(0, 72)]]  # the least and the greatest total
 
 UNKNOWN = (0.25, 0.25, 0.25, 0.25)  # p0 .. p3 of a corner of which nothing is known
 
@@ -42,9 +50,9 @@ _OUTSIDE = 0.025  # on either side of the interval
 class Expected:
     """Units of the mSASSS. `interval` holds at least 95 % of the probability, at most 2.5 % lies on either side."""
 
-    mean: float
-    sd: float
-    interval: tuple[int, int]
+    mean: Score
+    sd: Score
+    interval: Span
 
 
 def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:

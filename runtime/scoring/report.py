@@ -7,17 +7,20 @@ ignores fields that this version does not know.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from spinescore.runtime.documents import parse_json
+from spinescore.runtime.documents import read
+from spinescore.runtime.fields import CHECKED, Length, Within, shown
+from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.scoring.budget import Skippable
-from spinescore.runtime.scoring.expected import Expected
+from spinescore.runtime.scoring.expected import Expected, Score, Span
 from spinescore.runtime.scoring.grading import CornerStatus
 from spinescore.runtime.scoring.msasss import MAX_GRADE
-from spinescore.runtime.study import Facing, Finding, Region, Turn
+from spinescore.runtime.study import LEVELS, Facing, Finding, Region, Turn, sites_of
 
 __all__ = [
     "SCHEMA",
@@ -43,14 +46,17 @@ SCHEMA = "spinescore.report/1"
 RegionStatus = Literal["scored", "rejected", "missing"]
 PointsOrigin = Literal["given", "found"]
 
+_ROUNDING = 0.02  # of a total whose imputed grades have three decimals each
+_Text = Annotated[str, Length(0, math.inf)]
+
 
 @dataclass(frozen=True, repr=False)
 class StudyInfo:
     """Which study it is; its `repr` does not say that."""
 
-    study_instance_uid: str | None
-    study_date: str | None  # YYYYMMDD
-    patient_key: str | None  # keyed hash, never the patient's ID
+    study_instance_uid: _Text | None
+    study_date: _Text | None  # YYYYMMDD
+    patient_key: _Text | None  # keyed hash, never the patient's ID
 
     def __repr__(self) -> str:
         stated = [field.name for field in fields(self) if getattr(self, field.name) is not None]
@@ -81,11 +87,11 @@ class BundleInfo:
     `rules` is None in older reports; results of these show no crops.
     """
 
-    name: str
-    version: str
-    sha256: str
-    intended_use: str
-    localizer: str | None = None
+    name: _Text
+    version: _Text
+    sha256: _Text
+    intended_use: _Text
+    localizer: _Text | None = None
     smallest_detectable_change: float | None = None  # of the total, in units, if the bundle states it
     rules: BundleRules | None = None
 
@@ -102,7 +108,7 @@ class DeviceInfo:
 class RejectInfo:
     """`code` is one of `codes.CODES`; `source` names the file and `region` the region where there is one."""
 
-    code: str
+    code: _Text
     message: str
     source: str | None = None
     region: Region | None = None
@@ -124,11 +130,11 @@ class RadiographInfo:
 class CornerReport:
     """One site. `grade` is None unless `status` is scored; `imputed` is what a missing corner counts in the total."""
 
-    site: str
-    grade: int | None
-    probabilities: tuple[float, ...] | None  # p0 .. p3
-    status: CornerStatus
-    imputed: float | None = None
+    site: _Text
+    grade: Annotated[int, Within(0, MAX_GRADE)] | None
+    probabilities: Annotated[tuple[Score, ...], Length(MAX_GRADE + 1, MAX_GRADE + 1)] | None  # p0 .. p3
+    status: Annotated[CornerStatus, CHECKED]
+    imputed: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -141,13 +147,13 @@ class DiscReport:
     whether a reader gave the two points or the localizer found them. These three are None in older reports.
     """
 
-    level: str
+    level: _Text
     centre_px: tuple[float, float]
     anterior_px: tuple[float, float]
-    confidence: float
+    confidence: Score
     rotation_deg: float
     corners: tuple[CornerReport, CornerReport]
-    total: float | None = None
+    total: Score | None = None
     range: tuple[int, int] | None = None
     points: PointsOrigin | None = None
 
@@ -156,7 +162,7 @@ class DiscReport:
 class UntrustedPoints:
     """The points of one disc of a region that was rejected, to see why. They are not to be trusted, nor measured."""
 
-    level: str
+    level: _Text
     centre_px: tuple[float, float]
     anterior_px: tuple[float, float]
     confidence: float
@@ -171,13 +177,13 @@ class RegionReport:
     the points that a rejected region had, as far as there were any.
     """
 
-    status: RegionStatus
+    status: Annotated[RegionStatus, CHECKED]
     reject: RejectInfo | None
     radiograph: RadiographInfo | None
     discs: tuple[DiscReport, ...]
-    total: float | None
-    range: tuple[int, int]
-    missing: int
+    total: Score | None
+    range: Span
+    missing: Annotated[int, Within(0, 12)]
     expected: Expected | None = None
     untrusted_points: tuple[UntrustedPoints, ...] = ()
 
@@ -186,10 +192,10 @@ class RegionReport:
 class TotalReport:
     """The study's total. `expected` is there where both regions were scored."""
 
-    value: float | None
-    range: tuple[int, int]
-    status: Literal["complete", "imputed", "incomplete"]
-    imputed_sites: tuple[str, ...]
+    value: Score | None
+    range: Span
+    status: Annotated[Literal["complete", "imputed", "incomplete"], CHECKED]
+    imputed_sites: tuple[_Text, ...]
     expected: Expected | None = None
 
 
@@ -261,75 +267,50 @@ class StudyReport:
                 f"this is no report of the schema {SCHEMA}; write it again with this version of spinescore"
             )
         try:
-            parts = dict(
-                document,
-                study=_build(StudyInfo, document["study"]),
-                bundle=_bundle(document["bundle"]),
-                device=_build(DeviceInfo, document["device"]),
-                regions={name: _region(region) for name, region in document["regions"].items()},
-                total=_build(TotalReport, _with_expected(document["total"])),
-                timings_ms=_build(TimingsMs, document["timings_ms"]),
-                rejects=tuple(_build(RejectInfo, reject) for reject in document.get("rejects", ())),
-                findings=tuple(_build(Finding, found) for found in document.get("findings", ())),
-                notices=tuple(_build(Finding, found) for found in document.get("notices", ())),
-            )
-            report: StudyReport = _build(cls, parts)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the report is incomplete or damaged ({error}); validate it with its schema") from error
-        for region in report.regions.values():
-            _check_grades(region)
-        return report
+            return read(cls, document, later_versions=True)
+        except ValueError as error:
+            raise ValueError(f"the report is damaged: {error}; score the study again") from None
+
+    def _check_fields(self, path: str) -> None:
+        """Check that levels, sites and grades belong together, and that the totals are those of the grades."""
+        for name, region in self.regions.items():
+            _check_region(f"regions.{name}", LEVELS[name], region)
+        totals = [region.total for region in self.regions.values()]
+        if self.total.value is not None and None in totals:
+            raise ValueError(f"total.value: it is {self.total.value:g}, but a region has no total")
+        _check_sum("total.value", self.total.value, totals, "the regions' totals")
 
 
-def _check_grades(region: RegionReport) -> None:
-    """Raise `ValueError` for a grade that is none."""
-    for corner in (corner for disc in region.discs for corner in disc.corners):
-        if corner.grade is not None and not (type(corner.grade) is int and 0 <= corner.grade <= MAX_GRADE):
-            raise ValueError(
-                f"the report is damaged: {corner.site} has the grade {corner.grade!r}, which is not 0 to {MAX_GRADE}; "
-                "score the study again"
-            )
+def _check_region(place: str, levels: tuple[str, ...], region: RegionReport) -> None:
+    present = tuple(disc.level for disc in region.discs)
+    if present != (levels if region.status == "scored" else ()):
+        raise ValueError(f"{place}.discs: the region is {region.status}, but its levels are {shown(present)}")
+    for number, disc in enumerate(region.discs):
+        for side, site in enumerate(sites_of(disc.level)):
+            corner, path = disc.corners[side], f"{place}.discs[{number}].corners[{side}]"
+            if corner.site != site:
+                raise ValueError(f"{path}.site: expected {site}, found {shown(corner.site)}")
+            if (corner.grade is None) != (corner.status != "scored"):
+                raise ValueError(f"{path}.grade: {site} is {corner.status}, but its grade is {corner.grade}")
+        _check_sum(f"{place}.discs[{number}].total", disc.total, _counts(disc), "the grades")
+    if region.total is not None and not region.discs:
+        raise ValueError(f"{place}.total: it is {region.total:g}, but the region is {region.status}")
+    counts = [count for disc in region.discs for count in _counts(disc)]
+    _check_sum(f"{place}.total", region.total, counts, "the grades")
+
+
+def _counts(disc: DiscReport) -> list[float | None]:
+    return [corner.imputed if corner.grade is None else corner.grade for corner in disc.corners]
+
+
+def _check_sum(name: str, total: float | None, parts: Sequence[float | None], of: str) -> None:
+    """Check a total whose parts are all stated; in older reports imputed grades are not."""
+    stated = [part for part in parts if part is not None]
+    if total is not None and len(stated) == len(parts) and abs(total - sum(stated)) > _ROUNDING:
+        raise ValueError(f"{name}: it is {total:g}, but {of} add up to {sum(stated):g}")
 
 
 def report_schema() -> dict[str, Any]:
     """The published JSON Schema (2020-12) of reports."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
     return schema
-
-
-_T = TypeVar("_T")
-
-
-def _build(cls: type[_T], document: Mapping[str, Any]) -> _T:
-    """An instance of a dataclass from the fields that it knows; JSON's arrays become tuples."""
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in document.items() if key in known})
-
-
-def _bundle(document: Mapping[str, Any]) -> BundleInfo:
-    rules = document.get("rules")
-    return _build(BundleInfo, dict(document, rules=None if rules is None else _build(BundleRules, rules)))
-
-
-def _region(document: Mapping[str, Any]) -> RegionReport:
-    reject, radiograph = document["reject"], document["radiograph"]
-    return _build(
-        RegionReport,
-        dict(
-            _with_expected(document),
-            reject=None if reject is None else _build(RejectInfo, reject),
-            radiograph=None if radiograph is None else _build(RadiographInfo, radiograph),
-            discs=tuple(_disc(disc) for disc in document["discs"]),
-            untrusted_points=tuple(_build(UntrustedPoints, disc) for disc in document.get("untrusted_points", ())),
-        ),
-    )
-
-
-def _with_expected(document: Mapping[str, Any]) -> dict[str, Any]:
-    found = document.get("expected")
-    return dict(document, expected=None if found is None else _build(Expected, found))
-
-
-def _disc(document: Mapping[str, Any]) -> DiscReport:
-    corners = tuple(_build(CornerReport, corner) for corner in document["corners"])
-    return _build(DiscReport, dict(document, corners=corners))

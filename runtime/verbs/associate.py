@@ -79,8 +79,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _write(arguments: argparse.Namespace, document: dict[str, Any], text: str, tables: str) -> None:
+    from spinescore.runtime.files import write_atomic
     from spinescore.runtime.followup.associationtext import forest_figure
-    from spinescore.runtime.output import write_atomic
 
     folder: Path = arguments.out
     written = [write_atomic(folder / name, data) for name, data in zip(_FILES, (text, tables), strict=False)]

@@ -92,7 +92,7 @@ def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[s
 
 
 def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     keys = [entry.report.study.patient_key for entry in cohort.entries]
     seen = sum(row["patient_key"] in set(keys) for row in patients.rows)
@@ -109,8 +109,8 @@ def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
 
 
 def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> list[Path]:
+    from spinescore.runtime.files import write_atomic
     from spinescore.runtime.followup.tables import csv_text, dictionary, parquet_bytes
-    from spinescore.runtime.output import write_atomic
 
     written = [write_atomic(folder / "columns.csv", dictionary())]
     for name, rows in tables.items():
@@ -122,9 +122,9 @@ def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> 
 
 def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], arguments: argparse.Namespace) -> list[Path]:
     """A series for each bundle and arm; without a change there is no picture, and those of before are removed."""
+    from spinescore.runtime.files import write_atomic
     from spinescore.runtime.followup.plots import cumulative_figure
     from spinescore.runtime.followup.summary import source_name
-    from spinescore.runtime.output import write_atomic
     from spinescore.runtime.outputs.figures import rendered
 
     series: dict[str, list[Change]] = {}

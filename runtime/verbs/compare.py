@@ -167,7 +167,7 @@ def _show(comparison: Comparison, as_json: bool, number: int | None) -> None:
 
 
 def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
-    from spinescore.runtime.output import write_atomic
+    from spinescore.runtime.files import write_atomic
 
     written = [write_atomic(folder / "comparison.json", comparison.to_json() + "\n")]
     picture = folder / "comparison.png"

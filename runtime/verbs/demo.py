@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spinescore.runtime.documents import read_json
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.verbs import say, show
 from spinescore.runtime.verbs.options import add_scorer, add_strict, count
 from spinescore.runtime.verbs.scoring import check_folder, open_scorer, say_what_was_refused, status_of, wait_for_check

@@ -113,8 +113,8 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 
 
 def _text(outcomes: list[Outcome], passes: int) -> str:
-    from spinescore.runtime.output import table
     from spinescore.runtime.text import lines as lines_of
+    from spinescore.runtime.text import table
 
     rows = []
     lines = []

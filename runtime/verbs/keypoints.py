@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.documents import read_json
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.scoring.intake import given_points
 from spinescore.runtime.study import REGIONS, Study
 from spinescore.runtime.verbs import UsageError

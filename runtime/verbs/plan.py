@@ -222,7 +222,7 @@ def _plan(
 def _table(found: Search, percentile: float, bundle: Bundle) -> str:
     """The candidates, the most accurate first."""
     from spinescore.runtime.opening.plansearch import accuracy
-    from spinescore.runtime.output import table
+    from spinescore.runtime.text import table
     from spinescore.runtime.verbs.summary import alternatives
 
     chosen = None if found.choice is None else found.candidates[found.choice]

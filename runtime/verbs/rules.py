@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.documents import read_json
+from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.verbs import UsageError
 
 if TYPE_CHECKING:

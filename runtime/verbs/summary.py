@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.bundle.provenance import trust_lines
 from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer, Manifest, NetworkInput
-from spinescore.runtime.output import table
 from spinescore.runtime.scoring.report import CornerReport, RegionReport, StudyReport
-from spinescore.runtime.text import lines, one_line
+from spinescore.runtime.text import lines, one_line, table
 
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport

@@ -72,7 +72,8 @@ def build(bundle, options, say, content):
     from spinescore.export.engine import network_batches, network_sizes
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.engines.places import engine_home, store_engine
-    from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+    from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+    from spinescore.runtime.files import file_sha256
 
     assert (options.flavour, options.targets, options.precision) == ("tensorrt", (), "fp16")
     for name, batch in network_batches(bundle.manifest).items():

@@ -23,7 +23,8 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.engines import onnxruntime, tensorrt
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+from spinescore.runtime.files import file_sha256
 
 PHANTOM = "phantom-reference"
 REAL = OnnxRuntimeEngine

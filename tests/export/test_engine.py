@@ -24,9 +24,10 @@ from spinescore.export.resnet152 import build_resnet
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.sidecar import Sidecar, file_sha256
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import make_logger
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import file_sha256
 
 trt = pytest.importorskip("tensorrt_rtx", reason='TensorRT-RTX is missing: pip install "spinescore[tensorrt-rtx]"')
 

@@ -11,7 +11,8 @@ import types
 from enum import Enum
 from importlib.machinery import ModuleSpec
 
-from spinescore.runtime.engines.sidecar import Sidecar, file_sha256, this_platform
+from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+from spinescore.runtime.files import file_sha256
 
 DataType = Enum("DataType", "HALF FLOAT INT8")
 TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")

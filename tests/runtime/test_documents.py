@@ -1,147 +1,146 @@
-"""Documents and files that others may have put there are read whole, or refused in words."""
+"""Dataclasses from documents and back: each rule accepts and refuses what it says, and names the field."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import socket
-import sys
-import threading
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from spinescore.runtime.documents import MAX_DEPTH, parse_json, read_json
-from spinescore.runtime.files import open_regular, read_bytes, read_text
+from spinescore.runtime.acceptance import AcceptanceRecord
+from spinescore.runtime.bundle import Bundle, shipped_bundles
+from spinescore.runtime.documents import document_of, document_sha256, read
+from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, Length, OneOf, Within, Without
 
-POSIX = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
+SCHEMA = "test/1"
+
+
+@dataclass(frozen=True)
+class Inner:
+    low: Annotated[float, Within(0.0, 1.0, lambda value: "; a share")]
+    high: float | None
+
+    def _check_fields(self, path: str) -> None:
+        if self.high is not None and self.high < self.low:
+            raise ValueError(f"{path}.high: below low")
+
+
+@dataclass(frozen=True)
+class Beside:
+    depth: Annotated[int, Within(1)]
+    wide: Annotated[bool, OneOf(True), OPTIONAL] = False
+
+
+@dataclass(frozen=True)
+class Whole:
+    name: str
+    inner: Annotated[Inner, Without(high=None)]
+    beside: Annotated[Beside, INLINE]
+    sides: Mapping[Literal["left", "right"], Inner]
+    files: Annotated[Mapping[str, str], Keys("a", "b", least=1)]
+    pairs: tuple[tuple[int, int], ...]
+    word: Annotated[str, Length(0, 3)]
+    free: Any
+    mode: Annotated[Literal["on", "off"], OPTIONAL] = "on"
+    limit: Annotated[float | None, Within(0.0, 9.0), OPTIONAL] = None
+    schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
+
+
+GOOD: dict[str, Any] = {
+    "schema": SCHEMA,
+    "name": "n",
+    "inner": {"low": 0},
+    "depth": 2,
+    "sides": {"right": {"low": 0.5, "high": 1}, "left": {"low": 0.5, "high": None}},
+    "files": {"b": "x"},
+    "pairs": [[1, 2]],
+    "word": "",
+    "free": [1, {"any": None}],
+}
+
+
+def test_a_document_becomes_a_dataclass_and_a_document_again():
+    whole = read(Whole, GOOD)
+    assert whole.inner == Inner(0.0, None)
+    assert whole.beside == Beside(2)
+    assert list(whole.sides) == ["left", "right"]
+    assert whole.pairs == ((1, 2),)
+    written = document_of(whole)
+    assert next(iter(written)) == "schema"
+    assert {"mode", "limit", "wide"}.isdisjoint(written)
+    del written["inner"]["high"]
+    assert written == GOOD
+    stated = read(Whole, {**GOOD, "mode": "off", "limit": 3, "wide": True})
+    assert (stated.mode, stated.limit, stated.beside.wide) == ("off", 3.0, True)
+    assert document_of(stated)["wide"] is True
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("change", "message"),
     [
-        ("{", "Expecting"),
-        ("", "Expecting"),
-        ("NaN", "NaN is no number"),
-        ('{"a": [1, -Infinity]}', "-Infinity is no number"),
-        ("1" + "0" * 400, "401 digits"),
-        ("-" + "9" * 5000, "digits"),
-        ("1e999", "too large"),
-        ("-1e400", "too large"),
-        ('"\\ud800"', "surrogate"),
-        ('{"\\uDFFF": 1}', "surrogate"),
-        ('["\\ud83d\\u0041"]', "surrogate"),
-        ('{"a": 1, "b": 2, "a": 3}', "'a' twice"),
-        ("[" * 100_000 + "]" * 100_000, "nested"),
-        ('{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1), "nested deeper than 64"),
-        (b"\xff\xff\xff", "not UTF-8"),
-        (b'"\xed\xa0\x80"', "not UTF-8"),  # a surrogate as bytes
+        ({"schema": "test/2", "name": 3}, "schema: expected one of test/1, found 'test/2'"),
+        ({"name": ""}, "name: expected text that is not empty, found ''"),
+        ({"name": "x" * 5000}, "name: expected at most 4096 characters, found 5000"),
+        ({"word": "long"}, "word: expected at most 3 characters, found 4"),
+        ({"inner": {"low": 2}}, "inner.low: expected a number in [0, 1], found 2; a share"),
+        ({"inner": {"low": True}}, "inner.low: expected a number in [0, 1], found True"),
+        ({"inner": {"low": float("nan")}}, "inner.low: expected a number in [0, 1], found nan"),
+        ({"inner": {"low": 0, "high": 1}}, "inner.high: no such field is known; remove it or correct it"),
+        ({"depth": 0}, "depth: expected a whole number of at least 1, found 0"),
+        ({"depth": 1.0}, "depth: expected a whole number of at least 1, found 1.0"),
+        ({"sides": {"left": {"low": 0, "high": 1}}}, "sides.right: this field is missing"),
+        ({"sides": {"left": {"low": 0.5, "high": 0.1}, "right": {}}}, "sides.left.high: below low"),
+        ({"files": {}}, "files: expected at least one of a, b"),
+        ({"files": {"a": "x", "c": "y"}}, "files.c: no such field is known"),
+        ({"files": []}, "files: expected an object, found []"),
+        ({"pairs": 1}, "pairs: expected an array, found 1"),
+        ({"pairs": [[1, 2], [3]]}, "pairs[1]: expected 2 entries, found 1"),
+        ({"pairs": [[1, "2"]]}, "pairs[0][1]: expected a whole number"),
+        ({"mode": "of"}, "mode: expected one of on, off, found 'of'; did you mean off?"),
+        ({"mode": None}, "mode: expected one of on, off, found None"),
+        ({"limit": None}, "limit: expected a number in [0, 9], found None"),
+        ({"wide": False}, "wide: expected one of True, found False"),
+        ({"limt": 1}, "limt: no such field is known; did you mean limit?"),
+        ({"dept": 1}, "dept: no such field is known; did you mean depth?"),
     ],
 )
-def test_what_is_no_document_is_a_value_error(text, words):
-    with pytest.raises(ValueError, match=r"\w") as refused:
-        parse_json(text)
-    assert words in str(refused.value)
-    assert len(str(refused.value)) < 300
+def test_every_fault_names_its_field(change, message):
+    with pytest.raises(ValueError, match=r".") as refused:
+        read(Whole, {**GOOD, **change})
+    assert str(refused.value).startswith(message)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-def test_documents_are_read_as_editors_write_them(encoding):
-    document = {"name": "Knochen\u00fc \U0001f9b4", "numbers": [0, -1, 1.5, 2**60], "deep": [[[]]]}
-    assert parse_json(json.dumps(document, ensure_ascii=False).encode(encoding)) == document
-    assert parse_json(json.dumps(document)) == document  # with a pair of surrogates
+def test_a_missing_field_is_told_with_the_one_that_is_meant():
+    document = {**GOOD, "nam": "n"}
+    del document["name"]
+    with pytest.raises(ValueError, match=r"^part\.name: this field is missing; is part\.nam meant to be it\?$"):
+        read(Whole, document, "part")
+    with pytest.raises(ValueError, match="document: expected an object, found 3"):
+        read(Whole, 3)
 
 
-def test_depth_is_counted_beside_wide_lists():
-    assert parse_json("[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1))
-    assert len(parse_json("[" + "1," * 10_000 + "[]]")) == 10_001
+def test_documents_of_later_versions_may_have_more_and_looser_fields():
+    document = {**GOOD, "later": 1, "name": 5, "limit": None, "pairs": "odd"}
+    del document["schema"]
+    whole = read(Whole, document, later_versions=True)
+    assert (whole.name, whole.mode, whole.schema, whole.inner.low) == (5, "on", SCHEMA, 0)
+    with pytest.raises(ValueError, match="depth: expected a whole number"):
+        read(Whole, {**document, "depth": "x"}, later_versions=True)
 
 
-def test_numbers_can_be_left_to_a_caller_that_names_their_place():
-    text = '{"a": [NaN, Infinity, 1e999, ' + "9" * 400 + "]}"
-    assert parse_json(text, any_number=True)["a"][1:3] == [math.inf, math.inf]
-    with pytest.raises(ValueError, match="digits"):
-        parse_json("9" * 5000, any_number=True)
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.booleans(), max_size=6))
+def test_the_digest_does_not_depend_on_the_order_of_fields(document):
+    assert document_sha256(document) == document_sha256(dict(reversed(document.items())))
 
 
-def test_a_file_is_read_up_to_its_limit(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    assert (read_bytes(path, 5), read_text(path, 5)) == (b"12345", "12345")
-    with pytest.raises(OSError, match="limit of 4 bytes") as refused:
-        read_bytes(path, 4)
-    assert refused.value.filename == str(path)
-    path.write_bytes(b"")
-    assert read_bytes(path, 0) == b""
-    with pytest.raises(ValueError, match="Expecting"):
-        read_json(path)
-
-
-def test_a_file_that_grows_while_it_is_read_is_no_larger_than_its_limit(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    path.write_bytes(b"1" * 1000)
-    fstat = os.fstat
-
-    class Smaller:
-        def __init__(self, status):
-            self.st_mode, self.st_size = status.st_mode, 10
-
-    monkeypatch.setattr(os, "fstat", lambda descriptor: Smaller(fstat(descriptor)))
-    with pytest.raises(OSError, match="limit of 100 bytes"):
-        read_bytes(path, 100)
-    assert read_bytes(path, 1000) == b"1" * 1000
-
-
-@POSIX
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
-    pipe, device, folder, bound = (tmp_path / name for name in ("pipe", "device", "folder", "socket"))
-    os.mkfifo(pipe)
-    device.symlink_to("/dev/zero")
-    folder.mkdir()
-    link = tmp_path / "link"
-    link.symlink_to(pipe)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(bound))
-        for path in (pipe, device, folder, link, bound):
-            with pytest.raises(OSError, match="not a file") as refused:
-                open_regular(path)
-            assert refused.value.strerror
-    with pytest.raises(OSError, match="cannot be a file's") as refused:
-        open_regular("a\0b")
-    assert refused.value.strerror
-
-
-@POSIX
-def test_descriptors_are_closed_and_not_inherited(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    before = len([*Path("/dev/fd").iterdir()])
-    for _ in range(3):
-        with pytest.raises(OSError, match="not a file"):
-            open_regular(pipe)
-    assert len([*Path("/dev/fd").iterdir()]) == before
-    path = tmp_path / "file"
-    path.write_bytes(b"1")
-    with open_regular(path) as file:
-        assert not os.get_inheritable(file.fileno())
-
-
-def test_a_deep_document_is_refused_in_a_thread_with_a_small_stack():
-    found: list[str] = []
-
-    def parse():
-        try:
-            parse_json('{"a":' * 50_000)
-        except ValueError as error:
-            found.append(str(error))
-
-    threading.stack_size(1 << 20)
-    try:
-        thread = threading.Thread(target=parse)
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(0)
-    assert found
-    assert sys.getrecursionlimit() >= 1000
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_shipped_documents_are_read_and_written_without_a_change(name):
+    bundle = Bundle.open(name, any_network=True)
+    assert bundle.manifest.to_dict() == json.loads((bundle.folder / "bundle.json").read_text(encoding="utf-8"))
+    for path in bundle.folder.glob("acceptance/*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert json.loads(AcceptanceRecord.read(path).to_json()) == json.loads(text)

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from spinescore.runtime.output import table
-from spinescore.runtime.text import as_json, brief, one_line, several_lines
+from spinescore.runtime.text import as_json, brief, one_line, several_lines, table
 
 # Escape, C1's own escape, carriage return, newlines, bidirectional and zero-width letters, a mark, a lone surrogate.
 HIDDEN = "\x1b\x9b\r\n\x0b\x85\u2028\u2029\u202e\u2066\u200b\u200d\ufeff\xad\x7f\0\ud800\U000e0041\u3164"

@@ -15,15 +15,15 @@ from spinescore.runtime import acceptance, cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import places
 from spinescore.runtime.engines.places import engine_file, engine_home, engine_name, engine_paths, store_engine
-from spinescore.runtime.engines.sidecar import ENGINES, Sidecar, file_sha256
+from spinescore.runtime.engines.sidecar import ENGINES, Sidecar
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.files import file_sha256
 
 # Stores N engines of different content at one place; ends itself before the n-th file of the last pair, if told so.
 WRITER = """
 import hashlib, os, sys
 from dataclasses import replace
 from pathlib import Path
-from spinescore.runtime import output
 from spinescore.runtime.engines import places, sidecar
 path, count, dies_before = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 before = sidecar.Sidecar.read(Path(sys.argv[4]))

@@ -49,7 +49,7 @@ def test_files_that_do_not_fit(files, spoil):
         ("{", "not valid"),
         ("[]", "expected an object"),
         ('{"schema": "spinescore.engine/9"}', "schema"),
-        ('{"schema": "spinescore.engine/1"}', "least_batch"),
+        ('{"schema": "spinescore.engine/1"}', "flavour: this field is missing"),
     ],
 )
 def test_sidecars_that_are_none(files, text, named):

@@ -16,8 +16,9 @@ from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import engine_paths, failure, note_failure, store_engine
-from spinescore.runtime.engines.sidecar import Sidecar, file_sha256
+from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.opening import Wanted, building, buildworker, renewal
 from spinescore.runtime.opening.building import Plan, find_plan
 from spinescore.runtime.opening.renewal import Build, Renewal

@@ -124,13 +124,13 @@ def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, 
 
 PARENT = """
 from pathlib import Path
-from spinescore.runtime import output
+from spinescore.runtime import files
 from spinescore.runtime.machine import processes
 def main(folder):
     processes.end_with_parent()
     draft = Path(folder) / ".report.tmp"
     draft.touch()
-    output._unfinished.add(draft)
+    files._unfinished.add(draft)
     with processes.child([processes.interpreter(), "-c", "import time; time.sleep(600)"]) as child:
         print(child.pid, flush=True)
         child.wait()

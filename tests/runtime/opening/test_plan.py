@@ -183,7 +183,7 @@ def test_a_plan_of_another_device_is_refused(bundle, plan):
     ("old", "new", "message"),
     [
         ('"choice": 1', '"choice": 0', "was altered"),
-        ('"choice": 1', '"choice": 2', "choice: expected a whole number"),
+        ('"choice": 1', '"choice": 2', "choice: there are 2 candidates"),
         ('"passes": 1', '"passes": 3', "passes: expected one of 1, 2"),
         ('"threads": 1', '"threads": 0', "threads: expected a whole number"),
         ('"tail_ms": 45.5', '"tail_ms": "fast"', "tail_ms: expected a number"),

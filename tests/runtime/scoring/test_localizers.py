@@ -18,7 +18,7 @@ from spinescore.runtime.acceptance import AcceptanceRecord, find_records, write_
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import store_engine
-from spinescore.runtime.engines.sidecar import file_sha256
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.opening import building, buildworker
 from spinescore.runtime.opening.plan import LatencyPlan, Setting

@@ -6,6 +6,7 @@ import json
 import jsonschema
 import pytest
 
+from helpers.made_reports import made_report
 from spinescore.runtime.errors import CODES
 from spinescore.runtime.scoring.expected import Expected
 from spinescore.runtime.scoring.report import (
@@ -78,7 +79,9 @@ def test_round_trip(indent):
 def test_a_grade_that_is_none_is_refused(grade):
     document = json.loads(REPORT.to_json())
     document["regions"]["cervical"]["discs"][0]["corners"][1]["grade"] = grade
-    with pytest.raises(ValueError, match=r"damaged: C3-superior has the grade .*, which is not 0 to 3"):
+    with pytest.raises(
+        ValueError, match=r"cervical\.discs\[0\]\.corners\[1\]\.grade: expected a whole number in \[0, 3\]"
+    ):
         StudyReport.from_json(json.dumps(document))
 
 
@@ -157,3 +160,28 @@ def test_the_schema_refuses(document):
 def test_what_is_no_report(text):
     with pytest.raises(ValueError, match=r"report|Expecting"):
         StudyReport.from_json(text)
+
+
+def scored_document():
+    return json.loads(made_report({"cervical": (1,) * 12, "lumbar": (0,) * 12}).to_json())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("regions", "cervical", "total"), 13, r"regions\.cervical\.total: it is 13, but the grades add up to 12"),
+        (("regions", "lumbar", "discs", 2, "total"), 1, r"regions\.lumbar\.discs\[2\]\.total: it is 1"),
+        (("total", "value"), 11, r"total\.value: it is 11, but the regions' totals add up to 12"),
+        (("regions", "lumbar", "total"), None, r"total\.value: it is 12, but a region has no total"),
+        (("regions", "lumbar", "discs", 0, "corners", 1, "site"), "S1-superior", r"corners\[1\]\.site: expected L1-"),
+        (("regions", "lumbar", "discs", 0, "corners", 1, "status"), "abstained", r"L1-superior is abstained, but its"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused(path, value, message):
+    document = node = scored_document()
+    StudyReport.from_json(json.dumps(document))
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        StudyReport.from_json(json.dumps(document))

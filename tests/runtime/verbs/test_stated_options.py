@@ -11,7 +11,7 @@ import pytest
 from helpers import dicom_files, tiny
 from helpers.tiny_study import GRADES, write_study
 from spinescore.runtime import cli
-from spinescore.runtime.output import write_png
+from spinescore.runtime.files import write_png
 
 REGION_TOTAL = sum(map(sum, GRADES))
 

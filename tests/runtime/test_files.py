@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and text tables."""
+"""Files are written whole or not at all; text tables are aligned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from spinescore.runtime.output import table, write_atomic, write_png
+from spinescore.runtime.files import write_atomic, write_png
+from spinescore.runtime.text import table
 
 
 def test_writes_into_a_folder_that_is_made(tmp_path):
