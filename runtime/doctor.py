@@ -241,8 +241,8 @@ def _engines(name: str) -> str:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import SpineScoreError
     from spinescore.runtime.machine.processor import processor_kind
-    from spinescore.runtime.opening import Wanted
     from spinescore.runtime.opening.checking import find_check
+    from spinescore.runtime.opening.request import Request
 
     try:
         bundle = Bundle.open(name)
@@ -255,7 +255,7 @@ def _engines(name: str) -> str:
     ]
     parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
     parts.append("onnxruntime fp32 needs no record")
-    check, warnings = find_check(bundle, Wanted("cpu"))
+    check, warnings = find_check(bundle, Request("cpu"))
     if check is not None:
         parts.append(f"{check.framework} ({' or '.join(check.precisions)}) is checked when a scorer is opened")
     again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
@@ -293,18 +293,18 @@ def _engines_on_gpu(name: str) -> str:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.opening import Wanted
-    from spinescore.runtime.opening.building import find_plan
+    from spinescore.runtime.opening.building import find_build
+    from spinescore.runtime.opening.request import Request
 
     try:
         bundle = Bundle.open(name)
         records = find_records(bundle, "cuda", hardware_of("cuda"))
-        plan, warnings = find_plan(bundle, Wanted("cuda"))
+        job, warnings = find_build(bundle, Request("cuda"))
     except SpineScoreError as error:
         return str(error)
     parts = [f"{record.framework} {record.precision} accepted" for record in records.accepted]
     parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
-    if plan is not None:
-        parts += [f"engines in {target} are to be checked" for target in plan.untried]
-        parts += [f"{plan.flavour} builds {plan.target} when a scorer is opened"] if plan.flavour else []
+    if job is not None:
+        parts += [f"engines in {target} are to be checked" for target in job.untried]
+        parts += [f"{job.flavour} builds {job.target} when a scorer is opened"] if job.flavour else []
     return ", ".join((*parts, *warnings)) or f"none; to accept what is installed: {verify_command(bundle, 'cuda')}"

@@ -12,18 +12,19 @@ from typing import Any
 
 from spinescore.runtime.arguments import check_event, check_open, shown
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
-from spinescore.runtime.opening import Wanted
-from spinescore.runtime.opening.caller import Caller
-from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
-from spinescore.runtime.opening.plan import Way
+from spinescore.runtime.opening.inuse import EngineInUse
+from spinescore.runtime.opening.openscorer import Opening, open_bundle
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
 from spinescore.runtime.scoring.intake import Keypoints, StudyInput
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import StudyReport
-from spinescore.runtime.scoring.studyscorer import ScoredCrops, Session
+from spinescore.runtime.scoring.studyscorer import ScoredCrops, StudyScorer
 from spinescore.runtime.scoring.views import Crop, Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
@@ -59,12 +60,8 @@ class Scorer:
         """
         if not isinstance(bundle, Bundle):
             raise TypeError(f"bundle must be a Bundle, got {shown(bundle)}; call Scorer.open(bundle, device)")
-        engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
-        try:
-            self._set_up(engine, max_imputed_per_region, budget_ms, clock)
-        except BaseException:
-            engine.close()
-            raise
+        scorer = StudyScorer(bundle, device, max_imputed_per_region, effort=effort, warnings=warnings, clock=clock)
+        self._set_up(EngineInUse(Opening(scorer)), budget_ms)
         try:
             self._session.test()
             self._session.time_steps()
@@ -72,9 +69,9 @@ class Scorer:
             self.close()
             raise
 
-    def _set_up(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
-        self.bundle: Bundle = engine.opened.bundle
-        self._session = Session(engine, max_imputed_per_region, budget_ms, clock)
+    def _set_up(self, engine: EngineInUse, budget_ms: float | None) -> None:
+        self.bundle: Bundle = engine.scorer.bundle
+        self._session = Session(engine, budget_ms)
         weakref.finalize(self, self._session.turns.close, wait=False).atexit = False
 
     @classmethod
@@ -151,11 +148,14 @@ class Scorer:
         caller = Caller(progress, cancel)
         caller.begin(f"the files of bundle {bundle} are checked")
         whole = Bundle.open(bundle)
-        way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
-        request = Request(way, plan, build, progress, largest_image_px, caller)
-        now = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
+        request = Request(
+            device, engine, precision, require_acceptance, threads, localizer, plan, build, largest_image_px,
+            max_imputed_per_region, progress, caller,
+        )  # fmt: skip
+        test = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
+        opening = open_bundle(whole, request, test=test)
         scorer = cls.__new__(cls)
-        scorer._set_up(open_bundle(whole, request, test=now), max_imputed_per_region, budget_ms, time.perf_counter)
+        scorer._set_up(EngineInUse(opening, whole, request, test=test), budget_ms)
         try:
             scorer._session.time_steps()
             if self_test_studies is not None or self_test_minutes is not None:
@@ -169,11 +169,11 @@ class Scorer:
     @property
     def choice(self) -> EngineChoice | None:
         """The engine that was chosen; None for the device's own."""
-        return self._session.engine.opened.choice
+        return self._session.engine.scorer.choice
 
     @property
     def _views(self) -> Views:
-        return self._session.views
+        return self._session.engine.scorer.views
 
     def give(self, effort: Effort) -> None:
         """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
@@ -216,9 +216,8 @@ class Scorer:
         `BudgetExceeded` for a hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can
         be used after each.
         """
-        session = self._session
-        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
-        return session.score(study, keypoints, budget, strict).report
+        budget = self._session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        return self._session.score(study, keypoints, budget, strict).report
 
     def try_score(
         self,
@@ -233,10 +232,9 @@ class Scorer:
         on_stage: OnStage | None = None,
     ) -> StudyReport | None:
         """Like `score`, but returns None at once if the scorer is busy; the study is not looked at then."""
-        session = self._session
-        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
-        found = session.try_score(study, keypoints, budget, strict)
-        return None if found is None else found.report
+        budget = self._session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        scored = self._session.try_score(study, keypoints, budget, strict)
+        return None if scored is None else scored.report
 
     def crops(
         self,

@@ -35,11 +35,10 @@ from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance.figures import Figures, Processes, StudyFigures, flips_at_most
 from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
-from spinescore.runtime.engines import Engine
-from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
+from spinescore.runtime.engines import ENGINES, PRECISIONS, Engine
+from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
-from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
-from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.manifest.tolerances import Tolerances, read_tolerances
@@ -271,7 +270,7 @@ def _record(fields: Fields) -> AcceptanceRecord:
     found = AcceptanceRecord(
         bundle=_texts(fields.object("bundle"), ("name", "sha256")),
         device=_texts(fields.object("device"), ("kind", "hardware", "platform")),
-        engine=fields.choice("engine", ENGINES),
+        engine=fields.choice("engine", tuple(ENGINES)),
         framework=fields.text("framework"),
         precision=fields.choice("precision", PRECISIONS),
         networks=_texts(fields.object("networks")),

@@ -32,7 +32,7 @@ from spinescore.runtime.acceptance.golden import GoldenNetwork
 from spinescore.runtime.acceptance.runs import Runs, golden_networks, run_here, run_in_new_process
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, hardware_of, open_device
-from spinescore.runtime.engines.choice import EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, EngineError, SelfTestError
 from spinescore.runtime.machine.processes import can_start
@@ -92,7 +92,7 @@ def verify_device(
     networks = golden_networks(bundle)
     choices = _choices(bundle, device, networks, engine, precision)
     choices = [choice for choice in choices if target in (None, choice.target)]
-    say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
+    say(f"the reference: {REFERENCE} on the CPU{_of(bundle)}")
     reference = run_here(bundle, "cpu", None, networks)
     trial = _studies(bundle, studies, say) if studies else None
     known = find_records(bundle, device, hardware)
@@ -141,7 +141,7 @@ def _choices(
     bundle: Bundle, device: str, networks: Sequence[GoldenNetwork], engine: str | None, precision: str | None
 ) -> list[EngineChoice]:
     files = [network.files for network in networks]
-    known = cpu_choices(files) if device == "cpu" else gpu_choices(files, bundle.folder)
+    known = choices_on(device, files, bundle.folder)
     found = [choice for choice in known if engine in (None, choice.engine) and precision in (None, choice.precision)]
     if not found:
         wanted = " ".join(part for part in (engine, precision) if part) or "an engine beside the reference"

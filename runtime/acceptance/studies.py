@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from spinescore.runtime.acceptance import StudyFigures
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.reading.studies import load_studies
-from spinescore.runtime.scorer import Scorer
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 from spinescore.runtime.study import SITES, Study
 
 __all__ = ["Grades", "compare_studies", "grades_of", "places_of"]
@@ -33,8 +32,8 @@ def grades_of(bundle: Bundle, device: Device[Any], places: Sequence[Path]) -> li
 
     Without the bundle's budget: what a slower engine would skip for it is no fault of its arithmetic.
     """
-    unhurried = replace(bundle, manifest=replace(bundle.manifest, budget_ms=None))
-    with Scorer(unhurried, device) as scorer:
+    with StudyScorer(bundle, device) as scorer:
+        scorer.test()
         return [_grades(scorer, study) for place in places for study in load_studies([place])]
 
 
@@ -45,8 +44,8 @@ def compare_studies(reference: Sequence[Grades], found: Sequence[Grades]) -> Stu
     return StudyFigures(len(reference), len(graded), sum(one != other for one, other in graded))
 
 
-def _grades(scorer: Scorer, study: Study) -> Grades:
-    report = scorer.score(study)
+def _grades(scorer: StudyScorer, study: Study) -> Grades:
+    report = scorer.score(study).report
     discs = [disc for region in report.regions.values() for disc in region.discs]
     found = {corner.site: corner.grade for disc in discs for corner in disc.corners}
     return {site: found.get(site) for sites in SITES.values() for site in sites}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
 
-__all__ = ["OnnxRuntimeEngine", "load_cuda_libraries"]
+__all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "open_on_cpu", "open_on_gpu"]
 
 Memory = NDArray[Any] | DeviceMemory
 
@@ -118,6 +118,16 @@ class OnnxRuntimeEngine:
                 f"Network {self.name}: tensor {end.name} has no fixed shape {end.shape}; export it again."
             )
         return shape
+
+
+def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OnnxRuntimeEngine:
+    """Open a network; the callers' own threads work as well, so that the session gets fewer."""
+    return OnnxRuntimeEngine(path, precision, threads if threads is None else max(1, threads - callers + 1))
+
+
+def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> OnnxRuntimeEngine:
+    """Open a network on a GPU. It runs the network's file itself: there is no `target`."""
+    return OnnxRuntimeEngine(path, precision, queue=queue)
 
 
 def _address(memory: Memory) -> int:

@@ -32,7 +32,7 @@ except ImportError as missing:
         f'OpenVINO cannot be imported ({missing}); install it: pip install "spinescore[openvino]"'
     ) from missing
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "open_on_cpu"]
 
 Array = NDArray[Any]
 
@@ -164,6 +164,11 @@ class OpenVinoEngine:
                 "again."
             )
         return shape
+
+
+def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OpenVinoEngine:
+    """Open a network; the arguments are those of `OpenVinoEngine`."""
+    return OpenVinoEngine(path, precision, threads, callers)
 
 
 def _keep_inherited() -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from spinescore.kernels.build import user_cache
 from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
-from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, file_sha256, sidecar_path
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, SUFFIX, Sidecar, file_sha256, sidecar_path
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_text
 from spinescore.runtime.output import write_atomic
@@ -76,7 +76,7 @@ def engine_name(folder: Path, file: Path) -> str:
     """What a record calls a network's file: its path in the bundle, for an engine as if it lay in there."""
     if file.is_relative_to(folder):
         return file.relative_to(folder).as_posix()
-    return f"{ENGINES}/{file.parent.name}/{file.name}"
+    return f"{ENGINE_FOLDER}/{file.parent.name}/{file.name}"
 
 
 def engine_file(folder: Path, name: str) -> Path | None:
@@ -86,7 +86,7 @@ def engine_file(folder: Path, name: str) -> Path | None:
 
 def engine_home(folder: Path) -> Path:
     """Where engines of the bundle in `folder` are written, in a folder for each target."""
-    own = folder / ENGINES
+    own = folder / ENGINE_FOLDER
     if not is_shipped(folder) and _can_be_written(own):
         return own
     return _cached(folder) or own
@@ -94,7 +94,9 @@ def engine_home(folder: Path) -> Path:
 
 def target_folder(folder: Path, target: str) -> Path:
     """The folder of that target's engines: the one in which they are, else the one in the bundle."""
-    return next((path.parent for path in engine_paths(folder) if path.parent.name == target), folder / ENGINES / target)
+    return next(
+        (path.parent for path in engine_paths(folder) if path.parent.name == target), folder / ENGINE_FOLDER / target
+    )
 
 
 def target_name(flavour: str, version: str, capabilities: tuple[str, ...], compatible: bool = False) -> str:
@@ -170,14 +172,14 @@ def _lock(file: BinaryIO) -> None:
 
 def _homes(folder: Path) -> list[Path]:
     cached = _cached(folder)
-    return [folder / ENGINES, *([cached] if cached else [])]
+    return [folder / ENGINE_FOLDER, *([cached] if cached else [])]
 
 
 def _cached(folder: Path) -> Path | None:
     """By what the manifest is, so that it is found again where the bundle was moved; None without home or manifest."""
     try:
         key = file_sha256(folder / MANIFEST_NAME)[:16]
-        return user_cache() / ENGINES / key
+        return user_cache() / ENGINE_FOLDER / key
     except (OSError, RuntimeError):
         return None
 

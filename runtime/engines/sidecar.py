@@ -17,13 +17,14 @@ from typing import Any
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.documents import read_json
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import open_regular
 from spinescore.runtime.manifest.fields import Fields
 from spinescore.runtime.output import write_atomic
 
 __all__ = [
-    "ENGINES",
+    "ENGINE_FOLDER",
     "FLAVOURS",
     "HARDWARE",
     "SCHEMA",
@@ -35,9 +36,9 @@ __all__ = [
 ]
 
 SCHEMA = "spinescore.engine/1"
-ENGINES = "engines"
+ENGINE_FOLDER = "engines"  # of a bundle
 SUFFIX = ".engine"
-FLAVOURS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")  # as they are imported
+FLAVOURS = tuple(ENGINES["tensorrt"].frameworks)  # as they are imported
 HARDWARE = ("this", "same-compute-capability", "ampere-plus")  # GPUs that an engine of the full TensorRT runs on
 
 

@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 
 from spinescore.kernels.signing import sign, signed_bytes
-from spinescore.runtime.engines import CudaQueue, DeviceMemory
+from spinescore.runtime.engines import ENGINES, CudaQueue, DeviceMemory
 from spinescore.runtime.engines.places import check_origin, engine_paths
-from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_bytes
 from spinescore.runtime.output import write_atomic
 
-__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine", "runtime_flavour"]
+__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_on_gpu", "runtime_flavour"]
 
-_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_lean": "tensorrt-lean", "tensorrt_rtx": "tensorrt-rtx"}
 _KEPT_LINES = 12
 _MOST_BYTES = 8 << 30  # of an engine, or a cache
 _ALIGNMENT = 256  # of activation memory
@@ -42,9 +41,10 @@ def import_flavour(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
+        extra = ENGINES["tensorrt"].frameworks[name].extra
         raise EngineError(
-            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{_EXTRAS[name]}]" (on a Jetson, '
-            "JetPack brings tensorrt)"
+            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
+            "brings tensorrt)"
         ) from error
 
 
@@ -64,7 +64,7 @@ def make_logger(module: Any) -> Any:
     return Lines()
 
 
-def open_engine(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
+def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
     """The first engine in `engines/` (of `target` alone, if named) beside the network `path` that runs here.
 
     Raises `EngineError` with the reason for each engine that was refused. `precision` is the network file's; the engine
@@ -78,7 +78,7 @@ def open_engine(path: Path, precision: str, queue: CudaQueue, target: str | None
         except EngineError as error:  # noqa: PERF203  # each engine may be refused for itself
             reasons.append(str(error))
     raise EngineError(
-        f"There is no engine of {path.name} ({precision}) for {queue.name} in {path.parent / ENGINES}: "
+        f"There is no engine of {path.name} ({precision}) for {queue.name} in {path.parent / ENGINE_FOLDER}: "
         + (" ".join(reasons) or "none was built; run: spinescore engine build BUNDLE")
     )
 

@@ -38,7 +38,7 @@ __all__ = [
 _WORKER = "--spinescore-worker"  # the first argument of a frozen program that is to be a worker
 _WORKERS = (  # nothing else is run because an argument says so
     "spinescore.runtime.acceptance.runs:main",
-    "spinescore.runtime.opening.buildworker:main",
+    "spinescore.runtime.opening.builder:main",
     "spinescore.runtime.reading.decodeworker:main",
 )
 _supported = False  # whether `freeze_support` was called in this process

@@ -22,18 +22,19 @@ from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records, verify_command
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.choice import cpu_choices, installed_openvino
+from spinescore.runtime.engines.choice import choices_on, installed_openvino
 from spinescore.runtime.engines.places import locked
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.caches import cache_place, cache_values
 from spinescore.runtime.machine.processes import can_start
 from spinescore.runtime.machine.processor import instruction_sets, processor_kind
 from spinescore.runtime.notices import notice
-from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening.request import Request
 from spinescore.runtime.output import write_atomic
 
 __all__ = ["Check", "find_check", "run"]
 
+ENGINE = "openvino"
 VARIABLE = "SPINESCORE_CHECK"
 
 Say = Callable[[str], None]
@@ -72,17 +73,21 @@ class Check:
         return _refused(bundle, self, reason)
 
     def not_taken(self, error: Exception) -> str:
-        """The warning if the engine was accepted, and could not be opened then."""
+        """Return the warning if the engine was accepted but could not be opened then."""
         return notice("engine-not-taken", f"The engine that was accepted on this CPU was not taken. {error}")
 
+    def then(self, request: Request) -> Request:
+        """Return how to open the engine that was accepted."""
+        return request
 
-def find_check(bundle: Bundle, wanted: Wanted, allowed: bool = True) -> tuple[Check | None, tuple[str, ...]]:
+
+def find_check(bundle: Bundle, request: Request, allowed: bool = True) -> tuple[Check | None, tuple[str, ...]]:
     """Return the check that this bundle needs, or None, and a warning if an earlier one failed or none can be run.
 
     `allowed` is false if the caller wants none; a slower engine then scores, of which the warning tells.
     """
     framework = installed_openvino()
-    if not (wanted.names_nothing and wanted.require_acceptance and framework and has_golden(bundle)):
+    if not (request.names_nothing and request.require_acceptance and framework and has_golden(bundle)):
         return None, ()
     accepted, left = _judged(bundle, framework)
     if accepted or not left:
@@ -138,7 +143,7 @@ def run(bundle: Bundle, check: Check, say: Say) -> tuple[str, bool]:
             return "", True
         reasons, judged = [], True
         for precision in left:
-            (outcome,) = verify_device(bundle, "cpu", "openvino", precision, say=say)
+            (outcome,) = verify_device(bundle, "cpu", ENGINE, precision, say=say)
             if outcome.record is not None and outcome.record.passed:
                 return "", True
             judged &= outcome.record is not None
@@ -150,9 +155,10 @@ def _judged(bundle: Bundle, framework: str) -> tuple[bool, tuple[str, ...]]:
     """Whether an engine of this OpenVINO is accepted, and the precisions that have no record yet."""
     records = find_records(bundle, "cpu", processor_kind())
     tried = {record.precision for record in records.failed if record.framework == framework}
-    known = {choice.precision for choice in cpu_choices(bundle.manifest.networks) if choice.engine == "openvino"}
+    choices = choices_on("cpu", bundle.manifest.networks, bundle.folder)
+    possible = {choice.precision for choice in choices if choice.engine == ENGINE}
     here = set(instruction_sets())
-    left = (name for name, sets in _FAST.items() if name in known - tried and (not sets or here & set(sets)))
+    left = (name for name, sets in _FAST.items() if name in possible - tried and (not sets or here & set(sets)))
     return any(record.framework == framework for record in records.accepted), tuple(left)
 
 

@@ -28,22 +28,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from spinescore.kernels.signing import sign
-from spinescore.runtime.acceptance import find_records
-from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
+from spinescore.runtime.acceptance.keeping import keep, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import hardware_of
-from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
+from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
-from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
-from spinescore.runtime.logs import OPENING
+from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.machine.processor import core_count, processor_name
 from spinescore.runtime.manifest.fields import Fields
-from spinescore.runtime.notices import notice
-from spinescore.runtime.opening import Wanted, finding_of, other_version
 from spinescore.runtime.scoring.budget import Effort
-from spinescore.runtime.study import Finding
 
-__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "Way", "device_kind", "open_by_plan", "this_machine"]
+__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "device_kind", "plan_command", "this_machine"]
 
 SCHEMA = "spinescore.plan/1"
 
@@ -171,122 +166,18 @@ class LatencyPlan:
         return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a bundle is to be opened: what is wanted of the engine, and what a plan adds to that."""
-
-    wanted: Wanted
-    threads: int | None
-    localizer: str | None = None
-    effort: Effort | None = None
-    framework: str | None = None  # that the plan was made with
-    warnings: tuple[str, ...] = ()  # for every report
-    findings: tuple[Finding, ...] = ()  # the same: engines that failed their self-test
-
-    def check(self, framework: str) -> None:
-        """Refuse another version of the engine than the plan's. Raises `EngineError`."""
-        if self.framework not in (None, framework):
-            raise EngineError(f"The plan was made with {self.framework}, this is {framework}.")
-
-
-def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Callable[[Way], T]) -> T:
-    """What `open_it` makes of the plan: that of the path `plan`, the one that lies with the bundle (`auto`), or none.
-
-    `auto` looks for one only where the caller chose neither engine, precision, threads nor localizer; a plan that does
-    not hold is passed over with a warning. Raises `EngineError` where a plan that was named does not hold, `ValueError`
-    where the caller chose as well, and what `open_it` raises.
-    """
-    free = way.wanted.names_nothing and way.wanted.require_acceptance and (way.threads, way.localizer) == (None, None)
-    if plan is None or (plan == "auto" and not free):
-        return open_it(way)
-    if not free:
-        raise ValueError("a plan chooses engine, precision, threads and localizer: name them, or a plan, not both")
-    path, found, notes = _found(bundle, way.wanted.device) if plan == "auto" else _named(bundle, Path(plan), way)
-    if found is None:
-        OPENING.debug("no plan holds here (%d that do not)", len(notes))
-        return open_it(replace(way, warnings=(*way.warnings, *notes)))
-    setting = found.chosen.setting
-    OPENING.debug("plan %s: %s, made for %g ms", path, setting, found.budget_ms)
-    warnings = (*way.warnings, *_older(bundle, path, found))
-    wanted = Wanted(found.machine["kind"], setting.engine, setting.precision)
-    try:
-        return open_it(replace(way, wanted=wanted, threads=setting.threads, localizer=setting.localizer,
-                               effort=setting.effort, framework=found.chosen.framework, warnings=warnings))  # fmt: skip
-    except (BundleError, EngineError, DeviceError) as error:
-        refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
-        if plan != "auto":
-            raise EngineError(refusal) from error
-        OPENING.debug("opened without the plan. %s", refusal)
-        if isinstance(error, SelfTestError):
-            return open_it(replace(way, findings=(*way.findings, replace(finding_of(error), message=refusal))))
-        return open_it(replace(way, warnings=(*way.warnings, notice("plan-not-used", refusal))))
-
-
-def _older(bundle: Bundle, path: Path, plan: LatencyPlan) -> tuple[str, ...]:
-    """A warning of engines that were accepted on this machine after the plan was made, and that it did not measure."""
-    measured = {(one.framework, one.setting.precision, one.setting.localizer) for one in plan.candidates}
-    kind, missing = plan.machine["kind"], dict[str, None]()
-    for name in bundle.manifest.localizer.names:
-        for record in find_records(bundle.with_localizer(name), kind, plan.machine["hardware"]).accepted:
-            known = (record.framework, record.precision, name) in measured or other_version(record)
-            if not known and age(record.date) > age(plan.date):
-                missing[f"{record.framework} {record.precision}{f' (localizer {name})' if name else ''}"] = None
-    if not missing:
-        return ()
-    text = f"The plan {path} is older than what is accepted now, and did not measure {', '.join(missing)}."
-    return (notice("plan-outdated", f"{text} Renew it: {_again(plan, bundle)}"),)
-
-
 def this_machine(kind: str) -> dict[str, str]:
     """What a plan's times depend on. Raises `DeviceError` where there is no such device."""
     hardware = hardware_of(kind)
     return dict(zip(_MACHINE, (kind, hardware, processor_name(), str(core_count()), this_platform()), strict=True))
 
 
-def _again(plan: LatencyPlan, bundle: Bundle) -> str:
+def plan_command(plan: LatencyPlan, bundle: Bundle) -> str:
+    """Return the command that makes such a plan again."""
     return (
         f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle "
         f"{command_name(bundle.folder)} --device {plan.machine['kind']}"
     )
-
-
-def _named(bundle: Bundle, path: Path, way: Way) -> tuple[Path, LatencyPlan, list[str]]:
-    plan = LatencyPlan.read(path)
-    fault = plan.fault(bundle)
-    if fault is None and way.wanted.device not in ("auto", plan.machine["kind"]):
-        fault = f"is for device {plan.machine['kind']}, not {way.wanted.device}"
-    if fault is not None:
-        raise EngineError(f"The plan {path} {fault}. Make it again: {_again(plan, bundle)}")
-    return path, plan, []
-
-
-def _found(bundle: Bundle, device: str) -> tuple[Path, LatencyPlan | None, list[str]]:
-    """The latest plan that holds here, else sentences on why those that there are do not."""
-    notes: list[str] = []
-    holding = []
-    kind = device_kind(device)
-    for path in kept(bundle, f"plan-{kind}-*.json"):
-        try:
-            plan = LatencyPlan.read(path)
-        except EngineError as error:
-            notes.append(notice("plan-not-used", f"{error} Make it again with spinescore plan, or remove it."))
-            continue
-        fault = plan.fault(bundle)
-        if fault is None and counts(bundle, path, plan):
-            holding.append((age(plan.date), path, plan))
-        elif fault is None:
-            text = (
-                f"The plan {path} was not made on this machine, and is not used. Make one: {_again(plan, bundle)} (or, "
-                f"if you trust whoever made it: spinescore bundle trust {command_name(bundle.folder)})"
-            )
-            notes.append(notice("plan-not-used", text))
-        else:
-            text = f"The plan {path} {fault}, and is not used. Make it again: {_again(plan, bundle)}"
-            notes.append(notice("plan-not-used", text))
-    if not holding:
-        return Path(), None, notes
-    _, path, plan = max(holding, key=lambda one: one[0])
-    return path, plan, []
 
 
 def device_kind(device: str) -> Literal["cpu", "cuda"]:
@@ -331,7 +222,7 @@ def _candidate(fields: Fields) -> Candidate:
     effort = Effort(passes, antialias, apart, test_time)
     found = Candidate(
         setting=Setting(
-            engine=fields.choice("engine", ENGINES),
+            engine=fields.choice("engine", tuple(ENGINES)),
             precision=fields.choice("precision", PRECISIONS),
             threads=_optional(fields, "threads", lambda own: own.integer("threads", 1, _MOST_THREADS)),
             effort=effort,
