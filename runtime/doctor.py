@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib import util
 from typing import Any, Literal
 
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.machine.packages import PACKAGES, is_newer, version_of
 from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
@@ -168,12 +169,13 @@ def _providers() -> list[Finding]:
 def _gpu() -> list[Finding]:
     group = "NVIDIA GPU (not needed to score on a CPU)"
     findings = [_gpu_itself(group), _driver(group), _nvcc(group)]
-    for module, name in (
-        ("pycuda", "pycuda"),
-        ("tensorrt", "TensorRT"),
-        ("tensorrt_lean", "TensorRT lean runtime"),
-        ("tensorrt_rtx", "TensorRT-RTX"),
-    ):
+    frameworks = {
+        module: framework.title
+        for row in ENGINES.values()
+        if row.prebuilt  # those of the other engines are among the packages
+        for module, framework in row.frameworks.items()
+    }
+    for module, name in {"pycuda": "pycuda", **frameworks}.items():
         here = util.find_spec(module) is not None
         findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
     return findings
@@ -223,43 +225,20 @@ def _nvcc(group: str) -> Finding:
 
 def _bundles(more: Sequence[str]) -> list[Finding]:
     from spinescore.runtime.bundle import shipped_bundles
+    from spinescore.runtime.opening.overview import engines_here
 
+    shipped = "Bundles that ship with the package"
     names = (*shipped_bundles(), *more)
-    if names:
-        whose = "Bundles" if more else "Bundles that ship with the package"
-        group = f"{whose}, and their engines on this"
-        places = ("CPU", "GPU") if _has_gpu() else ("CPU",)
-        engines = {"CPU": _engines, "GPU": _engines_on_gpu}
-        found = [Finding(f"{group} {place}", name, "ok", engines[place](name)) for place in places for name in names]
-        return [*found, *(trust for name in names for trust in _trust(name))]
-    return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]
-
-
-def _engines(name: str) -> str:
-    """What scores the bundle on this CPU: what was accepted, the fastest first, and what was not."""
-    from spinescore.runtime.acceptance import find_records, verify_command
-    from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.machine.processor import processor_kind
-    from spinescore.runtime.opening.checking import find_check
-    from spinescore.runtime.opening.request import Request
-
-    try:
-        bundle = Bundle.open(name)
-    except SpineScoreError as error:
-        return str(error)
-    records, passes = find_records(bundle, "cpu", processor_kind()), bundle.manifest.localizer.passes
-    parts = [
-        f"{record.framework} {record.precision} accepted ({record.share_of_reference(passes):.2f} of the time)"
-        for record in records.accepted
+    if not names:
+        return [Finding(shipped, "none", "absent", "this installation holds no bundle")]
+    group = f"{'Bundles' if more else shipped}, and their engines on this"
+    places = {"CPU": "cpu", "GPU": "cuda"} if _has_gpu() else {"CPU": "cpu"}
+    findings = [
+        Finding(f"{group} {place}", name, "ok", engines_here(name, kind))
+        for place, kind in places.items()
+        for name in names
     ]
-    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
-    parts.append("onnxruntime fp32 needs no record")
-    check, warnings = find_check(bundle, Request("cpu"))
-    if check is not None:
-        parts.append(f"{check.framework} ({' or '.join(check.precisions)}) is checked when a scorer is opened")
-    again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
-    return ". ".join((", ".join(parts) + again, *records.passed_over, *warnings))
+    return [*findings, *(trust for name in names for trust in _trust(name))]
 
 
 def _trust(name: str) -> list[Finding]:
@@ -285,26 +264,3 @@ def _has_gpu() -> bool:
     except DeviceError:
         return False
     return True
-
-
-def _engines_on_gpu(name: str) -> str:
-    """What scores the bundle on this GPU, and what opening a scorer would build."""
-    from spinescore.runtime.acceptance import find_records, verify_command
-    from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.devices import hardware_of
-    from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.opening.building import find_build
-    from spinescore.runtime.opening.request import Request
-
-    try:
-        bundle = Bundle.open(name)
-        records = find_records(bundle, "cuda", hardware_of("cuda"))
-        job, warnings = find_build(bundle, Request("cuda"))
-    except SpineScoreError as error:
-        return str(error)
-    parts = [f"{record.framework} {record.precision} accepted" for record in records.accepted]
-    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
-    if job is not None:
-        parts += [f"engines in {target} are to be checked" for target in job.untried]
-        parts += [f"{job.flavour} builds {job.target} when a scorer is opened"] if job.flavour else []
-    return ", ".join((*parts, *warnings)) or f"none; to accept what is installed: {verify_command(bundle, 'cuda')}"

@@ -21,6 +21,7 @@ __all__ = [
     "EngineChoice",
     "choices_on",
     "engines_on",
+    "extra_for",
     "installed_openvino",
     "open_on_cpu",
     "open_on_gpu",
@@ -50,6 +51,12 @@ REFERENCE = EngineChoice("onnxruntime", "fp32")  # on a CPU; all others are comp
 def engines_on(device: str) -> tuple[str, ...]:
     """The names of the engines that run on this kind of device."""
     return tuple(name for name, row in ENGINES.items() if device in row.precisions)
+
+
+def extra_for(device: str) -> str:
+    """Return the extra of spinescore that installs an engine for this kind of device."""
+    frameworks = [framework for name in engines_on(device) for framework in ENGINES[name].frameworks.values()]
+    return [framework.extra for framework in frameworks if framework.extra][-1]
 
 
 def installed_openvino() -> str | None:

@@ -12,7 +12,7 @@ from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_record
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of
 from spinescore.runtime.engines import ENGINES
-from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, installed_openvino
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
 from spinescore.runtime.errors import DeviceError, EngineError, SelfTestError, SpineScoreError
@@ -218,7 +218,7 @@ def _refusal(bundle: Bundle, kind: str, request: Request, records: Records) -> s
     if not any(map(request.allows, possible)):
         return (
             f"Bundle {bundle.manifest.name} cannot be run with {asked} on {place}: it has no such networks, or the "
-            f'engine is not installed (pip install "spinescore[openvino]" brings OpenVINO). There is: '
+            f'engine is not installed (pip install "spinescore[{extra_for(kind)}]" brings one). There is: '
             f"{', '.join(map(str, possible)) or 'none'}."
         )
     first = "" if kind == "cpu" else f"build engines (spinescore engine build {bundle.folder}) or use onnxruntime-gpu, "

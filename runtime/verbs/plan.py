@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.opening.plan import LatencyPlan, Setting
-    from spinescore.runtime.opening.plansearch import Engine, Run, Search
+    from spinescore.runtime.opening.plansearch import AcceptedEngine, Run, Search
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
@@ -87,7 +87,7 @@ def _check_engines(bundle: Bundle) -> None:
         say(warning)
 
 
-def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setting]]:
+def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[AcceptedEngine, Setting]]:
     """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
     from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.machine.processor import core_count
