@@ -25,9 +25,9 @@ Say = Callable[[str], None]
 
 def main(request: str) -> None:
     """Do the job that the parent sends: a JSON object with `bundle` and the fields of a `BuildJob` or a `Check`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints does not disturb the answers
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
     end_with_parent()
 
     def answer(**message: Any) -> None:
@@ -48,10 +48,10 @@ def _do(request: dict[str, Any], say: Say) -> tuple[str, bool]:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.opening import building, checking
 
-    folder = Path(request.pop("bundle"))
+    bundle = Bundle.open(Path(request.pop("bundle")))
     if "untried" in request:
-        return building.run(folder, building.BuildJob(**{**request, "untried": tuple(request["untried"])}), say)
+        return building.run(bundle, building.BuildJob(**{**request, "untried": tuple(request["untried"])}), say)
     if request.pop("aside") and hasattr(os, "nice"):
         os.nice(_NICE)  # the studies that are scored meanwhile come first
     check = checking.Check(**{**request, "precisions": tuple(request["precisions"])})
-    return checking.run(Bundle.open(folder).with_localizer(check.localizer), check, say)
+    return checking.run(bundle, check, say)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import AcceptanceRecord, find_records
@@ -108,7 +107,7 @@ def find_build(bundle: Bundle, request: Request) -> tuple[BuildJob | None, tuple
         gpu, capability = first_gpu()
     except DeviceError:
         return None, ()
-    if fault := key_fault():  # what is built would not count
+    if fault := key_fault():  # an engine that is built would not count
         return None, (notice("cache-not-writable", f"No engine is built. {fault}", **cache_values()),)
     records = find_records(bundle, "cuda", gpu)
     tried = {record.choice.target for record in (*records.accepted, *records.failed) if record.precision == PRECISION}
@@ -129,7 +128,7 @@ def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[
     """Return targets whose engines were built here, for this GPU and the TensorRT that is installed."""
     targets = set()
     for path in engine_paths(bundle.folder):
-        with suppress(EngineError):  # of another machine
+        with suppress(EngineError):  # it is for another machine
             sidecar = Sidecar.read(path)
             check_origin(bundle.folder, path, sidecar)
             flavour = runtime_flavour(sidecar)
@@ -151,16 +150,15 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     return "", ""
 
 
-def run(folder: Path, job: BuildJob, say: Say) -> tuple[str, bool]:
+def run(whole: Bundle, job: BuildJob, say: Say) -> tuple[str, bool]:
     """Accept the engines that are there, else build and accept others; return why that failed, else an empty text.
 
     Also return whether all of that stands in records. One process works on a bundle at a time; a process that waited
     takes what the other one made. Raises `BundleError`, `EngineError` and `DeviceError`, and `OSError` if no folder can
     be written.
     """
-
-    bundle = Bundle.open(folder).with_localizer(job.localizer)
-    with locked(engine_home(folder) / ".building"):
+    bundle = whole.with_localizer(job.localizer)
+    with locked(engine_home(bundle.folder) / ".building"):
         reasons: dict[str, str] = {}
         for target in job.untried:
             reasons[target] = _outcome(bundle, job, target, say)

@@ -189,7 +189,7 @@ def _not_judged(bundle: Bundle, records: Records) -> list[str]:
         try:
             sidecar = Sidecar.read(path)
             sidecar.check_machine(path, sidecar.flavour, sidecar.version, name, capability)
-        except EngineError:  # of another machine
+        except EngineError:  # it is for another machine
             continue
         targets[path.parent.name] = None
     return [

@@ -1,20 +1,20 @@
 """Latency plans (`spinescore.plan/1`): how a bundle is best run on one machine within a budget.
 
 `spinescore plan` measures the ways to run a bundle (`spinescore.runtime.opening.plansearch`), and writes the most
-accurate one that keeps the budget. It holds for this bundle, this machine (hardware, processor, cores, platform) and
-this version of the engine; anything else is refused. Its fields:
+accurate one that keeps the budget. A plan holds for this bundle, this machine (hardware, processor, cores, platform)
+and this version of the engine; on any other it is refused. Its fields:
 
     schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
     candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, test_time, framework, corners,
     grade_flips, median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date,
-    sha256 (of all the rest)
+    sha256 (of all other fields)
 
-`localizer` names an alternative of the bundle, and is left out for its own. `test_time` is true where heatmaps are
-averaged over the bundle's scales and flips, and is left out elsewhere.
-`tail_ms` is the percentile, from files to report; null where a candidate was given up before it was known. `corners`,
-`grade_flips` and `median_shift_px` are those of its acceptance record, none for the reference.
+`localizer` names an alternative of the bundle, and is left out for the bundle's own. `test_time` is true if heatmaps
+are averaged over the bundle's scales and flips, and is left out otherwise. `tail_ms` is the percentile, from files to
+report; null if the candidate was given up before it was known. `corners`, `grade_flips` and `median_shift_px` come from
+its acceptance record; they are 0 for the reference.
 
-A plan lies beside the acceptance records, one for each machine, and is no part of the bundle's hash. As they do, it
+A plan lies beside the acceptance records, one for each machine, and is not part of the bundle's hash. Like them, it
 counts only if this machine made it, unless the operator names its file.
 """
 
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run a bundle's networks; `threads` None leaves their number to the engine, `localizer` is its own."""
+    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle."""
 
     engine: str
     precision: str
@@ -76,7 +76,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, what it costs in accuracy by its acceptance record, and what was measured of it."""
+    """A measured setting: its cost in accuracy by its acceptance record, and its times."""
 
     setting: Setting
     framework: str
@@ -100,7 +100,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """One plan; see the module for its fields."""
+    """One plan; the module's text has its fields."""
 
     bundle: Mapping[str, str]
     machine: Mapping[str, str]
@@ -115,7 +115,7 @@ class LatencyPlan:
 
     @classmethod
     def read(cls, path: Path) -> LatencyPlan:
-        """Raises `EngineError` where the file is no plan, or was altered since it was written."""
+        """Read a plan. Raises `EngineError` if the file is no plan, or was altered since it was written."""
         plan = read_kept(path, "plan", _plan)
         if plan.sha256 != plan.digest():
             raise EngineError(f"The plan {path} was altered.")
@@ -143,7 +143,7 @@ class LatencyPlan:
         return json.dumps(replace(self, sha256=self.digest()).document(), indent=2, allow_nan=False) + "\n"
 
     def fault(self, bundle: Bundle) -> str | None:
-        """Why it does not hold here, in words, or None where it does."""
+        """Return why the plan does not hold here, in words, or None if it does."""
         if self.bundle["sha256"] != bundle.sha256:
             other = f"{self.bundle['name']} {self.bundle['sha256'][:12]}"
             return f"is of another bundle ({other}, not {bundle.manifest.name} {bundle.sha256[:12]})"
@@ -159,7 +159,7 @@ class LatencyPlan:
         return f"asks for {threads} threads of {cores} cores" if threads > cores else None
 
     def write(self, bundle: Bundle, path: Path | None = None) -> Path:
-        """Write it to `path`, else where plans lie. Raises `OSError` where that fails."""
+        """Write it to `path`, else where plans lie. Raises `OSError`."""
         digest = hashlib.sha256(json.dumps(dict(self.machine), sort_keys=True).encode()).hexdigest()[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
         sign(self.signed_as, self.digest())
@@ -167,7 +167,7 @@ class LatencyPlan:
 
 
 def this_machine(kind: str) -> dict[str, str]:
-    """What a plan's times depend on. Raises `DeviceError` where there is no such device."""
+    """Return what a plan's times depend on. Raises `DeviceError` if there is no such device."""
     hardware = hardware_of(kind)
     return dict(zip(_MACHINE, (kind, hardware, processor_name(), str(core_count()), this_platform()), strict=True))
 
@@ -181,7 +181,7 @@ def plan_command(plan: LatencyPlan, bundle: Bundle) -> str:
 
 
 def device_kind(device: str) -> Literal["cpu", "cuda"]:
-    """`auto` is the GPU where there is one."""
+    """Return the kind of a device; `auto` is the GPU if there is one."""
     if device == "cpu":
         return "cpu"
     try:

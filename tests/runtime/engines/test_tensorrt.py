@@ -180,7 +180,7 @@ def test_every_size_has_its_profile(several):
 @pytest.mark.parametrize("shape", [(2, 1, 8, 12), (2, 1, 32, 24), (2, 3, 8, 6), (2, 1, 8)])
 def test_a_size_that_was_not_built_is_refused(several, shape):
     double, engine = several
-    words = r"tensor image wants|built for pictures of 8 x 6 and 16 x 12 pixels, got \d+ x \d+; build it again"
+    words = r"tensor image needs|built for pictures of 8 x 6 and 16 x 12 pixels, got \d+ x \d+; build it again"
     with pytest.raises(EngineError, match=words):
         engine.run(Memory(7 << 20, shape), HEATMAPS)
     assert "execute" not in [call[0] for call in double.calls]
@@ -197,8 +197,8 @@ def test_a_profile_that_tensorrt_does_not_take_is_an_error(files, install):
     ("inputs", "outputs", "named"),
     [
         (Memory(1 << 20, (1, 1, 8, 6)), Memory(2 << 20, (1, 3, 2, 2)), "built for 2 to 2 images at once, got 1"),
-        (Memory(1 << 20, (2, 1, 8, 5)), HEATMAPS, "tensor image wants"),
-        (IMAGES, Memory(2 << 20, (2, 4, 2, 2)), "tensor heatmaps wants"),
+        (Memory(1 << 20, (2, 1, 8, 5)), HEATMAPS, "tensor image needs"),
+        (IMAGES, Memory(2 << 20, (2, 4, 2, 2)), "tensor heatmaps needs"),
         (IMAGES, Memory(2 << 20, (2, 3, 2, 2), np.dtype(np.float32)), "float32"),
     ],
 )

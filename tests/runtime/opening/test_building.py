@@ -162,7 +162,7 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
         return []
 
     monkeypatch.setattr(gate, "verify_device", verify)
-    reason, judged = building.run(bundle.folder, replace(job, untried=("gone",)), lambda line: None)
+    reason, judged = building.run(bundle, replace(job, untried=("gone",)), lambda line: None)
     assert asked == [("cuda", "tensorrt", "fp16", target, n) for target, n in (("gone", 0), (job.target, 2))]
     assert reason == f"There are no engines in gone. There are no engines in {job.target}."
     assert not judged

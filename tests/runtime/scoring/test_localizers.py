@@ -180,7 +180,7 @@ def test_what_is_built_for_a_scorer_is_of_its_localizer(made, monkeypatch):
     built = []
     monkeypatch.setattr(building, "_build", lambda bundle, plan, say: built.append(bundle.localizer))
     monkeypatch.setattr(building, "_outcome", lambda bundle, plan, target, say: "")
-    building.run(made.folder, plan, lambda line: None)
+    building.run(made, plan, lambda line: None)
     assert built == ["thin"]
 
 
