@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.kernels.build import FLAGS, SOURCES, KernelBuildError, architectures, find_nvcc
-from spinescore.runtime.output import write_atomic
+from spinescore.runtime.files import write_atomic
 
 __all__ = ["LATENCY", "Block", "blocks_of", "find_nvdisasm", "main", "measure", "waits"]
 

@@ -1,4 +1,4 @@
-"""What this machine can run, and what is missing for the rest. Nothing is loaded that is not installed."""
+"""Report what this machine can run, and what is missing for the rest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from importlib import util
 from typing import Any, Literal
 
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.machine.packages import PACKAGES, is_newer, version_of
 from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
 __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
 
-State = Literal["ok", "missing", "absent"]  # absent: not here, and nothing that this package could install
+State = Literal["ok", "missing", "absent"]  # absent: not here, and this package cannot install it
 
 # Transfer syntaxes of radiographs (PS3.5, annex A.4). Those without compression need no decoder.
 _SYNTAXES: dict[str, str] = {
@@ -41,7 +42,7 @@ _SYNTAXES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `fix` is the line that brings what is missing, empty where there is none."""
+    """One thing that was examined. `fix` is the command that installs what is missing, if there is one."""
 
     group: str
     name: str
@@ -51,21 +52,18 @@ class Finding:
 
 
 def examine(bundles: Sequence[str] = ()) -> list[Finding]:
-    """Look at Python, the CPU, packages, decoders, inference providers, the GPU's parts and the shipped bundles.
-
-    `bundles` are looked at besides.
-    """
+    """Examine Python, the CPU, packages, decoders, inference providers, the GPU, and the shipped and named bundles."""
     return [*_machine(), *_packages(), *_decoders(), *_providers(), *_gpu(), *_bundles(bundles)]
 
 
 def can_score(findings: list[Finding]) -> bool:
-    """Everything that scoring on the CPU needs is here."""
+    """Whether everything is here that scoring on the CPU needs."""
     needed = {name for name, package in PACKAGES.items() if package.extra is None}
     return all(finding.state == "ok" for finding in findings if finding.name in needed)
 
 
 def findings_text(findings: list[Finding]) -> str:
-    """The findings by group, one line each, and below the lines that bring what is missing."""
+    """Return the findings by group, one line each, and below them the commands that install what is missing."""
     width = max(len(finding.name) for finding in findings)
     lines: list[str] = []
     group = ""
@@ -82,7 +80,7 @@ def findings_text(findings: list[Finding]) -> str:
 
 
 def findings_dict(findings: list[Finding]) -> dict[str, Any]:
-    """The findings as a JSON document."""
+    """Return the findings as a JSON document."""
     return {
         "schema": "spinescore.doctor/1",
         "can_score": can_score(findings),
@@ -91,7 +89,7 @@ def findings_dict(findings: list[Finding]) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """CPU, cores and system, for the record of a measurement."""
+    """Return CPU, cores and system, for the record of a measurement."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": processor_name(),
@@ -115,7 +113,7 @@ def _machine() -> list[Finding]:
 
 
 def _signing() -> Finding:
-    """Whether what is made on this machine can be signed, without which it does not count later."""
+    """Whether files that are made on this machine can be signed; otherwise they do not count later."""
     from spinescore.kernels.signing import key_fault
 
     fault = key_fault()
@@ -129,10 +127,10 @@ def _packages() -> list[Finding]:
     for name, package in PACKAGES.items():
         extra = package.extra
         group = "Packages" if extra is None else f"Packages of the extra [{extra}]"
-        found = version_of(name)
-        if found:
-            newer = is_newer(found, package.tested)
-            note = f"{found}, newer than {package.tested}, the newest that was tested" if newer else found
+        version = version_of(name)
+        if version:
+            newer = is_newer(version, package.tested)
+            note = f"{version}, newer than {package.tested}, the newest that was tested" if newer else version
             findings.append(Finding(group, name, "ok", note))
         else:
             fix = f'pip install "spinescore[{extra}]"' if extra else f"pip install {name}"
@@ -168,19 +166,20 @@ def _providers() -> list[Finding]:
 def _gpu() -> list[Finding]:
     group = "NVIDIA GPU (not needed to score on a CPU)"
     findings = [_gpu_itself(group), _driver(group), _nvcc(group)]
-    for module, name in (
-        ("pycuda", "pycuda"),
-        ("tensorrt", "TensorRT"),
-        ("tensorrt_lean", "TensorRT lean runtime"),
-        ("tensorrt_rtx", "TensorRT-RTX"),
-    ):
+    frameworks = {
+        module: framework.title
+        for row in ENGINES.values()
+        if row.prebuilt  # those of the other engines are among the packages
+        for module, framework in row.frameworks.items()
+    }
+    for module, name in {"pycuda": "pycuda", **frameworks}.items():
         here = util.find_spec(module) is not None
         findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
     return findings
 
 
 def _gpu_itself(group: str) -> Finding:
-    """The GPU that device `cuda` opens, and what device `auto` does without one."""
+    """Return the GPU that device `cuda` opens, or what device `auto` does without one."""
     from spinescore.runtime.devices import first_gpu, gpu_is_there
     from spinescore.runtime.errors import DeviceError
 
@@ -196,7 +195,7 @@ def _gpu_itself(group: str) -> Finding:
 
 
 def _driver(group: str) -> Finding:
-    """The CUDA version that the driver supports, asked of the driver's own library (cuDriverGetVersion)."""
+    """Return the CUDA version that the driver's own library says it supports (cuDriverGetVersion)."""
     from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
 
     version = ctypes.c_int()
@@ -214,56 +213,33 @@ def _nvcc(group: str) -> Finding:
     if program is None:
         return Finding(group, "nvcc", "absent", "not on PATH")
     try:
-        told = subprocess.run([program, "--version"], capture_output=True, timeout=20, check=True).stdout
+        output = subprocess.run([program, "--version"], capture_output=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         return Finding(group, "nvcc", "absent", f"on PATH, but does not run ({type(error).__name__})")
-    release = re.search(rb"release ([\d.]+)", told)
+    release = re.search(rb"release ([\d.]+)", output)
     return Finding(group, "nvcc", "ok", release[1].decode() if release else "version unknown")
 
 
 def _bundles(more: Sequence[str]) -> list[Finding]:
     from spinescore.runtime.bundle import shipped_bundles
+    from spinescore.runtime.opening.overview import engines_here
 
+    shipped = "Bundles that ship with the package"
     names = (*shipped_bundles(), *more)
-    if names:
-        whose = "Bundles" if more else "Bundles that ship with the package"
-        group = f"{whose}, and their engines on this"
-        places = ("CPU", "GPU") if _has_gpu() else ("CPU",)
-        engines = {"CPU": _engines, "GPU": _engines_on_gpu}
-        found = [Finding(f"{group} {place}", name, "ok", engines[place](name)) for place in places for name in names]
-        return [*found, *(trust for name in names for trust in _trust(name))]
-    return [Finding("Bundles that ship with the package", "none", "absent", "this installation holds no bundle")]
-
-
-def _engines(name: str) -> str:
-    """What scores the bundle on this CPU: what was accepted, the fastest first, and what was not."""
-    from spinescore.runtime.acceptance import find_records, verify_command
-    from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.machine.processor import processor_kind
-    from spinescore.runtime.opening import Wanted
-    from spinescore.runtime.opening.checking import find_check
-
-    try:
-        bundle = Bundle.open(name)
-    except SpineScoreError as error:
-        return str(error)
-    records, passes = find_records(bundle, "cpu", processor_kind()), bundle.manifest.localizer.passes
-    parts = [
-        f"{record.framework} {record.precision} accepted ({record.share_of_reference(passes):.2f} of the time)"
-        for record in records.accepted
+    if not names:
+        return [Finding(shipped, "none", "absent", "this installation holds no bundle")]
+    group = f"{'Bundles' if more else shipped}, and their engines on this"
+    places = {"CPU": "cpu", "GPU": "cuda"} if _has_gpu() else {"CPU": "cpu"}
+    findings = [
+        Finding(f"{group} {place}", name, "ok", engines_here(name, kind))
+        for place, kind in places.items()
+        for name in names
     ]
-    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
-    parts.append("onnxruntime fp32 needs no record")
-    check, warnings = find_check(bundle, Wanted("cpu"))
-    if check is not None:
-        parts.append(f"{check.framework} ({' or '.join(check.precisions)}) is checked when a scorer is opened")
-    again = "" if records.accepted else f"; to accept more: {verify_command(bundle, 'cpu')}"
-    return ". ".join((", ".join(parts) + again, *records.passed_over, *warnings))
+    return [*findings, *(trust for name in names for trust in _trust(name))]
 
 
 def _trust(name: str) -> list[Finding]:
-    """Whether the bundle's networks were checked against their framework; nothing of a bundle that does not say."""
+    """Return whether the bundle's networks were checked against their framework, if the bundle says so."""
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.bundle.provenance import trust_of
     from spinescore.runtime.errors import SpineScoreError
@@ -273,7 +249,7 @@ def _trust(name: str) -> list[Finding]:
     except SpineScoreError:
         return []
     group = f"Networks of {name}"
-    return [Finding(group, found.name, "ok" if found.checked else "absent", found.line) for found in networks]
+    return [Finding(group, one.name, "ok" if one.checked else "absent", one.line) for one in networks]
 
 
 def _has_gpu() -> bool:
@@ -285,26 +261,3 @@ def _has_gpu() -> bool:
     except DeviceError:
         return False
     return True
-
-
-def _engines_on_gpu(name: str) -> str:
-    """What scores the bundle on this GPU, and what opening a scorer would build."""
-    from spinescore.runtime.acceptance import find_records, verify_command
-    from spinescore.runtime.bundle import Bundle
-    from spinescore.runtime.devices import hardware_of
-    from spinescore.runtime.errors import SpineScoreError
-    from spinescore.runtime.opening import Wanted
-    from spinescore.runtime.opening.building import find_plan
-
-    try:
-        bundle = Bundle.open(name)
-        records = find_records(bundle, "cuda", hardware_of("cuda"))
-        plan, warnings = find_plan(bundle, Wanted("cuda"))
-    except SpineScoreError as error:
-        return str(error)
-    parts = [f"{record.framework} {record.precision} accepted" for record in records.accepted]
-    parts += [f"{record.framework} {record.precision} {record.refusal}" for record in records.failed]
-    if plan is not None:
-        parts += [f"engines in {target} are to be checked" for target in plan.untried]
-        parts += [f"{plan.flavour} builds {plan.target} when a scorer is opened"] if plan.flavour else []
-    return ", ".join((*parts, *warnings)) or f"none; to accept what is installed: {verify_command(bundle, 'cuda')}"

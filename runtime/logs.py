@@ -1,12 +1,12 @@
-"""What this package logs: under `spinescore`, at DEBUG alone, without a handler of its own.
+"""The log of this package: under `spinescore`, at level DEBUG only, without a handler of its own.
 
-    spinescore.opening   the engine that was chosen and why, records, plan, checks, what was passed over
+    spinescore.opening   the chosen engine and the reason, records, plan, checks, engines that were passed over
     spinescore.reading   the decoder of each image, decoders that failed, worker processes
-    spinescore.scoring   each study: what was scored, its times in ms, steps that were skipped, codes of warnings
-    spinescore.cache     folders in which something is kept, and what was taken from there
+    spinescore.scoring   each study: regions, times in ms, skipped steps, codes of warnings
+    spinescore.cache     folders in which files are kept, and the files that were used
 
-Nothing of a patient is logged: no value of a header, no UID, date or name of a file, and no message of a warning, which
-may name a file. Nothing is logged at WARNING or above: what the user should know stands in the report.
+Nothing about a patient is logged: no header value, UID, date or file name, and no warning's message, which may name a
+file. Nothing is logged at WARNING or above: the report has all that the user should know.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CACHE = logging.getLogger("spinescore.cache")
 
 
 def log_records(bundle: str, kind: str, hardware: str, records: Records) -> None:
-    """Log which acceptance records of a bundle hold on this hardware, the fastest first, and how many do not count."""
+    """Log the acceptance records of a bundle that hold on this hardware, the fastest first, and those that do not."""
     if not OPENING.isEnabledFor(logging.DEBUG):
         return
     accepted = "; ".join(map(_record, records.accepted)) or "none"
@@ -40,18 +40,18 @@ def log_records(bundle: str, kind: str, hardware: str, records: Records) -> None
 
 
 def log_engine(info: Any, record: AcceptanceRecord | None, localizer: str | None, warnings: tuple[str, ...]) -> None:
-    """Log the engine that a bundle was opened on (a `DeviceInfo`), and by what right."""
+    """Log the engine that a bundle was opened on (`info` is a `DeviceInfo`), and why it may run."""
     if not OPENING.isEnabledFor(logging.DEBUG):
         return
-    right = "it needs no record" if record is None else f"accepted on {record.date[:10]} with {record.framework}"
+    reason = "it needs no record" if record is None else f"accepted on {record.date[:10]} with {record.framework}"
     OPENING.debug("opened on %s (%s): %s %s, localizer %s; %s", info.kind, info.name, info.engine, info.precision,
-                  localizer or "the bundle's own", right)  # fmt: skip
-    for warning in warnings:  # these are of engines and folders, and name no file of a study
+                  localizer or "the bundle's own", reason)  # fmt: skip
+    for warning in warnings:  # they are on engines and folders, and name no file of a study
         OPENING.debug("warning %s: %s", getattr(warning, "code", "other"), warning)
 
 
 def log_study(report: StudyReport) -> None:
-    """Log what became of one study, and how long each stage took."""
+    """Log the result of one study, and how long each stage took."""
     if not SCORING.isEnabledFor(logging.DEBUG):
         return
     regions = "; ".join(f"{name} {_region(region)}" for name, region in report.regions.items())
@@ -60,7 +60,7 @@ def log_study(report: StudyReport) -> None:
         for stage in ("read", "localize", "crop", "grade", "total")
         if getattr(report.timings_ms, stage) is not None
     )
-    warnings, rejects = (_counted(one.code for one in found) for found in (report.notices, report.rejects))
+    warnings, rejects = (_counted(one.code for one in notes) for notes in (report.notices, report.rejects))
     SCORING.debug("study: %s; total %s; ms: %s; budget %s; skipped: %s; warnings: %s; rejects: %s", regions,
                   report.total.status, times, report.budget_ms, ", ".join(report.skipped) or "nothing", warnings,
                   rejects)  # fmt: skip

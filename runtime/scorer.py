@@ -1,4 +1,4 @@
-"""Score studies: open a bundle on a device once, then hand it study after study."""
+"""`Scorer`: open a bundle on a device once, then score one study after another."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 from spinescore.runtime.arguments import check_event, check_open, shown
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
-from spinescore.runtime.opening import Wanted
-from spinescore.runtime.opening.caller import Caller
-from spinescore.runtime.opening.opened import EngineInUse, Opened, Request, open_bundle
-from spinescore.runtime.opening.plan import Way
+from spinescore.runtime.opening.inuse import EngineInUse
+from spinescore.runtime.opening.openscorer import Opening, open_bundle
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
 from spinescore.runtime.scoring.intake import Keypoints, StudyInput
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import StudyReport
-from spinescore.runtime.scoring.studyscorer import ScoredCrops, Session
+from spinescore.runtime.scoring.studyscorer import ScoredCrops, StudyScorer
 from spinescore.runtime.scoring.views import Crop, Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
@@ -33,11 +34,11 @@ class Scorer:
     """A bundle on a device, ready to score. Use `Scorer.open`, and close it or use it as a context manager.
 
     Every method may be called from every thread. `score`, `crops`, `self_test` and `give` take turns: each waits until
-    no other one runs. `try_score`, `is_checking`, `choice` and `close(wait=False)` never wait. Callbacks may call those
-    four; what would wait for its own study raises `RuntimeError`. Several scorers run side by side.
+    no other one runs. `try_score`, `is_checking`, `choice` and `close(wait=False)` never wait. A callback may call
+    these four; a call that would wait for its own study raises `RuntimeError`. Several scorers run side by side.
 
-    A scorer does not live in a forked process: it raises `DeviceError` there. Open one in each process, or start
-    processes with `spawn`. One that is garbage-collected unclosed is closed as by `close(wait=False)`.
+    In a forked process a scorer raises `DeviceError`: open one in each process, or start processes with `spawn`. A
+    scorer that is garbage-collected without being closed is closed as by `close(wait=False)`.
     """
 
     def __init__(
@@ -51,20 +52,15 @@ class Scorer:
         effort: Effort | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Owns `device` from here on: it is closed with the scorer, or here if the bundle does not fit it.
+        """Own `device` from here on: it is closed with the scorer, or here if the bundle does not fit it.
 
-        The device's engine is taken as it is, accepted or not, but has to pass its self-test. Each report has
-        `warnings`. `effort` is what a study is given if there is time, by default the manifest's; `clock` counts
-        seconds. Raises `SelfTestError`.
+        The device's engine need not be accepted, but has to pass its self-test. Each report has `warnings`. `effort` is
+        spent on a study if there is time, by default the manifest's. `clock` counts seconds. Raises `SelfTestError`.
         """
         if not isinstance(bundle, Bundle):
             raise TypeError(f"bundle must be a Bundle, got {shown(bundle)}; call Scorer.open(bundle, device)")
-        engine = EngineInUse(Opened(bundle, device, effort=effort, warnings=warnings))
-        try:
-            self._set_up(engine, max_imputed_per_region, budget_ms, clock)
-        except BaseException:
-            engine.close()
-            raise
+        scorer = StudyScorer(bundle, device, max_imputed_per_region, effort=effort, warnings=warnings, clock=clock)
+        self._set_up(EngineInUse(Opening(scorer)), budget_ms)
         try:
             self._session.test()
             self._session.time_steps()
@@ -72,9 +68,9 @@ class Scorer:
             self.close()
             raise
 
-    def _set_up(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
-        self.bundle: Bundle = engine.opened.bundle
-        self._session = Session(engine, max_imputed_per_region, budget_ms, clock)
+    def _set_up(self, engine: EngineInUse, budget_ms: float | None) -> None:
+        self.bundle: Bundle = engine.scorer.bundle
+        self._session = Session(engine, budget_ms)
         weakref.finalize(self, self._session.turns.close, wait=False).atexit = False
 
     @classmethod
@@ -101,45 +97,47 @@ class Scorer:
     ) -> Scorer:
         """Open a bundle (a folder, or the name of one that ships with the package) on a device, and warm it up.
 
-        `device` is `auto`, `cpu` or `cuda`; `auto` takes the GPU where it can score this bundle, else the CPU, and each
-        report then warns why. `threads` limits the networks' threads on a CPU, `largest_image_px` is the number of
-        pixels that a GPU allocates memory for.
+        `device` is `auto`, `cpu` or `cuda`. `auto` takes the GPU if it can score this bundle, else the CPU, and each
+        report then warns why. `threads` limits the networks' threads on a CPU. `largest_image_px` is the number of
+        pixels for which a GPU allocates memory.
 
-        Networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle verify
-        BUNDLE --device D`), on a CPU without records on ONNX Runtime in FP32. `engine` (`onnxruntime`, `openvino`,
-        `tensorrt`) and `precision` (`fp32`, `bf16`, `fp16`, `int8`) narrow the choice; `require_acceptance=False` also
-        takes what was not accepted, and builds nothing. `localizer` names one of the bundle's alternatives to its own.
+        The networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle
+        verify BUNDLE --device D`). A CPU without records uses ONNX Runtime in FP32. `engine` (`onnxruntime`,
+        `openvino`, `tensorrt`) and `precision` (`fp32`, `bf16`, `fp16`, `int8`) narrow the choice.
+        `require_acceptance=False` also takes engines that were not accepted, and builds none. `localizer` names one of
+        the bundle's alternatives to its own localizer.
 
-        Where a GPU, a TensorRT that builds and the extra `export` are there, and no engine of this bundle was accepted
-        for that GPU, one is built once and put through the same gate, in a process of its own: it takes seconds with
-        TensorRT-RTX and can take minutes with the full TensorRT. `build="now"` waits for it, `"background"` scores on
-        what works until then (and waits where nothing does) and takes the engine between two studies, `"no"` builds
-        nothing. Where no engine comes of it, each report warns why.
+        If no engine of this bundle was accepted for the GPU, one is built once and put through the same gate, in a
+        process of its own. That needs a TensorRT that can build and the extra `export`; it takes seconds with
+        TensorRT-RTX, and can take minutes with the full TensorRT. `build="now"` waits for it. `"background"` scores on
+        another engine until then (and waits if there is none), and takes the new engine between two studies. `"no"`
+        builds nothing. If the build fails, each report warns why.
 
-        On a CPU with OpenVINO, the gate is run once if none of its engines was accepted yet; `build` holds for that,
+        On a CPU with OpenVINO, the gate is run once if none of its engines was accepted yet; `build` applies to that,
         too. The default, `"auto"`, builds a GPU's engines now, and checks a CPU's in the background.
 
-        `budget_ms` is every study's budget where `score` gets none, by default the bundle's, which may have one. With
-        it the steps are timed here, so that the first study's time can be divided. A `plan` (`spinescore plan`) chooses
-        engine, precision, threads, passes and localizer: that of a path, or with `auto`, where none of these is named,
-        the one that was made for this bundle on this machine. One that does not hold is refused, or with `auto` warned
-        of.
+        `budget_ms` is the budget of every study for which `score` gets none; the default is the bundle's, if it has
+        one. With a budget the steps are timed here, so that the first study's time can be divided. A `plan`
+        (`spinescore plan`) chooses engine, precision, threads, passes and localizer: the plan in that file, or with
+        `auto` the one that was made for this bundle on this machine, if the call names none of these. If a named plan
+        does not hold, it is refused; with `auto` it is ignored with a warning.
 
         An engine gives out grades only after a self-test in this process: it runs golden inputs of the bundle as it
-        will run studies, and has to stay within the bundle's tolerances. If it does not, its acceptance record is
-        marked as failed, the next engine is taken, and each report says so (finding `engine-failed`); an engine that
-        was named by `engine` raises `SelfTestError` instead. The self-test also warms the networks up. Without
-        `warm_up` it is left to the first study, which takes longer; a budget needs it here in any case.
-        `self_test_studies` and `self_test_minutes` repeat it after so many studies or minutes, when no study is being
-        scored, in a thread of this scorer.
+        will run studies, and has to stay within the bundle's tolerances. If it fails, its acceptance record is marked
+        as failed, the next engine is taken, and each report says so (finding `engine-failed`); if `engine` named it,
+        `SelfTestError` is raised instead. The self-test also warms the networks up. Without `warm_up` the first study
+        does it, and takes longer; with a budget it is done here in any case. `self_test_studies` and
+        `self_test_minutes` repeat it after so many studies or minutes, in a thread of this scorer, when no study is
+        being scored.
 
-        `progress` gets lines of text: those that begin with `opening:` say which step of the opening begins, others
-        what a process does that builds or checks engines, later too. It may be called in other threads. What it raises
-        ends the opening; at a line from another process it is dropped. Setting `cancel` from another thread, or in
-        `progress`, ends the opening before its next step or network: no thread, process or file is left.
+        `progress` gets lines of text: a line that begins with `opening:` names the next step of the opening. Other
+        lines come from a process that builds or checks engines, also after the opening. It may be called in other
+        threads. If it raises, the opening ends; at a line from another process the error is dropped. Set `cancel` from
+        another thread, or in `progress`, to end the opening before its next step or network. No thread, process or file
+        is left then.
 
-        Raises `BundleError`, `EngineError` or `DeviceError`, `Cancelled`; `TypeError` or `ValueError` for an argument
-        that cannot be.
+        Raises `BundleError`, `EngineError` or `DeviceError`, `Cancelled`, and `TypeError` or `ValueError` for arguments
+        that are not valid.
         """
         checked_ms(budget_ms)
         check_open(
@@ -151,11 +149,14 @@ class Scorer:
         caller = Caller(progress, cancel)
         caller.begin(f"the files of bundle {bundle} are checked")
         whole = Bundle.open(bundle)
-        way = Way(Wanted(device, engine, precision, require_acceptance), threads, localizer)
-        request = Request(way, plan, build, progress, largest_image_px, caller)
-        now = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
+        request = Request(
+            device, engine, precision, require_acceptance, threads, localizer, plan, build, largest_image_px,
+            max_imputed_per_region, progress, caller,
+        )  # fmt: skip
+        test = warm_up or (budget_ms or whole.manifest.budget_ms) is not None
+        opening = open_bundle(whole, request, test=test)
         scorer = cls.__new__(cls)
-        scorer._set_up(open_bundle(whole, request, test=now), max_imputed_per_region, budget_ms, time.perf_counter)
+        scorer._set_up(EngineInUse(opening, whole, request, test=test), budget_ms)
         try:
             scorer._session.time_steps()
             if self_test_studies is not None or self_test_minutes is not None:
@@ -168,15 +169,15 @@ class Scorer:
 
     @property
     def choice(self) -> EngineChoice | None:
-        """The engine that was chosen; None for the device's own."""
-        return self._session.engine.opened.choice
+        """The chosen engine; None for the one that the device takes by itself."""
+        return self._session.engine.scorer.choice
 
     @property
     def _views(self) -> Views:
-        return self._session.views
+        return self._session.engine.scorer.views
 
     def give(self, effort: Effort) -> None:
-        """From the next study on work with this effort where there is time, in place of the manifest's or a plan's."""
+        """Work with this effort from the next study on, if there is time; it replaces the manifest's or the plan's."""
         if not isinstance(effort, Effort):
             raise TypeError(f"effort must be an Effort, got {shown(effort)}")
         with self._session.turns.turn():
@@ -196,29 +197,27 @@ class Scorer:
     ) -> StudyReport:
         """Score one study: a `Study`, radiographs, or a mapping from region to a `Radiograph`, array or DICOM dataset.
 
-        `keypoints` (region -> level -> (centre xy, anterior xy), source pixels) replace the localizer's points of
-        those discs. What cannot be scored is rejected in the report, region by region. Where it is `strict`, what
-        would be a warning on a radiograph's quality (`report.findings`) rejects its region.
+        `keypoints` (region -> level -> (centre xy, anterior xy), in source pixels) replace the localizer's points of
+        those discs. A region that cannot be scored is rejected in the report. With `strict`, a warning on a
+        radiograph's quality (`report.findings`) also rejects its region.
 
-        `budget_ms` is counted from this call; with `count_reading`, what reading the study took before
-        (`Study.read_ms`) is counted too, as on the command line. What does not fit is skipped (`report.skipped`;
-        the order is in `spinescore.runtime.scoring.budget`). Steps that cannot be skipped run all the same, unless the
-        budget is `hard`.
-        A hard call never tests an engine, nor takes one that was built or checked meanwhile: that waits for a call
-        without `hard`, for `self_test` or for `wait_for_check`.
-        Setting `cancel` from another thread ends the call at the next stage, which on a GPU is the next launch.
+        `budget_ms` counts from this call. With `count_reading`, the time that reading the study took before
+        (`Study.read_ms`) is added, as on the command line. Steps that do not fit are skipped (`report.skipped`; the
+        order is in `spinescore.runtime.scoring.budget`). Steps that cannot be skipped run all the same, unless the
+        budget is `hard`. A hard call never tests an engine, nor takes one that was built or checked meanwhile: a call
+        without `hard`, `self_test` or `wait_for_check` does. Set `cancel` from another thread to end the call at the
+        next stage, which on a GPU is the next launch.
 
         `on_stage(stage, number, count)` is called in this thread when a stage begins: `select`, `upload`, `localize`,
         `crop`, `grade`, `report`, numbered from 1 to 6, each at most once and in that order. A stage that is not needed
-        is left out, as are `crop` and `grade` on a GPU, which runs them with `localize`. What it raises ends the call.
+        is left out. On a GPU, so are `crop` and `grade`, which run with `localize`. If it raises, the call ends.
 
         Raises `TypeError` or `ValueError` for arguments of the wrong form, `InputRejected` for two patients,
-        `BudgetExceeded` for a hard budget that is not kept, as soon as that is certain, and `Cancelled`. The scorer can
-        be used after each.
+        `BudgetExceeded` as soon as it is certain that a hard budget is not kept, and `Cancelled`. The scorer can be
+        used after each of them.
         """
-        session = self._session
-        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
-        return session.score(study, keypoints, budget, strict).report
+        budget = self._session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        return self._session.score(study, keypoints, budget, strict).report
 
     def try_score(
         self,
@@ -232,11 +231,10 @@ class Scorer:
         count_reading: bool = False,
         on_stage: OnStage | None = None,
     ) -> StudyReport | None:
-        """Like `score`, but returns None at once if the scorer is busy; the study is not looked at then."""
-        session = self._session
-        budget = session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
-        found = session.try_score(study, keypoints, budget, strict)
-        return None if found is None else found.report
+        """Like `score`, but return None immediately, without looking at the study, if the scorer is busy."""
+        budget = self._session.budget(study, budget_ms, hard, cancel, count_reading, on_stage)
+        scored = self._session.try_score(study, keypoints, budget, strict)
+        return None if scored is None else scored.report
 
     def crops(
         self,
@@ -247,7 +245,7 @@ class Scorer:
         cancel: threading.Event | None = None,
         on_stage: OnStage | None = None,
     ) -> ScoredCrops:
-        """The regions exactly as the grader sees them, without a budget, to train on what will be run.
+        """Return the regions exactly as the grader sees them, for training. There is no budget.
 
         `cancel` and `on_stage` are those of `score`.
         """
@@ -258,7 +256,7 @@ class Scorer:
         """Test the engine again now, and take another one if it fails, as at opening.
 
         Waits for the study that is being scored. Raises `SelfTestError` if no other engine may be taken, and again at
-        the next study; `DeviceError` for a scorer that is closed.
+        the next study, and `DeviceError` if the scorer is closed.
         """
         with self._session.turns.turn():
             self._session.test()
@@ -269,19 +267,19 @@ class Scorer:
         return self._session.engine.is_checking
 
     def wait_for_check(self) -> tuple[str, ...]:
-        """Wait until this CPU's engines are checked, and return the warnings that come of it.
+        """Wait until this CPU's engines are checked, and return the warnings of the check.
 
-        The next study is scored on the engine that was accepted. `close` in another thread ends the check and the wait.
+        The next study is scored on the accepted engine. `close` in another thread ends the check and the wait.
         """
         return self._session.wait_for_check()
 
     def close(self, *, wait: bool = True) -> None:
-        """Free the device, networks and memory, once the study that is being scored is done. Twice is no error.
+        """Free the device, networks and memory after the study that is being scored. Closing twice is no error.
 
-        From now on other calls raise `DeviceError`, also those that wait for their turn. When it returns, no thread or
-        process of this scorer is left; the last scorer of a process also ends the workers that decode compressed
-        pixels, which the next compressed image starts again. With `wait=False` it returns at once, and another thread
-        does that; the interpreter does not end before it is done. To end sooner, set the study's `cancel` first.
+        From now on other calls raise `DeviceError`, also those that wait for their turn. When `close` returns, no
+        thread or process of this scorer is left. The last scorer of a process also ends the workers that decode
+        compressed pixels; the next compressed image starts them again. With `wait=False` it returns immediately and
+        another thread does the work; the interpreter waits for that thread. To end sooner, set the study's `cancel`.
         """
         self._session.turns.close(wait)
 

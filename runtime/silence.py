@@ -1,7 +1,7 @@
-"""Keeps the engines silent: `spinescore.runtime` imports this before anything else, and the other packages do as well.
+"""Keep the engines silent. `spinescore.runtime` and the other packages import this before anything else.
 
-Unasked, ONNX Runtime (1.32 on Linux) and OpenVINO look up their makers' hosts and write identifiers under the user's
-home. Both decide that at their first import, and ONNX Runtime's `disable_telemetry_events` no longer changes it: an
+By default ONNX Runtime (1.32 on Linux) and OpenVINO look up their makers' hosts and write identifiers under the user's
+home. Both decide that at their first import; later, ONNX Runtime's `disable_telemetry_events` has no effect. An
 application that imports onnxruntime before this package has to set ORT_DISABLE_TELEMETRY=1 itself.
 """
 
@@ -11,5 +11,5 @@ import os
 import sys
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # worker processes inherit it
-# Where this package cannot be imported, OpenVINO takes the stub that it ships.
+# If this package cannot be imported, OpenVINO uses the stub that it ships.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -45,7 +45,10 @@ def build_pycuda(python: str, headers: Path, folder: Path) -> Path:
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "pycuda", "-d", str(folder), PYCUDA])
     with tarfile.open(next(folder.glob("pycuda-*.tar.gz"))) as archive:
-        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:  # Python before 3.10.12
+            archive.extractall(folder)
     source = next(path for path in folder.glob("pycuda-*") if path.is_dir())
     stub = folder / "stub"
     stub.mkdir()

@@ -9,12 +9,12 @@ import sys
 
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.cuda import CudaDevice
-from spinescore.runtime.engines.tensorrt import open_engine
+from spinescore.runtime.engines.tensorrt import open_on_gpu
 from spinescore.runtime.scoring.pipeline import Pipeline
 
 
 def main(folder: str) -> None:
-    device = CudaDevice(largest_image_px=2**16, open_engine=open_engine)
+    device = CudaDevice(largest_image_px=2**16, open_engine=open_on_gpu)
     try:
         pipeline = Pipeline(Bundle.open(folder), device)
         device.synchronise()

@@ -1,21 +1,21 @@
 """Acceptance records (`spinescore.acceptance/1`): which engine may run a bundle's networks on which hardware, and why.
 
-A record is made by `spinescore bundle verify BUNDLE --device D` (`spinescore.runtime.acceptance.gate`). It says what
-ran, where, how far it was from the reference (ONNX Runtime on the CPU, FP32) and how long it took. It holds for this
-bundle, these files (each localizer of a bundle has records of its own), this kind of CPU or this GPU, and this version
-of the engine, while the figures are within the bundle's tolerances. Its fields:
+`spinescore bundle verify BUNDLE --device D` makes a record (`spinescore.runtime.acceptance.gate`). It states the files
+that ran and the hardware, how far the outputs were from the reference (ONNX Runtime on the CPU, FP32), and the times.
+It holds for this bundle, these files (each localizer of a bundle has its own records), this kind of CPU or this GPU,
+and this version of the engine, while the figures are within the bundle's tolerances. Its fields:
 
     schema, bundle{name, sha256}, device{kind, hardware, platform}, engine, framework, precision,
     networks{file in the bundle: sha256}, figures{..}, tolerances{..}, passed,
-    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all the rest; no signature),
+    networks_ms{network: median}, reference_ms{network: median}, date, sha256 (of all other fields; no signature),
     processes{run, beyond}: the new processes in which the engine ran, and those in which it was beyond the tolerances
-    (the figures are the worst of all; records made before this field have none),
-    if whole studies were scored besides: studies{studies, corners, grade_flips},
+    (the figures are the worst of all; older records lack this field),
+    if whole studies were scored as well: studies{studies, corners, grade_flips},
     if the engine failed its self-test on this machine later: self_test, the reason in words
 
-A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle; in the user's cache folder
-where the bundle ships with the package or cannot be written. Records are not part of the bundle's hash, so those count
-alone that this machine signed (`spinescore.kernels.signing`), and those of a bundle inside the installed package.
+A TensorRT engine's record lies beside the engine, any other in `acceptance/` of the bundle. If the bundle ships with
+the package or cannot be written, it lies in the user's cache folder. Records are not part of the bundle's hash: a
+record counts only if this machine signed it (`spinescore.kernels.signing`) or it ships inside the installed package.
 """
 
 from __future__ import annotations
@@ -35,11 +35,10 @@ from spinescore.runtime.acceptance.figures import MOST, Figure, Figures, Process
 from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.documents import document_of, document_sha256
-from spinescore.runtime.engines import Engine
-from spinescore.runtime.engines.choice import ENGINES, PRECISIONS, EngineChoice
+from spinescore.runtime.engines import ENGINES, PRECISIONS, Engine
+from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.places import engine_file, engine_name, engine_paths, target_folder
-from spinescore.runtime.engines.sidecar import ENGINES as ENGINE_FOLDER
-from spinescore.runtime.engines.sidecar import Sidecar, this_platform
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.fields import OPTIONAL, Keys, OneOf
 from spinescore.runtime.manifest.tolerances import Tolerances
@@ -87,7 +86,7 @@ class AcceptanceRecord:
 
     @classmethod
     def read(cls, path: Path) -> AcceptanceRecord:
-        """Raises `EngineError` where the file is no record, or was altered since it was written."""
+        """Read a record. Raises `EngineError` if the file is no record, or was altered since it was written."""
         record = read_kept(path, "acceptance record", cls)
         if record.sha256 != record.digest() or record.passed != (not record.faults(record.tolerances)):
             raise EngineError(f"The acceptance record {path} was altered.")
@@ -104,16 +103,16 @@ class AcceptanceRecord:
 
     @property
     def refusal(self) -> str:
-        """For a record that failed, how, in a few words."""
+        """How a failed record failed, in a few words."""
         return f"failed its self-test on {self.date[:10]}" if self.self_test else "NOT accepted"
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """Why the engine is not accepted, in words: what is beyond the tolerances, or a self-test that failed later."""
-        found = self.figures.faults(bounds)
-        if found and self.processes:
-            found[-1] += f" (in {self.processes.beyond} of {self.processes.run} processes)"
-        found += self.studies.faults(bounds) if self.studies else []
-        return found + ([self.self_test] if self.self_test else [])
+        """Return why the engine is not accepted: what is beyond the tolerances, or a self-test that failed later."""
+        faults = self.figures.faults(bounds)
+        if faults and self.processes:
+            faults[-1] += f" (in {self.processes.beyond} of {self.processes.run} processes)"
+        faults += self.studies.faults(bounds) if self.studies else []
+        return faults + ([self.self_test] if self.self_test else [])
 
     def digest(self) -> str:
         return document_sha256({name: value for name, value in document_of(self).items() if name != "sha256"})
@@ -122,15 +121,15 @@ class AcceptanceRecord:
         return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def share_of_reference(self, passes: int) -> float:
-        """How long the networks of a study take here, in shares of the reference in the same run."""
-        mine, other = (
-            sum(ms * (passes if name.startswith("localizer") else 1) for name, ms in found.items())
-            for found in (self.networks_ms, self.reference_ms)
+        """Return the time of a study's networks as a share of the reference's time in the same run."""
+        own_ms, reference_ms = (
+            sum(ms * (passes if name.startswith("localizer") else 1) for name, ms in times_ms.items())
+            for times_ms in (self.networks_ms, self.reference_ms)
         )
-        return mine / max(other, 1e-9)
+        return own_ms / max(reference_ms, 1e-9)
 
     def check_opened(self, engines: Sequence[Engine[Any]], bundle: Bundle) -> None:
-        """Refuse engines of another version, or other files, than those that were accepted. Raises `EngineError`."""
+        """Refuse engines of another version or from other files than the accepted ones. Raises `EngineError`."""
         again = f"Accept it again: {verify_command(bundle, self.device['kind'])}"
         opened = {engine_name(bundle.folder, engine.file) for engine in engines}
         if opened != set(self.networks):
@@ -144,16 +143,16 @@ class AcceptanceRecord:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one bundle on one hardware: those that hold, those that failed, and sentences on all others."""
+    """The records of one bundle on one hardware: those that hold, those that failed, and warnings on all others."""
 
     accepted: tuple[AcceptanceRecord, ...]  # the fastest first
     failed: tuple[AcceptanceRecord, ...]
     altered: tuple[str, ...]
-    passed_over: tuple[str, ...] = ()  # one sentence, if none holds and another machine's would
+    passed_over: tuple[str, ...] = ()  # one warning, if no record holds but another machine's would
 
 
 def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
-    """The latest record of each engine and precision that is of this bundle and this hardware."""
+    """Return the latest record of each engine and precision for this bundle and this hardware."""
     latest: dict[tuple[str, str, str | None], AcceptanceRecord] = {}
     foreign: dict[tuple[str, str, str | None], AcceptanceRecord] = {}
     altered = []
@@ -174,16 +173,16 @@ def find_records(bundle: Bundle, kind: str, hardware: str) -> Records:
                 of_its_kind.get(key, record), record, key=lambda one: (age(one.date), not one.passed)
             )
     passes = bundle.manifest.localizer.passes
-    found = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
+    records = sorted(latest.values(), key=lambda record: record.share_of_reference(passes))
     bounds = bundle.manifest.bounds
-    good = [record for record in found if not record.faults(bounds)]
+    good = [record for record in records if not record.faults(bounds)]
     missed = [record for key, record in foreign.items() if key not in latest]
-    failed = tuple(record for record in found if record not in good)
+    failed = tuple(record for record in records if record not in good)
     return Records(tuple(good), failed, tuple(altered), () if good else _passed_over(bundle, kind, missed))
 
 
 def records_of(bundle: Bundle) -> Iterator[Path]:
-    """The files of all acceptance records of the bundle."""
+    """Yield the files of all acceptance records of the bundle."""
     yield from kept(bundle, "acceptance-*.json")
     for folder in dict.fromkeys(path.parent for path in engine_paths(bundle.folder)):
         yield from sorted(folder.glob("acceptance-*.json"))
@@ -192,10 +191,8 @@ def records_of(bundle: Bundle) -> Iterator[Path]:
 def _passed_over(bundle: Bundle, kind: str, missed: Sequence[AcceptanceRecord]) -> tuple[str, ...]:
     if not missed:
         return ()
-    name, engines = (
-        command_name(bundle.folder),
-        ", ".join(sorted({f"{one.engine} {one.precision}" for one in missed})),
-    )
+    name = command_name(bundle.folder)
+    engines = ", ".join(sorted({f"{one.engine} {one.precision}" for one in missed}))
     text = (
         f"Bundle {name} brings acceptance records of {engines} that this machine did not make, and they do not count. "
         f"This settles it in some seconds: {verify_command(bundle, kind)} (or, if you trust whoever made them: "
@@ -205,7 +202,7 @@ def _passed_over(bundle: Bundle, kind: str, missed: Sequence[AcceptanceRecord]) 
 
 
 def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None = None) -> Path:
-    """Write the record into `folder`, else where records of its kind lie. Raises `OSError` where that fails."""
+    """Write the record into `folder`, else where such records lie. Raises `OSError`."""
     hardware = document_sha256(record.device)[:8]
     parts = (record.device["kind"], record.framework, record.precision, hardware, bundle.localizer or "")
     name = f"acceptance-{re.sub(r'[^a-z0-9.]+', '-', ' '.join(parts).lower().strip())}.json"
@@ -216,9 +213,9 @@ def write_record(record: AcceptanceRecord, bundle: Bundle, folder: Path | None =
 
 
 def mark_failed(record: AcceptanceRecord, bundle: Bundle, reason: str) -> None:
-    """Write the record again as one that failed its self-test, so that no other process takes the engine.
+    """Write the record again as failed, so that no other process takes the engine until the gate is run again.
 
-    It holds until the gate is run again. If nothing can be written, every process finds the fault by itself.
+    If nothing can be written, every process finds the fault by its own self-test.
     """
     with suppress(OSError, RuntimeError):
         write_record(replace(record, passed=False, self_test=reason, date=_now()), bundle)
@@ -229,6 +226,7 @@ def _now() -> str:
 
 
 def verify_command(bundle: Bundle, kind: str) -> str:
+    """Return the command that runs the acceptance gate."""
     return f"spinescore bundle verify {command_name(bundle.folder)} --device {kind}"
 
 
@@ -237,19 +235,19 @@ def finite(value: float) -> float:
 
 
 def _same_files(record: AcceptanceRecord, bundle: Bundle) -> bool:
-    """They are those of this bundle with this localizer, and as they were.
+    """Whether the record's files are those of this bundle with this localizer, and unchanged.
 
-    Opening the bundle has checked its networks, loading an engine checks it against its sidecar.
+    Opening the bundle has already checked its networks; loading an engine checks it against its sidecar.
     """
     own = {path: bundle.manifest.files[path].sha256 for files in bundle.manifest.networks for path in files.values()}
     for name, sha256 in record.networks.items():
-        found = own.get(name)
+        present = own.get(name)
         try:
-            if found is None and (engine := engine_file(bundle.folder, name)):
+            if present is None and (engine := engine_file(bundle.folder, name)):
                 sidecar = Sidecar.read(engine)
-                found = sidecar.engine_sha256 if sidecar.onnx in own else None
+                present = sidecar.engine_sha256 if sidecar.onnx in own else None
         except (EngineError, BundleError):  # no such engine, or a path that leaves the bundle
             return False
-        if found != sha256:
+        if present != sha256:
             return False
     return bool(record.networks)

@@ -1,4 +1,4 @@
-"""How far two runs of the same networks agree: heatmaps, points, logits, grades, totals."""
+"""Compare two runs of the same networks: heatmaps, points, logits, grades, totals."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LEAST_SPACING_PX = 1.0  # of the heatmap; random networks put all points in one
 
 @dataclass(frozen=True)
 class PointAgreement:
-    """A localizer's two runs: largest difference of a heatmap, in shares of its range, and how points moved.
+    """Two runs of a localizer: the largest difference of a heatmap, in shares of its range, and how points moved.
 
-    Shifts `_px` are in pixels of the heatmap, those `_of_spacing` in shares of the mean distance between neighbouring
-    discs of the same radiograph, which does not depend on how large the radiograph or the heatmap is.
+    Shifts `_px` are in pixels of the heatmap. Shifts `_of_spacing` are in shares of the mean distance between
+    neighbouring discs of the same radiograph, so that they do not depend on the size of radiograph or heatmap.
     """
 
     points: int
@@ -44,19 +44,19 @@ class PointAgreement:
     p99_shift_of_spacing: float
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """What is beyond the tolerances, in words."""
+        """Return what is beyond the tolerances, in words."""
         return bounds.faults(asdict(self))
 
     def moves_little(self, bounds: Tolerances) -> bool:
-        """Whether most points stay where they are, whatever becomes of single ones."""
+        """Whether the median point stays in place; single points may move."""
         return self.median_shift_px <= bounds.median_shift_px
 
 
 @dataclass(frozen=True)
 class GradeAgreement:
-    """A grader's two runs: largest difference of a logit, in shares of its range, and how many grades changed.
+    """Two runs of a grader: the largest difference of a logit, in shares of its range, and how many grades changed.
 
-    Totals are sums of the grades that were given; `largest_total_change` is of one radiograph (36 at most).
+    Totals are sums of the grades that were given. `largest_total_change` is that of one radiograph (36 at most).
     """
 
     corners: int
@@ -71,17 +71,17 @@ class GradeAgreement:
         return self.flips / self.corners
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """What is beyond the tolerances, in words."""
+        """Return what is beyond the tolerances, in words."""
         measured = {"logit_difference": self.logit_difference, "grade_flips": self.flip_share}
         return bounds.faults({**measured, "radiograph_total": self.largest_total_change})
 
     def keeps_grades(self, bounds: Tolerances) -> bool:
-        """Whether few enough grades change, whatever becomes of logits and totals."""
+        """Whether few enough grades change; logits and totals do not matter here."""
         return self.flip_share <= bounds.grade_flips
 
 
 def difference_of_range(reference: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """max |other - reference| / (max - min of the reference); infinite where either is not finite."""
+    """Return max |other - reference| / (max - min of the reference); infinity if either is not finite."""
     if not (np.isfinite(reference).all() and np.isfinite(other).all()):
         return float("inf")
     difference = np.abs(other.astype(np.float64) - reference).max()
@@ -91,9 +91,9 @@ def difference_of_range(reference: NDArray[np.floating], other: NDArray[np.float
 def compare_points(
     reference: NDArray[np.float32], other: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]
 ) -> PointAgreement:
-    """Two runs' heatmaps (N, joints, h, w) of radiographs whose region (0 cervical, 1 lumbar) is `regions` (N).
+    """Compare the heatmaps (N, joints, h, w) of two runs; `regions` (N) are 0 for cervical and 1 for lumbar.
 
-    Points are compared in the channels of the radiograph's own region: the others have no peak to find.
+    Points are compared in the channels of the radiograph's own region: the other channels have no peak to find.
     """
     places = [_places(heatmaps, localizer, regions) for heatmaps in (reference, other)]
     shifts = np.linalg.norm(places[1] - places[0], axis=-1)
@@ -115,20 +115,20 @@ def compare_points(
 def point_shifts(
     reference: NDArray[np.float32], other: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """How far each point moves between two runs, (N, 12) in heatmap pixels; arguments as in `compare_points`."""
+    """Return how far each point moves, (N, 12) in heatmap pixels; the arguments are those of `compare_points`."""
     before, after = (_places(heatmaps, localizer, regions) for heatmaps in (reference, other))
     return np.asarray(np.linalg.norm(after - before, axis=-1), np.float64)
 
 
 def _places(heatmaps: NDArray[np.float32], localizer: Localizer, regions: NDArray[np.integer]) -> NDArray[np.float64]:
-    """The points (N, 12, xy) in heatmap pixels, in the channels of each radiograph's own region."""
+    """Return the points (N, 12, xy) in heatmap pixels, from the channels of each radiograph's own region."""
     channels = np.array(localizer.channels()).reshape(2, -1)[regions]
     rows = np.arange(len(regions))[:, None]
     return np.asarray(peaks(heatmaps[rows, channels], localizer.decode)[0])
 
 
 def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgreement:
-    """Two runs' logits of all the grader's networks on the same discs, radiograph by radiograph (6 discs each)."""
+    """Compare the logits of all the grader's networks in two runs on the same discs, 6 for each radiograph in turn."""
     before, after = (_grades(logits, grader) for logits in (reference, other))
     largest = max(difference_of_range(reference[role], other[role]) for role in reference)
     totals = [_totals(grades) for grades in (before, after)]
@@ -143,14 +143,14 @@ def compare_grades(reference: Logits, other: Logits, grader: Grader) -> GradeAgr
 
 
 def _grades(logits: Logits, grader: Grader) -> NDArray[np.int64]:
-    """Grades (discs, 2); -1 where the corner is abstained or unreadable."""
+    """Return the grades (discs, 2); -1 for a corner that is abstained or unreadable."""
     corners = probabilities(logits, grader.head)
     graded = grade_discs(corners, np.ones(len(corners), bool), grader)
     return np.array([[-1 if c.grade is None else c.grade for c in disc] for disc in graded], np.int64)
 
 
 def _totals(grades: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The total of each radiograph; of all discs together where they are no whole radiographs."""
+    """Return the total of each radiograph, or of all discs together if they are not whole radiographs."""
     given = np.maximum(grades, 0)
     rows = len(given) // DISCS if len(given) % DISCS == 0 else 1
     return np.asarray(given.reshape(rows, -1).sum(axis=1))

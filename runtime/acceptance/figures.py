@@ -1,4 +1,4 @@
-"""How far an engine was from the reference: on a bundle's golden inputs, and on whole studies."""
+"""The figures of an acceptance record: how far an engine was from the reference."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MOST = 1e9  # in place of a figure that is no finite number
 Figure = Annotated[float, Within(0.0, MOST)]
 _Count = Annotated[int, Within(0, int(MOST))]
 
-_MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: other orders of additions, golden heatmaps stored as half
+_MAX_REFERENCE_DIFFERENCE = 1e-3  # of the range: additions in another order, golden heatmaps stored as half
 
 
 @dataclass(frozen=True)
 class Figures:
-    """An engine against the reference on the golden inputs; units as in `spinescore.runtime.acceptance.comparison`.
+    """An engine against the reference on the golden inputs; `acceptance.comparison` has the units.
 
-    `reference_difference` is how far the reference itself is here from what the export wrote.
+    `reference_difference` is how far the reference on this machine is from the outputs that the export stored.
     """
 
     reference_difference: Figure
@@ -38,10 +38,10 @@ class Figures:
     grade_flips: _Count
     reference_total: _Count
     total: _Count
-    radiograph_total: _Count  # the largest change of one radiograph's
+    radiograph_total: _Count  # the largest change of the total of one radiograph
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """What is beyond the tolerances, in words."""
+        """Return what is beyond the tolerances, in words."""
         found = bounds.faults({**asdict(self), "grade_flips": self.grade_flips / max(self.corners, 1)})
         if not self.reference_difference <= _MAX_REFERENCE_DIFFERENCE:
             found.append(f"FP32 itself is {self.reference_difference:.2g} of its range from the export's")
@@ -50,7 +50,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes in which the gate ran an engine, and those in which it was beyond the tolerances."""
+    """The number of processes in which the gate ran an engine, and in how many it was beyond the tolerances."""
 
     run: _Count
     beyond: _Count
@@ -58,9 +58,9 @@ class Processes:
 
 @dataclass(frozen=True)
 class StudyFigures:
-    """Whole studies, scored with the engine and with the reference: corners that either graded, and grades that differ.
+    """Whole studies on the engine and on the reference: corners that either graded, and grades that differ.
 
-    The golden inputs of a grader are crops that do not move; here a point that moves takes its crop along.
+    The golden inputs of a grader are fixed crops; in a study, a point that moves takes its crop along.
     """
 
     studies: _Count
@@ -68,7 +68,7 @@ class StudyFigures:
     grade_flips: _Count
 
     def faults(self, bounds: Tolerances) -> list[str]:
-        """What is beyond the tolerances, in words."""
+        """Return what is beyond the tolerances, in words."""
         share = self.grade_flips / max(self.corners, 1)
         if share <= bounds.grade_flips:
             return []
@@ -76,7 +76,7 @@ class StudyFigures:
 
 
 def flips_at_most(flips: int, corners: int) -> float:
-    """The upper end of the share of grades that flip, 95 % interval of Wilson (1927): few corners tell little."""
+    """Return the upper end of the 95 % interval (Wilson 1927) of the share of grades that flip."""
     n, share, z = max(corners, 1), flips / max(corners, 1), 1.96
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return min((share + z * z / (2 * n) + spread) / (1 + z * z / n), 1.0)

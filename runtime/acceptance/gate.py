@@ -1,8 +1,8 @@
-"""The acceptance gate: a bundle's golden inputs through an engine of a device, against the reference.
+"""The acceptance gate: a bundle's golden inputs run on an engine, and the outputs are compared with the reference.
 
-The reference is ONNX Runtime on the CPU, every network in the highest precision that the bundle has. The engine runs as
-in a study (see `runs`), and in several new processes: one that computes wrongly in every second process would else be
-accepted by luck. The worst process counts.
+The reference is ONNX Runtime on the CPU, with every network in the highest precision that the bundle has. The engine
+runs as in a study (see `runs`), in several new processes, and the worst process counts: an engine that computes wrongly
+in every second process could otherwise be accepted by luck.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spinescore.runtime.acceptance.golden import GoldenNetwork
 from spinescore.runtime.acceptance.runs import Runs, golden_networks, run_here, run_in_new_process
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, hardware_of, open_device
-from spinescore.runtime.engines.choice import EngineChoice, cpu_choices, gpu_choices
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for
 from spinescore.runtime.engines.sidecar import this_platform
 from spinescore.runtime.errors import BundleError, EngineError, SelfTestError
 from spinescore.runtime.machine.processes import can_start
@@ -41,18 +41,18 @@ __all__ = ["LEAST_PROCESSES", "Outcome", "verify_device"]
 
 LEAST_PROCESSES = 3
 
-Trial = Callable[[Device[Any]], StudyFigures]  # scores whole studies on a device, which it closes
+Trial = Callable[[Device[Any]], StudyFigures]  # scores whole studies on a device, and closes it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one engine: its record and where that was written, or why there is none."""
+    """The result for one engine: its record and the record's file, or the reason why there is none."""
 
     choice: EngineChoice
     record: AcceptanceRecord | None
     path: Path | None
     reason: str
-    localizer: str | None = None  # an alternative's name
+    localizer: str | None = None  # an alternative's name; None for the bundle's own
 
     @property
     def name(self) -> str:
@@ -70,21 +70,23 @@ def verify_device(
     studies: Sequence[Path] = (),
     processes: int = LEAST_PROCESSES,
 ) -> list[Outcome]:
-    """Run the gate for every engine and precision of the device, or for those named, and write their records.
+    """Run the gate for every engine and precision of the device, or for the named ones, and write their records.
 
-    It is of one localizer, the bundle's own or that of `Bundle.with_localizer`; its reference is itself in FP32.
+    It judges one localizer: the bundle's own, or the one of `Bundle.with_localizer`. Each localizer in FP32 is its own
+    reference.
 
-    `device` is `cpu` or `cuda`, `folder` is where records go instead of their usual place, `target` is a folder of
-    engines. `studies` are folders or files of whole studies (or folders of such folders), which are scored besides: the
-    golden inputs are too few to see a share of grades as small as the tolerances allow. Without them what the
-    latest record knows of studies still counts, where the same files run on the same version of the engine.
+    `device` is `cpu` or `cuda`. `folder` takes the records instead of their usual place. `target` limits the gate to
+    one folder of prebuilt engines.
 
-    Each engine runs in so many new `processes`, at least 3, and once in this one if none can be started here.
+    `studies` are folders or files of whole studies (or folders of such folders) that are scored as well: the golden
+    inputs are too few to show a share of grades as small as the tolerances allow. Without `studies`, the study figures
+    of the latest record still count if the same files run on the same version of the engine.
 
-    An engine that cannot be opened or fails has no new record, but a reason, and an earlier record of it is marked as
-    failed. Raises `BundleError` for a bundle without
-    golden inputs or one that grades none of the studies, `DeviceError` for a device that is not there, `EngineError`
-    where there is no such engine to try, `ValueError` for fewer processes.
+    Each engine runs in `processes` new processes, at least 3; if none can be started here, it runs once in this one.
+
+    An engine that cannot be opened or fails gets a reason and no new record, and its earlier record is marked as
+    failed. Raises `BundleError` for a bundle that has no golden inputs or grades none of the studies, `DeviceError` if
+    the device is missing, `EngineError` if there is no such engine to try, `ValueError` for too few processes.
     """
     if processes < LEAST_PROCESSES:
         raise ValueError(f"processes must be at least {LEAST_PROCESSES}, got {processes}")
@@ -92,20 +94,20 @@ def verify_device(
     networks = golden_networks(bundle)
     choices = _choices(bundle, device, networks, engine, precision)
     choices = [choice for choice in choices if target in (None, choice.target)]
-    say(f"the reference: onnxruntime fp32 on the CPU{_of(bundle)}")
+    say(f"the reference: {REFERENCE} on the CPU{_of(bundle)}")
     reference = run_here(bundle, "cpu", None, networks)
     trial = _studies(bundle, studies, say) if studies else None
-    known = find_records(bundle, device, hardware)
+    before = find_records(bundle, device, hardware)
     outcomes = []
     for choice in choices:
         say(f"{choice} on {hardware}{_of(bundle)}")
         try:
             runs = _runs(bundle, device, choice, networks, processes)
             record = _record(bundle, {"kind": device, "hardware": hardware}, choice, networks, reference, runs)
-            record = _with_studies(record, known) if trial is None else _on_studies(record, trial, device)
+            record = _with_studies(record, before) if trial is None else _on_studies(record, trial, device)
         except (BundleError, EngineError) as error:
-            for earlier in known.accepted:
-                if earlier.choice == choice:  # what was accepted before does not outlive this
+            for earlier in before.accepted:
+                if earlier.choice == choice:  # it no longer holds
                     mark_failed(earlier, bundle, str(error))
             outcomes.append(Outcome(choice, None, None, str(error), bundle.localizer))
             continue
@@ -116,7 +118,7 @@ def verify_device(
 
 
 def _on_studies(record: AcceptanceRecord, trial: Trial, device: str) -> AcceptanceRecord:
-    """The record with what whole studies show, or with the self-test that failed in the process that scores them."""
+    """Add the figures of whole studies to the record, or the self-test that failed while they were scored."""
     try:
         return replace(record, studies=trial(open_device(device, choice=record.choice)))
     except SelfTestError as failed:
@@ -141,23 +143,24 @@ def _choices(
     bundle: Bundle, device: str, networks: Sequence[GoldenNetwork], engine: str | None, precision: str | None
 ) -> list[EngineChoice]:
     files = [network.files for network in networks]
-    known = cpu_choices(files) if device == "cpu" else gpu_choices(files, bundle.folder)
-    found = [choice for choice in known if engine in (None, choice.engine) and precision in (None, choice.precision)]
-    if not found:
-        wanted = " ".join(part for part in (engine, precision) if part) or "an engine beside the reference"
-        extra = 'spinescore[openvino]"' if device == "cpu" else 'spinescore[tensorrt-rtx]"'
+    possible = choices_on(device, files, bundle.folder)
+    choices = [
+        choice for choice in possible if engine in (None, choice.engine) and precision in (None, choice.precision)
+    ]
+    if not choices:
+        asked = " ".join(part for part in (engine, precision) if part) or "an engine beside the reference"
         raise EngineError(
-            f"There is nothing to accept: bundle {bundle.manifest.name} or this machine has not {wanted} for device "
-            f'{device}. What there is: {", ".join(map(str, known)) or "nothing"}. Install more (pip install "{extra}), '
-            "or export with that precision."
+            f"There is nothing to accept: bundle {bundle.manifest.name} or this machine has not {asked} for device "
+            f"{device}. What there is: {', '.join(map(str, possible)) or 'nothing'}. Install more (pip install "
+            f'"spinescore[{extra_for(device)}]"), or export with that precision.'
         )
-    return found
+    return choices
 
 
 def _runs(
     bundle: Bundle, device: str, choice: EngineChoice, networks: Sequence[GoldenNetwork], processes: int
 ) -> list[Runs]:
-    """In so many new processes; once in this one if none can be started, as in a frozen application."""
+    """Run the golden inputs in new processes; once in this one if none can be started, as in a frozen application."""
     if not can_start():
         return [run_here(bundle, device, choice, networks)]
     return [run_in_new_process(bundle, device, choice) for _ in range(processes)]
@@ -171,9 +174,9 @@ def _record(
     reference: Runs,
     runs: Sequence[Runs],
 ) -> AcceptanceRecord:
-    """The record of what ran, not judged yet."""
+    """Return the record of the runs, which is not judged yet."""
     bounds = bundle.manifest.bounds
-    found = [_figures(bundle, networks, reference.outputs, one.outputs) for one in runs]
+    figures = [_figures(bundle, networks, reference.outputs, one.outputs) for one in runs]
     first = runs[0]
     times_ms = {stage: float(np.median([one.times_ms[stage] for one in runs])) for stage in first.times_ms}
     return AcceptanceRecord(
@@ -183,19 +186,19 @@ def _record(
         framework=first.framework,
         precision=choice.precision,
         networks=first.files,
-        figures=_worst(found),
+        figures=_worst(figures),
         tolerances=bounds,
         passed=False,
         networks_ms={stage: round(ms, 4) for stage, ms in times_ms.items()},
         reference_ms={stage: round(ms, 4) for stage, ms in reference.times_ms.items()},
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        processes=Processes(len(runs), sum(bool(one.faults(bounds)) for one in found)),
+        processes=Processes(len(runs), sum(bool(one.faults(bounds)) for one in figures)),
     )
 
 
 def _studies(bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]) -> Trial:
-    """What compares a device with the reference on whole studies; it closes the device. Raises `BundleError`."""
-    # With the scorer and all that it needs, which the golden inputs alone do without.
+    """Return a function that compares a device with the reference on whole studies. Raises `BundleError`."""
+    # This imports all that scores a study, which golden inputs alone do not need.
     from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
 
     places = places_of(paths)
@@ -209,15 +212,15 @@ def _studies(bundle: Bundle, paths: Sequence[Path], say: Callable[[str], None]) 
     return lambda device: compare_studies(reference, grades_of(bundle, device, places))
 
 
-def _worst(found: Sequence[Figures]) -> Figures:
-    """The largest of each figure; the total is that of the process in which most grades flip."""
-    largest = {name: max(getattr(one, name) for one in found) for name in Figures.__dataclass_fields__}
-    return Figures(**{**largest, "total": max(found, key=lambda one: one.grade_flips).total})
+def _worst(figures: Sequence[Figures]) -> Figures:
+    """Return the largest of each figure; the total is from the process in which most grades flip."""
+    largest = {name: max(getattr(one, name) for one in figures) for name in Figures.__dataclass_fields__}
+    return Figures(**{**largest, "total": max(figures, key=lambda one: one.grade_flips).total})
 
 
-def _with_studies(record: AcceptanceRecord, known: Records) -> AcceptanceRecord:
-    """With what the latest record knows of whole studies, if the same files ran on the same version of the engine."""
-    for earlier in (*known.accepted, *known.failed):
+def _with_studies(record: AcceptanceRecord, before: Records) -> AcceptanceRecord:
+    """Add the study figures of an earlier record, if the same files ran on the same version of the engine."""
+    for earlier in (*before.accepted, *before.failed):
         same = (earlier.choice, earlier.framework, earlier.networks)
         if same == (record.choice, record.framework, record.networks):
             return replace(record, studies=earlier.studies)
@@ -228,16 +231,16 @@ def _figures(
     bundle: Bundle,
     networks: Sequence[GoldenNetwork],
     reference: Mapping[str, NDArray[np.float32]],
-    found: Mapping[str, NDArray[np.float32]],
+    outputs: Mapping[str, NDArray[np.float32]],
 ) -> Figures:
-    """The worst of all localizers, and the grader's networks together."""
+    """Return the worst figures of all localizers, and those of the grader's networks together."""
     manifest = bundle.manifest
     moved = [
-        compare_points(reference[network.name], found[network.name], manifest.localizer, network.regions)
+        compare_points(reference[network.name], outputs[network.name], manifest.localizer, network.regions)
         for network in networks
         if network.kind == "localizer"
     ]
-    by_role = [{n.role: outputs[n.name] for n in networks if n.kind == "grader"} for outputs in (reference, found)]
+    by_role = [{n.role: run[n.name] for n in networks if n.kind == "grader"} for run in (reference, outputs)]
     grades = compare_grades(by_role[0], by_role[1], manifest.grader)
     worst = {
         name: finite(max(asdict(one)[name] for one in moved))

@@ -1,8 +1,9 @@
-"""A bundle's golden inputs: what its networks see of radiographs or phantoms, and what FP32 gave at export.
+"""A bundle's golden inputs: inputs of its networks, with the outputs that FP32 gave at export.
 
-They lie in the bundle as `.npz` files: `image_<role>` 8-bit pictures (N, H, W), `expected_<role>` the outputs (N, ..),
-and for localizers `region_<role>` (N; 0 cervical, 1 lumbar). If a localizer runs at several scales, `image_<role>_x1.5`
-are the same radiographs at that scale; if it runs more than once, the outputs are the mean heatmaps of all runs.
+They lie in the bundle as `.npz` files. `image_<role>` are 8-bit pictures (N, H, W), `expected_<role>` the outputs
+(N, ..), and `region_<role>` (N; 0 cervical, 1 lumbar) is there for localizers. If a localizer runs at several scales,
+`image_<role>_x1.5` are the same radiographs at that scale. If it runs more than once, the outputs are the mean heatmaps
+of all runs.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ _HEADERS = {
 class GoldenNetwork:
     """One network of a bundle and its golden inputs: 8-bit pictures (N, H, W) and the outputs (N, ..) of the export.
 
-    `role` is `both` or the region of a localizer, and a grader's network by its name in the manifest. `regions` (N,
-    0 cervical, 1 lumbar) is of a localizer's pictures. A grader's are in order of radiograph, disc and flip. `batch` is
-    the number of pictures that scoring gives the network for the two radiographs of a study, `stored` the number of
-    pictures in the bundle, of which N were read.
+    `role` is `both` or the region for a localizer, and the network's name in the manifest for a grader. `regions` (N;
+    0 cervical, 1 lumbar) belong to a localizer's pictures. A grader's pictures are in order of radiograph, disc and
+    flip. `batch` is the number of pictures that scoring gives the network for the two radiographs of a study. `stored`
+    is the number of pictures in the bundle; N of them were read.
     """
 
     kind: Literal["localizer", "grader"]
@@ -56,18 +57,16 @@ class GoldenNetwork:
     regions: NDArray[np.integer]
     batch: int
     stored: int
-    scaled: Mapping[float, NDArray[np.uint8]] = field(
-        default_factory=dict
-    )  # the pictures at a localizer's other scales
+    scaled: Mapping[float, NDArray[np.uint8]] = field(default_factory=dict)  # the pictures at other scales than 1.0
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.role}"
 
     def images(self, part: slice | NDArray[np.intp] = slice(None)) -> dict[str, NDArray[np.float32]]:
-        """The network's inputs (N, channels, H, W) at every scale, by name, the one at its own size first."""
+        """Return the network's inputs (N, channels, H, W) at every scale by name, its own size first."""
         pictures = {1.0: self.pictures, **self.scaled}
-        return {scaled_name(self.name, scale): normalised(found[part], self.input) for scale, found in pictures.items()}
+        return {scaled_name(self.name, scale): normalised(grey[part], self.input) for scale, grey in pictures.items()}
 
 
 def has_golden(bundle: Bundle) -> bool:
@@ -76,10 +75,10 @@ def has_golden(bundle: Bundle) -> bool:
 
 
 def golden_localizers(bundle: Bundle, *, one_study: bool = False) -> list[GoldenNetwork]:
-    """The localizer for both regions, or one for each region.
+    """Return the localizer for both regions, or one for each region.
 
-    With `one_study` only what stands for one study is read: the first radiograph of each region. Raises `BundleError`
-    if the bundle has no golden inputs, or other ones than the manifest describes.
+    With `one_study` only the first radiograph of each region is read. Raises `BundleError` if the bundle has no golden
+    inputs, or they do not fit the manifest.
     """
     localizer = bundle.manifest.localizer
     roles = {"both": localizer.files["cervical"]} if localizer.shared else {r: localizer.files[r] for r in REGIONS}
@@ -88,21 +87,21 @@ def golden_localizers(bundle: Bundle, *, one_study: bool = False) -> list[Golden
 
 
 def golden_grader(bundle: Bundle, *, one_study: bool = False) -> list[GoldenNetwork]:
-    """The grader's networks; with `one_study` the crops of the first two radiographs alone. Raises `BundleError`."""
+    """Return the grader's networks, with `one_study` the crops of only two radiographs. Raises `BundleError`."""
     grader = bundle.manifest.grader
     with _opened(bundle, "grader") as arrays:
-        found = []
+        networks = []
         for role, files in grader.files.items():
             batch = VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"])
             pictures, stored = arrays.pictures(role, grader.input, batch if one_study else None)
-            expected = arrays.expected(role, role, stored, None)  # a few numbers each, and their range is needed
+            expected = arrays.expected(role, role, stored, None)  # they are small, and the range of all is needed
             none = np.zeros(0, np.uint8)
-            found.append(GoldenNetwork("grader", role, files, grader.input, pictures, expected, none, batch, stored))
-        return found
+            networks.append(GoldenNetwork("grader", role, files, grader.input, pictures, expected, none, batch, stored))
+        return networks
 
 
 def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.float32]:
-    """8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
+    """Return 8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
     grey = pictures[:, None].astype(np.float32) / np.float32(255)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
     return np.asarray((grey - mean) / std, np.float32)
@@ -116,16 +115,16 @@ def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_stu
     chosen: slice | list[int] = slice(None)
     count = None
     if one_study:
-        wanted = range(VIEWS) if localizer.shared else [REGIONS.index(role)]
-        chosen = [int(np.argmax(regions == region)) for region in wanted]  # 0 if there is none
+        numbers = range(VIEWS) if localizer.shared else [REGIONS.index(role)]
+        chosen = [int(np.argmax(regions == region)) for region in numbers]  # 0 if there is none
         count = max(chosen) + 1
     pictures, stored = arrays.pictures(role, localizer.input, count)
     scaled = {}
     for scale in (scale for scale in localizer.averaging.scales if scale != 1.0):
-        found, there = arrays.pictures(f"{role}_x{scale:g}", localizer.input_at(scale), count)
-        if there != stored:
-            raise arrays.fault(f"image_{role} has {stored} pictures, and {there} at scale {scale:g}")
-        scaled[scale] = found[chosen]
+        greys, number = arrays.pictures(f"{role}_x{scale:g}", localizer.input_at(scale), count)
+        if number != stored:
+            raise arrays.fault(f"image_{role} has {stored} pictures, and {number} at scale {scale:g}")
+        scaled[scale] = greys[chosen]
     expected = arrays.expected(role, other, stored, count)
     if regions.shape != (stored,) or not set(regions.tolist()) <= set(range(len(REGIONS))):
         raise arrays.fault(f"region_{role} does not name a region for each of {stored} pictures")
@@ -136,7 +135,7 @@ def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_stu
 
 
 class _Arrays:
-    """The arrays of one golden file, of which as many rows are read as are needed."""
+    """The arrays of one golden file; only the needed rows are read."""
 
     def __init__(self, bundle: Bundle, name: str, archive: zipfile.ZipFile) -> None:
         self._bundle, self._name, self._archive = bundle, name, archive
@@ -145,7 +144,7 @@ class _Arrays:
         return BundleError(f"Bundle {self._bundle.manifest.name}: {self._name}: {reason}; export the bundle again.")
 
     def pictures(self, role: str, size: NetworkInput, count: int | None) -> tuple[NDArray[np.uint8], int]:
-        """The first pictures, all without `count`, and how many there are."""
+        """Return the first `count` pictures, or all, and the number of stored pictures."""
         pictures, stored = self.rows(f"image_{role}", count)
         if pictures.shape[1:] != (size.height, size.width) or not len(pictures) or pictures.dtype != np.uint8:
             raise self.fault(
@@ -155,14 +154,14 @@ class _Arrays:
         return pictures, stored
 
     def expected(self, role: str, stem: str, stored: int, count: int | None) -> NDArray[np.float32]:
-        """The outputs that belong to the first pictures."""
+        """Return the outputs for the first `count` pictures."""
         expected, outputs = self.rows(f"expected_{stem}", count)
         if outputs != stored:
             raise self.fault(f"image_{role} has {stored} pictures, expected_{stem} {outputs} outputs")
         return expected.astype(np.float32)
 
     def rows(self, name: str, count: int | None = None) -> tuple[NDArray[Any], int]:
-        """The first rows of an array, all without `count`, and how many there are."""
+        """Return the first `count` rows of an array, or all, and the number of stored rows."""
         if f"{name}.npy" not in self._archive.namelist():
             raise self.fault(f"it lacks {name}")
         if self._archive.getinfo(f"{name}.npy").file_size > _MOST_BYTES:
@@ -172,7 +171,7 @@ class _Arrays:
 
 
 def _rows(file: IO[bytes], count: int | None) -> tuple[NDArray[Any], int]:
-    """Raises `ValueError` for what is no array of plain numbers, or larger than any golden input."""
+    """Read the first rows. Raises `ValueError` for an array of other than plain numbers, or one that is too large."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"NumPy format {version}")

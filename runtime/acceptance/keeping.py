@@ -1,6 +1,6 @@
-"""Where what is known of a bundle on one machine is kept, and whether it counts there.
+"""Files about a bundle on one machine: where they are kept, and whether they count on this machine.
 
-A document counts if this machine signed it (`spinescore.kernels.signing`), or if it ships inside the installed package.
+A file counts if this machine signed it (`spinescore.kernels.signing`), or if it ships inside the installed package.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def counts(bundle: Bundle, path: Path, document: Signed) -> bool:
 
 
 def age(date: str) -> float:
-    """Seconds since 1970 of a date, to find the latest; 0 for a date of the future and for what is no date."""
+    """Return the seconds since 1970, to find the latest date; 0 for a future date and for a text that is no date."""
     try:
-        found = datetime.fromisoformat(date)
+        time = datetime.fromisoformat(date)
     except ValueError:
         return 0.0
-    seconds = (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+    seconds = (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
     return seconds if seconds <= datetime.now(timezone.utc).timestamp() else 0.0
 
 
@@ -58,24 +58,24 @@ def keep(
     beside: Path | None,
     read: Callable[[Path], Signed],
 ) -> Path:
-    """Write what is known of a bundle on this machine: into `folder`, else `beside`, else where such files lie.
+    """Write a file about a bundle on this machine: into `folder`, else `beside`, else where such files lie.
 
-    What another machine wrote under that name, as into a bundle that several share, is left as it is.
+    A file of that name from another machine is left as it is: several machines may share a bundle.
     """
     if folder is None and (beside or not is_shipped(bundle.folder)):
         path = (beside or bundle.folder / _FOLDER) / name
-        with suppress(OSError):  # a folder that belongs to somebody else
+        with suppress(OSError):  # another user owns the folder
             if not _is_foreign(bundle, path, read):
                 return write_atomic(path, text)
     return write_atomic((folder or _cached(bundle)) / name, text)
 
 
 def kept(bundle: Bundle, pattern: str) -> Iterator[Path]:
-    """The files of that name which `keep` wrote in the bundle, then those in the user's cache folder."""
+    """Yield the files of that name in the bundle, then those in the user's cache folder."""
     yield from sorted(bundle.folder.glob(f"{_FOLDER}/{pattern}"))
     try:
         yield from sorted(_cached(bundle).glob(pattern))
-    except OSError:  # this user has no home
+    except OSError:  # the user has no home
         return
 
 
@@ -92,7 +92,7 @@ def read_kept(path: Path, what: str, kind: type[T]) -> T:
 def _is_foreign(bundle: Bundle, path: Path, read: Callable[[Path], Signed]) -> bool:
     try:
         return not counts(bundle, path, read(path))
-    except EngineError:  # not there, or no such document
+    except EngineError:  # it is missing, or not such a document
         return False
 
 

@@ -1,4 +1,4 @@
-"""Self-tests that are repeated while a scorer lives: after so many studies or minutes, when nothing is being scored."""
+"""Repeat the self-test of a scorer after a number of studies or minutes, when no study is being scored."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _RETRY_S = 0.05  # between two looks at a scorer that is busy
 
 
 class Repeats:
-    """A thread that calls `test` when that is due. Close it, and it ends.
+    """A thread that calls `test` when it is due. Close it to end the thread.
 
-    `test` returns whether it could run: false if the scorer was busy, and it is then asked again soon.
+    `test` returns whether it could run. If the scorer was busy, it is called again soon.
     """
 
     def __init__(self, test: Callable[[], bool], studies: int | None, minutes: float | None) -> None:
-        """Raises `ValueError` for a number that is not above 0."""
+        """Start the thread. Raises `ValueError` for a number that is not above 0."""
         for name, value in (("self_test_studies", studies), ("self_test_minutes", minutes)):
             if value is not None and not 0 < value < threading.TIMEOUT_MAX / 60:
                 raise ValueError(f"{name} must be above 0, got {value!r}")
-        self._test, self._most, self._period_s = test, studies, None if minutes is None else 60 * minutes
+        self._test, self._every, self._period_s = test, studies, None if minutes is None else 60 * minutes
         self._changed = threading.Condition()
         self._studies, self._since, self._closed = 0, time.monotonic(), False
         self._thread = threading.Thread(target=self._run, name="spinescore-self-test", daemon=True)
@@ -35,7 +35,7 @@ class Repeats:
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread, after the test that is going on. Twice is no error."""
+        """End the thread after the current test. Closing twice is no error."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -57,7 +57,7 @@ class Repeats:
                     self._changed.wait(_RETRY_S)
 
     def _due_in_s(self) -> float | None:
-        """Seconds until the next test; 0 if it is due, None if only studies can make it due."""
-        if self._most is not None and self._studies >= self._most:
+        """Return the seconds until the next test: 0 if it is due, None if only studies can make it due."""
+        if self._every is not None and self._studies >= self._every:
             return 0
         return None if self._period_s is None else max(self._since + self._period_s - time.monotonic(), 0)

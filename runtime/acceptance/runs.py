@@ -1,6 +1,6 @@
-"""All golden inputs of a bundle through an engine, in this process or in a new one.
+"""Run all golden inputs of a bundle on an engine, in this process or in a new one.
 
-The networks run as in a study: through the pipeline, on its buffers, with its batches, both views at once.
+The networks run as in a study: in the pipeline, on its buffers, with its batches, both views at once.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _ERRORS: dict[str, type[SpineScoreError]] = {kind.__name__: kind for kind in (Bu
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Outputs (N, ..) by network; the median milliseconds of localizer and grader; what ran.
+    """Outputs (N, ..) by network, median milliseconds of localizer and grader, and the files that ran.
 
-    `files` has the SHA-256 of each network's or engine's file by its name in the bundle.
+    `files` has the SHA-256 of each network or engine by its name in the bundle.
     """
 
     outputs: Mapping[str, NDArray[np.float32]]
@@ -47,7 +47,7 @@ class Runs:
 
 
 def golden_networks(bundle: Bundle) -> list[GoldenNetwork]:
-    """All networks with all of their golden inputs. Raises `BundleError` for a bundle without."""
+    """Return all networks with their golden inputs. Raises `BundleError` for a bundle that has none."""
     return [*golden_localizers(bundle), *golden_grader(bundle)]
 
 
@@ -62,10 +62,10 @@ def run_here(bundle: Bundle, kind: str, choice: EngineChoice | None, networks: S
         for number in range(max(rounds, 1 + _LEAST_TIMED)):
             rows = {n.name: (number * n.batch + np.arange(n.batch)) % len(n.pictures) for n in networks}
             images = {name: image for n in networks for name, image in n.images(rows[n.name]).items()}
-            found, took_ms = pipeline.run_networks(images)
+            results, took_ms = pipeline.run_networks(images)
             times_ms.append(took_ms)
             if number < rounds:
-                _keep(outputs, found, rows, networks)
+                _keep(outputs, results, rows, networks)
         files = {}
         for engine in pipeline.engines:
             name = engine_name(bundle.folder, engine.file)
@@ -85,11 +85,11 @@ def run_in_new_process(bundle: Bundle, kind: str, choice: EngineChoice) -> Runs:
     try:
         with child(command) as process:
             assert process.stdout is not None
-            said = process.stdout.read()
+            answers = process.stdout.read()
             status = process.wait()
     except OSError as error:
         raise EngineError(f"No process can be started for engine {choice} ({error.strerror or error}).") from error
-    first, _, rest = said.partition(b"\n")
+    first, _, rest = answers.partition(b"\n")
     try:
         answer = json.loads(first)
         if "error" not in answer:
@@ -104,34 +104,34 @@ def run_in_new_process(bundle: Bundle, kind: str, choice: EngineChoice) -> Runs:
 
 
 def main(request: str) -> None:
-    """Do what `run_in_new_process` asks of the new process: write a line of JSON, then the outputs as an archive."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    """Run what `run_in_new_process` asks for; write a line of JSON, then the outputs as an archive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints does not disturb the answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answer
     end_with_parent()
-    wanted = json.loads(request)
+    task = json.loads(request)
     outputs = io.BytesIO()
     answer: dict[str, object]
     try:
-        bundle = Bundle.open(wanted["bundle"]).with_localizer(wanted["localizer"])
-        runs = run_here(bundle, wanted["kind"], EngineChoice(**wanted["choice"]), golden_networks(bundle))
+        bundle = Bundle.open(task["bundle"]).with_localizer(task["localizer"])
+        runs = run_here(bundle, task["kind"], EngineChoice(**task["choice"]), golden_networks(bundle))
         np.savez(outputs, **runs.outputs)  # type: ignore[arg-type]
         answer = {"times_ms": runs.times_ms, "files": runs.files, "framework": runs.framework}
     except Exception as error:
-        known = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "")
-        answer = {"error": known, "message": str(error) if known else f"{type(error).__name__}: {error}"}
+        name = next((name for name, kind in _ERRORS.items() if isinstance(error, kind)), "")
+        answer = {"error": name, "message": str(error) if name else f"{type(error).__name__}: {error}"}
     answers.write(json.dumps(answer).encode() + b"\n" + outputs.getvalue())
     answers.flush()
 
 
 def _keep(
     outputs: dict[str, NDArray[np.float32]],
-    found: Mapping[str, NDArray[np.float32]],
+    results: Mapping[str, NDArray[np.float32]],
     rows: Mapping[str, NDArray[np.intp]],
     networks: Sequence[GoldenNetwork],
 ) -> None:
     for network in networks:
-        output = found[network.name]
+        output = results[network.name]
         if output.shape[1:] != network.expected.shape[1:]:
             raise BundleError(
                 f"The {network.name} gives {output.shape[1:]} for a picture, the golden inputs hold "

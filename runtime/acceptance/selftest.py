@@ -1,13 +1,12 @@
-"""The self-test: does this engine, in this process, compute what the bundle's golden inputs say?
+"""The self-test: does this engine compute a bundle's golden outputs in this process?
 
-An acceptance record says what an engine computed in the processes of the gate. An engine can still compute wrongly in
-another process: OpenVINO 2026.4.1 did so in every second one (`spinescore.benchmarks.openvino_streams`). So every
-process runs golden inputs before it gives out grades, as a study runs (`Pipeline.run_networks`), and compares the
-outputs with the expected ones.
+An acceptance record covers the processes of the gate. An engine can still compute wrongly in another process: OpenVINO
+2026.4.1 did so in every second one (`spinescore.benchmarks.openvino_streams`). So every process runs golden inputs as a
+study runs (`Pipeline.run_networks`) before it gives out grades, and compares the outputs with the expected ones.
 
-Two radiographs are run, and the tolerances are for all golden inputs. What is counted (grades that flip, points that
-move far) may therefore be as many here as the tolerances allow in all of them: an engine fails where the gate would
-have refused it however well it did on the others. A median cannot be judged that way, and is left to the gate.
+Two radiographs are run, while the tolerances are for all golden inputs. Therefore as many grades may flip, and points
+move far, in these two as the tolerances allow in all of them. An engine that fails here would fail the gate even if all
+other inputs agreed exactly. A median cannot be judged in this way, and is left to the gate.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SelfTest"]
 
-_FAR_SHARE = 0.01  # of the points, which may move farther than the tolerance for the 99th percentile
+_FAR_SHARE = 0.01  # of the points; they may move farther than the tolerance for the 99th percentile
 
 Outputs = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class SelfTest:
-    """The golden inputs for one run of a bundle's networks, and what they must give."""
+    """The golden inputs for one run of a bundle's networks, with the expected outputs."""
 
     bundle: Bundle
     localizers: tuple[GoldenNetwork, ...]
@@ -47,7 +46,7 @@ class SelfTest:
 
     @classmethod
     def of(cls, bundle: Bundle) -> SelfTest | None:
-        """The self-test of a bundle, None if it has no golden inputs. Raises `BundleError` if they are damaged."""
+        """Return the self-test of a bundle, None without golden inputs. Raises `BundleError` if they are damaged."""
         if not has_golden(bundle):
             return None
         return cls(
@@ -55,7 +54,7 @@ class SelfTest:
         )
 
     def run(self, pipeline: Pipeline, boundary: Boundary | None = None) -> tuple[list[str], dict[str, float]]:
-        """Run it, and return what is beyond the tolerances, in words, and what `Pipeline.run_networks` took.
+        """Run it; return what is beyond the tolerances, in words, and the milliseconds of localizer and grader.
 
         Raises `EngineError` if a network fails, and what `boundary` raises.
         """
@@ -66,16 +65,16 @@ class SelfTest:
         return self.faults(outputs), took_ms
 
     def faults(self, outputs: Outputs) -> list[str]:
-        """What in the outputs, by the networks' names, is beyond the tolerances, in words."""
+        """Return what is beyond the tolerances, in words; `outputs` are by network."""
         return [*self._localizer_faults(outputs), *self._grader_faults(outputs)]
 
     def _localizer_faults(self, outputs: Outputs) -> list[str]:
         bounds = self.bundle.manifest.bounds
         far, allowed, difference = 0, 0, 0.0
         for network in self.localizers:
-            found = outputs[network.name]
-            difference = max(difference, difference_of_range(network.expected, found))
-            shifts = point_shifts(network.expected, found, self.bundle.manifest.localizer, network.regions)
+            output = outputs[network.name]
+            difference = max(difference, difference_of_range(network.expected, output))
+            shifts = point_shifts(network.expected, output, self.bundle.manifest.localizer, network.regions)
             far += int((~(shifts <= bounds.p99_shift_px)).sum())
             allowed += math.floor(_FAR_SHARE * 2 * DISCS * network.stored)
         faults = bounds.faults({"heatmap_difference": difference})
@@ -85,14 +84,14 @@ class SelfTest:
 
     def _grader_faults(self, outputs: Outputs) -> list[str]:
         bounds = self.bundle.manifest.bounds
-        expected, found, difference = {}, {}, 0.0
+        expected, actual, difference = {}, {}, 0.0
         for network in self.graders:
             rows = _rows(network)
             whole = network.expected.copy()
             whole[rows] = outputs[network.name]
             difference = max(difference, difference_of_range(network.expected, whole))
-            expected[network.role], found[network.role] = network.expected[rows], outputs[network.name]
-        grades = compare_grades(expected, found, self.bundle.manifest.grader)
+            expected[network.role], actual[network.role] = network.expected[rows], outputs[network.name]
+        grades = compare_grades(expected, actual, self.bundle.manifest.grader)
         first = self.graders[0]
         per_disc = first.batch // (len(REGIONS) * DISCS)
         allowed = math.floor(bounds.grade_flips * 2 * first.stored / per_disc)
@@ -103,5 +102,5 @@ class SelfTest:
 
 
 def _rows(network: GoldenNetwork) -> NDArray[np.intp]:
-    """Which of the pictures that were read stand for one study; a bundle with fewer gives some of them twice."""
+    """Return the numbers of the pictures that stand for one study; if there are too few, some are used twice."""
     return np.arange(network.batch) % len(network.pictures)

@@ -1,9 +1,8 @@
-"""Whole studies for the acceptance gate: scored with an engine as any other, their grades beside the reference's."""
+"""Whole studies for the acceptance gate: scored on an engine as usual, and compared with the reference's grades."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from spinescore.runtime.acceptance import StudyFigures
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.reading.studies import load_studies
-from spinescore.runtime.scorer import Scorer
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 from spinescore.runtime.study import SITES, Study
 
 __all__ = ["Grades", "compare_studies", "grades_of", "places_of"]
@@ -20,33 +19,33 @@ Grades = Mapping[str, int | None]  # of one study, by site
 
 
 def places_of(paths: Sequence[Path]) -> list[Path]:
-    """Where single studies lie: the folders in each path that is a folder of folders, else the path itself."""
-    found: list[Path] = []
+    """Return the paths of single studies: the folders inside a path that is a folder of folders, else the path."""
+    places: list[Path] = []
     for path in paths:
         inside = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
-        found += inside or [path]
-    return found
+        places += inside or [path]
+    return places
 
 
 def grades_of(bundle: Bundle, device: Device[Any], places: Sequence[Path]) -> list[Grades]:
-    """The grades of every study in `places`, one place in memory at a time. Owns the device, and closes it.
+    """Return the grades of every study in `places`, with one place in memory at a time, and close the device.
 
-    Without the bundle's budget: what a slower engine would skip for it is no fault of its arithmetic.
+    The bundle's budget does not apply: what a slower engine skips for it is no fault of its arithmetic.
     """
-    unhurried = replace(bundle, manifest=replace(bundle.manifest, budget_ms=None))
-    with Scorer(unhurried, device) as scorer:
+    with StudyScorer(bundle, device) as scorer:
+        scorer.test()
         return [_grades(scorer, study) for place in places for study in load_studies([place])]
 
 
-def compare_studies(reference: Sequence[Grades], found: Sequence[Grades]) -> StudyFigures:
-    """A corner that only one of the two graded counts as one whose grade flips."""
-    pairs = [(one[site], other[site]) for one, other in zip(reference, found, strict=True) for site in one]
+def compare_studies(reference: Sequence[Grades], other: Sequence[Grades]) -> StudyFigures:
+    """Count the corners and the flips; a corner that only one of the two graded counts as a flip."""
+    pairs = [(first[site], second[site]) for first, second in zip(reference, other, strict=True) for site in first]
     graded = [pair for pair in pairs if pair != (None, None)]
-    return StudyFigures(len(reference), len(graded), sum(one != other for one, other in graded))
+    return StudyFigures(len(reference), len(graded), sum(first != second for first, second in graded))
 
 
-def _grades(scorer: Scorer, study: Study) -> Grades:
-    report = scorer.score(study)
+def _grades(scorer: StudyScorer, study: Study) -> Grades:
+    report = scorer.score(study).report
     discs = [disc for region in report.regions.values() for disc in region.discs]
-    found = {corner.site: corner.grade for disc in discs for corner in disc.corners}
-    return {site: found.get(site) for sites in SITES.values() for site in sites}
+    grades = {corner.site: corner.grade for disc in discs for corner in disc.corners}
+    return {site: grades.get(site) for sites in SITES.values() for site in sites}

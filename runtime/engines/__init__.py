@@ -1,35 +1,110 @@
-"""Engines: what runs a network. One module per framework, imported only by the device that uses it."""
+"""Engines run networks. `ENGINES` is the one table of them; each has a module in this package.
+
+To add an engine, write its module and its row in `ENGINES`. The module has the
+function `open_on_cpu(path, precision, threads, callers)` or `open_on_gpu(path, precision, queue, target)`, or both; it
+is imported only when the engine is opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["CudaQueue", "DeviceMemory", "Engine"]
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "CudaQueue",
+    "DeviceMemory",
+    "Engine",
+    "EngineName",
+    "EngineRow",
+    "Framework",
+    "PrecisionName",
+]
 
 B = TypeVar("B", contravariant=True)
+
+EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
+PrecisionName = Literal["fp32", "bf16", "fp16", "int8"]
+PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+
+# Network files for each precision, the preferred precision first. BF16 is arithmetic on FP32 files. A network that the
+# bundle does not have in INT8 runs in FP32 beside the others.
+_FILES: dict[str, tuple[str, ...]] = {
+    "fp32": ("fp32",),
+    "bf16": ("fp32",),
+    "fp16": ("fp16",),
+    "int8": ("int8", "fp32"),
+}
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A Python package that runs an engine's networks; `extra` of spinescore installs it, if there is one."""
+
+    title: str
+    extra: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One row of `ENGINES`.
+
+    `precisions` has the precisions for each kind of device, in the order in which they are tried. `frameworks` are by
+    import name; one of them is enough. A `prebuilt` engine runs files that were built for one GPU and lie in
+    `engines/<target>/` of the bundle; the others run the bundle's ONNX files.
+    """
+
+    precisions: Mapping[str, tuple[str, ...]]
+    frameworks: Mapping[str, Framework]
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _FILES)
+    prebuilt: bool = False
+
+    @property
+    def title(self) -> str:
+        return next(iter(self.frameworks.values())).title
+
+
+ENGINES: dict[str, EngineRow] = {
+    "onnxruntime": EngineRow(
+        {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")}, {"onnxruntime": Framework("ONNX Runtime")}
+    ),
+    "openvino": EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
+    "tensorrt": EngineRow(
+        {"cuda": ("fp32", "fp16", "int8")},
+        {
+            "tensorrt": Framework("TensorRT", "tensorrt"),
+            "tensorrt_lean": Framework("TensorRT lean runtime", "tensorrt-lean"),
+            "tensorrt_rtx": Framework("TensorRT-RTX", "tensorrt-rtx"),
+        },
+        {"fp32": ("fp32",), "fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")},
+        prebuilt=True,
+    ),
+}
 
 
 class Engine(Protocol[B]):
     """A loaded network with one input `image` and one output; shapes are without the batch.
 
-    Height and width are 0 where the network takes pictures of any size that its strides allow.
+    Height and width are 0 if the network takes pictures of any size that its strides allow.
 
-    On a GPU `run` only queues work on the device's stream, and `inputs` and `outputs` are `DeviceMemory` whose
-    addresses stay the same from the first run, outside of a capture, to the captured one.
+    On a GPU, `run` only queues work on the device's stream. Its `inputs` and `outputs` are then `DeviceMemory`, whose
+    addresses stay the same from the first run, outside of a capture, to the captured run.
     """
 
-    framework: str  # and its version, for reports
+    framework: str  # with its version, for reports
     precision: str
-    name: str  # the model's file, for messages
-    file: Path  # that was loaded: the network's, or the engine built from it
+    name: str  # of the loaded file, for messages
+    file: Path  # the loaded file: a network, or an engine that was built from it
 
     @property
     def capturable(self) -> bool:
-        """Whether `run` may be recorded into a CUDA graph; where not, the device runs it between two graphs."""
+        """Whether `run` may be recorded into a CUDA graph; if not, the device runs it between two graphs."""
 
     @property
     def dtype(self) -> np.dtype[Any]: ...
@@ -41,7 +116,7 @@ class Engine(Protocol[B]):
         """Infer a batch (N, *input_shape) into (N, *output_shape). Raises `EngineError`."""
 
     def close(self) -> None:
-        """Free what the engine holds; called by its device, with the CUDA context current. Twice is no error."""
+        """Free the network; the device calls this with its CUDA context current. Closing twice is no error."""
 
 
 class DeviceMemory(Protocol):
@@ -58,15 +133,15 @@ class DeviceMemory(Protocol):
 
 
 class CudaQueue(Protocol):
-    """What an engine needs of the GPU that it is opened on; the CUDA context is current in every call to an engine."""
+    """The GPU that an engine is opened on. Its CUDA context is current in every call to an engine."""
 
-    name: str  # the GPU's
-    index: int  # of the device, as CUDA counts
+    name: str
+    index: int  # as CUDA counts devices
     compute_capability: tuple[int, int]
 
     @property
     def stream_handle(self) -> int:
-        """The CUstream on which everything is queued."""
+        """The CUstream on which all work is queued."""
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceMemory:
-        """Zeroed memory that the device frees when it closes, after its engines."""
+        """Return zeroed memory. The device frees it when it closes, after its engines."""

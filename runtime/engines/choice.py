@@ -4,50 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from spinescore.runtime.engines import CudaQueue, Engine
+from spinescore.runtime.engines import ENGINES, CudaQueue, Engine
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Files
-from spinescore.runtime.names import EngineName, PrecisionName
 from spinescore.runtime.notices import notice
 
 __all__ = [
-    "ENGINES",
-    "PRECISIONS",
+    "REFERENCE",
     "EngineChoice",
-    "cpu_choices",
-    "gpu_choices",
+    "choices_on",
+    "engines_on",
+    "extra_for",
     "installed_openvino",
     "open_on_cpu",
     "open_on_gpu",
 ]
 
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
-
-# Precisions of network files that serve a precision, the preferred one first. BF16 is arithmetic on FP32 files; what
-# a bundle does not hold in INT8 runs as it is.
-_FILES = {"fp32": ("fp32",), "bf16": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "fp32")}
-_TENSORRT_FILES = {"fp32": ("fp32",), "fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}
-_ON_CPU = (
-    ("openvino", "fp32"),
-    ("openvino", "bf16"),
-    ("openvino", "fp16"),
-    ("openvino", "int8"),
-    ("onnxruntime", "fp16"),
-    ("onnxruntime", "int8"),
-)
-
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """One way to run networks; `target` is the folder in `engines/` of a bundle where TensorRT's engines lie."""
+    """One way to run networks; `target` is the folder in `engines/` of a bundle that holds prebuilt engines."""
 
     engine: str
     precision: str
@@ -55,15 +38,32 @@ class EngineChoice:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Precisions of the network files that it takes, the preferred one first."""
-        return (_TENSORRT_FILES if self.engine == "tensorrt" else _FILES).get(self.precision, ())
+        """Precisions of the network files that it takes, the preferred precision first."""
+        return ENGINES[self.engine].files.get(self.precision, ())
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}{f' ({self.target})' if self.target else ''}"
 
 
+REFERENCE = EngineChoice("onnxruntime", "fp32")  # on a CPU; all others are compared with it, and it needs no record
+
+
+def engines_on(device: str) -> tuple[str, ...]:
+    """The names of the engines that run on this kind of device."""
+    return tuple(name for name, row in ENGINES.items() if device in row.precisions)
+
+
+def extra_for(device: str) -> str:
+    """Return the extra of spinescore that installs an engine for this kind of device."""
+    frameworks = [framework for name in engines_on(device) for framework in ENGINES[name].frameworks.values()]
+    return [framework.extra for framework in frameworks if framework.extra][-1]
+
+
 def installed_openvino() -> str | None:
-    """OpenVINO as reports name it, with its version, without importing it; None if it is not there or does not tell."""
+    """OpenVINO with its version, as reports name it; None if it is not installed or its version is unknown.
+
+    It is not imported.
+    """
     try:
         spec, package = find_spec("openvino"), metadata.distribution("openvino")
     except (metadata.PackageNotFoundError, ValueError):
@@ -74,72 +74,85 @@ def installed_openvino() -> str | None:
     return f"openvino {package.version.split('-')[0]}" if same else None
 
 
-def cpu_choices(networks: Iterable[Files]) -> list[EngineChoice]:
-    """What is installed and could run these networks on a CPU, beside ONNX Runtime in FP32.
+def choices_on(device: str, networks: Iterable[Files], folder: Path) -> list[EngineChoice]:
+    """What is installed or built and could run these networks on a device, apart from the reference.
 
-    `networks` are files by precision, as the manifest has them. Whether the CPU has BF16 is seen at opening.
+    `networks` are files by precision, as in the manifest; `folder` is the bundle's. The reference's engine comes last.
+    Whether a CPU has BF16 arithmetic is known only once the engine is opened.
     """
-    installed = [EngineChoice(*pair) for pair in _ON_CPU if pair[0] == "onnxruntime" or find_spec(pair[0])]
-    return [choice for choice in installed if _held(choice, list(networks))]
+    files = list(networks)
+    choices: list[EngineChoice] = []
+    for name in sorted(engines_on(device), key=lambda name: name == REFERENCE.engine):
+        row = ENGINES[name]
+        if row.prebuilt:
+            choices += _prebuilt(name, folder)
+        elif name == REFERENCE.engine or any(map(find_spec, row.frameworks)):
+            choices += [
+                choice
+                for precision in row.precisions[device]
+                if _has_files(choice := EngineChoice(name, precision), files) and (device, choice) != ("cpu", REFERENCE)
+            ]
+    return choices
 
 
-def gpu_choices(networks: Iterable[Files], folder: Path) -> list[EngineChoice]:
-    """What could run these networks on a GPU: the engines of the bundle in `folder`, then ONNX Runtime."""
-    built: dict[EngineChoice, None] = {}
+def _prebuilt(engine: str, folder: Path) -> dict[EngineChoice, None]:
+    choices: dict[EngineChoice, None] = {}
     for path in engine_paths(folder):
         try:
-            built[EngineChoice("tensorrt", Sidecar.read(path).precision, path.parent.name)] = None
+            choices[EngineChoice(engine, Sidecar.read(path).precision, path.parent.name)] = None
         except EngineError:  # noqa: PERF203  # `spinescore engine list` says why
             continue
-    plain = [EngineChoice("onnxruntime", precision) for precision in ("fp16", "fp32")]
-    return [*built, *(choice for choice in plain if _held(choice, list(networks)))]
+    return choices
+
+
+def _has_files(choice: EngineChoice, networks: list[Files]) -> bool:
+    """Whether every network has a file for the choice, and at least one has a file of its preferred precision."""
+    precisions = choice.files
+    return all(set(precisions) & set(files) for files in networks) and any(precisions[0] in files for files in networks)
 
 
 def open_on_cpu(
     choice: EngineChoice | None, path: Path, precision: str, threads: int | None, callers: int = 1
 ) -> Engine[Any]:
-    """The network file `path`, which is of `precision`, on a CPU's engine; without a choice on ONNX Runtime.
+    """Open the network file `path` on a CPU; without a choice on the reference's engine.
 
-    It has `threads`, those of the `callers` included that run it at the same time.
+    `precision` is the file's. The `threads` include those of the `callers` that run the network at the same time.
+    Raises `EngineError`.
     """
-    if choice is None or choice.engine == "onnxruntime":
-        from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-        own = threads if threads is None or callers == 1 else max(1, threads - callers + 1)  # callers work as well
-        return OnnxRuntimeEngine(path, precision, own)
-    if choice.engine == "openvino":
-        from spinescore.runtime.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(path, "bf16" if choice.precision == "bf16" else precision, threads, callers)
-    raise EngineError(f"Engine {choice.engine} does not run on a CPU; choose onnxruntime or openvino.")
+    name = REFERENCE.engine if choice is None else choice.engine
+    if name not in engines_on("cpu"):
+        raise EngineError(f"Engine {name} does not run on a CPU; choose {' or '.join(engines_on('cpu'))}.")
+    bf16 = choice is not None and choice.precision == "bf16"  # arithmetic on an FP32 file
+    opened: Engine[Any] = _module(name).open_on_cpu(path, "bf16" if bf16 else precision, threads, callers)
+    return opened
 
 
 def open_on_gpu(
     choice: EngineChoice | None, path: Path, precision: str, queue: CudaQueue
 ) -> tuple[Engine[Any], str | None]:
-    """The network on a GPU's engine, and a warning where it is not the best one.
+    """Open the network file `path` on a GPU; also return a warning if a better engine was passed over.
 
-    Without a choice TensorRT where this GPU has an engine of the network, else ONNX Runtime.
+    Without a choice the GPU's prebuilt engine of the network is taken, else the reference's engine. Raises
+    `EngineError`.
     """
-    from spinescore.runtime.engines import onnxruntime, tensorrt
-
+    names = sorted(engines_on("cuda"), key=lambda name: not ENGINES[name].prebuilt)
     if choice is not None:
-        if choice.engine == "tensorrt":
-            return tensorrt.open_engine(path, precision, queue, choice.target), None
-        if choice.engine == "onnxruntime":
-            return onnxruntime.OnnxRuntimeEngine(path, precision, queue=queue), None
-        raise EngineError(f"Engine {choice.engine} does not run on {queue.name}; choose tensorrt or onnxruntime.")
-    try:
-        return tensorrt.open_engine(path, precision, queue), None
-    except EngineError as refused:
+        if choice.engine not in names:
+            raise EngineError(f"Engine {choice.engine} does not run on {queue.name}; choose {' or '.join(names)}.")
+        return _module(choice.engine).open_on_gpu(path, precision, queue, choice.target), None
+    refusals: list[str] = []
+    for name in names:
         try:
-            engine = onnxruntime.OnnxRuntimeEngine(path, precision, queue=queue)
+            engine = _module(name).open_on_gpu(path, precision, queue)
         except EngineError as error:
-            raise EngineError(f"{refused} {error}") from error
-        return engine, notice("engine-passed-over", f"{path.name} runs on ONNX Runtime. {refused}", engine="tensorrt")
+            refusals.append(str(error))
+            continue
+        if not refusals:
+            return engine, None
+        text = f"{path.name} runs on {ENGINES[name].title}. {' '.join(refusals)}"
+        return engine, notice("engine-passed-over", text, engine=names[0])
+    raise EngineError(" ".join(refusals))
 
 
-def _held(choice: EngineChoice, networks: list[Files]) -> bool:
-    """Every network can be run so, and one at least has a file of the first choice."""
-    wanted = choice.files
-    return all(set(wanted) & set(files) for files in networks) and any(wanted[0] in files for files in networks)
+def _module(engine: str) -> Any:
+    return import_module(f"spinescore.runtime.engines.{engine}")

@@ -1,4 +1,4 @@
-"""Networks on ONNX Runtime: its CPU provider, or its CUDA provider on a device's own buffers and stream.
+"""Run networks on ONNX Runtime: on its CPU provider, or on its CUDA provider with a device's buffers and stream.
 
 The only module that imports onnxruntime.
 """
@@ -18,22 +18,22 @@ from numpy.typing import NDArray
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
 
-__all__ = ["OnnxRuntimeEngine", "load_cuda_libraries"]
+__all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "open_on_cpu", "open_on_gpu"]
 
 Memory = NDArray[Any] | DeviceMemory
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
-_KEPT_BINDINGS = 64  # the pipeline needs six for each run of a localizer: each view, and the halves of one view alone
+_KEPT_BINDINGS = 64  # the pipeline needs six for each run of a localizer: for each view, and for the halves of one view
 _CUDA = "CUDAExecutionProvider"
-_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # what the CUDA provider links to
-_FATAL_ONLY = 4  # what goes wrong arrives as an exception; the library's own lines would only repeat it
+_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # that the CUDA provider links to
+_FATAL_ONLY = 4  # errors arrive as exceptions; the library's own lines would only repeat them
 
 
 class OnnxRuntimeEngine:
-    """A session with bindings to the caller's buffers, made once per pair of buffers; the latest few are kept.
+    """A session that is bound to the caller's buffers once for each pair of buffers; the latest bindings are kept.
 
-    The buffers are the caller's; the engine keeps a reference to those that it is bound to. With a `queue` it runs on
-    that GPU: buffers are device memory, and `run` queues on the queue's stream without waiting.
+    The caller owns the buffers; the engine keeps references to the bound ones. With a `queue` it runs on that GPU: the
+    buffers are device memory, and `run` queues work on the queue's stream without waiting.
     """
 
     capturable = False  # the provider allocates while it runs, and may copy shapes to the host
@@ -107,17 +107,27 @@ class OnnxRuntimeEngine:
             (binding.bind_output, self._output, outputs),
         ):
             if array.dtype != self.dtype or (isinstance(array, np.ndarray) and not array.flags.c_contiguous):
-                raise EngineError(f"tensor {end.name} wants a contiguous {self.dtype} buffer, got {array.dtype}")
+                raise EngineError(f"tensor {end.name} needs a contiguous {self.dtype} buffer, got {array.dtype}")
             bind(end.name, *self._place, array.dtype.type, list(array.shape), _address(array))
         return binding
 
     def _fixed(self, end: Any) -> tuple[int, ...]:
         shape = tuple(size if isinstance(size, int) else 0 for size in end.shape[1:])
-        if not all(shape[:1]) or (len(shape) != 3 and not all(shape)):  # of pictures height and width may be free
+        if not all(shape[:1]) or (len(shape) != 3 and not all(shape)):  # height and width of pictures may be free
             raise EngineError(
                 f"Network {self.name}: tensor {end.name} has no fixed shape {end.shape}; export it again."
             )
         return shape
+
+
+def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OnnxRuntimeEngine:
+    """Open a network. The callers' own threads work as well, so that the session gets fewer threads."""
+    return OnnxRuntimeEngine(path, precision, threads if threads is None else max(1, threads - callers + 1))
+
+
+def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> OnnxRuntimeEngine:
+    """Open a network on a GPU. It runs the network's file itself, so that `target` is ignored."""
+    return OnnxRuntimeEngine(path, precision, queue=queue)
 
 
 def _address(memory: Memory) -> int:
@@ -150,13 +160,13 @@ def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
 
 
 def give_back() -> None:
-    """Return freed memory to the system; glibc keeps it: 300 MB after loading a full-size bundle in FP32."""
+    """Return freed memory to the system; otherwise glibc keeps 300 MB after loading a full-size bundle in FP32."""
     with suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
-    """The CUDA provider on the queue's stream. TF32 is off: a network in fp32 is asked for where fp16 will not do."""
+    """Return the CUDA provider on the queue's stream. TF32 is off: a user asks for fp32 because fp16 is too coarse."""
     if _CUDA not in onnxruntime.get_available_providers():
         raise EngineError(
             f"The network {path.name} cannot run on {queue.name}: this ONNX Runtime {onnxruntime.__version__} has no "
@@ -172,14 +182,14 @@ def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
 
 
 def load_cuda_libraries() -> None:
-    """Load the CUDA libraries of NVIDIA's Python packages, where they are installed.
+    """Load the CUDA libraries of NVIDIA's Python packages, if they are installed.
 
-    The provider looks for them by name, and they lie in folders that the system's loader does not search.
+    The provider looks for them by name, and the system's loader does not search their folders.
     """
     for name in _LIBRARIES:
         for folder in sys.path:
             for path in sorted(Path(folder or ".").glob(f"nvidia/*/lib/lib{name}.so.*")):
-                with suppress(OSError):  # of another CUDA: the provider says what it misses
+                with suppress(OSError):  # of another CUDA: the provider itself says what is missing
                     ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 

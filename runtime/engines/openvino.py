@@ -1,4 +1,4 @@
-"""Networks on OpenVINO's CPU plugin: FP32, BF16 where the CPU has it, INT8 as the file has it.
+"""Run networks on OpenVINO's CPU plugin: in FP32, in BF16 if the CPU has it, or in INT8 as in the file.
 
 The only module that imports openvino.
 """
@@ -30,14 +30,20 @@ except ImportError as missing:
         f'OpenVINO cannot be imported ({missing}); install it: pip install "spinescore[openvino]"'
     ) from missing
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "open_on_cpu"]
 
 Array = NDArray[Any]
 
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-_KEPT_REQUESTS = 64  # of the pipeline's pairs of buffers
-_TWIN_BYTES = 16 * 2**20  # a larger network is compiled once: twice, it would need too much memory
-_MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")  # of constants; done twice they give the same
+_KEPT_REQUESTS = 64  # one for each of the pipeline's pairs of buffers
+_TWIN_BYTES = 16 * 2**20  # a larger network is compiled only once, to save memory
+_MOVED = (
+    "Const",
+    "Convert",
+    "Reorder",
+    "Reshape",
+    "Transpose",
+)  # operations on constants that give the same result if they are done twice
 _SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
 _LONGEST = 100
 
@@ -45,18 +51,18 @@ _open: weakref.WeakSet[OpenVinoEngine] = weakref.WeakSet()
 
 
 class OpenVinoEngine:
-    """A compiled network for any batch, which reads and writes the caller's buffers themselves.
+    """A compiled network for any batch; it reads and writes the caller's buffers directly.
 
     Threads may run it at the same time on buffers of their own. References to the latest buffers are kept. The
-    arithmetic is that of `precision` and never less: left alone, the plugin would take BF16 for an FP32 network
-    wherever the CPU has it. Of an INT8 network, what the file leaves in floating point runs in BF16 there too, and the
+    arithmetic is never less precise than `precision`: by default the plugin would run an FP32 network in BF16 on a CPU
+    that has it. In an INT8 network, the parts that the file leaves in floating point run in BF16 on such a CPU; the
     gate decides whether that is good enough.
 
-    Streams of one compiled model share what is computed from constants when it is loaded. If the plugin scales a
-    layer's 8-bit weights there, one stream can convert them anew, in place, after the other has scaled them, and both
-    then compute with unscaled weights (OpenVINO 2026.4.1, `spinescore.benchmarks.openvino_streams`). So an INT8 network
-    in which that could happen has one stream for each compiled model: a small network is compiled once for each caller,
-    with a share of the threads; a large one once, and its callers take turns on all threads.
+    The streams of one compiled model share the values that are computed from constants at loading. If the plugin
+    scales 8-bit weights there, one stream can convert them again, in place, after another stream has scaled them. Both
+    then compute with unscaled weights (OpenVINO 2026.4.1, `spinescore.benchmarks.openvino_streams`). Therefore an INT8
+    network in which that could happen has one stream for each compiled model. A small network is compiled once for each
+    caller, with a share of the threads. A large network is compiled once, and its callers take turns on all threads.
     """
 
     capturable = False
@@ -64,12 +70,12 @@ class OpenVinoEngine:
     def __init__(self, path: Path, precision: str, threads: int | None = None, callers: int = 1) -> None:
         """`precision` is `bf16` for an FP32 file in BF16 arithmetic, else that of the file.
 
-        `callers` threads run it at the same time, and share the `threads`.
+        `callers` is how many threads run it at the same time; they share the `threads`.
         """
         self.name, self.file, self.precision = path.name, path, precision
         self.framework = f"openvino {openvino.__version__.split('-')[0]}"
         self._requests: dict[tuple[Any, ...], tuple[Any, Array, Array]] = {}
-        self._made = 0  # requests, so that callers at the same time have different models
+        self._requested = 0  # how many requests were created, so that simultaneous callers get different models
         self._making = threading.Lock()
         try:
             core = openvino.Core()
@@ -118,23 +124,23 @@ class OpenVinoEngine:
             ) from error
 
     def close(self) -> None:
-        """Free the network at once. Its ends hold it too, and a cycle of objects may hold this engine for a while."""
+        """Free the network now. Its ends hold it, too, and a reference cycle may keep this engine alive for a while."""
         self._requests.clear()
         for held in (self._inputs, self._outputs, self._models):
             held.clear()
 
     def _request(self, inputs: Array, outputs: Array) -> Any:
-        """The request bound to these buffers, of the models in turn."""
+        """Return the request that is bound to these buffers; new requests go to the models in turn."""
         key = (inputs.ctypes.data, inputs.shape, outputs.ctypes.data, outputs.shape)
         with self._making:
             if key not in self._requests:
                 for array in (inputs, outputs):
                     if array.dtype != self.dtype or not array.flags.c_contiguous:
-                        raise EngineError(f"a contiguous {self.dtype} buffer is wanted, got {array.dtype}")
+                        raise EngineError(f"a contiguous {self.dtype} buffer is needed, got {array.dtype}")
                 while len(self._requests) >= _KEPT_REQUESTS:
                     del self._requests[next(iter(self._requests))]
-                request = self._models[self._made % len(self._models)].create_infer_request()
-                self._made += 1
+                request = self._models[self._requested % len(self._models)].create_infer_request()
+                self._requested += 1
                 request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
                 request.set_output_tensor(openvino.Tensor(outputs, shared_memory=True))
                 self._requests[key] = (request, inputs, outputs)
@@ -164,10 +170,15 @@ class OpenVinoEngine:
         return shape
 
 
+def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -> OpenVinoEngine:
+    """Open a network; the arguments are those of `OpenVinoEngine`."""
+    return OpenVinoEngine(path, precision, threads, callers)
+
+
 def _keep_inherited() -> None:
-    """Keep a forked child from destroying its parent's networks: that waits for threads which are not there."""
+    """Keep a forked child from destroying its parent's networks: it would wait for threads that it does not have."""
     for engine in _open:
-        requests = (made[0] for made in engine._requests.values())
+        requests = (bound[0] for bound in engine._requests.values())
         for held in (*engine._models, *engine._inputs, *engine._outputs, *requests):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
 
@@ -177,7 +188,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int | None, callers: int) -> list[Any]:
-    """The compiled models that callers take in turn: as a rule one, with a stream for each of them."""
+    """Return the compiled models that callers take in turn: usually one, with a stream for each caller."""
     cache = _cache(path)
     try:
         return _compiled_with(core, path, precision, floating, threads, callers, cache)
@@ -194,21 +205,21 @@ def _compiled_with(
     if precision != "int8" or callers == 1:
         return [compiled(threads, callers)]
     place = "-".join((openvino.__version__.replace("/", "-"), floating, *processor_kind().split()))
-    verdict = None if cache is None else cache / f"streams-{place}"
-    known = _read(verdict)
-    if known != _APART:
+    verdict_file = None if cache is None else cache / f"streams-{place}"
+    verdict = _read(verdict_file)
+    if verdict != _APART:
         model = compiled(threads, callers)
-        if known == _SHARED or not _scales_constants(model):
-            _write(verdict, _SHARED)
+        if verdict == _SHARED or not _scales_constants(model):
+            _write(verdict_file, _SHARED)
             return [model]
-        _write(verdict, _APART)
+        _write(verdict_file, _APART)
     if path.stat().st_size > _TWIN_BYTES or threads is None or threads < callers:
         return [compiled(threads, 1)]
     return [compiled(threads // callers, 1) for _ in range(callers)]
 
 
 def _scales_constants(model: Any) -> bool:
-    """Whether the plugin computes anything from constants alone when it loads the network, beyond moving values."""
+    """Whether the plugin computes with constants at loading, beyond moving their values."""
     constant: set[str] = set()
     for node in model.get_runtime_model().get_ordered_ops():
         kind = node.get_rt_info()["layerType"].astype(str)
@@ -221,7 +232,7 @@ def _scales_constants(model: Any) -> bool:
 
 
 def _settings(floating: str, threads: int | None, streams: int, cache: Path | None) -> dict[str, Any]:
-    """What the plugin is told. Threads keep to their cores only if they have the machine to themselves."""
+    """Return the plugin's settings. Threads are pinned to cores only if the caller does not limit their number."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": floating,
@@ -233,15 +244,17 @@ def _settings(floating: str, threads: int | None, streams: int, cache: Path | No
 
 
 def _cache(path: Path) -> Path | None:
-    """A folder for what makes the next start faster; None if there is none that can be written.
+    """Return a folder for compiled networks, which make the next start faster; None if it cannot be written.
 
-    The plugin reads what lies in there: files that this machine did not sign are removed.
+    The plugin reads the files in it, so that files which this machine did not sign are removed.
     """
     with suppress(OSError, RuntimeError):
-        cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin's own key is the path, not the content
+        cache = (
+            user_cache() / "openvino" / file_sha256(path)[:32]
+        )  # the plugin itself looks at the path, not the content
         cache.mkdir(parents=True, exist_ok=True)
         if not os.access(cache, os.W_OK) or key_fault():
-            CACHE.debug("networks are compiled anew at each start: %s cannot be written, or nothing signed", cache)
+            CACHE.debug("networks are compiled at each start: %s cannot be written, or nothing can be signed", cache)
             return None
         CACHE.debug("compiled networks of %s lie in %s", path.name, cache)
         for file in filter(Path.is_file, cache.iterdir()):
@@ -252,7 +265,7 @@ def _cache(path: Path) -> Path | None:
 
 
 def _sign_files(cache: Path | None) -> None:
-    with suppress(OSError):  # a file that another process has just removed
+    with suppress(OSError):  # another process has just removed the file
         for file in () if cache is None else filter(Path.is_file, cache.iterdir()):
             name, sha256 = _signed_as(file)
             if not is_signed(name, sha256):
@@ -263,19 +276,19 @@ def _signed_as(file: Path) -> tuple[str, str]:
     return f"openvino {file.parent.name}/{file.name}", file_sha256(file)
 
 
-def _read(verdict: Path | None) -> str:
-    if verdict is not None:
+def _read(path: Path | None) -> str:
+    if path is not None:
         with suppress(OSError, ValueError):
-            return read_text(verdict, _LONGEST, "ascii")
+            return read_text(path, _LONGEST, "ascii")
     return ""
 
 
-def _write(verdict: Path | None, text: str) -> None:
-    if verdict is not None and _read(verdict) != text:
+def _write(path: Path | None, text: str) -> None:
+    if path is not None and _read(path) != text:
         with suppress(OSError):
-            write_atomic(verdict, text)
+            write_atomic(path, text)
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO's messages begin with places in its own source, and end with what is wrong."""
+    """Return the last line of a message: OpenVINO's messages begin with lines of its source."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -1,7 +1,7 @@
-"""Where engines lie: in `engines/<target>/` of their bundle, in the user's cache folder where that cannot be written.
+"""Where engines lie: in `engines/<target>/` of their bundle, or in the user's cache folder if that cannot be written.
 
-An engine and its sidecar are a pair. It is written under a lock, the sidecar last, and what has no sidecar is not seen:
-a process that ends in between leaves nothing that could be opened, and of two that write at once the later one's stays.
+An engine and its sidecar are a pair. They are written under a lock, the sidecar last, and a file without a sidecar is
+ignored: a process that ends in between leaves nothing that could be opened. If two processes write, the later one wins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from spinescore.kernels.build import user_cache
 from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
-from spinescore.runtime.engines.sidecar import ENGINES, SUFFIX, Sidecar, sidecar_path
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, SUFFIX, Sidecar, sidecar_path
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256, read_text, write_atomic
 
@@ -43,22 +43,22 @@ _RETRY_S = 0.1
 
 
 def engine_paths(folder: Path) -> Iterator[Path]:
-    """The engines of the bundle in `folder` that have a sidecar, by target and name.
+    """Yield the engines of the bundle in `folder` that have a sidecar, by target and name.
 
-    What this user built in the cache folder takes the place of the same target in the bundle's own folder.
+    A target in the user's cache folder takes the place of the same target in the bundle's own folder.
     """
-    found: dict[str, list[Path]] = {}
+    targets: dict[str, list[Path]] = {}
     for home in _homes(folder):
         here: dict[str, list[Path]] = {}
         for sidecar in sorted(home.glob(f"*/*{SUFFIX}.json")):
             here.setdefault(sidecar.parent.name, []).append(sidecar.with_suffix(""))
-        found |= here
-    for target in sorted(found):
-        yield from found[target]
+        targets |= here
+    for target in sorted(targets):
+        yield from targets[target]
 
 
 def is_own(folder: Path, path: Path, sidecar: Sidecar) -> bool:
-    """Whether the engine was built on this machine, trusted by its operator, or ships inside the package."""
+    """Whether the engine was built on this machine, is trusted by its operator, or ships inside the package."""
     return is_signed(sidecar.signed_as, sidecar.digest()) or (is_shipped(folder) and path.is_relative_to(folder))
 
 
@@ -72,41 +72,43 @@ def check_origin(folder: Path, path: Path, sidecar: Sidecar) -> None:
 
 
 def engine_name(folder: Path, file: Path) -> str:
-    """What a record calls a network's file: its path in the bundle, for an engine as if it lay in there."""
+    """Return the name of a network or engine in records: its path in the bundle, as if an engine always lay there."""
     if file.is_relative_to(folder):
         return file.relative_to(folder).as_posix()
-    return f"{ENGINES}/{file.parent.name}/{file.name}"
+    return f"{ENGINE_FOLDER}/{file.parent.name}/{file.name}"
 
 
 def engine_file(folder: Path, name: str) -> Path | None:
-    """The engine of that `engine_name`; None where there is none."""
+    """Return the engine of that `engine_name`, or None."""
     return next((path for path in engine_paths(folder) if engine_name(folder, path) == name), None)
 
 
 def engine_home(folder: Path) -> Path:
-    """Where engines of the bundle in `folder` are written, in a folder for each target."""
-    own = folder / ENGINES
+    """Return the folder in which engines of the bundle are written, in a folder for each target."""
+    own = folder / ENGINE_FOLDER
     if not is_shipped(folder) and _can_be_written(own):
         return own
     return _cached(folder) or own
 
 
 def target_folder(folder: Path, target: str) -> Path:
-    """The folder of that target's engines: the one in which they are, else the one in the bundle."""
-    return next((path.parent for path in engine_paths(folder) if path.parent.name == target), folder / ENGINES / target)
+    """Return the folder in which that target's engines lie, else the one in the bundle."""
+    return next(
+        (path.parent for path in engine_paths(folder) if path.parent.name == target), folder / ENGINE_FOLDER / target
+    )
 
 
 def target_name(flavour: str, version: str, capabilities: tuple[str, ...], compatible: bool = False) -> str:
-    """`tensorrt-10.16-sm86`: what built the engines, and the compute capabilities that they are for."""
+    """Return a name such as `tensorrt-10.16-sm86`: the builder of the engines, and their compute capabilities."""
     places = "-".join(f"sm{capability.replace('.', '')}" for capability in capabilities)
     return f"{flavour}-{version}-{places}{'-compatible' if compatible else ''}"
 
 
 def store_engine(path: Path, plan: bytes, sidecar: Sidecar) -> None:
-    """Write an engine and its sidecar, in place of those that are there. Raises `OSError` where the disk refuses."""
+    """Write an engine and its sidecar, in place of earlier ones. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / ".lock"):
-        for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was ended
+        for unfinished in path.parent.glob(f".{path.name}.*.tmp"):  # left by a process that was ended
             unfinished.unlink(missing_ok=True)
         sidecar_path(path).unlink(missing_ok=True)
         write_atomic(path, plan)
@@ -115,17 +117,17 @@ def store_engine(path: Path, plan: bytes, sidecar: Sidecar) -> None:
 
 
 def note_failure(folder: Path, target: str, reason: str) -> None:
-    """Keep why the target's engines cannot be had here, until `store_engine`. Raises `OSError`."""
+    """Keep the reason why the target's engines could not be made here, until `store_engine`. Raises `OSError`."""
     sign(*_failed_as(target, reason))
     write_atomic(engine_home(folder) / target / _FAILED, reason)
 
 
 def failure(folder: Path, target: str) -> str:
-    """What was kept; empty where nothing failed."""
+    """Return the reason that `note_failure` kept; empty if there is none."""
     for home in _homes(folder):
         with suppress(OSError, ValueError):
             reason = read_text(home / target / _FAILED)[:_LONGEST]
-            if is_signed(*_failed_as(target, reason)):  # else it came with the bundle
+            if is_signed(*_failed_as(target, reason)):  # otherwise it came with the bundle
                 return reason
     return ""
 
@@ -137,9 +139,10 @@ def _failed_as(target: str, reason: str) -> tuple[str, str]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the file `path` alone, of all processes of this machine; the system lets go of it where one ends.
+    """Wait for the lock file `path` and hold it against all processes of this machine.
 
-    Waits for it. Raises `OSError` where the file cannot be made. File systems that have no locks are used without.
+    The system releases it if the process ends. Raises `OSError` if the file cannot be created. On a file system without
+    locks nothing is locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
@@ -169,14 +172,14 @@ def _lock(file: BinaryIO) -> None:
 
 def _homes(folder: Path) -> list[Path]:
     cached = _cached(folder)
-    return [folder / ENGINES, *([cached] if cached else [])]
+    return [folder / ENGINE_FOLDER, *([cached] if cached else [])]
 
 
 def _cached(folder: Path) -> Path | None:
-    """By what the manifest is, so that it is found again where the bundle was moved; None without home or manifest."""
+    """Return the cache folder by the manifest's hash: a moved bundle finds it, too. None without home or manifest."""
     try:
         key = file_sha256(folder / MANIFEST_NAME)[:16]
-        return user_cache() / ENGINES / key
+        return user_cache() / ENGINE_FOLDER / key
     except (OSError, RuntimeError):
         return None
 

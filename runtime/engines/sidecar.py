@@ -1,8 +1,8 @@
-"""What an engine's sidecar says of it, and whether the engine may run here. Nothing in here imports TensorRT.
+"""The sidecar of an engine: what the engine is, and whether it may run here. Nothing in here imports TensorRT.
 
-An engine lies in `engines/<target>/` of a bundle, `localizer.fp16.engine` beside `localizer.fp16.engine.json`. It is
-tied to the network that it was built from, to the TensorRT that built it and to the GPU that it was built for; each of
-these is in the sidecar, and an engine without one, or with one that does not fit, is refused.
+An engine lies in `engines/<target>/` of a bundle, as `localizer.fp16.engine` beside `localizer.fp16.engine.json`. The
+sidecar names the network, the TensorRT and the GPU that the engine was built from, with and for. An engine without a
+sidecar, or with one that does not fit, is refused.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Annotated
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.documents import document_of, document_sha256, read
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted
 from spinescore.runtime.files import file_sha256, write_atomic
 from spinescore.runtime.jsonfile import read_json
 
 __all__ = [
-    "ENGINES",
+    "ENGINE_FOLDER",
     "FLAVOURS",
     "HARDWARE",
     "SCHEMA",
@@ -33,9 +34,9 @@ __all__ = [
 ]
 
 SCHEMA = "spinescore.engine/1"
-ENGINES = "engines"
+ENGINE_FOLDER = "engines"  # of a bundle
 SUFFIX = ".engine"
-FLAVOURS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")  # as they are imported
+FLAVOURS = tuple(ENGINES["tensorrt"].frameworks)  # as they are imported
 HARDWARE = ("this", "same-compute-capability", "ampere-plus")  # GPUs that an engine of the full TensorRT runs on
 
 _Count = Annotated[int, Within(1, 4096)]
@@ -100,7 +101,7 @@ class Sidecar:
             )
 
     def check_files(self, engine: Path, onnx: Path) -> None:
-        """Refuse an engine that was altered, or that another network was built into."""
+        """Refuse an engine that was altered, or that was built from another network. Raises `EngineError`."""
         if _hash(engine) != self.engine_sha256:
             raise EngineError(
                 f"Engine {engine} was altered or is truncated: its SHA-256 is not its sidecar's; {_REBUILD}"
@@ -109,7 +110,7 @@ class Sidecar:
             raise EngineError(f"Engine {engine} was built from another {self.onnx} than {onnx}; {_REBUILD}")
 
     def check_machine(self, engine: Path, flavour: str, version: str, gpu: str, capability: tuple[int, int]) -> None:
-        """Refuse an engine of another TensorRT, another platform or another GPU."""
+        """Refuse an engine of another TensorRT, another platform or another GPU. Raises `EngineError`."""
         if this_platform() != self.platform:
             raise EngineError(f"Engine {engine} is for {self.platform}, this is {this_platform()}; {_REBUILD}")
         if not self._runs_on(flavour, version):
@@ -118,15 +119,15 @@ class Sidecar:
             )
         if not self._is_for(gpu, capability):
             built = f"{self.gpu or 'GPUs'} (compute capability {', '.join(self.compute_capabilities)})"
-            found = f"{gpu} ({capability[0]}.{capability[1]})"
-            raise EngineError(f"Engine {engine} is for {built}, this is {found}; {_REBUILD}")
+            here = f"{gpu} ({capability[0]}.{capability[1]})"
+            raise EngineError(f"Engine {engine} is for {built}, this is {here}; {_REBUILD}")
 
     def _runs_on(self, flavour: str, version: str) -> bool:
-        """Version-compatible engines run on the builder's version and on later ones of the same major number."""
+        """Whether this TensorRT runs it: a version-compatible engine also runs on later minor versions."""
         if not self.version_compatible:
             return (flavour, version) == (self.flavour, self.version)
-        built, found = _numbers(self.version), _numbers(version)
-        return flavour != "tensorrt_rtx" and found[:1] == built[:1] and found >= built
+        built, here = _numbers(self.version), _numbers(version)
+        return flavour != "tensorrt_rtx" and here[:1] == built[:1] and here >= built
 
     def _is_for(self, gpu: str, capability: tuple[int, int]) -> bool:
         if self.hardware == "ampere-plus":
@@ -144,7 +145,7 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def this_platform() -> str:
-    """As `linux-x86_64`, `linux-aarch64` or `windows-amd64`."""
+    """Return a name such as `linux-x86_64`, `linux-aarch64` or `windows-amd64`."""
     return f"{platform.system()}-{platform.machine()}".lower()
 
 

@@ -1,6 +1,6 @@
-"""Networks on TensorRT: the full library, its lean runtime, or TensorRT-RTX; 10.3 to 11.4 and 1.x.
+"""Run networks on TensorRT: the full library, its lean runtime, or TensorRT-RTX; 10.3 to 11.4 and 1.x.
 
-The only module that imports any of them; `import_flavour` gives the builder (`spinescore.export.engine`) the same.
+This is the only module that imports any of them; the builder (`spinescore.export.engine`) calls `import_flavour`.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from typing import Any
 import numpy as np
 
 from spinescore.kernels.signing import sign, signed_bytes
-from spinescore.runtime.engines import CudaQueue, DeviceMemory
+from spinescore.runtime.engines import ENGINES, CudaQueue, DeviceMemory
 from spinescore.runtime.engines.places import check_origin, engine_paths
-from spinescore.runtime.engines.sidecar import ENGINES, FLAVOURS, Sidecar
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_bytes, write_atomic
 
-__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_engine", "runtime_flavour"]
+__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_on_gpu", "runtime_flavour"]
 
-_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_lean": "tensorrt-lean", "tensorrt_rtx": "tensorrt-rtx"}
 _KEPT_LINES = 12
 _MOST_BYTES = 8 << 30  # of an engine, or a cache
 _ALIGNMENT = 256  # of activation memory
 
 
 def installed_flavours() -> tuple[str, ...]:
-    """Import names of the flavours that are installed, the full library first; none is imported."""
+    """Return the import names of the installed flavours, the full library first; none is imported."""
     return tuple(name for name in FLAVOURS if importlib.util.find_spec(name) is not None)
 
 
 def import_flavour(name: str) -> Any:
-    """The module. Raises `EngineError` that says which extra brings it."""
+    """Import and return the module. Raises `EngineError` that names the extra to install."""
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
+        extra = ENGINES["tensorrt"].frameworks[name].extra
         raise EngineError(
-            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{_EXTRAS[name]}]" (on a Jetson, '
-            "JetPack brings tensorrt)"
+            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
+            "brings tensorrt)"
         ) from error
 
 
 def make_logger(module: Any) -> Any:
-    """An `ILogger` that keeps the latest warnings and errors: `logger.lines`, a deque of text."""
+    """Return an `ILogger` that keeps the latest warnings and errors in `logger.lines`, a deque of text."""
 
-    class Lines(module.ILogger):  # type: ignore[misc]  # the base is known when the flavour is imported
+    class Lines(module.ILogger):  # type: ignore[misc]  # the base class is known only when the flavour is imported
         def __init__(self) -> None:
             module.ILogger.__init__(self)
             self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -63,28 +63,28 @@ def make_logger(module: Any) -> Any:
     return Lines()
 
 
-def open_engine(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
-    """The first engine in `engines/` (of `target` alone, if named) beside the network `path` that runs here.
+def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
+    """Open the first engine in `engines/` (or in its folder `target`) beside the network `path` that runs here.
 
-    Raises `EngineError` with the reason for each engine that was refused. `precision` is the network file's; the engine
-    has its own, since a network that a bundle holds in fp32 alone is built in fp16.
+    Raises `EngineError` with the reason for each refused engine. `precision` is the network file's. The engine has its
+    own: a network that a bundle has only in fp32 is built in fp16.
     """
     reasons = []
-    for engine in (found for found in engine_paths(path.parent) if target in (None, found.parent.name)):
+    for engine in (one for one in engine_paths(path.parent) if target in (None, one.parent.name)):
         try:
             if Sidecar.read(engine).onnx == path.name:
                 return TensorRTEngine(engine, path, queue)
         except EngineError as error:  # noqa: PERF203  # each engine may be refused for itself
             reasons.append(str(error))
     raise EngineError(
-        f"There is no engine of {path.name} ({precision}) for {queue.name} in {path.parent / ENGINES}: "
+        f"There is no engine of {path.name} ({precision}) for {queue.name} in {path.parent / ENGINE_FOLDER}: "
         + (" ".join(reasons) or "none was built; run: spinescore engine build BUNDLE")
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Bound:
-    """An execution context whose shapes and addresses never change, so that a graph captured from it stays valid."""
+    """An execution context whose shapes and addresses never change: a graph captured from it stays valid."""
 
     context: Any
     kept: tuple[Any, ...]  # the buffers and the activation memory
@@ -93,8 +93,8 @@ class _Bound:
 class TensorRTEngine:
     """An engine file on the queue's GPU and stream.
 
-    There is a context for each pair of buffers that it runs on, with activation memory from the queue's device; the
-    first run on a pair must be outside of a capture. The buffers are the caller's; references to them are kept.
+    Each pair of buffers has its own context, with activation memory from the queue's device. The first run on a pair
+    must be outside of a capture. The caller owns the buffers; references to them are kept.
     """
 
     def __init__(self, path: Path, onnx: Path, queue: CudaQueue) -> None:
@@ -109,7 +109,7 @@ class TensorRTEngine:
         self._logger = make_logger(self._trt)
         self._bound: dict[tuple[Any, ...], _Bound] = {}
         self._runtime = self._checked(self._trt.Runtime(self._logger), "start TensorRT for")
-        if self._sidecar.version_compatible:  # such engines bring host code of their own; this machine built them
+        if self._sidecar.version_compatible:  # such an engine contains host code; this machine built it
             self._runtime.engine_host_code_allowed = True
         self._engine = self._checked(self._runtime.deserialize_cuda_engine(read_bytes(path, _MOST_BYTES)), "load")
         self._cache_name = f"runtime cache of {self._sidecar.engine_sha256}"
@@ -159,10 +159,10 @@ class TensorRTEngine:
             (self._input, inputs, self.input_shape),
             (self._output, outputs, self.output_shape),
         ):
-            wanted = (batch, *(size or found for size, found in zip(shape, memory.shape[1:], strict=False)))
-            if memory.shape != wanted or len(wanted) != len(shape) + 1 or memory.dtype != self._dtype:
+            expected = (batch, *(size or actual for size, actual in zip(shape, memory.shape[1:], strict=False)))
+            if memory.shape != expected or len(expected) != len(shape) + 1 or memory.dtype != self._dtype:
                 raise EngineError(
-                    f"Engine {self.name}: tensor {tensor} wants {(batch, *shape)} of {self._dtype}, got "
+                    f"Engine {self.name}: tensor {tensor} needs {(batch, *shape)} of {self._dtype}, got "
                     f"{memory.shape} of {memory.dtype}; export the bundle and build its engines again."
                 )
         context = self._checked(_new_context(self._trt, self._engine, self._config), "make a context of")
@@ -180,7 +180,7 @@ class TensorRTEngine:
         return _Bound(context, (inputs, outputs, memory))
 
     def _profile(self, size: tuple[int, ...]) -> int | None:
-        """The number of the profile for pictures of that height and width; None for an engine of one size."""
+        """Return the number of the profile for pictures of that height and width; None for an engine of one size."""
         sizes = self._sidecar.sizes
         if not sizes:
             return None
@@ -218,15 +218,15 @@ class TensorRTEngine:
     def _shape(self, tensor: str) -> tuple[int, ...]:
         return tuple(max(int(size), 0) for size in self._engine.get_tensor_shape(tensor))[1:]  # -1: free
 
-    def _checked(self, made: Any, action: str) -> Any:
-        if made is None:
+    def _checked(self, result: Any, action: str) -> Any:
+        if result is None:
             raise self._error(action)
-        return made
+        return result
 
     def _error(self, action: str) -> EngineError:
-        said = "; ".join(self._logger.lines) or "it gave no reason"
+        reason = "; ".join(self._logger.lines) or "it gave no reason"
         return EngineError(
-            f"TensorRT could not {action} the engine {self.file} on {self._queue.name}: {said}. Build it again "
+            f"TensorRT could not {action} the engine {self.file} on {self._queue.name}: {reason}. Build it again "
             "for this machine: spinescore engine build BUNDLE"
         )
 
@@ -235,7 +235,7 @@ class TensorRTEngine:
         return self.file.with_name(f"{self.file.name}.runtime-cache")
 
     def _keep_cache(self) -> None:
-        """What the GPU's compiler made at the first run spares the next start that work. It is an optimisation only."""
+        """Keep the code that was compiled for the GPU at the first run, so that the next start is faster."""
         if self._cache is None or not self._bound:
             return
         with suppress(OSError):
@@ -245,19 +245,19 @@ class TensorRTEngine:
 
 
 def runtime_flavour(sidecar: Sidecar) -> str:
-    """What runs an engine: the flavour that built it, or the lean runtime where only that is installed."""
+    """Return the flavour that runs an engine: its builder, or the lean runtime if only that is installed."""
     if sidecar.flavour not in installed_flavours() and sidecar.version_compatible:
         return "tensorrt_lean"
     return sidecar.flavour
 
 
-# What differs between flavours and versions, told apart by what they have, stands from here on.
+# The differences between flavours and versions follow. They are told apart by the names that the modules have.
 
 
 def _runtime_config(trt: Any, engine: Any, cache_path: Path, cache_name: str) -> tuple[Any, Any]:
-    """TensorRT-RTX compiles for the GPU at the first run: (configuration with a cache for that, cache), else Nones.
+    """Return (configuration, cache) for TensorRT-RTX, which compiles at the first run; (None, None) for the others.
 
-    A cache that this machine did not write is left unread.
+    A cache that this machine did not sign is not read.
     """
     if not hasattr(trt, "IRuntimeCache"):
         return None, None

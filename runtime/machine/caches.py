@@ -1,4 +1,4 @@
-"""Where this package keeps what it made on this machine, as a log and a warning name it."""
+"""The folder in which this package keeps its files on this machine, as logs and warnings name it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["cache_place", "cache_values"]
 
 
 def cache_place() -> str | None:
-    """The folder of `user_cache`; None for a user without a home."""
+    """Return the folder of `user_cache`; None for a user without a home."""
     try:
         return str(user_cache())
     except OSError:
@@ -18,5 +18,5 @@ def cache_place() -> str | None:
 
 
 def cache_values() -> dict[str, Any]:
-    """The values of a warning that the folder cannot be used: the folder, and the variable that names another."""
+    """Return the values of a warning that the folder cannot be used: it, and the variable that names another one."""
     return {"folder": cache_place(), "variable": CACHE_VARIABLE}

@@ -1,4 +1,4 @@
-"""The licences of the packages that are installed for spinescore, from what their own metadata states."""
+"""The licences of the packages that are installed for spinescore, as their own metadata states them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NOT_STATED", "Licence", "find_licences", "licences_dict", "licences_
 
 NOT_STATED = "not stated"
 
-_LONGEST = 60  # of a licence's name; some packages have the whole text in that field
+_LONGEST = 60  # characters of a licence's name; some packages have the whole text in that field
 _FILE = re.compile(r"(licen[cs]e|copying|notice)[^/]*$", re.IGNORECASE)
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?", re.DOTALL)
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
@@ -23,7 +23,7 @@ _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
 @dataclass(frozen=True)
 class Licence:
-    """A package, its licence (an SPDX expression, a classifier's words, or `not stated`), and where the texts lie."""
+    """A package, its licence (an SPDX expression, a classifier's words, or `not stated`), and its licence files."""
 
     name: str
     version: str
@@ -32,18 +32,17 @@ class Licence:
 
 
 def find_licences(package: str = "spinescore") -> list[Licence]:
-    """The licence of `package`, and of every installed package that it or one of its extras needs, by name.
+    """Return the licences of `package` and of every installed package that it or one of its extras needs, by name.
 
-    What is needed by another system or Python only is not installed, and is left out; so is an extra that is not
-    installed. Nothing is imported, and nothing is asked of a network.
+    Packages that are not installed are left out, as those for another system. Nothing is imported, and the network is
+    not used.
     """
-    found = {key: _licence(dist) for key, dist in _needed(package).items()}
-    return sorted(found.values(), key=lambda licence: licence.name.lower())
+    return sorted(map(_licence, _needed(package).values()), key=lambda licence: licence.name.lower())
 
 
 def licences_text(licences: list[Licence]) -> str:
-    """A line for each package: name, version, licence, and the first file with its text."""
-    rows = [(found.name, found.version, found.licence, next(iter(found.files), "no file")) for found in licences]
+    """Return a line for each package: name, version, licence, and the first file with its text."""
+    rows = [(one.name, one.version, one.licence, next(iter(one.files), "no file")) for one in licences]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         one_line("  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])))
@@ -52,33 +51,33 @@ def licences_text(licences: list[Licence]) -> str:
 
 
 def licences_dict(licences: list[Licence]) -> dict[str, Any]:
-    """The licences as a JSON document."""
-    return {"schema": "spinescore.licences/1", "licences": [asdict(found) for found in licences]}
+    """Return the licences as a JSON document."""
+    return {"schema": "spinescore.licences/1", "licences": [asdict(one) for one in licences]}
 
 
 def _needed(package: str) -> dict[str, metadata.Distribution]:
-    """The installed distributions by normalised name, found from requirement to requirement."""
-    found: dict[str, metadata.Distribution] = {}
+    """Return the installed distributions by normalised name, by following the requirements."""
+    installed: dict[str, metadata.Distribution] = {}
     seen: set[tuple[str, str | None]] = set()
     own = metadata.metadata(package).get_all("Provides-Extra") or []
-    open_ones: list[tuple[str, str | None]] = [(package, None), *((package, extra) for extra in own)]
-    while open_ones:
-        name, extra = open_ones.pop()
+    pending: list[tuple[str, str | None]] = [(package, None), *((package, extra) for extra in own)]
+    while pending:
+        name, extra = pending.pop()
         key = _normal(name)
         if (key, extra) in seen:
             continue
         seen.add((key, extra))
         try:
-            dist = found.get(key) or metadata.distribution(name)
+            dist = installed.get(key) or metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        found[key] = dist
-        open_ones += _requirements(dist, extra)
-    return found
+        installed[key] = dist
+        pending += _requirements(dist, extra)
+    return installed
 
 
 def _requirements(dist: metadata.Distribution, extra: str | None) -> Iterator[tuple[str, str | None]]:
-    """What a distribution needs, with one of its extras or without; markers other than extras do not count."""
+    """Yield what a distribution needs, or one of its extras; other markers are ignored."""
     for line in dist.requires or ():
         match = _REQUIREMENT.match(line)
         if match is None:
@@ -95,28 +94,28 @@ def _licence(dist: metadata.Distribution) -> Licence:
 
 
 def _stated(dist: metadata.Distribution) -> str:
-    """The SPDX expression (PEP 639), else the field License if it is a name and no text, else the classifiers."""
+    """Return the SPDX expression (PEP 639), else the field License if it is just a name, else the classifiers."""
     stated = dist.metadata
     expression = _field(stated, "License-Expression")
     if expression:
         return expression
     field = _field(stated, "License").strip()
     if 0 < len(field) <= _LONGEST and "\n" not in field and field.upper() != "UNKNOWN":
-        return field.split(" :: ")[-1]  # some have a classifier here
+        return field.split(" :: ")[-1]  # some packages have a classifier here
     classifiers = (line.split(" :: ") for line in stated.get_all("Classifier") or ())
     names = [parts[-1] for parts in classifiers if parts[0] == "License" and len(parts) > 1]
     return " AND ".join(dict.fromkeys(names)) or NOT_STATED
 
 
 def _field(stated: metadata.PackageMetadata, name: str) -> str:
-    """A field's first value, or nothing: asking for a field that is not there is not the same in every Python."""
+    """Return a field's first value, or an empty text: versions of Python treat a missing field differently."""
     return str(next(iter(stated.get_all(name) or ()), ""))
 
 
 def _files(dist: metadata.Distribution) -> Iterator[str]:
-    """The files with licence texts: those beside the metadata first, then what is named so in the package."""
-    named = [file for file in dist.files or () if _FILE.search(file.as_posix()) and file.suffix not in (".py", ".pyc")]
-    for file in sorted(named, key=lambda file: (".dist-info" not in file.as_posix(), file.as_posix())):
+    """Yield the files with licence texts: those beside the metadata first, then those in the package."""
+    files = [file for file in dist.files or () if _FILE.search(file.as_posix()) and file.suffix not in (".py", ".pyc")]
+    for file in sorted(files, key=lambda file: (".dist-info" not in file.as_posix(), file.as_posix())):
         path = Path(str(dist.locate_file(file)))
         if path.is_file():
             yield str(path)

@@ -1,4 +1,4 @@
-"""The packages that this one works with: which extra brings them, and the newest version that was tested."""
+"""The packages that this one uses: the extra that installs each, and the newest tested version."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["PACKAGES", "Package", "installed", "is_newer", "software_version", "
 
 
 class Package(NamedTuple):
-    """`extra` brings it, None if it comes with spinescore itself. `same`: other builds of it, under other names."""
+    """A package. `extra` installs it, None if spinescore itself does. `same` are other builds with other names."""
 
     tested: str
     extra: str | None = None
     same: tuple[str, ...] = ()
 
 
-# By the name that pip knows. `tested` is the newest version in `requirements/appliance.txt`, which the tests run on.
+# By the name that pip knows. `tested` is the version in `requirements/appliance.txt`, on which the tests run.
 PACKAGES: dict[str, Package] = {
     "numpy": Package("2.4.6"),
     "onnxruntime": Package("1.32.0", same=("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")),
@@ -36,20 +36,20 @@ PACKAGES: dict[str, Package] = {
 
 @cache
 def software_version() -> str:
-    """The version of spinescore that is installed; `unknown` where its metadata did not come along."""
+    """Return the installed version of spinescore; `unknown` if its metadata is missing."""
     return installed("spinescore") or "unknown"
 
 
 def version_of(name: str) -> str | None:
-    """The version of a package that is installed, or of another build of it, which is then named; else None."""
-    if found := installed(name):
-        return found
+    """Return the installed version of a package; that of another build with its name; else None."""
+    if version := installed(name):
+        return version
     others = ((other, installed(other)) for other in PACKAGES[name].same)
     return next((f"{version} ({other})" for other, version in others if version), None)
 
 
 def installed(name: str) -> str | None:
-    """The version that pip installed under this name, or None."""
+    """Return the version that pip installed under this name, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -57,13 +57,13 @@ def installed(name: str) -> str | None:
 
 
 def is_newer(version: str, tested: str) -> bool:
-    """Whether a version's release is later than the tested one (PEP 440); marks such as rc1 or +cu13 do not count."""
+    """Whether a version is a later release than the tested one (PEP 440); marks such as rc1 or +cu13 are ignored."""
     return _release(version) > _release(tested)
 
 
 def _release(version: str) -> tuple[int, ...]:
     numbers = re.match(r"v?(?:\d+!)?(\d+(?:\.\d+)*)", version)
     parts = [int(number) for number in numbers[1].split(".")] if numbers else []
-    while parts and parts[-1] == 0:  # 2.4 and 2.4.0 are one release
+    while parts and parts[-1] == 0:  # 2.4 and 2.4.0 are the same release
         parts.pop()
     return tuple(parts)

@@ -1,8 +1,8 @@
-"""Processes of this package's own: which Python runs them, how they start and end, who needs them.
+"""The processes that this package starts: which Python runs them, how they start and end, and when they are needed.
 
-A frozen application (PyInstaller, cx_Freeze) has no Python interpreter: its own program is started instead, and has to
-call `freeze_support` before anything else, which the package's PyInstaller hook does. Without that call everything is
-done in the application's process: no decoder has a time limit, and no engine is checked in the background.
+A frozen application (PyInstaller, cx_Freeze) has no Python interpreter. Its own program is started instead, and has to
+call `freeze_support` before anything else; the package's PyInstaller hook does that. Without that call all work is done
+in the application's process: no decoder has a time limit, and no engine is checked in the background.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ __all__ = [
 ]
 
 _WORKER = "--spinescore-worker"  # the first argument of a frozen program that is to be a worker
-_WORKERS = (  # nothing else is run because an argument says so
+_WORKERS = (  # an argument can run these functions and no others
     "spinescore.runtime.acceptance.runs:main",
-    "spinescore.runtime.opening.buildworker:main",
+    "spinescore.runtime.opening.builder:main",
     "spinescore.runtime.reading.decodeworker:main",
 )
 _supported = False  # whether `freeze_support` was called in this process
 
 _NT_ERROR = 0xC0000000  # Windows ended the process itself if its status is this or higher
 
-_children: set[subprocess.Popen[bytes]] = set()  # that end with this process
-_orphaned = threading.Event()  # this process ends, and nothing is to be made of how its children ended
-_users = 0  # scorers that are open
+_children: set[subprocess.Popen[bytes]] = set()  # these end with this process
+_orphaned = threading.Event()  # this process is ending: how its children end does not matter
+_users = 0  # the number of open scorers
 _enders: list[Callable[[], None]] = []
 _counting = threading.Lock()
 
 
 def interpreter() -> str:
-    """The path of the Python that runs worker processes; empty in an application that embeds Python and names none."""
-    found = os.fsdecode(spawn.get_executable() or "")
-    return found if Path(found).name.lower().startswith(("python", "pypy")) else ""
+    """Return the path of the Python that runs workers; empty if an application embeds Python and names no program."""
+    path = os.fsdecode(spawn.get_executable() or "")
+    return path if Path(path).name.lower().startswith(("python", "pypy")) else ""
 
 
 def can_start() -> bool:
@@ -64,10 +64,10 @@ def can_start() -> bool:
 
 
 def freeze_support() -> None:
-    """Let a frozen application start worker processes. To be called first of all; does nothing in other programs.
+    """Let a frozen application start worker processes. Call it first of all; in other programs it does nothing.
 
-    The program is started again for each worker, with an argument that this function knows. It does the worker's task
-    then, and ends the process: nothing that follows the call is run.
+    The program is started again for each worker, with an argument that this function recognises. Then the function does
+    the worker's task and ends the process: the code after the call is not run.
     """
     global _supported
     if not is_frozen():
@@ -90,12 +90,12 @@ def _work(arguments: list[str]) -> NoReturn:
 
 
 def is_frozen() -> bool:
-    """Whether this is an application that a freezer made, whose executable is not Python."""
+    """Whether this is a frozen application: its executable is not Python."""
     return bool(getattr(sys, "frozen", False))
 
 
 def worker_command(module: str, argument: str, function: str = "main") -> list[str]:
-    """The command for a new process that calls `function(argument)` of `module`, with this process' import path."""
+    """Return the command of a process that calls `function(argument)` of `module`, with this process' import path."""
     if is_frozen():
         return [sys.executable, _WORKER, f"{module}:{function}", argument]
     start = f"import sys; sys.path[:] = sys.argv[2:]; from {module} import {function}; {function}(sys.argv[1])"
@@ -104,7 +104,7 @@ def worker_command(module: str, argument: str, function: str = "main") -> list[s
 
 @contextmanager
 def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with pipes for input and output that ends with the block, and with this process. Raises `OSError`."""
+    """Start a process with pipes for input and output. It ends with the block or this process. Raises `OSError`."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -127,15 +127,15 @@ def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its standard input ends: the parent holds the other end, and is gone or lets go.
+    """End this process as soon as its standard input ends, which means that the parent is gone or closed the pipe.
 
-    Its own children end first, and files that are half written are removed.
+    Its own children end first, and half-written files are removed.
     """
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
-    while os.read(0, 1):  # and not `sys.stdin`, whose lock would be held when this process ends of itself
+    while os.read(0, 1):  # not `sys.stdin`: its lock would be held when this process ends by itself
         pass
     _orphaned.set()
     with suppress(Exception):
@@ -148,7 +148,7 @@ def _wait_for_parent() -> None:
 
 
 def ending(status: int) -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, in words."""
     try:
         if status >= _NT_ERROR:
             return f"exit status 0x{status:X}"  # of Windows, as 0xC0000005 for an access violation
@@ -164,7 +164,7 @@ def end_unused(end: Callable[[], None]) -> None:
 
 
 def _forget_users() -> None:
-    """A forked child has no scorer of its own yet."""
+    """Start from zero in a forked child, which has no scorer of its own yet."""
     global _users, _counting
     _users, _counting = 0, threading.Lock()
 
@@ -174,14 +174,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def join_users() -> None:
-    """One more scorer is open."""
+    """Count one more open scorer."""
     global _users
     with _counting:
         _users += 1
 
 
 def leave_users() -> None:
-    """A scorer is closed; the last one ends the workers that all share."""
+    """Count one scorer less; the last one ends the workers that all share."""
     global _users
     with _counting:
         _users -= 1

@@ -1,4 +1,4 @@
-"""The CPU: its name, and its kind, which is what decides how networks run on it. The standard library only."""
+"""The CPU: its name, and its kind, which decides how networks run on it. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["core_count", "instruction_sets", "processor_kind", "processor_name"]
 
-# Instruction sets that decide how networks run on a CPU: as Linux names them -> as they are commonly written.
+# Instruction sets that decide how networks run on a CPU: the name in Linux -> the common name.
 _SETS = {
     "avx2": "avx2",
     "avx512f": "avx512",
@@ -30,7 +30,7 @@ _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
 def processor_name() -> str:
-    """The board's name where a device tree tells it, as on ARM, where processors have none; else the processor's."""
+    """Return the board's name if a device tree has it (on ARM, processors have no name); else the processor's."""
     if board := _text(_BOARD).strip("\0 \n"):
         return board
     name = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.+)$", _text(_FACTS), re.MULTILINE)
@@ -38,7 +38,7 @@ def processor_name() -> str:
 
 
 def core_count() -> int:
-    """Cores that this process may use; threads of one core count once, where the system tells them apart."""
+    """Return the number of cores that this process may use; threads of one core count once if the system lists them."""
     if not hasattr(os, "sched_getaffinity"):  # Windows and macOS
         return os.cpu_count() or 1
     allowed = sorted(os.sched_getaffinity(0))
@@ -49,18 +49,18 @@ def core_count() -> int:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that decide how networks run on a CPU; none where the system does not list them (Windows, macOS)."""
+    """Return those that decide how networks run on a CPU; none if the system does not list them (Windows, macOS)."""
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(_FACTS), re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    if "avx512_vnni" in known:
-        known.discard("avx_vnni")  # the same instructions in a shorter encoding, which engines then do not take
-    return tuple(name for flag, name in _SETS.items() if flag in known)
+    names = set(flags[1].split()) if flags else set()
+    if "avx512_vnni" in names:
+        names.discard("avx_vnni")  # the same instructions in a shorter encoding, which engines then do not use
+    return tuple(name for flag, name in _SETS.items() if flag in names)
 
 
 def processor_kind() -> str:
-    """Architecture and instruction sets, as `x86-64 avx2 avx512 avx512-vnni`: equal where networks run alike.
+    """Return architecture and instruction sets, as `x86-64 avx2 avx512 avx512-vnni`. CPUs of one kind run alike.
 
-    Where the system lists no instruction sets, family and model stand in their place.
+    If the system lists no instruction sets, the processor's family and model take their place.
     """
     machine = platform.machine().lower()
     architecture = _ARCHITECTURES.get(machine, machine or "cpu")

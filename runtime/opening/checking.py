@@ -1,11 +1,13 @@
-"""The acceptance gate on this CPU, run once and unasked if OpenVINO is installed and none of its engines was accepted.
+"""Check this CPU's engines: run the acceptance gate once, unasked, if OpenVINO is installed but not accepted yet.
 
-A new installation would else score in FP32, though the same networks take half the time in INT8 or BF16. The gate runs
-in a process of its own (`renewal.Build`), on the engine that is likely the fastest, then on the next until one is
-accepted. Its records are kept, so that it is not run again: neither if an engine was accepted nor if all were refused,
-until another version of OpenVINO is installed. It is not run where nothing can be kept, and not a fourth time after it
-was ended three times. If it may not or cannot run, reports warn that a slower engine scores; SPINESCORE_CHECK=0 leaves
-out both, the check and the warning.
+Without that a new installation would score in FP32, though the same networks take half the time in INT8 or BF16. The
+gate runs in a process of its own (`background.Build`), first on the engine that is probably the fastest, then on the
+next one until an engine is accepted.
+
+Its records are kept. The gate is not run again until another version of OpenVINO is installed, whether an engine was
+accepted or all were refused. It is not run if nothing can be kept, and not a fourth time after it was ended three
+times. If it may not or cannot run, reports warn that a slower engine scores. SPINESCORE_CHECK=0 turns off both the
+check and the warning.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records, verify_command
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.choice import cpu_choices, installed_openvino
+from spinescore.runtime.engines.choice import choices_on, installed_openvino
 from spinescore.runtime.engines.places import locked
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.logs import OPENING
@@ -30,25 +32,26 @@ from spinescore.runtime.machine.caches import cache_place, cache_values
 from spinescore.runtime.machine.processes import can_start
 from spinescore.runtime.machine.processor import instruction_sets, processor_kind
 from spinescore.runtime.notices import notice
-from spinescore.runtime.opening import Wanted
+from spinescore.runtime.opening.request import Request
 
 __all__ = ["Check", "find_check", "run"]
 
+ENGINE = "openvino"
 VARIABLE = "SPINESCORE_CHECK"
 
 Say = Callable[[str], None]
 
-_FAST = {
+_FAST = {  # precision: the CPU needs one of these instruction sets
     "int8": (),
     "bf16": ("avx512-bf16", "amx-bf16", "bf16"),
-}  # precision -> instruction sets, one of which it needs
+}
 _MOST_TRIES = 3
 _LONGEST = 2000
 
 
 @dataclass(frozen=True)
 class Check:
-    """The precisions of this OpenVINO to check on this CPU, in the order in which they are tried."""
+    """The precisions of the installed OpenVINO to check on this CPU, in the order in which they are tried."""
 
     framework: str
     precisions: tuple[str, ...]
@@ -57,32 +60,36 @@ class Check:
     @property
     def sentence(self) -> str:
         """One sentence for the reports: which engines are being checked."""
-        what = " or ".join(self.precisions)
-        text = f"{self.framework} ({what}) is being checked on this CPU, once; until then a slower engine scores."
+        precisions = " or ".join(self.precisions)
+        text = f"{self.framework} ({precisions}) is being checked on this CPU, once; until then a slower engine scores."
         return notice("engine-checking", text, engine=self.framework)
 
     def begin(self, bundle: Bundle) -> None:
-        """Count a try, until it ends. Raises `OSError`."""
+        """Count this try, which may be ended before it is done. Raises `OSError`."""
         write_atomic(_note(bundle, self), f"{_tries(bundle, self)[0] + 1}\n")
 
     def failed(self, bundle: Bundle, reason: str) -> str:
-        """Keep why nothing was accepted; returns the warning."""
+        """Keep why nothing was accepted; return the warning."""
         with suppress(OSError, RuntimeError):
             write_atomic(_note(bundle, self), f"{_MOST_TRIES}\n{reason[:_LONGEST]}")
         return _refused(bundle, self, reason)
 
     def not_taken(self, error: Exception) -> str:
-        """The warning if the engine was accepted, and could not be opened then."""
+        """Return the warning if the engine was accepted but could not be opened then."""
         return notice("engine-not-taken", f"The engine that was accepted on this CPU was not taken. {error}")
 
+    def then(self, request: Request) -> Request:
+        """Return how to open the engine that was accepted."""
+        return request
 
-def find_check(bundle: Bundle, wanted: Wanted, allowed: bool = True) -> tuple[Check | None, tuple[str, ...]]:
+
+def find_check(bundle: Bundle, request: Request, allowed: bool = True) -> tuple[Check | None, tuple[str, ...]]:
     """Return the check that this bundle needs, or None, and a warning if an earlier one failed or none can be run.
 
-    `allowed` is false if the caller wants none; a slower engine then scores, of which the warning tells.
+    `allowed` is false if the caller wants no check; the warning then says that a slower engine scores.
     """
     framework = installed_openvino()
-    if not (wanted.names_nothing and wanted.require_acceptance and framework and has_golden(bundle)):
+    if not (request.names_nothing and request.require_acceptance and framework and has_golden(bundle)):
         return None, ()
     accepted, left = _judged(bundle, framework)
     if accepted or not left:
@@ -94,9 +101,10 @@ def find_check(bundle: Bundle, wanted: Wanted, allowed: bool = True) -> tuple[Ch
         return None, ()
     if why := _hindrance(allowed):
         records = find_records(bundle, "cpu", processor_kind())
-        told = records.accepted or records.passed_over  # of another version, or of another machine: opening says so
-        return None, () if told else (_unchecked(bundle, check, why),)
-    if fault := key_fault():  # what is found could not be kept, and would be found again at every start
+        # Opening the bundle already warns of records of another version or another machine.
+        warned = records.accepted or records.passed_over
+        return None, () if warned else (_unchecked(bundle, check, why),)
+    if fault := key_fault():  # the result could not be kept, and the check would run again at every start
         text = f"{framework} was not checked on this CPU, and a slower engine scores. {fault}"
         return None, (notice("cache-not-writable", text, **cache_values()),)
     tries, reason = _tries(bundle, check)
@@ -106,14 +114,14 @@ def find_check(bundle: Bundle, wanted: Wanted, allowed: bool = True) -> tuple[Ch
 
 
 def _hindrance(allowed: bool) -> str:
-    """Why no check may be run here; empty if one may."""
+    """Return why no check may be run here; empty if one may."""
     if not allowed:
         return "the scorer was opened with build no"
     return "" if can_start() else "this application has no Python that could run it"
 
 
 def _unchecked(bundle: Bundle, check: Check, why: str) -> str:
-    """The warning of a machine or a user for which a faster engine was never accepted, as a service's account."""
+    """Return the warning for a user, as the account of a service, for whom no faster engine was ever accepted."""
     place, again = cache_place(), verify_command(bundle, "cpu")
     kept = place or "no folder: set that variable"
     text = (
@@ -125,20 +133,21 @@ def _unchecked(bundle: Bundle, check: Check, why: str) -> str:
     return notice("engine-unchecked", text, engine=engine, precisions=precisions, why=why, folder=place)
 
 
-def run(bundle: Bundle, check: Check, say: Say) -> tuple[str, bool]:
-    """Run the gate; returns why nothing was accepted (else empty), and whether all of that stands in records.
+def run(whole: Bundle, check: Check, say: Say) -> tuple[str, bool]:
+    """Run the gate; return why nothing was accepted, else an empty text, and whether all of that stands in records.
 
-    One process at a time for each bundle. Raises as `verify_device` does, and `OSError`.
+    One process works on a bundle at a time. Raises what `verify_device` raises, and `OSError`.
     """
     from spinescore.runtime.acceptance.gate import verify_device
 
+    bundle = whole.with_localizer(check.localizer)
     with locked(_note(bundle, check).with_suffix(".lock")):
         accepted, left = _judged(bundle, check.framework)
-        if accepted:  # another process has done it meanwhile
+        if accepted:  # another process did it meanwhile
             return "", True
         reasons, judged = [], True
         for precision in left:
-            (outcome,) = verify_device(bundle, "cpu", "openvino", precision, say=say)
+            (outcome,) = verify_device(bundle, "cpu", ENGINE, precision, say=say)
             if outcome.record is not None and outcome.record.passed:
                 return "", True
             judged &= outcome.record is not None
@@ -147,12 +156,13 @@ def run(bundle: Bundle, check: Check, say: Say) -> tuple[str, bool]:
 
 
 def _judged(bundle: Bundle, framework: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether an engine of this OpenVINO is accepted, and the precisions that have no record yet."""
+    """Return whether an engine of this OpenVINO is accepted, and the precisions that have no record yet."""
     records = find_records(bundle, "cpu", processor_kind())
     tried = {record.precision for record in records.failed if record.framework == framework}
-    known = {choice.precision for choice in cpu_choices(bundle.manifest.networks) if choice.engine == "openvino"}
+    choices = choices_on("cpu", bundle.manifest.networks, bundle.folder)
+    possible = {choice.precision for choice in choices if choice.engine == ENGINE}
     here = set(instruction_sets())
-    left = (name for name, sets in _FAST.items() if name in known - tried and (not sets or here & set(sets)))
+    left = (name for name, sets in _FAST.items() if name in possible - tried and (not sets or here & set(sets)))
     return any(record.framework == framework for record in records.accepted), tuple(left)
 
 
@@ -165,7 +175,7 @@ def _refused(bundle: Bundle, check: Check, reason: str) -> str:
 
 
 def _tries(bundle: Bundle, check: Check) -> tuple[int, str]:
-    """How often the check was begun, and why it failed if it did."""
+    """Return how often the check was begun, and why it failed if it did."""
     try:
         with _note(bundle, check).open(encoding="utf-8", errors="replace") as file:
             first, _, reason = file.read(_LONGEST).partition("\n")

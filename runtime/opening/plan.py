@@ -1,20 +1,20 @@
 """Latency plans (`spinescore.plan/1`): how a bundle is best run on one machine within a budget.
 
 `spinescore plan` measures the ways to run a bundle (`spinescore.runtime.opening.plansearch`), and writes the most
-accurate one that keeps the budget. It holds for this bundle, this machine (hardware, processor, cores, platform) and
-this version of the engine; anything else is refused. Its fields:
+accurate one that keeps the budget. A plan holds for this bundle, this machine (hardware, processor, cores, platform)
+and this version of the engine; on any other it is refused. Its fields:
 
     schema, bundle{name, sha256}, machine{kind, hardware, processor, cores, platform}, budget_ms, percentile, studies,
     candidates[{engine, precision, threads|null, localizer, passes, antialias, apart, test_time, framework, corners,
     grade_flips, median_shift_px, runs, p50_ms, tail_ms|null}], choice (the number of the candidate), date,
-    sha256 (of all the rest)
+    sha256 (of all other fields)
 
-`localizer` names an alternative of the bundle, and is left out for its own. `test_time` is true where heatmaps are
-averaged over the bundle's scales and flips, and is left out elsewhere.
-`tail_ms` is the percentile, from files to report; null where a candidate was given up before it was known. `corners`,
-`grade_flips` and `median_shift_px` are those of its acceptance record, none for the reference.
+`localizer` names an alternative of the bundle, and is left out for the bundle's own. `test_time` is true if heatmaps
+are averaged over the bundle's scales and flips, and is left out otherwise. `tail_ms` is the percentile, from files to
+report; null if the candidate was given up before it was known. `corners`, `grade_flips` and `median_shift_px` come from
+its acceptance record; they are 0 for the reference.
 
-A plan lies beside the acceptance records, one for each machine, and is no part of the bundle's hash. As they do, it
+A plan lies beside the acceptance records, one for each machine, and is not part of the bundle's hash. Like them, it
 counts only if this machine made it, unless the operator names its file.
 """
 
@@ -27,23 +27,18 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from spinescore.kernels.signing import sign
-from spinescore.runtime.acceptance import find_records
-from spinescore.runtime.acceptance.keeping import age, counts, keep, kept, read_kept
+from spinescore.runtime.acceptance.keeping import keep, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import hardware_of
 from spinescore.runtime.documents import document_of, document_sha256
-from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
+from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
-from spinescore.runtime.errors import BundleError, DeviceError, EngineError, SelfTestError
+from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, OneOf, Within, check_choice, dotted
-from spinescore.runtime.logs import OPENING
 from spinescore.runtime.machine.processor import core_count, processor_name
-from spinescore.runtime.notices import notice
-from spinescore.runtime.opening import Wanted, finding_of, other_version
 from spinescore.runtime.scoring.budget import Effort
-from spinescore.runtime.study import Finding
 
-__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "Way", "device_kind", "open_by_plan", "this_machine"]
+__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "device_kind", "plan_command", "this_machine"]
 
 SCHEMA = "spinescore.plan/1"
 
@@ -60,7 +55,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run a bundle's networks; `threads` None leaves their number to the engine, `localizer` is its own."""
+    """One way to run a bundle's networks; None leaves `threads` to the engine, and `localizer` to the bundle."""
 
     engine: Annotated[str, OneOf(*ENGINES)]
     precision: Annotated[str, OneOf(*PRECISIONS)]
@@ -83,7 +78,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, what it costs in accuracy by its acceptance record, and what was measured of it."""
+    """A measured setting: its cost in accuracy by its acceptance record, and its times."""
 
     setting: Annotated[Setting, INLINE]
     framework: str
@@ -97,7 +92,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """One plan; see the module for its fields."""
+    """One plan; the module's text has its fields."""
 
     bundle: Annotated[Mapping[str, str], Keys("name", "sha256")]
     machine: Annotated[Mapping[str, str], Keys(*_MACHINE)]
@@ -117,7 +112,7 @@ class LatencyPlan:
 
     @classmethod
     def read(cls, path: Path) -> LatencyPlan:
-        """Raises `EngineError` where the file is no plan, or was altered since it was written."""
+        """Read a plan. Raises `EngineError` if the file is no plan, or was altered since it was written."""
         plan = read_kept(path, "plan", cls)
         if plan.sha256 != plan.digest():
             raise EngineError(f"The plan {path} was altered.")
@@ -138,7 +133,7 @@ class LatencyPlan:
         return json.dumps(document_of(replace(self, sha256=self.digest())), indent=2, allow_nan=False) + "\n"
 
     def fault(self, bundle: Bundle) -> str | None:
-        """Why it does not hold here, in words, or None where it does."""
+        """Return why the plan does not hold here, in words, or None if it does."""
         if self.bundle["sha256"] != bundle.sha256:
             other = f"{self.bundle['name']} {self.bundle['sha256'][:12]}"
             return f"is of another bundle ({other}, not {bundle.manifest.name} {bundle.sha256[:12]})"
@@ -154,133 +149,29 @@ class LatencyPlan:
         return f"asks for {threads} threads of {cores} cores" if threads > cores else None
 
     def write(self, bundle: Bundle, path: Path | None = None) -> Path:
-        """Write it to `path`, else where plans lie. Raises `OSError` where that fails."""
+        """Write it to `path`, else where plans lie. Raises `OSError`."""
         digest = document_sha256(self.machine)[:8]
         name = path.name if path else f"plan-{self.machine['kind']}-{digest}.json"
         sign(self.signed_as, self.digest())
         return keep(bundle, name, self.to_json(), path.parent if path else None, None, LatencyPlan.read)
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a bundle is to be opened: what is wanted of the engine, and what a plan adds to that."""
-
-    wanted: Wanted
-    threads: int | None
-    localizer: str | None = None
-    effort: Effort | None = None
-    framework: str | None = None  # that the plan was made with
-    warnings: tuple[str, ...] = ()  # for every report
-    findings: tuple[Finding, ...] = ()  # the same: engines that failed their self-test
-
-    def check(self, framework: str) -> None:
-        """Refuse another version of the engine than the plan's. Raises `EngineError`."""
-        if self.framework not in (None, framework):
-            raise EngineError(f"The plan was made with {self.framework}, this is {framework}.")
-
-
-def open_by_plan(bundle: Bundle, way: Way, plan: str | Path | None, open_it: Callable[[Way], T]) -> T:
-    """What `open_it` makes of the plan: that of the path `plan`, the one that lies with the bundle (`auto`), or none.
-
-    `auto` looks for one only where the caller chose neither engine, precision, threads nor localizer; a plan that does
-    not hold is passed over with a warning. Raises `EngineError` where a plan that was named does not hold, `ValueError`
-    where the caller chose as well, and what `open_it` raises.
-    """
-    free = way.wanted.names_nothing and way.wanted.require_acceptance and (way.threads, way.localizer) == (None, None)
-    if plan is None or (plan == "auto" and not free):
-        return open_it(way)
-    if not free:
-        raise ValueError("a plan chooses engine, precision, threads and localizer: name them, or a plan, not both")
-    path, found, notes = _found(bundle, way.wanted.device) if plan == "auto" else _named(bundle, Path(plan), way)
-    if found is None:
-        OPENING.debug("no plan holds here (%d that do not)", len(notes))
-        return open_it(replace(way, warnings=(*way.warnings, *notes)))
-    setting = found.chosen.setting
-    OPENING.debug("plan %s: %s, made for %g ms", path, setting, found.budget_ms)
-    warnings = (*way.warnings, *_older(bundle, path, found))
-    wanted = Wanted(found.machine["kind"], setting.engine, setting.precision)
-    try:
-        return open_it(replace(way, wanted=wanted, threads=setting.threads, localizer=setting.localizer,
-                               effort=setting.effort, framework=found.chosen.framework, warnings=warnings))  # fmt: skip
-    except (BundleError, EngineError, DeviceError) as error:
-        refusal = f"The plan {path} cannot be used. {error} Make it again: {_again(found, bundle)}"
-        if plan != "auto":
-            raise EngineError(refusal) from error
-        OPENING.debug("opened without the plan. %s", refusal)
-        if isinstance(error, SelfTestError):
-            return open_it(replace(way, findings=(*way.findings, replace(finding_of(error), message=refusal))))
-        return open_it(replace(way, warnings=(*way.warnings, notice("plan-not-used", refusal))))
-
-
-def _older(bundle: Bundle, path: Path, plan: LatencyPlan) -> tuple[str, ...]:
-    """A warning of engines that were accepted on this machine after the plan was made, and that it did not measure."""
-    measured = {(one.framework, one.setting.precision, one.setting.localizer) for one in plan.candidates}
-    kind, missing = plan.machine["kind"], dict[str, None]()
-    for name in bundle.manifest.localizer.names:
-        for record in find_records(bundle.with_localizer(name), kind, plan.machine["hardware"]).accepted:
-            known = (record.framework, record.precision, name) in measured or other_version(record)
-            if not known and age(record.date) > age(plan.date):
-                missing[f"{record.framework} {record.precision}{f' (localizer {name})' if name else ''}"] = None
-    if not missing:
-        return ()
-    text = f"The plan {path} is older than what is accepted now, and did not measure {', '.join(missing)}."
-    return (notice("plan-outdated", f"{text} Renew it: {_again(plan, bundle)}"),)
-
-
 def this_machine(kind: str) -> dict[str, str]:
-    """What a plan's times depend on. Raises `DeviceError` where there is no such device."""
+    """Return what a plan's times depend on. Raises `DeviceError` if there is no such device."""
     hardware = hardware_of(kind)
     return dict(zip(_MACHINE, (kind, hardware, processor_name(), str(core_count()), this_platform()), strict=True))
 
 
-def _again(plan: LatencyPlan, bundle: Bundle) -> str:
+def plan_command(plan: LatencyPlan, bundle: Bundle) -> str:
+    """Return the command that makes such a plan again."""
     return (
         f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle "
         f"{command_name(bundle.folder)} --device {plan.machine['kind']}"
     )
 
 
-def _named(bundle: Bundle, path: Path, way: Way) -> tuple[Path, LatencyPlan, list[str]]:
-    plan = LatencyPlan.read(path)
-    fault = plan.fault(bundle)
-    if fault is None and way.wanted.device not in ("auto", plan.machine["kind"]):
-        fault = f"is for device {plan.machine['kind']}, not {way.wanted.device}"
-    if fault is not None:
-        raise EngineError(f"The plan {path} {fault}. Make it again: {_again(plan, bundle)}")
-    return path, plan, []
-
-
-def _found(bundle: Bundle, device: str) -> tuple[Path, LatencyPlan | None, list[str]]:
-    """The latest plan that holds here, else sentences on why those that there are do not."""
-    notes: list[str] = []
-    holding = []
-    kind = device_kind(device)
-    for path in kept(bundle, f"plan-{kind}-*.json"):
-        try:
-            plan = LatencyPlan.read(path)
-        except EngineError as error:
-            notes.append(notice("plan-not-used", f"{error} Make it again with spinescore plan, or remove it."))
-            continue
-        fault = plan.fault(bundle)
-        if fault is None and counts(bundle, path, plan):
-            holding.append((age(plan.date), path, plan))
-        elif fault is None:
-            text = (
-                f"The plan {path} was not made on this machine, and is not used. Make one: {_again(plan, bundle)} (or, "
-                f"if you trust whoever made it: spinescore bundle trust {command_name(bundle.folder)})"
-            )
-            notes.append(notice("plan-not-used", text))
-        else:
-            text = f"The plan {path} {fault}, and is not used. Make it again: {_again(plan, bundle)}"
-            notes.append(notice("plan-not-used", text))
-    if not holding:
-        return Path(), None, notes
-    _, path, plan = max(holding, key=lambda one: one[0])
-    return path, plan, []
-
-
 def device_kind(device: str) -> Literal["cpu", "cuda"]:
-    """`auto` is the GPU where there is one."""
+    """Return the kind of a device; `auto` is the GPU if there is one."""
     if device == "cpu":
         return "cpu"
     try:

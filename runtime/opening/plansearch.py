@@ -1,16 +1,16 @@
-"""Which way to run a bundle is the most accurate within a budget: from measurements, without measuring anything itself.
+"""Find the most accurate way to run a bundle within a budget, from measurements that the caller makes.
 
 The order of accuracy, best first (`accuracy`):
 
-    1. two localizer passes before one, then antialiased inputs before one sample a pixel, then heatmaps averaged over
-       the bundle's scales and flips before those of one run: what the bundle was made with before what was not, since
-       no record says what the difference costs
-    2. the bundle's own localizer before its alternatives, in the order of the manifest, which is that of its maker
-    3. the share of grades that flip against the reference, then how far points move (median), by the acceptance
-       records of this machine: within the tolerances, which every accepted engine keeps. The reference itself, FP32 on
-       ONNX Runtime, has none of either. Each localizer is its own reference.
+    1. two localizer passes before one; then antialiased inputs before one sample a pixel; then heatmaps averaged over
+       the bundle's scales and flips before those of one run. The bundle was made with the former, and no record says
+       how much the latter costs.
+    2. the bundle's own localizer before its alternatives, in the order of the manifest
+    3. the share of grades that flip against the reference; then how far points move (median). Both come from the
+       acceptance records of this machine, and are within the tolerances for every accepted engine. The reference, FP32
+       on ONNX Runtime, has neither. Each localizer is its own reference.
 
-Threads, and whether both views run at once, change no result: of those the fastest is taken.
+Threads, and whether both views run at once, change no result: among those the fastest is taken.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spinescore.runtime.acceptance import AcceptanceRecord
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.opening.plan import Candidate, Setting
@@ -27,7 +28,7 @@ from spinescore.runtime.scoring.budget import Effort
 
 __all__ = [
     "SCREENING_RUNS",
-    "Engine",
+    "AcceptedEngine",
     "Search",
     "accuracy",
     "engines",
@@ -38,7 +39,7 @@ __all__ = [
     "shortfall",
 ]
 
-SCREENING_RUNS = 5  # of every setting; what is too slow in their median is given up
+SCREENING_RUNS = 5  # of every setting; a setting whose median is too slow is not measured further
 _BLOCK_RUNS = 20
 
 Run = tuple[str, list[float]]  # the engine with its version, and the milliseconds of each study
@@ -46,32 +47,36 @@ Measure = Callable[[Setting, int], Run]
 
 
 @dataclass(frozen=True)
-class Engine:
-    """An engine that may be used, with its cost by the acceptance record; the reference has none."""
+class AcceptedEngine:
+    """An engine that may be used, and what it costs in accuracy by its record; the reference costs nothing."""
 
-    engine: str
-    precision: str
+    choice: EngineChoice
     corners: int = 0
     grade_flips: int = 0
     median_shift_px: float = 0.0
 
     @classmethod
-    def of(cls, record: AcceptanceRecord) -> Engine:
-        found = record.figures
-        return cls(record.engine, record.precision, found.corners, found.grade_flips, found.median_shift_px)
+    def of(cls, record: AcceptanceRecord) -> AcceptedEngine:
+        figures = record.figures
+        return cls(record.choice, figures.corners, figures.grade_flips, figures.median_shift_px)
 
 
-def engines(records: Sequence[AcceptanceRecord], kind: str) -> list[Engine]:
-    """Those that were accepted, and on a CPU the reference."""
-    return [*([Engine("onnxruntime", "fp32")] if kind == "cpu" else []), *map(Engine.of, records)]
+def engines(records: Sequence[AcceptanceRecord], kind: str) -> list[AcceptedEngine]:
+    """Return the engines of the records, and on a CPU the reference before them."""
+    return [*([AcceptedEngine(REFERENCE)] if kind == "cpu" else []), *map(AcceptedEngine.of, records)]
 
 
-def settings(engine: Engine, manifest: Manifest, kind: str, cores: int, localizer: str | None = None) -> list[Setting]:
-    """All ways to run the engine: with less effort; on a CPU all cores or half of them, the views at once or apart."""
+def settings(
+    engine: AcceptedEngine, manifest: Manifest, kind: str, cores: int, localizer: str | None = None
+) -> list[Setting]:
+    """Return all settings of the engine, those with less effort included.
+
+    On a CPU there are settings for all cores and for half of them, and for both views at once and one by one.
+    """
     antialiased = max(manifest.localizer.input.antialias, manifest.grader.input.antialias) > 1
-    on_cpu = kind == "cpu"
+    on_cpu, choice = kind == "cpu", engine.choice
     return [
-        Setting(engine.engine, engine.precision, threads, Effort(passes, antialias, apart, test_time), localizer)
+        Setting(choice.engine, choice.precision, threads, Effort(passes, antialias, apart, test_time), localizer)
         for threads in (sorted({cores, max(1, cores // 2)}, reverse=True) if on_cpu else [None])
         for apart in ((False, True) if on_cpu else (False,))
         for passes in range(manifest.localizer.passes, 0, -1)
@@ -81,7 +86,10 @@ def settings(engine: Engine, manifest: Manifest, kind: str, cores: int, localize
 
 
 def accuracy(candidate: Candidate, localizers: Sequence[str | None]) -> tuple[int, bool, bool, int, float, float]:
-    """Smaller is more accurate; see the module. `localizers` are those of the manifest (`Localizer.names`)."""
+    """Return a key by which the most accurate candidate sorts first; the module's text has the order.
+
+    `localizers` are the manifest's, in its order (`Localizer.names`).
+    """
     setting, flips = candidate.setting, candidate.grade_flips / max(candidate.corners, 1)
     rank, effort = localizers.index(setting.localizer), setting.effort
     less = (-effort.passes, not effort.antialias, not effort.test_time)
@@ -89,7 +97,7 @@ def accuracy(candidate: Candidate, localizers: Sequence[str | None]) -> tuple[in
 
 
 def percentile_ms(times_ms: Sequence[float], percentile: float) -> float:
-    """The smallest of the times that so many per cent do not exceed (nearest rank)."""
+    """Return the percentile of the times by the nearest rank."""
     return sorted(times_ms)[_rank(percentile, len(times_ms)) - 1]
 
 
@@ -98,13 +106,13 @@ def _rank(percentile: float, count: int) -> int:
 
 
 def least_runs(percentile: float) -> int:
-    """With fewer, the percentile would be the slowest run by rule. `percentile` is below 100."""
+    """Return the fewest runs for which the percentile, below 100, is not simply the slowest run."""
     return math.ceil(100 / (100 - percentile))
 
 
 @dataclass(frozen=True)
 class Search:
-    """What was measured, the number of the candidate to take (None: nothing fits), and why engines were left out."""
+    """What was measured, the number of the candidate to take (None if none fits), and why engines were left out."""
 
     candidates: tuple[Candidate, ...]
     choice: int | None
@@ -112,54 +120,58 @@ class Search:
 
 
 def search(
-    pairs: Sequence[tuple[Engine, Setting]], budget_ms: float, percentile: float, runs: int, measure: Measure
+    pairs: Sequence[tuple[AcceptedEngine, Setting]],
+    budget_ms: float,
+    percentile: float,
+    runs: int,
+    measure: Measure,
 ) -> Search:
-    """The most accurate setting that keeps the budget at the percentile. `pairs` are in the order of the localizers.
+    """Find the most accurate setting that keeps the budget at the percentile. `pairs` follow the manifest's localizers.
 
-    Every setting is measured briefly. Those whose median keeps the budget are then measured in full, the most accurate
-    first and of equal ones the fastest, until one keeps it at the percentile; each is given up as soon as it cannot.
-    Where none does, the fastest is measured in full all the same, so that it can be said by how much. Raises
-    `EngineError` where no engine could be opened.
+    Every setting is measured briefly. The settings whose median keeps the budget are then measured in full, the most
+    accurate first and among equal ones the fastest, until one keeps the budget at the percentile. A setting is given up
+    as soon as it cannot keep it. If no setting does, the fastest is measured in full all the same, to say by how much
+    it misses. Raises `EngineError` if no engine can be opened.
     """
     left_out: dict[str, None] = {}
-    tried: list[tuple[Engine, Setting]] = []
-    found: list[Candidate] = []
+    tried: list[tuple[AcceptedEngine, Setting]] = []
+    measured: list[Candidate] = []
     for engine, setting in pairs:
         try:
-            found.append(_candidate(engine, setting, measure(setting, min(SCREENING_RUNS, runs)), None))
+            measured.append(_candidate(engine, setting, measure(setting, min(SCREENING_RUNS, runs)), None))
             tried.append((engine, setting))
         except EngineError as error:  # noqa: PERF203  # each engine may be refused for itself
             left_out[str(error)] = None
-    if not found:
+    if not measured:
         raise EngineError(f"No engine of this bundle could be measured. {' '.join(left_out)}")
 
-    def in_full(number: int, patient: bool = False) -> bool:
+    def keeps_budget(number: int, patient: bool = False) -> bool:
         engine, setting = tried[number]
         framework, times_ms = "", list[float]()
         while len(times_ms) < runs:
             framework, more = measure(setting, min(_BLOCK_RUNS, runs - len(times_ms)))
             times_ms += more
             late = sum(ms > budget_ms for ms in times_ms)
-            if not patient and late > runs - _rank(percentile, runs):  # it cannot be kept any more
+            if not patient and late > runs - _rank(percentile, runs):  # it can no longer keep the budget
                 break
         whole = percentile if len(times_ms) >= runs else None
-        found[number] = _candidate(engine, setting, (framework, times_ms), whole)
-        return _fits(found[number], budget_ms)
+        measured[number] = _candidate(engine, setting, (framework, times_ms), whole)
+        return _fits(measured[number], budget_ms)
 
     localizers = list(dict.fromkeys(setting.localizer for _, setting in tried))
-    order = sorted(range(len(found)), key=lambda n: (accuracy(found[n], localizers), found[n].p50_ms))
-    choice = next((n for n in order if found[n].p50_ms <= budget_ms and in_full(n)), None)
-    fastest = min(range(len(found)), key=lambda n: found[n].p50_ms)
-    if choice is None and found[fastest].tail_ms is None and in_full(fastest, patient=True):
+    order = sorted(range(len(measured)), key=lambda n: (accuracy(measured[n], localizers), measured[n].p50_ms))
+    choice = next((n for n in order if measured[n].p50_ms <= budget_ms and keeps_budget(n)), None)
+    fastest = min(range(len(measured)), key=lambda n: measured[n].p50_ms)
+    if choice is None and measured[fastest].tail_ms is None and keeps_budget(fastest, patient=True):
         choice = fastest
-    return Search(tuple(found), choice, tuple(left_out))
+    return Search(tuple(measured), choice, tuple(left_out))
 
 
-def shortfall(found: Search, budget_ms: float, percentile: float) -> str:
-    """Where nothing fits: by how much, and what would."""
-    tails = [(one.tail_ms, str(one.setting)) for one in found.candidates if one.tail_ms is not None]
+def shortfall(result: Search, budget_ms: float, percentile: float) -> str:
+    """Return, for a search in which nothing fits, by how much it misses the budget and what would fit."""
+    tails = [(one.tail_ms, str(one.setting)) for one in result.candidates if one.tail_ms is not None]
     tail_ms, nearest = min(tails)
-    fastest_ms = min(one.p50_ms for one in found.candidates)
+    fastest_ms = min(one.p50_ms for one in result.candidates)
     lines = [
         f"Nothing keeps {budget_ms:g} ms at the {percentile:g}th percentile. The nearest, {nearest}, takes "
         f"{tail_ms:.1f} ms: {tail_ms - budget_ms:.1f} ms too long ({tail_ms / budget_ms:.2f} times the budget).",
@@ -167,10 +179,10 @@ def shortfall(found: Search, budget_ms: float, percentile: float) -> str:
     ]
     if fastest_ms <= budget_ms:
         lines.append(f"Half of the studies keep it: the fastest median is {fastest_ms:.1f} ms (see --percentile).")
-    return "\n".join([*lines, *found.left_out])
+    return "\n".join([*lines, *result.left_out])
 
 
-def _candidate(engine: Engine, setting: Setting, run: Run, percentile: float | None) -> Candidate:
+def _candidate(engine: AcceptedEngine, setting: Setting, run: Run, percentile: float | None) -> Candidate:
     framework, times_ms = run
     return Candidate(
         setting,

@@ -1,161 +1,156 @@
-"""A bundle that is open on an engine, and its studies one by one; `scorer` is the door that users see."""
+"""Score studies on one engine, in one thread."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, suppress
+import time
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
-from spinescore.runtime.acceptance.repeats import Repeats
-from spinescore.runtime.arguments import check_callable, check_event, check_flag
-from spinescore.runtime.errors import DeviceError, SpineScoreError
+from spinescore.runtime.acceptance import AcceptanceRecord, mark_failed
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caller import Caller
+from spinescore.runtime.devices import Device
+from spinescore.runtime.engines.choice import EngineChoice
+from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import log_study
-from spinescore.runtime.machine.processes import join_users, leave_users
-from spinescore.runtime.opening.opened import EngineInUse
 from spinescore.runtime.scoring.assemble import strictly, study_report, timed, with_findings
-from spinescore.runtime.scoring.budget import Budget, Clock, OnStage, checked_ms
-from spinescore.runtime.scoring.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
-from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.budget import Budget, Clock, Effort, OnStage
+from spinescore.runtime.scoring.intake import GivenPoints
+from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.scoring.selection import select
-from spinescore.runtime.scoring.turns import Turns
 from spinescore.runtime.scoring.views import Crop, Views
-from spinescore.runtime.study import Study
+from spinescore.runtime.study import Finding, Study
 
-__all__ = ["ScoredCrops", "Session"]
+__all__ = ["ScoredCrops", "StudyScorer"]
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredCrops:
-    """The crops of every region that was scored, with the report that says what was not."""
+    """The crops of every region that was scored, with the report, which also has the regions that were not."""
 
     crops: tuple[Crop, ...]
     report: StudyReport
 
 
-class Session:
-    """Owns an engine and whatever else lives as long as a scorer. Safe from several threads; close it."""
+class StudyScorer:
+    """A bundle on one engine: it scores studies once it has passed its self-test. Close it.
 
-    def __init__(self, engine: EngineInUse, max_imputed_per_region: int, budget_ms: float | None, clock: Clock) -> None:
-        self.bundle, self.engine = engine.opened.bundle, engine
-        self._clock, self._max_imputed = clock, max_imputed_per_region
-        self._budget_ms = checked_ms(budget_ms) or self.bundle.manifest.budget_ms
-        self._repeats: Repeats | None = None
-        self._ends = ExitStack()
-        self._ends.callback(leave_users)
-        self._ends.callback(engine.close)
-        self.turns = Turns(self._ends.close)
-        join_users()
+    It is for one thread at a time. `choice` is None for the engine that the device takes by itself. Every report has
+    `warnings` and `findings`, which are on engines and not on radiographs.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device[Any],
+        max_imputed_per_region: int = DEFAULT_MAX_IMPUTED,
+        *,
+        choice: EngineChoice | None = None,
+        record: AcceptanceRecord | None = None,
+        effort: Effort | None = None,
+        warnings: tuple[str, ...] = (),
+        findings: tuple[Finding, ...] = (),
+        caller: Caller | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Own `device` from here on: it is closed with this scorer, or here if the bundle does not fit it.
+
+        `record` is the acceptance record by which the engine may run, if it needs one. `effort` is the manifest's by
+        default. The `caller` is asked whether to go on before each network is loaded or tested. `clock` counts seconds.
+        """
+        self.bundle, self.choice, self.warnings, self.findings = bundle, choice, warnings, findings
+        self.caller = caller or Caller()
+        self._record, self._max_imputed, self._clock = record, max_imputed_per_region, clock
+        self.views = Views(bundle, device, effort, self.caller.begin)
+        pipeline = self.views.pipeline
+        self.info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
+        self._passed = False  # the latest self-test
+        self._studies = 0  # scored since then
+        if choice is not None and not self.views.testable:
+            self.findings += (_untested(self.info.engine, bundle),)
 
     @property
-    def views(self) -> Views:
-        return self.engine.opened.views
+    def trusted(self) -> bool:
+        """Whether it may give out grades: it passed its latest self-test, or nothing can test it."""
+        return self._passed or not self.views.testable
 
-    def repeat_tests(self, studies: int | None, minutes: float | None) -> None:
-        """Repeat the self-test every `studies` studies or `minutes` minutes, when no study is being scored."""
-        self._repeats = Repeats(self._test_if_idle, studies, minutes)
-        self._ends.callback(self._repeats.close)
+    def test(self) -> None:
+        """Run the self-test. If it fails, mark the acceptance record as failed and raise `SelfTestError`.
+
+        Raises `Cancelled`, too.
+        """
+        self._passed = False
+        self.caller.begin(f"self-test of {self.info.engine} {self.info.precision}")
+        try:
+            self.views.self_test(self.caller.go_on)
+        except SelfTestError as failed:
+            if self._record is not None:
+                mark_failed(self._record, self.bundle, str(failed))
+            if not self._studies:
+                raise
+            raise SelfTestError(
+                f"{failed} It had passed before: {self._studies} studies have been scored since then; score them again."
+            ) from failed
+        self._passed, self._studies = True, 0
+
+    def time_steps(self) -> None:
+        """Time the steps of a study, so that a budget can be divided among them."""
+        self.caller.begin("the steps are timed, for the budget")
+        self.views.warm_up(self.budget(cancel=self.caller.cancel))
 
     def budget(
         self,
-        study: StudyInput,
-        budget_ms: float | None,
-        hard: bool,
-        cancel: threading.Event | None,
-        count_reading: bool,
-        on_stage: OnStage | None,
+        ms: float | None = None,
+        hard: bool = False,
+        read_ms: float = 0.0,
+        cancel: threading.Event | None = None,
+        on_stage: OnStage | None = None,
     ) -> Budget:
-        """The budget of a call, which counts from now. Raises `ValueError`."""
-        budget_ms = checked_ms(budget_ms) or self._budget_ms
-        check_flag("hard", hard)
-        _check_caller(cancel, on_stage)
-        if hard and budget_ms is None:
-            raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
-        read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
-        return Budget(budget_ms, hard, read_ms, self.views.durations, self._clock, cancel, on_stage)
-
-    def without_budget(self, cancel: threading.Event | None = None, on_stage: OnStage | None = None) -> Budget:
-        _check_caller(cancel, on_stage)
-        return Budget(None, False, 0.0, self.views.durations, self._clock, cancel, on_stage)
+        """Return a budget for one study that counts from now; `read_ms` is added to it."""
+        return Budget(ms, hard, read_ms, self.views.durations, self._clock, cancel, on_stage)
 
     def score(
-        self, study: StudyInput, keypoints: Keypoints | None, budget: Budget, strict: bool, with_crops: bool = False
+        self,
+        study: Study,
+        given: GivenPoints | None = None,
+        budget: Budget | None = None,
+        *,
+        strict: bool = False,
+        with_crops: bool = False,
+        warnings: tuple[str, ...] = (),
     ) -> ScoredCrops:
-        """Wait until no other study is being scored, and score this one."""
-        check_flag("strict", strict)
-        budget.go_on()
-        checked, given = as_study(study), given_points(keypoints)
-        with self.turns.turn(budget.acquire):
-            return self._scored(checked, given, budget, strict, with_crops)
+        """Score one study, with points that a reader gave; more `warnings` go into the report.
 
-    def try_score(
-        self, study: StudyInput, keypoints: Keypoints | None, budget: Budget, strict: bool
-    ) -> ScoredCrops | None:
-        """Score the study if no other one is being scored, else return None at once."""
-        check_flag("strict", strict)
-        with self.turns.turn_if_free() as free:
-            return self._scored(as_study(study), given_points(keypoints), budget, strict, False) if free else None
-
-    def wait_for_check(self) -> tuple[str, ...]:
-        """Wait until this CPU's engines are checked, and take the one that was accepted; returns the warnings."""
-        self.turns.check_may_wait()
-        warnings = self.engine.wait()
-        with suppress(DeviceError), self.turns.turn():  # closed meanwhile
-            self._renew()
-        return warnings
-
-    def test(self) -> None:
-        """Test the engine, and take another one if it fails. In a turn; raises as `EngineInUse.test`."""
-        if self.engine.test():
-            self.time_steps()
-
-    def time_steps(self) -> None:
-        """Time the steps if there is a budget to divide. In a turn."""
-        if self._budget_ms is not None:
-            self.engine.caller.begin("the steps are timed, for the budget")
-            self.views.warm_up(self.without_budget(self.engine.caller.cancel))
-
-    def _scored(self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool) -> ScoredCrops:
-        engine = self.engine
-        engine.caller.cancel = budget.cancel  # of another engine that this study has to wait for, too
+        Raises what `Scorer.score` raises, but nothing for a budget that is exceeded at the end.
+        """
+        budget = budget or self.budget()
         try:
-            self._make_ready(budget)
-            return self._with_engine(study, given, budget, strict, with_crops)
+            scored = self._score(study, given or {}, budget, strict, with_crops, warnings)
+            self._studies += 1
+            return scored
         finally:
-            engine.caller.cancel = None
             self.views.device.forget()
             budget.end()
 
-    def _make_ready(self, budget: Budget) -> None:
-        """Take an engine that was built meanwhile, and test one that is not trusted; a hard budget has no time."""
-        if budget.hard:
-            if not self.engine.opened.trusted:
-                raise budget.exceeded(
-                    ": the engine has to pass its self-test first",
-                    next_step="Call self_test before the first hard call, or open the scorer with warm_up.",
-                )
-            return
-        if self._renew():
-            budget.excuse()
-        if not self.engine.opened.trusted:
-            self.test()
-            budget.excuse()
-
-    def _renew(self) -> bool:
-        renewed = self.engine.renew()
-        if renewed:
-            self.time_steps()
-        return renewed
-
-    def _with_engine(
-        self, study: Study, given: GivenPoints, budget: Budget, strict: bool, with_crops: bool
+    def _score(
+        self,
+        study: Study,
+        given: GivenPoints,
+        budget: Budget,
+        strict: bool,
+        with_crops: bool,
+        warnings: tuple[str, ...],
     ) -> ScoredCrops:
         views, localizer = self.views, self.bundle.manifest.localizer
         budget.durations = views.durations
         budget.go_on()
         budget.begin("select")
         selection = select(study, localizer, given, views.within(budget, len(study.radiographs)), strict)
-        selection.warnings.extend((*self.engine.warnings, *views.device.warnings))
+        selection.warnings.extend((*self.warnings, *warnings, *views.device.warnings))
         budget.done("select")
         results, stages_ms = views.score(selection.chosen, given, budget)
         budget.begin("report")
@@ -164,25 +159,25 @@ class Session:
         if strict:
             results = strictly(results, selection.findings)
         crops = views.crops(results) if with_crops else ()
-        report = study_report(study, self.bundle, self.engine.opened.info, selection, results, self._max_imputed)
-        report = timed(with_findings(report, self.engine.opened.findings), study.read_ms, stages_ms, budget)
+        report = study_report(study, self.bundle, self.info, selection, results, self._max_imputed)
+        report = timed(with_findings(report, self.findings), study.read_ms, stages_ms, budget)
         log_study(report)
-        self.engine.opened.count_study()
-        if self._repeats is not None:
-            self._repeats.count_study()
-        if budget.hard and not report.within_budget:
-            raise budget.exceeded(report=report)
         return ScoredCrops(crops, report)
 
-    def _test_if_idle(self) -> bool:
-        """What `Repeats` calls: false if a study is being scored."""
-        with suppress(SpineScoreError), self.turns.turn_if_free() as free:  # the next study tests again, and raises it
-            if free:
-                self.test()
-            return free
-        return True
+    def close(self) -> None:
+        """Free the device, with its networks and buffers. Closing twice is no error."""
+        self.views.close()
+
+    def __enter__(self) -> StudyScorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def _check_caller(cancel: threading.Event | None, on_stage: OnStage | None) -> None:
-    check_event("cancel", cancel)
-    check_callable("on_stage", on_stage)
+def _untested(engine: str, bundle: Bundle) -> Finding:
+    code = "engine-untested"
+    text = f"Engine {engine} could not be tested: bundle {bundle.manifest.name} has no golden inputs"
+    return Finding(code, "warning", f"{text}; {CODES[code].next_step}.")

@@ -1,4 +1,4 @@
-"""One call at a time on what only one thread may use, until it is closed."""
+"""Let one thread at a time use something, until it is closed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Gives out turns to threads, one at a time, and frees what they share once the last turn is over.
+    """Give out turns to threads, one at a time, and free what they share after the last turn.
 
-    After a fork the child has no turns: threads and processes were not copied with the memory.
+    A forked child gets no turns: threads and processes are not copied by a fork.
     """
 
     def __init__(self, free: Callable[[], None]) -> None:
-        """`free` is called once, in a turn of its own."""
+        """Call `free` once at the end, in a turn of its own."""
         self._lock, self._free = threading.Lock(), free
-        self._process, self._thread = os.getpid(), 0  # the thread whose turn it is
+        self._process, self._thread = os.getpid(), 0  # the thread that has the turn, or 0
         self._closed = False
 
     @contextmanager
     def turn(self, acquire: Callable[[threading.Lock], object] | None = None) -> Iterator[None]:
-        """Wait for a turn, with `acquire` if that is given, and take it.
+        """Wait for a turn, with `acquire` if it is given, and take it.
 
-        Raises what `acquire` raises, `DeviceError` after the end and after a fork, and `RuntimeError` in a turn of the
-        same thread, which would wait for itself.
+        Raises what `acquire` raises, `DeviceError` after `close` and after a fork, and `RuntimeError` if this thread
+        already has the turn: it would wait for itself.
         """
         self._check_open()
         self._check_other()
@@ -39,7 +39,7 @@ class Turns:
 
     @contextmanager
     def turn_if_free(self) -> Iterator[bool]:
-        """Take a turn if no other is going on, and yield whether that is so. Raises `DeviceError` as `turn`."""
+        """Take a turn if no thread has one; yield whether it was taken. Raises `DeviceError` as `turn`."""
         self._check_open()
         if self._lock.acquire(blocking=False):
             with self._held():
@@ -48,11 +48,11 @@ class Turns:
             yield False
 
     def close(self, wait: bool = True) -> None:
-        """Give out no turn any more, and free when the turn that is going on is over. Twice is no error.
+        """Give out no more turns, and call `free` after the current turn. Closing twice is no error.
 
         Without `wait` another thread does that. Raises `RuntimeError` as `turn`, and what `free` raises.
         """
-        if os.getpid() != self._process:  # what is to be freed is the parent's
+        if os.getpid() != self._process:  # the parent process has to free it
             return
         if wait:
             self._check_other()
@@ -85,7 +85,7 @@ class Turns:
             )
 
     def check_may_wait(self) -> None:
-        """Raise as `turn`, but for the end: after a fork, and in a turn of the same thread."""
+        """Raise as `turn` does after a fork, and if this thread has the turn."""
         self._check_process()
         self._check_other()
 
@@ -103,4 +103,4 @@ class Turns:
 
 
 def _freed() -> None:
-    """There is nothing left to free."""
+    """Do nothing: everything is freed."""

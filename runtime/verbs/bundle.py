@@ -53,9 +53,9 @@ def _printable(text: str) -> str:
 def _trust(arguments: argparse.Namespace) -> int:
     """Show all that does not count here, and sign what is sound; status 4 if something could not be signed."""
     from spinescore.kernels.signing import key_fault
-    from spinescore.runtime.acceptance.adoption import foreign
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import EngineError
+    from spinescore.runtime.opening.adoption import foreign
 
     bundle = Bundle.open(arguments.bundle, any_network=True)
     rows = []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spinescore.benchmarks.bench.subject import PhantomStudy
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.opening.plan import LatencyPlan, Setting
-    from spinescore.runtime.opening.plansearch import Engine, Run, Search
+    from spinescore.runtime.opening.plansearch import AcceptedEngine, Run, Search
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
@@ -74,11 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_engines(bundle: Bundle) -> None:
     """Run the gate on this CPU's engines first if none was accepted yet, as scoring does."""
-    from spinescore.runtime.opening import Wanted
+    from spinescore.runtime.opening.background import Build
     from spinescore.runtime.opening.checking import find_check
-    from spinescore.runtime.opening.renewal import Build
+    from spinescore.runtime.opening.request import Request
 
-    check, warnings = find_check(bundle, Wanted("cpu"))
+    check, warnings = find_check(bundle, Request("cpu"))
     if check is not None:
         say(f"{check.framework} ({' or '.join(check.precisions)}) is checked on this CPU first, which is done once")
         with Build(bundle, check, say, aside=False) as running:
@@ -87,7 +87,7 @@ def _check_engines(bundle: Bundle) -> None:
         say(warning)
 
 
-def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[Engine, Setting]]:
+def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[AcceptedEngine, Setting]]:
     """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
     from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.machine.processor import core_count
@@ -178,13 +178,13 @@ def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
     from importlib.util import find_spec
 
     from spinescore.runtime.acceptance import verify_command
-    from spinescore.runtime.engines.choice import cpu_choices, gpu_choices
+    from spinescore.runtime.engines.choice import choices_on
 
     tried = {(setting.engine, setting.precision, setting.localizer) for setting in settings}
     missing = []
     for name in bundle.manifest.localizer.names:
         networks = bundle.with_localizer(name).manifest.networks
-        known = cpu_choices(networks) if kind == "cpu" else gpu_choices(networks, bundle.folder)
+        known = choices_on(kind, networks, bundle.folder)
         missing += [
             f"{choice} (localizer {name})" if name else str(choice)
             for choice in known

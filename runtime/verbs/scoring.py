@@ -159,7 +159,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
 
 def _say_of_engines(line: str) -> None:
     """Say what is built or checked, which takes long, and not each step of an opening."""
-    from spinescore.runtime.opening.caller import PREFIX
+    from spinescore.runtime.caller import PREFIX
 
     if not line.startswith(PREFIX):
         say(line)

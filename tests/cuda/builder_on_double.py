@@ -122,8 +122,8 @@ def build_as(mode, folder):
 
 if __name__ == "__main__":
     from spinescore.export import engine
-    from spinescore.runtime.opening import buildworker
+    from spinescore.runtime.opening import builder
 
     install(Path(sys.argv[1]))
     engine.build_engines = build_as(sys.argv[2], Path(sys.argv[3]))
-    buildworker.main(sys.argv[4])
+    builder.main(sys.argv[4])

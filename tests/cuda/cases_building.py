@@ -17,7 +17,8 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.doctor import examine
 from spinescore.runtime.engines.places import engine_paths, failure
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.opening import Wanted, building, renewal
+from spinescore.runtime.opening import background, building
+from spinescore.runtime.opening.request import Request
 
 ENGINE = f"tensorrt {builder.VERSION}"
 BUILDS = FOLDER / "builds"
@@ -33,7 +34,7 @@ def prepare(name="b", **changes):
 def builders(mode):
     """What is built from here on."""
     script = str(builder.__file__)
-    renewal._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
+    background._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
 
 
 def opened(folder, device="auto", **options):
@@ -121,7 +122,7 @@ def case_built_in_the_background():
         effort = scorer._views.efforts[-1]
         scorer.give(effort)
         (FOLDER / "go").touch()
-        wait_for(lambda: scorer._session.engine._renewal._build.finished)
+        wait_for(lambda: scorer._session.engine._opening.build.finished)
         by_plan = ("By its plan the networks' inputs were sampled once a pixel.",)
         for _ in range(2):
             assert scored(scorer) == ("cuda", ENGINE, by_plan)
@@ -138,7 +139,7 @@ def case_what_cannot_be_built_is_a_warning_and_not_tried_again():
         folder = prepare(mode)
         builders(mode)
         with opened(folder, build="background") as scorer:
-            wait_for(lambda scorer=scorer: scorer._session.engine._renewal._build.finished)
+            wait_for(lambda scorer=scorer: scorer._session.engine._opening.build.finished)
             reports = [scored(scorer) for _ in range(2)]
         with opened(folder) as scorer:
             reports.append(scored(scorer))
@@ -163,7 +164,7 @@ def case_what_the_gate_refuses_is_not_taken():
     folder = prepare()
     builders("wrong")
     with opened(folder, build="background") as scorer:
-        wait_for(lambda: scorer._session.engine._renewal._build.finished)
+        wait_for(lambda: scorer._session.engine._opening.build.finished)
         _, _, (_, told) = scored(scorer)
     assert told.startswith("No engine could be made for driver double. The engines in tensorrt-10")
     assert "were not accepted: " in told
@@ -181,7 +182,7 @@ def case_closing_ends_the_build():
     folder = prepare()
     builders("waits")
     with opened(folder, build="background") as scorer:
-        process = scorer._session.engine._renewal._build._process
+        process = scorer._session.engine._opening.build._process
         wait_for(BUILDS.exists)
     assert process.returncode == 1  # of itself, since its input ended
     scorer.close()
@@ -194,9 +195,9 @@ def case_two_that_build_at_once_build_once():
     folder = prepare()
     builders("right")
     bundle = Bundle.open(folder)
-    plan, warnings = building.find_plan(bundle, Wanted("auto"))
+    plan, warnings = building.find_build(bundle, Request("auto"))
     assert warnings == ()
-    with renewal.Build(bundle, plan) as first, renewal.Build(bundle, plan) as second:
+    with background.Build(bundle, plan) as first, background.Build(bundle, plan) as second:
         assert (first.wait(), second.wait()) == ((), ())
     assert built() == ["right"]
     (shown,) = [found for found in examine() if found.name == "phantom-reference" and "GPU" in found.group]

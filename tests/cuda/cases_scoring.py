@@ -155,7 +155,7 @@ def case_engine_choice():
         report = cuda.score(study())
     assert [w for w in report.warnings if w.startswith("localizer.fp32.onnx runs on ONNX Runtime. There is no engine")]
     assert [w for w in report.warnings if w.startswith("grader-corners.fp32.onnx runs on ONNX Runtime.")]
-    tensorrt.open_engine = lambda path, precision, queue: EngineDouble(path, precision, queue)
+    tensorrt.open_on_gpu = lambda path, precision, queue: EngineDouble(path, precision, queue)
     with Scorer(bundle(), opened(open_engine=None)) as cuda:
         assert not cuda.score(study()).warnings
     assert_everything_freed()

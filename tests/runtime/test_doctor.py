@@ -157,11 +157,10 @@ def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
     from helpers.golden_bundle import record_of
     from spinescore.runtime.acceptance import write_record
     from spinescore.runtime.bundle import Bundle, shipped_bundles
-    from spinescore.runtime.machine import processor
 
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path))
     kind = "a CPU that no bundle was accepted on"
-    monkeypatch.setattr(processor, "processor_kind", lambda: kind)
+    monkeypatch.setattr("spinescore.runtime.opening.overview.hardware_of", lambda device: kind)
     for name in shipped_bundles():
         bundle = Bundle.open(name)
         assert f"to accept more: spinescore bundle verify {name} --device cpu" in named(doctor.examine(), name).detail

@@ -17,7 +17,7 @@ import pytest
 from helpers import tiny_study
 from spinescore.runtime import freeze_support, freezing
 from spinescore.runtime.machine import processes
-from spinescore.runtime.opening import renewal
+from spinescore.runtime.opening import background
 from spinescore.runtime.reading import decodepool
 
 HOOKS = Path(freezing.hook_dirs()[0])
@@ -54,7 +54,7 @@ def test_a_frozen_program_starts_itself_once_it_supports_that(frozen, monkeypatc
     freeze_support()
     assert processes.can_start()
     assert not decodepool.in_process()
-    for command in (renewal._command("{}"), decodepool._command("3")):
+    for command in (background._command("{}"), decodepool._command("3")):
         assert command[:2] == [sys.executable, processes._WORKER]
         assert command[2] in processes._WORKERS
         module, function = command[2].split(":")

@@ -51,7 +51,7 @@ def test_a_scorer_tells_what_it_chose(bundle, caplog):
 
 def test_a_record_that_is_not_taken_is_told(tmp_path, caplog, monkeypatch):
     whole = Bundle.open(write_golden_bundle(tmp_path / "b"))
-    monkeypatch.setattr("spinescore.runtime.opening.installed_openvino", lambda: "openvino 2027.0.0")
+    monkeypatch.setattr("spinescore.runtime.opening.candidates.installed_openvino", lambda: "openvino 2027.0.0")
     other = replace(record_of(whole), engine="openvino", framework="openvino 2026.0.0", precision="fp32")
     write_record(other, whole)
     caplog.set_level(logging.DEBUG, "spinescore")

@@ -30,12 +30,12 @@ def test_the_public_names():
 
 def test_the_names_of_options_are_those_that_are_accepted():
     from spinescore.runtime.devices import DEVICES
-    from spinescore.runtime.engines.choice import ENGINES, PRECISIONS
-    from spinescore.runtime.opening.building import BUILDS
+    from spinescore.runtime.engines import ENGINES, PRECISIONS
+    from spinescore.runtime.opening.request import BUILDS
     from spinescore.runtime.study import REGIONS
 
     types = (door.DeviceName, door.EngineName, door.PrecisionName, door.BuildMode, door.Region)
-    assert tuple(map(get_args, types)) == (DEVICES, ENGINES, PRECISIONS, BUILDS, REGIONS)
+    assert tuple(map(get_args, types)) == (DEVICES, tuple(ENGINES), PRECISIONS, BUILDS, REGIONS)
 
 
 def test_the_version_is_that_of_the_package():

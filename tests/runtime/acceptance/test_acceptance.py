@@ -14,7 +14,7 @@ import pytest
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
 from helpers.tiny import write_bundle
-from spinescore.runtime import BundleError, EngineError, Scorer, acceptance, cli, opening
+from spinescore.runtime import BundleError, EngineError, Scorer, acceptance, cli
 from spinescore.runtime.acceptance import (
     AcceptanceRecord,
     Figures,
@@ -30,6 +30,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.opening.request import Request
 
 HALF = EngineChoice("onnxruntime", "fp16")
 STUDY = [CERVICAL.radiograph, LUMBAR.radiograph]
@@ -284,7 +285,7 @@ def test_what_a_bundle_does_not_have(bundle, engine):
 def test_names_that_are_not_known(bundle):
     for options in ({"engine": "abacus"}, {"precision": "fp64"}, {"device": "tpu"}):
         with pytest.raises(ValueError, match=r"there is no \w+ '\w+'; choose one of"):
-            opening.Wanted(**{"device": "cpu", **options})
+            Request(**{"device": "cpu", **options})
 
 
 def test_command_line(bundle, capsys):

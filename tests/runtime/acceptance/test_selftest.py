@@ -321,8 +321,8 @@ def test_a_scorer_repeats_its_test_between_studies(tmp_path, monkeypatch):
     tested = threading.Event()
     folder = write_golden_bundle(tmp_path / "b", "none")
     with Scorer.open(folder, "cpu", self_test_studies=2) as scorer:
-        test = scorer._session.engine.opened.test
-        monkeypatch.setattr(scorer._session.engine.opened, "test", lambda: (test(), tested.set()))
+        test = scorer._session.engine.scorer.test
+        monkeypatch.setattr(scorer._session.engine.scorer, "test", lambda: (test(), tested.set()))
         scorer.score(STUDY)
         assert not tested.is_set()
         scorer.score(STUDY)

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.golden_bundle import write_golden_bundle
 from helpers.tiny_study import write_study
-from spinescore.runtime import BundleError, Scorer, cli
+from spinescore.runtime import BundleError, cli
 from spinescore.runtime.acceptance import AcceptanceRecord, StudyFigures, find_records, write_record
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.acceptance.studies import compare_studies, grades_of, places_of
@@ -18,6 +18,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import open_device
 from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 
 HALF = ("onnxruntime", "fp16")
 
@@ -107,12 +108,13 @@ def test_the_bundles_budget_is_left_aside(tmp_path, studies, monkeypatch):
     hurried = replace(bundle, manifest=replace(bundle.manifest, budget_ms=1e-3))
     reports = []
 
-    class Watched(Scorer):
+    class Watched(StudyScorer):
         def score(self, study):
-            reports.append(super().score(study))
-            return reports[-1]
+            scored = super().score(study)
+            reports.append(scored.report)
+            return scored
 
-    monkeypatch.setattr("spinescore.runtime.acceptance.studies.Scorer", Watched)
+    monkeypatch.setattr("spinescore.runtime.acceptance.studies.StudyScorer", Watched)
     grades_of(hurried, open_device("cpu"), [studies / "one"])
     assert [(report.budget_ms, report.skipped) for report in reports] == [(None, ())]
 

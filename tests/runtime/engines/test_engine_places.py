@@ -15,7 +15,7 @@ from spinescore.runtime import acceptance, cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import places
 from spinescore.runtime.engines.places import engine_file, engine_home, engine_name, engine_paths, store_engine
-from spinescore.runtime.engines.sidecar import ENGINES, Sidecar
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256
 
@@ -69,7 +69,7 @@ def fits(engine) -> bool:
 @pytest.mark.parametrize("dies_before", [1, 2], ids=["the engine", "its sidecar"])
 @pytest.mark.parametrize("count", [1, 2], ids=["first", "replaced"])
 def test_a_writer_that_is_killed_leaves_no_half_engine(pair, tmp_path, dies_before, count):
-    engine = tmp_path / ENGINES / "there" / "localizer.fp16.engine"
+    engine = tmp_path / ENGINE_FOLDER / "there" / "localizer.fp16.engine"
     with writer(engine, count, dies_before, like=pair[0]) as process:
         process.communicate()
     assert process.returncode == 9
@@ -83,7 +83,7 @@ def test_a_writer_that_is_killed_leaves_no_half_engine(pair, tmp_path, dies_befo
 
 
 def test_of_several_writers_at_once_one_pair_stays_whole(pair, tmp_path):
-    engine = tmp_path / ENGINES / "there" / "localizer.fp16.engine"
+    engine = tmp_path / ENGINE_FOLDER / "there" / "localizer.fp16.engine"
     writers = [writer(engine, 12, NEVER, like=pair[0]) for _ in range(3)]
     for process in writers:
         with process:
@@ -114,14 +114,14 @@ def test_a_shipped_bundles_engines_are_in_the_cache(cache):
     shipped = Bundle.open("phantom-reference").folder
     home = engine_home(shipped)
     assert home.is_relative_to(cache)
-    assert not (shipped / ENGINES).exists()
+    assert not (shipped / ENGINE_FOLDER).exists()
 
 
 def test_engines_of_a_folder_that_cannot_be_written(cache, tmp_path, pair, capsys):
     folder = write_bundle(tmp_path / "b")
-    assert engine_home(folder) == folder / ENGINES
-    shutil.rmtree(folder / ENGINES)
-    (folder / ENGINES).write_text("a file where the folder would be", encoding="utf-8")
+    assert engine_home(folder) == folder / ENGINE_FOLDER
+    shutil.rmtree(folder / ENGINE_FOLDER)
+    (folder / ENGINE_FOLDER).write_text("a file where the folder would be", encoding="utf-8")
     bundle, home = Bundle.open(folder), engine_home(folder)
     assert home.is_relative_to(cache)
     engine = home / "here" / "localizer.fp16.engine"
@@ -154,11 +154,11 @@ def test_the_cached_engines_of_a_target_take_the_place_of_the_bundles_own(cache,
     folder = write_bundle(tmp_path / "b")
     own, _, sidecar = write_engine(folder)
     sidecar.write(own.with_name("grader.fp16.engine"))
-    sidecar.write(folder / ENGINES / "other" / "localizer.fp16.engine")
+    sidecar.write(folder / ENGINE_FOLDER / "other" / "localizer.fp16.engine")
     monkeypatch.setattr(places, "is_shipped", lambda folder: True)
     mine = engine_home(folder) / "here" / own.name
     store_engine(mine, b"mine", sidecar)
-    assert list(engine_paths(folder)) == [mine, folder / ENGINES / "other" / own.name]
+    assert list(engine_paths(folder)) == [mine, folder / ENGINE_FOLDER / "other" / own.name]
 
 
 def test_a_lock_that_its_process_left_is_free(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from spinescore.export.int8 import calibrate, layers, quantize, sample_first
 from spinescore.runtime import EngineError, Scorer
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.engines.choice import EngineChoice, cpu_choices
+from spinescore.runtime.engines.choice import EngineChoice, choices_on
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
 openvino = pytest.importorskip("openvino")
@@ -251,10 +252,10 @@ def test_without_openvino():
 
 def test_what_a_cpu_can_be_asked_for():
     both = [{"fp32": "a", "fp16": "b"}, {"fp32": "c", "fp16": "d"}]
-    assert EngineChoice("openvino", "bf16") in cpu_choices(both)
-    assert not [choice for choice in cpu_choices(both) if choice.precision == "int8"]
+    assert EngineChoice("openvino", "bf16") in choices_on("cpu", both, Path())
+    assert not [choice for choice in choices_on("cpu", both, Path()) if choice.precision == "int8"]
     mixed = [{"fp32": "a"}, {"fp32": "c", "int8": "d"}]
-    assert [str(choice) for choice in cpu_choices(mixed)] == [
+    assert [str(choice) for choice in choices_on("cpu", mixed, Path())] == [
         "openvino fp32",
         "openvino bf16",
         "openvino int8",

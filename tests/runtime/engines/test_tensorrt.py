@@ -13,7 +13,7 @@ import pytest
 from helpers.tensorrt_double import GPU, DataType, TensorIOMode, make_double, write_engine
 from spinescore.kernels.signing import sign
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import TensorRTEngine, _runtime_config, open_engine
+from spinescore.runtime.engines.tensorrt import TensorRTEngine, _runtime_config, open_on_gpu
 from spinescore.runtime.errors import EngineError
 
 HALF = np.dtype(np.float16)
@@ -70,10 +70,10 @@ def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypat
     double = install()
     again = f"spinescore engine build {tmp_path}.*spinescore bundle trust {tmp_path}"
     with pytest.raises(EngineError, match=f"was not built on this machine, and is not loaded.*{again}"):
-        open_engine(onnx, "fp16", Queue())
+        open_on_gpu(onnx, "fp16", Queue())
     assert double.calls == []
     sidecar.write(engine)
-    open_engine(onnx, "fp16", Queue())
+    open_on_gpu(onnx, "fp16", Queue())
     assert double.calls == [("load", b"plan")]
 
 
@@ -106,7 +106,7 @@ def test_a_runtime_cache_of_another_machine_is_left_unread(tmp_path, monkeypatch
 
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
     double, queue = install(), Queue()
-    engine = open_engine(files[0], "fp16", queue)
+    engine = open_on_gpu(files[0], "fp16", queue)
     assert (engine.dtype, engine.input_shape, engine.output_shape) == (HALF, (1, 8, 6), (3, 2, 2))
     assert (engine.framework, engine.precision, engine.capturable) == ("tensorrt 10.16.1.11", "fp16", True)
     engine.run(IMAGES, HEATMAPS)
@@ -124,7 +124,7 @@ def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
 
 def test_a_pair_of_buffers_has_its_own_context_for_good(files, install):
     double, queue = install(), Queue()
-    engine = open_engine(files[0], "fp16", queue)
+    engine = open_on_gpu(files[0], "fp16", queue)
     other = Memory(3 << 20, IMAGES.shape)
     for inputs in (IMAGES, other, IMAGES, other):
         engine.run(inputs, HEATMAPS)
@@ -146,7 +146,7 @@ def test_a_pair_of_buffers_has_its_own_context_for_good(files, install):
 def test_tensorrts_own_lines_are_in_the_error(files, install, fault):
     install(fault)
     with pytest.raises(EngineError, match=rf"localizer\.fp16\.engine.*the double failed in {fault}\.") as raised:
-        open_engine(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
+        open_on_gpu(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
     assert "small talk" not in str(raised.value)
 
 
@@ -158,7 +158,7 @@ def several(files, install):
     """(double, engine) of a network of free size, built for two of them."""
     double = install(profiles=[IMAGES.shape, LARGER.shape])
     replace(Sidecar.read(files[1]), sizes=((8, 6), (16, 12))).write(files[1])
-    return double, open_engine(files[0], "fp16", Queue())
+    return double, open_on_gpu(files[0], "fp16", Queue())
 
 
 def test_every_size_has_its_profile(several):
@@ -180,7 +180,7 @@ def test_every_size_has_its_profile(several):
 @pytest.mark.parametrize("shape", [(2, 1, 8, 12), (2, 1, 32, 24), (2, 3, 8, 6), (2, 1, 8)])
 def test_a_size_that_was_not_built_is_refused(several, shape):
     double, engine = several
-    words = r"tensor image wants|built for pictures of 8 x 6 and 16 x 12 pixels, got \d+ x \d+; build it again"
+    words = r"tensor image needs|built for pictures of 8 x 6 and 16 x 12 pixels, got \d+ x \d+; build it again"
     with pytest.raises(EngineError, match=words):
         engine.run(Memory(7 << 20, shape), HEATMAPS)
     assert "execute" not in [call[0] for call in double.calls]
@@ -190,22 +190,22 @@ def test_a_profile_that_tensorrt_does_not_take_is_an_error(files, install):
     install("set_optimization_profile_async", profiles=[IMAGES.shape])
     replace(Sidecar.read(files[1]), sizes=((8, 6),)).write(files[1])
     with pytest.raises(EngineError, match=r"could not take profile 0 of.*set_optimization_profile_async"):
-        open_engine(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
+        open_on_gpu(files[0], "fp16", Queue()).run(IMAGES, HEATMAPS)
 
 
 @pytest.mark.parametrize(
     ("inputs", "outputs", "named"),
     [
         (Memory(1 << 20, (1, 1, 8, 6)), Memory(2 << 20, (1, 3, 2, 2)), "built for 2 to 2 images at once, got 1"),
-        (Memory(1 << 20, (2, 1, 8, 5)), HEATMAPS, "tensor image wants"),
-        (IMAGES, Memory(2 << 20, (2, 4, 2, 2)), "tensor heatmaps wants"),
+        (Memory(1 << 20, (2, 1, 8, 5)), HEATMAPS, "tensor image needs"),
+        (IMAGES, Memory(2 << 20, (2, 4, 2, 2)), "tensor heatmaps needs"),
         (IMAGES, Memory(2 << 20, (2, 3, 2, 2), np.dtype(np.float32)), "float32"),
     ],
 )
 def test_buffers_that_do_not_fit(files, install, inputs, outputs, named):
     double = install()
     with pytest.raises(EngineError, match=named):
-        open_engine(files[0], "fp16", Queue()).run(inputs, outputs)
+        open_on_gpu(files[0], "fp16", Queue()).run(inputs, outputs)
     assert "execute" not in [call[0] for call in double.calls]
 
 
@@ -221,7 +221,7 @@ def test_buffers_that_do_not_fit(files, install, inputs, outputs, named):
 def test_ends_that_are_not_ours(files, install, changes, named):
     install(**changes)
     with pytest.raises(EngineError, match=named):
-        open_engine(files[0], "fp16", Queue())
+        open_on_gpu(files[0], "fp16", Queue())
 
 
 def test_nothing_is_loaded_from_an_engine_that_is_refused(files, install):
@@ -229,7 +229,7 @@ def test_nothing_is_loaded_from_an_engine_that_is_refused(files, install):
     onnx, engine = files
     engine.write_bytes(b"pla")
     with pytest.raises(EngineError, match=r"no engine of localizer\.fp16\.onnx.*altered or is truncated"):
-        open_engine(onnx, "fp16", Queue())
+        open_on_gpu(onnx, "fp16", Queue())
     assert double.calls == []
 
 
@@ -240,15 +240,15 @@ def test_the_first_engine_that_fits_is_taken(files, install):
     other.parent.mkdir()
     other.write_bytes(b"plan")
     replace(Sidecar.read(engine), gpu="another GPU").write(other)
-    assert open_engine(onnx, "fp16", Queue()).file == engine
+    assert open_on_gpu(onnx, "fp16", Queue()).file == engine
     with pytest.raises(EngineError, match="another GPU"):
-        open_engine(onnx, "fp16", Queue(), "a-first")
+        open_on_gpu(onnx, "fp16", Queue(), "a-first")
 
 
 def test_no_engine_at_all(files, install):
     install()
     with pytest.raises(EngineError, match=r"none was built; run: spinescore engine build BUNDLE"):
-        open_engine(files[0].with_name("grader.fp16.onnx"), "fp16", Queue())
+        open_on_gpu(files[0].with_name("grader.fp16.onnx"), "fp16", Queue())
 
 
 def test_missing_library_names_its_extra(files, monkeypatch):
@@ -266,7 +266,7 @@ def test_version_compatible_engines_may_bring_host_code(files, install):
 
 def test_closed(files, install):
     install()
-    engine = open_engine(files[0], "fp16", Queue())
+    engine = open_on_gpu(files[0], "fp16", Queue())
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):

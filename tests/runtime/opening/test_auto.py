@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helpers import tiny
-from spinescore.runtime import Scorer, devices, doctor, opening
+from spinescore.runtime import Scorer, devices, doctor
 from spinescore.runtime.errors import DeviceError
+from spinescore.runtime.opening import candidates
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -16,7 +17,7 @@ def test_a_warning_needs_a_gpu(tmp_path, monkeypatch, there):
 
     monkeypatch.setattr(devices, "first_gpu", none)
     monkeypatch.setattr(devices, "_has_nvidia_hardware", lambda: there)
-    monkeypatch.setattr(opening, "hardware_of", lambda kind: none() if kind == "cuda" else "this CPU")
+    monkeypatch.setattr(candidates, "hardware_of", lambda kind: none() if kind == "cuda" else "this CPU")
     with Scorer.open(tiny.write_bundle(tmp_path)) as scorer:
         report = scorer.score(())
     warned = [warning for warning in report.warnings if warning.startswith("Scored on the CPU")]

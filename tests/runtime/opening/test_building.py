@@ -15,17 +15,22 @@ from helpers.tiny import write_bundle
 from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines.places import engine_paths, failure, note_failure, store_engine
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.files import file_sha256
-from spinescore.runtime.opening import Wanted, building, buildworker, renewal
-from spinescore.runtime.opening.building import Plan, find_plan
-from spinescore.runtime.opening.renewal import Build, Renewal
+from spinescore.runtime.opening import background, building
+from spinescore.runtime.opening.background import Build
+from spinescore.runtime.opening.building import BuildJob, find_build
+from spinescore.runtime.opening.inuse import EngineInUse
+from spinescore.runtime.opening.openscorer import Opening
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 
-AUTO = Wanted("auto")
+AUTO = Request("auto")
 TARGET = "tensorrt-10.16.1.11-sm89"
-PLAN = Plan(GPU, "8.9", (), "tensorrt", TARGET)
+JOB = BuildJob(GPU, "8.9", (), "tensorrt", TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +55,29 @@ def copied(bundle, tmp_path) -> Bundle:
     return Bundle.open(write_golden_bundle(tmp_path / "b", "none"))
 
 
+def in_use(bundle, build) -> EngineInUse:
+    return EngineInUse(Opening(StudyScorer(bundle, HostDevice(1)), (), build, JOB.then(AUTO)), bundle)
+
+
 def test_with_a_gpu_and_a_builder_there_is_something_to_do(bundle, gpu):
-    assert find_plan(bundle, AUTO) == (PLAN, ())
-    assert find_plan(bundle, Wanted("cuda", "tensorrt", "fp16")) == (PLAN, ())
+    assert find_build(bundle, AUTO) == (JOB, ())
+    assert find_build(bundle, Request("cuda", "tensorrt", "fp16")) == (JOB, ())
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "request_",
     [
-        Wanted("cpu"),
-        Wanted("auto", "onnxruntime"),
-        Wanted("auto", "openvino"),
-        Wanted("cuda", precision="fp32"),
-        Wanted("cuda", precision="int8"),
-        Wanted("auto", require_acceptance=False),
+        Request("cpu"),
+        Request("auto", "onnxruntime"),
+        Request("auto", "openvino"),
+        Request("cuda", precision="fp32"),
+        Request("cuda", precision="int8"),
+        Request("auto", require_acceptance=False),
     ],
     ids=str,
 )
-def test_nothing_is_built_that_was_not_asked_for(bundle, gpu, wanted):
-    assert find_plan(bundle, wanted) == (None, ())
+def test_nothing_is_built_that_was_not_asked_for(bundle, gpu, request_):
+    assert find_build(bundle, request_) == (None, ())
 
 
 @pytest.mark.parametrize("lacking", ["gpu", "tensorrt", "exporter", "interpreter", "golden inputs"])
@@ -87,7 +96,7 @@ def test_nothing_is_built_where_something_is_lacking(bundle, gpu, monkeypatch, t
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     if lacking == "golden inputs":
         bundle = Bundle.open(write_bundle(tmp_path / "b"))
-    assert find_plan(bundle, AUTO) == (None, ())
+    assert find_build(bundle, AUTO) == (None, ())
 
 
 def test_tensorrt_rtx_builds_for_the_gpus_that_it_knows(bundle, monkeypatch):
@@ -95,8 +104,8 @@ def test_tensorrt_rtx_builds_for_the_gpus_that_it_knows(bundle, monkeypatch):
     monkeypatch.setattr(building, "installed_flavours", lambda: ("tensorrt_rtx",))
     for capability, target in (((8, 9), f"tensorrt_rtx-{trt.__version__}-sm89"), ((8, 7), None)):
         monkeypatch.setattr(building, "first_gpu", lambda capability=capability: (GPU, capability))
-        plan, warnings = find_plan(bundle, AUTO)
-        assert (plan and plan.target, warnings) == (target, ())
+        job, warnings = find_build(bundle, AUTO)
+        assert (job and job.target, warnings) == (target, ())
 
 
 def test_engines_that_are_there_are_checked_before_others_are_built(bundle, gpu, tmp_path):
@@ -113,32 +122,32 @@ def test_engines_that_are_there_are_checked_before_others_are_built(bundle, gpu,
     ):
         engine = bundle.folder / "engines" / target / "localizer.fp16.engine"
         store_engine(engine, b"plan", replace(like, **changes))
-    assert find_plan(bundle, AUTO) == (replace(PLAN, untried=("here",)), ())
+    assert find_build(bundle, AUTO) == (replace(JOB, untried=("here",)), ())
     note_failure(bundle.folder, "here", "It is spoilt.")
-    plan, warnings = find_plan(bundle, AUTO)
+    job, warnings = find_build(bundle, AUTO)
     told = f"No engine could be made for {GPU}. It is spoilt. To try again: spinescore engine build {bundle.folder}"
-    assert (plan, warnings) == (PLAN, (told,))
+    assert (job, warnings) == (JOB, (told,))
     note_failure(bundle.folder, TARGET, "It is spoilt.")
-    assert find_plan(bundle, AUTO) == (None, (told,))
+    assert find_build(bundle, AUTO) == (None, (told,))
 
 
-def rtx_plan() -> Plan:
+def rtx_job() -> BuildJob:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is missing")
-    return Plan(GPU, "8.9", (), "tensorrt_rtx", f"tensorrt_rtx-{trt.__version__}-sm89")
+    return BuildJob(GPU, "8.9", (), "tensorrt_rtx", f"tensorrt_rtx-{trt.__version__}-sm89")
 
 
 def test_a_real_build_in_its_process(bundle, tmp_path):
     """By TensorRT-RTX, for a named GPU; without one the gate then refuses, and the engines stay for it."""
-    plan, said = rtx_plan(), []
+    job, said = rtx_job(), []
     bundle = copied(bundle, tmp_path)
-    with Build(bundle, plan, said.append) as build:
+    with Build(bundle, job, said.append) as build:
         (told,) = build.wait()
     assert told.startswith(f"No engine could be made for {GPU}. Device cuda is not available: ")
     assert (build.finished, build.judged) == (True, False)
     assert any("building localizer.fp32.onnx" in line for line in said)
-    assert failure(bundle.folder, plan.target) in told
+    assert failure(bundle.folder, job.target) in told
     found = list(engine_paths(bundle.folder))
-    assert [path.parent.name for path in found] == [plan.target] * 2
+    assert [path.parent.name for path in found] == [job.target] * 2
     for path in found:
         sidecar = Sidecar.read(path)
         sidecar.check_files(path, bundle.path(sidecar.onnx))
@@ -146,7 +155,7 @@ def test_a_real_build_in_its_process(bundle, tmp_path):
 
 
 def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
-    plan, asked = rtx_plan(), []
+    job, asked = rtx_job(), []
     bundle = copied(bundle, tmp_path)
 
     def verify(bundle, device, engine, precision, say, target):
@@ -154,9 +163,9 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
         return []
 
     monkeypatch.setattr(gate, "verify_device", verify)
-    reason, judged = buildworker.make(bundle.folder, replace(plan, untried=("gone",)), lambda line: None)
-    assert asked == [("cuda", "tensorrt", "fp16", target, n) for target, n in (("gone", 0), (plan.target, 2))]
-    assert reason == f"There are no engines in gone. There are no engines in {plan.target}."
+    reason, judged = building.run(bundle, replace(job, untried=("gone",)), lambda line: None)
+    assert asked == [("cuda", "tensorrt", "fp16", target, n) for target, n in (("gone", 0), (job.target, 2))]
+    assert reason == f"There are no engines in gone. There are no engines in {job.target}."
     assert not judged
 
 
@@ -168,48 +177,50 @@ def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):
     ],
 )
 def test_a_builder_that_says_nothing(bundle, tmp_path, monkeypatch, code, reason):
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
-    with Build(copied(bundle, tmp_path), PLAN) as build:
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
+    with Build(copied(bundle, tmp_path), JOB) as build:
         (told,) = build.wait()
     assert reason in told
     build.close()
 
 
 def test_a_builder_that_cannot_be_started(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(renewal, "_command", lambda request: [str(tmp_path / "nothing")])
-    with Build(copied(bundle, tmp_path), PLAN) as build:
+    monkeypatch.setattr(background, "_command", lambda request: [str(tmp_path / "nothing")])
+    with Build(copied(bundle, tmp_path), JOB) as build:
         (told,) = build.wait()
     assert "No process can be started (" in told
 
 
 def test_a_builder_that_does_not_listen_is_killed(bundle, monkeypatch):
-    monkeypatch.setattr(renewal, "_END_S", 0.1)
+    monkeypatch.setattr(background, "_END_S", 0.1)
     code = "import time; time.sleep(600)"
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
-    build = Build(bundle, PLAN)
-    taken_later: Renewal[Scorer] = Renewal((), build, lambda: None)
-    assert taken_later.taken() is None
-    assert taken_later.warnings == (f"Engines for {GPU} are being built ({TARGET}); this was scored without them.",)
-    taken_later.close()
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
+    build = Build(bundle, JOB)
+    engine = in_use(bundle, build)
+    assert not engine.renew()
+    assert engine.warnings == (f"Engines for {GPU} are being built ({TARGET}); this was scored without them.",)
+    engine.close()
     assert build.finished
-    assert taken_later.warnings == ()
-    taken_later.close()
+    assert engine.warnings == ()
+    engine.close()
     assert failure(bundle.folder, TARGET) == ""
 
 
 def test_an_engine_that_does_not_open_leaves_the_scorer_as_it_is(bundle, monkeypatch):
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
-    build = Build(bundle, PLAN)
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    build = Build(bundle, JOB)
     build.wait()
 
-    def reopen():
+    def out_of_memory(*arguments):
         raise DeviceError("Out of memory.")
 
-    taken_later: Renewal[Scorer] = Renewal((), build, reopen)
-    assert taken_later.taken() is None
-    assert taken_later.taken() is None
-    assert taken_later.warnings == (f"The engine that was built for {GPU} was not taken. Out of memory.",)
+    engine = in_use(bundle, build)
+    monkeypatch.setattr("spinescore.runtime.opening.candidates.hardware_of", out_of_memory)
+    assert not engine.renew()
+    assert not engine.renew()
+    assert engine.warnings == (f"The engine that was built for {GPU} was not taken. Out of memory.",)
+    engine.close()
 
 
 def test_names_that_are_not_known(bundle, capsys):

@@ -14,14 +14,17 @@ import pytest
 from helpers.golden_bundle import write_golden_bundle
 from spinescore.runtime import Cancelled, Scorer
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.machine import processes
 from spinescore.runtime.machine.processes import worker_command
-from spinescore.runtime.opening import building, checking, renewal
-from spinescore.runtime.opening.caller import Caller
+from spinescore.runtime.opening import background, checking, openscorer
+from spinescore.runtime.opening.background import Build
 from spinescore.runtime.opening.checking import Check
-from spinescore.runtime.opening.opened import Opened
-from spinescore.runtime.opening.renewal import Build, Renewal
+from spinescore.runtime.opening.inuse import EngineInUse
+from spinescore.runtime.opening.openscorer import Opening
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.scoring.studyscorer import StudyScorer
 
 LONG_S = 60
 CHECK = Check("openvino 2026.4.1", ("int8",))
@@ -37,22 +40,22 @@ def whole(tmp_path_factory):
 def checked(whole, monkeypatch, tmp_path):
     """A bundle whose engines are to be checked, by a process that does nothing."""
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(building, "find_check", lambda bundle, wanted, may_run: (CHECK, ()))
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
-    monkeypatch.setattr(renewal, "_END_S", 0.05)
+    monkeypatch.setattr(openscorer, "find_check", lambda bundle, request, may_run: (CHECK, ()))
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", SAYS_AND_SLEEPS])
+    monkeypatch.setattr(background, "_END_S", 0.05)
     return whole
 
 
 @pytest.fixture
 def started(monkeypatch):
     """The processes that were started meanwhile."""
-    found, popen = [], renewal.subprocess.Popen
+    found, popen = [], background.subprocess.Popen
 
     def start(*args, **options):
         found.append(popen(*args, **options))
         return found[-1]
 
-    monkeypatch.setattr(renewal.subprocess, "Popen", start)
+    monkeypatch.setattr(background.subprocess, "Popen", start)
     return found
 
 
@@ -108,18 +111,22 @@ def test_progress_may_close_a_scorer(checked, started):
 def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, monkeypatch, tmp_path):
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
     answer = json.dumps({"accepted": True, "reason": "", "judged": True})
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", f"print({answer!r})"])
     caller = Caller(None, threading.Event())
     build = Build(whole, CHECK)
     assert build.wait() == ()
-    new: Renewal[Opened] = Renewal((), build, lambda: Opened(whole, HostDevice(1), caller=caller))
+    first = StudyScorer(whole, HostDevice(1))
+    engine = EngineInUse(Opening(first, (), build, Request("cpu", caller=caller)), whole)
     caller.cancel.set()
     for _ in range(2):
         with pytest.raises(Cancelled):
-            new.taken()
+            engine.renew()
+    assert engine.scorer is first
     caller.cancel = None
-    new.taken().close()
-    assert (new.taken(), new.warnings) == (None, ())
+    assert engine.renew()
+    assert engine.scorer is not first
+    assert (engine.renew(), engine.warnings) == (False, ())
+    engine.close()
 
 
 PARENT = """

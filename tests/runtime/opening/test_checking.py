@@ -12,15 +12,16 @@ import pytest
 from helpers.golden_bundle import record_of, write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
 from helpers.tiny import write_bundle
-from spinescore.runtime import Scorer, cli, opening
+from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate, write_record
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.onnxruntime import onnxruntime
-from spinescore.runtime.opening import Wanted, checking, renewal
+from spinescore.runtime.opening import background, candidates, checking
 from spinescore.runtime.opening.checking import Check, find_check
+from spinescore.runtime.opening.request import Request
 
 VERSION = "openvino 2026.4.1"
-CPU = Wanted("cpu")
+CPU = Request("cpu")
 STUDY = [CERVICAL.radiograph, LUMBAR.radiograph]
 
 
@@ -44,11 +45,11 @@ def bundle(whole, tmp_path, monkeypatch):
 
 def installed(monkeypatch, version):
     monkeypatch.setattr(checking, "installed_openvino", lambda: version)
-    monkeypatch.setattr(opening, "installed_openvino", lambda: version)
+    monkeypatch.setattr(candidates, "installed_openvino", lambda: version)
 
 
 def builder(monkeypatch, code):
-    monkeypatch.setattr(renewal, "_command", lambda request: [sys.executable, "-c", code])
+    monkeypatch.setattr(background, "_command", lambda request: [sys.executable, "-c", code])
 
 
 def record(bundle, precision, version=VERSION, **changes):
@@ -62,12 +63,12 @@ def test_the_fast_engines_are_checked_if_none_is_accepted(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wanted",
-    [Wanted("cpu", "onnxruntime"), Wanted("cpu", precision="int8"), Wanted("cpu", require_acceptance=False)],
+    "request_",
+    [Request("cpu", "onnxruntime"), Request("cpu", precision="int8"), Request("cpu", require_acceptance=False)],
     ids=str,
 )
-def test_nothing_is_checked_that_was_not_asked_for(bundle, wanted):
-    assert find_check(bundle, wanted) == (None, ())
+def test_nothing_is_checked_that_was_not_asked_for(bundle, request_):
+    assert find_check(bundle, request_) == (None, ())
 
 
 @pytest.mark.parametrize("lacking", ["openvino", "golden inputs", "permission"])
@@ -126,11 +127,11 @@ def test_where_nothing_can_be_kept_nothing_is_checked(bundle, monkeypatch, tmp_p
 
 def test_a_check_that_is_ended_three_times_is_not_begun_again(bundle, monkeypatch):
     builder(monkeypatch, "import time; time.sleep(600)")
-    monkeypatch.setattr(renewal, "_END_S", 0.05)
+    monkeypatch.setattr(background, "_END_S", 0.05)
     for _ in range(3):
         check, warnings = find_check(bundle, CPU)
         assert warnings == ()
-        renewal.Build(bundle, check, aside=True).close()
+        background.Build(bundle, check, aside=True).close()
     check, (told,) = find_check(bundle, CPU)
     assert check is None
     assert "The check was ended 3 times before it was done. To try again: spinescore bundle verify" in told
@@ -205,7 +206,7 @@ def test_a_record_of_another_version_is_not_opened(bundle, monkeypatch):
     """It would load OpenVINO for nothing; once the version that is here was judged, nothing is said of it either."""
     monkeypatch.setenv("SPINESCORE_CHECK", "0")
     write_record(record(bundle, "int8", "openvino 2025.0.0"), bundle)
-    monkeypatch.setattr("spinescore.runtime.opening.opened.open_device", opened_on_onnxruntime)
+    monkeypatch.setattr("spinescore.runtime.opening.openscorer.open_device", opened_on_onnxruntime)
     with Scorer.open(bundle.folder, "cpu") as scorer:
         (told,) = scorer.score(STUDY).warnings
     assert f"was accepted with openvino 2025.0.0, this is {VERSION}. Accept it again: spinescore bundle verify" in told

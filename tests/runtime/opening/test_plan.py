@@ -218,7 +218,7 @@ def rig(monkeypatch):
     def measure(self, setting, runs):
         scorer = self._open(setting)
         factor = {"fp32": 100.0, "fp16": 60.0}[setting.precision]
-        return scorer._session.engine.opened.info.engine, [factor * setting.effort.passes] * runs
+        return scorer._session.engine.scorer.info.engine, [factor * setting.effort.passes] * runs
 
     monkeypatch.setattr("spinescore.runtime.machine.processor.core_count", lambda: 1)
     images = [{"rows": 1024, "columns": 768}] * 2

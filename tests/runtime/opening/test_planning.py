@@ -8,11 +8,12 @@ import pytest
 
 from helpers.tiny import listed, manifest
 from spinescore.runtime import EngineError
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.opening.plan import Candidate, Setting
 from spinescore.runtime.opening.plansearch import (
     SCREENING_RUNS,
-    Engine,
+    AcceptedEngine,
     accuracy,
     least_runs,
     percentile_ms,
@@ -22,9 +23,9 @@ from spinescore.runtime.opening.plansearch import (
 )
 from spinescore.runtime.scoring.budget import Effort
 
-FP32 = Engine("onnxruntime", "fp32")
-BF16 = Engine("openvino", "bf16", 216, 0, 0.01)
-INT8 = Engine("openvino", "int8", 216, 1, 0.04)
+FP32 = AcceptedEngine(REFERENCE)
+BF16 = AcceptedEngine(EngineChoice("openvino", "bf16"), 216, 0, 0.01)
+INT8 = AcceptedEngine(EngineChoice("openvino", "int8"), 216, 1, 0.04)
 TWICE = Manifest.from_dict({**listed(manifest()), "localizer": {**listed(manifest())["localizer"], "passes": 2}})
 
 # Medians of the shipped bundle in milliseconds, by passes and antialias.
@@ -137,7 +138,7 @@ def test_an_engine_that_does_not_open_is_left_out():
 
 def test_the_order_of_accuracy():
     def candidate(engine, passes=2, antialias=True, localizer=None):
-        setting = Setting(engine.engine, engine.precision, None, Effort(passes, antialias), localizer)
+        setting = Setting(engine.choice.engine, engine.choice.precision, None, Effort(passes, antialias), localizer)
         return Candidate(setting, "", engine.corners, engine.grade_flips, engine.median_shift_px, 1, 1.0, None)
 
     order = [

@@ -20,7 +20,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.places import store_engine
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.machine.processor import processor_kind
-from spinescore.runtime.opening import building, buildworker
+from spinescore.runtime.opening import building
 from spinescore.runtime.opening.plan import LatencyPlan, Setting
 from spinescore.runtime.scoring.budget import Effort
 from spinescore.runtime.verbs import plan as plan_verb
@@ -175,12 +175,12 @@ def test_the_command_verifies_every_localizer(bundle, capsys):
 def test_what_is_built_for_a_scorer_is_of_its_localizer(made, monkeypatch):
     monkeypatch.setattr(building, "first_gpu", lambda: ("GPU", (8, 9)))
     monkeypatch.setattr(building, "_builder", lambda capability: ("tensorrt", "here"))
-    plan, _ = building.find_plan(made.with_localizer("thin"), building.Wanted("auto"))
+    plan, _ = building.find_build(made.with_localizer("thin"), building.Request("auto"))
     assert plan.localizer == "thin"
     built = []
-    monkeypatch.setattr(buildworker, "_build", lambda bundle, plan, say: built.append(bundle.localizer))
-    monkeypatch.setattr(buildworker, "_outcome", lambda bundle, plan, target, say: "")
-    buildworker.make(made.folder, plan, lambda line: None)
+    monkeypatch.setattr(building, "_build", lambda bundle, plan, say: built.append(bundle.localizer))
+    monkeypatch.setattr(building, "_outcome", lambda bundle, plan, target, say: "")
+    building.run(made, plan, lambda line: None)
     assert built == ["thin"]
 
 
@@ -191,7 +191,7 @@ def rig(monkeypatch):
     def measure(self, setting, runs):
         scorer = self._open(setting)
         assert scorer.bundle.localizer == setting.localizer
-        return scorer._session.engine.opened.info.engine, [
+        return scorer._session.engine.scorer.info.engine, [
             {None: 100.0, "narrow": 50.0, "thin": 30.0}[setting.localizer]
         ] * runs
 

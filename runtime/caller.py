@@ -9,26 +9,26 @@ from spinescore.runtime.errors import Cancelled
 
 __all__ = ["PREFIX", "Caller"]
 
-PREFIX = "opening: "  # of the lines on the opening itself; lines on engines that are built or checked have none
+PREFIX = "opening: "  # begins the lines on the opening itself; lines of a build or a check begin otherwise
 
 
 class Caller:
     """The caller's `progress` and `cancel`. Its methods may be called from several threads.
 
-    `cancel` can be exchanged: a study that has to open another engine is given up by its own caller.
+    `cancel` can be exchanged: a study that has to open another engine is cancelled by its own caller.
     """
 
     def __init__(self, progress: Callable[[str], None] | None = None, cancel: threading.Event | None = None) -> None:
         self._progress, self.cancel = progress, cancel
 
     def begin(self, step: str) -> None:
-        """Tell the caller which step begins. Raises as `go_on`, and what `progress` raises."""
+        """Tell the caller that a step begins. Raises as `go_on`, and what `progress` raises."""
         self.go_on(step)
         if self._progress is not None:
             self._progress(f"{PREFIX}{step}")
 
     def go_on(self, step: str) -> bool:
-        """Return True, a boundary between steps. Raises `Cancelled` if the caller gave up."""
+        """Return True, at a boundary between steps. Raises `Cancelled` if the caller gave up."""
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled(f"Given up, because the caller asked for that, before this step: {step}.")
         return True

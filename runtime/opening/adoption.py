@@ -1,4 +1,4 @@
-"""What another machine made in or beside a bundle and does not count here, for the operator to see and to trust."""
+"""Files of another machine in or beside a bundle, which do not count here until the operator trusts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Foreign", "foreign"]
 
 @dataclass(frozen=True)
 class Foreign:
-    """A network, record, plan or engine that does not count here, and what it says; or why it cannot be trusted."""
+    """A network, record, plan or engine that does not count here. `text` describes it, or why it cannot be trusted."""
 
     path: Path
     text: str
@@ -33,17 +33,17 @@ class Foreign:
         return bool(self.signed_as)
 
     def trust(self) -> bool:
-        """Sign it, so that it counts as if it had been made here; returns whether that could be kept."""
+        """Sign it, so that it counts as if it had been made here; return whether the signature could be kept."""
         return sign(self.signed_as, self.sha256)
 
 
 def foreign(bundle: Bundle) -> list[Foreign]:
-    """All that lies with the bundle and does not count on this machine."""
+    """Return everything that lies with the bundle and does not count on this machine."""
     return [*_networks(bundle), *_engines(bundle), *_records(bundle), *_plans(bundle)]
 
 
 def _networks(bundle: Bundle) -> Iterator[Foreign]:
-    """The bundle's networks, if they take too much or cannot be judged; trust covers them all."""
+    """Yield the bundle's networks, if they take too much or cannot be judged; trust covers them all."""
     if bundle.networks_count:
         return
     try:

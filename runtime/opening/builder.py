@@ -1,0 +1,57 @@
+"""The process that builds or checks engines for a scorer; `background` is the scorer's side.
+
+It writes one JSON object a line: `say` is progress. The last one has `accepted`, the `reason` if nothing was accepted,
+and `judged`: whether that stands in an acceptance record. The process ends as soon as its standard input does, so that
+nothing is built for a parent that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.machine.processes import end_with_parent
+
+__all__ = ["main"]
+
+_NICE = 10
+
+Say = Callable[[str], None]
+
+
+def main(request: str) -> None:
+    """Do the job that the parent sends: a JSON object with `bundle` and the fields of a `BuildJob` or a `Check`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
+    end_with_parent()
+
+    def answer(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    judged = False
+    try:
+        reason, judged = _do(json.loads(request), lambda line: answer(say=line))
+    except Exception as error:
+        from spinescore.runtime.errors import SpineScoreError
+
+        reason = str(error) if isinstance(error, SpineScoreError) else f"{type(error).__name__}: {error}"
+    answer(accepted=not reason, reason=reason, judged=judged)
+
+
+def _do(request: dict[str, Any], say: Say) -> tuple[str, bool]:
+    from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.opening import building, checking
+
+    bundle = Bundle.open(Path(request.pop("bundle")))
+    if "untried" in request:
+        return building.run(bundle, building.BuildJob(**{**request, "untried": tuple(request["untried"])}), say)
+    if request.pop("aside") and hasattr(os, "nice"):
+        os.nice(_NICE)  # the studies that are scored meanwhile come first
+    check = checking.Check(**{**request, "precisions": tuple(request["precisions"])})
+    return checking.run(bundle, check, say)

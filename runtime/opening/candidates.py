@@ -1,0 +1,228 @@
+"""The engines that a bundle may be opened with: those that were accepted on this hardware, or that the user asked for.
+
+Nothing is timed here: acceptance records say how long an engine's networks take, in shares of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of
+from spinescore.runtime.engines import ENGINES
+from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
+from spinescore.runtime.engines.places import engine_paths
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
+from spinescore.runtime.errors import DeviceError, EngineError, SelfTestError, SpineScoreError
+from spinescore.runtime.logs import OPENING, log_records
+from spinescore.runtime.notices import notice
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.study import Finding
+
+__all__ = ["Candidate", "Trail", "candidates", "finding_of", "other_version"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to open the bundle.
+
+    `choice` is None for the engine that the device takes by itself, `record` is None if none is needed. Every report
+    then has `warnings` on the engines that were passed over, and `findings` on those that failed their self-test.
+    """
+
+    kind: str  # of device
+    choice: EngineChoice | None
+    record: AcceptanceRecord | None
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"engine {self.choice or 'of the device'}"
+
+
+@dataclass
+class Trail:
+    """What became of the candidates so far: the latest error, and what every report says about it."""
+
+    error: SpineScoreError | None = None
+    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    ends_device: bool = False  # nothing else may be tried on this device
+
+    def refuse(self, candidate: Candidate, error: SpineScoreError, request: Request) -> None:
+        """Note that a candidate could not be opened, or failed its self-test.
+
+        An engine that the user named is not passed over if it fails its self-test.
+        """
+        self.error = error
+        if isinstance(error, SelfTestError) and request.engine is None:
+            OPENING.debug("not taken: %s failed its self-test in this process", candidate.name)
+            self.findings.append(finding_of(error))
+        elif isinstance(error, EngineError) and not isinstance(error, SelfTestError):
+            OPENING.debug("not taken: %s. %s", candidate.name, error)
+            self.pass_over(candidate.choice, error)
+        else:
+            self.ends_device = True
+
+    def pass_over(self, choice: EngineChoice | None, error: EngineError) -> None:
+        """Note an engine that is not used, with the reason."""
+        self.error = error
+        engine = None if choice is None else str(choice)
+        self.warnings.append(notice("engine-passed-over", f"An engine was passed over. {error}", engine=engine))
+
+
+def candidates(bundle: Bundle, request: Request, trail: Trail) -> Iterator[Candidate]:
+    """Yield the ways to open the bundle in the order in which they are tried: device by device, the fastest first.
+
+    Before the caller asks for the next one, it tells the `trail` why the latest could not be opened. When nothing is
+    left, `trail.error` says why, with the command that runs the gate.
+    """
+    for kind in request.kinds:
+        if trail.error is not None:
+            OPENING.debug("device auto takes the CPU. %s", trail.error)
+            # Without a GPU there is nothing to warn of.
+            text = f"Scored on the CPU. {trail.error}"
+            trail.warnings = [notice("scored-on-cpu", text)] if gpu_is_there() else []
+        trail.error, trail.ends_device = None, False
+        try:
+            yield from _on_device(bundle, kind, request, trail)
+        except DeviceError as error:
+            trail.error = error
+
+
+def _on_device(bundle: Bundle, kind: str, request: Request, trail: Trail) -> Iterator[Candidate]:
+    hardware = hardware_of(kind)
+    records = find_records(bundle, kind, hardware)
+    log_records(bundle.manifest.name, kind, hardware, records)
+    trail.warnings += [*records.altered, *records.passed_over, *_failed_before(bundle, request, kind, records)]
+    for choice, record in _choices(bundle, kind, request, records):
+        if record is not None and (other := other_version(record)):
+            OPENING.debug("not taken: engine %s was accepted with %s, here is %s", choice, record.framework, other)
+            if not _is_superseded(record, records):
+                again = f"Accept it again: {verify_command(bundle, kind)}"
+                text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
+                trail.pass_over(choice, EngineError(text))
+            continue
+        unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
+        yield Candidate(kind, choice, record, (*trail.warnings, *unaccepted), tuple(trail.findings))
+        if trail.ends_device:
+            return
+    if trail.error is None:
+        trail.error = EngineError(_refusal(bundle, kind, request, records))
+
+
+def _choices(
+    bundle: Bundle, kind: str, request: Request, records: Records
+) -> Iterator[tuple[EngineChoice | None, AcceptanceRecord | None]]:
+    """Yield accepted engines, the fastest first; then what needs no record, or what the user takes without one."""
+    reference = kind == "cpu" and request.allows(REFERENCE)
+    passes = bundle.manifest.localizer.passes
+    for record in records.accepted:
+        slower = reference and record.share_of_reference(passes) >= 1
+        if request.allows(record.choice) and not slower:
+            yield record.choice, record
+    if reference or (kind == "cuda" and not request.require_acceptance and request.names_nothing):
+        yield None, None
+    elif not request.require_acceptance:
+        yield from ((choice, None) for choice in _possible(bundle, kind) if request.allows(choice))
+
+
+def _possible(bundle: Bundle, kind: str) -> list[EngineChoice]:
+    return choices_on(kind, bundle.manifest.networks, bundle.folder)
+
+
+def finding_of(failed: SelfTestError) -> Finding:
+    """Return the warning, for every report, on an engine that failed its self-test and was passed over."""
+    return Finding(failed.code, "warning", f"An engine was passed over. {failed}")
+
+
+def other_version(record: AcceptanceRecord) -> str | None:
+    """Return the installed OpenVINO if the record is of another version of it; nothing is loaded."""
+    installed = installed_openvino() if record.engine == "openvino" else None
+    return None if installed in (None, record.framework) else installed
+
+
+def _is_superseded(record: AcceptanceRecord, records: Records) -> bool:
+    """Whether the installed version was judged, too: the record of another version then says nothing."""
+    judged = (*records.accepted, *records.failed)
+    return any(one.precision == record.precision and one.framework == other_version(record) for one in judged)
+
+
+def _failed_before(bundle: Bundle, request: Request, kind: str, records: Records) -> list[str]:
+    """Return a warning for each engine that failed its self-test in another process and is not used since then."""
+    return [
+        notice(
+            "engine-refused",
+            f"Engine {record.choice} is not used: it failed its self-test on {record.date[:10]}. To judge it again: "
+            f"{verify_command(bundle, kind)}",
+            engine=str(record.choice),
+        )
+        for record in records.failed
+        if record.self_test is not None and request.allows(record.choice)
+    ]
+
+
+def _not_accepted(bundle: Bundle, request: Request, records: Records, taken: AcceptanceRecord) -> list[str]:
+    """Return a warning for each prebuilt engine for this GPU that would be taken if it were accepted."""
+    refused = [
+        notice(
+            "engine-refused",
+            f"The engines in {ENGINE_FOLDER}/{record.choice.target} were not accepted, and were passed over: "
+            f"{'; '.join(record.faults(bundle.manifest.bounds))}.",
+            engine=str(record.choice),
+        )
+        for record in records.failed
+        if record.choice.target and not ENGINES[taken.engine].prebuilt and request.allows(record.choice)
+    ]
+    return refused + _not_judged(bundle, records)
+
+
+def _not_judged(bundle: Bundle, records: Records) -> list[str]:
+    """Return a warning for each folder of TensorRT engines for this very GPU that has no record yet."""
+    name, capability = first_gpu()
+    judged = {record.choice.target for record in (*records.accepted, *records.failed)}
+    targets: dict[str, None] = {}
+    for path in engine_paths(bundle.folder):
+        try:
+            sidecar = Sidecar.read(path)
+            sidecar.check_machine(path, sidecar.flavour, sidecar.version, name, capability)
+        except EngineError:  # it is for another machine
+            continue
+        targets[path.parent.name] = None
+    return [
+        notice(
+            "engine-passed-over",
+            f"The engines in {ENGINE_FOLDER}/{target} have not been accepted, and were passed over: "
+            f"{verify_command(bundle, 'cuda')}",
+            engine=f"tensorrt ({target})",
+        )
+        for target in targets
+        if target not in judged
+    ]
+
+
+def _refusal(bundle: Bundle, kind: str, request: Request, records: Records) -> str:
+    asked = " ".join(filter(None, (request.engine, request.precision))) or "engine"
+    place = "this CPU" if kind == "cpu" else hardware_of(kind)
+    failed = [record for record in records.failed if request.allows(record.choice)]
+    if failed:
+        faults = "; ".join(failed[0].faults(bundle.manifest.bounds))
+        return (
+            f"Engine {failed[0].choice} was not accepted for bundle {bundle.manifest.name} on {place}: {faults}. Use "
+            "another engine or precision, or export the bundle again."
+        )
+    possible = _possible(bundle, kind)
+    if not any(map(request.allows, possible)):
+        return (
+            f"Bundle {bundle.manifest.name} cannot be run with {asked} on {place}: it has no such networks, or the "
+            f'engine is not installed (pip install "spinescore[{extra_for(kind)}]" brings one). There is: '
+            f"{', '.join(map(str, possible)) or 'none'}."
+        )
+    first = "" if kind == "cpu" else f"build engines (spinescore engine build {bundle.folder}) or use onnxruntime-gpu, "
+    return (
+        f"No {asked} has been accepted for bundle {bundle.manifest.name} on {place}; {first}"
+        f"run: {verify_command(bundle, kind)}"
+    )

@@ -1,0 +1,162 @@
+"""Open a bundle: by a plan, on the first engine that can be had, or on one that is built or checked for it first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import open_device
+from spinescore.runtime.engines import ENGINES
+from spinescore.runtime.errors import BundleError, DeviceError, EngineError
+from spinescore.runtime.logs import CACHE, log_engine
+from spinescore.runtime.machine.caches import cache_place
+from spinescore.runtime.opening.background import Build
+from spinescore.runtime.opening.building import BuildJob, find_build
+from spinescore.runtime.opening.candidates import Candidate, Trail, candidates
+from spinescore.runtime.opening.checking import Check, find_check
+from spinescore.runtime.opening.planned import find_plan, request_by_plan, request_without_plan
+from spinescore.runtime.opening.request import Request
+from spinescore.runtime.scoring.studyscorer import StudyScorer
+
+__all__ = ["Opening", "open_bundle", "open_first"]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A bundle that was opened.
+
+    `warnings`, for every report, are on engines that could not be made. `build` is the process that makes or checks
+    engines meanwhile, if any, and `then` is how to open what it accepts.
+    """
+
+    scorer: StudyScorer
+    warnings: tuple[str, ...] = ()
+    build: Build | None = None
+    then: Request | None = None
+
+
+def open_bundle(whole: Bundle, request: Request, *, test: bool) -> Opening:
+    """Open the bundle by the plan that holds here, else as requested.
+
+    With `test`, an engine that fails its self-test is passed over for the next one; without it no engine is tested
+    here. Raises `BundleError`, `EngineError` or `DeviceError`, `Cancelled`, and `ValueError` if the user names both a
+    plan and what it chooses.
+    """
+    CACHE.debug("what is kept for this user lies in %s", cache_place())
+    path, plan, notes = find_plan(whole, request)
+    if plan is None:
+        return _open_or_build(whole, replace(request, warnings=notes), test)
+    try:
+        return _open_or_build(whole, request_by_plan(whole, request, path, plan), test)
+    except (BundleError, EngineError, DeviceError) as error:
+        return _open_or_build(whole, request_without_plan(whole, request, path, plan, error), test)
+
+
+def open_first(bundle: Bundle, request: Request, *, test: bool) -> StudyScorer:
+    """Open the bundle on the first candidate that can be opened and, with `test`, passes its self-test.
+
+    Raises `BundleError`, `EngineError` or `DeviceError` for the last one that could not, and `Cancelled`.
+    """
+    trail = Trail()
+    for candidate in candidates(bundle, request, trail):
+        try:
+            return _open(bundle, request, candidate, test)
+        except (BundleError, EngineError, DeviceError) as error:  # noqa: PERF203  # each may be refused for itself
+            trail.refuse(candidate, error, request)
+    assert trail.error is not None
+    raise trail.error
+
+
+def _open(bundle: Bundle, request: Request, candidate: Candidate, test: bool) -> StudyScorer:
+    engine = candidate.choice or "its own engine"
+    request.caller.begin(f"bundle {bundle.manifest.name} on {candidate.kind}, {engine}")
+    device = open_device(candidate.kind, request.threads, request.largest_image_px, candidate.choice)
+    scorer = StudyScorer(
+        bundle,
+        device,
+        request.max_imputed_per_region,
+        choice=candidate.choice,
+        record=candidate.record,
+        effort=request.effort,
+        warnings=(*request.warnings, *candidate.warnings),
+        findings=(*request.findings, *candidate.findings),
+        caller=request.caller,
+    )
+    try:
+        if candidate.record is not None:
+            candidate.record.check_opened(scorer.views.pipeline.engines, bundle)
+        if request.framework not in (None, scorer.info.engine):
+            raise EngineError(f"The plan was made with {request.framework}, this is {scorer.info.engine}.")
+        if test:
+            scorer.test()
+    except BaseException:
+        scorer.close()
+        raise
+    log_engine(scorer.info, candidate.record, request.localizer, scorer.warnings)
+    return scorer
+
+
+def _open_or_build(whole: Bundle, request: Request, test: bool) -> Opening:
+    """Open the bundle; before that or meanwhile let another process build or check engines, if there are any to make.
+
+    An opened scorer is closed before another process works on engines first: it needs the memory.
+    """
+    bundle = whole.with_localizer(request.localizer)
+    scorer, refusal = _opened_or_refusal(bundle, request, test)
+    try:
+        job, warnings = _find_job(bundle, request, scorer)
+        if job is not None and scorer is not None and not _comes_first(job, request):
+            aside = True if isinstance(job, Check) else None
+            build = Build(bundle, job, request.progress, aside)
+            return Opening(scorer, warnings, build, job.then(request))
+    except BaseException:
+        if scorer is not None:
+            scorer.close()
+        raise
+    if job is not None:
+        if scorer is not None:
+            scorer.close()
+        warnings += _made(bundle, request, job)
+        scorer, refusal = _opened_or_refusal(bundle, request, test)
+    if refusal is not None:
+        raise type(refusal)(" ".join((str(refusal), *warnings))) from refusal
+    assert scorer is not None
+    return Opening(scorer, warnings)
+
+
+def _opened_or_refusal(
+    bundle: Bundle, request: Request, test: bool
+) -> tuple[StudyScorer | None, EngineError | DeviceError | None]:
+    try:
+        return open_first(bundle, request, test=test), None
+    except (EngineError, DeviceError) as refusal:
+        return None, refusal
+
+
+def _find_job(
+    bundle: Bundle, request: Request, scorer: StudyScorer | None
+) -> tuple[BuildJob | Check | None, tuple[str, ...]]:
+    """Return what another process can do for this request, and warnings if it cannot be done or failed before."""
+    job: BuildJob | Check | None = None
+    warnings: tuple[str, ...] = ()
+    prebuilt = scorer is not None and scorer.choice is not None and ENGINES[scorer.choice.engine].prebuilt
+    if request.build != "no" and not prebuilt:
+        job, warnings = find_build(bundle, request)
+    if job is None and scorer is not None and scorer.info.kind == "cpu":
+        job, notes = find_check(bundle, request, request.build != "no")
+        warnings += notes
+    return job, warnings
+
+
+def _comes_first(job: BuildJob | Check, request: Request) -> bool:
+    """Whether the scorer waits for the job: `auto` waits for a GPU's engines, but not for the check of a CPU's."""
+    return request.build == "now" or (request.build == "auto" and isinstance(job, BuildJob))
+
+
+def _made(bundle: Bundle, request: Request, job: BuildJob | Check) -> tuple[str, ...]:
+    """Do the job in another process and wait for it; return the warnings that come of it."""
+    aside = False if isinstance(job, Check) else None
+    with Build(bundle, job, request.progress, aside) as build:
+        warnings = build.wait(request.caller)
+    # If a GPU's engines have records by now, opening the bundle says what stands in them.
+    return () if isinstance(job, BuildJob) and build.judged else warnings
