@@ -6,8 +6,8 @@ T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,9 +25,7 @@ __all__ = [
     "Reject",
     "Study",
     "Turn",
-    "renamed",
     "sites_of",
-    "told_apart",
 ]
 
 Region = Literal["cervical", "lumbar"]
@@ -155,34 +153,3 @@ class Study:
     def __repr__(self) -> str:
         refused = ", ".join(reject.code for reject in self.rejects) or "none"
         return f"<Study: {', '.join(map(repr, self.radiographs)) or 'no radiograph'}; refused: {refused}>"
-
-
-def renamed(radiograph: Radiograph, name: str) -> Radiograph:
-    """The radiograph under another name, in its warnings and findings, too."""
-    old = radiograph.source
-
-    def said(text: str) -> str:
-        return text.replace(old, name, 1) if old else text
-
-    from spinescore.runtime.notices import as_notice  # it builds on this module
-
-    warnings = (as_notice(warning).renamed(said, name) for warning in radiograph.warnings)
-    findings = (replace(found, source=name, message=said(found.message)) for found in radiograph.findings)
-    return replace(radiograph, source=name, warnings=tuple(warnings), findings=tuple(findings))
-
-
-def told_apart(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, ...]:
-    """The radiographs with names that differ: of two that have one name, `name 1 of 2` and `name 2 of 2`."""
-    names = [radiograph.source for radiograph in radiographs]
-    shared = {name for name in names if names.count(name) > 1}
-    if not shared:
-        return tuple(radiographs)
-    count = dict.fromkeys(shared, 0)
-    apart = []
-    for radiograph in radiographs:
-        name = radiograph.source
-        if name in shared:
-            count[name] += 1
-            radiograph = renamed(radiograph, f"{name or 'radiograph'} {count[name]} of {names.count(name)}")
-        apart.append(radiograph)
-    return tuple(apart)

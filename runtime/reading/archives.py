@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.reading.dicomfile import brief, is_plausible
+from spinescore.runtime.reading.dicomfile import is_plausible
+from spinescore.runtime.text import brief
 
 __all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "MAX_RATIO", "MAX_TOTAL_BYTES", "is_archive", "members"]
 

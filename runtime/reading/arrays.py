@@ -18,11 +18,12 @@ from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
 from spinescore.runtime.reading.described import described
+from spinescore.runtime.reading.facts import Facts, patient_key, read_facts, same_fact
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
-from spinescore.runtime.reading.pixels import PixelFormat, check_size, pixel_format, without_unused_bits
+from spinescore.runtime.reading.pixelformat import PixelFormat, check_size, pixel_format, without_unused_bits
 from spinescore.runtime.reading.shutter import Shutter, hide
-from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, same_fact, text
+from spinescore.runtime.reading.tags import is_stated, number, text
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings

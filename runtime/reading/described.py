@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.reading import greyscale, shutter
+from spinescore.runtime.reading.facts import Facts
 from spinescore.runtime.reading.quality import of_header
-from spinescore.runtime.reading.tags import Facts, number
+from spinescore.runtime.reading.tags import number
 from spinescore.runtime.study import FROM_LIBRARY, Radiograph
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.reading.pixels import PixelFormat
+    from spinescore.runtime.reading.pixelformat import PixelFormat
 
 __all__ = ["described"]
 

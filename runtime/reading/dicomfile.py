@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.files import NO_FILE, open_regular
+from spinescore.runtime.reading.decoding.syntaxes import DEFLATED, EXPLICIT_LITTLE_ENDIAN
 from spinescore.runtime.text import brief
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-__all__ = ["MAX_FILE_BYTES", "brief", "inflated_to", "is_plausible", "open_file", "read_header"]
+__all__ = ["MAX_FILE_BYTES", "bytes_left", "inflated_to", "is_plausible", "open_file", "read_header"]
 
 MAX_FILE_BYTES = 1 << 30
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _META_BYTES = 64 << 10
 _HEADER_BYTES = 16 << 20  # no more is read of a header; a deflated one is inflated no further
 _HEADER_READS = 50_000  # an element takes one or two, an item one; a radiograph's header has a few hundred
@@ -110,10 +109,10 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
         raise InputRejected("not-dicom", f"{source} is not a DICOM file; give the original files of the study")
     try:
         syntax, start = _file_meta(head)
-        if syntax == _DEFLATED:
+        if syntax == DEFLATED:
             stream.seek(start)
             packed = stream.read(_PACKED_BYTES)
-            head, stream, syntax = b"", _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
+            head, stream, syntax = b"", _Inflated(_inflate(packed, _HEADER_BYTES)), EXPLICIT_LITTLE_ENDIAN
             stream.packed = packed
         ds = _parsed(head, stream, source)
     except InputRejected:
@@ -195,3 +194,10 @@ def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
     whole = io.BytesIO(_inflate(packed, here + 12 + byte_count + 2))
     whole.seek(here)
     return whole
+
+
+def bytes_left(file: BinaryIO) -> int:
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here

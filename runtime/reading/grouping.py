@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinescore.runtime.notices import Notice, notice
+from spinescore.runtime.reading.facts import Facts
 from spinescore.runtime.reading.inputs import Item, is_own
-from spinescore.runtime.reading.tags import Facts
 from spinescore.runtime.study import Radiograph, Reject, Study
 
 __all__ = ["Loaded", "grouped", "of_one_patient", "place_of", "study_of"]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import archives
 from spinescore.runtime.reading.datasets import is_dataset, name_of, pixel_stream
-from spinescore.runtime.reading.dicomfile import brief, open_file
+from spinescore.runtime.reading.dicomfile import open_file
 from spinescore.runtime.study import REGIONS
+from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.codestreams import jpeg_size
-from spinescore.runtime.reading.pixels import bytes_left, corrupt
+from spinescore.runtime.reading.arrays import radiograph_from_array
+from spinescore.runtime.reading.decoding.codestreams import jpeg_size
+from spinescore.runtime.reading.dicomfile import bytes_left
+from spinescore.runtime.reading.pixelformat import corrupt
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["picture_kind", "read_picture"]
@@ -39,8 +41,6 @@ def read_picture(
     corrupt-pixels, not-radiograph (colour, unless all channels are the same). `reserve` is asked for the bytes that
     the decoded picture takes.
     """
-    from spinescore.runtime.scoring.intake import radiograph_from_array
-
     size = bytes_left(file)
     if size > _MAX_BYTES:
         raise InputRejected("too-large", f"{source} has {size} bytes, the limit for a {kind} picture is {_MAX_BYTES}")

@@ -15,7 +15,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from spinescore.runtime.codes import CODES, REJECT_CODES
-from spinescore.runtime.scoring.geometry import median
+from spinescore.runtime.reading.facts import other_parts, postures
+from spinescore.runtime.reading.percentiles import exposed_field, median
+from spinescore.runtime.reading.tags import is_stated, number, text
 from spinescore.runtime.study import Finding, Radiograph, Region, Reject
 
 if TYPE_CHECKING:
@@ -72,8 +74,6 @@ def of_header(ds: Dataset, source: str, has_spacing: bool) -> tuple[Finding, ...
     Image Type (PS3.3 C.7.6.1.1.2, C.8.11.3.1.1), SOP class and Conversion Type (C.8.6.1), Presentation Intent Type
     (C.8.11.1), Burned In Annotation and Lossy Image Compression Ratio (C.7.6.1, C.7.6.1.1.5.2), pixel spacing.
     """
-    from spinescore.runtime.reading.tags import is_stated, number, other_parts, postures, text
-
     kinds = [(text(ds, "ImageType", index) or "").upper() for index in range(_MAX_VALUES)]
     sop_class, conversion = text(ds, "SOPClassUID") or "", text(ds, "ConversionType")
     found = []
@@ -153,8 +153,6 @@ def _look(radiograph: Radiograph) -> _Look:
 
 def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:
     """Greys of the tiles, (16, 16, rows of tiles, columns of tiles): one operation on a pixel serves all tiles."""
-    from spinescore.runtime.reading.percentiles import exposed_field
-
     pixels = radiograph.pixels
     if min(pixels.shape) < _TILE_PX:
         pixels = np.pad(pixels, [(0, max(0, _TILE_PX - side)) for side in pixels.shape], "edge")

@@ -21,7 +21,7 @@ from spinescore.runtime.reading.tags import is_stated, number, text, value
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.reading.pixels import PixelFormat
+    from spinescore.runtime.reading.pixelformat import PixelFormat
 
 __all__ = ["Shutter", "closed", "hide", "read_shutter", "shutter_shapes"]
 

@@ -1,49 +1,34 @@
 """Files to radiographs and studies.
 
-The header is read first, and what it declares is checked before the pixels are. Files are read side by side, one of
-them by the calling thread. Whatever pydicom raises or warns of on a hostile file ends as an `InputRejected` or in
-`Radiograph.warnings`.
+Files are read side by side, one of them by the calling thread. A fault in one file is a reject and stops no other file.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, overload
+from typing import Literal, overload
 
 from spinescore.runtime.arguments import check_flag, check_text, check_whole, shown
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.logs import READING
-from spinescore.runtime.reading.datasets import dataset_syntax, is_dataset, own_header
-from spinescore.runtime.reading.dicomfile import brief, inflated_to, read_header
-from spinescore.runtime.reading.functionalgroups import lift
+from spinescore.runtime.reading.datasets import is_dataset
 from spinescore.runtime.reading.grouping import Loaded, grouped, place_of, study_of
 from spinescore.runtime.reading.inputs import FileInput, Item, items
 from spinescore.runtime.reading.memory import MAX_PIXELS, PixelBudget, pixel_limit
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
-from spinescore.runtime.reading.tags import Facts, read_facts
-from spinescore.runtime.study import Radiograph, Reject, Study
-from spinescore.runtime.warned import caught_warnings
+from spinescore.runtime.reading.onefile import load, load_header, rejected
+from spinescore.runtime.study import Radiograph, Study
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
-__all__ = ["MAX_PIXELS", "PROJECTION_MODALITIES", "load_radiograph", "load_studies", "load_study", "look_at_radiograph"]
-
-Reserve = Callable[[int], None]
-
-# Projection radiography, and what digitised or re-sent films come as. A folder's other files are skipped unread.
-PROJECTION_MODALITIES = frozenset({"CR", "DX", "RF", "XA", "RG", "OT", "SC"})
+__all__ = ["MAX_PIXELS", "load_radiograph", "load_studies", "load_study", "look_at_radiograph"]
 
 _MAX_THREADS = 4
 _FEW_FILES = 2  # are read at once, with their headers
 _MOST_BYTES_PER_PIXEL = 2
-_KIND_BYTES = 16  # tell a PNG or JPEG file
 
 
 def load_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS, window: str | None = None) -> Radiograph:
@@ -72,7 +57,7 @@ def look_at_radiograph(file: FileInput, *, max_pixels: int = MAX_PIXELS) -> Load
     import pydicom  # noqa: F401  # as in `_load_items`
 
     with ExitStack() as opened:
-        return _only([_load(item, max_pixels, None, _look) for item in items((file,), opened)], file)
+        return _only([load_header(item, max_pixels, None) for item in items((file,), opened)], file)
 
 
 def _only(loaded: list[Loaded], file: FileInput) -> Loaded:
@@ -183,7 +168,7 @@ def _on_demand(found: list[Item], max_pixels: int, window: str | None, opened: E
 
     started = time.perf_counter()
     pool = opened.enter_context(ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="spinescore-read"))
-    look = partial(_load, max_pixels=max_pixels, window=window, reserve=_look)
+    look = partial(load_header, max_pixels=max_pixels, window=window)
     groups = grouped(sorted(pool.map(look, found), key=place_of))
     looked_ms = (time.perf_counter() - started) * 1e3
 
@@ -207,10 +192,10 @@ def _load_items(found: list[Item], max_pixels: int, window: str | None) -> tuple
 
     started = time.perf_counter()
     all_fit = len(found) * max_pixels * _MOST_BYTES_PER_PIXEL <= pixel_limit()
-    load = partial(_load, max_pixels=max_pixels, window=window, reserve=_take if all_fit else _look)
+    read = partial(load if all_fit else load_header, max_pixels=max_pixels, window=window)
     with ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="spinescore-read") as pool:
-        others = pool.map(load, found[1:])  # no more threads start than there are other files
-        loaded = sorted([*map(load, found[:1]), *others], key=place_of)
+        others = pool.map(read, found[1:])  # no more threads start than there are other files
+        loaded = sorted([*map(read, found[:1]), *others], key=place_of)
         return (loaded if all_fit else _load_seen(loaded, max_pixels, window, pool)), started
 
 
@@ -224,101 +209,16 @@ def _load_seen(seen: list[Loaded], max_pixels: int, window: str | None, pool: Th
         try:
             budget.take(found.byte_count, found.item.source)
         except InputRejected as fault:
-            return Loaded(found.item, found.facts, reject=_reject(fault, found.item, found.facts))
+            return rejected(fault, found.item, found.facts)
         return found
 
-    def load(found: Loaded) -> Loaded:
-        return found if found.byte_count is None else _load(found.item, max_pixels, window, _take)
+    def read(found: Loaded) -> Loaded:
+        return found if found.byte_count is None else load(found.item, max_pixels, window)
 
-    return sorted(pool.map(load, list(map(fits, seen))), key=place_of)
-
-
-class _HeaderRead(Exception):
-    """Raised before pixels are read, by what only looks at headers."""
-
-    def __init__(self, byte_count: int) -> None:
-        super().__init__(byte_count)
-        self.byte_count = byte_count
-
-
-def _take(byte_count: int) -> None:
-    """Pixels may be read."""
-
-
-def _look(byte_count: int) -> None:
-    raise _HeaderRead(byte_count)
-
-
-def _reject(fault: InputRejected, item: Item, facts: Facts) -> Reject:
-    READING.debug("a file is refused: %s", fault.code)
-    return Reject(fault.code, str(fault), item.source, facts.region)
+    return sorted(pool.map(read, list(map(fits, seen))), key=place_of)
 
 
 def _studies(loaded: list[Loaded], started: float) -> list[Study]:
     ordered = grouped(loaded)
     read_ms = (time.perf_counter() - started) * 1e3 if len(ordered) == 1 else None
     return [study_of(group, read_ms) for group in ordered]
-
-
-def _load(item: Item, max_pixels: int, window: str | None, reserve: Reserve) -> Loaded:
-    """Read one file; everything that can go wrong ends in a reject. `reserve` is asked before memory is taken."""
-    facts, source = Facts(), item.source
-    try:
-        with caught_warnings() as warned, item.open() as opened:
-            if item.dataset is not None:
-                ds, stream, syntax = own_header(item.dataset), opened, dataset_syntax(item.dataset)
-            elif (picture := _picture(opened, item, max_pixels, reserve)) is not None:
-                return Loaded(item, facts, picture)
-            else:
-                ds, stream, syntax = read_header(opened, source)
-            lift(ds)
-            facts = read_facts(ds)
-            if item.in_folder and facts.modality not in PROJECTION_MODALITIES | {None}:
-                raise InputRejected("not-radiograph", f"{source} has the modality {facts.modality}")
-            limits = (max_pixels, reserve)
-            return Loaded(item, facts, _radiograph(stream, ds, syntax, facts, source, limits, window, warned))
-    except _HeaderRead as seen:
-        return Loaded(item, facts, byte_count=seen.byte_count)
-    except InputRejected as fault:
-        return Loaded(item, facts, reject=_reject(fault, item, facts))
-    except MemoryError:
-        message = f"{source} needs more memory than there is; give fewer or smaller images at a time"
-        return Loaded(item, facts, reject=Reject("too-large", message, source, facts.region))
-    except Exception as fault:  # whatever a hostile file makes pydicom or a decoder raise
-        message = f"{source} cannot be read ({brief(fault)}); send it again from the modality or the archive"
-        return Loaded(item, facts, reject=Reject("corrupt-pixels", message, source, facts.region))
-
-
-def _picture(opened: BinaryIO, item: Item, max_pixels: int, reserve: Reserve) -> Radiograph | None:
-    """A PNG or JPEG file as a radiograph; None for all others. In folders they are overlays as a rule, and skipped."""
-    from spinescore.runtime.reading.pictures import picture_kind, read_picture
-
-    kind = picture_kind(opened.read(_KIND_BYTES))
-    opened.seek(0)
-    if kind is not None and item.in_folder:
-        raise InputRejected("not-dicom", f"{item.source} is a {kind} picture; name it by itself to have it read")
-    return None if kind is None else read_picture(opened, kind, item.source, max_pixels, reserve)
-
-
-def _radiograph(
-    stream: BinaryIO,
-    ds: Dataset,
-    syntax: str | None,
-    facts: Facts,
-    source: str,
-    limits: tuple[int, Reserve],
-    window: str | None,
-    warned: list[str],
-) -> Radiograph:
-    from spinescore.runtime.reading import pixels
-    from spinescore.runtime.reading.described import described
-
-    if "Rows" not in ds and "Columns" not in ds:
-        raise InputRejected("no-pixels", f"{source} holds no image; give the radiograph itself")
-    max_pixels, reserve = limits
-    declared = pixels.pixel_format(ds, source, max_pixels)
-    reserve(declared.byte_count)
-    notes: list[str] = []
-    stream = inflated_to(stream, declared.byte_count)
-    stored, decoder = pixels.read_pixels(stream, ds, declared, syntax, source, notes)
-    return described(stored, ds, declared, facts, source, decoder=decoder, window=window, notes=notes, warned=warned)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.manifest import Localizer
 from spinescore.runtime.notices import as_notice, notice
+from spinescore.runtime.reading.orientation import to_upright
 from spinescore.runtime.reading.quality import as_reject, of_picture
+from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of
-from spinescore.runtime.scoring.intake import GivenPoints, vet
-from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 

@@ -11,9 +11,9 @@ from pydicom.uid import DigitalXRayImageStorageForProcessing, SecondaryCaptureIm
 from helpers import dicom_files, phantom_views
 from spinescore.benchmarks.spoiled import SPOILS
 from spinescore.runtime.errors import CODES
+from spinescore.runtime.reading.anonymous import anonymous
 from spinescore.runtime.reading.quality import finding, of_picture
 from spinescore.runtime.reading.studies import load_radiograph, load_study
-from spinescore.runtime.scoring.intake import anonymous
 from spinescore.runtime.study import REGIONS, Radiograph
 
 
