@@ -1,4 +1,4 @@
-"""pydicom datasets in memory: a header of our own from one, and its pixels as the stream that a file would be."""
+"""pydicom datasets in memory: a copy of the header, and the pixels as a stream like that of a file."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
-def is_dataset(given: object) -> TypeIs[Dataset]:
-    """Whether something is a pydicom dataset, without importing pydicom for what cannot be one."""
+def is_dataset(value: object) -> TypeIs[Dataset]:
+    """Return whether an object is a pydicom dataset. Does not import pydicom: without it there are no datasets."""
     module = sys.modules.get("pydicom.dataset")
-    return module is not None and isinstance(given, module.Dataset)
+    return module is not None and isinstance(value, module.Dataset)
 
 
 def name_of(ds: Dataset) -> str:
-    """A dataset's name in messages: its SOP Instance UID, never the path that it was read from."""
+    """Return a dataset's name for messages: its SOP Instance UID, never the path of its file."""
     uid = whole(ds, "SOPInstanceUID")
     return f"dataset {uid}" if uid else "dataset without a SOP Instance UID"
 
 
 def own_header(ds: Dataset) -> Dataset:
-    """A copy of all before the pixels, so that later changes of the caller's dataset do not reach results."""
+    """Return a copy of all elements before the pixels; later changes by the caller must not reach results."""
     return copy.deepcopy(ds[:_PIXELS_GROUP])
 
 
 def dataset_syntax(ds: Dataset) -> str | None:
-    """The transfer syntax that says how Pixel Data are coded; None if nothing states it."""
+    """Return the transfer syntax of the Pixel Data as they are in memory; None if nothing states it."""
     syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
     stated = "" if syntax is None else str(syntax).strip(" \0")
     return EXPLICIT_LITTLE_ENDIAN if stated == DEFLATED else stated or None
 
 
 def pixel_stream(ds: Dataset) -> BinaryIO:
-    """A stream that stands at the Pixel Data element, as one of a file does after its header; empty without pixels."""
+    """Return a stream that stands at the Pixel Data element, like a file after its header; empty without pixels."""
     syntax = dataset_syntax(ds)
     big_endian = syntax == EXPLICIT_BIG_ENDIAN or (syntax is None and ds.original_encoding[1] is False)
     order = ">" if big_endian else "<"

@@ -112,7 +112,7 @@ def _radiograph(
     window: str | None,
     warned: list[str],
 ) -> Radiograph:
-    from spinescore.runtime.reading.described import described
+    from spinescore.runtime.reading.fromheader import radiograph_from_header
     from spinescore.runtime.reading.pixels import read_pixels
 
     if "Rows" not in ds and "Columns" not in ds:
@@ -123,4 +123,6 @@ def _radiograph(
     notes: list[str] = []
     stream = inflated_to(stream, declared.byte_count)
     stored, decoder = read_pixels(stream, ds, declared, syntax, source, notes)
-    return described(stored, ds, declared, facts, source, decoder=decoder, window=window, notes=notes, warned=warned)
+    return radiograph_from_header(
+        stored, ds, declared, facts, source, decoder=decoder, window=window, notes=notes, warned=warned
+    )
