@@ -114,7 +114,7 @@ def check_callable(name: str, value: object) -> None:
 def check_event(name: str, value: object) -> None:
     """Raise `TypeError` if a value is neither an event (with `is_set`) nor None."""
     if value is not None and (isinstance(value, type) or not callable(getattr(value, "is_set", None))):
-        raise TypeError(f"{name} must be a threading.Event or None, got {shown(value)}; to give a study up call "
+        raise TypeError(f"{name} must be a threading.Event or None, got {shown(value)}; to cancel a study call "
                         f"{name}.set() from another thread")  # fmt: skip
 
 

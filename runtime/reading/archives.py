@@ -43,7 +43,9 @@ def members(file: BinaryIO, source: str, opened: ExitStack) -> Iterator[Member]:
     try:
         archive = opened.enter_context(zipfile.ZipFile(file))
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as fault:
-        raise InputRejected("not-dicom", f"{source} is a zip archive that cannot be read ({brief(fault)})") from None
+        raise InputRejected(
+            "not-dicom", f"{source} is a zip archive that cannot be read ({brief(fault)}); copy it again"
+        ) from None
     files = [
         info for info in archive.infolist() if info.filename and not info.is_dir() and not _is_skipped(info.filename)
     ]
@@ -106,7 +108,7 @@ def _check_member(info: zipfile.ZipInfo, source: str) -> None:
         zipfile.ZIP_STORED,
         zipfile.ZIP_DEFLATED,
     ):  # zipfile unpacks other methods without a limit
-        raise InputRejected("not-dicom", f"{source} is packed by another method than deflate; unpack the archive")
+        raise InputRejected("not-dicom", f"{source} is compressed by a method other than deflate; unpack the archive")
     bomb = info.file_size > _SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
     if info.file_size > MAX_MEMBER_BYTES or bomb:
         raise InputRejected(

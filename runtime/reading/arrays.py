@@ -40,7 +40,7 @@ _CALL = "radiograph_from_array(pixels, region='cervical', spacing_mm=0.15, facin
 _ADVICE = {  # by the kind of a dtype
     "f": "round them first, for example numpy.rint(pixels).astype(numpy.uint16)",
     "c": "give whole numbers",
-    "b": "that is a mask and no picture",
+    "b": "this is a mask, not a picture",
     "O": "give an array of numpy.uint16",
     "V": "give one field of it",
 }
@@ -187,7 +187,7 @@ def _own(
         ds = own_header(header)
         lift(ds)
     except Exception as fault:  # for example if elements were left in a file that is gone
-        raise ValueError(f"header cannot be read ({brief(fault)}); read it anew from its file") from None
+        raise ValueError(f"header cannot be read ({brief(fault)}); read it again from its file") from None
     for keyword, name, actual in (
         ("Rows", "the array's rows", pixels.shape[0]),
         ("Columns", "the array's columns", pixels.shape[1]),
@@ -195,8 +195,8 @@ def _own(
     ):
         stated = number(ds, keyword)
         if actual is not None and stated not in (None, actual):
-            raise ValueError(f"header states {keyword} {stated:g}, and {name} would be {actual}; give the header of "
-                             "this very picture")  # fmt: skip
+            raise ValueError(f"header states {keyword} {stated:g}, and {name} would be {actual}; give this "
+                             "picture's header")  # fmt: skip
         if actual is not None:
             _put(ds, keyword, int(actual))
     stored = number(ds, "BitsStored") or allocated
@@ -251,12 +251,12 @@ def _stored(
     signs = f"{'' if declared.signed else 'un'}signed"
     if outside and declared.signed != (values.dtype.kind == "i"):
         raise ValueError(
-            f"header states {signs} pixels, and {outside} values of the {values.dtype} array cannot be that; give the "
-            "array as the type that the header states, or correct its Pixel Representation"
+            f"header states {signs} pixels, but {outside} values of the {values.dtype} array do not fit; give the "
+            "array in the type that the header states, or correct its Pixel Representation"
         )
     if outside:
-        text = f"{outside} pixels hold values that {declared.bits_stored} {signs} bits cannot; the bits above were"
-        text += " dropped, as in a file: check bits_stored"
+        text = f"{outside} pixels have values beyond {declared.bits_stored} {signs} bits; the higher bits were dropped,"
+        text += " as in a file: check bits_stored"
         notes.append(notice("bits-dropped", text, pixels=outside, bits_stored=declared.bits_stored))
         values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
     words = values.view(f"u{values.dtype.itemsize}")
@@ -280,8 +280,7 @@ def _agreed(header: Facts, given: Facts) -> Facts:
     ):
         stated, value = getattr(header, attribute), getattr(given, attribute)
         if value is not None and stated is not None and not same_fact(stated, value):
-            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give the header of this "
-                             "very picture")  # fmt: skip
+            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give this picture's header")
         if value is not None and stated is None:
             additions[attribute] = value
     return replace(header, **additions)

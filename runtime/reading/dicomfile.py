@@ -121,7 +121,7 @@ def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, s
     except InputRejected:
         raise
     except Exception as fault:
-        raise InputRejected("not-dicom", f"{source} is not DICOM that can be read ({brief(fault)})") from None
+        raise InputRejected("not-dicom", f"{source} cannot be read as DICOM ({brief(fault)}); send it again") from None
     if not any(keyword in ds for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
         raise InputRejected("not-dicom", f"{source} does not hold a DICOM image; give the original files of the study")
     return ds, stream, syntax or None

@@ -131,7 +131,7 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | 
         notes.append(notice("greyscale-ignored", "Rescale Slope is 0 and was ignored", tag="RescaleSlope"))
         return None
     if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
-        sentence = "Rescale Slope and Intercept are beyond any use and were ignored"
+        sentence = "Rescale Slope and Intercept are too large and were ignored"
         notes.append(notice("greyscale-ignored", sentence, tag="RescaleSlope"))
         return None
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
@@ -157,7 +157,7 @@ def _voi(ds: Dataset, values: Values, explanation: str | None, notes: list[str])
             kind, index = places[explanation.strip().casefold()]
         else:
             stated = ", ".join(repr(name[:32]) for _, name in [*luts, *windows][:8] if name) or "none"
-            sentence = f"no window is explained as {explanation!r} (there are: {stated}); the first was used"
+            sentence = f"no window has the explanation {explanation!r} (the header has: {stated}); the first was used"
             notes.append(notice("window-not-found", sentence))
     if kind == "lut" or (not luts and is_stated(ds, "VOILUTSequence")):
         lut = read_lut(ds, "VOILUTSequence", values, notes, index if kind == "lut" else 0)

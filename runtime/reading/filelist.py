@@ -67,7 +67,7 @@ def read_list(path: Path) -> list[ListedFile]:
     places: dict[Path, str] = {}
     for file in files:
         if file.path in places:
-            raise ValueError(f"{file.place}: {file.path} is listed twice, also in {places[file.path]}; leave one line")
+            raise ValueError(f"{file.place}: {file.path} is listed twice, also in {places[file.path]}; remove one line")
         places[file.path] = file.place
     return files
 
@@ -79,7 +79,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
             near = near_name(name, COLUMNS) or f"; {advice}"
             raise ValueError(f"{path}, line 1: there is no column {name!r}{near}")
         if header.count(name) > 1:
-            raise ValueError(f"{path}, line 1: column {name} stands there twice; leave one")
+            raise ValueError(f"{path}, line 1: column {name} occurs twice; remove one")
     if "path" not in header:
         raise ValueError(f"{path}, line 1: there is no column path; {advice}")
 
@@ -89,10 +89,10 @@ def _file(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> L
     cells = {name: cell or None for name, cell in zip(header, row, strict=True)}
     cell = cells["path"]
     if cell is None:
-        raise ValueError(f"{place}: it names no file; give its path, from the list's folder")
+        raise ValueError(f"{place}: the path is empty; give the file's path, relative to the list's folder")
     file = path.parent / cell
     if not file.is_file():
-        raise ValueError(f"{place}: there is no file {file}; paths count from the list's folder")
+        raise ValueError(f"{place}: there is no file {file}; paths are relative to the list's folder")
     for name, allowed in (("region", REGIONS), ("facing", _FACINGS)):
         if cells.get(name) not in (None, *allowed):
             near = near_name(str(cells[name]), allowed)
@@ -128,7 +128,9 @@ def _spacing(place: str, text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ValueError(f"{place}: spacing_mm is {text!r}; it is millimetres between pixels, as 0.15, or empty")
+        raise ValueError(
+            f"{place}: spacing_mm is {text!r}; give the millimetres between pixels, for example 0.15, or leave it empty"
+        )
     return value
 
 
@@ -216,7 +218,7 @@ def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
         _WORDS[field] if field == "patient_key" else f"{_WORDS.get(field, field)} {_shown(value)}"
         for field, value in facts.items()
     )
-    sentence = f"{radiograph.source}: the list states, and the file does not, {words}."
+    sentence = f"{radiograph.source}: the list states these facts, which the file does not: {words}."
     return with_facts(radiograph, facts, sentence, radiograph.region)
 
 

@@ -116,7 +116,7 @@ def _in_folder(path: Path) -> Iterator[Item]:
 
 
 def _leads_out(link: Path, source: str) -> Item:
-    message = f"{source} is a link to a folder outside of the one that was named; name that folder to have it read"
+    message = f"{source} is a link to a folder outside the given one; give that folder to read it"
     return _refused(Item(source, True, io.BytesIO, str(link)), InputRejected("not-dicom", message))
 
 

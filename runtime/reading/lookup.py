@@ -95,7 +95,7 @@ def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index:
     return lut
 
 
-_SCALED = "does not use the bits that it declares; the range that its entries use was taken for black to white"
+_SCALED = "does not use the bits that it declares; black to white was taken from the range of its entries"
 
 
 def _of_item(item: Dataset, values: Values, little_endian: bool, remarks: list[str]) -> Lut:
@@ -156,7 +156,7 @@ def _entries(data: bytes | Values, count: int, bits: int, remarks: list[str]) ->
     if packed and bits > 8 and not (_is_steady(entries) or _is_steady(swapped)):
         raise _UnusableError(f"it has {words.size} entries of {bits} bits, {count} declared")
     if not _is_steady(entries) and _is_steady(swapped):
-        remarks.append("has its bytes in the wrong order, which was turned round")
+        remarks.append("has its bytes in the wrong order; they were swapped")
         entries = swapped
     return entries.astype(np.float64)
 

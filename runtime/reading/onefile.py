@@ -98,7 +98,7 @@ def _picture(opened: BinaryIO, item: Item, max_pixels: int, reserve: Reserve) ->
     kind = picture_kind(opened.read(_KIND_BYTES))
     opened.seek(0)
     if kind is not None and item.in_folder:
-        raise InputRejected("not-dicom", f"{item.source} is a {kind} picture; name it by itself to have it read")
+        raise InputRejected("not-dicom", f"{item.source} is a {kind} picture; give its own path to read it")
     return None if kind is None else read_picture(opened, kind, item.source, max_pixels, reserve)
 
 

@@ -60,7 +60,9 @@ def read_pixels(
             raise corrupt(
                 source, f"has {length} bytes of pixels that are not compressed, but needs {declared.byte_count}"
             )
-        text = "the file names a compressed transfer syntax, but its pixels are not compressed; they were read so"
+        text = (
+            "the file names a compressed transfer syntax, but its pixels are not compressed; they were read unchanged"
+        )
         notes.append(notice("syntax-contradicts", text, pixels=None))
     elif syntax not in UNCOMPRESSED:
         raise unsupported(source, syntax)

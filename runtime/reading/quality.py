@@ -114,7 +114,7 @@ def picture_findings(radiograph: Radiograph) -> tuple[Finding, ...]:
         return (finding("blank", source, "the picture shows one grey, or nothing but noise"),)
     findings = []
     if figures.darkness_inside > INVERTED:
-        fact, by = "the middle of the picture is darker than what lies beside it", round(figures.darkness_inside, 3)
+        fact, by = "the middle of the picture is darker than its sides", round(figures.darkness_inside, 3)
         findings.append(finding("inverted", source, fact, darkness_inside=by))
     if figures.white > MOST_WHITE:
         fact = f"{100 * figures.white:.0f} % of the picture is white without detail"

@@ -154,7 +154,7 @@ def _check_there(files: Sequence[FileInput]) -> None:
     """Raise ValueError if all inputs are paths and none of them exists."""
     paths = [Path(file) for file in files if isinstance(file, (str, os.PathLike))]
     if paths and len(paths) == len(files) and not any(_may_exist(path) for path in paths):
-        raise ValueError(f"there is no file or folder {shown(paths[0].name)}; give the path of files that are there")
+        raise ValueError(f"there is no file or folder {shown(paths[0].name)}; give the path of existing files")
 
 
 def _may_exist(path: Path) -> bool:

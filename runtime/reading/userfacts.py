@@ -26,12 +26,12 @@ def stated(study: Study, region: Region | None, facing: Facing | None) -> Study:
             if fact is not None and header not in (None, fact):
                 raise ValueError(
                     f"the header of {image.source} states the {field} {header}, --{field} states {fact}: leave "
-                    f"--{field} out, or name only the files that it stands for"
+                    f"--{field} out, or name only the files that it applies to"
                 )
     without_region = [image.source for image in radiographs if image.region is None]
     if region is not None and len(without_region) > 1:
         raise ValueError(
-            f"{', '.join(without_region)} of one study state no region, and --region {region} would stand for all of "
+            f"{', '.join(without_region)} of one study state no region, and --region {region} would apply to all of "
             "them: score one file at a time"
         )
     return replace(study, radiographs=tuple(_stated(image, region, facing) for image in study.radiographs))

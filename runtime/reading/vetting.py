@@ -25,7 +25,7 @@ def vet(radiograph: Radiograph) -> Reject | None:
             "not-radiograph", f"{name} has modality {radiograph.modality}; give a radiograph ({', '.join(MODALITIES)})."
         )
     if radiograph.view == "other":
-        return reject("not-lateral", f"{name} is stated to be no lateral projection; give the lateral one.")
+        return reject("not-lateral", f"{name} is no lateral projection by its header; give the lateral one.")
     if min(radiograph.rows, radiograph.columns) < MIN_SIDE_PX:
         return reject(
             "too-small",

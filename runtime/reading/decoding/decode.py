@@ -89,7 +89,7 @@ def run_apart(
             return Pool.of_this_process().decode(codec, codestream, syntax, declared, timeout_s or time_limit_s())
         except OSError:  # the system starts no process
             Pool.of_this_process().broken = True
-            READING.debug("no worker process is to be had: images are decoded in this process from here on")
+            READING.debug("no worker process can be started: images are decoded in this process from now on")
     return run_codec(codec, codestream, syntax, declared)
 
 
@@ -115,7 +115,7 @@ def unsupported(source: str, syntax: str | None) -> InputRejected:
     else:
         advice = "have the modality or the archive send it again as Explicit VR Little Endian"
     if syntax in UNCOMPRESSED:
-        fault = f"{source} holds compressed pixels of a kind that is not known here, and names {_in_words(syntax)}"
+        fault = f"{source} holds compressed pixels of an unknown kind, and its header names {_in_words(syntax)}"
     else:
         fault = f"no decoder here reads {source}, which names {_in_words(syntax)}"
     return InputRejected("unsupported-syntax", f"{fault}; {advice}")

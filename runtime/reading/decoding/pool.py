@@ -146,7 +146,7 @@ class _Worker:
         self._answer(_START_S, request)  # comes when the codec is loaded
         answer = self._answer(timeout_s)
         if answer.get("dtype") not in _DTYPES:
-            raise DecoderLost("made the decoder give an answer that is none")
+            raise DecoderLost("made the decoder give an invalid answer")
         flat = np.frombuffer(memory, dtype=answer["dtype"], count=shape[0] * shape[1])
         pixels: NDArray[np.integer] = pixel_array(shape, flat.dtype)
         pixels[...] = flat.reshape(shape)
