@@ -1,7 +1,7 @@
 """Decoders of compressed pixels: how long each takes per transfer syntax, and whether it is right.
 
-`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.reading.decoders` follows these
-figures. `_PROTOCOL` goes with every record.
+`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.reading.decoding.syntaxes` follows
+these figures. `_PROTOCOL` goes with every record.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.reading import decodepool, decoders
-from spinescore.runtime.reading.pixels import PixelFormat, read_pixels
+from spinescore.runtime.reading.decoding.codecs import installed, run_codec
+from spinescore.runtime.reading.decoding.decode import run_apart
+from spinescore.runtime.reading.pixelformat import PixelFormat
+from spinescore.runtime.reading.pixels import read_pixels
 
 __all__ = ["Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
 
@@ -133,9 +135,9 @@ def _declared(picture: Picture) -> PixelFormat:
 def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
     """The figures of all decoders that are installed for one transfer syntax."""
     declared = _declared(coded.original)
-    names = decoders.installed(coded.syntax)
-    given = {name: (name, decoders.payload(name, coded.frame), coded.syntax, declared) for name in names}
-    off = {name: _off_by(decoders.run_decoder(*given[name]), coded.original) for name in names}
+    names = installed(coded.syntax)
+    given = {name: (name, coded.frame, coded.syntax, declared) for name in names}
+    off = {name: _off_by(run_codec(*given[name]), coded.original) for name in names}
     with ThreadPoolExecutor(2) as pool:
         calls = {(name, what): call for name in names for what, call in _calls(given[name], pool).items()}
         times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
@@ -172,12 +174,12 @@ def _off_by(pixels: NDArray[np.integer[Any]], original: Picture) -> int:
 
 def _calls(given: tuple[str, bytes, str, PixelFormat], pool: ThreadPoolExecutor) -> dict[str, Callable[[], Any]]:
     def once(_: int = 0) -> Any:
-        return decoders.run_decoder(*given)
+        return run_codec(*given)
 
     return {
         "median_ms": once,
         "two_at_once_ms": lambda: list(pool.map(once, range(2))),
-        "worker_ms": lambda: decodepool.decode(*given),
+        "worker_ms": lambda: run_apart(*given),
     }
 
 

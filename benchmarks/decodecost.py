@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.records import publish
-from spinescore.runtime.reading import decodepool, decoders
-from spinescore.runtime.reading.pixels import PixelFormat
+from spinescore.runtime.reading.decoding import codecs, pool, withimagecodecs
+from spinescore.runtime.reading.decoding.decode import run_apart
+from spinescore.runtime.reading.pixelformat import PixelFormat
 
 __all__ = ["SCHEMA", "main", "measure"]
 
@@ -33,10 +34,10 @@ _SYNTAX = "1.2.840.10008.1.2.4.80"
 _START = """
 import sys; sys.path[:] = sys.argv[2:]
 import numpy as np
-from spinescore.runtime.reading import decoders
-from spinescore.runtime.reading.decodeworker import main
+from spinescore.runtime.reading.decoding import withimagecodecs
+from spinescore.runtime.reading.decoding.worker import main
 pixels = np.full((3000, 2400), 7, np.uint16)
-decoders._imagecodecs = lambda codestream, name: pixels
+withimagecodecs.decode = lambda codec, codestream, syntax, declared: pixels
 main(sys.argv[1])
 """
 
@@ -50,20 +51,20 @@ def measure(images: int) -> dict[str, Any]:
     """Milliseconds of `images` images each way, and of the first one, which starts the worker."""
     codestream = bytes(_CODESTREAM_BYTES)
     pixels: NDArray[np.integer] = np.full((3000, 2400), 7, np.uint16)
-    name = decoders.installed(_SYNTAX)[0]
-    real_command, real_decoder = decodepool._command, decoders._imagecodecs
+    name = codecs.installed(_SYNTAX)[0]
+    real_command, real_decoder = pool._command, withimagecodecs.decode
 
-    def nothing(frame: bytes, name: str) -> NDArray[np.integer]:
+    def nothing(codec: str, codestream: bytes, syntax: str, declared: PixelFormat) -> NDArray[np.integer]:
         return pixels
 
-    decodepool._command, decoders._imagecodecs = _command, nothing
-    decodepool.stop()
+    pool._command, withimagecodecs.decode = _command, nothing
+    pool.stop()
     try:
-        in_worker = _timed(lambda: decodepool.decode(name, codestream, _SYNTAX, _DECLARED), 1 + images)
-        here = _timed(lambda: decoders.run_decoder(name, codestream, _SYNTAX, _DECLARED).copy(), images)
+        in_worker = _timed(lambda: run_apart(name, codestream, _SYNTAX, _DECLARED), 1 + images)
+        here = _timed(lambda: codecs.run_codec(name, codestream, _SYNTAX, _DECLARED).copy(), images)
     finally:
-        decodepool.stop()
-        decodepool._command, decoders._imagecodecs = real_command, real_decoder
+        pool.stop()
+        pool._command, withimagecodecs.decode = real_command, real_decoder
     return {
         "images": images,
         "first_ms": round(in_worker[0], 1),

@@ -37,12 +37,12 @@ import sys
 from spinescore.runtime import Scorer, load_study
 from spinescore.runtime.acceptance.runs import run_in_new_process
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.reading import decodepool
+from spinescore.runtime.reading.decoding import decode
 
 with Scorer.open("phantom-reference", "cpu", engine="onnxruntime", precision="fp32", build="no") as scorer:
     report = scorer.score(load_study(*sys.argv[1:]))
     runs = run_in_new_process(scorer.bundle, "cpu", EngineChoice("onnxruntime", "fp32"))
-found = {"report": report.to_dict(), "decoded_apart": not decodepool.in_process(), "checked_apart": runs.framework}
+found = {"report": report.to_dict(), "decoded_apart": not decode.in_process(), "checked_apart": runs.framework}
 print(json.dumps(found))
 """
 

@@ -30,7 +30,7 @@ from spinescore.runtime import Scorer, Study, StudyReport, load_study, scorer
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processor import processor_name
 from spinescore.runtime.phantom.study import write_study
-from spinescore.runtime.reading.quality import of_picture
+from spinescore.runtime.reading.quality import picture_findings
 from spinescore.runtime.scoring.report import RegionReport
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.study import REGIONS, Finding
@@ -107,7 +107,7 @@ def measure(
             study, truth = _phantom(seed)
             started = time.perf_counter()
             for radiograph in study.radiographs:
-                of_picture(radiograph)
+                picture_findings(radiograph)
             before_ms.append((time.perf_counter() - started) * 1e3)
             cases["sound"].add(opened.score(study), truth)
             if seed < first + spoiled:

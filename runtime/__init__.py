@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from spinescore.runtime.outputs.results import write_results
     from spinescore.runtime.outputs.secondary import secondary_captures
     from spinescore.runtime.outputs.structured import structured_report
+    from spinescore.runtime.reading.anonymous import anonymous
+    from spinescore.runtime.reading.arrays import radiograph_from_array
     from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
     from spinescore.runtime.scorer import Scorer
-    from spinescore.runtime.scoring.intake import Keypoints, StudyInput, anonymous, radiograph_from_array
+    from spinescore.runtime.scoring.intake import Keypoints, StudyInput
     from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.study import Facing, Radiograph, Region, Study
 
@@ -98,14 +100,14 @@ _HOMES = {
     "Study": "study",
     "StudyInput": "scoring.intake",
     "StudyReport": "scoring.report",
-    "anonymous": "scoring.intake",
+    "anonymous": "reading.anonymous",
     "html": "outputs.html",
     "freeze_support": "machine.processes",
     "load_radiograph": "reading.studies",
     "load_studies": "reading.studies",
     "load_study": "reading.studies",
     "presentation_states": "outputs.presentation",
-    "radiograph_from_array": "scoring.intake",
+    "radiograph_from_array": "reading.arrays",
     "secondary_captures": "outputs.secondary",
     "structured_report": "outputs.structured",
     "write_results": "outputs.results",

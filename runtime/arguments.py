@@ -1,4 +1,4 @@
-"""Checks of arguments: an error names the argument, what was given, and what to give or call instead."""
+"""Checks of arguments. An error names the argument, the value, and the right value or call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_PX = 1 << 31
 
 
 def shown(value: object) -> str:
-    """A value with its type, for a message; of what may hold a patient's data or much else the type alone."""
+    """Return a value with its type, for a message; only the type if it is not plain, as it may hold patient data."""
     kind = type(value).__name__
     if value is None:
         return "None"
@@ -42,7 +42,7 @@ def _then(call: str) -> str:
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise `TypeError` for what is no whole number, `ValueError` for one beyond the bounds."""
+    """Raise `TypeError` if a value is no whole number, `ValueError` if it is beyond the bounds."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -56,7 +56,7 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
 
 def check_flag(name: str, value: object) -> None:
     """Raise `TypeError` for anything but True and False."""
-    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # NumPy's are called so
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):  # the second is NumPy's
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
@@ -68,7 +68,7 @@ def check_choice(name: str, value: object, choices: Sequence[Any], call: str = "
 
 
 def check_text(name: str, value: object, call: str = "") -> None:
-    """Raise `TypeError` for what is neither text nor None, `ValueError` for an empty one."""
+    """Raise `TypeError` if a value is neither text nor None, `ValueError` if it is empty."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be text or None, got {shown(value)}{_then(call)}")
     if value is not None and not value.strip():
@@ -76,44 +76,45 @@ def check_text(name: str, value: object, call: str = "") -> None:
 
 
 def check_path(name: str, value: object, call: str = "", *, optional: bool = False) -> None:
-    """Raise `TypeError` for what is no path, or None where it is `optional`."""
+    """Raise `TypeError` if a value is no path; None is allowed if the argument is `optional`."""
     if not isinstance(value, (str, os.PathLike)) and not (optional and value is None):
         raise TypeError(f"{name} must be a path{' or None' if optional else ''}, got {shown(value)}{_then(call)}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether something is a finite real number, and neither text nor a truth value."""
+    """Return whether a value is a finite real number, and neither text nor a truth value."""
     return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def check_pair(
-    name: str, value: object, what: str, *, least: float | None = None, above: float | None = None, **said: Any
+    name: str, value: object, description: str, *, least: float | None = None, above: float | None = None, **texts: Any
 ) -> tuple[float, float]:
-    """Return two finite numbers, the second `least` or more, or both `above` a bound. Raises `ValueError`.
+    """Return two finite numbers: the second at least `least`, or both greater than `above`. Raises `ValueError`.
 
-    `what` says in the message what they are; `got` and `call` may be in what is `said` besides.
+    The message has the `description` of the numbers. `texts` may hold `got`, the value to show instead, and `call`, the
+    call to recommend.
     """
     parts = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else []
     numbers_given = [float(part) for part in parts if is_number(part)]
-    sound = len(parts) == len(numbers_given) == 2
-    sound = sound and (least is None or numbers_given[1] >= least) and (above is None or min(numbers_given) > above)
-    if not sound:
+    valid = len(parts) == len(numbers_given) == 2
+    valid = valid and (least is None or numbers_given[1] >= least) and (above is None or min(numbers_given) > above)
+    if not valid:
         bound = "" if least is None else f", two numbers with a second of at least {least:g}"
-        got = said.get("got", value)
-        raise ValueError(f"{name} is {what}{bound}, got {shown(got)}{_then(said.get('call', ''))}")
+        got = texts.get("got", value)
+        raise ValueError(f"{name} is {description}{bound}, got {shown(got)}{_then(texts.get('call', ''))}")
     return numbers_given[0], numbers_given[1]
 
 
 def check_callable(name: str, value: object) -> None:
-    """Raise `TypeError` for what can neither be called nor is None."""
+    """Raise `TypeError` if a value is neither a function nor None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name} must be a function or None, got {shown(value)}")
 
 
 def check_event(name: str, value: object) -> None:
-    """Raise `TypeError` for what is neither an event (`is_set`) nor None."""
+    """Raise `TypeError` if a value is neither an event (with `is_set`) nor None."""
     if value is not None and (isinstance(value, type) or not callable(getattr(value, "is_set", None))):
-        raise TypeError(f"{name} must be a threading.Event or None, got {shown(value)}; to give a study up call "
+        raise TypeError(f"{name} must be a threading.Event or None, got {shown(value)}; to cancel a study call "
                         f"{name}.set() from another thread")  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def check_open(
     progress: object,
     flags: dict[str, object],
 ) -> None:
-    """Check what `Scorer.open` takes and nothing later does. Raises `TypeError` and `ValueError`."""
+    """Check the arguments of `Scorer.open` that nothing checks later. Raises `TypeError` and `ValueError`."""
     check_path("bundle", bundle, "Scorer.open('phantom-reference'), or with the path of a bundle's folder")
     check_path("plan", plan, optional=True)
     if threads is not None:

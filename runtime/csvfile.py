@@ -1,4 +1,4 @@
-"""CSV tables that users write: read with a limit, and named by file and line where something is wrong."""
+"""CSV tables that users write, read with a size limit. Errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_csv_text(path: Path, name: str, limit: int, fault: type[ValueError] = ValueError) -> str:
-    """Return the text of a regular file of at most `limit` bytes: UTF-8, or UTF-16 with its mark.
+    """Return the text of a regular file of at most `limit` bytes, in UTF-8 or in UTF-16 with a byte order mark.
 
-    Raises `fault` with a message that begins with `name`; without a name the message is about "it".
+    Raises `fault` with a message that begins with `name`; without a name the message says "it".
     """
     try:
         data = read_bytes(path, limit)
@@ -30,17 +30,17 @@ def read_csv_text(path: Path, name: str, limit: int, fault: type[ValueError] = V
 
 
 def delimiter_of(text: str) -> str:
-    """Return what separates the cells: comma, semicolon or tab, whichever the first line has most of.
+    """Return the separator of the cells: comma, semicolon or tab, the most frequent one in the first line.
 
-    Spreadsheets write semicolons where the comma is the decimal mark.
+    Spreadsheets write semicolons if the comma is the decimal mark.
     """
     return max(",;\t", key=text.split("\n", 1)[0].count)
 
 
 def csv_rows(text: str, name: str, fault: type[ValueError] = ValueError) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the stripped cells of the header, then of each row that is not blank.
+    """Yield line number and stripped cells of the header, then of each row that is not blank.
 
-    Raises `fault` for what is no CSV, and for a row that is not as wide as the header; messages are as in
+    Raises `fault` for text that is no CSV, and for a row of another width than the header; messages begin as in
     `read_csv_text`.
     """
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))

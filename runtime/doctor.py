@@ -23,22 +23,6 @@ __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", 
 
 State = Literal["ok", "missing", "absent"]  # absent: not here, and this package cannot install it
 
-# Transfer syntaxes of radiographs (PS3.5, annex A.4). Those without compression need no decoder.
-_SYNTAXES: dict[str, str] = {
-    "1.2.840.10008.1.2.5": "RLE",
-    "1.2.840.10008.1.2.4.50": "JPEG baseline",
-    "1.2.840.10008.1.2.4.51": "JPEG extended",
-    "1.2.840.10008.1.2.4.57": "JPEG lossless",
-    "1.2.840.10008.1.2.4.70": "JPEG lossless, first-order",
-    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
-    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
-    "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
-    "1.2.840.10008.1.2.4.91": "JPEG 2000",
-    "1.2.840.10008.1.2.4.201": "HTJ2K lossless",
-    "1.2.840.10008.1.2.4.202": "HTJ2K lossless, RPCL",
-    "1.2.840.10008.1.2.4.203": "HTJ2K",
-}
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -141,11 +125,12 @@ def _packages() -> list[Finding]:
 def _decoders() -> list[Finding]:
     if util.find_spec("pydicom") is None:
         return []
-    from spinescore.runtime.reading import decoders
+    from spinescore.runtime.reading.decoding import codecs
+    from spinescore.runtime.reading.decoding.syntaxes import SYNTAXES
 
     findings = [Finding("DICOM transfer syntaxes", "uncompressed, deflated", "ok", "read without a decoder")]
-    for uid, name in _SYNTAXES.items():
-        installed = decoders.installed(uid)
+    for uid, syntax in SYNTAXES.items():
+        name, installed = syntax.name, codecs.installed(uid)
         if installed:
             findings.append(Finding("DICOM transfer syntaxes", name, "ok", ", ".join(installed)))
         else:

@@ -1,7 +1,7 @@
-"""Warnings of reports: each is a sentence that also has a code, a region, a source and values as fields.
+"""Warnings of reports: sentences that also have a code, a region, a source and values as fields.
 
-What warns makes a `Notice` with `notice(..)` and passes it on as the text that it is, in any list of warnings. A report
-has the sentences in `warnings`, and all of each in `notices`.
+Code that warns calls `notice(..)` and adds the result to a list of warnings, because a `Notice` is also text. A report
+has the sentences in `warnings`, and sentences with fields in `notices`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from spinescore.runtime.study import Finding, Region
 
 __all__ = ["Notice", "as_notice", "findings_of", "notice"]
 
-UNCODED = "other"  # the code of a sentence that a caller of the library added
+UNCODED = "other"  # the code of a plain sentence that a program added
 
 
 class Notice(str):
-    """The sentence of a warning. As text it is like any other, and its fields go with it.
+    """The sentence of a warning, usable as any text, with fields.
 
-    `code` is one of `codes.CODES`, `values` what the sentence states in numbers and names, by the names of
-    `Code.values`. Operations on text, as slices, give plain text without fields: see `saying`.
+    `code` is one of `codes.CODES`; `values` are the numbers and names in the sentence, by the names in `Code.values`.
+    Operations on text, such as slices, give plain text without fields; use `saying` to keep them.
     """
 
     code: str
@@ -37,41 +37,44 @@ class Notice(str):
         source: str | None = None,
         values: Mapping[str, Any] | None = None,
     ) -> Notice:
-        made = super().__new__(cls, text)
-        made.code, made.region, made.source, made.values = code, region, source or None, values or {}
-        return made
+        self = super().__new__(cls, text)
+        self.code, self.region, self.source, self.values = code, region, source or None, values or {}
+        return self
 
     def saying(self, text: str) -> Notice:
-        """The same warning with another sentence."""
+        """Return this warning with another sentence."""
         return Notice(text, self.code, self.region, self.source, self.values)
 
     def at(self, region: Region | None = None, source: str | None = None) -> Notice:
-        """The same warning of this region and source, if it has none of its own."""
+        """Return this warning with a region and a source, if it has none of its own."""
         return Notice(str(self), self.code, self.region or region, self.source or source, self.values)
 
     def renamed(self, rename: Callable[[str], str], source: str | None) -> Notice:
-        """The same warning of another source, with every text in it changed."""
+        """Return this warning for another source, with `rename` applied to every text in it."""
         values = {name: _renamed(value, rename) for name, value in self.values.items()}
         return Notice(rename(str(self)), self.code, self.region, source, values)
 
 
 def notice(code: str, text: str, region: Region | None = None, source: str | None = None, **values: Any) -> Notice:
-    """A warning of that code. Values are text, numbers, None or lists of these. Raises `KeyError` for no such code."""
+    """Return a warning with a code. Values are text, numbers, None or lists of these.
+
+    Raises `KeyError` if no warning has the code.
+    """
     if CODES[code].severity != "warning":
         raise KeyError(f"{code} is not the code of a warning")
     return Notice(text, code, region, source, values)
 
 
 def as_notice(warning: str, code: str = UNCODED) -> Notice:
-    """A warning with its fields; one of plain text gets that code."""
+    """Return a warning with its fields; plain text gets the given code."""
     return warning if isinstance(warning, Notice) else Notice(warning, code)
 
 
 def findings_of(warnings: Iterable[str]) -> tuple[Finding, ...]:
-    """The warnings as findings, each once, in their order."""
-    found = (as_notice(warning) for warning in warnings)
+    """Return the warnings as findings, in their order, without duplicates."""
+    coded = (as_notice(warning) for warning in warnings)
     return tuple(
-        dict.fromkeys(Finding(one.code, "warning", str(one), one.region, one.source, one.values) for one in found)
+        dict.fromkeys(Finding(one.code, "warning", str(one), one.region, one.source, one.values) for one in coded)
     )
 
 

@@ -1,13 +1,13 @@
-"""Radiographs, studies, and the names of what the mSASSS grades.
+"""Radiographs and studies, and the names of regions, levels and sites.
 
-The mSASSS grades 24 anterior vertebral corners: the two that face each of the discs C2/C3 .. C7/T1 and
-T12/L1 .. L5/S1 (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
+The mSASSS grades 24 anterior vertebral corners: the two that face each of the discs C2/C3 .. C7/T1 and T12/L1 .. L5/S1
+(Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -25,9 +25,7 @@ __all__ = [
     "Reject",
     "Study",
     "Turn",
-    "renamed",
     "sites_of",
-    "told_apart",
 ]
 
 Region = Literal["cervical", "lumbar"]
@@ -43,7 +41,7 @@ LEVELS: dict[Region, tuple[str, ...]] = {
 
 
 def sites_of(level: str) -> tuple[str, str]:
-    """The two sites that face the disc `level`, from above: `C2/C3` has `C2-inferior` and `C3-superior`."""
+    """Return the two sites at the disc `level`, upper one first: `C2/C3` has `C2-inferior` and `C3-superior`."""
     upper, lower = level.split("/")
     return f"{upper}-inferior", f"{lower}-superior"
 
@@ -53,48 +51,47 @@ SITES: dict[Region, tuple[str, ...]] = {
 }
 
 
-# How a warning begins that a library gave of a file: it may quote what the file holds.
+# The beginning of warnings from a library, which may quote the content of a file.
 FROM_LIBRARY = "pydicom: "
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A warning or a reject, as of a radiograph's quality. `code` is one of `codes.CODES`.
+    """A warning or a reject, for example about a radiograph's quality. `code` is one of `codes.CODES`.
 
-    A `warning` does not stop the score of its region (unless it is asked to, see `Scorer.score`), a `reject` does.
-    `values` holds what `message` states in numbers and names (text, numbers, None, or lists of these), by the names in
-    `Code.values`.
+    A `reject` prevents the score of its region; a `warning` does not, unless the caller asks for that (see
+    `Scorer.score`). `values` holds the numbers and names in `message` (text, numbers, None, or lists of these), by the
+    names in `Code.values`.
     """
 
     code: str
     severity: Literal["warning", "reject"]
     message: str
     region: Region | None = None
-    source: str | None = None  # the name of the radiograph, as in its `source`
+    source: str | None = None  # the name of the radiograph: its `source`
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Radiograph:
-    """One projection radiograph as it was acquired, and what its header says of it.
+    """One projection radiograph as it was acquired, with the facts in its header. A fact is None if it is not stated.
 
     Its `repr` names neither the patient nor the file.
 
     `pixels` holds the stored values (H x W, uint8, uint16, int8 or int16) after decoding and before any table.
     `table` maps them to grey in [0, 1], 1 brightest: `grey = table[pixels - stored_min]` (float32, 2**bits_stored
-    entries; every value in `pixels` is within it). `has_window` is false where the header states no VOI
-    transformation and the table's contrast was taken from the pixels. Pixels outside a Display Shutter hold one stored
-    value, for which the table has the shutter's grey. `turn_deg` is the turn clockwise that brings the stored picture
-    upright, and `facing` the side of the upright picture towards which the patient looks. What the header does not say
-    is None.
+    entries, which cover every value in `pixels`). `has_window` is false if the header states no VOI transformation and
+    the table's contrast was taken from the pixels. Pixels outside a Display Shutter all have one stored value, which
+    the table maps to the shutter's grey. `turn_deg` is the clockwise turn that brings the stored picture upright, and
+    `facing` is the side of the upright picture towards which the patient looks.
     """
 
     pixels: NDArray[np.integer[Any]]
     table: NDArray[np.float32]
     stored_min: int = 0
     has_window: bool = True
-    padding: tuple[int, int] | None = None  # inclusive range of stored values that are no exposure, and have grey 0
-    occluded: tuple[int, float | None] | None = None  # what a shutter hides: its stored value, its grey in every table
+    padding: tuple[int, int] | None = None  # inclusive range of stored values that are no exposure; their grey is 0
+    occluded: tuple[int, float | None] | None = None  # pixels outside a shutter: their stored value and grey
     spacing_mm: tuple[float, float] | None = None  # between rows, between columns
     region: Region | None = None
     view: Literal["lateral", "other"] | None = None
@@ -103,20 +100,20 @@ class Radiograph:
     modality: str | None = None
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None
-    study_date: str | None = None  # YYYYMMDD, as DICOM has it
+    study_date: str | None = None  # YYYYMMDD, as in DICOM
     patient_key: str | None = None  # keyed hash of issuer and patient ID
     decoder: str = "none"
     source: str = ""  # a name for messages, never a full path
-    header: Any = None  # the pydicom Dataset up to the pixels, for results that refer to it; None where there is none
+    header: Any = None  # the pydicom Dataset before the pixels, for DICOM results; None without one
     warnings: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()  # what the header says of the picture's quality
+    findings: tuple[Finding, ...] = ()  # about the picture's quality, from the header
     facing_from: Literal["header", "user", "program"] = "header"  # user: an option or a list; program: an argument
 
     def __repr__(self) -> str:
-        said = [str(self.region or "region not stated"), f"{self.rows} x {self.columns} {self.pixels.dtype}"]
-        said += [f"facing {self.facing}"] if self.facing else []
-        said += ["{:g} x {:g} mm".format(*self.spacing_mm)] if self.spacing_mm else []
-        return f"<Radiograph: {', '.join(said)}>"
+        parts = [str(self.region or "region not stated"), f"{self.rows} x {self.columns} {self.pixels.dtype}"]
+        parts += [f"facing {self.facing}"] if self.facing else []
+        parts += ["{:g} x {:g} mm".format(*self.spacing_mm)] if self.spacing_mm else []
+        return f"<Radiograph: {', '.join(parts)}>"
 
     @property
     def rows(self) -> int:
@@ -129,7 +126,7 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why a file, or a region of a study, was not scored. `code` is one of `codes.CODES`."""
+    """The reason why a file, or a region of a study, was not scored. `code` is one of `codes.CODES`."""
 
     code: str
     message: str
@@ -139,7 +136,7 @@ class Reject:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study:
-    """One study: its radiographs in the order of their SOP instance UIDs, and the files that were refused.
+    """One study: its radiographs in the order of their SOP instance UIDs, and its refused files.
 
     Its `repr` names neither the patient nor the study.
     """
@@ -155,34 +152,3 @@ class Study:
     def __repr__(self) -> str:
         refused = ", ".join(reject.code for reject in self.rejects) or "none"
         return f"<Study: {', '.join(map(repr, self.radiographs)) or 'no radiograph'}; refused: {refused}>"
-
-
-def renamed(radiograph: Radiograph, name: str) -> Radiograph:
-    """The radiograph under another name, in its warnings and findings, too."""
-    old = radiograph.source
-
-    def said(text: str) -> str:
-        return text.replace(old, name, 1) if old else text
-
-    from spinescore.runtime.notices import as_notice  # it builds on this module
-
-    warnings = (as_notice(warning).renamed(said, name) for warning in radiograph.warnings)
-    findings = (replace(found, source=name, message=said(found.message)) for found in radiograph.findings)
-    return replace(radiograph, source=name, warnings=tuple(warnings), findings=tuple(findings))
-
-
-def told_apart(radiographs: Sequence[Radiograph]) -> tuple[Radiograph, ...]:
-    """The radiographs with names that differ: of two that have one name, `name 1 of 2` and `name 2 of 2`."""
-    names = [radiograph.source for radiograph in radiographs]
-    shared = {name for name in names if names.count(name) > 1}
-    if not shared:
-        return tuple(radiographs)
-    count = dict.fromkeys(shared, 0)
-    apart = []
-    for radiograph in radiographs:
-        name = radiograph.source
-        if name in shared:
-            count[name] += 1
-            radiograph = renamed(radiograph, f"{name or 'radiograph'} {count[name]} of {names.count(name)}")
-        apart.append(radiograph)
-    return tuple(apart)

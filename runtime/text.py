@@ -1,7 +1,7 @@
-"""Text of others - names of files, headers, bundles, messages of libraries - made fit to be said.
+"""Foreign text (file names, headers, bundles, messages of libraries) made safe to print.
 
-A terminal obeys control characters, and a newline forges a line of its own. What is written as JSON or HTML is not
-changed here: both have their own escapes.
+A terminal obeys control characters, and a newline could forge a line of output. JSON and HTML have their own escapes,
+so text for them is not changed here.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["as_json", "brief", "lines", "one_line", "several_lines", "table"]
 
-# Neither shown nor harmless: controls, formats (bidirectional, zero-width), surrogates, unassigned, line ends.
+# Invisible or harmful: controls, formats (bidirectional, zero-width), surrogates, unassigned, line ends.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters that show nothing
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def one_line(text: object) -> str:
-    """The text on one line: what a terminal would obey or hide is written as its escape, `\\x1b` or `\\u202e`."""
-    return _SUSPECT.sub(lambda found: _replaced(found, _text_escape), str(text))
+    """Return the text on one line: letters that a terminal would obey or hide become escapes (`\\x1b`, `\\u202e`)."""
+    return _SUSPECT.sub(lambda match: _replaced(match, _text_escape), str(text))
 
 
 def brief(error: BaseException, length: int = 160) -> str:
-    """An exception in one line of bounded length."""
+    """Return an exception in one line of bounded length."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:length]
 
 
 def several_lines(text: object) -> str:
-    """The same for text whose newlines are its author's own layout, and stay."""
+    """Return the text like `one_line`, but with its newlines, for text of our own layout."""
     return "\n".join(map(one_line, str(text).split("\n")))
 
 
-def _replaced(found: re.Match[str], escape: Callable[[str], str]) -> str:
-    letter = found[0]
+def _replaced(match: re.Match[str], escape: Callable[[str], str]) -> str:
+    letter = match[0]
     return escape(letter) if unicodedata.category(letter) in _HIDDEN or letter in _BLANK_LETTERS else letter
 
 
@@ -44,9 +44,9 @@ def _text_escape(letter: str) -> str:
 
 
 def as_json(text: str) -> str:
-    """JSON text with the same letters as JSON's escapes, which a reader takes for the same document."""
+    """Return JSON text with these letters as JSON escapes; to a reader it is the same document."""
     lines = text.split("\n")  # between tokens; in a string they are escaped already
-    return "\n".join(_SUSPECT.sub(lambda found: _replaced(found, _json_escape), line) for line in lines)
+    return "\n".join(_SUSPECT.sub(lambda match: _replaced(match, _json_escape), line) for line in lines)
 
 
 def _json_escape(letter: str) -> str:
@@ -54,7 +54,7 @@ def _json_escape(letter: str) -> str:
 
 
 def lines(parts: Iterable[object]) -> str:
-    """Parts as lines of a text, each of them `one_line`."""
+    """Return parts as lines of one text, each made safe by `one_line`."""
     return "\n".join(map(one_line, parts))
 
 

@@ -33,7 +33,7 @@ from spinescore.benchmarks.fuzz.mutations import mutant
 from spinescore.benchmarks.fuzz.parents import all_parents
 from spinescore.runtime.errors import REJECT_CODES, InputRejected
 from spinescore.runtime.files import write_atomic
-from spinescore.runtime.reading import decodepool
+from spinescore.runtime.reading.decoding import decode
 from spinescore.runtime.reading.studies import load_radiograph, load_studies
 from spinescore.runtime.study import Radiograph
 
@@ -143,7 +143,7 @@ def _peak_mb(restart: bool = False) -> float | None:
 
 def _child(seeds: range, files: Sequence[Path]) -> int:
     """Read the mutants of `seeds`; one line of JSON before and one after each."""
-    os.environ.setdefault(decodepool.TIMEOUT_VARIABLE, f"{_DECODE_LIMIT_S}")
+    os.environ.setdefault(decode.TIMEOUT_VARIABLE, f"{_DECODE_LIMIT_S}")
     parents = all_parents(files)
     with tempfile.TemporaryDirectory(prefix="spinescore-fuzz-") as folder:
         for seed in seeds:

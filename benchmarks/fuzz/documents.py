@@ -198,7 +198,7 @@ def _scored() -> StudyReport:
     """A report of a drawn study."""
     from spinescore.runtime import Scorer
     from spinescore.runtime.phantom import draw_view
-    from spinescore.runtime.scoring.intake import radiograph_from_array
+    from spinescore.runtime.reading.arrays import radiograph_from_array
 
     views = {region: draw_view(7, region, 0.25).image for region in REGIONS}
     images = {region: radiograph_from_array(view.pixels, region=region) for region, view in views.items()}

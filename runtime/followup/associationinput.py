@@ -173,7 +173,7 @@ def _one_bundle(rows: Rows, bundle: str | None) -> Rows:
 
 def _mapping(path: Path) -> dict[str, str]:
     """The patient_key of each patient: the file's own, or computed as `spinescore cohort --patients` does."""
-    from spinescore.runtime.reading.tags import patient_key
+    from spinescore.runtime.reading.facts import patient_key
 
     keys: dict[str, str] = {}
     for line, row in _read(path, ()):

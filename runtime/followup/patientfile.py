@@ -2,7 +2,7 @@
 
 The list is a CSV file with a column of patient IDs as DICOM has them (`patient_id`; `patient`, `identifier` and `id`
 are taken too, or the only column), and a column `issuer` if the images name an issuer of the ID. Others stay. The
-key is made as it is for a report (`spinescore.runtime.reading.tags.patient_key`), on this machine.
+key is made as it is for a report (`spinescore.runtime.reading.facts.patient_key`), on this machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PatientFile:
 
 def read_patient_file(path: Path) -> PatientFile:
     """The list of patients in a CSV file. Raises ValueError, which says what is wrong."""
-    from spinescore.runtime.reading.tags import patient_key
+    from spinescore.runtime.reading.facts import patient_key
 
     rows = csv_rows(read_csv_text(path, "", _MAX_BYTES), "")
     _, header = next(rows)

@@ -223,7 +223,7 @@ def _source(study: _Study) -> BundleInfo:
 
 
 def _patient(facts: Mapping[str, str]) -> str | None:
-    from spinescore.runtime.reading.tags import patient_key
+    from spinescore.runtime.reading.facts import patient_key
 
     named = facts.get("patient_key") or facts.get("patient")
     return named if named is None or _KEY.fullmatch(named) else patient_key(named)

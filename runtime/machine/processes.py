@@ -39,7 +39,7 @@ _WORKER = "--spinescore-worker"  # the first argument of a frozen program that i
 _WORKERS = (  # an argument can run these functions and no others
     "spinescore.runtime.acceptance.runs:main",
     "spinescore.runtime.opening.builder:main",
-    "spinescore.runtime.reading.decodeworker:main",
+    "spinescore.runtime.reading.decoding.worker:main",
 )
 _supported = False  # whether `freeze_support` was called in this process
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
+from spinescore.runtime.reading.orientation import to_source, to_upright
 from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
-from spinescore.runtime.scoring.orientation import to_source, to_upright
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
 from spinescore.runtime.study import Turn
 

@@ -17,11 +17,12 @@ from spinescore.runtime.arguments import shown
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.reading.dates import calendar_date, time_of_day
 from spinescore.runtime.reading.display import SOP_CLASSES
+from spinescore.runtime.reading.orientation import ORIENTATIONS
+from spinescore.runtime.reading.sourcenames import told_apart
 from spinescore.runtime.reading.tags import text, value, whole
 from spinescore.runtime.scoring.intake import StudyInput, as_study
-from spinescore.runtime.scoring.orientation import ORIENTATIONS
 from spinescore.runtime.scoring.report import RadiographInfo, RegionReport, StudyReport
-from spinescore.runtime.study import Radiograph, Region, Study, told_apart
+from spinescore.runtime.study import Radiograph, Region, Study
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

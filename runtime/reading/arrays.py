@@ -1,7 +1,7 @@
-"""Radiographs of pixels in memory, seen as the same pixels would be in a DICOM file.
+"""Radiographs from pixels in memory, treated as the same pixels in a DICOM file.
 
-What is given beside the pixels is written into a header of our own, a copy of the caller's if there is one, and from
-there on an array is read as a file.
+If the caller gives a header, the other arguments are written into a copy of it, and the pixels are then read as those
+of a file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.reading import greyscale
 from spinescore.runtime.reading.datasets import is_dataset, own_header
 from spinescore.runtime.reading.dates import calendar_date
-from spinescore.runtime.reading.described import described
+from spinescore.runtime.reading.facts import Facts, patient_key, read_facts, same_fact
+from spinescore.runtime.reading.fromheader import radiograph_from_header
 from spinescore.runtime.reading.functionalgroups import lift
 from spinescore.runtime.reading.memory import MAX_PIXELS
-from spinescore.runtime.reading.pixels import PixelFormat, check_size, pixel_format, without_unused_bits
+from spinescore.runtime.reading.pixelformat import PixelFormat, check_size, pixel_format, without_unused_bits
 from spinescore.runtime.reading.shutter import Shutter, hide
-from spinescore.runtime.reading.tags import Facts, is_stated, number, patient_key, read_facts, same_fact, text
+from spinescore.runtime.reading.tags import is_stated, number, text
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings
@@ -36,10 +37,10 @@ Photometric = Literal["MONOCHROME1", "MONOCHROME2"]
 
 _PHOTOMETRIC: tuple[Photometric, ...] = ("MONOCHROME1", "MONOCHROME2")
 _CALL = "radiograph_from_array(pixels, region='cervical', spacing_mm=0.15, facing='left')"
-_NEXT_STEP = {  # by the kind of a dtype
+_ADVICE = {  # by the kind of a dtype
     "f": "round them first, for example numpy.rint(pixels).astype(numpy.uint16)",
     "c": "give whole numbers",
-    "b": "that is a mask and no picture",
+    "b": "this is a mask, not a picture",
     "O": "give an array of numpy.uint16",
     "V": "give one field of it",
 }
@@ -61,33 +62,33 @@ def radiograph_from_array(
     name: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Radiograph:
-    """Return a radiograph of pixels in memory, seen as the same pixels would be in a DICOM file.
+    """Return a radiograph of pixels in memory, treated as the same pixels in a DICOM file.
 
-    `pixels` are H x W stored values (uint8, uint16, int8 or int16) of any byte order and layout. Native, contiguous
-    ones are not copied: leave them unchanged until the radiograph is scored, or give a copy. Masked pixels of a masked
-    array are hidden as by a shutter: black, and left out of the contrast.
+    `pixels` are H x W stored values (uint8, uint16, int8 or int16) of any byte order and layout. A native,
+    contiguous array is not copied: leave it unchanged until the radiograph is scored, or give a copy. Masked pixels of
+    a masked array are hidden as by a shutter: they are black and do not count for the contrast.
 
     `photometric` MONOCHROME1 means that larger is darker. `window` is (centre, width), linear as in PS3.3 C.11.2.1.2.
-    Without one the contrast is taken from the pixels; 8 bits without window and header are shown as they are. Of each
-    value the lowest `bits_stored` bits count, as in a file; a warning says if that changes any.
+    Without one the contrast is taken from the pixels; 8-bit pixels without window and header are shown unchanged. As in
+    a file, only the lowest `bits_stored` bits of each value count; if that changes a value, a warning says so.
 
-    `spacing_mm` is between the centres of neighbouring pixels, or of rows and of columns where they differ; `facing`
-    the side of the image towards which the patient looks. What is not given is found out by the model: a missing
-    facing costs a run of the localizer. `study` is the Study Instance UID or a name of your own, `study_date` YYYYMMDD,
-    and `patient` an ID, of which only a keyed hash is kept. `name` stands in messages and in the report.
+    `spacing_mm` is the distance between the centres of neighbouring pixels; give (rows, columns) if the two differ.
+    `facing` is the side of the image towards which the patient looks. Region and facing are optional: the model finds
+    them, and a missing facing costs a run of the localizer. `study` is the Study Instance UID or any name, `study_date`
+    is YYYYMMDD, and `patient` is an ID, of which only a keyed hash is kept. Messages and reports use `name`.
 
-    `header` is a pydicom Dataset from which all of this is read as if the pixels had been in its file, and to which
-    DICOM results refer. It is copied, and not changed. What is given besides must not contradict it, except `window`,
-    which takes the place of the header's.
+    `header` is a pydicom Dataset from which all of this is read, as if the pixels were in its file; DICOM results refer
+    to it. It is copied and not changed. Other arguments must not contradict it, except that `window` replaces the
+    header's window.
 
-    Raises `TypeError` or `ValueError` for arguments that cannot be, `InputRejected` for more than `max_pixels` pixels
-    and for a header whose file would be refused.
+    Raises `TypeError` or `ValueError` for invalid arguments, and `InputRejected` for more than `max_pixels` pixels or
+    for a header whose file would be refused.
     """
     check_choice("region", region, (None, *REGIONS), _CALL)
     check_choice("facing", facing, (None, "left", "right"), _CALL)
     check_choice("photometric", photometric, (None, *_PHOTOMETRIC), _CALL)
-    for what, said in (("study", study), ("patient", patient), ("name", name)):
-        check_text(what, said, _CALL)
+    for argument, words in (("study", study), ("patient", patient), ("name", name)):
+        check_text(argument, words, _CALL)
     check_whole("max_pixels", max_pixels, 1)
     if header is not None and not is_dataset(header):
         raise TypeError(f"header must be a pydicom Dataset or None, got {shown(header)}")
@@ -115,7 +116,9 @@ def radiograph_from_array(
         facts = _agreed(stated, given)
         notes: list[str] = []
         stored, masked = _stored(pixels, declared, notes, copied=is_stated(ds, "ShutterShape"))
-        radiograph = described(stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked)
+        radiograph = radiograph_from_header(
+            stored, ds, declared, facts, source, notes=notes, warned=warned, masked=masked
+        )
     return radiograph if facing in (None, stated.facing) else replace(radiograph, facing_from="program")
 
 
@@ -127,7 +130,7 @@ def _bare(
     window: tuple[float, float] | None,
     bits_stored: int | None,
 ) -> Radiograph:
-    """A radiograph without a header. It needs no pydicom, whose import would make a program's first study late."""
+    """Return a radiograph without a header. This needs no pydicom, whose import would delay a program's first study."""
     allocated, inverted = pixels.dtype.itemsize * 8, photometric == "MONOCHROME1"
     bits = bits_stored or allocated
     kind = photometric or "MONOCHROME2"
@@ -159,12 +162,12 @@ def _bare(
 
 
 def check_pixels(name: str, pixels: object) -> None:
-    """Raise `TypeError` or `ValueError`, with the argument's name, for what is no picture of stored values."""
+    """Raise `TypeError` or `ValueError`, with the argument's `name`, if `pixels` is no array of stored values."""
     if not isinstance(pixels, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array of height x width stored values, got {shown(pixels)}; convert "
                         f"with numpy.asarray, and call {_CALL}")  # fmt: skip
     if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "iu" or pixels.dtype.itemsize > 2:
-        advice = _NEXT_STEP.get(pixels.dtype.kind, "bring other pictures to 16 bits first")
+        advice = _ADVICE.get(pixels.dtype.kind, "bring other pictures to 16 bits first")
         raise ValueError(
             f"{name} must hold height x width stored values, whole numbers of 8 or 16 bits, got {pixels.dtype} "
             f"{pixels.shape}; {advice}"
@@ -178,24 +181,24 @@ def _own(
     window: tuple[float, float] | None,
     bits_stored: int | None,
 ) -> Dataset:
-    """A header of our own with the description of the pixels. Raises ValueError where `header` contradicts it."""
+    """Return a copy of `header` that describes the pixels. Raises ValueError if `header` contradicts them."""
     allocated, signed = pixels.dtype.itemsize * 8, pixels.dtype.kind == "i"
     try:
         ds = own_header(header)
         lift(ds)
-    except Exception as fault:  # elements that were left in a file, for example, which is gone
-        raise ValueError(f"header cannot be read ({brief(fault)}); read it anew from its file") from None
-    for keyword, what, said in (
+    except Exception as fault:  # for example if elements were left in a file that is gone
+        raise ValueError(f"header cannot be read ({brief(fault)}); read it again from its file") from None
+    for keyword, name, actual in (
         ("Rows", "the array's rows", pixels.shape[0]),
         ("Columns", "the array's columns", pixels.shape[1]),
         ("BitsStored", "bits_stored", bits_stored),
     ):
         stated = number(ds, keyword)
-        if said is not None and stated not in (None, said):
-            raise ValueError(f"header states {keyword} {stated:g}, and {what} would be {said}; give the header of this "
-                             "very picture")  # fmt: skip
-        if said is not None:
-            _put(ds, keyword, int(said))
+        if actual is not None and stated not in (None, actual):
+            raise ValueError(f"header states {keyword} {stated:g}, and {name} would be {actual}; give this "
+                             "picture's header")  # fmt: skip
+        if actual is not None:
+            _put(ds, keyword, int(actual))
     stored = number(ds, "BitsStored") or allocated
     if stored > allocated:
         raise ValueError(f"header states BitsStored {stored:g}, and the array has {allocated} bits a pixel; give the "
@@ -204,8 +207,8 @@ def _own(
     if photometric is not None and kind not in (None, photometric):
         raise ValueError(f"photometric is {photometric}, and the header states another one; leave photometric out")
     _put(ds, "PhotometricInterpretation", photometric or kind or "MONOCHROME2")
-    for keyword, found in (("BitsAllocated", allocated), ("BitsStored", int(stored)), ("HighBit", int(stored) - 1)):
-        _put(ds, keyword, found)
+    for keyword, bits in (("BitsAllocated", allocated), ("BitsStored", int(stored)), ("HighBit", int(stored) - 1)):
+        _put(ds, keyword, bits)
     if number(ds, "PixelRepresentation") is None:
         _put(ds, "PixelRepresentation", int(signed))
     if window is not None:
@@ -218,7 +221,7 @@ def _own(
 
 
 def _put(ds: Dataset, keyword: str, value: int | str) -> None:
-    """Set an element without looking at the one that is there, which may be none that pydicom can convert."""
+    """Set an element without reading the old one, which pydicom may not be able to convert."""
     from pydicom.datadict import dictionary_VR
     from pydicom.tag import Tag
 
@@ -228,9 +231,9 @@ def _put(ds: Dataset, keyword: str, value: int | str) -> None:
 def _stored(
     pixels: NDArray[np.integer[Any]], declared: PixelFormat, notes: list[str], *, copied: bool
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_] | None]:
-    """The values in the machine's byte order and in C order, within the declared range, and which are masked.
+    """Return the values in native byte order, C order and the declared range, and the mask of hidden pixels or None.
 
-    The array itself if it is so already, unless it is to be `copied`.
+    An array that already complies is returned itself, unless it is to be `copied`.
     """
     masked = np.ma.getmaskarray(pixels) if isinstance(pixels, np.ma.MaskedArray) and np.ma.is_masked(pixels) else None
     values: NDArray[Any] = np.ascontiguousarray(np.ma.getdata(pixels), pixels.dtype.newbyteorder("="))
@@ -248,12 +251,12 @@ def _stored(
     signs = f"{'' if declared.signed else 'un'}signed"
     if outside and declared.signed != (values.dtype.kind == "i"):
         raise ValueError(
-            f"header states {signs} pixels, and {outside} values of the {values.dtype} array cannot be that; give the "
-            "array as the type that the header states, or correct its Pixel Representation"
+            f"header states {signs} pixels, but {outside} values of the {values.dtype} array do not fit; give the "
+            "array in the type that the header states, or correct its Pixel Representation"
         )
     if outside:
-        text = f"{outside} pixels hold values that {declared.bits_stored} {signs} bits cannot; the bits above were"
-        text += " dropped, as in a file: check bits_stored"
+        text = f"{outside} pixels have values beyond {declared.bits_stored} {signs} bits; the higher bits were dropped,"
+        text += " as in a file: check bits_stored"
         notes.append(notice("bits-dropped", text, pixels=outside, bits_stored=declared.bits_stored))
         values = values.copy() if np.shares_memory(values, np.ma.getdata(pixels)) else values
     words = values.view(f"u{values.dtype.itemsize}")
@@ -265,8 +268,8 @@ def _dtype(declared: PixelFormat) -> str:
 
 
 def _agreed(header: Facts, given: Facts) -> Facts:
-    """The header's facts, and what is given where it states none. Raises ValueError where they differ."""
-    new: dict[str, Any] = {}
+    """Return the header's facts, completed by the given ones. Raises ValueError if the two differ."""
+    additions: dict[str, Any] = {}
     for argument, attribute in (
         ("region", "region"),
         ("facing", "facing"),
@@ -275,13 +278,12 @@ def _agreed(header: Facts, given: Facts) -> Facts:
         ("study_date", "study_date"),
         ("patient", "patient_key"),
     ):
-        stated, said = getattr(header, attribute), getattr(given, attribute)
-        if said is not None and stated is not None and not same_fact(stated, said):
-            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give the header of this "
-                             "very picture")  # fmt: skip
-        if said is not None and stated is None:
-            new[attribute] = said
-    return replace(header, **new)
+        stated, value = getattr(header, attribute), getattr(given, attribute)
+        if value is not None and stated is not None and not same_fact(stated, value):
+            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give this picture's header")
+        if value is not None and stated is None:
+            additions[attribute] = value
+    return replace(header, **additions)
 
 
 def _date(given: object) -> str:
@@ -292,7 +294,7 @@ def _date(given: object) -> str:
 
 
 def _spacing_mm(given: object) -> tuple[float, float]:
-    what = "millimetres above 0, one number or (rows, columns)"
+    description = "millimetres above 0, one number or (rows, columns)"
     pair = (given, given) if is_number(given) else given
-    rows, columns = check_pair("spacing_mm", pair, what, above=0.0, got=given, call=_CALL)
+    rows, columns = check_pair("spacing_mm", pair, description, above=0.0, got=given, call=_CALL)
     return rows, columns

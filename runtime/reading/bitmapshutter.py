@@ -1,4 +1,4 @@
-"""A shutter that an overlay of the header draws, pixel by pixel (PS3.3 C.7.6.15; overlays: C.9.2, PS3.5 8.1.2)."""
+"""A shutter whose pixels are marked by an overlay in the header (PS3.3 C.7.6.15; overlays: C.9.2, PS3.5 8.1.2)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_SIDE = 1 << 16
 
 
 def hidden_by_bitmap(ds: Dataset, rows: int, columns: int) -> NDArray[np.bool_] | None:
-    """Return which pixels the overlay of a bitmap shutter hides (rows x columns), None if it cannot be understood.
+    """Return the pixels that a bitmap shutter's overlay hides (rows x columns); None if it cannot be understood.
 
-    The overlay's 1 hides. Pixels beside an overlay that is smaller than the picture are seen.
+    A 1 in the overlay hides a pixel. Pixels outside a smaller overlay are visible.
     """
     group = int(number(ds, "ShutterOverlayGroup") or 0)
     if group not in _GROUPS:
@@ -33,7 +33,7 @@ def hidden_by_bitmap(ds: Dataset, rows: int, columns: int) -> NDArray[np.bool_] 
         height, width = (int(_value(ds, group, element)) for element in (_ROWS, _COLUMNS))
         top, left = (int(part) - 1 for part in _value(ds, group, _ORIGIN))
         bits = _bits(ds, group, height * width)
-    except Exception:  # whatever a hostile header makes pydicom or NumPy raise
+    except Exception:  # pydicom and NumPy can raise anything for a hostile header
         return None
     if not (0 < height <= _MOST_SIDE and 0 < width <= _MOST_SIDE) or bits is None:
         return None
@@ -46,7 +46,7 @@ def hidden_by_bitmap(ds: Dataset, rows: int, columns: int) -> NDArray[np.bool_] 
 
 
 def bitmap_elements(hidden: NDArray[np.bool_]) -> list[tuple[int, str, Any]]:
-    """Return tag, VR and value of the elements of an overlay that hides these pixels, in the first group."""
+    """Return the elements (tag, VR, value) of an overlay in the first group that hides these pixels."""
     rows, columns = hidden.shape
     packed = np.packbits(hidden, bitorder="little").tobytes()
     first = _GROUPS[0]
@@ -69,7 +69,7 @@ def _value(ds: Dataset, group: int, element: int) -> Any:
 
 
 def _bits(ds: Dataset, group: int, count: int) -> NDArray[np.bool_] | None:
-    """The overlay's bits, row by row. Overlays in unused bits of the pixels are retired, and not read."""
+    """Return the overlay's bits, row by row. Overlays in unused bits of the pixels are retired and not read."""
     from pydicom.tag import Tag
 
     data = _value(ds, group, _DATA)
@@ -78,5 +78,5 @@ def _bits(ds: Dataset, group: int, count: int) -> NDArray[np.bool_] | None:
     words = np.frombuffer(data, np.uint8)
     if getattr(ds, "original_encoding", (None, True))[1] is False and ds[Tag(group, _DATA)].VR == "OW":
         words = words[: words.size // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
-    found = np.unpackbits(words, count=count, bitorder="little")
-    return found.view(bool) if found.size == count else None
+    bits = np.unpackbits(words, count=count, bitorder="little")
+    return bits.view(bool) if bits.size == count else None

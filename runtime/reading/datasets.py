@@ -1,4 +1,4 @@
-"""pydicom datasets in memory: a header of our own from one, and its pixels as the stream that a file would be."""
+"""pydicom datasets in memory: a copy of the header, and the pixels as a stream like that of a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import io
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from spinescore.runtime.reading.decoding.syntaxes import DEFLATED, EXPLICIT_BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN
+from spinescore.runtime.reading.tags import whole
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -18,40 +21,36 @@ _PIXELS_GROUP = 0x7FE00000
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_DEFLATED, _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1"
 
 
-def is_dataset(given: object) -> TypeIs[Dataset]:
-    """Whether something is a pydicom dataset, without importing pydicom for what cannot be one."""
+def is_dataset(value: object) -> TypeIs[Dataset]:
+    """Return whether an object is a pydicom dataset. Does not import pydicom: without it there are no datasets."""
     module = sys.modules.get("pydicom.dataset")
-    return module is not None and isinstance(given, module.Dataset)
+    return module is not None and isinstance(value, module.Dataset)
 
 
 def name_of(ds: Dataset) -> str:
-    """A dataset's name in messages: its SOP Instance UID, never the path that it was read from."""
-    from spinescore.runtime.reading.tags import whole
-
+    """Return a dataset's name for messages: its SOP Instance UID, never the path of its file."""
     uid = whole(ds, "SOPInstanceUID")
     return f"dataset {uid}" if uid else "dataset without a SOP Instance UID"
 
 
 def own_header(ds: Dataset) -> Dataset:
-    """A copy of all before the pixels, so that later changes of the caller's dataset do not reach results."""
+    """Return a copy of all elements before the pixels; later changes by the caller must not reach results."""
     return copy.deepcopy(ds[:_PIXELS_GROUP])
 
 
 def dataset_syntax(ds: Dataset) -> str | None:
-    """The transfer syntax that says how Pixel Data are coded; None if nothing states it."""
+    """Return the transfer syntax of the Pixel Data as they are in memory; None if nothing states it."""
     syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
     stated = "" if syntax is None else str(syntax).strip(" \0")
-    return _EXPLICIT_LITTLE_ENDIAN if stated == _DEFLATED else stated or None
+    return EXPLICIT_LITTLE_ENDIAN if stated == DEFLATED else stated or None
 
 
 def pixel_stream(ds: Dataset) -> BinaryIO:
-    """A stream that stands at the Pixel Data element, as one of a file does after its header; empty without pixels."""
+    """Return a stream that stands at the Pixel Data element, like a file after its header; empty without pixels."""
     syntax = dataset_syntax(ds)
-    big_endian = syntax == _BIG_ENDIAN or (syntax is None and ds.original_encoding[1] is False)
+    big_endian = syntax == EXPLICIT_BIG_ENDIAN or (syntax is None and ds.original_encoding[1] is False)
     order = ">" if big_endian else "<"
     for tag in _FLOAT_PIXELS:
         if tag in ds:

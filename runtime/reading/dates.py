@@ -1,4 +1,4 @@
-"""Dates and times of DICOM headers, as calendar values: what is none, as 19550000 for a year alone, is not known."""
+"""Dates and times of DICOM headers. An impossible date, such as 19550000 for a year alone, counts as unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST = (23, 59, 60)  # 60 is a leap second
 
 
 def calendar_date(text: str) -> str | None:
-    """The date as YYYYMMDD, None if it is none; separators of the ACR-NEMA form are dropped (PS3.5 6.2, DA)."""
+    """Return the date as YYYYMMDD, or None; separators are dropped, as in the ACR-NEMA form (PS3.5 6.2, DA)."""
     digits = re.sub(r"[.\-/]", "", text.strip())
     if re.fullmatch(r"[0-9]{8}", digits):
         try:
@@ -24,7 +24,7 @@ def calendar_date(text: str) -> str | None:
 
 
 def time_of_day(text: str) -> str | None:
-    """The time as HHMMSS.FFFFFF or the first parts of it, None if it is none (PS3.5 6.2, TM)."""
+    """Return the time as HHMMSS.FFFFFF or its first parts, or None if it is invalid (PS3.5 6.2, TM)."""
     digits = text.strip()
     parts = _TIME.fullmatch(digits)
     if parts is None:

@@ -1,4 +1,4 @@
-"""DICOM files as streams: opening, the header, deflated data sets, and the warnings that reading them raises.
+"""DICOM files as streams: how they are opened, how the header is read, and how deflated data sets are inflated.
 
 No step takes more memory than a file has bytes, or than its checked header declares.
 """
@@ -13,29 +13,28 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.files import NO_FILE, open_regular
+from spinescore.runtime.reading.decoding.syntaxes import DEFLATED, EXPLICIT_LITTLE_ENDIAN
 from spinescore.runtime.text import brief
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-__all__ = ["MAX_FILE_BYTES", "brief", "inflated_to", "is_plausible", "open_file", "read_header"]
+__all__ = ["MAX_FILE_BYTES", "bytes_left", "inflated_to", "is_plausible", "open_file", "read_header"]
 
 MAX_FILE_BYTES = 1 << 30
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _META_BYTES = 64 << 10
-_HEADER_BYTES = 16 << 20  # no more is read of a header; a deflated one is inflated no further
-_HEADER_READS = 50_000  # an element takes one or two, an item one; a radiograph's header has a few hundred
-_PACKED_BYTES = 256 << 20  # and no more than this of a deflated file is read
+_HEADER_BYTES = 16 << 20  # the most that is read or inflated of a header
+_HEADER_READS = 50_000  # an element takes one or two; the header of a radiograph has a few hundred elements
+_PACKED_BYTES = 256 << 20  # the most that is read of a deflated file
 _DEFER_BYTES = 4 << 20  # larger elements are left in the file
 
 
 class _Header:
-    """What pydicom reads a header from: `head`, the file's first bytes, and the stream itself beyond them.
+    """The stream from which pydicom reads a header: first `head`, the file's first bytes, then the file itself.
 
-    It asks for its place at every element, and a file's `tell` is a system call, at which threads hand over to each
-    other. Reads and bytes are counted: pydicom makes a kilobyte or two of a small element.
+    pydicom asks for its position at every element. A file's `tell` would be a system call, at which threads switch.
+    Reads and bytes are limited, because pydicom takes a kilobyte or two for a small element.
     """
 
     def __init__(self, head: bytes, stream: BinaryIO) -> None:
@@ -46,17 +45,17 @@ class _Header:
     def read(self, size: int = -1) -> bytes:
         end = self._at + size
         if 0 <= self._at <= end <= len(self._head):
-            found = self._head[self._at : end]
+            data = self._head[self._at : end]
         else:
             self._stream.seek(self._at)
-            found = self._stream.read(size)
-        self._at += len(found)
+            data = self._stream.read(size)
+        self._at += len(data)
         self._reads += 1
-        self._taken += len(found)
+        self._taken += len(data)
         if self._reads > _HEADER_READS or self._taken > _HEADER_BYTES:
             self.too_large = True
             raise ValueError("the header is too large")
-        return found
+        return data
 
     def tell(self) -> int:
         return self._at
@@ -69,7 +68,7 @@ class _Header:
 
 
 class _Stream(io.BufferedReader):
-    """A file whose `read` never takes more memory than there are bytes, whatever length an element declares."""
+    """A file whose `read` never takes more memory than it has bytes, whatever length an element declares."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= 1 << 16:
@@ -79,22 +78,22 @@ class _Stream(io.BufferedReader):
 
 
 class _Inflated(io.BytesIO):
-    """The beginning of a deflated dataset; `packed` is all of it, still deflated."""
+    """The inflated beginning of a deflated data set. `packed` is all of it, still deflated."""
 
     packed = b""
 
 
 def open_file(path: Path, source: str) -> _Stream:
-    """A regular file of at most `MAX_FILE_BYTES`. Raises InputRejected."""
+    """Open a regular file of at most `MAX_FILE_BYTES`. Raises InputRejected for any other."""
     try:
         file = open_regular(path)
     except IsADirectoryError:
         raise InputRejected("not-dicom", f"{source} is a folder; read it with load_study") from None
     except OSError as fault:
-        what = "is a device or a pipe; give the file itself"
+        reason = "is a device or a pipe; give the file itself"
         if fault.errno not in NO_FILE:
-            what = f"cannot be opened ({fault.strerror}); check the path"
-        raise InputRejected("not-dicom", f"{source} {what}") from None
+            reason = f"cannot be opened ({fault.strerror}); check the path"
+        raise InputRejected("not-dicom", f"{source} {reason}") from None
     size = os.fstat(file.fileno()).st_size
     if size > MAX_FILE_BYTES:
         file.close()
@@ -104,31 +103,34 @@ def open_file(path: Path, source: str) -> _Stream:
 
 
 def read_header(stream: BinaryIO, source: str) -> tuple[FileDataset, BinaryIO, str | None]:
-    """Everything before the pixels, a stream that stands at them, and the transfer syntax that the file names."""
+    """Return the header, a stream that stands at the pixels, and the transfer syntax that the file names.
+
+    Raises InputRejected: not-dicom or too-large.
+    """
     head = stream.read(_META_BYTES)
     if not is_plausible(head):
         raise InputRejected("not-dicom", f"{source} is not a DICOM file; give the original files of the study")
     try:
         syntax, start = _file_meta(head)
-        if syntax == _DEFLATED:
+        if syntax == DEFLATED:
             stream.seek(start)
             packed = stream.read(_PACKED_BYTES)
-            head, stream, syntax = b"", _Inflated(_inflate(packed, _HEADER_BYTES)), _EXPLICIT_LITTLE_ENDIAN
+            head, stream, syntax = b"", _Inflated(_inflate(packed, _HEADER_BYTES)), EXPLICIT_LITTLE_ENDIAN
             stream.packed = packed
         ds = _parsed(head, stream, source)
     except InputRejected:
         raise
     except Exception as fault:
-        raise InputRejected("not-dicom", f"{source} is not DICOM that can be read ({brief(fault)})") from None
+        raise InputRejected("not-dicom", f"{source} cannot be read as DICOM ({brief(fault)}); send it again") from None
     if not any(keyword in ds for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
         raise InputRejected("not-dicom", f"{source} does not hold a DICOM image; give the original files of the study")
     return ds, stream, syntax or None
 
 
 def _parsed(head: bytes, stream: BinaryIO, source: str) -> FileDataset:
-    """The elements before the pixels, at which `stream` stands afterwards.
+    """Return the elements before the pixels, without large ones; `stream` is then at the pixels.
 
-    Those that are left in the file are left out, for nothing reads them later.
+    Large elements stay in the file, and nothing reads them later.
     """
     from pydicom import dcmread
 
@@ -147,7 +149,7 @@ def _parsed(head: bytes, stream: BinaryIO, source: str) -> FileDataset:
             raise InputRejected("not-dicom", message) from None
         raise
     stream.seek(header.tell())
-    ds.buffer = None  # the file is not kept open, nor its bytes in memory
+    ds.buffer = None  # else the dataset would keep the file open, or its bytes in memory
     for tag, element in list(ds.items()):
         if element.value is None and getattr(element, "length", 0) > _DEFER_BYTES:
             del ds[tag]
@@ -155,7 +157,10 @@ def _parsed(head: bytes, stream: BinaryIO, source: str) -> FileDataset:
 
 
 def is_plausible(head: bytes) -> bool:
-    """A preamble with its mark, or a first element of group 2 or 8 with a sane VR or length (PS3.10 7.1)."""
+    """Return whether a file may be DICOM: it has the mark, or begins with a plausible element (PS3.10 7.1).
+
+    The element must be of group 2 or 8, with a valid VR or a small length.
+    """
     if head[128:132] == b"DICM":
         return True
     little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"
@@ -165,7 +170,7 @@ def is_plausible(head: bytes) -> bool:
 
 
 def _file_meta(head: bytes) -> tuple[str | None, int]:
-    """The transfer syntax and the start of the data set, from the file meta information (PS3.10 7.1, explicit VR)."""
+    """Return the transfer syntax and the start of the data set, from the file meta information (PS3.10 7.1)."""
     at, syntax = (132, None) if head[128:132] == b"DICM" else (0, None)
     while head[at : at + 2] == b"\x02\x00":
         if at + 12 > len(head):
@@ -184,14 +189,22 @@ def _inflate(packed: bytes, limit: int) -> bytes:
 
 
 def inflated_to(stream: BinaryIO, byte_count: int) -> BinaryIO:
-    """`stream` itself, or for a deflated file one in its place that reaches to the end of the pixels, at Pixel Data."""
+    """Return a stream at the Pixel Data that reaches to their end: `stream` itself unless it is deflated."""
     if not isinstance(stream, _Inflated):
         return stream
     here = stream.tell()
-    if here >= _HEADER_BYTES:  # an element that claims to reach beyond what was inflated: there are no pixels to find
+    if here >= _HEADER_BYTES:  # an element claims to reach beyond the inflated part: no pixels can be found
         return stream
     packed, stream.packed = stream.packed, b""
-    stream.close()  # its memory is free before more is taken
+    stream.close()  # frees its memory before more is taken
     whole = io.BytesIO(_inflate(packed, here + 12 + byte_count + 2))
     whole.seek(here)
     return whole
+
+
+def bytes_left(file: BinaryIO) -> int:
+    """Return the number of bytes from the position of `file` to its end."""
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here

@@ -1,7 +1,7 @@
 """The steps from stored values to displayed grey that a header states: modality, VOI, presentation (PS3.4 N.2).
 
-Each step maps values to values (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2). The first gives what the device measured,
-the second chooses what is seen of it, the third makes it bright or dark.
+Each step maps values to values (PS3.3 C.11.1, C.11.2, C.11.6, C.7.6.3.1.2). The modality step gives the values that the
+device measured, the VOI step selects the visible range, and the presentation step makes them bright or dark.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SOP_CLASSES", "Display", "Rescale", "SopClass", "Window", "display_of"]
 
-_HUGE = 1e100  # beyond it, differences and products of values are no numbers any more
+_HUGE = 1e100  # with larger factors, differences and products of values would overflow
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -34,7 +34,7 @@ class SopClass(NamedTuple):
 
     name: str
     undisplayed: tuple[str, ...] = ()
-    retired: bool = False  # no result can refer to its images
+    retired: bool = False  # results cannot refer to its images
 
 
 _LOGARITHMIC = ("LOG", "DISP")
@@ -52,7 +52,7 @@ _ANY = SopClass("another")
 
 @dataclass(frozen=True)
 class Rescale:
-    """Rescale Slope and Intercept."""
+    """Rescale Slope and Intercept; a call maps stored values to measured ones."""
 
     slope: float
     intercept: float
@@ -70,12 +70,12 @@ class Window:
     function: str
 
     def greys(self, values: Values) -> Values:
-        """Greys in [0, 1]."""
+        """Return greys in [0, 1] for measured values."""
         center, width = self.center, self.width
-        if self.function == "SIGMOID":  # the exponent is limited where exp would overflow
+        if self.function == "SIGMOID":  # the exponent is limited so that exp does not overflow
             sigmoid: Values = 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700.0, 700.0)))
             return sigmoid
-        if self.function == "LINEAR":  # the window's ends are the centres of the first and last grey
+        if self.function == "LINEAR":  # its ends are the centres of the first and last grey
             center, width = center - 0.5, width - 1.0
         if width == 0:
             return (values > center).astype(np.float64)
@@ -84,7 +84,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Display:
-    """The three steps of one image; None is a step that changes nothing, or a VOI step that is not stated."""
+    """The three steps of one image. None is a step that changes nothing, or a VOI step that is not stated."""
 
     modality: Rescale | Lut | None
     voi: Window | Lut | None
@@ -92,20 +92,21 @@ class Display:
     inverted: bool
 
     def values(self, stored: Values) -> Values:
-        """Return the values that the device measured, from stored values."""
+        """Return the values that the device measured."""
         return stored if self.modality is None else self.modality(stored)
 
     def shown(self, greys: Values) -> Values:
-        """Greys after the VOI step as they are presented."""
+        """Return greys after the VOI step as they are presented."""
         if self.presentation is not None:
             return self.presentation.greys(np.round(greys * (self.presentation.entries.size - 1)))
         return 1.0 - greys if self.inverted else greys
 
 
 def display_of(ds: Dataset, stored: Values, notes: list[str], window: str | None = None) -> Display:
-    """The display steps of a header for all values that can be stored; notes say what cannot be used.
+    """Return the display steps of a header. `stored` are all values that can be stored.
 
-    Of several windows and VOI LUTs the first counts, or the one whose explanation is `window`, without regard to case.
+    Of several windows and VOI LUTs the first is used, or the one whose explanation is `window` (case is ignored).
+    A step that cannot be used adds a warning to `notes`.
     """
     modality = _modality(ds, stored, notes)
     values = stored if modality is None else modality(stored)
@@ -115,7 +116,7 @@ def display_of(ds: Dataset, stored: Values, notes: list[str], window: str | None
 
 
 def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | None:
-    """Modality LUT sequence, else rescale slope and intercept (PS3.3 C.11.1)."""
+    """Return the Modality LUT, or else rescale slope and intercept (PS3.3 C.11.1)."""
     relation = (text(ds, "PixelIntensityRelationship") or "").upper()
     if relation and relation in SOP_CLASSES.get(text(ds, "SOPClassUID") or "", _ANY).undisplayed:
         return None
@@ -130,32 +131,33 @@ def _modality(ds: Dataset, stored: Values, notes: list[str]) -> Rescale | Lut | 
         notes.append(notice("greyscale-ignored", "Rescale Slope is 0 and was ignored", tag="RescaleSlope"))
         return None
     if max(abs(slope or 0.0), abs(intercept or 0.0)) > _HUGE:
-        sentence = "Rescale Slope and Intercept are beyond any use and were ignored"
+        sentence = "Rescale Slope and Intercept are too large and were ignored"
         notes.append(notice("greyscale-ignored", sentence, tag="RescaleSlope"))
         return None
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
 
 
 def _stated(ds: Dataset, keyword: str, name: str, notes: list[str], index: int = 0) -> float | None:
-    found = number(ds, keyword, index)
+    """Return a number of the header; if it is stated but not understood, None with a warning."""
+    stated = number(ds, keyword, index)
     unread = value(ds, keyword) is None and is_stated(ds, keyword)  # pydicom could not convert it
-    if found is None and (unread or text(ds, keyword, index) is not None):
+    if stated is None and (unread or text(ds, keyword, index) is not None):
         sentence = f"{name} is stated but not understood, and was ignored"
         notes.append(notice("greyscale-ignored", sentence, tag=keyword))
-    return found
+    return stated
 
 
-def _voi(ds: Dataset, values: Values, explained: str | None, notes: list[str]) -> Window | Lut | None:
-    """VOI LUT sequence, else a window (PS3.3 C.11.2.1); None where the header states neither."""
+def _voi(ds: Dataset, values: Values, explanation: str | None, notes: list[str]) -> Window | Lut | None:
+    """Return a VOI LUT, or else a window (PS3.3 C.11.2.1); None if the header states neither."""
     luts, windows = _explanations(ds)
     kind, index = ("lut" if luts else "window"), 0
-    if explained is not None:
-        named = {name.casefold(): place for place, name in reversed([*windows, *luts]) if name}
-        if explained.strip().casefold() in named:
-            kind, index = named[explained.strip().casefold()]
+    if explanation is not None:
+        places = {name.casefold(): place for place, name in reversed([*windows, *luts]) if name}
+        if explanation.strip().casefold() in places:
+            kind, index = places[explanation.strip().casefold()]
         else:
             stated = ", ".join(repr(name[:32]) for _, name in [*luts, *windows][:8] if name) or "none"
-            sentence = f"no window is explained as {explained!r} (there are: {stated}); the first was used"
+            sentence = f"no window has the explanation {explanation!r} (the header has: {stated}); the first was used"
             notes.append(notice("window-not-found", sentence))
     if kind == "lut" or (not luts and is_stated(ds, "VOILUTSequence")):
         lut = read_lut(ds, "VOILUTSequence", values, notes, index if kind == "lut" else 0)
@@ -169,7 +171,7 @@ Explanations = list[tuple[tuple[str, int], str]]  # (lut or window, index), expl
 
 
 def _explanations(ds: Dataset) -> tuple[Explanations, Explanations]:
-    """Return the names that the header gives its VOI LUTs and windows; empty if it gives none."""
+    """Return the explanations of the VOI LUTs and of the windows; empty if the header gives none."""
     names = value(ds, "WindowCenterWidthExplanation")
     names = [names] if isinstance(names, str) else names or []
     return (
@@ -199,7 +201,7 @@ def _window(ds: Dataset, index: int, notes: list[str]) -> Window | None:
 
 
 def _is_inverted(ds: Dataset, notes: list[str]) -> bool:
-    """MONOCHROME1 and the shape INVERSE both ask for one and the same inversion (PS3.3 C.8.11.3.1.2)."""
+    """Return whether the image is inverted. MONOCHROME1 and INVERSE ask for the same inversion (PS3.3 C.8.11.3.1.2)."""
     monochrome1 = text(ds, "PhotometricInterpretation") == "MONOCHROME1"
     shape = (text(ds, "PresentationLUTShape") or "").upper()
     if (shape == "IDENTITY" and monochrome1) or (shape == "INVERSE" and not monochrome1):

@@ -1,32 +1,31 @@
-"""A list of files, CSV, that states what the files do not, as study, region, facing and spacing.
+"""A CSV list of files that states facts missing in the files themselves: study, region, facing, spacing and others.
 
 PNG and JPEG files have no header, and many DICOM headers state no region. The list has the column `path` (relative to
-the list) and any of the others in `COLUMNS`; an empty cell states nothing.
+the list) and any of the other columns in `COLUMNS`; an empty cell states nothing.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.fields import near_name
-from spinescore.runtime.notices import notice
+from spinescore.runtime.reading.dates import calendar_date
+from spinescore.runtime.reading.facts import Facts, patient_key, same_fact
 from spinescore.runtime.reading.grouping import Loaded, of_one_patient
 from spinescore.runtime.reading.memory import PixelBudget
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
 from spinescore.runtime.reading.studies import load_radiograph, look_at_radiograph
-from spinescore.runtime.reading.tags import Facts, patient_key, same_fact
-from spinescore.runtime.scoring.intake import MODALITIES, vet
+from spinescore.runtime.reading.userfacts import with_facts
+from spinescore.runtime.reading.vetting import MODALITIES, vet
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region, Reject, Study
 
 __all__ = ["COLUMNS", "ListedFile", "load_listed", "read_list"]
@@ -37,12 +36,12 @@ _FACINGS = ("left", "right")
 _MAX_BYTES = 64_000_000
 _THREADS = 4
 _FEW_FILES = 2  # are read at once
-_WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient"}  # of fields; no message has the key
+_WORDS = {"spacing_mm": "spacing", "study_date": "date", "patient_key": "patient"}  # names of fields in messages
 
 
 @dataclass(frozen=True)
 class ListedFile:
-    """One line of a list: a file, and what its user states of it; None for what is not stated."""
+    """One line of a list: a file and the facts that its user states; None if a fact is not stated."""
 
     place: str  # the list's name and the line
     path: Path
@@ -54,11 +53,11 @@ class ListedFile:
     study_date: str | None = None  # YYYYMMDD
 
 
-Seen = tuple[ListedFile, Loaded | Reject]  # a line, and what its file's header says or why it cannot be read
+Seen = tuple[ListedFile, Loaded | Reject]  # a line, and the header of its file or the reason why it cannot be read
 
 
 def read_list(path: Path) -> list[ListedFile]:
-    """The lines of a list. Raises ValueError, which names the line, for what is not as the columns have it."""
+    """Return the lines of a list. Raises ValueError, which names the line, for an unknown column or an invalid cell."""
     rows = csv_rows(read_csv_text(path, str(path), _MAX_BYTES), str(path))
     header = [name.lower() for name in next(rows)[1]]
     _check_header(path, header)
@@ -68,32 +67,32 @@ def read_list(path: Path) -> list[ListedFile]:
     places: dict[Path, str] = {}
     for file in files:
         if file.path in places:
-            raise ValueError(f"{file.place}: {file.path} is listed twice, also in {places[file.path]}; leave one line")
+            raise ValueError(f"{file.place}: {file.path} is listed twice, also in {places[file.path]}; remove one line")
         places[file.path] = file.place
     return files
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
-    known = f"the columns are path, and any of {', '.join(COLUMNS[1:])}"
+    advice = f"the columns are path, and any of {', '.join(COLUMNS[1:])}"
     for name in header:
         if name not in COLUMNS:
-            near = near_name(name, COLUMNS) or f"; {known}"
+            near = near_name(name, COLUMNS) or f"; {advice}"
             raise ValueError(f"{path}, line 1: there is no column {name!r}{near}")
         if header.count(name) > 1:
-            raise ValueError(f"{path}, line 1: column {name} stands there twice; leave one")
+            raise ValueError(f"{path}, line 1: column {name} occurs twice; remove one")
     if "path" not in header:
-        raise ValueError(f"{path}, line 1: there is no column path; {known}")
+        raise ValueError(f"{path}, line 1: there is no column path; {advice}")
 
 
 def _file(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> ListedFile:
     place = f"{path}, line {line}"
     cells = {name: cell or None for name, cell in zip(header, row, strict=True)}
-    named = cells["path"]
-    if named is None:
-        raise ValueError(f"{place}: it names no file; give its path, from the list's folder")
-    file = path.parent / named
+    cell = cells["path"]
+    if cell is None:
+        raise ValueError(f"{place}: the path is empty; give the file's path, relative to the list's folder")
+    file = path.parent / cell
     if not file.is_file():
-        raise ValueError(f"{place}: there is no file {file}; paths count from the list's folder")
+        raise ValueError(f"{place}: there is no file {file}; paths are relative to the list's folder")
     for name, allowed in (("region", REGIONS), ("facing", _FACINGS)):
         if cells.get(name) not in (None, *allowed):
             near = near_name(str(cells[name]), allowed)
@@ -115,12 +114,10 @@ def _file(path: Path, line: int, header: Sequence[str], row: Sequence[str]) -> L
 def _date(place: str, text: str | None) -> str | None:
     if text is None:
         return None
-    digits = text.replace("-", "") if re.fullmatch(r"\d{4}-\d\d-\d\d|\d{8}", text, re.ASCII) else ""
-    try:
-        datetime.strptime(digits, "%Y%m%d")
-    except ValueError:
-        raise ValueError(f"{place}: study_date is {text!r}; write YYYYMMDD or YYYY-MM-DD") from None
-    return digits
+    date = calendar_date(text)
+    if date is None:
+        raise ValueError(f"{place}: study_date is {text!r}; write YYYYMMDD or YYYY-MM-DD")
+    return date
 
 
 def _spacing(place: str, text: str | None) -> float | None:
@@ -131,47 +128,49 @@ def _spacing(place: str, text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ValueError(f"{place}: spacing_mm is {text!r}; it is millimetres between pixels, as 0.15, or empty")
+        raise ValueError(
+            f"{place}: spacing_mm is {text!r}; give the millimetres between pixels, for example 0.15, or leave it empty"
+        )
     return value
 
 
 def load_listed(
     files: Sequence[ListedFile], window: str | None = None, on_demand: bool = False
 ) -> list[Study] | StudiesOnDemand:
-    """Read the files of a list into studies, in the order in which the list names them first.
+    """Read the files of a list into studies, in the order in which the list first names each study.
 
-    A file belongs to the study that its header states, else to that of its line; a line's study may be any name. Files
-    that cannot be read are rejects. All headers are read first; `on_demand` reads each study's pixels when it is asked
-    for, and the sequence is then to be closed. Raises ValueError for a line that contradicts its file's header, and for
-    a file that is of no study.
+    A file belongs to the study that its header states, or else to the study of its line, which may be any name. Files
+    that cannot be read are rejects. All headers are read first. With `on_demand` the pixels of a study are read when it
+    is accessed, and the caller must close the sequence. Raises ValueError if a line contradicts its file's header, or
+    if nothing states a file's study.
     """
     started = time.perf_counter()
     opened = ExitStack()
     pool = opened.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-read"))
     groups: dict[str | None, list[Seen]] = {}
     try:
-        for file, found in zip(files, list(pool.map(_look, files)), strict=True):
-            groups.setdefault(_study_of(file, found), []).append((file, found))
+        for file, header in zip(files, list(pool.map(_look, files)), strict=True):
+            groups.setdefault(_study_of(file, header), []).append((file, header))
     except BaseException:
         opened.close()
         raise
-    named = list(groups.items())
+    studies = list(groups.items())
     looked_ms = (time.perf_counter() - started) * 1e3
 
     def read(number: int) -> Study:
         started = time.perf_counter()
-        name, seen = named[number]
+        name, seen = studies[number]
         members = _members(seen, window, pool)
         read_ms = looked_ms + (time.perf_counter() - started) * 1e3
-        return _study(name, members, read_ms if len(named) == 1 else None)
+        return _study(name, members, read_ms if len(studies) == 1 else None)
 
     if on_demand and len(files) > _FEW_FILES:
         byte_counts = [
-            sum(found.byte_count or 0 for _, found in seen if isinstance(found, Loaded)) for _, seen in named
+            sum(header.byte_count or 0 for _, header in seen if isinstance(header, Loaded)) for _, seen in studies
         ]
-        return StudiesOnDemand([_head(name, seen) for name, seen in named], byte_counts, read, opened)
+        return StudiesOnDemand([_head(name, seen) for name, seen in studies], byte_counts, read, opened)
     with opened:
-        return [read(number) for number in range(len(named))]
+        return [read(number) for number in range(len(studies))]
 
 
 def _look(file: ListedFile) -> Loaded | Reject:
@@ -186,13 +185,13 @@ def _reject(fault: InputRejected, file: ListedFile) -> Reject:
 
 
 def _members(seen: Sequence[Seen], window: str | None, pool: Executor) -> list[Radiograph | Reject]:
-    """The radiographs of a study's files, as far as the memory for pixels goes."""
+    """Read the files of a study; those for which the memory for pixels does not suffice are rejects."""
     budget = PixelBudget()
 
     def fits(one: Seen) -> Seen:
-        file, found = one
+        file, header = one
         try:
-            budget.take(0 if isinstance(found, Reject) else found.byte_count or 0, file.path.name)
+            budget.take(0 if isinstance(header, Reject) else header.byte_count or 0, file.path.name)
         except InputRejected as fault:
             return file, _reject(fault, file)
         return one
@@ -200,9 +199,9 @@ def _members(seen: Sequence[Seen], window: str | None, pool: Executor) -> list[R
     return list(pool.map(lambda one: _load(one[0], one[1], window), list(map(fits, seen))))
 
 
-def _load(file: ListedFile, found: Loaded | Reject, window: str | None) -> Radiograph | Reject:
-    if isinstance(found, Reject):
-        return found
+def _load(file: ListedFile, header: Loaded | Reject, window: str | None) -> Radiograph | Reject:
+    if isinstance(header, Reject):
+        return header
     try:
         radiograph = load_radiograph(file.path, window=window)
     except InputRejected as fault:
@@ -211,44 +210,42 @@ def _load(file: ListedFile, found: Loaded | Reject, window: str | None) -> Radio
 
 
 def _stated(file: ListedFile, radiograph: Radiograph) -> Radiograph:
-    """The radiograph with what its line states and its header does not."""
-    new = _additions(file, radiograph, radiograph.source)
-    if not new:
+    """Return the radiograph with the facts that its line states and its header does not."""
+    facts = _additions(file, radiograph, radiograph.source)
+    if not facts:
         return radiograph
     words = ", ".join(
         _WORDS[field] if field == "patient_key" else f"{_WORDS.get(field, field)} {_shown(value)}"
-        for field, value in new.items()
+        for field, value in facts.items()
     )
-    text = f"{radiograph.source}: the list states, and the file does not, {words}."
-    note = notice("stated-by-user", text, radiograph.region, radiograph.source, fields=list(new))
-    origin: dict[str, Any] = {"facing_from": "user"} if "facing" in new else {}
-    return replace(radiograph, **new, **origin, warnings=(*radiograph.warnings, note))
+    sentence = f"{radiograph.source}: the list states these facts, which the file does not: {words}."
+    return with_facts(radiograph, facts, sentence, radiograph.region)
 
 
 def _additions(file: ListedFile, header: Radiograph | Facts, source: str) -> dict[str, Any]:
-    """What a line states and the header does not, by field. Raises ValueError if they contradict each other."""
-    said = {
+    """Return the facts that a line states and the header does not, by field. Raises ValueError if the two differ."""
+    line = {
         "region": file.region,
         "facing": file.facing,
         "spacing_mm": None if file.spacing_mm is None else (file.spacing_mm, file.spacing_mm),
         "study_date": file.study_date,
         "patient_key": file.patient_key,
     }
-    new: dict[str, Any] = {}
-    for field, value in said.items():
+    additions: dict[str, Any] = {}
+    for field, value in line.items():
         stated = getattr(header, field)
         if value is None:
             continue
         if stated is None:
-            new[field] = value
+            additions[field] = value
         elif not same_fact(stated, value):
-            what = _WORDS.get(field, field)
-            shown = "another one" if field == "patient_key" else f"{_shown(stated)}, not {_shown(value)}"
+            name = _WORDS.get(field, field)
+            values = "another one" if field == "patient_key" else f"{_shown(stated)}, not {_shown(value)}"
             raise ValueError(
-                f"{file.place}: the header of {source} states the {what} {shown}: correct the line, or leave the cell "
+                f"{file.place}: the header of {source} states the {name} {values}: correct the line, or leave the cell "
                 "empty"
             )
-    return new
+    return additions
 
 
 def _shown(value: Any) -> str:
@@ -257,10 +254,10 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _study_of(file: ListedFile, found: Loaded | Reject) -> str | None:
-    """The name of a file's study. Raises ValueError if there is none, or if line and header contradict each other."""
-    facts = Facts() if isinstance(found, Reject) else found.facts
-    if facts.modality in (None, *MODALITIES) and facts.view != "other":  # others are refused whatever a line states
+def _study_of(file: ListedFile, header: Loaded | Reject) -> str | None:
+    """Return the name of a file's study. Raises ValueError if nothing states it, or if line and header differ."""
+    facts = Facts() if isinstance(header, Reject) else header.facts
+    if facts.modality in (None, *MODALITIES) and facts.view != "other":  # all others are refused anyway
         _additions(file, facts, file.path.name)
     uid = facts.study_instance_uid
     if uid is not None and file.study not in (None, uid):
@@ -268,7 +265,7 @@ def _study_of(file: ListedFile, found: Loaded | Reject) -> str | None:
             f"{file.place} states the study {file.study}, the header of {file.path.name} states {uid}: correct the "
             "line, or leave the cell empty"
         )
-    if not isinstance(found, Reject) and uid is None and file.study is None:
+    if not isinstance(header, Reject) and uid is None and file.study is None:
         raise ValueError(
             f"{file.place}: nothing states the study of {file.path.name}; add the column study with a name of your own "
             "for each study"
@@ -277,8 +274,8 @@ def _study_of(file: ListedFile, found: Loaded | Reject) -> str | None:
 
 
 def _head(name: str | None, seen: Sequence[Seen]) -> Study:
-    """A study without its radiographs."""
-    return Study((), tuple(found for _, found in seen if isinstance(found, Reject)), study_instance_uid=name)
+    """Return a study without its radiographs."""
+    return Study((), tuple(header for _, header in seen if isinstance(header, Reject)), study_instance_uid=name)
 
 
 def _study(name: str | None, members: Sequence[Radiograph | Reject], read_ms: float | None) -> Study:

@@ -1,7 +1,7 @@
-"""Enhanced XA and XRF: what their one frame states in functional groups, put where other images state it.
+"""Functional groups of Enhanced XA and XRF: their attributes are copied to the place where other images have them.
 
-In these classes window, shutter, spacing and orientation stand in the sequences of the frame or of all frames (PS3.3
-C.7.6.16, C.8.19). Only an image of a single frame is a radiograph here, so each attribute has one value.
+In these classes window, shutter, spacing and orientation are in sequences of one frame or of all frames (PS3.3
+C.7.6.16, C.8.19). Only an image of a single frame counts as a radiograph, so each attribute has one value.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["lift"]
 
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.12.1.1", "1.2.840.10008.5.1.4.1.1.12.2.1")  # Enhanced XA, Enhanced XRF
-_FRAMES = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")  # the first one has the last word
-# The sequence of a functional group -> the attributes that it has in the place of an image.
+_FRAMES = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")  # the first one takes precedence
+# sequence of a functional group -> its attributes that other images have at top level
 _GROUPS = {
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"),
     "FrameDisplayShutterSequence": (
@@ -34,8 +34,8 @@ _GROUPS = {
 def lift(ds: Dataset) -> None:
     """Add the attributes of the frame's functional groups to the header of an Enhanced XA or XRF image, in place.
 
-    A group is left out if the header itself states one of its attributes. Other classes, and images of several frames,
-    are left as they are.
+    A group is left out if the header itself states one of its attributes. Other classes and images of several frames
+    are not changed.
     """
     if text(ds, "SOPClassUID") not in _CLASSES or (number(ds, "NumberOfFrames") or 1) != 1:
         return
@@ -44,5 +44,5 @@ def lift(ds: Dataset) -> None:
             if any(is_stated(ds, keyword) for keyword in keywords):
                 continue
             for group in items(frame, sequence)[:1]:
-                for found in filter(None, (raw_element(group, keyword) for keyword in keywords)):
-                    ds[found.tag] = found
+                for element in filter(None, (raw_element(group, keyword) for keyword in keywords)):
+                    ds[element.tag] = element

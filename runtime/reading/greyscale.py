@@ -1,7 +1,7 @@
-"""Stored values to grey in [0, 1], as one table.
+"""One table from stored values to grey in [0, 1].
 
-DICOM's steps of display (`display`) map a value to a value, so all of them fold into one float32 table with an entry
-for every stored value: `grey = table[stored - stored_min]`, 1 brightest.
+Each of DICOM's display steps (`display`) maps a value to a value. So one float32 table with an entry for every stored
+value replaces them all: `grey = table[stored - stored_min]`, 1 is brightest.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DEFAULT_PERCENTILES = (1.0, 99.0)
 ONE_GREY = "shows nearly all of the image in one grey; contrast was taken from the pixels"
 
 Range = tuple[int, int]  # inclusive, of stored values
-Occluded = tuple[int, float | None]  # the stored value of what a shutter hides, and its grey unless others have it too
+Occluded = tuple[int, float | None]  # stored value and grey of hidden pixels; no grey if visible ones share the value
 
 
 def stored_values(bits_stored: int, stored_min: int) -> Values:
-    """All values that can be stored, in the order of the table's entries."""
+    """Return all values that can be stored, in the order of the table's entries."""
     return stored_min + np.arange(1 << bits_stored, dtype=np.float64)
 
 
@@ -48,12 +48,12 @@ def table(
     window: str | None = None,
     occluded: Occluded | None = None,
 ) -> tuple[NDArray[np.float32], bool, list[str]]:
-    """The table of one image, whether the header's window shaped it, and warnings.
+    """Return the table of one image, whether the header's window shaped it, and warnings.
 
-    `padding` is the inclusive range of stored values that are no exposure (C.7.5.1.1.2): they become 0. `occluded` is
-    the stored value that pixels outside a shutter have, and its grey. Without a VOI transformation, or with one that
-    shows all of the image in one grey, the contrast runs between the 1st and 99th percentiles of the exposed field. Of
-    several transformations the first counts, or the one that `window` explains.
+    `padding` is the inclusive range of stored values that are no exposure (C.7.5.1.1.2); their grey is 0. `occluded` is
+    the stored value of pixels outside a shutter, and its grey. Of several VOI transformations the first is used, or the
+    one whose explanation is `window`. Without one, or if it shows the whole image in one grey, the contrast runs from
+    the 1st to the 99th percentile of the exposed field.
     """
     notes: list[str] = []
     display = display_of(ds, stored_values(bits_stored, stored_min), notes, window)
@@ -71,7 +71,7 @@ def displayed_table(
     padding: Range | None = None,
     occluded: Occluded | None = None,
 ) -> tuple[NDArray[np.float32], bool]:
-    """The table that display steps give, and whether their VOI step shaped it, as in `table`."""
+    """Return the table of given display steps, and whether their VOI step shaped it; arguments as in `table`."""
     values = display.values(stored_values(bits_stored, stored_min))
     grey = None if display.voi is None else display.voi.greys(values)
     hidden = _hidden(padding, occluded)
@@ -94,9 +94,9 @@ def plain_table(
     window: tuple[float, float] | None = None,
     occluded: Occluded | None = None,
 ) -> tuple[NDArray[np.float32], bool]:
-    """The table of pixels without a header, and whether the window (centre, width) shaped it.
+    """Return the table of pixels without a header, and whether the window (centre, width) shaped it.
 
-    8 bits without a window are shown as they are; all others as those of a file.
+    8-bit pixels without a window are shown unchanged; all others like those of a file.
     """
     if window is not None or pixels.dtype.itemsize > 1:
         display = Display(None, None if window is None else Window(*window, "LINEAR"), None, inverted)
@@ -109,7 +109,7 @@ def plain_table(
 def header_table(
     ds: Dataset, bits_stored: int, stored_min: int, padding: Range | None = None, occluded: Occluded | None = None
 ) -> tuple[Display, NDArray[np.float32] | None]:
-    """The header's display with its first VOI transformation, and the table that it alone gives, None without one."""
+    """Return the header's display with its first VOI transformation, and the table of that, or None without one."""
     stored = stored_values(bits_stored, stored_min)
     display = display_of(ds, stored, [])
     if display.voi is None:
@@ -126,12 +126,13 @@ def contrast_table(
     levels: int | None = None,
     over: Literal["exposed", "picture"] = "exposed",
 ) -> NDArray[np.float32]:
-    """The table through which a network sees `radiograph`.
+    """Return the table through which a network sees `radiograph`.
 
-    `dicom` is the radiograph's own table. `percentile` is linear in the stored value between two percentiles and keeps
-    the polarity, so that bone stays bright. They are of samples of the exposed field or, with `over="picture"`, of all
-    pixels (padding too, but not what a shutter hides), exactly as `numpy.percentile` has them. `levels` (256 for a
-    network trained on 8-bit pictures) rounds the greys to that many steps.
+    Mode `dicom` is the radiograph's own table. Mode `percentile` is linear in the stored value between the percentiles
+    `low` and `high`, and keeps the polarity, so that bone stays bright. The percentiles are those of samples of the
+    exposed field; with `over="picture"` they are those of all pixels (with padding, but without pixels that a shutter
+    hides), exactly as `numpy.percentile` computes them. `levels` rounds the greys to that many steps (256 for a network
+    that was trained on 8-bit pictures). Raises ValueError for an unknown mode or fewer than 2 levels.
     """
     if mode == "dicom":
         grey = radiograph.table
@@ -161,15 +162,15 @@ def _percentile_table(
 
 
 def _hidden(padding: Range | None, occluded: Occluded | None) -> list[Range]:
-    """The stored values that show no exposure."""
+    """Return the ranges of stored values that show no exposure."""
     ranges = [] if padding is None else [padding]
     return ranges if occluded is None else [*ranges, (occluded[0], occluded[0])]
 
 
 def _shows_dark_and_bright(grey: Values, exposed: NDArray[np.integer], stored_min: int) -> bool:
-    """Whether greys differ at the percentiles 1 and 99 with room to spare, which takes less than to find these.
+    """Return whether the greys at the percentiles 1 and 99 surely differ, without computing these percentiles.
 
-    They do where the table passes the middle grey once, and more than 5 % of the values lie on either side of that.
+    They differ if the table crosses the middle grey once, with more than 5 % of the values on each side.
     """
     turns = np.flatnonzero(np.diff(grey < 0.5))
     if turns.size != 1:
@@ -179,20 +180,20 @@ def _shows_dark_and_bright(grey: Values, exposed: NDArray[np.integer], stored_mi
 
 
 def _is_rising(radiograph: Radiograph) -> bool:
-    """Whether a larger stored value is brighter; halves are compared because a window may be flat at either end."""
+    """Return whether larger stored values are brighter. Halves are compared: a window may be flat at either end."""
     half = radiograph.table.size // 2
     return bool(radiograph.table[half:].mean() >= radiograph.table[:half].mean())
 
 
 def _rising(radiograph: Radiograph, low: float, high: float) -> tuple[float, float]:
-    """The percentiles count from dark to bright; where large values are dark they count from the other end."""
+    """Return the percentiles by stored value; `low` and `high` count from dark to bright."""
     return (low, high) if _is_rising(radiograph) else (100.0 - high, 100.0 - low)
 
 
 def _finished(
     grey: Values, stored_min: int, padding: Range | None, occluded: Occluded | None = None
 ) -> NDArray[np.float32]:
-    """Padding to 0, the shutter to its grey, everything into [0, 1], single precision, read-only."""
+    """Return the greys in [0, 1] as float32, read-only, with 0 for padding and the shutter's own grey."""
     finished = np.clip(grey, 0.0, 1.0).astype(np.float32)
     if padding is not None:
         finished[max(padding[0] - stored_min, 0) : max(padding[1] - stored_min + 1, 0)] = 0.0
@@ -203,7 +204,7 @@ def _finished(
 
 
 def _ramp(values: Values, low: float, high: float) -> Values:
-    """Linear from 0 at the smaller of the two ends to 1 at the larger; a step where they coincide."""
+    """Return a ramp from 0 at the smaller end to 1 at the larger; a step if the two are equal."""
     low, high = min(low, high), max(low, high)
     if low == high:
         return (values > low).astype(np.float64)

@@ -1,6 +1,6 @@
-"""What may be handed over for reading, as single files: from paths, folders, DICOMDIR, archives, bytes and streams.
+"""The inputs of reading as single files: paths, folders, DICOMDIR, archives, bytes, streams and datasets.
 
-Nothing is unpacked to disk, and what an archive or an index names never leads out of it.
+Nothing is unpacked to disk, and no name in an archive or an index can lead out of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading import archives
 from spinescore.runtime.reading.datasets import is_dataset, name_of, pixel_stream
-from spinescore.runtime.reading.dicomfile import brief, open_file
+from spinescore.runtime.reading.dicomfile import open_file
 from spinescore.runtime.study import REGIONS
+from spinescore.runtime.text import brief
 from spinescore.runtime.warned import caught_warnings
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ __all__ = ["MAX_BYTES_IN_MEMORY", "FileInput", "Item", "is_own", "items"]
 
 FileInput: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 
-MAX_BYTES_IN_MEMORY = 512 << 20  # of a stream
+MAX_BYTES_IN_MEMORY = 512 << 20  # read from a stream
 _HEAD_BYTES, _TAIL_BYTES = 1024, 1 << 16
 _DICOMDIR = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage, in the file meta information
-_MAX_DICOMDIR_BYTES, _MAX_RECORDS = 4 << 20, 10_000  # pydicom takes some 100 microseconds for a record
+_MAX_DICOMDIR_BYTES, _MAX_RECORDS = 4 << 20, 10_000  # pydicom takes about 100 microseconds for a record
 _REGION = f"({'|'.join(REGIONS)})"
-_OWN = re.compile(  # names of files that this package writes, by their verbs
+_OWN = re.compile(  # names of files that this package writes
     rf"truth\.json|report\.(json|html)|row\.csv|overlay-{_REGION}\.png|sr\.dcm|(gsps|sc)-{_REGION}\.dcm"
     r"|index\.csv|study-[0-9a-f]{12}(-[0-9]+)?_[^/]*\.png"  # crops
     r"|comparison\.(json|png|svg|pdf)"  # compare
@@ -42,36 +43,36 @@ _OWN = re.compile(  # names of files that this package writes, by their verbs
     r"|(columns|patient_keys)\.csv|change\.(png|svg|pdf)"
     r"|(evaluate|association)\.(json|md)|(confusion|roc|bland-altman|sites|forest)\.(png|svg|pdf)"  # and associate
 )
-_MAX_NAMED = 8  # files that one message names
+_MAX_NAMED = 8  # the most files that one message names
 _RECORDS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # an item's tag, in both byte orders
 
 
 @dataclass(frozen=True)
 class Item:
-    """One file. `open` raises InputRejected or OSError; `in_folder`: it was found there, not named by hand."""
+    """One file. `open` raises InputRejected or OSError. `in_folder` is false if the caller named the file itself."""
 
     source: str
     in_folder: bool
     open: Callable[[], BinaryIO] = field(compare=False)
-    key: str = ""  # of two items with the same key one is read; it also decides between equal names
-    dataset: Dataset | None = field(default=None, compare=False, repr=False)  # its header; `open` gives its pixels
+    key: str = ""  # identifies the file: of several items with one key only one is read
+    dataset: Dataset | None = field(default=None, compare=False, repr=False)  # has the header; `open` gives the pixels
 
 
 def is_own(source: str) -> bool:
-    """Whether a file in a folder or archive has a name that this package gives to its own results."""
+    """Return whether a file in a folder or archive is named like a result of this package."""
     return _OWN.fullmatch(source.rpartition("/")[2]) is not None
 
 
 def items(inputs: Iterable[FileInput], opened: ExitStack) -> list[Item]:
-    """All files of the inputs, each once. Archives stay open until `opened` is closed.
+    """Return all files of the inputs, each once. Archives stay open until `opened` is closed.
 
-    What cannot be opened is an item too, whose `open` says why.
+    A file that cannot be opened is an item as well; its `open` raises the reason.
     """
-    found: dict[str, Item] = {}
+    by_key: dict[str, Item] = {}
     for item in (item for given in inputs for item in _items(given, opened)):
-        if item.key not in found or not item.in_folder:  # named by hand counts more than found in a folder
-            found[item.key] = item
-    return list(found.values())
+        if item.key not in by_key or not item.in_folder:  # a file that the caller named takes precedence
+            by_key[item.key] = item
+    return list(by_key.values())
 
 
 def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
@@ -87,7 +88,7 @@ def _items(given: FileInput, opened: ExitStack) -> Iterator[Item]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # it may not be looked at; to open it tells why
+    except OSError:  # no permission to look; opening it will tell the reason
         return False
 
 
@@ -96,10 +97,10 @@ def _file(path: Path, source: str, in_folder: bool) -> Item:
 
 
 def _in_folder(path: Path) -> Iterator[Item]:
-    """All files of a folder in a fixed order; index files and hidden ones are passed over.
+    """Yield all files of a folder in a fixed order, without index files and hidden ones.
 
-    A link to a folder within this one needs no following, because the walk comes there anyway. One that leads out of it
-    is not followed, and says so.
+    Links to folders are not followed: the walk reaches a folder within this one anyway. A link that leads out of the
+    folder becomes a refused item.
     """
     root = Path(os.path.realpath(path))
     for folder, folders, names in os.walk(path):
@@ -115,12 +116,12 @@ def _in_folder(path: Path) -> Iterator[Item]:
 
 
 def _leads_out(link: Path, source: str) -> Item:
-    message = f"{source} is a link to a folder outside of the one that was named; name that folder to have it read"
+    message = f"{source} is a link to a folder outside the given one; give that folder to read it"
     return _refused(Item(source, True, io.BytesIO, str(link)), InputRejected("not-dicom", message))
 
 
 def _named(path: Path, opened: ExitStack) -> Iterator[Item]:
-    """The file itself, or what it holds or refers to."""
+    """Yield the file itself, or the files that it holds (archive) or refers to (DICOMDIR)."""
     item = _file(path, path.name, in_folder=False)
     try:
         with item.open() as file:
@@ -142,7 +143,7 @@ def _dataset(ds: Dataset) -> Item:
 
 
 def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitStack) -> Iterator[Item]:
-    """One file's bytes, or a binary stream, which is read from where it stands to its end."""
+    """Yield the file in a bytes object, or in a binary stream, which is read from its position to its end."""
     name: object = None
     if isinstance(given, (bytes, bytearray, memoryview)):
         data = bytes(given)
@@ -155,7 +156,7 @@ def _in_memory(given: bytes | bytearray | memoryview | BinaryIO, opened: ExitSta
         )
     if not isinstance(data, bytes):
         raise TypeError(f"a radiograph is read from a binary stream, got one that gives {type(data).__name__}")
-    # neither name nor place may depend on the order in which the inputs are given
+    # neither name nor key may depend on the order of the inputs
     source = Path(name).name if isinstance(name, str) and name else f"{len(data)} bytes in memory"
     item = Item(source, False, lambda: io.BytesIO(data), f"memory:{zlib.crc32(data[-_TAIL_BYTES:])}:{id(given)}")
     if len(data) > MAX_BYTES_IN_MEMORY:
@@ -186,7 +187,7 @@ def _refused(item: Item, fault: InputRejected | OSError) -> Item:
 
 
 def _referenced(path: Path) -> Iterator[Item]:
-    """The images that a DICOMDIR refers to (PS3.3 F.3.2.2), by paths below its own folder (PS3.10 8.5)."""
+    """Yield the images that a DICOMDIR refers to (PS3.3 F.3.2.2), by paths below its own folder (PS3.10 8.5)."""
     from pydicom import dcmread
 
     source = path.name
@@ -221,7 +222,7 @@ def _referenced(path: Path) -> Iterator[Item]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # its folder may not be looked at
+    except OSError:  # no permission to look into its folder
         return False
 
 
@@ -236,12 +237,16 @@ def _not_there(source: str, absent: list[str], count: int) -> InputRejected:
 
 
 def _components(record: Any) -> list[str]:
-    found = record.get("ReferencedFileID")
-    return [str(part) for part in ([found] if isinstance(found, str) else found or ())] or [""]
+    """Return the components of the path that a record states."""
+    path = record.get("ReferencedFileID")
+    return [str(part) for part in ([path] if isinstance(path, str) else path or ())] or [""]
 
 
 def _on_disk(folder: Path, components: list[str], listings: dict[Path, dict[str, str]]) -> Path:
-    """The referenced file; media are often mounted or copied with names in lower case. Each folder is listed once."""
+    """Return the path of a referenced file, in any case: media are often copied with lower-case names.
+
+    `listings` keeps the content of each folder, so that it is listed once.
+    """
     for part in components:
         if not (folder / part).exists() and folder.is_dir():
             if folder not in listings:

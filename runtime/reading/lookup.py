@@ -1,7 +1,7 @@
-"""Lookup tables of a header, read one way whatever VR and depth they are written with (PS3.3 C.11.1.1, C.11.2.1.1).
+"""Lookup tables of a header, whatever VR and depth they are written with (PS3.3 C.11.1.1, C.11.2.1.1).
 
-Entries are unsigned even where devices write them as SS. The third value of a descriptor should be the entries' bits,
-but is often the bits allocated for them, so the entries themselves have the last word.
+Entries are unsigned, even if a device writes them as SS. The third value of a descriptor should be the number of bits
+of an entry, but is often the number of allocated bits. So the entries themselves decide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LUT_BYTES", "Lut", "Values", "lut_items", "read_lut"]
 
 Values = NDArray[np.float64]
 
-LUT_BYTES = 1 << 20  # a table has 128 kB at most, and a sequence may hold several
+LUT_BYTES = 1 << 20  # a table has at most 128 kB, and a sequence may hold several
 _WORDS = ("US", "SS", "OW", "OB", "UN", "US or SS", "US or OW", "US or SS or OW", "OB or OW", None)
 _NAMES = {
     "ModalityLUTSequence": "the Modality LUT",
@@ -33,45 +33,45 @@ _NAMES = {
 
 
 class _UnusableError(ValueError):
-    """Why a table cannot be used, in words that quote nothing of the header's text."""
+    """The reason why a table cannot be used. The message quotes no text of the header."""
 
 
 @dataclass(frozen=True)
 class Lut:
-    """A table from values to entries; `brightest` is the entry that stands for full brightness."""
+    """A table from values to entries; `brightest` is the entry of full brightness."""
 
     entries: Values
-    first: int  # the value that is mapped to the first entry
+    first: int  # the value of the first entry
     brightest: float
 
     def __call__(self, values: Values) -> Values:
-        """Entries for values: those below the first one mapped take the first entry, those beyond the last the last."""
+        """Return the entries of values; values outside the table take its first or last entry."""
         positions = np.clip(np.floor(values - self.first), 0, self.entries.size - 1).astype(np.intp)
-        found: Values = self.entries[positions]
-        return found
+        entries: Values = self.entries[positions]
+        return entries
 
     def greys(self, values: Values) -> Values:
-        """Entries as shares of the brightest one, in [0, 1]."""
+        """Return entries as shares of the brightest one, in [0, 1]."""
         return self(values) / self.brightest
 
 
 def lut_items(ds: Dataset, keyword: str) -> list[Any]:
-    """The items of a LUT sequence; empty where there is none, or where they cannot be read."""
-    found = value(ds, keyword, LUT_BYTES)
-    if isinstance(found, bytes):  # of VR UN, which holds implicit VR little endian (PS3.5 6.2.2)
+    """Return the items of a LUT sequence; empty if it is absent or cannot be read."""
+    sequence = value(ds, keyword, LUT_BYTES)
+    if isinstance(sequence, bytes):  # of VR UN, which holds implicit VR little endian (PS3.5 6.2.2)
         from pydicom.values import convert_SQ
 
         try:
-            found = convert_SQ(found, True, True)
-        except Exception:  # whatever hostile bytes make pydicom raise
+            sequence = convert_SQ(sequence, True, True)
+        except Exception:  # pydicom can raise anything for hostile bytes
             return []
-    return list(found) if isinstance(found, Sequence) and not isinstance(found, (str, bytes)) else []
+    return list(sequence) if isinstance(sequence, Sequence) and not isinstance(sequence, (str, bytes)) else []
 
 
 def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index: int = 0) -> Lut | None:
-    """Return one item of a LUT sequence as a table for `values`, or None.
+    """Return one item of a LUT sequence as a table, or None.
 
-    `values` are all that can occur before the table. A LUT that is there and cannot be used gets a note.
+    `values` are all values that can occur before the table. A LUT that cannot be used adds a warning to `notes`.
     """
     if not value(ds, keyword, LUT_BYTES):
         return None
@@ -84,18 +84,18 @@ def read_lut(ds: Dataset, keyword: str, values: Values, notes: list[str], index:
     except _UnusableError as fault:
         notes.append(notice("greyscale-ignored", f"{keyword} cannot be used and was ignored: {fault}", tag=keyword))
         return None
-    except Exception as fault:  # whatever a hostile item makes pydicom raise; its text may quote the header
+    except Exception as fault:  # pydicom can raise anything for a hostile item, and its text may quote the header
         sentence = f"{keyword} cannot be used and was ignored ({type(fault).__name__})"
         notes.append(notice("greyscale-ignored", sentence, tag=keyword))
         return None
-    if keyword == "ModalityLUTSequence":  # its entries are values of their own, which nothing scales
+    if keyword == "ModalityLUTSequence":  # its entries are not scaled, so their range does not matter
         remarks = [remark for remark in remarks if remark != _SCALED]
     name = _NAMES.get(keyword, keyword)
     notes += [notice("greyscale-adjusted", f"{name} {remark}", tag=keyword) for remark in remarks]
     return lut
 
 
-_SCALED = "does not use the bits that it declares; the range that its entries use was taken for black to white"
+_SCALED = "does not use the bits that it declares; black to white was taken from the range of its entries"
 
 
 def _of_item(item: Dataset, values: Values, little_endian: bool, remarks: list[str]) -> Lut:
@@ -116,18 +116,18 @@ def _of_item(item: Dataset, values: Values, little_endian: bool, remarks: list[s
 
 
 def _unsigned(item: Dataset, keyword: str, little_endian: bool) -> bytes | Values:
-    """An element's words as little-endian bytes, or its numbers with the sign of a 16-bit word undone."""
+    """Return an element as little-endian 16-bit words, or as numbers that are made unsigned."""
     raw = raw_element(item, keyword)
     if raw is not None and isinstance(raw.value, (bytes, bytearray)) and raw.VR in _WORDS:
         if len(raw.value) > LUT_BYTES:
             raise _UnusableError(f"it has {len(raw.value)} bytes")
         swapped = raw.VR != "OB" and not getattr(raw, "is_little_endian", little_endian)
         return _words(bytes(raw.value)).byteswap().tobytes() if swapped else bytes(raw.value)
-    found = value(item, keyword, LUT_BYTES)
-    if found is None:
+    stated = value(item, keyword, LUT_BYTES)
+    if stated is None:
         raise _UnusableError(f"it has no {keyword}")
     try:
-        numbers = np.atleast_1d(np.asarray(found, dtype=np.float64))
+        numbers = np.atleast_1d(np.asarray(stated, dtype=np.float64))
     except (TypeError, ValueError):
         numbers = np.array([np.nan])
     if not np.isfinite(numbers).all():
@@ -140,9 +140,9 @@ def _words(data: bytes) -> NDArray[np.uint16]:
 
 
 def _entries(data: bytes | Values, count: int, bits: int, remarks: list[str]) -> Values:
-    """LUT Data as numbers: words, or two 8-bit entries in a word where the length says so.
+    """Return LUT Data as numbers: one entry in a word, or two 8-bit entries if the length shows that.
 
-    The other order of bytes is taken where the entries rise or fall steadily in that order alone.
+    The bytes are swapped if the entries rise or fall steadily only in that order.
     """
     if not isinstance(data, bytes):
         if data.size < count:
@@ -152,26 +152,27 @@ def _entries(data: bytes | Values, count: int, bits: int, remarks: list[str]) ->
     packed = words.size < count <= len(data)
     if not packed and words.size < count:
         raise _UnusableError(f"it has {words.size} entries, {count} declared")
-    found, other = (_in_order(order, packed)[:count] for order in (words, words.byteswap()))
-    if packed and bits > 8 and not (_is_steady(found) or _is_steady(other)):
+    entries, swapped = (_unpacked(order, packed)[:count] for order in (words, words.byteswap()))
+    if packed and bits > 8 and not (_is_steady(entries) or _is_steady(swapped)):
         raise _UnusableError(f"it has {words.size} entries of {bits} bits, {count} declared")
-    if not _is_steady(found) and _is_steady(other):
-        remarks.append("has its bytes in the wrong order, which was turned round")
-        found = other
-    return found.astype(np.float64)
+    if not _is_steady(entries) and _is_steady(swapped):
+        remarks.append("has its bytes in the wrong order; they were swapped")
+        entries = swapped
+    return entries.astype(np.float64)
 
 
-def _in_order(words: NDArray[np.uint16], packed: bool) -> NDArray[np.unsignedinteger]:
-    """The low byte of a word comes first."""
+def _unpacked(words: NDArray[np.uint16], packed: bool) -> NDArray[np.unsignedinteger]:
+    """Return the entries in words; of two packed entries the low byte comes first."""
     return words.view(np.uint8) if packed else words
 
 
 def _is_steady(entries: NDArray[np.unsignedinteger]) -> bool:
+    """Return whether the entries never fall, or never rise."""
     return bool((entries[1:] >= entries[:-1]).all() or (entries[1:] <= entries[:-1]).all())
 
 
 def _first_mapped(first: int, count: int, values: Values) -> int:
-    """The first value mapped, as the unsigned or the signed word that has more of the values in the table."""
+    """Return the first mapped value, read as signed or unsigned: as the one for which more values are in the table."""
     low, high = float(values.min()), float(values.max())
 
     def shared(start: int) -> float:

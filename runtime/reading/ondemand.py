@@ -1,4 +1,4 @@
-"""Studies of one call that are read when they are asked for, so that one at a time is in memory."""
+"""Studies that are read when they are accessed, so that one at a time is in memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from spinescore.runtime.study import Study
 
 __all__ = ["StudiesOnDemand"]
 
-_AHEAD_BYTES = 16 << 20  # of pixels: a larger study is read when its turn comes
+_AHEAD_BYTES = 16 << 20  # of pixels; a larger study is not read ahead
 
 
 class StudiesOnDemand(Sequence[Study]):
-    """A sequence whose items are read each time they are asked for. Close it: it holds archives open.
+    """A sequence of studies; each access reads a study anew. The caller must close it, because it holds archives open.
 
-    `heads` are the studies without radiographs, which were known when the headers were read. While a study is worked
-    on, the next one is read if it is small.
+    `heads` are the studies without radiographs, known from the headers. While the caller works on a study, the next one
+    is read ahead if it is small.
     """
 
     def __init__(
         self, heads: Sequence[Study], byte_counts: Sequence[int], read: Callable[[int], Study], opened: ExitStack
     ) -> None:
-        """`read` reads a study by its number, `byte_counts` are their pixels'; `opened` is closed with this."""
+        """`read` reads a study by its number, `byte_counts` has the bytes of their pixels, `close` closes `opened`."""
         self.heads: Sequence[Study] = heads
         self._byte_counts, self._read, self._opened = byte_counts, read, opened
-        self.ahead_bytes = _AHEAD_BYTES  # 0 leaves the machine to the study that is worked on
+        self.ahead_bytes = _AHEAD_BYTES  # 0: no study is read ahead
         self._changes: Callable[[Study], Study] = lambda study: study
         self._pool = opened.enter_context(ThreadPoolExecutor(1, "spinescore-ahead"))
         self._ahead: tuple[int, Future[Study]] | None = None
@@ -51,12 +51,12 @@ class StudiesOnDemand(Sequence[Study]):
         return self._changes(study)
 
     def changed(self, change: Callable[[Study], Study]) -> StudiesOnDemand:
-        """This sequence, with each study changed when it is asked for."""
+        """Return this sequence; from now on `change` is applied to each study when it is accessed."""
         before = self._changes
         self._changes = lambda study: change(before(study))
         return self
 
     def close(self) -> None:
-        """Forget what was read ahead, and close archives. Closing twice is no error."""
+        """Drop the study that was read ahead, and close archives. A second call does nothing."""
         self._ahead = None
         self._opened.close()

@@ -1,4 +1,4 @@
-"""Percentiles of a picture's stored values, from which contrast is taken where the header states none."""
+"""Percentiles of a picture's stored values, which give the contrast if the header states none."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.scoring.geometry import median
-
-__all__ = ["displayed_percentiles", "exposed", "exposed_field", "picture_percentiles"]
+__all__ = ["displayed_percentiles", "exposed", "exposed_field", "median", "picture_percentiles"]
 
 SAMPLES_PER_SIDE = 512  # percentiles are taken from at most this many rows and columns, evenly spaced
-GLANCE_PER_SIDE = 128  # are enough where dark and bright are not rare
-PIXELS_AT_ONCE = 1 << 20  # are counted, so that the numbers of their places in the table take little memory
-_FLAT = 0.1  # a border line whose spread is below this share of the picture's is outside the collimation
+GLANCE_PER_SIDE = 128  # enough rows and columns if dark and bright are not rare
+PIXELS_AT_ONCE = 1 << 20  # counted in one step, so that their 64-bit indices take little memory
+_FLAT = 0.1  # an edge line that varies less than this share of the usual is outside the collimation
 
 Ranges = Iterable[tuple[int, int]]  # inclusive, of stored values that show no exposure
 
@@ -22,21 +20,21 @@ Ranges = Iterable[tuple[int, int]]  # inclusive, of stored values that show no e
 def displayed_percentiles(
     pixels: NDArray[np.integer], low: float, high: float, hidden: Ranges = ()
 ) -> tuple[float, float]:
-    """Two percentiles of the stored values inside the exposed field, from evenly spaced rows and columns.
+    """Return two percentiles of the stored values in the exposed field, from evenly spaced rows and columns.
 
-    `hidden` are ranges of stored values that are left out: padding, and what lies outside a shutter.
+    `hidden` are ranges of stored values that are left out: padding, and pixels outside a shutter.
     """
-    found = np.percentile(exposed(pixels, hidden), (low, high))
-    return float(found[0]), float(found[1])
+    values = np.percentile(exposed(pixels, hidden), (low, high))
+    return float(values[0]), float(values[1])
 
 
 def picture_percentiles(
     pixels: NDArray[np.integer], low: float, high: float, stored_min: int, entries: int, hidden: Ranges = ()
 ) -> tuple[float, float]:
-    """Two percentiles of all stored values, from a histogram, which takes less than to sort them.
+    """Return two percentiles of all stored values, from a histogram, which is faster than sorting.
 
-    Between two neighbouring values of the sorted picture it interpolates, as `numpy.percentile` does by default.
-    `entries` is the number of values that can be stored, from `stored_min` on; those in `hidden` are left out.
+    Neighbouring values of the sorted picture are interpolated, as `numpy.percentile` does by default. `entries` is the
+    number of values that can be stored, from `stored_min` on; the ranges in `hidden` are left out.
     """
     counts = np.zeros(entries, np.int64)
     flat = np.ascontiguousarray(pixels).reshape(-1)
@@ -52,12 +50,12 @@ def picture_percentiles(
     before = np.floor(rank)
     first, second = (np.searchsorted(up_to, before + step, side="right") for step in (0, 1))
     second = np.minimum(second, np.flatnonzero(counts)[-1])
-    found = stored_min + first + (rank - before) * (second - first)
-    return float(found[0]), float(found[1])
+    values = stored_min + first + (rank - before) * (second - first)
+    return float(values[0]), float(values[1])
 
 
 def exposed(pixels: NDArray[np.integer], hidden: Ranges = (), per_side: int = SAMPLES_PER_SIDE) -> NDArray[np.integer]:
-    """Stored values inside the exposed field, without hidden ones, from evenly spaced rows and columns; never empty."""
+    """Return visible stored values of the exposed field, from evenly spaced rows and columns; never empty."""
     rows, columns = (max(1, -(-side // per_side)) for side in pixels.shape)
     sample = np.ascontiguousarray(pixels[rows // 2 :: rows, columns // 2 :: columns])
     inside: NDArray[np.integer] = sample[exposed_field(sample)].ravel()
@@ -68,7 +66,7 @@ def exposed(pixels: NDArray[np.integer], hidden: Ranges = (), per_side: int = SA
 
 
 def exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
-    """The part of the picture inside a rectangular collimation: its edge lines that hardly vary are left out."""
+    """Return the rows and columns inside a rectangular collimation, without the edge lines that hardly vary."""
     spread = sample.astype(np.float32)
     bounds = []
     for axis in (1, 0):
@@ -77,3 +75,9 @@ def exposed_field(sample: NDArray[np.integer]) -> tuple[slice, slice]:
         alive = np.flatnonzero(lines > _FLAT * usual)
         bounds.append(slice(int(alive[0]), int(alive[-1]) + 1) if alive.size else slice(None))
     return bounds[0], bounds[1]
+
+
+def median(values: NDArray[np.floating]) -> float:
+    """Return `numpy.median` of at least one number. That function itself is far slower: it looks for NaN and axes."""
+    ordered = np.sort(values)
+    return float(ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2

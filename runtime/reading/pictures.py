@@ -1,6 +1,6 @@
-"""PNG and JPEG files as radiographs, for research: no header says what they show, so every one carries a warning.
+"""PNG and JPEG files as radiographs, for research. No header describes them, so each one gets a warning.
 
-The size in the file's header is checked before OpenCV decodes it. EXIF orientation is not followed.
+The size in the file's header is checked before OpenCV decodes it. EXIF orientation is ignored.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.codestreams import jpeg_size
-from spinescore.runtime.reading.pixels import bytes_left, corrupt
+from spinescore.runtime.reading.arrays import radiograph_from_array
+from spinescore.runtime.reading.decoding.codestreams import jpeg_size
+from spinescore.runtime.reading.dicomfile import bytes_left
+from spinescore.runtime.reading.pixelformat import corrupt
 from spinescore.runtime.study import Radiograph
 
 __all__ = ["picture_kind", "read_picture"]
@@ -26,21 +28,19 @@ _MAX_BYTES = 256 << 20
 
 
 def picture_kind(head: bytes) -> str | None:
-    """`PNG` or `JPEG` by the file's first bytes, else None."""
+    """Return `PNG` or `JPEG`, by the file's first bytes, or None."""
     return "PNG" if head.startswith(_PNG) else "JPEG" if head.startswith(_JPEG) else None
 
 
 def read_picture(
     file: BinaryIO, kind: str, source: str, max_pixels: int, reserve: Callable[[int], None] = lambda byte_count: None
 ) -> Radiograph:
-    """One grey picture of 8 or 16 bits; larger is brighter, region and facing unknown.
+    """Read one grey picture of 8 or 16 bits; larger values are brighter, region and facing are unknown.
 
-    8 bits are shown as they are; the contrast of 16 is taken from the pixels. Raises InputRejected: too-large,
-    corrupt-pixels, not-radiograph (colour, unless all channels are the same). `reserve` is asked for the bytes that
-    the decoded picture takes.
+    8-bit pixels are shown unchanged; the contrast of 16-bit pixels is taken from the pixels. `reserve` is called with
+    the bytes of the decoded picture before it is decoded. Raises InputRejected: too-large, corrupt-pixels,
+    not-radiograph (colour, unless all channels are equal).
     """
-    from spinescore.runtime.scoring.intake import radiograph_from_array
-
     size = bytes_left(file)
     if size > _MAX_BYTES:
         raise InputRejected("too-large", f"{source} has {size} bytes, the limit for a {kind} picture is {_MAX_BYTES}")
@@ -49,7 +49,7 @@ def read_picture(
     if declared is None or min(declared[:2]) < 1:
         raise corrupt(source, f"is a {kind} picture without a readable size")
     rows, columns, pixel_bytes = declared
-    if rows * columns * max(1, pixel_bytes / 2) > max_pixels:  # colour and alpha take memory, too
+    if rows * columns * max(1, pixel_bytes / 2) > max_pixels:  # colour and alpha take memory as well
         declared_size = f"{rows} x {columns} pixels of {pixel_bytes} bytes"
         raise InputRejected("too-large", f"{source} declares {declared_size}, the limit is {max_pixels} of 2 bytes")
     reserve(rows * columns * pixel_bytes)
@@ -65,7 +65,7 @@ def read_picture(
 
 
 def _png_size(data: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and bytes per pixel when decoded, from the IHDR chunk (ISO 15948, 11.2.2)."""
+    """Return rows, columns and bytes of a decoded pixel, from the IHDR chunk (ISO 15948, 11.2.2), or None."""
     if len(data) < 33 or data[12:16] != b"IHDR":
         return None
     columns, rows, bits, colour = struct.unpack_from(">IIBB", data, 16)
@@ -75,18 +75,18 @@ def _png_size(data: bytes) -> tuple[int, int, int] | None:
 def _decoded(data: bytes, source: str, kind: str) -> NDArray[np.unsignedinteger]:
     import cv2
 
-    whole = b"IEND" in data[-64:] if kind == "PNG" else data.rstrip(b"\0\xff").endswith(b"\xff\xd9")
+    complete = b"IEND" in data[-64:] if kind == "PNG" else data.rstrip(b"\0\xff").endswith(b"\xff\xd9")
     try:
-        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if complete else None
     except cv2.error:
-        found = None
-    if found is None or found.dtype not in (np.uint8, np.uint16):
+        picture = None
+    if picture is None or picture.dtype not in (np.uint8, np.uint16):
         raise corrupt(source, f"is a {kind} picture that cannot be decoded, or is cut short")
-    return _grey(cast("NDArray[np.unsignedinteger]", found), source)
+    return _grey(cast("NDArray[np.unsignedinteger]", picture), source)
 
 
 def _grey(picture: NDArray[np.unsignedinteger], source: str) -> NDArray[np.unsignedinteger]:
-    """The one channel of a grey picture, also of one that was saved as colour or with an opaque alpha channel."""
+    """Return the one channel of a grey picture, even if it was saved as colour or with an opaque alpha channel."""
     if picture.ndim == 2:
         return picture
     colours, alpha = picture[..., :3], picture[..., 3:]

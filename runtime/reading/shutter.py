@@ -1,7 +1,7 @@
-"""Display Shutter: the part of a picture that is to be seen, and the grey of the rest (PS3.3 C.7.6.11).
+"""Display Shutter: the visible part of a picture, and the grey of the rest (PS3.3 C.7.6.11).
 
-Networks and results see a picture through one table from stored value to grey. So what a shutter hides is given one
-stored value, if possible one that no visible pixel has, for which the table has the shutter's grey.
+Networks and results see a picture through one table from stored value to grey. So all pixels that a shutter hides get
+one stored value, if possible one that no visible pixel has, and the table maps it to the shutter's grey.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from spinescore.runtime.reading.tags import is_stated, number, text, value
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.reading.pixels import PixelFormat
+    from spinescore.runtime.reading.pixelformat import PixelFormat
 
-__all__ = ["Shutter", "closed", "hide", "read_shutter", "shutter_shapes"]
+__all__ = ["Shutter", "close_shutter", "hide", "read_shutter", "shutter_shapes"]
 
 _MAX_SHAPES, _MAX_VERTICES = 8, 1024
-_FARTHEST = 1 << 20  # a row or column beyond it is none
+_FARTHEST = 1 << 20  # no row or column is beyond it
 _PIXELS_AT_ONCE = 1 << 20
-_WHITE = 65535  # of the P-Values in which the shutter's grey is given
+_WHITE = 65535  # the shutter's grey is stated in P-Values
 _KEYWORDS = {
     "RECTANGULAR": (
         "ShutterUpperHorizontalEdge",
@@ -45,16 +45,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Shutter:
-    """`seen` says of each pixel (rows x columns) whether it is to be seen; the others have the `grey`, in [0, 1]."""
+    """A mask of the visible pixels (rows x columns), `seen`, and the grey of all others, in [0, 1]."""
 
     seen: Mask
     grey: float
 
 
 def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[int]]]:
-    """The shapes of a header's shutter: name of the shape -> keyword -> whole numbers.
+    """Return the shapes of a header's shutter: name of the shape -> keyword -> whole numbers.
 
-    Rows and columns are counted from 1. A shape that cannot be understood gets a note. A bitmap has no numbers.
+    Rows and columns are counted from 1. A shape that cannot be understood adds a warning to `notes`. A bitmap has no
+    numbers and is left out.
     """
     shapes: dict[str, dict[str, list[int]]] = {}
     if not is_stated(ds, "ShutterShape"):
@@ -63,7 +64,7 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
         if name == BITMAP:
             continue
         numbers = {keyword: _whole_numbers(ds, keyword) for keyword in _KEYWORDS.get(name, ())}
-        if numbers and _is_complete(name, [len(found) for found in numbers.values()]):
+        if numbers and _is_complete(name, [len(values) for values in numbers.values()]):
             shapes[name] = numbers
         else:
             sentence = "a shape of the Display Shutter cannot be understood and was ignored"
@@ -72,11 +73,11 @@ def shutter_shapes(ds: Dataset, notes: list[str]) -> dict[str, dict[str, list[in
 
 
 def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shutter | None:
-    """The shutter of a header; None where there is none, or with a note where it cannot be used.
+    """Return the shutter of a header; None without one, or, with a warning in `notes`, if it cannot be used.
 
-    Rectangles, circles, polygons and the bitmap of an overlay; several together show what lies in all of them. A
-    shutter that hides all of the picture, or nothing, is none. The standard has bitmaps in presentation states alone;
-    one that an image states has the same meaning.
+    It may have rectangles, circles, polygons and the bitmap of an overlay; a pixel is visible if all of them show it. A
+    shutter that hides the whole picture or nothing is ignored. The standard allows bitmaps only in presentation states;
+    in an image they are read in the same way.
     """
     shapes = shutter_shapes(ds, notes)
     bitmap = hidden_by_bitmap(ds, rows, columns) if BITMAP in _names(ds) else None
@@ -96,7 +97,7 @@ def read_shutter(ds: Dataset, rows: int, columns: int, notes: list[str]) -> Shut
     return Shutter(seen, min(max((number(ds, "ShutterPresentationValue") or 0.0) / _WHITE, 0.0), 1.0))
 
 
-def closed(
+def close_shutter(
     pixels: NDArray[np.integer],
     ds: Dataset,
     declared: PixelFormat,
@@ -104,9 +105,9 @@ def closed(
     notes: list[str],
     masked: Mask | None = None,
 ) -> tuple[int, float | None] | None:
-    """Hide, as `hide` does, what a header's shutter hides; return the stored value and its grey.
+    """Hide the pixels outside a header's shutter, in place; return their stored value and grey as `hide` does.
 
-    Pixels that are `masked` are hidden, too; without a shutter they are black. None where nothing is hidden.
+    Pixels that are `masked` are hidden as well; without a shutter they are black. Returns None if nothing is hidden.
     """
     shutter = read_shutter(ds, declared.rows, declared.columns, notes)
     if masked is not None and masked.any():
@@ -118,10 +119,10 @@ def closed(
 def hide(
     pixels: NDArray[np.integer], shutter: Shutter, declared: PixelFormat, padding: tuple[int, int] | None = None
 ) -> tuple[int, float | None]:
-    """Give the pixels that a shutter hides one stored value, in place; return it with its grey.
+    """Give all pixels that a shutter hides one stored value, in place; return the value and its grey.
 
-    The value is padding where that has the same grey, else one that no visible pixel has, next to the dark end. Where
-    all are in use the grey is None, and the value is the one nearest to the shutter's.
+    The value is the padding value if that has the same grey, or else an unused value near the dark end. If all values
+    are used, the value is the one nearest to the shutter's grey, and the returned grey is None.
     """
     stored_min, entries = declared.stored_min, 1 << declared.bits_stored
     dark_first = declared.photometric == "MONOCHROME2"
@@ -141,19 +142,19 @@ def hide(
 
 
 def _names(ds: Dataset) -> list[str]:
-    """The names of the shutter's shapes, in capitals."""
-    found = ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))
-    return [name for name in found if name]
+    """Return the names of the shutter's shapes, in capitals."""
+    names = ((text(ds, "ShutterShape", index) or "").upper() for index in range(_MAX_SHAPES))
+    return [name for name in names if name]
 
 
 def _blocks(pixels: NDArray[np.integer]) -> Iterator[slice]:
-    """Rows by turns, so that what is computed of them takes little memory."""
+    """Yield blocks of rows, so that computations on them take little memory."""
     height = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
     return (slice(top, top + height) for top in range(0, pixels.shape[0], height))
 
 
 def _counts(pixels: NDArray[np.integer], seen: Mask, stored_min: int, entries: int) -> NDArray[np.int64]:
-    """How many of the visible pixels have each value."""
+    """Return the number of visible pixels with each value."""
     counts = np.zeros(entries, np.int64)
     for rows in _blocks(pixels):
         counts += np.bincount(pixels[rows][seen[rows]].astype(np.intp) - stored_min, minlength=entries)
@@ -161,12 +162,12 @@ def _counts(pixels: NDArray[np.integer], seen: Mask, stored_min: int, entries: i
 
 
 def _whole_numbers(ds: Dataset, keyword: str) -> list[int]:
-    """All values of an element where each is a number that can be a row or a column, else none."""
+    """Return all values of an element, if each of them can be a row or a column; else an empty list."""
     stated = value(ds, keyword)
     several = hasattr(stated, "__len__") and not isinstance(stated, (str, bytes))
     count = min(len(stated), 2 * _MAX_VERTICES + 1) if several else 1
-    found = [number(ds, keyword, index) for index in range(count)]
-    return [round(part) for part in found if part is not None and abs(part) < _FARTHEST] if None not in found else []
+    parts = [number(ds, keyword, index) for index in range(count)]
+    return [round(part) for part in parts if part is not None and abs(part) < _FARTHEST] if None not in parts else []
 
 
 def _is_complete(name: str, counts: list[int]) -> bool:
@@ -176,7 +177,7 @@ def _is_complete(name: str, counts: list[int]) -> bool:
 
 
 def _in_rectangle(rows: int, columns: int, edges: list[int]) -> Mask:
-    """The edges themselves are seen."""
+    """Return the pixels in a rectangle, including its edges."""
     upper, lower, left, right = edges
     seen = np.zeros((rows, columns), bool)
     seen[max(upper - 1, 0) : max(lower, 0), max(left - 1, 0) : max(right, 0)] = True
@@ -184,6 +185,7 @@ def _in_rectangle(rows: int, columns: int, edges: list[int]) -> Mask:
 
 
 def _in_circle(rows: int, columns: int, circle: list[int]) -> Mask:
+    """Return the pixels in a circle, including its edge."""
     row, column, radius = circle
     reach = float(radius) ** 2 - (np.arange(1.0, rows + 1) - row) ** 2
     half = np.where(reach >= 0, np.sqrt(np.maximum(reach, 0.0)), -1.0)[:, None]
@@ -193,7 +195,7 @@ def _in_circle(rows: int, columns: int, circle: list[int]) -> Mask:
 
 
 def _in_polygon(rows: int, columns: int, numbers: list[int]) -> Mask:
-    """The outline itself is seen; where the polygon crosses itself, what lies inside an even number of times is not."""
+    """Return the pixels in a polygon, including its outline. If it crosses itself, the even-odd rule applies."""
     import cv2
 
     seen = np.zeros((rows, columns), np.uint8)

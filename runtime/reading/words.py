@@ -1,8 +1,8 @@
-"""Words and codes by which headers name a body part and a view, in one place as data.
+"""Words and codes by which headers name a body part and a view.
 
-`plain` brings free text to the form that the patterns are written for: capitals without accents, and one space for
-whatever stands between words. The languages are English, German, French, Spanish, Italian and Dutch. Codes are those of
-SNOMED CT, and of SNOMED RT as older devices write them (PS3.16 CID 4010, 4031).
+The patterns match text in the form that `plain` gives it: capitals without accents, with one space between words. The
+languages are English, German, French, Spanish, Italian and Dutch. The codes are those of SNOMED CT, and of SNOMED RT,
+which older devices write (PS3.16 CID 4010, 4031).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BETWEEN_WORDS = re.compile("[^A-Z0-9]+")
 
 
 def plain(text: str) -> str:
-    """The text in capitals without accents, its words parted by single spaces."""
+    """Return the text in capitals without accents, with single spaces between words."""
     letters = unicodedata.normalize("NFKD", text).upper()
     return _BETWEEN_WORDS.sub(" ", "".join(letter for letter in letters if not unicodedata.combining(letter))).strip()
 
@@ -49,8 +49,8 @@ REGION_CODES: Mapping[str, Region] = {
     "1217253001": "lumbar",  # lumbosacral, which has no SNOMED RT code here
 }
 
-# Parts that are not the cervical or lumbar spine. The whole spine, the neck, and transitions that show a part of a
-# region (thoracolumbar) are none of them.
+# Parts other than the cervical and the lumbar spine. The whole spine, the neck, and transitions that show part of a
+# region (thoracolumbar) do not count as other parts.
 OTHER_PARTS: Mapping[str, re.Pattern[str]] = {
     "thoracic spine": re.compile(
         r"\bT(H|HORACIC)? ?SP(INE)?\b|\bTH?ORA[CK](I[CK]|A[LI])|\bDORSAL|\bBWS\b|\bBRUSTWIRBEL"
@@ -120,7 +120,7 @@ POSTURES: Mapping[str, re.Pattern[str]] = {
     "fulcrum view": re.compile(r"FULCR|HYPOMOCHL|\bBILLOT"),
     "oblique view": re.compile(r"\bOBL\b|\bOBLI[QC]U|\bSCHRAE?G|\bSCHUIN|\b[LR][AP]O\b"),
 }
-NEUTRAL = re.compile(r"\bNEUTR|\bNULLSTELLUNG")  # beside another word it lists what a protocol has
+NEUTRAL = re.compile(r"\bNEUTR|\bNULLSTELLUNG")  # with another word it only lists the views of a protocol
 POSTURE_CODES: Mapping[str, str] = {
     "9964006": "flexion",
     "24154002": "extension",

@@ -14,6 +14,7 @@ from spinescore.runtime.bundle.provenance import unchecked_note
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.notices import findings_of
+from spinescore.runtime.reading.orientation import to_upright
 from spinescore.runtime.reading.quality import as_reject
 from spinescore.runtime.scoring.budget import Budget
 from spinescore.runtime.scoring.bundleinfo import bundle_info
@@ -21,7 +22,6 @@ from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_scor
 from spinescore.runtime.scoring.geometry import implausible, rotation_deg
 from spinescore.runtime.scoring.grading import CornerGrade, grade_discs
 from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
-from spinescore.runtime.scoring.orientation import to_upright
 from spinescore.runtime.scoring.report import (
     CornerReport,
     DeviceInfo,

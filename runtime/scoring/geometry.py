@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.decode import in_source
 from spinescore.kernels.warp import ROI
+from spinescore.runtime.reading.percentiles import median
 from spinescore.runtime.study import Facing, Turn
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "forward",
     "implausible",
     "is_mirrored",
-    "median",
     "mirrored_views",
     "rotation_deg",
     "scaled_rois",
@@ -135,12 +135,6 @@ def rotation_deg(centre: NDArray[np.floating], anterior: NDArray[np.floating], f
     line = np.asarray(anterior, np.float64) - np.asarray(centre, np.float64)
     angle: NDArray[np.float64] = np.degrees(np.arctan2(line[..., 1], forward(facing) * line[..., 0]))
     return angle
-
-
-def median(values: NDArray[np.floating]) -> float:
-    """`numpy.median` of at least one number, without what that does for NaN and axes, which takes far longer."""
-    ordered = np.sort(values)
-    return float(ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
 
 
 def implausible(

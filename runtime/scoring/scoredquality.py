@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.reading.percentiles import median
 from spinescore.runtime.reading.quality import WHITE, finding, greys_of
-from spinescore.runtime.scoring.geometry import median
 from spinescore.runtime.scoring.shape import known_discs, median_step, shifted_odds, upside_down_odds
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.manifest import Localizer
 from spinescore.runtime.notices import as_notice, notice
-from spinescore.runtime.reading.quality import as_reject, of_picture
+from spinescore.runtime.reading.orientation import to_upright
+from spinescore.runtime.reading.quality import as_reject, picture_findings
+from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of
-from spinescore.runtime.scoring.intake import GivenPoints, vet
-from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.standing import FACINGS, MARGIN, contradiction, is_sure, is_worth_asking, others
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Reject, Study, Turn
 
@@ -63,7 +64,7 @@ class Selection:
         for region, chosen in stands.items():
             if chosen.turn_deg != (chosen.radiograph.turn_deg or 0):
                 self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]
-                again = of_picture(replace(chosen.radiograph, turn_deg=chosen.turn_deg))
+                again = picture_findings(replace(chosen.radiograph, turn_deg=chosen.turn_deg))
                 self.findings += [replace(one, region=region) for one in again if one.code == "inverted"]
 
 
@@ -88,7 +89,7 @@ def select(
     for radiograph in study.radiographs:
         found: Reject | Region | None = vet(radiograph)
         if found is None:
-            seen[id(radiograph)] = (*radiograph.findings, *of_picture(radiograph))
+            seen[id(radiograph)] = (*radiograph.findings, *picture_findings(radiograph))
             found = _refused(radiograph, seen[id(radiograph)], "reject")
         found = found or radiograph.region or _region(radiograph, localizer, asked)
         if strict and not isinstance(found, Reject):

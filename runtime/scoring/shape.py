@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.scoring.geometry import median, rotation_deg
+from spinescore.runtime.reading.percentiles import median
+from spinescore.runtime.scoring.geometry import rotation_deg
 from spinescore.runtime.study import Region
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.reading.orientation import ORIENTATIONS, TURNS, Orientation, to_upright
 from spinescore.runtime.reading.quality import finding
 from spinescore.runtime.scoring.geometry import implausible
-from spinescore.runtime.scoring.orientation import ORIENTATIONS, TURNS, Orientation, to_upright
 from spinescore.runtime.scoring.scoredquality import UNSURE_FACTOR
 from spinescore.runtime.scoring.shape import known_discs, upside_down_odds
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Turn

@@ -18,11 +18,12 @@ from spinescore.kernels.decode import DISCS, POINT, BoxSpec
 from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest, NetworkInput
-from spinescore.runtime.reading.quality import as_reject, of_picture
+from spinescore.runtime.reading.orientation import to_upright
+from spinescore.runtime.reading.quality import as_reject, picture_findings
+from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of, implausible, mirrored_views, rotation_deg, to_input
-from spinescore.runtime.scoring.intake import GivenPoints, as_study, vet
+from spinescore.runtime.scoring.intake import GivenPoints, as_study
 from spinescore.runtime.scoring.networks import FLIPS, HEATMAP_STRIDE, crop_spec
-from spinescore.runtime.scoring.orientation import to_upright
 from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
 from spinescore.runtime.scoring.selection import Chosen
 from spinescore.runtime.scoring.views import input_greys, source_of, view_of, whole_of
@@ -176,7 +177,7 @@ def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region
     """The one radiograph of each region that can be used; what cannot is said."""
     candidates: dict[Region | None, list[Radiograph]] = {}
     for radiograph in seen.study.radiographs:
-        findings = (*radiograph.findings, *of_picture(radiograph))
+        findings = (*radiograph.findings, *picture_findings(radiograph))
         severe = ("reject", "warning") if strict else ("reject",)
         refused = vet(radiograph) or next((as_reject(f, None) for f in findings if f.severity in severe), None)
         if refused is not None:

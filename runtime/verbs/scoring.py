@@ -116,7 +116,8 @@ def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Call
 
 def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> Sequence[Study]:
     """The studies as `--anonymous`, `--region` and `--facing` have them. Raises UsageError, before any is scored."""
-    from spinescore.runtime.scoring.intake import anonymous, stated
+    from spinescore.runtime.reading.anonymous import anonymous
+    from spinescore.runtime.reading.userfacts import stated
 
     def changed(study: Study) -> Study:
         return stated(anonymous(study) if arguments.anonymous else study, arguments.region, arguments.facing)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from spinescore.benchmarks import decode
-from spinescore.runtime.reading import decoders
-from spinescore.runtime.reading.codestreams import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE
+from spinescore.runtime.reading.decoding import codecs
+from spinescore.runtime.reading.decoding.syntaxes import HTJ2K, JPEG, JPEG_2000, JPEG_LS, RLE, codecs_of
 
 pytest.importorskip("imagecodecs", reason="the pictures are compressed with imagecodecs")
 
@@ -38,7 +38,7 @@ def test_every_decoder_of_every_syntax_is_measured(monkeypatch, tmp_path: Path, 
     for result in record["results"]:
         assert result["name"] in table
         names = [entry["decoder"] for entry in result["decoders"]]
-        assert names == list(decoders.installed(result["transfer_syntax"])) != []
+        assert names == list(codecs.installed(result["transfer_syntax"])) != []
         for entry in result["decoders"]:
             assert entry["correct"], (result["name"], entry)
             assert entry["max_difference"] <= result["bound"]
@@ -49,7 +49,7 @@ def test_every_decoder_of_every_syntax_is_measured(monkeypatch, tmp_path: Path, 
 
 def test_wrong_pixels_are_not_called_correct(monkeypatch, picture) -> None:
     (coded,) = [one for one in decode.compressed(picture) if one.name == "JPEG-LS lossless"]
-    monkeypatch.setattr(decoders, "run_decoder", lambda *given: picture + np.uint16(1))
+    monkeypatch.setattr(decode, "run_codec", lambda *given: picture + np.uint16(1))
     assert not any(entry["correct"] for entry in decode.measure(coded, 1)["decoders"])
 
 
@@ -68,8 +68,8 @@ def test_decoders_are_asked_in_the_order_of_the_record(path: Path) -> None:
     assert {result["transfer_syntax"] for result in record["results"]} == SYNTAXES
     for result in record["results"]:
         measured = {entry["decoder"]: entry["processor_ms"] for entry in result["decoders"] if entry["correct"]}
-        asked = [name for name in decoders._PREFERENCE[result["transfer_syntax"]] if name in measured]
-        assert set(asked) == set(decoders._PREFERENCE[result["transfer_syntax"]]) == set(measured), result["name"]
+        asked = [name for name in codecs_of(result["transfer_syntax"]) if name in measured]
+        assert set(asked) == set(codecs_of(result["transfer_syntax"])) == set(measured), result["name"]
         assert measured[asked[0]] <= 1.25 * min(measured.values()), result["name"]
 
 

@@ -95,7 +95,7 @@ def test_another_build_of_the_same_library_counts(monkeypatch):
 
 
 def test_a_syntax_without_decoder_comes_with_the_extra(monkeypatch):
-    monkeypatch.setattr("spinescore.runtime.reading.decoders.installed", lambda syntax: ())
+    monkeypatch.setattr("spinescore.runtime.reading.decoding.codecs.installed", lambda syntax: ())
     found = named(doctor.examine(), "JPEG 2000")
     assert (found.state, found.fix) == ("missing", 'pip install "spinescore[dicom]"')
 
@@ -170,6 +170,7 @@ def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
 
 
 def test_every_syntax_that_a_decoder_is_for_is_looked_at():
-    from spinescore.runtime.reading import decoders
+    from spinescore.runtime.reading.decoding.syntaxes import SYNTAXES
 
-    assert set(doctor._SYNTAXES) == {syntax for syntax in decoders._PREFERENCE if decoders.is_compressed(syntax)}
+    names = {finding.name for finding in doctor.examine() if finding.group == "DICOM transfer syntaxes"}
+    assert names == {"uncompressed, deflated", *(syntax.name for syntax in SYNTAXES.values())}

@@ -18,7 +18,7 @@ from helpers import tiny_study
 from spinescore.runtime import freeze_support, freezing
 from spinescore.runtime.machine import processes
 from spinescore.runtime.opening import background
-from spinescore.runtime.reading import decodepool
+from spinescore.runtime.reading.decoding import decode, pool
 
 HOOKS = Path(freezing.hook_dirs()[0])
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +29,9 @@ sys.frozen, sys.executable = True, {launcher!r}
 from spinescore.runtime import freeze_support
 {call}
 from spinescore.runtime import load_study
-from spinescore.runtime.reading import decodepool
+from spinescore.runtime.reading.decoding import decode
 study = load_study({study!r})
-print(json.dumps([decodepool.in_process(), [image.decoder for image in study.radiographs]]))
+print(json.dumps([decode.in_process(), [image.decoder for image in study.radiographs]]))
 """
 
 
@@ -50,11 +50,11 @@ def test_the_call_does_nothing_in_other_programs(monkeypatch):
 def test_a_frozen_program_starts_itself_once_it_supports_that(frozen, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program", "study"])
     assert not processes.can_start()
-    assert decodepool.in_process()
+    assert decode.in_process()
     freeze_support()
     assert processes.can_start()
-    assert not decodepool.in_process()
-    for command in (background._command("{}"), decodepool._command("3")):
+    assert not decode.in_process()
+    for command in (background._command("{}"), pool._command("3")):
         assert command[:2] == [sys.executable, processes._WORKER]
         assert command[2] in processes._WORKERS
         module, function = command[2].split(":")
@@ -78,7 +78,7 @@ def test_the_workers_are_all_that_are_started():
         if re.search(r"\bworker_command\(__name__", text):
             started.add("spinescore." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
         started |= set(re.findall(r'worker_command\("([\w.]+)"', text))
-    assert {f"{module}:main" for module in started | {decodepool._WORKER}} == set(processes._WORKERS)
+    assert {f"{module}:main" for module in started | {pool._WORKER}} == set(processes._WORKERS)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")

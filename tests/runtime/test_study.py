@@ -14,8 +14,8 @@ from pydicom.sr.coding import Code
 
 from helpers.dicom_files import picture, radiograph_dataset, write
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.reading.facts import PATIENT_KEY_VARIABLE, Facts, read_facts
 from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
-from spinescore.runtime.reading.tags import PATIENT_KEY_VARIABLE, Facts, read_facts
 
 
 def coded(code: Code) -> list[Dataset]:

@@ -9,7 +9,7 @@ from spinescore.runtime.followup import compare, read_cohort, tables_of
 from spinescore.runtime.followup.readers import read_csv
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, parquet_bytes
 from spinescore.runtime.outputs.rows import csv_text as row_csv
-from spinescore.runtime.reading.tags import patient_key
+from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.study import REGIONS, SITES
 
 ALL = [site for region in REGIONS for site in SITES[region]]

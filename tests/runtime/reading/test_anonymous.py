@@ -109,4 +109,4 @@ def test_window_is_chosen_on_the_command_line(bundle: Path, tmp_path: Path, caps
     assert totals[1] == TOTAL
     assert totals[0] != TOTAL
     assert totals[2] == totals[0]
-    assert any("no window is explained as 'other'" in warning for warning in report["warnings"])
+    assert any("no window has the explanation 'other'" in warning for warning in report["warnings"])

@@ -173,7 +173,7 @@ def test_bits_beyond_those_stored_are_dropped_as_in_a_file_and_said() -> None:
     found = radiograph_from_array(overlaid, bits_stored=12)
     np.testing.assert_array_equal(found.pixels, pixels)
     assert (overlaid & 0x8000).all()
-    assert f"{pixels.size} pixels hold values that 12 unsigned bits cannot" in found.warnings[0]
+    assert f"{pixels.size} pixels have values beyond 12 unsigned bits" in found.warnings[0]
     assert radiograph_from_array(pixels, bits_stored=12).warnings == ()
 
 
@@ -183,7 +183,7 @@ def test_pixels_of_the_other_sign_than_the_header_says() -> None:
     found = radiograph_from_array(pixels.astype(np.int16), header=header)  # all of them can be unsigned
     np.testing.assert_array_equal(found.pixels, pixels)
     assert found.pixels.dtype == np.uint16
-    with pytest.raises(ValueError, match="header states unsigned pixels, and 1 values of the int16 array"):
+    with pytest.raises(ValueError, match="header states unsigned pixels, but 1 values of the int16 array"):
         radiograph_from_array(np.where(np.arange(pixels.size).reshape(pixels.shape) == 3, -1, pixels).astype(np.int16),
                               header=header)  # fmt: skip
 

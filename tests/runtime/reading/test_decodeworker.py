@@ -22,37 +22,37 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.machine import processes
-from spinescore.runtime.reading import decodepool, decoders
-from spinescore.runtime.reading.decodepool import DecoderLost, decode
-from spinescore.runtime.reading.decodeworker import DecoderFailed
-from spinescore.runtime.reading.pixels import PixelFormat
+from spinescore.runtime.reading.decoding import codecs, decode, pool
+from spinescore.runtime.reading.decoding.codecs import DecoderFailed
+from spinescore.runtime.reading.decoding.pool import DecoderLost
+from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.reading.studies import load_radiograph, load_study
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this module are written with imagecodecs")
 
 DECLARED = PixelFormat(ROWS, COLUMNS, 16, 16, 15, False, "MONOCHROME2")
 FRAME = imagecodecs.jpegls_encode(picture(16))
-NAME = decoders.installed(uid.JPEGLSLossless)[0]
+NAME = codecs.installed(uid.JPEGLSLossless)[0]
 # A decoder of its own, in the worker: `f` is the codestream. `{}` stands for the function's body.
 REPLACED = """
 import os, sys, time
 sys.path[:] = sys.argv[2:]
 import numpy as np
-from spinescore.runtime.reading import decoders
-from spinescore.runtime.reading.decodeworker import main
-def decoder(f, name):
+from spinescore.runtime.reading.decoding import codecs, withimagecodecs
+from spinescore.runtime.reading.decoding.worker import main
+def decoder(name, f, syntax, declared):
     {}
-decoders._imagecodecs = decoder
+withimagecodecs.decode = decoder
 main(sys.argv[1])
 """
 
 
 @pytest.fixture(autouse=True)
 def fresh_pool(monkeypatch) -> Iterator[None]:
-    monkeypatch.delenv(decodepool.IN_PROCESS_VARIABLE, raising=False)
-    monkeypatch.setattr(decodepool._Pool, "_pools", {})
+    monkeypatch.delenv(decode.IN_PROCESS_VARIABLE, raising=False)
+    monkeypatch.setattr(pool.Pool, "_pools", {})
     yield
-    decodepool.stop()
+    pool.stop()
 
 
 def running(body: str) -> Callable[[str], list[str]]:
@@ -63,18 +63,18 @@ def running(body: str) -> Callable[[str], list[str]]:
 @pytest.fixture
 def replace_decoder(monkeypatch):
     def replace(body: str) -> None:
-        decodepool.stop()
-        monkeypatch.setattr(decodepool, "_command", running(REPLACED.format(body)))
+        pool.stop()
+        monkeypatch.setattr(pool, "_command", running(REPLACED.format(body)))
 
     return replace
 
 
 def idle() -> list[int]:
-    return [worker._process.pid for worker in decodepool._Pool.of_this_process()._idle]
+    return [worker._process.pid for worker in pool.Pool.of_this_process()._idle]
 
 
 def decoded(frame: bytes = FRAME, timeout_s: float | None = None) -> np.ndarray:
-    return decode(NAME, frame, uid.JPEGLSLossless, DECLARED, timeout_s)
+    return decode.run_apart(NAME, frame, uid.JPEGLSLossless, DECLARED, timeout_s)
 
 
 def file_of(frame: bytes, path: Path) -> Path:
@@ -89,7 +89,7 @@ def test_same_pixels_from_one_warm_worker() -> None:
     found = decoded()
     first = idle()
     np.testing.assert_array_equal(found, picture(16))
-    np.testing.assert_array_equal(found, decoders.run_decoder(NAME, FRAME, uid.JPEGLSLossless, DECLARED))
+    np.testing.assert_array_equal(found, codecs.run_codec(NAME, FRAME, uid.JPEGLSLossless, DECLARED))
     assert found.flags.owndata or found.base.flags.owndata
     found[:] = 0
     np.testing.assert_array_equal(decoded(), picture(16))
@@ -103,7 +103,7 @@ def test_the_last_scorer_that_closes_ends_the_workers(tmp_path, monkeypatch: pyt
     bundle = Bundle.open(write_bundle(tmp_path / "b"))
     first, second = Scorer(bundle, HostDevice(1)), Scorer(bundle, HostDevice(1))
     decoded()
-    (worker,) = decodepool._Pool.of_this_process()._idle
+    (worker,) = pool.Pool.of_this_process()._idle
     first.close()
     assert worker.is_alive()
     second.close()
@@ -114,11 +114,11 @@ def test_the_last_scorer_that_closes_ends_the_workers(tmp_path, monkeypatch: pyt
 
 
 def test_larger_and_smaller_images_in_turn(monkeypatch) -> None:
-    monkeypatch.setattr(decodepool, "_KEPT_BYTES", 100_000)
+    monkeypatch.setattr(pool, "_KEPT_BYTES", 100_000)
     for rows in (16, 400, 20, 300):
         pixels = picture(8, rows=rows, columns=333)
         declared = PixelFormat(rows, 333, 8, 8, 7, False, "MONOCHROME2")
-        found = decode(NAME, imagecodecs.jpegls_encode(pixels), uid.JPEGLSLossless, declared)
+        found = decode.run_apart(NAME, imagecodecs.jpegls_encode(pixels), uid.JPEGLSLossless, declared)
         np.testing.assert_array_equal(found, pixels)
     assert len(idle()) == 1
 
@@ -138,14 +138,14 @@ def test_what_a_decoder_reports_costs_no_worker() -> None:
     ("os._exit(7)", "exit status 7"),
 ])  # fmt: skip
 def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: str) -> None:
-    command = decodepool._command
+    command = pool._command
     replace_decoder(body)
     with pytest.raises(InputRejected, match=what) as caught:
         load_radiograph(file_of(FRAME, tmp_path / "image"))
     assert caught.value.code == "corrupt-pixels"
     assert "made the decoder crash" in str(caught.value)
     assert idle() == []
-    monkeypatch.setattr(decodepool, "_command", command)
+    monkeypatch.setattr(pool, "_command", command)
     np.testing.assert_array_equal(decoded(), picture(16))
 
 
@@ -160,7 +160,7 @@ def test_endings_in_words(status: int, words: str) -> None:
 
 def test_hang(replace_decoder, monkeypatch, tmp_path: Path) -> None:
     replace_decoder("time.sleep(300)")
-    monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, "0.05")
+    monkeypatch.setenv(decode.TIMEOUT_VARIABLE, "0.05")
     with pytest.raises(InputRejected, match=r"not decoded within 0\.05 s") as caught:
         load_radiograph(file_of(FRAME, tmp_path / "image"))
     assert caught.value.code == "corrupt-pixels"
@@ -207,8 +207,9 @@ def test_memory_of_a_decoder_is_limited(replace_decoder) -> None:
 
 
 def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
-    slow = REPLACED.replace("decoders._imagecodecs = decoder", "decoders.prepare = decoder")
-    monkeypatch.setattr(decodepool, "_command", running(slow.format("time.sleep(0.6)")))
+    slow = REPLACED.replace("def decoder(name, f, syntax, declared)", "def decoder(name, syntax)")
+    slow = slow.replace("withimagecodecs.decode = decoder", "withimagecodecs.prepare = decoder")
+    monkeypatch.setattr(pool, "_command", running(slow.format("time.sleep(0.6)")))
     np.testing.assert_array_equal(decoded(timeout_s=0.5), picture(16))
 
 
@@ -216,7 +217,7 @@ def test_loading_a_decoder_does_not_count(monkeypatch) -> None:
 def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
     """Too long, no object, no JSON, no pixels."""
     hello = "import os, sys; os.write(1, b'\\2\\0\\0\\0{}' * 2); sys.stdin.buffer.read(4); "
-    monkeypatch.setattr(decodepool, "_command", running(f"{hello}os.write(1, {answer}); sys.stdin.read()"))
+    monkeypatch.setattr(pool, "_command", running(f"{hello}os.write(1, {answer}); sys.stdin.read()"))
     with pytest.raises(DecoderLost):
         decoded()
     assert idle() == []
@@ -224,7 +225,7 @@ def test_an_answer_that_is_none(monkeypatch, answer: str) -> None:
 
 def test_a_worker_that_died_idle_is_replaced() -> None:
     decoded()
-    worker = decodepool._Pool.of_this_process()._idle[0]
+    worker = pool.Pool.of_this_process()._idle[0]
     worker._process.kill()
     worker._process.wait()
     np.testing.assert_array_equal(decoded(), picture(16))
@@ -232,7 +233,7 @@ def test_a_worker_that_died_idle_is_replaced() -> None:
 
 def test_a_worker_ends_with_its_input() -> None:
     decoded()
-    worker = decodepool._Pool.of_this_process()._idle[0]
+    worker = pool.Pool.of_this_process()._idle[0]
     worker._input.close()
     assert worker._process.wait(60) == 0
 
@@ -242,11 +243,11 @@ def test_nothing_is_left_behind() -> None:
     code = f"""
 import os, sys
 import numpy as np
-from spinescore.runtime.reading import decodepool
-from spinescore.runtime.reading.pixels import PixelFormat
+from spinescore.runtime.reading.decoding import decode, pool
+from spinescore.runtime.reading.pixelformat import PixelFormat
 declared = PixelFormat({ROWS}, {COLUMNS}, 16, 16, 15, False, "MONOCHROME2")
-decodepool.decode({NAME!r}, bytes.fromhex({FRAME.hex()!r}), {str(uid.JPEGLSLossless)!r}, declared)
-print(decodepool._Pool.of_this_process()._idle[0]._process.pid)
+decode.run_apart({NAME!r}, bytes.fromhex({FRAME.hex()!r}), {str(uid.JPEGLSLossless)!r}, declared)
+print(pool.Pool.of_this_process()._idle[0]._process.pid)
 """
     ended = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, b"")
@@ -263,28 +264,28 @@ def test_stopping_closes_every_file() -> None:
     before = open_files()
     decoded()
     assert open_files() > before
-    decodepool.stop()
+    pool.stop()
     assert open_files() == before
 
 
 def test_a_worker_loads_little() -> None:
     code = (
-        "import sys; import spinescore.runtime.reading.decodeworker; from spinescore.runtime.reading import decoders; "
+        "import sys; import spinescore.runtime.reading.decoding.worker; "
         "print(sorted({'cv2', 'onnxruntime', 'pydicom', 'multiprocessing'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
 
 
 def no_worker(monkeypatch) -> None:
-    monkeypatch.setattr(decodepool, "_Worker", lambda: pytest.fail("a worker was started"))
+    monkeypatch.setattr(pool, "_Worker", lambda: pytest.fail("a worker was started"))
 
 
 def test_switched_off(monkeypatch) -> None:
     no_worker(monkeypatch)
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
+    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "1")
     np.testing.assert_array_equal(decoded(), picture(16))
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "0")
-    assert not decodepool.in_process()
+    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "0")
+    assert not decode.in_process()
 
 
 def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> None:
@@ -299,16 +300,16 @@ def test_frozen_and_embedded_applications_are_not_started_again(monkeypatch) -> 
 
 @pytest.mark.parametrize("start", ["raise SystemExit(3)", "import os; os.abort()"])
 def test_a_worker_that_does_not_start(monkeypatch, start: str) -> None:
-    monkeypatch.setattr(decodepool, "_command", running(start))
+    monkeypatch.setattr(pool, "_command", running(start))
     np.testing.assert_array_equal(decoded(), picture(16))
-    assert decodepool.in_process()  # it is not tried again for every image
+    assert decode.in_process()  # it is not tried again for every image
 
 
 @pytest.mark.parametrize(("stated", "limit_s"), [("", 5.0), ("2.5", 2.5), ("0", 5.0), ("-1", 5.0), ("nan", 5.0),
                                                  ("inf", 5.0), ("soon", 5.0)])  # fmt: skip
 def test_time_limit(monkeypatch, stated: str, limit_s: float) -> None:
-    monkeypatch.setenv(decodepool.TIMEOUT_VARIABLE, stated)
-    assert decodepool.time_limit_s() == limit_s
+    monkeypatch.setenv(decode.TIMEOUT_VARIABLE, stated)
+    assert decode.time_limit_s() == limit_s
 
 
 def test_its_cost_can_be_measured() -> None:

@@ -15,7 +15,7 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from helpers.dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from spinescore.runtime.errors import InputRejected
-from spinescore.runtime.reading.codestreams import family
+from spinescore.runtime.reading.decoding.syntaxes import family_of
 from spinescore.runtime.reading.studies import load_radiograph
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
@@ -137,7 +137,7 @@ def test_items_that_are_none(tmp_path: Path, value: bytes) -> None:
 def test_a_codestream_tells_what_it_is(tmp_path: Path, syntax: uid.UID, named: str) -> None:
     found = load_radiograph(file_of(tmp_path / "image", item(b"") + item(frame_of(syntax)) + END, named))
     assert_stored(found, PIXELS)
-    assert len(found.warnings) == (named not in family(syntax))
+    assert len(found.warnings) == (named not in family_of(syntax))
     name = syntax.name.split(" (")[0].removesuffix(", First-Order Prediction")
     assert all(name in note and "were read as that" in note for note in found.warnings)
 

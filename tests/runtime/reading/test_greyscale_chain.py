@@ -126,10 +126,10 @@ def test_explanation_that_is_not_there_is_named_and_the_first_is_used(tmp_path) 
     found = load_radiograph(path, window="LUNG")
     np.testing.assert_array_equal(found.table, load_radiograph(path).table)
     assert found.warnings == (
-        "no window is explained as 'LUNG' (there are: 'NORMAL', 'Bone', 'SOFTER'); the first was used",
+        "no window has the explanation 'LUNG' (the header has: 'NORMAL', 'Bone', 'SOFTER'); the first was used",
     )
     plain = write(radiograph_dataset(WindowCenter=1000, WindowWidth=500), tmp_path / "plain")
-    assert "there are: none" in load_radiograph(plain, window="LUNG").warnings[0]
+    assert "the header has: none" in load_radiograph(plain, window="LUNG").warnings[0]
 
 
 @pytest.mark.parametrize(("window", "index"), [(None, 0), ("flat", 0), ("STEEP", 1)])

@@ -13,8 +13,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from helpers.dicom_files import radiograph_dataset, write
+from spinescore.runtime.reading.facts import other_parts, postures, read_facts
 from spinescore.runtime.reading.studies import load_radiograph, load_studies
-from spinescore.runtime.reading.tags import other_parts, postures, read_facts
 
 
 def header(**tags):

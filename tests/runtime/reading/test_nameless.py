@@ -11,8 +11,7 @@ from pydicom import dcmread
 from helpers import tiny
 from helpers.tiny_study import write_study
 from spinescore.runtime import cli
-from spinescore.runtime.reading.nameless import known_modality, nameless
-from spinescore.runtime.scoring.intake import anonymous
+from spinescore.runtime.reading.anonymous import anonymous, known_modality, nameless
 from spinescore.runtime.study import Study
 
 SECRET = "SMITH"

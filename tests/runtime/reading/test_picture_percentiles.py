@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers import tiny
 from helpers.dicom_files import radiograph_dataset, write
@@ -14,7 +16,7 @@ from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.reading.greyscale import contrast_table
-from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, picture_percentiles
+from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, median, picture_percentiles
 from spinescore.runtime.reading.studies import load_radiograph
 from spinescore.runtime.study import Radiograph
 
@@ -101,3 +103,8 @@ def test_it_belongs_to_percentiles():
         BundleError, match=r'grader\.contrast\.over: "picture" is of percentiles; give mode = "percentile"'
     ):
         Manifest.from_dict(stated)
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
+def test_median_is_numpys(values):
+    assert median(np.array(values)) == np.median(values)

@@ -11,9 +11,9 @@ from pydicom.uid import DigitalXRayImageStorageForProcessing, SecondaryCaptureIm
 from helpers import dicom_files, phantom_views
 from spinescore.benchmarks.spoiled import SPOILS
 from spinescore.runtime.errors import CODES
-from spinescore.runtime.reading.quality import finding, of_picture
+from spinescore.runtime.reading.anonymous import anonymous
+from spinescore.runtime.reading.quality import finding, picture_findings
 from spinescore.runtime.reading.studies import load_radiograph, load_study
-from spinescore.runtime.scoring.intake import anonymous
 from spinescore.runtime.study import REGIONS, Radiograph
 
 
@@ -74,7 +74,7 @@ def test_names_that_are_no_text_can_be_printed():
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_sound_picture_raises_nothing(region):
-    assert of_picture(phantom_views.radiograph(region)) == ()
+    assert picture_findings(phantom_views.radiograph(region)) == ()
 
 
 @pytest.mark.parametrize("spoil", ["inverted", "window too bright", "noisy", "one grey", "noise alone"])
@@ -82,7 +82,7 @@ def test_a_spoiled_picture_raises_its_code(spoil):
     truth = {region: phantom_views.truth(region) for region in REGIONS}
     radiographs, _ = SPOILS[spoil].make(np.random.default_rng(1), phantom_views.study(), truth)
     for radiograph in radiographs:
-        found = of_picture(radiograph)
+        found = picture_findings(radiograph)
         assert SPOILS[spoil].code in codes(found)
         assert all(said.message.startswith(radiograph.source) for said in found)
 
@@ -91,7 +91,7 @@ def test_a_collimator_outside_of_which_all_is_white_does_not_saturate():
     radiograph = phantom_views.radiograph("lumbar")
     rising = radiograph.table[-1] > radiograph.table[0]
     pixels = np.pad(radiograph.pixels, 150, constant_values=radiograph.table.size - 1 if rising else 0)
-    assert "saturated" not in codes(of_picture(replace(radiograph, pixels=pixels)))
+    assert "saturated" not in codes(picture_findings(replace(radiograph, pixels=pixels)))
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (129, 700), (2, 3)])
@@ -100,4 +100,4 @@ def test_any_size_and_kind_of_pixels_can_be_looked_at(shape):
     table = np.linspace(0, 1, 4096, dtype=np.float32)
     for dtype, low in ((np.uint16, 0), (np.int16, -2048)):
         pixels = rng.integers(low, low + 4096, shape, dtype=dtype)
-        assert set(codes(of_picture(Radiograph(pixels, table, stored_min=low)))) <= set(CODES)
+        assert set(codes(picture_findings(Radiograph(pixels, table, stored_min=low)))) <= set(CODES)

@@ -14,7 +14,8 @@ from pydicom import uid
 from helpers.dicom_files import COLUMNS, ROWS, assert_stored, compressed, picture, radiograph_dataset, rejected, write
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.phantom import draw_view
-from spinescore.runtime.reading import decodepool, decoders
+from spinescore.runtime.reading.decoding import codecs, decode, withimagecodecs
+from spinescore.runtime.reading.decoding.syntaxes import SYNTAXES, codecs_of
 from spinescore.runtime.reading.studies import load_radiograph
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the files of this module are written with imagecodecs")
@@ -38,7 +39,7 @@ LOSSLESS = [
     (uid.HTJ2KLosslessRPCL, _htj2k),
     (uid.HTJ2K, _htj2k),
 ]  # fmt: skip
-DECODERS = [(syntax, encode, name) for syntax, encode in LOSSLESS for name in decoders._PREFERENCE[syntax]]
+DECODERS = [(syntax, encode, name) for syntax, encode in LOSSLESS for name in codecs_of(syntax)]
 
 
 @functools.cache
@@ -52,9 +53,9 @@ def spine(bits: int, signed: bool = False) -> np.ndarray:
 
 def only(monkeypatch: pytest.MonkeyPatch, syntax: str, name: str) -> None:
     """No decoder but `name` is asked."""
-    if name not in decoders.installed(syntax):
+    if name not in codecs.installed(syntax):
         pytest.skip(f"{name} is not here")
-    monkeypatch.setitem(decoders._PREFERENCE, syntax, (name,))
+    monkeypatch.setitem(SYNTAXES, syntax, SYNTAXES[syntax]._replace(codecs=(name,)))
 
 
 @pytest.mark.parametrize(("syntax", "encode", "name"), DECODERS)
@@ -78,7 +79,7 @@ def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, b
     assert_stored(load_radiograph(write(compressed(expected, bits, syntax, frame), tmp_path / "image")), expected)
 
 
-@pytest.mark.parametrize("name", decoders._PREFERENCE[uid.HTJ2KLosslessRPCL])
+@pytest.mark.parametrize("name", codecs_of(uid.HTJ2KLosslessRPCL))
 def test_htj2k_that_was_written_elsewhere(monkeypatch, tmp_path: Path, name: str) -> None:
     """A codestream of OpenJPH, for builds of imagecodecs that cannot write one."""
     only(monkeypatch, uid.HTJ2KLosslessRPCL, name)
@@ -87,7 +88,7 @@ def test_htj2k_that_was_written_elsewhere(monkeypatch, tmp_path: Path, name: str
     assert_stored(load_radiograph(write(ds, tmp_path / "image")), picture(12))
 
 
-@pytest.mark.parametrize("name", decoders._PREFERENCE[uid.RLELossless])
+@pytest.mark.parametrize("name", codecs_of(uid.RLELossless))
 @pytest.mark.parametrize(("bits", "signed"), [(8, False), (12, False), (12, True), (16, False), (16, True)])
 def test_rle(monkeypatch, tmp_path: Path, bits: int, signed: bool, name: str) -> None:
     only(monkeypatch, uid.RLELossless, name)
@@ -124,13 +125,13 @@ def test_decoded_beyond_the_declared_range_is_clamped(tmp_path: Path) -> None:
 
 
 def test_the_next_decoder_is_tried(monkeypatch, tmp_path: Path) -> None:
-    def broken(frame: bytes, name: str) -> np.ndarray:
+    def broken(codec: str, codestream: bytes, syntax: str, declared) -> np.ndarray:
         raise RuntimeError("no")
 
-    if "pyjpegls" not in decoders.installed(uid.JPEGLSLossless):
+    if "pyjpegls" not in codecs.installed(uid.JPEGLSLossless):
         pytest.skip("pyjpegls is not here")
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
-    monkeypatch.setattr(decoders, "_imagecodecs", broken)
+    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "1")
+    monkeypatch.setattr(withimagecodecs, "decode", broken)
     ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
     assert load_radiograph(write(ds, tmp_path / "image")).decoder == "pyjpegls"
 
@@ -144,11 +145,11 @@ def test_padding_after_the_codestream(tmp_path: Path, padding: bytes) -> None:
 
 
 def test_decoder_that_fails_alone(monkeypatch, tmp_path: Path) -> None:
-    def broken(frame: bytes, name: str) -> np.ndarray:
+    def broken(codec: str, codestream: bytes, syntax: str, declared) -> np.ndarray:
         raise RuntimeError("bit stream ends")
 
-    monkeypatch.setenv(decodepool.IN_PROCESS_VARIABLE, "1")
-    monkeypatch.setattr(decoders, "_imagecodecs", broken)
+    monkeypatch.setenv(decode.IN_PROCESS_VARIABLE, "1")
+    monkeypatch.setattr(withimagecodecs, "decode", broken)
     frame = imagecodecs.jpeg8_encode(picture(8), level=95)
     fault = rejected(write(compressed(picture(8), 8, uid.JPEGBaseline8Bit, frame), tmp_path / "image"))
     assert fault.code == "corrupt-pixels"
@@ -156,7 +157,8 @@ def test_decoder_that_fails_alone(monkeypatch, tmp_path: Path) -> None:
 
 
 def test_missing_decoder_names_syntax_and_remedy(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(decoders._PREFERENCE, uid.JPEGLSLossless, ())
+    syntax = SYNTAXES[uid.JPEGLSLossless]
+    monkeypatch.setitem(SYNTAXES, uid.JPEGLSLossless, syntax._replace(codecs=()))
     ds = compressed(picture(16), 16, uid.JPEGLSLossless, imagecodecs.jpegls_encode(picture(16)))
     fault = rejected(write(ds, tmp_path / "image"))
     assert fault.code == "unsupported-syntax"
@@ -173,7 +175,7 @@ def test_syntax_that_no_decoder_is_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("syntax", "encode"), LOSSLESS)
 def test_codestream_of_another_size_never_meets_a_decoder(monkeypatch, tmp_path, syntax, encode) -> None:
-    monkeypatch.setattr(decoders, "installed", lambda syntax: pytest.fail("a decoder was asked for"))
+    monkeypatch.setattr(decode, "installed", lambda syntax: pytest.fail("a decoder was asked for"))
     ds = compressed(picture(8), 8, syntax, encode(picture(8, rows=64, columns=80), 8))
     fault = rejected(write(ds, tmp_path / "image"))
     assert fault.code == "corrupt-pixels"

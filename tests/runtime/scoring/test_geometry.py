@@ -10,7 +10,6 @@ from spinescore.runtime.scoring.geometry import (
     crop_outline,
     facing_of,
     implausible,
-    median,
     rotation_deg,
     to_source,
     whole_image,
@@ -58,11 +57,6 @@ def test_rotation_is_that_of_the_mirror_image_and_positive_where_the_front_lies_
     left = rotation_deg(centre, centre + reach * [-1, 1], "left")
     assert right == pytest.approx(angle, abs=1e-6)
     assert left == pytest.approx(right, abs=1e-9)
-
-
-@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
-def test_median_is_numpys(values):
-    assert median(np.array(values)) == np.median(values)
 
 
 def test_outline_of_a_crop():

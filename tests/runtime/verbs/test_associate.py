@@ -14,7 +14,7 @@ import pytest
 from spinescore.runtime import cli
 from spinescore.runtime.followup.association import association_schema
 from spinescore.runtime.followup.associationinput import AssociationInputError, read_study
-from spinescore.runtime.reading.tags import patient_key
+from spinescore.runtime.reading.facts import patient_key
 
 LEVELS = ("C2/C3", "C3/C4", "C6/C7", "T12/L1", "L1/L2", "L5/S1")
 

@@ -23,7 +23,7 @@ from spinescore.runtime.followup.plots import (
 )
 from spinescore.runtime.followup.tables import TABLES
 from spinescore.runtime.outputs.figures import rendered
-from spinescore.runtime.reading.tags import patient_key
+from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.study import SITES
 
 BEFORE = made_report({"cervical": NORMAL, "lumbar": changed(NORMAL, at2=2, at3=2)}, "1", "20220110")

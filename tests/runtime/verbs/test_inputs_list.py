@@ -62,7 +62,9 @@ def test_many_studies_without_a_header_are_scored(bundle, two, tmp_path, capsys)
     assert (first["total"]["value"], second["regions"]["lumbar"]["total"]) == (TOTAL, REGION_TOTAL)
     shown = second["regions"]["lumbar"]["radiograph"]
     assert (shown["facing"], shown["pixel_spacing_mm"]) == ("right", [0.3, 0.3])
-    words = "lumbar.png: the list states, and the file does not, region lumbar, facing right, spacing 0.3 mm."
+    words = (
+        "lumbar.png: the list states these facts, which the file does not: region lumbar, facing right, spacing 0.3 mm."
+    )
     assert any(words in warning for warning in second["warnings"])
 
 
@@ -101,7 +103,7 @@ def test_headers_are_heeded_and_may_be_repeated(bundle, tmp_path, capsys):
         ("a/lumbar.dcm,1.2.9,,,", "states the study 1.2.9, the header of lumbar.dcm states 1.2.3.4"),
         ("a/film.png,,lumbar,,", "nothing states the study of film.png; add the column study"),
         ("a/none.png,x,lumbar,,", "there is no file"),
-        (",x,lumbar,,", "it names no file"),
+        (",x,lumbar,,", "the path is empty"),
         ("a/film.png,x,lumber,,", "region is 'lumber'; it is cervical or lumbar, or empty; did you mean lumbar?"),
         ("a/film.png,x,lumbar,up,", "facing is 'up'"),
         ("a/film.png,x,lumbar,,-1", "spacing_mm is '-1'"),
@@ -131,7 +133,7 @@ def test_lines_that_cannot_hold_are_refused_before_any_score(bundle, tmp_path, c
             "the columns are path, and any of study, region, facing, spacing_mm, patient",
         ),
         ("study,region", ["x"], "line 1: there is no column path"),
-        ("path,path", ["x"], "column path stands there twice"),
+        ("path,path", ["x"], "column path occurs twice"),
         ("path", [], "lists no file"),
         ("path,study", ["film.png,a", "film.png,b"], "line 3: .*is listed twice, also in .*line 2"),
     ],

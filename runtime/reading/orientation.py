@@ -1,8 +1,8 @@
 """How a lateral radiograph stands as it is stored: the eight orientations of the square, in one table.
 
-A stored picture is brought upright (the head above) by a turn alone; the side to which the patient then looks is its
-facing. DICOM states the same as two directions, where a row and where a column end (PS3.3 C.7.6.1.1.1): A anterior,
-P posterior, H head, F feet, L left, R right.
+A turn brings a stored picture upright (head at the top); the side towards which the patient then looks is its facing.
+DICOM states the same by the directions in which rows and columns end (PS3.3 C.7.6.1.1.1): A anterior, P posterior,
+H head, F feet, L left, R right.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Orientation = tuple[Turn, Facing]
 
 TURNS: tuple[Turn, ...] = (0, 90, 180, 270)
 
-# (degrees clockwise to bring it upright, facing then) -> where a row and where a column of the stored picture end
+# (degrees clockwise to bring it upright, its facing then) -> directions in which a stored row and column end
 ORIENTATIONS: dict[Orientation, tuple[str, str]] = {
     (0, "left"): ("P", "F"),
     (0, "right"): ("A", "F"),
@@ -46,18 +46,18 @@ _COSINES = ("L", "P", "H")  # the patient's x, y and z axes (PS3.3 C.7.6.2.1.1)
 
 
 def principal(direction: str) -> str | None:
-    """The letter that counts most in a direction such as `AF`, or None if it is no direction."""
+    """Return the first and main letter of a direction such as `AF`, or None if it is no direction."""
     letters = direction.strip().upper()
-    known = 1 <= len(letters) <= 3 and all(letter in _OPPOSITE for letter in letters)
-    if not known or len({frozenset((letter, _OPPOSITE[letter])) for letter in letters}) < len(letters):
+    valid = 1 <= len(letters) <= 3 and all(letter in _OPPOSITE for letter in letters)
+    if not valid or len({frozenset((letter, _OPPOSITE[letter])) for letter in letters}) < len(letters):
         return None
     return letters[0]
 
 
 def from_letters(row: str | None, column: str | None) -> tuple[Turn | None, Facing | None]:
-    """Turn and facing that fit the principal letters of a row and a column; None for what they leave open.
+    """Return the turn and the facing that fit the principal letters of a row and a column, each None if undecided.
 
-    Without the column's direction an upright picture is the first choice, so that `A` alone faces right.
+    Without the column's direction the picture counts as upright if possible, so that `A` alone faces right.
     """
     fitting = [
         orientation
@@ -75,7 +75,7 @@ def from_letters(row: str | None, column: str | None) -> tuple[Turn | None, Faci
 
 
 def from_cosines(cosines: Sequence[float]) -> tuple[str, str]:
-    """The principal letters of a row and a column from the six numbers of Image Orientation (Patient)."""
+    """Return the principal letters of a row and a column from the six numbers of Image Orientation (Patient)."""
     row, column = np.asarray(cosines, np.float64).reshape(2, 3)
     return _letter(row), _letter(column)
 
@@ -86,13 +86,13 @@ def _letter(direction: NDArray[np.float64]) -> str:
 
 
 def to_source(vectors: NDArray[np.float64], turn_deg: Turn) -> NDArray[np.float64]:
-    """Directions (.., 2) in the upright picture, as directions in the stored one."""
+    """Return directions (.., 2) in the upright picture as directions in the stored one."""
     return in_source(vectors, turn_deg // 90)
 
 
 def to_upright(vectors: NDArray[np.float64], turn_deg: Turn) -> NDArray[np.float64]:
-    """Directions (.., 2) in the stored picture, as directions in the upright one.
+    """Return directions (.., 2) in the stored picture as directions in the upright one.
 
-    Points turn about the origin: what lies between them is right, their place in the picture is not.
+    Points turn about the origin: their differences are right, their positions in the picture are not.
     """
     return in_source(vectors, -turn_deg // 90)

@@ -1,18 +1,10 @@
-"""Compressed pixels are decoded in worker processes: a decoder that crashes, hangs or eats memory ends its worker only.
+"""Worker processes that run codecs, and the memory that this process shares with them.
 
-A worker (`decodeworker.main`) is started at the first compressed image and kept warm until the last scorer of this
-process is closed, or until the interpreter ends; the next image starts another one. Images that are read at the same
-time have one each. A worker that decodes while the last scorer is closed is the reader's, and kept. The memory that is
-shared with a worker has no name to be left behind, and its answers are checked as if a stranger had written them.
+A worker (`worker.main`) starts with the first compressed image. It is kept warm until the last scorer of this process
+is closed, or until the interpreter ends; the next image starts another one. Images that are read at the same time have
+one worker each. If the last scorer is closed during a decoding, that worker finishes and is kept.
 
-Decoding is done in this process instead
-- where the environment variable SPINESCORE_DECODE_IN_PROCESS is set (to anything but 0), for applications that have a
-  sandbox of their own;
-- in a frozen application that did not call `spinescore.runtime.freeze_support`, and in one that embeds Python and
-  names no Python interpreter (`sys.executable`, or what `multiprocessing.set_executable` set): starting either would
-  run the application a second time;
-- where no worker can be started.
-Then there is no time limit, and a decoder's crash ends the process.
+The shared memory has no name that could be left behind. A worker's answers are checked as if they came from a stranger.
 """
 
 from __future__ import annotations
@@ -25,88 +17,44 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.logs import READING
-from spinescore.runtime.machine.processes import can_start, end_unused, ending, worker_command
-from spinescore.runtime.reading.decodeworker import DecoderFailed, mapped, receive, send
+from spinescore.runtime.machine.processes import end_unused, ending, worker_command
+from spinescore.runtime.reading.decoding.codecs import DecoderFailed
+from spinescore.runtime.reading.decoding.worker import mapped, receive, send
 from spinescore.runtime.reading.memory import pixel_array
+from spinescore.runtime.reading.pixelformat import PixelFormat
 
-if TYPE_CHECKING:
-    from spinescore.runtime.reading.pixels import PixelFormat
+__all__ = ["DecoderLost", "Pool", "stop"]
 
-__all__ = [
-    "IN_PROCESS_VARIABLE",
-    "TIMEOUT_VARIABLE",
-    "DecoderLost",
-    "decode",
-    "in_process",
-    "stop",
-    "time_limit_s",
-]
-
-IN_PROCESS_VARIABLE = "SPINESCORE_DECODE_IN_PROCESS"
-TIMEOUT_VARIABLE = "SPINESCORE_DECODE_TIMEOUT_S"
-DEFAULT_TIMEOUT_S = 5.0
-
-_START_S = 30.0  # to start a worker, and to load a decoder, on a slow machine
+_START_S = 30.0  # to start a worker, and to load a codec, on a slow machine
 _MAX_WORKERS = max(2, min(4, os.cpu_count() or 1))  # as many as files are read at once
-_KEPT_BYTES = 64 << 20  # shared memory beyond this is given back after each image
+_KEPT_BYTES = 64 << 20  # larger shared memory is given back after each image
 _MAX_ANSWER = 4096
 _PAGE = 4096
 _DTYPES = ("|u1", "|i1", "<u2", "<i2", ">u2", ">i2")
-_WORKER = "spinescore.runtime.reading.decodeworker"
+_WORKER = "spinescore.runtime.reading.decoding.worker"
 
 
 class DecoderLost(Exception):
-    """The decoder crashed or did not finish in time. The message is the predicate of a sentence about the image."""
-
-
-def time_limit_s() -> float:
-    """Seconds that an image may take: SPINESCORE_DECODE_TIMEOUT_S where it is a positive number, else 5."""
-    try:
-        stated = float(os.environ.get(TIMEOUT_VARIABLE, ""))
-    except ValueError:
-        return DEFAULT_TIMEOUT_S
-    return stated if 0 < stated < float("inf") else DEFAULT_TIMEOUT_S
-
-
-def in_process() -> bool:
-    """Whether images are decoded in this process, see above."""
-    wanted = os.environ.get(IN_PROCESS_VARIABLE, "") not in ("", "0")
-    return wanted or not can_start() or _Pool.of_this_process().broken
-
-
-def decode(
-    name: str, payload: bytes, syntax: str, declared: PixelFormat, timeout_s: float | None = None
-) -> NDArray[np.integer]:
-    """Pixels (rows x columns, at most 16 bits) of `payload`, decoded in a worker within `timeout_s`.
-
-    Raises DecoderLost for a crash and a time-out, DecoderFailed for what the decoder itself reports.
-    """
-    from spinescore.runtime.reading import decoders  # it builds on this module
-
-    if not in_process():
-        try:
-            return _Pool.of_this_process().decode(name, payload, syntax, declared, timeout_s or time_limit_s())
-        except OSError:  # no process is to be had
-            _Pool.of_this_process().broken = True
-            READING.debug("no worker process is to be had: images are decoded in this process from here on")
-    return decoders.run_decoder(name, payload, syntax, declared)
+    """The codec crashed or did not finish in time. The message is the predicate of a sentence about the pixels."""
 
 
 def stop() -> None:
-    """End the workers of this process; the next image starts new ones."""
-    _Pool.of_this_process().stop()
+    """End the idle workers of this process; the next image starts new ones."""
+    Pool.of_this_process().stop()
 
 
-class _Pool:
-    """The idle workers of one process. After a fork the child has an empty pool of its own."""
+class Pool:
+    """The workers of one process. After a fork the child has an empty pool of its own.
 
-    _pools: ClassVar[dict[int, _Pool]] = {}  # by process
+    `broken` is true once the system has refused to start a worker.
+    """
+
+    _pools: ClassVar[dict[int, Pool]] = {}  # by process id
 
     def __init__(self) -> None:
         self.broken = False
@@ -114,16 +62,21 @@ class _Pool:
         self._slots = threading.BoundedSemaphore(_MAX_WORKERS)
 
     @classmethod
-    def of_this_process(cls) -> _Pool:
+    def of_this_process(cls) -> Pool:
+        """Return the pool of the running process."""
         return cls._pools.get(os.getpid()) or cls._pools.setdefault(os.getpid(), cls())
 
     def decode(
-        self, name: str, payload: bytes, syntax: str, declared: PixelFormat, timeout_s: float
+        self, codec: str, codestream: bytes, syntax: str, declared: PixelFormat, timeout_s: float
     ) -> NDArray[np.integer]:
+        """Return the pixels (rows x columns) that a codec decodes in a worker within `timeout_s` seconds.
+
+        Raises DecoderLost, DecoderFailed, and OSError if no worker can be started.
+        """
         with self._slots:
             worker = self._worker()
             try:
-                pixels = worker.decode(name, payload, syntax, declared, timeout_s)
+                pixels = worker.decode(codec, codestream, syntax, declared, timeout_s)
             except DecoderFailed:
                 self._idle.append(worker)
                 raise
@@ -144,13 +97,14 @@ class _Pool:
             worker.end()
 
     def stop(self) -> None:
-        with suppress(IndexError):  # several threads may take from it
+        """End the idle workers."""
+        with suppress(IndexError):  # another thread may take the last one
             while True:
                 self._idle.pop().end()
 
 
 class _Worker:
-    """One process and the memory that is shared with it. Raises OSError where either cannot be had."""
+    """One process and the memory that it shares with this one. Raises OSError if either cannot be had."""
 
     def __init__(self) -> None:
         self._arena = _Arena()
@@ -161,7 +115,7 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 pass_fds=self._arena.inherited,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # numpy's, not needed here
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # numpy starts no threads
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError:
@@ -178,29 +132,30 @@ class _Worker:
         return self._process.poll() is None
 
     def decode(
-        self, name: str, payload: bytes, syntax: str, declared: PixelFormat, timeout_s: float
+        self, codec: str, codestream: bytes, syntax: str, declared: PixelFormat, timeout_s: float
     ) -> NDArray[np.integer]:
         shape = declared.rows, declared.columns
-        start = -(-shape[0] * shape[1] * 2 // _PAGE) * _PAGE
+        start = -(-shape[0] * shape[1] * 2 // _PAGE) * _PAGE  # the pixels come first, the codestream after them
         try:
-            memory = self._arena.at_least(start + len(payload))
+            memory = self._arena.at_least(start + len(codestream))
         except OSError as fault:
             raise DecoderLost(f"need more memory than there is ({fault.strerror})") from None
-        memory[start : start + len(payload)] = payload
-        request = {"decoder": name, "syntax": syntax, "declared": asdict(declared), "timeout_s": timeout_s}
-        request |= {"arena": self._arena.name, "bytes": len(memory), "start": start, "end": start + len(payload)}
-        self._answer(_START_S, request)  # once the decoder is loaded
+        memory[start : start + len(codestream)] = codestream
+        request = {"codec": codec, "syntax": syntax, "declared": asdict(declared), "timeout_s": timeout_s}
+        request |= {"arena": self._arena.name, "bytes": len(memory), "start": start, "end": start + len(codestream)}
+        self._answer(_START_S, request)  # comes when the codec is loaded
         answer = self._answer(timeout_s)
         if answer.get("dtype") not in _DTYPES:
-            raise DecoderLost("made the decoder give an answer that is none")
+            raise DecoderLost("made the decoder give an invalid answer")
         flat = np.frombuffer(memory, dtype=answer["dtype"], count=shape[0] * shape[1])
         pixels: NDArray[np.integer] = pixel_array(shape, flat.dtype)
         pixels[...] = flat.reshape(shape)
-        del flat
+        del flat  # a view of the shared memory would keep it from being given back
         self._arena.give_back()
         return pixels
 
     def _answer(self, timeout_s: float, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request, if there is one, and return the worker's next answer."""
         late = threading.Event()
 
         def end() -> None:
@@ -231,7 +186,7 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._output.close()
-        with suppress(OSError):  # what it did not read any more
+        with suppress(OSError):  # a request that the worker did not read any more
             self._input.close()
         self._arena.close()
 
@@ -241,7 +196,7 @@ def _command(file: str) -> list[str]:
 
 
 class _Arena:
-    """Memory shared with one worker: a file without a name, or on Windows a mapping; both go with their last user."""
+    """Memory shared with one worker: a file without a name, or a mapping on Windows. It vanishes with its last user."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -258,6 +213,7 @@ class _Arena:
         self.inherited = (self.file,)
 
     def at_least(self, size: int) -> mmap.mmap:
+        """Return the memory, enlarged to `size` bytes if it is smaller."""
         if self._memory is None or len(self._memory) < size:
             self._unmap()
             self.name = f"spinescore-{os.getpid()}-{os.urandom(8).hex()}"
@@ -267,6 +223,7 @@ class _Arena:
         return self._memory
 
     def give_back(self) -> None:
+        """Return the memory to the system if it is too large to be kept."""
         if self._memory is not None and len(self._memory) > _KEPT_BYTES:
             self._unmap()
             if self.file >= 0:

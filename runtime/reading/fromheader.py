@@ -1,4 +1,4 @@
-"""A radiograph from stored values and the header that describes them, for files, datasets and arrays alike."""
+"""A radiograph from stored values and the header that describes them; used for files, datasets and arrays."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.notices import as_notice, notice
 from spinescore.runtime.reading import greyscale, shutter
-from spinescore.runtime.reading.quality import of_header
-from spinescore.runtime.reading.tags import Facts, number
+from spinescore.runtime.reading.facts import Facts
+from spinescore.runtime.reading.quality import header_findings
+from spinescore.runtime.reading.tags import number
 from spinescore.runtime.study import FROM_LIBRARY, Radiograph
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from spinescore.runtime.reading.pixels import PixelFormat
+    from spinescore.runtime.reading.pixelformat import PixelFormat
 
-__all__ = ["described"]
+__all__ = ["radiograph_from_header"]
 
 _MAX_NOTES, _NOTE_LENGTH = 20, 300
 
 
-def described(
+def radiograph_from_header(
     stored: NDArray[np.integer],
     ds: Dataset,
     declared: PixelFormat,
@@ -37,20 +38,21 @@ def described(
     warned: Iterable[str] = (),
     masked: NDArray[np.bool_] | None = None,
 ) -> Radiograph:
-    """The radiograph of stored values (H x W) within the declared range, seen as its header `ds` says.
+    """Return the radiograph of stored values (H x W, within the declared range) with the header `ds`.
 
-    What a Display Shutter hides is overwritten in `stored`, and so is what is `masked` (H x W), which becomes black.
-    `window` names a window by its explanation; `notes` are ours and `warned` pydicom's, for the report.
+    Pixels that a Display Shutter hides are overwritten in `stored`. So are `masked` pixels (H x W), which become black.
+    `window` names a window by its explanation. `notes` are warnings of ours, `warned` are those of pydicom.
     """
-    said = [*facts.notes, *notes]
+    warnings = [*facts.notes, *notes]
     padding, lowest = _padding(ds, declared), declared.stored_min
-    occluded = shutter.closed(stored, ds, declared, padding, said, masked)
+    occluded = shutter.close_shutter(stored, ds, declared, padding, warnings, masked)
     table, has_window, remarks = greyscale.table(
         ds, stored, declared.bits_stored, lowest, padding, window, occluded=occluded
     )
     of_library = (notice("library-warning", f"{FROM_LIBRARY}{warning}") for warning in warned)
     unique = dict.fromkeys(
-        as_notice(note).saying(note[:_NOTE_LENGTH]).at(facts.region, source) for note in (*said, *remarks, *of_library)
+        as_notice(note).saying(note[:_NOTE_LENGTH]).at(facts.region, source)
+        for note in (*warnings, *remarks, *of_library)
     )
     return Radiograph(
         pixels=stored,
@@ -73,12 +75,12 @@ def described(
         source=source,
         header=ds,
         warnings=tuple(unique)[:_MAX_NOTES],
-        findings=of_header(ds, source, facts.spacing_mm is not None),
+        findings=header_findings(ds, source, facts.spacing_mm is not None),
     )
 
 
 def _padding(ds: Dataset, declared: PixelFormat) -> tuple[int, int] | None:
-    """Pixel Padding Value, up to the Range Limit where there is one (PS3.3 C.7.5.1.1.2), as stored values."""
+    """Return the stored values from Pixel Padding Value to its Range Limit, both inclusive (C.7.5.1.1.2), or None."""
     value, limit = number(ds, "PixelPaddingValue"), number(ds, "PixelPaddingRangeLimit")
     if value is None:
         return None
@@ -89,7 +91,7 @@ def _padding(ds: Dataset, declared: PixelFormat) -> tuple[int, int] | None:
 
 
 def _as_stored(value: int, declared: PixelFormat) -> int:
-    """Devices write a signed value as unsigned, and the other way round: take the one that can be stored."""
+    """Return the value as it can be stored: devices write signed values as unsigned ones, and vice versa."""
     span = 1 << declared.bits_allocated
     return next(
         (same for same in (value, value - span, value + span) if declared.stored_min <= same <= declared.stored_max),

@@ -14,8 +14,7 @@ from spinescore.runtime import Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.outputs.marks import disc_marks
-from spinescore.runtime.scoring.bundleinfo import bundle_info
-from spinescore.runtime.scoring.orientation import (
+from spinescore.runtime.reading.orientation import (
     ORIENTATIONS,
     TURNS,
     from_cosines,
@@ -23,6 +22,7 @@ from spinescore.runtime.scoring.orientation import (
     principal,
     to_upright,
 )
+from spinescore.runtime.scoring.bundleinfo import bundle_info
 
 EVERY = list(ORIENTATIONS)
 

@@ -1,0 +1,1 @@
+"""Compressed pixels: the table of transfer syntaxes, the codecs that are installed, and the processes that run them."""
