@@ -72,8 +72,9 @@ class Views:
         before: Callable[[str], None] | None = None,
     ) -> None:
         """`before` is told what is loaded; what it raises ends that, with the device closed."""
-        self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
+        self._bundle, self._manifest, self.device = bundle, bundle.manifest, device
         localizer = bundle.manifest.localizer
+        self.durations = Durations(localizer.averaging.cost)
         self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
         self.give(effort or self._full)
         try:
@@ -106,7 +107,7 @@ class Views:
             _, took_ms = self.pipeline.run_networks(boundary=boundary)
         else:
             faults, took_ms = self._self_test.run(self.pipeline, boundary)
-        self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
+        self.durations.assume(took_ms["localizer"], took_ms["grader"])
         if faults:
             engine = f"{self.pipeline.framework} {self.pipeline.precision}"
             raise SelfTestError(
