@@ -22,6 +22,7 @@ from spinescore.runtime.scoring.geometry import implausible, rotation_deg
 from spinescore.runtime.scoring.grading import CornerGrade, grade_discs
 from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
 from spinescore.runtime.scoring.orientation import to_upright
+from spinescore.runtime.scoring.pixelidentity import pixels_digest
 from spinescore.runtime.scoring.report import (
     CornerReport,
     DeviceInfo,
@@ -332,6 +333,7 @@ def _radiograph_info(chosen: Chosen) -> RadiographInfo:
         radiograph.decoder,
         radiograph.source,
         chosen.turn_deg,
+        pixels_digest(radiograph.pixels),
     )
 
 
