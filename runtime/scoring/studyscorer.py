@@ -12,10 +12,11 @@ from spinescore.runtime.errors import DeviceError, SpineScoreError
 from spinescore.runtime.logs import log_study
 from spinescore.runtime.machine.processes import join_users, leave_users
 from spinescore.runtime.opening.opened import EngineInUse
-from spinescore.runtime.scoring.assemble import strictly, study_report, timed, with_findings
 from spinescore.runtime.scoring.budget import Budget, Clock, OnStage, checked_ms
 from spinescore.runtime.scoring.intake import GivenPoints, Keypoints, StudyInput, as_study, given_points
+from spinescore.runtime.scoring.judgement import strictly
 from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.reporting import study_report, timed, with_findings
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.scoring.selection import select
 from spinescore.runtime.scoring.turns import Turns
