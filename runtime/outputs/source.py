@@ -21,6 +21,7 @@ from spinescore.runtime.reading.orientation import ORIENTATIONS
 from spinescore.runtime.reading.sourcenames import told_apart
 from spinescore.runtime.reading.tags import text, value, whole
 from spinescore.runtime.scoring.intake import StudyInput, as_study
+from spinescore.runtime.scoring.pixelidentity import has_scored_pixels
 from spinescore.runtime.scoring.report import RadiographInfo, RegionReport, StudyReport
 from spinescore.runtime.study import Radiograph, Region, Study
 
@@ -81,9 +82,17 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
             "given with it; give the study that was scored"
         )
     for name, region in report.regions.items():
-        if region.radiograph is not None and radiograph_of(region, found) is None:
+        if region.radiograph is None:
+            continue
+        radiograph = radiograph_of(region, found)
+        if radiograph is None:
             raise OutputError(
                 f"the radiograph of the {name} region is not in the study; give the study that was scored"
+            )
+        if not has_scored_pixels(radiograph, region.radiograph):
+            raise OutputError(
+                f"the pixels of the {name} radiograph {radiograph.source} are not those that the report was made "
+                "from; give the study that was scored"
             )
     return found
 

@@ -1,28 +1,32 @@
-"""How long the steps of one scorer take, learnt from its studies: what a budget is divided by.
+"""Estimates how long the steps of one scorer take, from its earlier studies, so that a budget can be divided.
 
-Two things are kept: of each step its base, the time that it takes on a quiet machine, and of each study its pace, how
-much longer than their bases its steps took together. A step is expected to take its base times the likely pace: that of
-the slowest tenth of the latest 32 studies, or of the slowest of the latest 12 if that is less. So a step that has not
-run for long follows the machine like all others, and a machine that was busy is taken for quiet after 12 quiet studies.
+Each step has a base: the milliseconds that it takes on a quiet machine. Each study has a pace: how much longer its
+steps took together than their bases. A step is expected to take its base times the likely pace. The likely pace is that
+of the slowest tenth of the latest 32 studies, or of the slowest of the latest 12 studies if that is less. So a step
+that has not run for long follows the machine like the other steps, and a busy machine counts as quiet after 12 quiet
+studies.
 
-A base is the shortest run, and three rules keep it right.
+A base is the shortest run. Three rules keep it right.
 
     others faster   If the steps of a study take less than 0.8 of their bases together, the machine was busy when those
-                    were measured. The other steps' bases are then scaled by the same factor, until the steps run.
-    passed over     A step that did not fit in 14 studies is forgotten. While the machine is quiet (the latest pace at
-                    most 1.25) one study tries the step, if there is time for the rest and for the plainer step whose
-                    place it takes. If it takes as long as before, it is tried after another 14, again 14, then 28, and
-                    so on up to 224. So in constant conditions a step that never fits makes 3 of the first 45 studies
-                    late, 4 of 74, 7 of 600, and never two in a row. No study with a hard budget tries one.
+                    were measured. The bases of the other steps are then scaled by the same factor, until they run.
+    passed over     A step that did not fit in 15 studies is tried in the next one, if the machine is quiet (latest pace
+                    at most 1.25) and if there is time for 0.8 of its typical time. The typical time follows from the
+                    steps that run in every study: a pass costs the same wherever it is used. If a try takes as long as
+                    before, and the base is at most 1.25 of the typical time, the measurement is believed: the third
+                    such try is followed by 30 studies without one, then 60, then 120. A base that is not typical is
+                    tried after every 15 studies, so that no busy time can lock a step out for longer than 20 quiet
+                    studies. Tries are never made in two studies in a row.
     slower now      If the three latest runs all took 1.5 times the base or more, by the pace of the other steps of
                     their studies, the shortest of them becomes the base.
 
-Where nothing at all had time, there is nothing to learn from, and nothing to lose. So after 2 such studies in a row the
-next one is tried whatever it takes, then after 4, 8, 14 and every 14; with a hard budget, after 14.
+If no step had time, there is nothing to learn from, and nothing to lose. So after 2 such studies in a row the next one
+is scored whatever it takes, then after 4, 8, 15 and every 15; with a hard budget, after 15.
 
-What never ran takes no time, and is tried. A hard budget has nothing to try: until the steps have run once, the choice
-is made by what the networks took in the self-test at opening, and a study is given up by half of that, since a first
-run is slow.
+A step that never ran counts as 0 ms, and is tried. A hard budget tries nothing, because a result would be lost: a
+scorer that gets only hard calls never tries a skipped step again. Until the steps have run once, a hard budget is
+divided by the networks' times in the self-test at opening. A study is given up by half of those, since a first run is
+slow.
 """
 
 from __future__ import annotations
@@ -46,9 +50,9 @@ _QUIET_PACE = 1.25
 _FASTER = 0.8  # of the base: less than what chance explains
 _SLOWER = 1.5
 _SLOW_RUNS = 3
-_PATIENCE = 14  # studies that pass over a step before it is tried
+_PATIENCE = 15  # studies that pass over a step before it is tried; two tries one after the other fit within 20
 _SURE_AFTER = 3  # tries that found nothing new; each further one doubles the patience
-_MOST_PATIENCE = 224
+_MOST_DOUBLINGS = 3
 _FIRST_IDLE = 2  # studies in which nothing ran before one is tried
 
 
@@ -61,11 +65,6 @@ class _Base:
     passed_over: int = 0  # in so many studies since it ran
     confirmed: int = 0  # by so many tries in a row
     latest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SLOW_RUNS))
-
-    @property
-    def is_overdue(self) -> bool:
-        doublings = max(0, self.confirmed - _SURE_AFTER + 1)
-        return self.passed_over >= min(_PATIENCE << min(doublings, 8), _MOST_PATIENCE)
 
     def scale(self, factor: float) -> None:
         self.ms, self.is_assumed, self.confirmed = self.ms * factor, True, 0
@@ -81,16 +80,19 @@ class _Base:
 class Durations:
     """How long the steps of one scorer take, in milliseconds; see the module for the rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, averaging_cost: float = 1.0) -> None:
+        """`averaging_cost` says how many plain passes an averaged one takes (`Averaging.cost`)."""
+        self._averaging_cost = averaging_cost
         self._bases: dict[Step, _Base] = {}
         self._first: dict[str, float] = {}  # by the name of a step of two views that never ran
         self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
         self._idle, self._tries = 0, 0  # studies in a row in which nothing ran, or which were tried
         self._tried_last = False  # whether the latest study tried a step
 
-    def assume(self, localizer_ms: float, grader_ms: float, runs: int) -> None:
-        """What the first run of the networks took for two views, of the localizer so many runs."""
-        self._first = self._first or {"averaged": localizer_ms, "pass": localizer_ms / max(runs, 1), "grade": grader_ms}
+    def assume(self, localizer_ms: float, grader_ms: float) -> None:
+        """Keep the times of the networks' first run for two views; the localizer's includes all averaged runs."""
+        pass_ms = localizer_ms / self._averaging_cost
+        self._first = self._first or {"averaged": localizer_ms, "pass": pass_ms, "grade": grader_ms}
 
     def learn(self, took_ms: Took) -> None:
         """The steps of one study."""
@@ -101,18 +103,23 @@ class Durations:
             self._paces.append(sum(ms for _, ms in took_ms) / base_ms)
 
     def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool) -> None:
-        """A study is over: what ran, which steps did not fit, and whether it was tried as `is_stuck` says."""
+        """Count a study that is over: its steps, the steps that did not fit, and whether `is_stuck` had it tried."""
         ran = {step for step, _ in took_ms}
-        self._tried_last = any(base.is_overdue for step in ran if (base := self._source(step)[1]) is not None)
-        missed = {id(base): base for step in set(passed_over) - ran if (base := self._source(step)[1]) is not None}
-        for base in missed.values():
-            base.passed_over += 1
+        self._tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
+        missed = {near for step in set(passed_over) - ran if (near := self._nearest(step)[1])}
+        for step in missed:
+            self._bases[step].passed_over += 1
         if took_ms:
             self.learn(took_ms)
             self._idle, self._tries = 0, self._tries + 1 if tried else 0
         elif missed:
             self._idle += 1
             self._paces.append(1.0)
+
+    @property
+    def tried_last(self) -> bool:
+        """Whether the latest study tried a step that was not expected to fit."""
+        return self._tried_last
 
     def is_stuck(self, hard: bool) -> bool:
         """Whether nothing had time in so many studies that the next one is to be tried."""
@@ -135,7 +142,7 @@ class Durations:
         for step, ms in took_ms:
             shortest[step] = min(shortest.get(step, math.inf), max(ms, 0.0))
         before = {step: self._bases[step].ms for step in shortest if step in self._bases}
-        in_doubt = {step for step in before if self._bases[step].is_assumed or self._bases[step].is_overdue}
+        in_doubt = {step for step in before if self._bases[step].is_assumed or self._is_overdue(step)}
         measured = [step for step in before if not self._bases[step].is_assumed]
         for step in shortest.keys() - in_doubt:
             base = self._bases.setdefault(step, _Base(shortest[step]))
@@ -171,23 +178,47 @@ class Durations:
         return min(sorted(self._paces)[rank], max(list(self._paces)[-_RECOVERY_STUDIES:]))
 
     def _expected(self, step: Step, hard: bool, now_ms: Mapping[Step, float]) -> float:
-        """What a step takes at the usual pace."""
-        base = self._source(step)[1]
-        if step in now_ms and (base is None or base.is_assumed or base.is_overdue):
+        """Return the milliseconds of a step at the usual pace."""
+        near = self._nearest(step)[1]
+        in_doubt = near is None or self._bases[near].is_assumed or self._is_overdue(near)
+        if step in now_ms and in_doubt:
             return now_ms[step]
         quiet = not self._paces or self._paces[-1] <= _QUIET_PACE
-        if base is not None and base.is_overdue and quiet and not (hard or self._tried_last):
-            plainer = _plainer(step)
-            return self._expected(plainer, hard, now_ms) if plainer in self._bases and plainer != step else 0.0
+        if near is not None and self._is_overdue(near) and quiet and not (hard or self._tried_last):
+            return _FASTER * self._typical_ms(step)
         return self._base_ms(step) or (self._first_ms(step) if hard else 0.0)
 
+    def _is_overdue(self, step: Step) -> bool:
+        """Whether a step that has a base was passed over so often that it is to be tried."""
+        base = self._bases[step]
+        believed = base.ms <= _QUIET_PACE * self._typical_ms(step)
+        doublings = min(max(0, base.confirmed - _SURE_AFTER + 1), _MOST_DOUBLINGS) if believed else 0
+        return base.passed_over >= _PATIENCE << doublings
+
+    def _typical_ms(self, step: Step) -> float:
+        """Return the time of a step that follows from plainer steps, or 0 if these never ran."""
+        name, views, antialias = step
+        if name == "averaged":
+            return self._averaging_cost * self._plain_pass_ms(views, antialias)
+        if name == "evidence":
+            return views * self._plain_pass_ms(2, antialias)
+        plain = (name, views, False)
+        return self._base_ms(plain) if antialias and plain in self._bases else 0.0
+
+    def _plain_pass_ms(self, views: int, antialias: bool) -> float:
+        step = ("pass", views, antialias)
+        near = self._nearest(step)[1]
+        if near is not None and self._is_overdue(near):
+            return self._typical_ms(step)
+        return self._base_ms(step)
+
     def _base_ms(self, step: Step) -> float:
-        """The base of the step, or of the nearest; at most what a step took that does the same and more."""
-        factor, base = self._source(step)
-        if base is None:
+        """Return the base of the step, or of the nearest; at most the base of a step that does the same and more."""
+        factor, near = self._nearest(step)
+        if near is None:
             return 0.0
         fuller = [self._bases[more] for more in _fuller(step) if more in self._bases]
-        return min([factor * base.ms, *(more.ms for more in fuller if not more.is_assumed)])
+        return min([factor * self._bases[near].ms, *(more.ms for more in fuller if not more.is_assumed)])
 
     def _first_ms(self, step: Step) -> float:
         name, views, _ = step
@@ -195,16 +226,16 @@ class Durations:
             return views * self._first.get("pass", 0.0)
         return views / 2 * self._first.get(name, 0.0)
 
-    def _source(self, step: Step) -> tuple[float, _Base | None]:
-        """The base of the step, else a factor and the base of the nearest that ran.
+    def _nearest(self, step: Step) -> tuple[float, Step | None]:
+        """Return the nearest step that has a base, and the factor from its base to the time of this step.
 
-        That is the step otherwise antialiased, or of another number of views; of evidence, which is asked of two views,
-        a pass for each network.
+        That is the step itself, else the step with the other antialiasing, or with another number of views. Evidence
+        is asked of two views; it takes a pass for each network.
         """
         name, views, antialias = step
         if name == "evidence" and step not in self._bases:
-            factor, base = self._source(("pass", 2, antialias))
-            return views * factor, base
+            factor, near_pass = self._nearest(("pass", 2, antialias))
+            return views * factor, near_pass
         for factor, near in (
             (1.0, step),
             (1.0, (name, views, not antialias)),
@@ -212,18 +243,12 @@ class Durations:
             (2.0, (name, 1, antialias)),
         ):
             if near in self._bases:
-                return factor, self._bases[near]
+                return factor, near
         return 0.0, None
 
 
-def _plainer(step: Step) -> Step:
-    """The step that takes no longer than this one by what it does."""
-    name, views, antialias = step
-    return ("pass", views, antialias) if name == "averaged" else (name, views, False)
-
-
 def _fuller(step: Step) -> list[Step]:
-    """The steps that do the same and more."""
+    """Return the steps that do the same and more."""
     name, views, antialias = step
-    found = [] if antialias else [(name, views, True)]
-    return [*found, ("averaged", views, antialias), ("averaged", views, True)] if name == "pass" else found
+    fuller = [] if antialias else [(name, views, True)]
+    return [*fuller, ("averaged", views, antialias), ("averaged", views, True)] if name == "pass" else fuller

@@ -13,7 +13,7 @@ from spinescore.runtime.scoring.shape import median_step
 from spinescore.runtime.study import Finding
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scoring.assemble import RegionResult
+    from spinescore.runtime.scoring.judgement import RegionResult
 
 __all__ = ["LEAST_COUNTED", "miscounted"]
 

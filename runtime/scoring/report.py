@@ -124,6 +124,7 @@ class RadiographInfo:
     decoder: str
     source: str = field(default="", repr=False)
     turn_deg: Turn = 0  # clockwise, that brings the stored picture upright; `facing` is that of the upright picture
+    pixels_digest: str | None = field(default=None, repr=False)  # of `pixelidentity`; None in older reports
 
 
 @dataclass(frozen=True)

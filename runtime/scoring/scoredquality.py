@@ -18,7 +18,7 @@ from spinescore.runtime.scoring.shape import known_discs, median_step, shifted_o
 from spinescore.runtime.study import LEVELS, REGIONS, Finding, Radiograph, Region
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scoring.assemble import RegionResult
+    from spinescore.runtime.scoring.judgement import RegionResult
 
 __all__ = ["of_results"]
 

@@ -18,7 +18,7 @@ from spinescore.runtime.scoring.geometry import rotation_deg
 from spinescore.runtime.study import Region
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scoring.assemble import RegionResult
+    from spinescore.runtime.scoring.judgement import RegionResult
 
 __all__ = ["known_discs", "median_step", "shifted_odds", "upside_down_odds"]
 

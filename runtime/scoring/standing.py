@@ -21,7 +21,7 @@ from spinescore.runtime.scoring.shape import known_discs, upside_down_odds
 from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Region, Turn
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scoring.assemble import RegionResult
+    from spinescore.runtime.scoring.judgement import RegionResult
 
 __all__ = [
     "FACINGS",

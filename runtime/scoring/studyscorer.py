@@ -15,11 +15,13 @@ from spinescore.runtime.devices import Device
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import log_study
-from spinescore.runtime.scoring.assemble import strictly, study_report, timed, with_findings
-from spinescore.runtime.scoring.budget import Budget, Clock, Effort, OnStage
+from spinescore.runtime.scoring.budget import Budget, Clock, OnStage
 from spinescore.runtime.scoring.intake import GivenPoints
+from spinescore.runtime.scoring.judgement import strictly
+from spinescore.runtime.scoring.launches import Effort
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
+from spinescore.runtime.scoring.reporting import study_report, timed, with_findings
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.scoring.selection import select
 from spinescore.runtime.scoring.views import Crop, Views

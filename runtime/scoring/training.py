@@ -22,11 +22,11 @@ from spinescore.runtime.reading.orientation import to_upright
 from spinescore.runtime.reading.quality import as_reject, picture_findings
 from spinescore.runtime.reading.vetting import vet
 from spinescore.runtime.scoring.geometry import facing_of, implausible, mirrored_views, rotation_deg, to_input
+from spinescore.runtime.scoring.inputs import input_greys, source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints, as_study
 from spinescore.runtime.scoring.networks import FLIPS, HEATMAP_STRIDE, crop_spec
 from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
 from spinescore.runtime.scoring.selection import Chosen
-from spinescore.runtime.scoring.views import input_greys, source_of, view_of, whole_of
 from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Study, sites_of
 
 __all__ = ["SeenDisc", "SeenPicture", "SeenStudy", "TrainingInputs"]

@@ -13,22 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.kernels.decode import DISCS, VIEW
-from spinescore.kernels.warp import ROI, Source
+from spinescore.kernels.warp import ROI
 from spinescore.runtime.acceptance import verify_command
 from spinescore.runtime.acceptance.selftest import SelfTest
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
-from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
-from spinescore.runtime.scoring.assemble import RegionResult, judge
 from spinescore.runtime.scoring.budget import Boundary, Budget, Effort, Launches, alternatives
 from spinescore.runtime.scoring.estimates import Durations
-from spinescore.runtime.scoring.geometry import whole_image
 from spinescore.runtime.scoring.grading import probabilities
+from spinescore.runtime.scoring.inputs import input_greys, source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints
+from spinescore.runtime.scoring.judgement import RegionResult, judge
 from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
 from spinescore.runtime.scoring.networks import VIEWS
-from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE, Pipeline
+from spinescore.runtime.scoring.pipeline import Pipeline
 from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
 from spinescore.runtime.scoring.standing import (
     FACINGS,
@@ -42,7 +41,7 @@ from spinescore.runtime.scoring.standing import (
 )
 from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Turn, sites_of
 
-__all__ = ["Crop", "Views", "input_greys", "source_of", "view_of", "whole_of"]
+__all__ = ["Crop", "Views"]
 
 _WARM_UP_SHAPE = (1200, 960)  # of the picture that stands for a radiograph while steps are timed at opening
 
@@ -72,8 +71,9 @@ class Views:
         before: Callable[[str], None] | None = None,
     ) -> None:
         """`before` is told what is loaded; what it raises ends that, with the device closed."""
-        self._bundle, self._manifest, self.device, self.durations = bundle, bundle.manifest, device, Durations()
+        self._bundle, self._manifest, self.device = bundle, bundle.manifest, device
         localizer = bundle.manifest.localizer
+        self.durations = Durations(localizer.averaging.cost)
         self._full = Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
         self.give(effort or self._full)
         try:
@@ -106,7 +106,7 @@ class Views:
             _, took_ms = self.pipeline.run_networks(boundary=boundary)
         else:
             faults, took_ms = self._self_test.run(self.pipeline, boundary)
-        self.durations.assume(took_ms["localizer"], took_ms["grader"], self._manifest.localizer.averaging.runs)
+        self.durations.assume(took_ms["localizer"], took_ms["grader"])
         if faults:
             engine = f"{self.pipeline.framework} {self.pipeline.precision}"
             raise SelfTestError(
@@ -308,45 +308,3 @@ def _no_time(radiograph: Radiograph, budget: Budget, needed_ms: float) -> str:
         f"radiograph_from_array, {' and '.join(f'--{name}' for name in missing)} on the command line, or the header; "
         f"or give a budget of about {math.ceil(round(needed_ms, 3))} ms."
     )
-
-
-def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
-    """The radiograph with the tables through which a bundle's localizer and grader see it."""
-    localizer, grader = manifest.localizer, manifest.grader
-    tables = [_table(radiograph, localizer.contrast, localizer.input)]
-    same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
-    tables.insert(GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input))
-    return Source(radiograph.pixels, tuple(tables), radiograph.stored_min)
-
-
-def whole_of(source: int, chosen: Chosen, localizer: Localizer) -> NDArray[np.void]:
-    """The ROI record that brings the whole radiograph into the localizer's input."""
-    size, image = localizer.input, chosen.radiograph
-    fit, shape, shown = size.fit or "stretch", (size.height, size.width), localizer.facing
-    return whole_image(source, image.rows, image.columns, shape, fit, chosen.facing, shown, chosen.turn_deg)
-
-
-def input_greys(pictures: NDArray[Any], size: NetworkInput) -> NDArray[np.float32]:
-    """A network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
-    greys: NDArray[np.float32] = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
-    return greys
-
-
-def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
-    if contrast.mode == "dicom" and size.levels is None:
-        return radiograph.table
-    from spinescore.runtime.reading.greyscale import contrast_table
-
-    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
-
-
-def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
-    """The record `VIEW` of view 0 or 1, with the points that are given by disc."""
-    parameters = np.zeros((), VIEW)
-    parameters["source"] = parameters["region"] = view
-    parameters["faces_right"] = chosen.facing == "right"
-    parameters["turns"] = chosen.turn_deg // 90
-    for disc, pair in given.items():
-        parameters["given"][disc] = 1
-        parameters["given_xy"][disc] = pair
-    return parameters

@@ -10,8 +10,8 @@ import numpy as np
 
 from spinescore.benchmarks.spoiled import Truth
 from spinescore.runtime.phantom.study import draw_view
-from spinescore.runtime.scoring.assemble import RegionResult
 from spinescore.runtime.scoring.grading import CornerGrade
+from spinescore.runtime.scoring.judgement import RegionResult
 from spinescore.runtime.scoring.selection import Chosen
 from spinescore.runtime.study import REGIONS, Radiograph, Region
 

@@ -137,7 +137,7 @@ def test_large_noisy_radiographs_make_no_large_page(scorer, report):
     study = pages.complete()
     study = replace(study, radiographs=tuple(replace(image, pixels=noise) for image in study.radiographs))
     for name, region in report.regions.items():
-        info = replace(region.radiograph, rows=2400, columns=2200)
+        info = replace(region.radiograph, rows=2400, columns=2200, pixels_digest=None)
         report = replace(report, regions={**report.regions, name: replace(region, radiograph=info)})
     assert len(html(study, report)) < 3_000_000
 

@@ -67,7 +67,11 @@ def state_of(case, source: Radiograph) -> Dataset:
     """The state of a radiograph, with the cervical region's graphics."""
     cervical = case.report.regions["cervical"]
     info = replace(
-        cervical.radiograph, sop_instance_uid=source.sop_instance_uid, rows=source.rows, columns=source.columns
+        cervical.radiograph,
+        sop_instance_uid=source.sop_instance_uid,
+        rows=source.rows,
+        columns=source.columns,
+        pixels_digest=None,
     )
     report = replace(case.report, regions={"cervical": replace(cervical, radiograph=info)})
     (state,) = presentation_states(replace(case.study, radiographs=(source,)), report)

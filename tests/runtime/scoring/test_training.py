@@ -14,9 +14,9 @@ from spinescore.kernels.warp import ROI
 from spinescore.runtime import Scorer, Study
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.scoring.geometry import to_input, to_source
+from spinescore.runtime.scoring.inputs import input_greys
 from spinescore.runtime.scoring.intake import given_points
 from spinescore.runtime.scoring.training import TrainingInputs
-from spinescore.runtime.scoring.views import input_greys
 from spinescore.runtime.study import LEVELS, REGIONS
 
 DRAWN = {

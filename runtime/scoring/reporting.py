@@ -1,9 +1,9 @@
-"""From points and probabilities to the report: is the region to be trusted, its grades, its totals."""
+"""Builds the report of a study from the results of its regions: totals, warnings, rejects and times."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.bundle.provenance import unchecked_note
 from spinescore.runtime.machine.packages import software_version
-from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.notices import findings_of
-from spinescore.runtime.reading.orientation import to_upright
-from spinescore.runtime.reading.quality import as_reject
 from spinescore.runtime.scoring.budget import Budget
 from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
-from spinescore.runtime.scoring.geometry import implausible, rotation_deg
-from spinescore.runtime.scoring.grading import CornerGrade, grade_discs
+from spinescore.runtime.scoring.geometry import rotation_deg
+from spinescore.runtime.scoring.grading import CornerGrade
+from spinescore.runtime.scoring.judgement import RegionResult
 from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.scoring.pixelidentity import pixels_digest
 from spinescore.runtime.scoring.report import (
     CornerReport,
     DeviceInfo,
@@ -39,82 +38,7 @@ from spinescore.runtime.scoring.report import (
 from spinescore.runtime.scoring.selection import Chosen, Selection
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
 
-__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly", "study_report", "timed", "with_findings"]
-
-# With fewer discs found than this, the others may as well be one level off, and the region is not scored.
-MIN_KNOWN_DISCS = 4
-
-Grades = Sequence[tuple[CornerGrade, CornerGrade]]
-
-
-@dataclass(frozen=True, eq=False)
-class RegionResult:
-    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected.
-
-    `given` holds the numbers of the discs whose points are a reader's.
-    """
-
-    region: Region
-    chosen: Chosen
-    centre: NDArray[np.float64]
-    anterior: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    grades: Grades
-    reject: Reject | None
-    given: Collection[int] = ()
-    known: NDArray[np.bool_] | None = None  # the discs whose points are to be trusted; else those with a grade
-    findings: tuple[Finding, ...] = ()  # of how the picture stands
-    stands_as_seen: bool = False  # the localizer was asked how it stands, and agrees
-
-    @property
-    def upright(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centres and anterior points, turned about the origin so that the head is above."""
-        turn_deg = self.chosen.turn_deg
-        return to_upright(self.centre, turn_deg), to_upright(self.anterior, turn_deg)
-
-    def rather(self, other: Region) -> RegionResult:
-        """The same, rejected because the picture shows the other region."""
-        name = self.chosen.radiograph.source or "The radiograph"
-        message = f"{name} is said to show the {self.region} spine, but looks like the {other} one; correct its region."
-        return replace(self, reject=Reject("wrong-region", message, self.chosen.radiograph.source, self.region))
-
-
-def judge(
-    region: Region,
-    chosen: Chosen,
-    points: NDArray[np.void],
-    probabilities: NDArray[np.float64],
-    manifest: Manifest,
-    given: Collection[int] = (),
-) -> RegionResult:
-    """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
-
-    A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
-    `given` are the discs whose points a reader gave.
-    """
-    radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
-    xy = points["xy"].astype(np.float64)
-    peaks = points["confidence"].min(axis=1)
-    confidence = peaks.astype(np.float64).clip(0, 1)
-    inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
-    known = inside & (confidence > 0) & (confidence >= least)
-    reject = None
-    name = radiograph.source or "The radiograph"
-    if known.sum() < MIN_KNOWN_DISCS:
-        unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
-        message = (
-            f"{name}: the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 "
-            "are needed; check that it is a lateral radiograph of that region, or give the points."
-        )
-        reject = Reject("low-confidence", message, radiograph.source, region)
-    else:
-        upright = to_upright(xy, chosen.turn_deg)
-        reason = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
-        if reason is not None:
-            message = f"{name}: {reason}; check the picture and its orientation, or give the points."
-            reject = Reject("implausible-geometry", message, radiograph.source, region)
-    grades = grade_discs(probabilities, known, manifest.grader)
-    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given, known)
+__all__ = ["study_report", "timed", "with_findings"]
 
 
 def study_report(
@@ -189,16 +113,6 @@ def _with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
     """The report with more warnings, each once, and their sentences."""
     notices = tuple(dict.fromkeys((*report.notices, *more)))
     return replace(report, notices=notices, warnings=tuple(dict.fromkeys(found.message for found in notices)))
-
-
-def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
-    """The results with every region rejected of which there is a finding; one without a region is of both."""
-    rejects = {
-        region: as_reject(found, region)
-        for found in reversed(findings)
-        for region in ([found.region] if found.region else results)
-    }
-    return {region: replace(result, reject=result.reject or rejects.get(region)) for region, result in results.items()}
 
 
 def _rejected(selection: Selection, results: Mapping[Region, RegionResult]) -> tuple[Finding, ...]:
@@ -332,6 +246,7 @@ def _radiograph_info(chosen: Chosen) -> RadiographInfo:
         radiograph.decoder,
         radiograph.source,
         chosen.turn_deg,
+        pixels_digest(radiograph.pixels),
     )
 
 

@@ -1,0 +1,60 @@
+"""What the networks get of a radiograph: its grey tables, its place in the input, its view; and an input as greys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.kernels.decode import VIEW
+from spinescore.kernels.warp import Source
+from spinescore.runtime.manifest import Contrast, Localizer, Manifest, NetworkInput
+from spinescore.runtime.scoring.geometry import whole_image
+from spinescore.runtime.scoring.pipeline import GRADER_TABLE, LOCALIZER_TABLE
+from spinescore.runtime.scoring.selection import Chosen
+from spinescore.runtime.study import Radiograph
+
+__all__ = ["input_greys", "source_of", "view_of", "whole_of"]
+
+
+def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
+    """The radiograph with the tables through which a bundle's localizer and grader see it."""
+    localizer, grader = manifest.localizer, manifest.grader
+    tables = [_table(radiograph, localizer.contrast, localizer.input)]
+    same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
+    tables.insert(GRADER_TABLE, tables[LOCALIZER_TABLE] if same else _table(radiograph, grader.contrast, grader.input))
+    return Source(radiograph.pixels, tuple(tables), radiograph.stored_min)
+
+
+def whole_of(source: int, chosen: Chosen, localizer: Localizer) -> NDArray[np.void]:
+    """The ROI record that brings the whole radiograph into the localizer's input."""
+    size, image = localizer.input, chosen.radiograph
+    fit, shape, shown = size.fit or "stretch", (size.height, size.width), localizer.facing
+    return whole_image(source, image.rows, image.columns, shape, fit, chosen.facing, shown, chosen.turn_deg)
+
+
+def input_greys(pictures: NDArray[Any], size: NetworkInput) -> NDArray[np.float32]:
+    """A network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
+    greys: NDArray[np.float32] = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
+    return greys
+
+
+def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> NDArray[np.float32]:
+    if contrast.mode == "dicom" and size.levels is None:
+        return radiograph.table
+    from spinescore.runtime.reading.greyscale import contrast_table
+
+    return contrast_table(radiograph, contrast.mode, contrast.low, contrast.high, size.levels, contrast.over)
+
+
+def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
+    """The record `VIEW` of view 0 or 1, with the points that are given by disc."""
+    parameters = np.zeros((), VIEW)
+    parameters["source"] = parameters["region"] = view
+    parameters["faces_right"] = chosen.facing == "right"
+    parameters["turns"] = chosen.turn_deg // 90
+    for disc, pair in given.items():
+        parameters["given"][disc] = 1
+        parameters["given_xy"][disc] = pair
+    return parameters

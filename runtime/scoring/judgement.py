@@ -1,0 +1,104 @@
+"""Judges whether the points that were found in a region are to be trusted, and grades its corners."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinescore.runtime.manifest import Manifest
+from spinescore.runtime.reading.orientation import to_upright
+from spinescore.runtime.reading.quality import as_reject
+from spinescore.runtime.scoring.geometry import implausible
+from spinescore.runtime.scoring.grading import CornerGrade, grade_discs
+from spinescore.runtime.scoring.selection import Chosen
+from spinescore.runtime.study import LEVELS, Finding, Region, Reject
+
+__all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly"]
+
+# With fewer discs found than this, the others may as well be one level off, and the region is not scored.
+MIN_KNOWN_DISCS = 4
+
+Grades = Sequence[tuple[CornerGrade, CornerGrade]]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionResult:
+    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected.
+
+    `given` holds the numbers of the discs whose points are a reader's.
+    """
+
+    region: Region
+    chosen: Chosen
+    centre: NDArray[np.float64]
+    anterior: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    grades: Grades
+    reject: Reject | None
+    given: Collection[int] = ()
+    known: NDArray[np.bool_] | None = None  # the discs whose points are to be trusted; else those with a grade
+    findings: tuple[Finding, ...] = ()  # of how the picture stands
+    stands_as_seen: bool = False  # the localizer was asked how it stands, and agrees
+
+    @property
+    def upright(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres and anterior points, turned about the origin so that the head is above."""
+        turn_deg = self.chosen.turn_deg
+        return to_upright(self.centre, turn_deg), to_upright(self.anterior, turn_deg)
+
+    def rather(self, other: Region) -> RegionResult:
+        """The same, rejected because the picture shows the other region."""
+        name = self.chosen.radiograph.source or "The radiograph"
+        message = f"{name} is said to show the {self.region} spine, but looks like the {other} one; correct its region."
+        return replace(self, reject=Reject("wrong-region", message, self.chosen.radiograph.source, self.region))
+
+
+def judge(
+    region: Region,
+    chosen: Chosen,
+    points: NDArray[np.void],
+    probabilities: NDArray[np.float64],
+    manifest: Manifest,
+    given: Collection[int] = (),
+) -> RegionResult:
+    """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
+
+    A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
+    `given` are the discs whose points a reader gave.
+    """
+    radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
+    xy = points["xy"].astype(np.float64)
+    peaks = points["confidence"].min(axis=1)
+    confidence = peaks.astype(np.float64).clip(0, 1)
+    inside = ((xy >= -0.5) & (xy <= np.array([radiograph.columns, radiograph.rows]) - 0.5)).all(axis=(1, 2))
+    known = inside & (confidence > 0) & (confidence >= least)
+    reject = None
+    name = radiograph.source or "The radiograph"
+    if known.sum() < MIN_KNOWN_DISCS:
+        unsure = ", ".join(level for level, sure in zip(LEVELS[region], known, strict=True) if not sure)
+        message = (
+            f"{name}: the {region} discs {unsure} were not found with confidence {least:.2f}, {MIN_KNOWN_DISCS} of 6 "
+            "are needed; check that it is a lateral radiograph of that region, or give the points."
+        )
+        reject = Reject("low-confidence", message, radiograph.source, region)
+    else:
+        upright = to_upright(xy, chosen.turn_deg)
+        reason = implausible(upright[:, 0], upright[:, 1], known, chosen.facing)
+        if reason is not None:
+            message = f"{name}: {reason}; check the picture and its orientation, or give the points."
+            reject = Reject("implausible-geometry", message, radiograph.source, region)
+    grades = grade_discs(probabilities, known, manifest.grader)
+    return RegionResult(region, chosen, xy[:, 0], xy[:, 1], confidence, grades, reject, given, known)
+
+
+def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
+    """The results with every region rejected of which there is a finding; one without a region is of both."""
+    rejects = {
+        region: as_reject(found, region)
+        for found in reversed(findings)
+        for region in ([found.region] if found.region else results)
+    }
+    return {region: replace(result, reject=result.reject or rejects.get(region)) for region, result in results.items()}

@@ -1,0 +1,105 @@
+"""How much work a study gets (its effort), and the launches and steps that this takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from spinescore.runtime.fields import OPTIONAL, OneOf
+from spinescore.runtime.scoring.estimates import Step
+
+__all__ = ["REPORT", "SKIPPABLE", "Effort", "Launches", "Skippable", "alternatives"]
+
+Skippable = Literal["test-time", "second-pass", "evidence", "antialias"]
+
+SKIPPABLE: tuple[Skippable, ...] = ("test-time", "second-pass", "evidence", "antialias")
+
+REPORT: Step = ("report", 0, True)
+
+_ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a study is worked on. `apart` runs its two views one after the other in place of both at once.
+
+    `test_time` averages heatmaps over the manifest's scales and flips.
+    """
+
+    passes: Annotated[int, OneOf(1, 2)]
+    antialias: bool = True
+    apart: bool = False
+    test_time: Annotated[bool, OneOf(True), OPTIONAL] = False  # a plan states it only if it is true
+
+
+def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
+    """The effort, then less and less of it in the order of `SKIPPABLE`. `antialiased`: the manifest asks for it."""
+    plain = replace(effort, test_time=False)
+    found = [effort, plain, replace(plain, passes=1)]
+    if antialiased:
+        found.append(replace(plain, passes=1, antialias=False))
+    return tuple(dict.fromkeys(found))
+
+
+class Launches:
+    """The launches of one study, both views in one or each in its own, and what is left of them."""
+
+    def __init__(self, effort: Effort, views: int) -> None:
+        at_once, self._count = (1, views) if effort.apart else (views, 1)
+        self._left = self._count
+        self.plain: Step = ("pass", at_once, effort.antialias)
+        self.one: tuple[Step, ...] = (
+            ("averaged", at_once, effort.antialias) if effort.test_time else self.plain,
+            ("crop", at_once, effort.antialias),
+            ("grade", at_once, True),
+        )
+        self.passes = [self.one[0]] * (effort.passes * self._count)
+        self.steps = [*self.passes, *[*self.one[1:]] * self._count, REPORT]
+        self.decided: dict[Skippable, bool] = {}  # of this launch: whether it has a second pass, and how that is made
+        self.first_ms: list[float] = []  # of each launch's first pass, where a device tells
+
+    @property
+    def plainest(self) -> list[Step]:
+        """What cannot be skipped of all launches."""
+        return [*self.one * self._count, REPORT]
+
+    def begin(self, at_ms: float) -> None:
+        """The next launch."""
+        self._left, self.decided, self._began_ms = self._left - 1, {}, at_ms
+
+    def localized(self, at_ms: float) -> None:
+        """The launch has made its first pass, or more."""
+        if len(self.first_ms) < self._count - self._left:
+            self.first_ms.append(at_ms - self._began_ms)
+
+    def without(self, stage: Skippable) -> None:
+        """This launch does without the second pass (`second-pass`), or without its averaging (`test-time`)."""
+        self.passes.remove(self.one[0])
+        if stage == "test-time":
+            self.passes.append(self.plain)
+
+    def needed(self, stage: str) -> list[Step]:
+        """What cannot be skipped from the stage on: the rest of this launch, those to come, and the report."""
+        return [*self.one[_ORDER[stage] :], *self.one * self._left, REPORT]
+
+    def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
+        """The steps with their times, from those of the stages localize, crop and grade over all launches."""
+        kinds = [(step, stages_ms[stage]) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
+        passes_ms = self._passes_ms(stages_ms["localize"])
+        return [*passes_ms, *((step, ms / self._count) for step, ms in kinds for _ in range(self._count))]
+
+    def so_far(self) -> list[tuple[Step, float]]:
+        """The first passes with their times, of launches that are given up."""
+        return [(self.one[0], ms) for ms in self.first_ms]
+
+    def _passes_ms(self, all_ms: float) -> list[tuple[Step, float]]:
+        """Each pass with its time. The second passes are told from the first by when these ended, else left out."""
+        if len(set(self.passes)) == 1:
+            return [(step, all_ms / len(self.passes)) for step in self.passes]
+        second = list(self.passes)
+        for _ in self.first_ms:
+            second.remove(self.one[0])
+        if len(set(second)) > 1 or not self.first_ms:
+            return self.so_far()
+        return self.so_far() + [(step, (all_ms - sum(self.first_ms)) / len(second)) for step in second]
