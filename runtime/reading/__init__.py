@@ -1,1 +1,1 @@
-"""Files, datasets and arrays to radiographs and studies: stored values, their grey-scale table, and the header's facts."""
+"""Files, datasets and arrays to radiographs and studies: stored values, grey-scale table and facts of the header."""
