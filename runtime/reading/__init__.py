@@ -1,1 +1,1 @@
-"""From files to stored values and their table: what `spinescore.runtime.reading.studies` is built on."""
+"""Files, datasets and arrays to radiographs and studies: stored values, grey-scale table and facts of the header."""

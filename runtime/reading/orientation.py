@@ -1,4 +1,4 @@
-"""How a lateral radiograph stands as it is stored: the eight orientations of the square, in one table.
+"""The orientation of a stored lateral radiograph: the eight orientations of a square, in one table.
 
 A turn brings a stored picture upright (head at the top); the side towards which the patient then looks is its facing.
 DICOM states the same by the directions in which rows and columns end (PS3.3 C.7.6.1.1.1): A anterior, P posterior,

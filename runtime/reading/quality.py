@@ -173,9 +173,7 @@ def _tiles(radiograph: Radiograph) -> NDArray[np.float32]:
 
 def greys_of(radiograph: Radiograph, stored: NDArray[Any]) -> NDArray[np.float32]:
     """Return the greys of stored values in the radiograph's table; values outside the table take its ends."""
-    index = stored.astype(
-        np.intp, order="C"
-    )  # `take` would convert other types and orders itself, but several times as slowly
+    index = stored.astype(np.intp, order="C")  # `take` converts other types and orders much more slowly
     index -= radiograph.stored_min
     return radiograph.table.take(index, mode="clip")
 
