@@ -7,7 +7,7 @@ command is `spinescore evaluate`.
 from spinescore.benchmarks.agreement.changes import Rules
 from spinescore.benchmarks.agreement.evaluate import SCHEMA, agreement_schema, evaluate
 from spinescore.benchmarks.agreement.pairs import NothingToCompare
-from spinescore.benchmarks.agreement.readings import Reading, Readings, ReadingsError, read_readings
+from spinescore.runtime.followup.readings import Reading, Readings, ReadingsError, read_readings
 
 __all__ = [
     "SCHEMA",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.pairs import Pairs
-from spinescore.benchmarks.agreement.readings import day_of
+from spinescore.runtime.followup.readings import day_of
 from spinescore.benchmarks.agreement.totals import Floats, either, new_syndesmophyte, scaled_sum
 from spinescore.runtime.followup.verdict import DAYS_PER_YEAR, is_within
 

@@ -16,7 +16,7 @@ from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES, Ranking
 from spinescore.benchmarks.agreement.notes import notes
 from spinescore.benchmarks.agreement.pairs import Pairs, Totals, pair_up
-from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings
+from spinescore.runtime.followup.readings import ALL_SITES, Readings
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = ["ICC_NAMES", "SCHEMA", "agreement_schema", "evaluate"]

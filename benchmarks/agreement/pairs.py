@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.patients import Patients, link_patients
-from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings, day_of
+from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
 from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.agreement.readings import ALL_SITES
+from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.followup.change import SYNDESMOPHYTE
 
 __all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
