@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.patients import Patients, link_patients
-from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
 from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
+from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = ["SIDES", "NothingToCompare", "Pairs", "Totals", "pair_up"]

@@ -1,4 +1,4 @@
-"""A study's networks without the study: the same engines on inputs of the same shapes, as often as a study runs them."""
+"""A study's networks without the study: the same engines on the same shapes, as often as a study runs them."""
 
 from __future__ import annotations
 

@@ -9,6 +9,9 @@ from spinescore.benchmarks.harness.timing import PERCENTILES
 
 __all__ = ["heading", "markdown", "protocol", "result_text"]
 
+_SHOWN = ("python", "spinescore", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python-headless",
+          "pydicom", "imagecodecs", "torch")  # fmt: skip
+
 Row = Sequence[str]
 Record = Mapping[str, Any]
 
@@ -26,7 +29,7 @@ def heading(record: Record) -> str:
     parts = [
         "# Latency of a study",
         f"{hardware['cpu']}, {hardware['cores']} cores, {clock}, {governor}, {record['date'][:10]}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        + ", ".join(f"{name} {versions[name]}" for name in _SHOWN if name in versions),
         f"Study: {_images(record['study'])}, {record['study']['transfer_syntax']}",
     ]
     return "\n\n".join(parts) + "\n"

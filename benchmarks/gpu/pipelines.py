@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
-from spinescore.benchmarks.gpu.machine import Driver, host_memory_bytes
+from spinescore.benchmarks.gpu.machine import device_in_use_bytes
 from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
-from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
+from spinescore.benchmarks.gpu.record import Failed, Figures, Record
 from spinescore.benchmarks.gpu.rig import Rig, answers, rig
 from spinescore.benchmarks.gpu.warpcases import NOISE, excess
+from spinescore.benchmarks.harness.environment import memory_bytes
 from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
 from spinescore.kernels.warp import WarpSpec, warp
@@ -206,12 +207,6 @@ def _replays(found: Rig, pictures: list[Study], count: int, until: float) -> Fig
 
 
 def _memory() -> dict[str, int]:
-    """Bytes in use: of the GPU, and by this process on the host; each where it is to be had."""
-    found = {}
-    try:
-        free, total = Driver().memory()
-        found["gpu_growth_bytes"] = total - free
-    except Skipped:
-        pass
-    resident = host_memory_bytes()
-    return found if resident is None else {**found, "host_growth_bytes": resident}
+    """Return the bytes in use on the GPU and by this process on the host, as far as the system tells them."""
+    used = {"gpu_growth_bytes": device_in_use_bytes(), "host_growth_bytes": memory_bytes()["resident_bytes"]}
+    return {name: count for name, count in used.items() if count is not None}

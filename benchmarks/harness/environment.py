@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,8 @@ def hardware() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter, as far as they are installed."""
+    from importlib import metadata
+
     # If a package is installed twice, the distribution that is imported comes first.
     installed = {str(one.metadata["Name"]).lower(): one.version for one in reversed(list(metadata.distributions()))}
     packages = {name: installed[name] for name in _PACKAGES if name in installed}
@@ -98,7 +99,7 @@ class Watch:
         self._first = self._moment()
 
     def conditions(self, cores: int) -> dict[str, Any]:
-        """Return load averages, and shares of the time of `cores` that others took; None if the system does not tell."""
+        """Return load averages, and the shares of `cores` that others took; None if the system does not tell."""
         now, first = self._moment(), self._first
         available = max(cores * (now.at - first.at), 1e-9)
         elsewhere = stolen = None

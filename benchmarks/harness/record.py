@@ -29,7 +29,7 @@ def head(schema: str, protocol: str, command: Sequence[str]) -> dict[str, Any]:
     words = ["PATH" if _is_path(word) else word for word in command]
     return {
         "schema": schema,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": _now(),
         "hardware": hardware(),
         "versions": versions(),
         "command": " ".join(words),
@@ -41,6 +41,10 @@ def record_schema() -> dict[str, Any]:
     """Return the JSON Schema of the head that all records share."""
     schema: dict[str, Any] = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
     return schema
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _is_path(word: str) -> bool:
@@ -64,8 +68,8 @@ class Command:
         """Parse the words of the command line (`sys.argv` if None); the measurement's time begins here."""
         arguments = self.options.parse_args(argv)
         words = sys.argv[1:] if argv is None else argv
-        self._head = head(self._schema, self._doc, [*self.options.prog.split(), *words])
-        self._out: Path | None = arguments.out
+        self._command = [*self.options.prog.split(), *words]
+        self._began, self._out = _now(), arguments.out
         self._watch = Watch()
         return arguments
 
@@ -74,7 +78,8 @@ class Command:
 
         Raises OSError if the file cannot be written.
         """
-        record = {**self._head, "conditions": self._watch.conditions(core_count()), **figures}
+        begun = {**head(self._schema, self._doc, self._command), "date": self._began}
+        record = {**begun, "conditions": self._watch.conditions(core_count()), **figures}
         written = json.dumps(record, indent=1) + "\n"
         if self._out:
             write_atomic(self._out, written)

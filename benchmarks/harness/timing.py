@@ -1,4 +1,4 @@
-"""Durations: how they are taken, in turns so that a restless machine disturbs all works alike, and their percentiles."""
+"""Durations, taken in turns so that a restless machine disturbs all works alike, and their percentiles."""
 
 from __future__ import annotations
 
