@@ -1,4 +1,4 @@
-"""How well grades agree with a reader's: confusion, ROC, kappa, ICC, Bland-Altman, smallest detectable change.
+"""Agreement of grades with a reader's: confusion, ROC, kappa, ICC, Bland-Altman, smallest detectable change.
 
 `evaluate(predicted, reference)` compares two `Readings`; `read_readings` reads them from CSV files and reports. The
 command is `spinescore evaluate`.

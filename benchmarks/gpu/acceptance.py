@@ -1,4 +1,4 @@
-"""The acceptance gate for every engine that there is, on the bundles' golden inputs; the records are thrown away."""
+"""The acceptance gate for every engine here, on the bundles' golden inputs; the records are not kept."""
 
 from __future__ import annotations
 

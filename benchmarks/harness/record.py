@@ -48,7 +48,7 @@ def _now() -> str:
 
 
 def _is_path(word: str) -> bool:
-    return "/" in word or "\\" in word or Path(word).is_file()
+    return "/" in word or "\\" in word or Path(word).exists()
 
 
 class Command:
