@@ -129,7 +129,7 @@ def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
     arguments = {name: (name, decoders.payload(name, coded.frame), coded.syntax, declared) for name in names}
     off = {name: _off_by(decoders.run_decoder(*arguments[name]), coded.original) for name in names}
     with ThreadPoolExecutor(2) as pool:
-        calls = {(name, what): call for name in names for what, call in _calls(arguments[name], pool).items()}
+        calls = {(name, figure): call for name in names for figure, call in _calls(arguments[name], pool).items()}
         times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
         processor_ms: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(rounds + 1):
@@ -145,7 +145,7 @@ def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
             "correct": off[name] <= coded.bound,
             "processor_ms": round(min(processor_ms[name][1:]), 2),
             "best_ms": round(min(times[name, "median_ms"][1:]), 2),  # the first is for warm-up
-            **{what: round(float(np.median(ms[1:])), 2) for (one, what), ms in times.items() if one == name},
+            **{figure: round(float(np.median(ms[1:])), 2) for (one, figure), ms in times.items() if one == name},
         }
         for name in names
     ]
@@ -203,7 +203,7 @@ def measure_uncompressed(picture: NDArray[np.uint16], rounds: int) -> dict[str, 
         for _ in range(rounds + 1):
             times["read_ms"].append(elapsed_ms(read))
             times["mapped_ms"].append(elapsed_ms(mapped))
-    return {what: round(float(np.median(ms[1:])), 2) for what, ms in times.items()}
+    return {figure: round(float(np.median(ms[1:])), 2) for figure, ms in times.items()}
 
 
 def _table(figures: Mapping[str, Any]) -> str:
@@ -212,7 +212,10 @@ def _table(figures: Mapping[str, Any]) -> str:
             result["name"],
             f"{result['bytes'] / 1e6:.1f}",
             entry["decoder"],
-            *(f"{entry[what]:.1f}" for what in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")),
+            *(
+                f"{entry[figure]:.1f}"
+                for figure in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")
+            ),
             entry["max_difference"],
             "yes" if entry["correct"] else "NO",
         ]

@@ -25,7 +25,7 @@ __all__ = ["SCHEMA", "main", "measure"]
 
 SCHEMA = "spinescore.exporting/2"
 _JOINTS, _LOGITS, _CHANNELS = 12, 8, 3
-_MIB = {"darwin": 1 << 20}.get(sys.platform, 1 << 10)  # ru_maxrss is in bytes there, in KiB elsewhere
+_MIB = {"darwin": 1 << 20}.get(sys.platform, 1 << 10)  # the unit of ru_maxrss
 
 
 def measure(localizer: str, grader: str, studies: int, folder: Path) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
     if progression["incomplete"]:
         yield (
             f"{progression['incomplete']} of {progression['patients']} patients are judged for progression by the "
-            "change of their comparable corners; what the others did is not known."
+            "change of their comparable corners; the change of the others is not known."
         )
     if change["patients"]:
         yield from _of_events(change)

@@ -90,12 +90,12 @@ def _peer(peer: Record) -> str:
 
 
 def _studies(part: Record) -> list[str]:
-    whose = "different phantoms, each once" if part["source"] == "phantoms" else "different own studies, each once"
+    kind = "different phantoms, each once" if part["source"] == "phantoms" else "different own studies, each once"
     tried = part["scored"] + part["not_scored"]
-    lines = [f"Of {tried} {whose}, {part['not_scored']} could not be scored."] if part["not_scored"] else []
+    lines = [f"Of {tried} {kind}, {part['not_scored']} could not be scored."] if part["not_scored"] else []
     if part["whole"] is None:
         return lines
-    return [_table([f"{whose}, ms", *PERCENTILES, "n"], [["whole study", *_cells(part["whole"])]]), *lines]
+    return [_table([f"{kind}, ms", *PERCENTILES, "n"], [["whole study", *_cells(part["whole"])]]), *lines]
 
 
 def _starts(part: Record) -> list[str]:

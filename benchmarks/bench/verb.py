@@ -39,11 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `spinescore bench`, and its two actions."""
     text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
-    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="device to run on (auto)")
     add_engine(parser)
     add_localizer(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
-    text = f"what to measure, of {', '.join(_PARTS)} (all)"
+    text = f"parts to measure, of {', '.join(_PARTS)} (all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (200)")
     parser.add_argument(

@@ -71,4 +71,4 @@ def _refusal(call: Callable[[], Any], expected: str) -> str:
         if expected in str(error):
             return str(error)
         raise Failed(f"the message does not contain {expected!r}: {error}") from error
-    raise Failed(f"nothing was refused where {expected!r} was expected")
+    raise Failed(f"nothing was refused; {expected!r} was expected")

@@ -83,7 +83,7 @@ class Child:
         return self._process.poll()
 
     def errors(self) -> str:
-        """Return what the process wrote to standard error."""
+        """Return the process's standard error so far."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 

@@ -75,8 +75,8 @@ def memory_bytes(status: Path = _PROC / "self" / "status") -> dict[str, int | No
     Linux alone: `getrusage` counts the parent's memory as a child's peak, from before the child's program was loaded.
     """
     text = _text(status) or ""
-    found = {name: re.search(rf"^{field}:\s*(\d+) kB$", text, re.MULTILINE) for name, field in _MEMORY_FIELDS.items()}
-    return {name: 1024 * int(match[1]) if match else None for name, match in found.items()}
+    matches = {name: re.search(rf"^{field}:\s*(\d+) kB$", text, re.MULTILINE) for name, field in _MEMORY_FIELDS.items()}
+    return {name: 1024 * int(match[1]) if match else None for name, match in matches.items()}
 
 
 _MEMORY_FIELDS = {"resident_bytes": "VmRSS", "peak_bytes": "VmHWM"}

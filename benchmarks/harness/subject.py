@@ -1,4 +1,4 @@
-"""What is measured: a bundle on a device with a study, and phantoms whose truth is known."""
+"""The subjects of measurements: a bundle on a device with a study, and phantoms with known truth."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Readings:
         if reading.grade is not None and (reading.grade * 2) not in range(2 * _MAX_GRADE + 1):
             raise ReadingsError(
                 f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: the mean of two readers), "
-                "or empty where there is none"
+                "or empty if there is none"
             )
         if reading.probabilities is not None:
             _check_probabilities(reading.probabilities)
@@ -92,7 +92,7 @@ class Readings:
 def read_readings(path: str | Path) -> Readings:
     """Read a CSV file, a report, JSON Lines of reports, a phantom's `truth.json`, or a folder of the JSON kinds.
 
-    In a folder, JSON files of other kinds are skipped, and truth counts only where there is no report. Raises
+    In a folder, JSON files of other kinds are skipped, and truth counts only if there is no report. Raises
     ReadingsError, naming file and line, for anything else.
     """
     path = Path(path)
