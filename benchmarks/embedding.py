@@ -121,16 +121,16 @@ def _for_s(seconds: float) -> Callable[[], bool]:
     return lambda: time.perf_counter() < until
 
 
-def _hash(goes_on: Callable[[], bool]) -> None:
+def _hash(running: Callable[[], bool]) -> None:
     data = bytes(1 << 24)
-    while goes_on():
+    while running():
         hashlib.sha256(data).digest()
 
 
-def _late(goes_on: Callable[[], bool]) -> list[float]:
+def _late(running: Callable[[], bool]) -> list[float]:
     """Return by how many milliseconds each sleep was too long."""
     late_ms = []
-    while goes_on():
+    while running():
         late_ms.append(elapsed_ms(lambda: time.sleep(_SLEEP_S)) - _SLEEP_S * 1e3)
     return late_ms
 

@@ -23,7 +23,7 @@ PARTS = ("steady", "studies", "starts", "memory", "images", "load", "energy")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and how often.
+    """The parts of a measurement, and how often each runs.
 
     `seconds` limits the rounds of steady state and of images, and the different studies. A load takes half of it,
     energy a quarter. `studies` different studies are drawn if the user names none.

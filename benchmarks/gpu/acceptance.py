@@ -14,7 +14,7 @@ __all__ = ["run"]
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `acceptance`."""
+    """Run the part `acceptance`."""
     for subject in subjects(options):
         if subject.open_engine is None:
             _gate(record, subject, options)

@@ -91,7 +91,7 @@ class Arena:
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `kernels`. Every check opens a device of its own."""
+    """Run the part `kernels`. Every check opens a device of its own."""
     side = _QUICK_SIDE if options.quick else _LARGEST_SIDE
     largest_px = max(side * side, 2 * 65535)
     number = {kind: _QUICK_CASES if options.quick else count for kind, count in _CASES.items()}
@@ -155,13 +155,27 @@ def _judged(judge: Any, cases: Iterable[tuple[int, Any]], until: float) -> Figur
     return figures
 
 
-class _Warps:
-    """Judges warps: returns the empty text if the GPU's answer is right, else the fault."""
+class _Judge:
+    """Judges cases: returns the empty text if the GPU's answer is right, else the fault. Keeps two figures."""
+
+    counted, worst = "", ""  # names of the figures: the number of results, and their largest error
+
+    def __init__(self, device: Device[Any], arena: Arena) -> None:
+        self._device, self._arena = device, arena
+        self.figures: Figures = {self.counted: 0, self.worst: 0.0}
+
+    def _note(self, count: int, error: float) -> None:
+        self.figures[self.counted] += count
+        self.figures[self.worst] = max(self.figures[self.worst], error)
+
+
+class _Warps(_Judge):
+    counted, worst = "regions", "worst_error_of_range"
 
     def __init__(self, device: Device[Any], arena: Arena, half: bool) -> None:
-        self._device, self._arena, self._half = device, arena, half
+        super().__init__(device, arena)
+        self._half = half
         self._slots: list[Source | None] = [None, None]  # a slot holds its image until the next one comes
-        self.figures: Figures = {"regions": 0, "worst_error_of_range": 0.0}
 
     def __call__(self, case: WarpCase) -> str:
         arena, device = self._arena, self._device
@@ -177,17 +191,14 @@ class _Warps:
         actual, expected = device.read(out), warp(self._slots, case.rois, case.spec)
         beyond = excess(actual, expected, case.spec, case.bound, self._half)
         error = np.abs(actual.astype(np.float64) - expected) * np.array(case.spec.std)[:, None, None]
-        self.figures["regions"] += len(case.rois)
-        self.figures["worst_error_of_range"] = max(self.figures["worst_error_of_range"], float(error.max()))
+        self._note(len(case.rois), float(error.max()))
         if beyond > 0:
             return f"{case.name}: {beyond:.3g} beyond the bound of {case.bound} of the range"
         return "" if arena.untouched() else f"{case.name}: memory beside the output was written"
 
 
-class _Points:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"points": 0, "worst_px": 0.0}
+class _Points(_Judge):
+    counted, worst = "points", "worst_px"
 
     def __call__(self, case: DecodeCase) -> str:
         arena = self._arena
@@ -196,8 +207,7 @@ class _Points:
         out = arena.output((len(case.views), DISCS, 2), POINT)
         self._device.decode(maps, rois, views, case.spec, out)
         actual, expected = self._device.read(out), decode(case.heatmaps, case.rois, case.views, case.spec)
-        self.figures["points"] += actual.size
-        self.figures["worst_px"] = max(self.figures["worst_px"], float(np.abs(actual["xy"] - expected["xy"]).max()))
+        self._note(actual.size, float(np.abs(actual["xy"] - expected["xy"]).max()))
         if not np.array_equal(actual["confidence"], expected["confidence"]):
             return f"{case.spec.method}: confidences differ"
         if not close(actual["xy"], expected["xy"]):
@@ -205,10 +215,8 @@ class _Points:
         return "" if arena.untouched() else "memory beside the points was written"
 
 
-class _Averages:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"runs": 0, "worst_difference": 0.0}
+class _Averages(_Judge):
+    counted, worst = "runs", "worst_difference"
 
     def __call__(self, case: AverageCase) -> str:
         arena, device = self._arena, self._device
@@ -219,15 +227,12 @@ class _Averages:
         device.average(maps, case.spec, mean)
         device.mirror(images, mirrored)
         difference, wrong = off(case, device.read(mean), device.read(mirrored))
-        self.figures["runs"] += len(maps)
-        self.figures["worst_difference"] = max(self.figures["worst_difference"], difference)
+        self._note(len(maps), difference)
         return wrong or ("" if arena.untouched() else "memory beside the outputs was written")
 
 
-class _Regions:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"regions": 0, "worst_corner_px": 0.0}
+class _Regions(_Judge):
+    counted, worst = "regions", "worst_corner_px"
 
     def __call__(self, case: PointsCase) -> str:
         arena, device = self._arena, self._device
@@ -245,8 +250,7 @@ class _Regions:
         )
         for name, actual, expected, size in pairs:
             apart = float(np.abs(corners(actual, size) - corners(expected, size)).max())
-            self.figures["regions"] += actual.size
-            self.figures["worst_corner_px"] = max(self.figures["worst_corner_px"], apart)
+            self._note(actual.size, apart)
             if not roi_close(actual, expected, size):
                 return f"{name} differ by {apart:.3g} px at their corners"
         return "" if arena.untouched() else "memory beside the regions was written"

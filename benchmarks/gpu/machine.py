@@ -119,7 +119,7 @@ def device_in_use_bytes() -> int | None:
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `machine`."""
+    """Run the part `machine`."""
     facts = record.check("gpu", lambda: Driver().facts())
     answers = record.check("nvidia-smi", _nvidia_smi)
     record.check("device", _open)

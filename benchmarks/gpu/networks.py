@@ -120,7 +120,7 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `networks`: the bundles, their engines, and the device's choice of one."""
+    """Run the part `networks`: the bundles, their engines, and the device's choice of one."""
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]

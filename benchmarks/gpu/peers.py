@@ -30,7 +30,7 @@ _ROUNDS = 200
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `peers`. Compiled peers come last: they may need more than the remaining time."""
+    """Run the part `peers`. Compiled peers come last: they may need more than the remaining time."""
     full = next((subject for subject in subjects(options) if subject.name == FULL_SIZE), None)
     if full is None:
         record.add("peers", "skipped", {}, "the full-size bundle was not exported")

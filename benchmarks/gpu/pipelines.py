@@ -36,7 +36,7 @@ _FLIPS = 0.005  # of the corners
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `pipelines`."""
+    """Run the part `pipelines`."""
     sizes = _QUICK_SIZES if options.quick else _SIZES
     largest_px = max(rows * columns for rows, columns, _ in sizes)
     for subject in subjects(options):

@@ -45,7 +45,7 @@ _COPY_BYTES, _QUICK_COPY_BYTES = 2**28, 2**20
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `timing`."""
+    """Run the part `timing`."""
     study = timed_study(options.quick, _INPUT)
     peak = ((record.document.get("machine") or {}).get("gpu") or {}).get("bandwidth_gb_s")
     device = CudaDevice(largest_image_px=study.sources[0].pixels.size)
