@@ -1,29 +1,29 @@
-"""Coverage of the intervals of `spinescore associate`, on simulated cohorts whose odds ratio is known.
+"""Measures the coverage of the intervals of `spinescore associate`, on simulated cohorts with a known odds ratio.
 
     python -m spinescore.benchmarks.association --out benchmarks/results/association-coverage.json
 
 A patient's 12 units are drawn with a Gaussian copula: each has exactly the probability that its exposure (and the
 patient's age) give it, and units of a patient are correlated. So the odds ratio over all patients, which generalized
-estimating equations estimate, is the one that is put in. A quarter of the units, drawn at random, is not at risk.
+estimating equations estimate, is the one of the simulation. A quarter of the units, drawn at random, is not at risk.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from spinescore.runtime.files import write_atomic
+from spinescore.benchmarks.harness.record import Command
 from spinescore.runtime.followup.association import associate
 from spinescore.runtime.followup.associationinput import Study, Unit
 from spinescore.runtime.study import LEVELS
 from spinescore.runtime.text import table
 
-__all__ = ["coverage", "draw_cohort"]
+__all__ = ["SCHEMA", "coverage", "draw_cohort", "main"]
+
+SCHEMA = "spinescore.association-coverage/2"
 
 _LEVELS = tuple(level for levels in LEVELS.values() for level in levels)
 _RISK = 0.09  # of a new syndesmophyte in an unexposed unit at the mean age
@@ -41,7 +41,7 @@ SETTINGS = (
 
 
 def draw_cohort(seed: int, patients: int, odds_ratio: float, correlation: float, by_age: bool = False) -> Study:
-    """One cohort; with `by_age`, age raises the risk and goes with the exposure, so that only adjusting is right."""
+    """Draw one cohort; with `by_age`, age raises both risk and exposure, so that only the adjusted model is right."""
     from scipy.stats import norm
 
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def draw_cohort(seed: int, patients: int, odds_ratio: float, correlation: float,
 
 
 def coverage(patients: int, odds_ratio: float, correlation: float, by_age: bool, simulations: int) -> dict[str, Any]:
-    """How many of the intervals of `simulations` cohorts hold the true odds ratio."""
+    """Return the share of intervals that hold the true odds ratio, over `simulations` cohorts."""
     model = "adjusted" if by_age else "unadjusted"
     logs, inside = [], 0
     for seed in range(simulations):
@@ -82,25 +82,17 @@ def coverage(patients: int, odds_ratio: float, correlation: float, by_age: bool,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--simulations", type=int, default=200, metavar="N", help="cohorts of each setting (200)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the record as JSON")
-    arguments = parser.parse_args()
-    rows = [coverage(*setting, arguments.simulations) for setting in SETTINGS]
+def main(argv: Sequence[str] | None = None) -> int:
+    command = Command("association", SCHEMA, __doc__)
+    text = "cohorts of each setting (200)"
+    command.options.add_argument("--simulations", type=int, default=200, metavar="N", help=text)
+    simulations = command.start(argv).simulations
+    rows = [coverage(*setting, simulations) for setting in SETTINGS]
     columns = list(rows[0])
-    shown = [[round(row[c], 3) if isinstance(row[c], float) else row[c] for c in columns] for row in rows]
-    print(table(shown, columns))
-    if arguments.out is not None:
-        import statsmodels
-
-        record = {
-            "schema": "spinescore.association-coverage/1",
-            "statsmodels": statsmodels.__version__,
-            "settings": rows,
-        }
-        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
+    cells = [[round(row[c], 3) if isinstance(row[c], float) else row[c] for c in columns] for row in rows]
+    command.publish({"settings": rows}, table(cells, columns))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -1,56 +1,53 @@
-"""Decoders of compressed pixels: how long each takes per transfer syntax, and whether it is right.
+"""Measures decoders of compressed pixels: the time of each per transfer syntax, and whether its pixels are right.
 
-`python -m spinescore.benchmarks.decode [--out F]`. The order in `spinescore.runtime.reading.decoding.syntaxes` follows
-these figures. `_PROTOCOL` goes with every record.
+`python -m spinescore.benchmarks.decode [--out F]`. The order in
+`spinescore.runtime.reading.decoding.syntaxes` follows these figures.
+
+One drawn cervical radiograph, 12 bits, brought to 3000 x 2400 pixels, with quantum noise of 3 steps. A codestream in
+memory is decoded to an array of stored values; once for warm-up, then in rounds in which every decoder of a transfer
+syntax has one turn. `median_ms` and `best_ms` are of the rounds; `processor_ms` is the least that all threads of the
+process took together, which other processes hardly change. `two_at_once_ms`: two pictures in two threads; twice one
+picture's time if the decoder keeps the interpreter's lock or no core is free. `worker_ms`: one picture through the
+process that the runtime decodes in. A lossless result is correct if every value is the same, a lossy one if no value is
+further from the original than the bound. Uncompressed: from a file in the page cache to an array of which every value
+was looked at once, read into memory or mapped. Under a load of more than one, times are longer than on a quiet machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.runtime.reading.decoding.codecs import installed, run_codec
 from spinescore.runtime.reading.decoding.decode import run_apart
 from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.reading.pixels import read_pixels
+from spinescore.runtime.text import table
 
-__all__ = ["Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
+__all__ = ["SCHEMA", "Compressed", "compressed", "draw_picture", "main", "measure", "measure_uncompressed"]
 
-SCHEMA = "spinescore.decode/1"
+SCHEMA = "spinescore.decode/2"
 ROWS, COLUMNS, BITS = 3000, 2400, 12
 _SEED = 2_000_003
 _ROUNDS = 7
-_PROTOCOL = """
-    One drawn cervical radiograph, 12 bits, brought to 3000 x 2400 pixels, with quantum noise of 3 steps. A codestream
-    in memory is decoded to an array of stored values; once for warm-up, then in rounds in which every decoder of a
-    transfer syntax has its turn. Medians of the rounds; best: the shortest; processor time: the least that all threads
-    of the process took together, which other processes hardly change. 'Two at once': two pictures in two threads;
-    twice one picture's time where the decoder keeps the interpreter's lock or no core is free. 'Worker': one picture
-    through the process that the runtime decodes in. Lossless is correct where every value is the same, lossy where
-    none is further from the original than the bound. Uncompressed: from a file in the page cache to an array whose
-    every value was looked at once, read into memory or mapped. Beside a load of more than one, times are longer than
-    on a machine alone."""
 
 Picture = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
 class Compressed:
-    """One picture in one transfer syntax. `bound`: by how much a decoded value may differ from the original."""
+    """One picture in one transfer syntax. A decoded value may differ from the original by at most `bound`."""
 
     syntax: str
     name: str
@@ -60,7 +57,7 @@ class Compressed:
 
 
 def draw_picture(rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.uint16]:
-    """The phantom's cervical radiograph at the given size, 12 bits in 16. Deterministic."""
+    """Draw the phantom's cervical radiograph at the given size, 12 bits in 16. Deterministic."""
     import cv2
 
     from spinescore.runtime.phantom import draw_view
@@ -74,7 +71,7 @@ def draw_picture(rows: int = ROWS, columns: int = COLUMNS) -> NDArray[np.uint16]
 
 
 def compressed(picture: NDArray[np.uint16]) -> list[Compressed]:
-    """The picture in every compressed transfer syntax that can be written here; baseline JPEG has its upper 8 bits."""
+    """Compress the picture for every transfer syntax that can be written here; baseline JPEG gets its upper 8 bits."""
     import imagecodecs
     from pydicom import uid
 
@@ -96,16 +93,11 @@ def compressed(picture: NDArray[np.uint16]) -> list[Compressed]:
     ]
     if getattr(getattr(codecs, "HTJ2K", None), "available", False):
         frame = codecs.htj2k_encode(picture, reversible=True, tlm=True)
+        coarse = codecs.htj2k_encode(picture, level=2e-4, reversible=False)
         written += [
             (uid.HTJ2KLossless, "HTJ2K lossless", picture, frame, 0),
             (uid.HTJ2KLosslessRPCL, "HTJ2K lossless, RPCL", picture, frame, 0),
-            (
-                uid.HTJ2K,
-                "HTJ2K, step 0.0002",
-                picture,
-                codecs.htj2k_encode(picture, level=2e-4, reversible=False),
-                lossy,
-            ),
+            (uid.HTJ2K, "HTJ2K, step 0.0002", picture, coarse, lossy),
         ]
     return [Compressed(syntax, name, stored, bytes(frame), off) for syntax, name, stored, frame, off in written]
 
@@ -133,29 +125,29 @@ def _declared(picture: Picture) -> PixelFormat:
 
 
 def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
-    """The figures of all decoders that are installed for one transfer syntax."""
+    """Return the figures of all decoders that are installed for one transfer syntax."""
     declared = _declared(coded.original)
     names = installed(coded.syntax)
-    given = {name: (name, coded.frame, coded.syntax, declared) for name in names}
-    off = {name: _off_by(run_codec(*given[name]), coded.original) for name in names}
+    arguments = {name: (name, coded.frame, coded.syntax, declared) for name in names}
+    off = {name: _off_by(run_codec(*arguments[name]), coded.original) for name in names}
     with ThreadPoolExecutor(2) as pool:
-        calls = {(name, what): call for name in names for what, call in _calls(given[name], pool).items()}
+        calls = {(name, figure): call for name in names for figure, call in _calls(arguments[name], pool).items()}
         times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
         processor_ms: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(rounds + 1):
             for key, call in calls.items():
                 before = time.process_time()
-                times[key].append(_elapsed_ms(call))
+                times[key].append(elapsed_ms(call))
                 if key[1] == "median_ms":
                     processor_ms[key[0]].append((time.process_time() - before) * 1e3)
-    found = [
+    results = [
         {
             "decoder": name,
             "max_difference": off[name],
             "correct": off[name] <= coded.bound,
             "processor_ms": round(min(processor_ms[name][1:]), 2),
             "best_ms": round(min(times[name, "median_ms"][1:]), 2),  # the first is for warm-up
-            **{what: round(float(np.median(ms[1:])), 2) for (of, what), ms in times.items() if of == name},
+            **{figure: round(float(np.median(ms[1:])), 2) for (one, figure), ms in times.items() if one == name},
         }
         for name in names
     ]
@@ -164,7 +156,7 @@ def measure(coded: Compressed, rounds: int) -> dict[str, Any]:
         "name": coded.name,
         "bytes": len(coded.frame),
         "bound": coded.bound,
-        "decoders": found,
+        "decoders": results,
     }
 
 
@@ -172,19 +164,19 @@ def _off_by(pixels: NDArray[np.integer[Any]], original: Picture) -> int:
     return int(np.abs(pixels.astype(np.int32) - original).max())
 
 
-def _calls(given: tuple[str, bytes, str, PixelFormat], pool: ThreadPoolExecutor) -> dict[str, Callable[[], Any]]:
+def _calls(arguments: tuple[str, bytes, str, PixelFormat], pool: ThreadPoolExecutor) -> dict[str, Callable[[], Any]]:
     def once(_: int = 0) -> Any:
-        return run_codec(*given)
+        return run_codec(*arguments)
 
     return {
         "median_ms": once,
         "two_at_once_ms": lambda: list(pool.map(once, range(2))),
-        "worker_ms": lambda: run_apart(*given),
+        "worker_ms": lambda: run_apart(*arguments),
     }
 
 
 def measure_uncompressed(picture: NDArray[np.uint16], rounds: int) -> dict[str, Any]:
-    """Reading pixels into memory, as the runtime does, beside mapping the file."""
+    """Time reading pixels into memory, as the runtime does, beside mapping the file."""
     from pydicom import dcmread
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
@@ -211,90 +203,58 @@ def measure_uncompressed(picture: NDArray[np.uint16], rounds: int) -> dict[str, 
 
         times: dict[str, list[float]] = {"read_ms": [], "mapped_ms": []}
         for _ in range(rounds + 1):
-            times["read_ms"].append(_elapsed_ms(read))
-            times["mapped_ms"].append(_elapsed_ms(mapped))
-    return {what: round(float(np.median(ms[1:])), 2) for what, ms in times.items()}
+            times["read_ms"].append(elapsed_ms(read))
+            times["mapped_ms"].append(elapsed_ms(mapped))
+    return {figure: round(float(np.median(ms[1:])), 2) for figure, ms in times.items()}
 
 
-def _elapsed_ms(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1e3
-
-
-def _document(picture: NDArray[np.uint16], rounds: int) -> dict[str, Any]:
-    from importlib import metadata
-
-    from spinescore.runtime.doctor import hardware
-
-    packages = ("numpy", "pydicom", "imagecodecs", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
-    present = {entry.metadata["Name"].lower(): entry.version for entry in metadata.distributions()}
-    return {
-        "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "hardware": hardware(),
-        "load_before": _load(),
-        "versions": {"python": platform.python_version(), **{name: present.get(name) for name in packages}},
-        "protocol": " ".join(_PROTOCOL.split()),
-        "picture": {"rows": picture.shape[0], "columns": picture.shape[1], "bits": BITS, "phantom_seed": _SEED},
-        "rounds": rounds,
-        "uncompressed": measure_uncompressed(picture, rounds),
-        "results": [],
-    }
-
-
-def _load() -> float | None:
-    """How many processes wanted to run in the last minute: beside more than one, times are longer than alone."""
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _table(document: Mapping[str, Any]) -> str:
-    from spinescore.runtime.text import table
-
+def _table(figures: Mapping[str, Any]) -> str:
     rows = [
         [
             result["name"],
             f"{result['bytes'] / 1e6:.1f}",
             entry["decoder"],
-            *(f"{entry[what]:.1f}" for what in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")),
+            *(
+                f"{entry[figure]:.1f}"
+                for figure in ("median_ms", "best_ms", "processor_ms", "two_at_once_ms", "worker_ms")
+            ),
             entry["max_difference"],
             "yes" if entry["correct"] else "NO",
         ]
-        for result in document["results"]
+        for result in figures["results"]
         for entry in result["decoders"]
     ]
-    figures = ["ms", "best", "processor", "two at once", "worker"]
-    header = ["transfer syntax", "MB", "decoder", *figures, "off by", "correct"]
-    hardware, picture, plain = document["hardware"], document["picture"], document["uncompressed"]
+    times = ["ms", "best", "processor", "two at once", "worker"]
+    header = ["transfer syntax", "MB", "decoder", *times, "off by", "correct"]
+    picture, plain = figures["picture"], figures["uncompressed"]
     return "\n\n".join(
         [
-            f"{hardware['cpu']}, {hardware['cores']} cores, {document['date']}, load before {document['load_before']}; "
-            f"{picture['rows']} x {picture['columns']} pixels, {picture['bits']} bits, {document['rounds']} rounds",
+            f"{picture['rows']} x {picture['columns']} pixels, {picture['bits']} bits, {figures['rounds']} rounds",
             table(rows, header),
             f"uncompressed: read {plain['read_ms']:.2f} ms, mapped {plain['mapped_ms']:.2f} ms",
-            document["protocol"],
         ]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write. Returns the exit status."""
-    from spinescore.runtime.files import write_atomic
-
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.decode", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=f"rounds that count ({_ROUNDS})")
-    arguments = parser.parse_args(argv)
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    command = Command("decode", SCHEMA, __doc__)
+    text = f"rounds that count ({_ROUNDS})"
+    command.options.add_argument("--rounds", type=int, default=_ROUNDS, metavar="N", help=text)
+    rounds = command.start(argv).rounds
+    if rounds < 1:
+        command.options.error("--rounds must be at least 1")
     picture = draw_picture()
-    document = _document(picture, arguments.rounds)
+    figures: dict[str, Any] = {
+        "picture": {"rows": picture.shape[0], "columns": picture.shape[1], "bits": BITS, "phantom_seed": _SEED},
+        "rounds": rounds,
+        "uncompressed": measure_uncompressed(picture, rounds),
+        "results": [],
+    }
     for coded in compressed(picture):
         print(coded.name, file=sys.stderr, flush=True)
-        document["results"].append(measure(coded, arguments.rounds))
-    if arguments.out is not None:
-        write_atomic(arguments.out, json.dumps(document, indent=2) + "\n")
-    print(_table(document))
+        figures["results"].append(measure(coded, rounds))
+    command.publish(figures, _table(figures))
     return 0
 
 

@@ -1,39 +1,35 @@
-"""Measures what an export costs: `python -m spinescore.benchmarks.exporting [--out F]`.
+"""Measures the cost of an export: `python -m spinescore.benchmarks.exporting [--out F]`.
 
 An HRNet-W32 and a ResNet152 under their official names (random weights, batch normalisations with statistics of their
 own) are written as .npz files and exported by the command, without INT8, in a process of its own. The figures are that
-process' wall time, its processor time in user mode and in the system, and the most memory that it held. Wall time means
-something on a quiet machine alone; processor time changes little with other programs' load. Needs the extra `export`,
-and a system that counts the memory of processes (not Windows).
+process' wall time, its processor time in user mode and in the system, and its peak memory. Wall time means something on
+a quiet machine alone; processor time changes little with other programs' load. Needs the extra `export`, and a system
+that counts the memory of processes (not Windows).
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spinescore.benchmarks.records import publish
-from spinescore.runtime.machine.processor import core_count, processor_name
+from spinescore.benchmarks.harness.child import SPINESCORE, run_child
+from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.timing import elapsed_ms
 
 __all__ = ["SCHEMA", "main", "measure"]
 
-SCHEMA = "spinescore.exporting/1"
+SCHEMA = "spinescore.exporting/2"
 _JOINTS, _LOGITS, _CHANNELS = 12, 8, 3
-_MIB = {"darwin": 1 << 20}.get(sys.platform, 1 << 10)  # ru_maxrss is in bytes there, in KiB elsewhere
+_MIB = {"darwin": 1 << 20}.get(sys.platform, 1 << 10)  # the unit of ru_maxrss
 
 
 def measure(localizer: str, grader: str, studies: int, folder: Path) -> dict[str, Any]:
-    """Export two random networks, as `hrnet-w32` and `resnet152`, into `folder`; the figures of that process."""
+    """Export two random networks, as `hrnet-w32` and `resnet152`, into `folder`; returns the process' figures."""
     if sys.platform == "win32":
         raise SystemExit("The memory of processes is not counted on Windows; measure on Linux or macOS.")
     import resource
@@ -41,13 +37,10 @@ def measure(localizer: str, grader: str, studies: int, folder: Path) -> dict[str
     _write_weights(localizer, _JOINTS, folder / "localizer.npz", seed=1)
     _write_weights(grader, _LOGITS, folder / "grader.npz", seed=2)
     words = ["--localizer", "localizer.npz", "--grader", "grader.npz", "--golden-studies", str(studies), "--out", "b"]
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "spinescore.runtime.cli", "export", *words]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    wall_s = time.perf_counter() - started
+    wall_ms = elapsed_ms(lambda: run_child([*SPINESCORE, "export", *words], cwd=folder))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the one child that has ended
     return {
-        "wall_s": round(wall_s, 1),
+        "wall_s": round(wall_ms / 1e3, 1),
         "user_s": round(used.ru_utime, 1),
         "system_s": round(used.ru_stime, 1),
         "peak_mib": round(used.ru_maxrss / _MIB),
@@ -68,25 +61,16 @@ def _write_weights(name: str, outputs: int, path: Path, seed: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.exporting", description=__doc__)
-    parser.add_argument("--localizer", default="hrnet-w32", metavar="L", help="its architecture (hrnet-w32)")
-    parser.add_argument("--grader", default="resnet152", metavar="G", help="its architecture (resnet152)")
-    parser.add_argument("--golden-studies", type=int, default=9, metavar="K", help="phantoms to check on (9)")
-    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
-    arguments = parser.parse_args(argv)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    command = Command("exporting", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--localizer", default="hrnet-w32", metavar="L", help="architecture of the localizer (hrnet-w32)")
+    add("--grader", default="resnet152", metavar="G", help="architecture of the grader (resnet152)")
+    add("--golden-studies", type=int, default=9, metavar="K", help="phantoms to check on (9)")
+    arguments = command.start(argv)
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         figures = measure(arguments.localizer, arguments.grader, arguments.golden_studies, Path(scratch))
-    record = {
-        "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": {"processor": processor_name(), "cores": core_count(), "load": load},
-        "protocol": " ".join(str(__doc__).split()),
-        "networks": [arguments.localizer, arguments.grader],
-        "golden_studies": arguments.golden_studies,
-        **figures,
-    }
-    publish(record, arguments.out)
+    networks = [arguments.localizer, arguments.grader]
+    command.publish({"networks": networks, "golden_studies": arguments.golden_studies, **figures})
     return 0
 
 

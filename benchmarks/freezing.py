@@ -1,35 +1,32 @@
-"""Freeze a small program that scores a study with PyInstaller, and run it: is its report that of Python itself?
+"""Freezes a small program that scores a study with PyInstaller, and compares its report with that of Python itself.
 
     pip install --no-deps --target build/installed .    # PyInstaller does not follow an editable installation
     PYTHONPATH=build/installed python -m spinescore.benchmarks.freezing [--out F]
 
 Needs `pip install pyinstaller`. The frozen program (a folder, `--onedir`) is moved to another place and run there in an
-empty environment, so that nothing of this Python is found. It scores a phantom study whose pixels are compressed, in
-a worker process, and runs the bundle's golden inputs in a process of its own, as the acceptance gate does.
+empty environment, so that it cannot use this Python. It scores a phantom study whose pixels are compressed, in a worker
+process, and runs the bundle's golden inputs in a process of its own, as the acceptance gate does.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spinescore.benchmarks.bench.subject import draw_study
-from spinescore.runtime.files import write_atomic
-from spinescore.runtime.machine.processor import processor_name
+from spinescore.benchmarks.harness.child import answer, run_child
+from spinescore.benchmarks.harness.record import Command
+from spinescore.runtime.phantom.labelled import write_labelled_study
 
 __all__ = ["main", "measure"]
 
+SCHEMA = "spinescore.freezing/2"
 PROGRAM = """
 import json
 import sys
@@ -42,52 +39,49 @@ from spinescore.runtime.reading.decoding import decode
 with Scorer.open("phantom-reference", "cpu", engine="onnxruntime", precision="fp32", build="no") as scorer:
     report = scorer.score(load_study(*sys.argv[1:]))
     runs = run_in_new_process(scorer.bundle, "cpu", EngineChoice("onnxruntime", "fp32"))
-found = {"report": report.to_dict(), "decoded_apart": not decode.in_process(), "checked_apart": runs.framework}
-print(json.dumps(found))
+answer = {"report": report.to_dict(), "decoded_apart": not decode.in_process(), "checked_apart": runs.framework}
+print(json.dumps(answer))
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.freezing", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
-    arguments = parser.parse_args(argv)
+    """Exit status: 0 if the frozen program gives the same report and starts its worker processes, else 1."""
+    command = Command("freezing", SCHEMA, __doc__)
+    command.start(argv)
     if find_spec("PyInstaller") is None:
-        parser.error("PyInstaller is missing: pip install pyinstaller")
+        command.options.error("PyInstaller is missing: pip install pyinstaller")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as folder:
-        record = measure(Path(folder))
-    text = json.dumps(record, indent=2) + "\n"
-    if arguments.out is not None:
-        write_atomic(arguments.out, text)
-    print(text, end="")
+        record = command.publish(measure(Path(folder)))
     return 0 if record["same_report"] and record["decoded_apart"] and record["checked_apart"] else 1
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Freeze and run the program in `folder`; returns the record."""
-    files = _compressed(draw_study(folder).files, folder / "study")
+    """Freeze and run the program in `folder`; returns the figures."""
+    files = _compress(write_labelled_study(folder).files, folder / "study")
     program = folder / "console.py"
     program.write_text(PROGRAM, encoding="utf-8")
-    plain = _run([sys.executable, str(program), *files], folder, dict(os.environ))
+    plain = answer([sys.executable, str(program), *files], cwd=folder / "study")
     frozen = _freeze(program, folder)
-    found = _run([str(frozen / f"console{'.exe' if os.name == 'nt' else ''}"), *files], folder, _empty())
+    executable = str(frozen / f"console{'.exe' if os.name == 'nt' else ''}")
+    # Windows needs this variable to start a process at all.
+    environment = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
+    output = answer([executable, *files], cwd=folder / "study", env=environment)
     stored = [path for path in frozen.rglob("*") if path.is_file() and not path.is_symlink()]
+    report = output["report"]
     return {
-        "schema": "spinescore.freezing/1",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": {"cpu": processor_name(), "system": sys.platform, "python": sys.version.split()[0]},
         "pyinstaller": metadata.version("pyinstaller"),
         "packages": _packages(frozen),
         "files": len(stored),
         "megabytes": round(sum(path.stat().st_size for path in stored) / 1e6),
-        "same_report": _timeless(found["report"]) == _timeless(plain["report"]),
-        "total": found["report"]["total"]["value"],
-        "decoders": sorted({view["radiograph"]["decoder"] for view in found["report"]["regions"].values()}),
-        "decoded_apart": found["decoded_apart"],
-        "checked_apart": found["checked_apart"],
+        "same_report": _without_times(report) == _without_times(plain["report"]),
+        "total": report["total"]["value"],
+        "decoders": sorted({view["radiograph"]["decoder"] for view in report["regions"].values()}),
+        "decoded_apart": output["decoded_apart"],
+        "checked_apart": output["checked_apart"],
     }
 
 
-def _compressed(files: Sequence[Path], folder: Path) -> list[str]:
+def _compress(files: Sequence[Path], folder: Path) -> list[str]:
     import pydicom
     from pydicom.uid import RLELossless
 
@@ -100,24 +94,13 @@ def _compressed(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _freeze(program: Path, folder: Path) -> Path:
-    """The folder of the frozen program, moved from where it was made."""
-    command = [sys.executable, "-m", "PyInstaller", "--onedir", "--noconfirm", "--log-level", "WARN", str(program)]
-    subprocess.run(command, cwd=folder, check=True)
+    """Return the folder of the frozen program, moved away from where it was built."""
+    options = ["--onedir", "--noconfirm", "--log-level", "WARN"]
+    run_child([sys.executable, "-m", "PyInstaller", *options, str(program)], cwd=folder)
     place = folder / "elsewhere" / "console"
     place.parent.mkdir()
     shutil.move(folder / "dist" / "console", place)
     return place
-
-
-def _empty() -> dict[str, str]:
-    """No variable but what Windows needs to start a process at all."""
-    return {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
-
-
-def _run(command: Sequence[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
-    run = subprocess.run(command, cwd=folder / "study", env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
 
 
 def _packages(frozen: Path) -> list[str]:
@@ -125,7 +108,7 @@ def _packages(frozen: Path) -> list[str]:
     return sorted(name.replace("-", " ") for name in names)
 
 
-def _timeless(report: dict[str, Any]) -> dict[str, Any]:
+def _without_times(report: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in report.items() if name != "timings_ms"}
 
 

@@ -1,11 +1,11 @@
-"""The memory of one call with many studies, beside that of the largest study alone.
+"""Measures the memory of one call with many studies, beside that of the largest study alone.
 
     python -m spinescore.benchmarks.manystudies [--count 1000] [--verb score] [--inputs] [--bundle B] [--out F]
 
-The studies are a full-size phantom and copies of a few smaller ones, each under UIDs and a patient ID of its own. Each
-call is a process of its own, of which the peak of resident memory is read at its end, and its size after every study;
-decoders and engine builders, which are other processes, are not needed for these films. `--inputs` lists the files in a
-CSV file in place of naming their folder. Exit status 1 if the peak of all is more than 50 MiB above that of the one.
+The studies are a full-size phantom and copies of a few smaller ones, each under its own UIDs and patient ID. Each call
+is a process of its own, which reports its resident memory after every study and its peak at the end; decoders and
+engine builders, which are other processes, are not needed for these films. `--inputs` lists the files in a CSV file
+instead of naming their folders. Exit status 1 if the peak of all is more than 50 MiB above that of the largest.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spinescore.benchmarks.bench.memory import memory_bytes
-from spinescore.benchmarks.records import publish
+from spinescore.benchmarks.harness.child import answer, this_module
+from spinescore.benchmarks.harness.environment import memory_bytes
+from spinescore.benchmarks.harness.record import Command
 from spinescore.runtime.phantom import draw_view
 from spinescore.runtime.phantom.study import dicom_file
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["main", "write_studies"]
 
+SCHEMA = "spinescore.many-studies/2"
 MOST_ABOVE_BYTES = 50 << 20
 _DRAWN = 4  # small studies that are copied
 _SCALE = 0.25  # of their pixels' number along each side
+_LOOKS = 11  # at the memory over the call, in the record
 _MIB = 1 << 20
 
 
@@ -60,22 +59,18 @@ def write_studies(folder: Path, count: int, seed: int = 4200) -> list[Path]:
     return folders
 
 
-def _call(arguments: argparse.Namespace, folder: Path, given: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Return the memory and the time of a call with these studies' folders, as its process measured them."""
+def _call(arguments: argparse.Namespace, scratch: Path, folders: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Return the memory of a call with these studies, as its process measured it."""
     words = [arguments.verb, "--bundle", arguments.bundle, "--device", "cpu", "--build", "no", "--out", str(out)]
     if arguments.inputs:
-        words += ["--inputs", str(_listed(given, folder / f"inputs-{len(given)}.csv"))]
+        words += ["--inputs", str(_write_list(folders, scratch / f"inputs-{len(folders)}.csv"))]
     else:
-        words += map(str, given)
-    command = [sys.executable, "-m", "spinescore.benchmarks.manystudies", "--child", json.dumps(words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"spinescore {' '.join(words[:6])} ended with {done.returncode}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        words += map(str, folders)
+    memory: dict[str, Any] = answer(this_module("manystudies", "--child", json.dumps(words)))
+    return memory
 
 
-def _listed(folders: Sequence[Path], path: Path) -> Path:
+def _write_list(folders: Sequence[Path], path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["path"])
@@ -84,7 +79,7 @@ def _listed(folders: Sequence[Path], path: Path) -> Path:
 
 
 def _child(words: Sequence[str]) -> int:
-    """Run the command; the last line of standard output tells of its memory."""
+    """Run the command, then print its memory in the last line of standard output."""
     from spinescore.runtime import cli
     from spinescore.runtime.scorer import Scorer
 
@@ -92,58 +87,55 @@ def _child(words: Sequence[str]) -> int:
     for name in ("score", "crops"):
         setattr(Scorer, name, _noting(getattr(Scorer, name), sizes))
     status = cli.main(list(words))
-    print(json.dumps({"peak_bytes": memory_bytes()["peak_bytes"], "after_study_bytes": sizes, "status": status}))
+    print(json.dumps({"peak_bytes": memory_bytes()["peak_bytes"], "after_study_bytes": sizes}))
     return status
 
 
 def _noting(method: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
     def call(*given: Any, **options: Any) -> Any:
-        found = method(*given, **options)
+        result = method(*given, **options)
         sizes.append(memory_bytes()["resident_bytes"] or 0)
-        return found
+        return result
 
     return call
 
 
-def _every(sizes: Sequence[int], count: int) -> Iterator[float]:
-    """`count` of the sizes, evenly, in MiB."""
-    for step in range(count):
-        yield round(sizes[step * (len(sizes) - 1) // max(count - 1, 1)] / _MIB, 1)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if many studies take at most 50 MiB more than the largest alone, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.manystudies", description=__doc__)
-    parser.add_argument("--count", type=int, default=1000, metavar="N", help="studies (1000)")
-    parser.add_argument("--verb", choices=("score", "crops"), default="score")
-    parser.add_argument("--inputs", action="store_true", help="list the files in a CSV file")
-    parser.add_argument("--bundle", default="phantom-reference", metavar="B")
-    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
+    command = Command("manystudies", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--count", type=int, default=1000, metavar="N", help="studies (1000)")
+    add("--verb", choices=("score", "crops"), default="score", help="command of spinescore (score)")
+    add("--inputs", action="store_true", help="list the files in a CSV file")
+    add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
+    add("--child", help=argparse.SUPPRESS)
+    arguments = command.start(argv)
     if arguments.child:
         return _child(json.loads(arguments.child))
-    with tempfile.TemporaryDirectory(prefix="spinescore-many-") as scratch:
-        folder = Path(scratch)
-        given = write_studies(folder / "studies", arguments.count)
-        one = _call(arguments, folder, given[:1], folder / "one")
-        many = _call(arguments, folder, given, folder / "many")
-    above = many["peak_bytes"] - one["peak_bytes"]
-    record = {
-        "schema": "spinescore.many-studies/1",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": {"system": platform.platform(), "python": platform.python_version()},
-        "protocol": " ".join(str(__doc__).split()),
-        "verb": arguments.verb,
-        "inputs": "list" if arguments.inputs else "folders",
-        "bundle": arguments.bundle,
-        "studies": arguments.count,
-        "peak_mib": {"largest": round(one["peak_bytes"] / _MIB, 1), "all": round(many["peak_bytes"] / _MIB, 1)},
-        "above_mib": round(above / _MIB, 1),
-        "resident_mib_over_the_call": list(_every(many["after_study_bytes"], 11)),
-    }
-    publish(record, arguments.out)
+    with tempfile.TemporaryDirectory(prefix="spinescore-many-") as name:
+        scratch = Path(name)
+        folders = write_studies(scratch / "studies", arguments.count)
+        one = _call(arguments, scratch, folders[:1], scratch / "one")
+        many = _call(arguments, scratch, folders, scratch / "many")
+    above, sizes = many["peak_bytes"] - one["peak_bytes"], many["after_study_bytes"]
+    command.publish(
+        {
+            "verb": arguments.verb,
+            "inputs": "list" if arguments.inputs else "folders",
+            "bundle": arguments.bundle,
+            "studies": arguments.count,
+            "peak_mib": {"largest": _mib(one["peak_bytes"]), "all": _mib(many["peak_bytes"])},
+            "above_mib": _mib(above),
+            "resident_mib_over_the_call": [
+                _mib(sizes[look * (len(sizes) - 1) // (_LOOKS - 1)]) for look in range(_LOOKS)
+            ],
+        }
+    )
     return 0 if above <= MOST_ABOVE_BYTES else 1
+
+
+def _mib(count: int) -> float:
+    return round(count / _MIB, 1)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python -m spinescore.benchmarks.openvino_streams [--processes 20] [--out F]
 
-Seen with 2026.4.1, and not with 2025.0, which scales the weights in question before it loads the network. The network
-has one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and DequantizeLinear around it), as a
+Version 2026.4.1 does so; 2025.0 does not, since it scales these weights before it loads the network. The network has
+one INT8 convolution of 1x1 pixels with stride 2 behind a ReLU (QuantizeLinear and DequantizeLinear around it), as a
 ResNet in Keras' layout has at the start of each stage. The plugin moves the stride before the activation's quantization
 (a pooling appears there), the convolution leaves 8-bit arithmetic, and its weights are scaled when the network is
-loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one compiled model share what is
-computed from constants. In the wrong cases the output is that of weights that were converted and not scaled, for every
-stream and every later run: one stream seems to convert them again, in the same memory, after the other has scaled them.
+loaded: a Convert and a multiplication (`Subgraph`), both of constants. Streams of one compiled model share values that
+are computed from constants. In the wrong cases the output is that of weights that were converted and not scaled, for
+every stream and every later run: one stream seems to convert them again, in the same memory, after the other has scaled
+them.
 
 Each setting is tried in new processes, one compiled model and one run each, and compared with ONNX Runtime's output for
 the same file. `wrong` is the number of processes whose output differs by more than 5 % of its range, `unscaled` the
@@ -17,13 +18,10 @@ number of those whose output is that of unscaled weights.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +30,25 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from spinescore.benchmarks.harness.child import run_child
+from spinescore.benchmarks.harness.record import Command
 from spinescore.export.graph import Graph
 from spinescore.export.int8 import calibrate, layers, quantize, sample_first
 from spinescore.export.sessions import run_model
-from spinescore.runtime.files import write_atomic
 from spinescore.runtime.machine.processes import worker_command
-from spinescore.runtime.machine.processor import processor_kind, processor_name
+from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.text import table
 
-__all__ = ["SETTINGS", "main", "make_network", "measure"]
+__all__ = ["SCHEMA", "SETTINGS", "main", "make_network", "measure"]
+
+SCHEMA = "spinescore.openvino-streams/1"
 
 _SIZE_PX, _CHANNELS, _OUTPUTS, _IMAGES = 56, 64, 8, 12
 _LAYER = "strided"
 _TOLERANCE = 0.05
 
 _APART = {"INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": False}
-# Name -> the network's file, a fixed batch or none, and what the plugin is told.
+# Name -> the network's file, a fixed batch or None, and the plugin's settings.
 SETTINGS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
     "two streams": ("int8", None, {"NUM_STREAMS": 2, **_APART}),
     "two streams, fixed batch": ("int8", _IMAGES, {"NUM_STREAMS": 2, **_APART}),
@@ -60,7 +61,7 @@ SETTINGS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
 
 
 def make_network() -> onnx.ModelProto:
-    """A 3x3 convolution, ReLU, the 1x1 convolution with stride 2, ReLU, a mean over the picture and a dense layer."""
+    """Build a 3x3 convolution, ReLU, the 1x1 convolution with stride 2, ReLU, a mean and a dense layer."""
     rng = np.random.default_rng(0)
     graph = Graph("strided", 3, _SIZE_PX, _SIZE_PX)
 
@@ -81,7 +82,7 @@ def make_network() -> onnx.ModelProto:
 
 
 def measure(processes: int) -> dict[str, Any]:
-    """The record: for each setting how many processes were wrong, and how."""
+    """Return for each setting how many processes were wrong, and how many took unscaled weights."""
     import openvino
 
     plain = make_network()
@@ -98,35 +99,27 @@ def measure(processes: int) -> dict[str, Any]:
         for setting, (name, batch, options) in SETTINGS.items():
             outputs = [_run(Path(folder), name, batch, options) for _ in range(processes)]
             wrong = [output for output in outputs if _differs(expected[name], output)]
-            found = sum(not _differs(unscaled, output) for output in wrong)
-            results[setting] = {"processes": processes, "wrong": len(wrong), "unscaled": found}
-    return {
-        "protocol": " ".join(str(__doc__).split()),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "hardware": {"cpu": processor_name(), "kind": processor_kind()},
-        "openvino": openvino.__version__,
-        "results": results,
-    }
+            like_unscaled = sum(not _differs(unscaled, output) for output in wrong)
+            results[setting] = {"processes": processes, "wrong": len(wrong), "unscaled": like_unscaled}
+    return {"openvino": openvino.__version__, "results": results}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, and write the record; status 1 if a setting that spinescore uses was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.openvino_streams", description=__doc__)
-    parser.add_argument("--processes", type=int, default=20, metavar="N", help="new processes for each setting (20)")
-    parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
-    arguments = parser.parse_args(argv)
-    record = measure(arguments.processes)
-    if arguments.out:
-        write_atomic(arguments.out, json.dumps(record, indent=1) + "\n")
-    rows = [[name, *map(str, found.values())] for name, found in record["results"].items()]
-    print(f"OpenVINO {record['openvino']}, {record['hardware']['kind']}")
-    print(table(rows, ["setting", "processes", "wrong", "unscaled"]))
-    used = [name for name in record["results"] if name.startswith("one stream") or "FP32 file" in name]
-    return int(any(record["results"][name]["wrong"] for name in used))
+    command = Command("openvino_streams", SCHEMA, __doc__)
+    text = "new processes for each setting (20)"
+    command.options.add_argument("--processes", type=int, default=20, metavar="N", help=text)
+    figures = measure(command.start(argv).processes)
+    results = figures["results"]
+    rows = [[setting, *map(str, counts.values())] for setting, counts in results.items()]
+    title = f"OpenVINO {figures['openvino']}, {processor_kind()}"
+    command.publish(figures, f"{title}\n{table(rows, ['setting', 'processes', 'wrong', 'unscaled'])}")
+    used = [setting for setting in results if setting.startswith("one stream") or "FP32 file" in setting]
+    return int(any(results[setting]["wrong"] for setting in used))
 
 
 def run_once(request: str) -> None:
-    """In a process of its own: load one network with one setting, run it once, and write its output."""
+    """Load one network with one setting, run it once, and write its output; for a process of its own."""
     import openvino
 
     folder, name, batch, options = json.loads(request)
@@ -135,24 +128,24 @@ def run_once(request: str) -> None:
     model = core.read_model(str(Path(folder) / f"{name}.onnx"))
     if batch is not None:
         model.reshape([batch, *images.shape[1:]])
-    found = core.compile_model(model, "CPU", options).create_infer_request().infer({0: images})[0]
-    np.save(Path(folder) / "output.npy", found)
+    output = core.compile_model(model, "CPU", options).create_infer_request().infer({0: images})[0]
+    np.save(Path(folder) / "output.npy", output)
 
 
 def _run(folder: Path, name: str, batch: int | None, options: dict[str, Any]) -> NDArray[np.float32]:
     request = json.dumps([str(folder), name, batch, options])
-    subprocess.run(worker_command("spinescore.benchmarks.openvino_streams", request, "run_once"), check=True)
+    run_child(worker_command("spinescore.benchmarks.openvino_streams", request, "run_once"))
     return np.asarray(np.load(folder / "output.npy"), np.float32)
 
 
 def _in_int8(plain: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
-    """All in 8 bits but the first and the last layer, as the exporter begins."""
+    """Quantize all layers but the first and the last, as the exporter begins."""
     weighted = layers(plain, "Conv", "Gemm")
     return quantize(plain, calibrate(plain, images)["extremes"], {weighted[0], weighted[-1]})
 
 
 def _unscaled(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The INT8 network whose strided convolution takes its 8-bit weights as they are."""
+    """Return the INT8 network with a strided convolution that takes its 8-bit weights as they are."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     scale = next(tensor for tensor in changed.graph.initializer if tensor.name == f"{_LAYER}.weight.scale")

@@ -1,12 +1,13 @@
-"""The least time that a study's networks and kernels can take on named GPUs: an estimate from datasheets.
+"""Estimates the least time of a study's networks and kernels on named GPUs, from datasheets.
 
     python -m spinescore.benchmarks.roofline [--bundle B] [--device NAME] [--layers] [--json]
 
-Nothing is measured here. Per layer the floor is the larger of its operations over the device's dense FP16 tensor rate
-and its bytes over the memory bandwidth (S. Williams et al., Roofline, CACM 52(4), 2009), and a network's floor is the
-sum over its layers. A layer is a convolution or matrix product with what follows it element by element, as engines
-fuse them; weights, what enters and what leaves move once, in half precision. Launches, caches that keep a tensor from
-one layer to the next, and clocks below the stated one are left out. `devices.json` says where the figures come from.
+Nothing is measured here. The floor of a layer is the larger of two times: its operations over the device's dense FP16
+tensor rate, and its bytes over the memory bandwidth (S. Williams et al., Roofline, CACM 52(4), 2009). The floor of a
+network is the sum over its layers. A layer is a convolution or matrix product with the element-wise operations behind
+it, as engines fuse them; weights, inputs and outputs move once, in half precision. Launches, caches that keep a tensor
+from one layer to the next, and clocks below the stated one are left out. `devices.json` names the sources of the
+figures.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ _TABLE_BYTES = 4 * 2**16
 _SOURCE_PX = (3000, 2500)  # a usual radiograph of 16 bits
 _LOCALIZER_BATCH, _GRADER_BATCH = 2, 2 * DISCS
 _FUSED = {"Relu", "Add", "Resize", "Flatten", "Cast"}
-_SAMPLE_FLOPS = 24  # two coordinates of two products each, four weights, four taps, what is inside
+_SAMPLE_FLOPS = 24  # two coordinates of two products each, four weights, four taps, the test of being inside
 _DARK_FLOPS = 24 * 2 * 11 * 7  # the separable blur of 11 taps on the 7 x 7 pixels about a peak, both ways, about
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A row of `devices.json`. The rates are products of the multiprocessors, the clock and the rate per clock."""
+    """A row of `devices.json`. The rates are multiprocessors times clock times rate per clock."""
 
     name: str
     mode: str
@@ -54,13 +55,13 @@ class Gpu:
     fp32_tflops: float
     bandwidth_gb_s: float
     source: str
-    checked: str  # which figures were found again, and where
-    fp32_mhz: float | None = None  # where FP32 runs at another clock than the tensor cores
+    checked: str  # the figures that a second source confirms, and that source
+    fp32_mhz: float | None = None  # if FP32 runs at another clock than the tensor cores
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one layer or kernel does for its whole batch. `flops` counts a multiplication and an addition as two."""
+    """Operations and bytes of a layer or kernel for its whole batch. A multiply-add counts as two."""
 
     name: str
     flops: float
@@ -70,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Floor:
-    """The floor of a network or kernel on a device, and the part of it that the memory sets."""
+    """The floor of a network or kernel on a device, and the part of it that is bound by memory."""
 
     name: str
     gpu: str
@@ -81,13 +82,13 @@ class Floor:
 
 
 def load_gpus() -> tuple[Gpu, ...]:
-    """The devices of `devices.json`."""
+    """Return the devices of `devices.json`."""
     document = json.loads(Path(__file__).with_name("devices.json").read_text(encoding="utf-8"))
     return tuple(Gpu(**row) for row in document["devices"])
 
 
 def network_works(model: onnx.ModelProto, batch: int) -> list[Work]:
-    """The layers of a network in half precision, with their operations and bytes for `batch` images."""
+    """Return the layers of a network in half precision, with their operations and bytes for `batch` images."""
     half, _ = to_half(model)
     for end in (*half.graph.input, *half.graph.output):
         end.type.tensor_type.shape.dim[0].dim_value = batch
@@ -95,7 +96,7 @@ def network_works(model: onnx.ModelProto, batch: int) -> list[Work]:
     elements = {v.name: _elements(v) for v in (*graph.input, *graph.output, *graph.value_info)}
     weights = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
     layers: list[list[onnx.NodeProto]] = []
-    home: dict[str, int] = {}  # tensor -> the layer that gives it
+    home: dict[str, int] = {}  # tensor -> the layer that outputs it
     for node in graph.node:
         number = _joined(node, graph, home)
         if number is None:
@@ -108,7 +109,7 @@ def network_works(model: onnx.ModelProto, batch: int) -> list[Work]:
 
 
 def _joined(node: onnx.NodeProto, graph: onnx.GraphProto, home: dict[str, int]) -> int | None:
-    """The layer that an element-wise node is fused to: the latest that gives one of its inputs to nobody else."""
+    """Return the layer that an element-wise node is fused to: the last one with an input that no other node reads."""
     if node.op_type not in _FUSED:
         return None
     alone = [name for name in node.input if name in home and sum(name in other.input for other in graph.node) == 1]
@@ -122,12 +123,12 @@ def _layer_work(
     weights: dict[str, int],
     outputs: set[str],
 ) -> Work:
-    made = {node.output[0] for node in layer}
-    mine = {id(node) for node in layer}
-    read_elsewhere = {name for node in graph.node if id(node) not in mine for name in node.input}
-    read = {name for node in layer for name in node.input if name and name not in made}
+    written = {node.output[0] for node in layer}
+    nodes = {id(node) for node in layer}
+    read_elsewhere = {name for node in graph.node if id(node) not in nodes for name in node.input}
+    read = {name for node in layer for name in node.input if name and name not in written}
     moved = sum(weights[name] if name in weights else elements[name] for name in read)
-    moved += sum(elements[name] for name in made if name in outputs or name in read_elsewhere)
+    moved += sum(elements[name] for name in written if name in outputs or name in read_elsewhere)
     flops = sum(_flops(node, elements, graph) for node in layer)
     dense = any(node.op_type in ("Conv", "Gemm") for node in layer)
     return Work(layer[0].name or layer[0].output[0], flops, moved * _HALF_BYTES, dense)
@@ -148,7 +149,7 @@ def _flops(node: onnx.NodeProto, elements: dict[str, int], graph: onnx.GraphProt
 
 
 def kernel_works(localizer: WarpSpec, crop: WarpSpec, joints: int, crops: int = _GRADER_BATCH) -> list[Work]:
-    """Our own kernels for both views; sources of 3000 x 2500 pixels of 16 bits, each sector of them read once."""
+    """Return the work of our own kernels for both views; sources of 3000 x 2500 pixels of 16 bits are read once."""
     views = _LOCALIZER_BATCH
     peaks = joints * localizer.height * localizer.width / 16
     heatmaps = views * peaks
@@ -167,13 +168,13 @@ def _warp_work(name: str, spec: WarpSpec, count: int, views: int) -> Work:
 
 
 def floor_ms(work: Work, gpu: Gpu) -> tuple[float, float]:
-    """(by the operations, by the bytes): the floor is the larger."""
+    """Return the times by the operations and by the bytes in milliseconds; the floor is the larger."""
     rate = gpu.fp16_tflops if work.tensor_cores else gpu.fp32_tflops
     return work.flops / (rate * 1e9), work.bytes / (gpu.bandwidth_gb_s * 1e6)
 
 
 def total(name: str, works: Sequence[Work], gpu: Gpu) -> Floor:
-    """The floor of layers that run one after another."""
+    """Return the floor of layers that run one after another."""
     times = [floor_ms(work, gpu) for work in works]
     return Floor(
         name,
@@ -190,7 +191,7 @@ def _elements(value: onnx.ValueInfoProto) -> int:
 
 
 def published_works() -> dict[str, list[Work]]:
-    """HRNet-W32 at 256x192 with 24 heatmaps, ResNet152 at 224x224 with 8 logits, and the kernels around them."""
+    """Return the work of HRNet-W32 (256x192, 24 heatmaps), ResNet152 (224x224, 8 logits) and the kernels."""
     from spinescore.export.hrnet import build_hrnet
     from spinescore.export.resnet152 import build_resnet
     from spinescore.export.synthetic import parse_synthetic, random_tensors
@@ -207,7 +208,7 @@ def published_works() -> dict[str, list[Work]]:
 
 
 def bundle_works(name: str) -> dict[str, list[Work]]:
-    """The same for the networks of a bundle, a second pass of the localizer included."""
+    """Return the same for the networks of a bundle, with every pass of the localizer."""
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.scoring.networks import FLIPS
 
@@ -230,56 +231,44 @@ def bundle_works(name: str) -> dict[str, list[Work]]:
         count = _GRADER_BATCH * len(FLIPS[f"{role}{outputs}"])
         works[path.name] = network_works(model, count)
         crops += count
-    specs = [
+    crop, whole = (
         WarpSpec(size.height, size.width, size.antialias, size.mean, size.std)
-        for size in (localizer.input, grader.input)
-    ]
+        for size in (grader.input, localizer.input)
+    )
     joints = max(point.channel for points in localizer.keypoints.values() for point in points) + 1
-    for work in kernel_works(specs[0], specs[1], joints, crops):
+    for work in kernel_works(whole, crop, joints, crops):
         works[work.name] = [work] * (1 if work.name == "warp crops" else localizer.passes)
     return works
 
 
 def _sized(model: onnx.ModelProto, size: NetworkInput) -> onnx.ModelProto:
-    """A localizer for one size of input; what it gives has a quarter of it."""
-    ends = ((model.graph.input[0], 1), (model.graph.output[0], HEATMAP_STRIDE))
-    for end, stride in ends:
+    """Set the localizer's size of input; its heatmaps have a quarter of it."""
+    for end, stride in ((model.graph.input[0], 1), (model.graph.output[0], HEATMAP_STRIDE)):
         for dimension, side in zip(end.type.tensor_type.shape.dim[2:], (size.height, size.width), strict=True):
             dimension.dim_value = side // stride
     return model
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m spinescore.benchmarks.roofline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--bundle", metavar="B", help="a bundle's networks (HRNet-W32 and ResNet152)")
-    parser.add_argument("--device", metavar="NAME", help="only devices whose name holds this")
-    parser.add_argument("--layers", action="store_true", help="a line for each layer")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser("python -m spinescore.benchmarks.roofline", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--bundle", metavar="B", help="a bundle's networks (HRNet-W32 and ResNet152)")
+    parser.add_argument("--device", metavar="NAME", help="only devices whose name contains NAME")
+    parser.add_argument("--layers", action="store_true", help="print a line for each layer")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args(argv)
     gpus = [gpu for gpu in load_gpus() if (arguments.device or "").lower() in gpu.name.lower()]
     if not gpus:
-        print(
-            f"no device is called {arguments.device!r}; known: {', '.join(g.name for g in load_gpus())}",
-            file=sys.stderr,
-        )
+        names = ", ".join(gpu.name for gpu in load_gpus())
+        print(f"no device is called {arguments.device!r}; known: {names}", file=sys.stderr)
         return 2
     try:
         works = bundle_works(arguments.bundle) if arguments.bundle else published_works()
     except SpineScoreError as error:
         print(f"spinescore: {error}", file=sys.stderr)
         return 4 if isinstance(error, BundleError) else 1
-    if arguments.json:
-        print(json.dumps(_document(works, gpus), indent=2))
-    else:
-        print(_table(works, gpus, arguments.layers))
+    as_json = json.dumps(_document(works, gpus), indent=2) if arguments.json else ""
+    print(as_json or _table(works, gpus, arguments.layers))
     return 0
 
 
@@ -287,22 +276,22 @@ def _document(works: dict[str, list[Work]], gpus: Sequence[Gpu]) -> dict[str, An
     return {
         "kind": "estimate from datasheets, not a measurement",
         "devices": [asdict(gpu) for gpu in gpus],
-        "layers": {name: [asdict(work) for work in found] for name, found in works.items()},
-        "floors": [asdict(total(name, found, gpu)) for gpu in gpus for name, found in works.items()],
-        "study_ms": {gpu.name: sum(total(name, found, gpu).floor_ms for name, found in works.items()) for gpu in gpus},
+        "layers": {name: [asdict(work) for work in layers] for name, layers in works.items()},
+        "floors": [asdict(total(name, layers, gpu)) for gpu in gpus for name, layers in works.items()],
+        "study_ms": {gpu.name: sum(total(*one, gpu).floor_ms for one in works.items()) for gpu in gpus},
     }
 
 
-def _table(works: dict[str, list[Work]], gpus: Sequence[Gpu], layers: bool) -> str:
+def _table(works: dict[str, list[Work]], gpus: Sequence[Gpu], with_layers: bool) -> str:
     lines = ["Floors in milliseconds: an estimate from datasheets, not a measurement. Real times are longer.", ""]
-    for name, found in works.items():
-        flops, moved = sum(work.flops for work in found), sum(work.bytes for work in found)
-        lines.append(f"{name:<24}{flops / 1e9:10.2f} GFLOP {moved / 1e6:10.1f} MB {len(found):5} layers")
-        if layers:
-            lines += [f"    {work.name:<44}{work.flops / 1e9:9.3f} GFLOP {work.bytes / 1e6:9.2f} MB" for work in found]
+    for name, layers in works.items():
+        flops, moved = sum(work.flops for work in layers), sum(work.bytes for work in layers)
+        lines.append(f"{name:<24}{flops / 1e9:10.2f} GFLOP {moved / 1e6:10.1f} MB {len(layers):5} layers")
+        if with_layers:
+            lines += [f"    {work.name:<44}{work.flops / 1e9:9.3f} GFLOP {work.bytes / 1e6:9.2f} MB" for work in layers]
     lines += ["", f"{'':<24}" + "".join(f"{name[:16]:>18}" for name in works) + f"{'study':>12}"]
     for gpu in gpus:
-        floors = [total(name, found, gpu).floor_ms for name, found in works.items()]
+        floors = [total(name, layers, gpu).floor_ms for name, layers in works.items()]
         lines.append(f"{gpu.name:<24}" + "".join(f"{floor:18.4f}" for floor in floors) + f"{sum(floors):12.3f}")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Phantom radiographs spoiled on purpose: each way, and the code that it should raise."""
+"""Ways to spoil phantom radiographs on purpose, each with the code that it should raise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Turn
 
 __all__ = ["SPOILS", "Spoil", "Truth"]
 
-Made = tuple[list[Radiograph], dict[str, Any] | None]  # radiographs, and points as for `Scorer.score`
+Spoiled = tuple[list[Radiograph], dict[str, Any] | None]  # radiographs, and points as for `Scorer.score`
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Truth:
 
     @classmethod
     def of(cls, region: Mapping[str, Any]) -> Truth:
-        """From a region of `truth.json`."""
+        """Read a region of `truth.json`."""
         discs = region["discs"]
         centre, anterior = (np.array([disc[name] for disc in discs]) for name in ("centre_px", "anterior_px"))
         return cls(centre, anterior, tuple(corner["grade"] for disc in discs for corner in disc["corners"]))
@@ -43,29 +43,29 @@ Single = Callable[[Rng, Radiograph, Truth], Radiograph]
 
 @dataclass(frozen=True)
 class Spoil:
-    """`make` gives the spoiled radiographs of a study, and a reader's points where those are what is wrong.
+    """A way to spoil a study and the code that every radiograph should raise.
 
-    `code` should be raised on every radiograph. `stays` says where true points lie afterwards: where they did, lower by
-    what was cut off above, or not known.
+    `make` returns the spoiled radiographs, and a reader's points if the points are wrong. `stays` tells the place of
+    the true points afterwards: unchanged, shifted by the rows that were cut off above, or unknown.
     """
 
     code: str
-    make: Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]
+    make: Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Spoiled]
     stays: Literal["there", "below", "unknown"] = "unknown"
 
 
-def _each(change: Single) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]:
-    """Both radiographs changed alike."""
+def _each(change: Single) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Spoiled]:
+    """Change both radiographs alike."""
 
-    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
-        named = [_named(image) for image in radiographs]
-        return [change(rng, image, truth[image.region or "cervical"]) for image in named], None
+    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Spoiled:
+        images = [_with_region(image) for image in radiographs]
+        return [change(rng, image, truth[image.region or "cervical"]) for image in images], None
 
     return make
 
 
-def _named(radiograph: Radiograph) -> Radiograph:
-    """With its region, by the name of its file: a phantom's header does not always state it."""
+def _with_region(radiograph: Radiograph) -> Radiograph:
+    """Set the region by the file's name: a phantom's header does not always state it."""
     region = next(region for region in REGIONS if radiograph.source.startswith(region))
     return replace(radiograph, region=region)
 
@@ -81,13 +81,13 @@ def _stored(radiograph: Radiograph, values: NDArray[Any]) -> Radiograph:
 
 
 def _white(radiograph: Radiograph) -> int:
-    """The stored value that is shown brightest of all that can be stored."""
+    """Return the stored value that is shown brightest."""
     rising = radiograph.table[-1] > radiograph.table[0]
     return radiograph.stored_min + (radiograph.table.size - 1 if rising else 0)
 
 
 def _window(radiograph: Radiograph) -> float:
-    """How many stored values are shown neither black nor white."""
+    """Return the number of stored values that are shown neither black nor white."""
     return float(((radiograph.table > 0.01) & (radiograph.table < 0.99)).sum())
 
 
@@ -96,12 +96,12 @@ def _inverted(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
 
 
 def _saturated(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """All that is brighter than 0.6 becomes white."""
+    """Show everything brighter than 0.6 as white."""
     return _seen(radiograph, radiograph.table / 0.6)
 
 
 def _noisy(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Noise with a standard deviation of a tenth of the range that is shown."""
+    """Add noise with a standard deviation of a tenth of the shown range."""
     noise = rng.standard_normal(radiograph.pixels.shape, dtype=np.float32)
     return _stored(radiograph, radiograph.pixels + noise * np.float32(0.1 * _window(radiograph)))
 
@@ -119,17 +119,17 @@ def _cut(radiograph: Radiograph, rows: slice, columns: slice) -> Radiograph:
 
 
 def _cut_two_above(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Between the second disc and the third."""
+    """Cut above, between the second disc and the third."""
     return _cut(radiograph, slice(int(truth.centre[1:3, 1].mean()), None), slice(None))
 
 
 def _cut_two_below(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Between the fourth disc and the fifth."""
+    """Cut below, between the fourth disc and the fifth."""
     return _cut(radiograph, slice(None, int(truth.centre[3:5, 1].mean())), slice(None))
 
 
 def _turned(quarters: int, mirrored: bool = False) -> Single:
-    """Turned counter-clockwise, after it was mirrored; the header says nothing of it."""
+    """Mirror and turn counter-clockwise; the header does not mention it."""
 
     def change(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
         pixels = radiograph.pixels[:, ::-1] if mirrored else radiograph.pixels
@@ -140,7 +140,7 @@ def _turned(quarters: int, mirrored: bool = False) -> Single:
 
 
 def _headed(turn_deg: Turn, other_side: bool) -> Single:
-    """With a header that states another turn, or the other side, than the picture shows."""
+    """Let the header state another turn, or the other side, than the picture shows."""
 
     def change(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
         right = bool(truth.anterior[0, 0] > truth.centre[0, 0])
@@ -150,17 +150,17 @@ def _headed(turn_deg: Turn, other_side: bool) -> Single:
 
 
 def _cut_above(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Between the first two discs."""
+    """Cut above, between the first two discs."""
     return _cut(radiograph, slice(int(truth.centre[:2, 1].mean()), None), slice(None))
 
 
 def _cut_below(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Between the last two discs."""
+    """Cut below, between the last two discs."""
     return _cut(radiograph, slice(None, int(truth.centre[-2:, 1].mean())), slice(None))
 
 
 def _cut_in_front(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """At the foremost anterior point."""
+    """Cut at the foremost anterior point."""
     if truth.anterior[0, 0] < truth.centre[0, 0]:
         return _cut(radiograph, slice(None), slice(int(truth.anterior[:, 0].min()), None))
     return _cut(radiograph, slice(None), slice(None, int(truth.anterior[:, 0].max())))
@@ -172,7 +172,7 @@ def _painted(radiograph: Radiograph, shape: NDArray[np.uint8], blur_px: float) -
 
 
 def _screw(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """A metal rod by the anterior point of one disc."""
+    """Draw a metal rod by the anterior point of one disc."""
     step, at = truth.step_px, truth.anterior[rng.integers(6)] + rng.normal(0, 0.08, 2) * truth.step_px
     angle, length = rng.uniform(-0.5, 0.5), rng.uniform(0.5, 0.9) * step
     half = np.array([np.cos(angle), np.sin(angle)]) * length / 2
@@ -183,7 +183,7 @@ def _screw(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
 
 
 def _text(rng: Rng, radiograph: Radiograph, truth: Truth) -> Radiograph:
-    """Letters burned in by the anterior point of one disc."""
+    """Burn in letters by the anterior point of one disc."""
     step, at = truth.step_px, truth.anterior[rng.integers(6)]
     scale = step * rng.uniform(0.2, 0.35) / 22  # the font's letters are 22 pixels high
     shape = np.zeros(radiograph.pixels.shape, np.uint8)
@@ -200,27 +200,27 @@ def _spacing(factor: float) -> Single:
     return change
 
 
-def _given_levels(lower: bool) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Made]:
-    """Points given one level off; the one beyond the last disc goes on as the spine does."""
+def _given_levels(lower: bool) -> Callable[[Rng, Sequence[Radiograph], Mapping[str, Truth]], Spoiled]:
+    """Give points that are one level off; the point beyond the last disc continues the spine."""
 
-    def off(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def shifted(points: NDArray[np.float64]) -> NDArray[np.float64]:
         if lower:
             return np.vstack([points[1:], 2 * points[-1] - points[-2]])
         return np.vstack([2 * points[0] - points[1], points[:-1]])
 
-    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
-        given: dict[str, Any] = {}
+    def make(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Spoiled:
+        points: dict[str, Any] = {}
         for region in REGIONS:
-            pairs = zip(LEVELS[region], off(truth[region].centre), off(truth[region].anterior), strict=True)
-            given[region] = {level: (centre.tolist(), anterior.tolist()) for level, centre, anterior in pairs}
-        return [_named(image) for image in radiographs], given
+            pairs = zip(LEVELS[region], shifted(truth[region].centre), shifted(truth[region].anterior), strict=True)
+            points[region] = {level: (centre.tolist(), anterior.tolist()) for level, centre, anterior in pairs}
+        return [_with_region(image) for image in radiographs], points
 
     return make
 
 
-def _same_twice(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Made:
-    """The lumbar radiograph is from another day."""
-    first, second = (_named(image) for image in radiographs)
+def _same_twice(rng: Rng, radiographs: Sequence[Radiograph], truth: Mapping[str, Truth]) -> Spoiled:
+    """Date the lumbar radiograph to another day."""
+    first, second = (_with_region(image) for image in radiographs)
     return [replace(first, study_date="20250101"), replace(second, study_date="20260101")], None
 
 

@@ -1,4 +1,4 @@
-"""How well grades agree with a reader's: confusion, ROC, kappa, ICC, Bland-Altman, smallest detectable change.
+"""Agreement of grades with a reader's: confusion, ROC, kappa, ICC, Bland-Altman, smallest detectable change.
 
 `evaluate(predicted, reference)` compares two `Readings`; `read_readings` reads them from CSV files and reports. The
 command is `spinescore evaluate`.
@@ -7,7 +7,7 @@ command is `spinescore evaluate`.
 from spinescore.benchmarks.agreement.changes import Rules
 from spinescore.benchmarks.agreement.evaluate import SCHEMA, agreement_schema, evaluate
 from spinescore.benchmarks.agreement.pairs import NothingToCompare
-from spinescore.benchmarks.agreement.readings import Reading, Readings, ReadingsError, read_readings
+from spinescore.runtime.followup.readings import Reading, Readings, ReadingsError, read_readings
 
 __all__ = [
     "SCHEMA",

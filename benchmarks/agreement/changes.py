@@ -1,4 +1,4 @@
-"""Changes between two visits of a patient, as both sides saw them."""
+"""Changes between two visits of a patient, by the grades of both sides."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.pairs import Pairs
-from spinescore.benchmarks.agreement.readings import day_of
 from spinescore.benchmarks.agreement.totals import Floats, either, new_syndesmophyte, scaled_sum
+from spinescore.runtime.followup.readings import day_of
 from spinescore.runtime.followup.verdict import DAYS_PER_YEAR, is_within
 
 __all__ = ["Changes", "Interval", "Rules", "find_changes"]
@@ -21,8 +21,8 @@ __all__ = ["Changes", "Interval", "Rules", "find_changes"]
 class Rules:
     """Progression: a change of at least `progression_units` between visits `window_years` apart (2, +- 0.5).
 
-    Other intervals are not judged (Machado et al., SCQM: 2 units in 2 years; the half year is ours). `readers`: the
-    score in use is the mean of so many readers, for the smallest detectable change.
+    Other intervals are not judged (Machado et al., SCQM: 2 units in 2 years; the half year is ours). `readers` is the
+    number of readers whose mean is the score in use, for the smallest detectable change.
     """
 
     progression_units: float = 2.0
@@ -32,7 +32,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Interval:
-    """Two visits of one patient: its cluster, indices into `Pairs.studies`, days between, both sides' changes.
+    """Two visits of a patient: its cluster, indices into `Pairs.studies`, days between, both sides' changes.
 
     `complete`: all 24 corners are comparable on both sides.
     """
@@ -48,11 +48,11 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Of each patient the longest interval over which both sides have a change, and what became of the others.
+    """The longest interval of each patient over which both sides have a change, and the patients without one.
 
-    `two_years`: of each patient the interval nearest to 2 years, among those that the rule of progression is about.
-    `left_out`: the studies of each patient with several visits but no change, and why. Events of corners and units are
-    flat arrays over the longest intervals: patient's cluster, whether predicted, whether in the reference.
+    `two_years`: the interval of each patient nearest to 2 years, among those that are judged for progression.
+    `left_out`: the studies of each patient with several visits but no change, and the reason. Events of corners and
+    units are flat arrays over the longest intervals: patient's cluster, whether predicted, whether in the reference.
     """
 
     longest: tuple[Interval, ...]
@@ -75,7 +75,7 @@ class Changes:
 
 
 def find_changes(pairs: Pairs, rules: Rules) -> Changes:
-    """Compare each patient's visits; a change is that of the comparable corners (`scaled_sum`)."""
+    """Compare each patient's visits by the change of the comparable corners (`scaled_sum`)."""
     longest, two_years = [], []
     left_out: list[tuple[tuple[str, ...], str]] = []
     visits: dict[int, list[int]] = {}
@@ -84,12 +84,12 @@ def find_changes(pairs: Pairs, rules: Rules) -> Changes:
     for cluster, studies in visits.items():
         if len(studies) < 2:
             continue
-        found = list(_intervals(pairs, cluster, studies))
-        if cluster in pairs.patients.contradictory or not found:
+        intervals = list(_intervals(pairs, cluster, studies))
+        if cluster in pairs.patients.contradictory or not intervals:
             left_out.append((tuple(pairs.studies[study] for study in studies), _why_none(pairs, cluster, studies)))
             continue
-        longest.append(max(found, key=lambda interval: interval.days))
-        judged = [interval for interval in found if is_within(interval.days, rules.window_years)]
+        longest.append(max(intervals, key=lambda interval: interval.days))
+        judged = [interval for interval in intervals if is_within(interval.days, rules.window_years)]
         if judged:
             two_years.append(min(judged, key=lambda interval: abs(interval.days - 2 * DAYS_PER_YEAR)))
     corners, units = _events(pairs, longest)
@@ -97,7 +97,7 @@ def find_changes(pairs: Pairs, rules: Rules) -> Changes:
 
 
 def _intervals(pairs: Pairs, cluster: int, studies: list[int]) -> Iterator[Interval]:
-    """All ordered pairs of a patient's visits over which both sides have a change, the earliest first."""
+    """Yield all ordered pairs of a patient's visits over which both sides have a change, the earliest first."""
     dated = sorted((day, study) for study in studies if (day := _day(pairs, study)) is not None)
     for (before, first), (after, last) in combinations(dated, 2):
         if before == after:  # a repeat, not a change
@@ -124,7 +124,7 @@ def _why_none(pairs: Pairs, cluster: int, studies: list[int]) -> str:
 
 
 def _events(pairs: Pairs, intervals: list[Interval]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """New syndesmophytes of the corners, and of the units, that are comparable on both sides: cluster and events."""
+    """Return new syndesmophytes of the corners and of the units that are comparable on both sides."""
     first = np.array([interval.first for interval in intervals], np.intp)
     last = np.array([interval.last for interval in intervals], np.intp)
     cluster = np.array([interval.cluster for interval in intervals], np.intp)

@@ -1,4 +1,4 @@
-"""The comparison as one document (`spinescore.agreement/1`): what `spinescore evaluate` writes as `evaluate.json`."""
+"""The comparison as one document (`spinescore.agreement/1`), which `spinescore evaluate` writes as `evaluate.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES, Ranking
 from spinescore.benchmarks.agreement.notes import notes
 from spinescore.benchmarks.agreement.pairs import Pairs, Totals, pair_up
-from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings
+from spinescore.runtime.followup.readings import ALL_SITES, Readings
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = ["ICC_NAMES", "SCHEMA", "agreement_schema", "evaluate"]
@@ -34,12 +34,12 @@ def evaluate(
     max_imputed: int = DEFAULT_MAX_IMPUTED,
     rules: Rules | None = None,
 ) -> dict[str, Any]:
-    """Compare two sources' grades; returns the document, which `agreement_schema()` describes.
+    """Compare two sources' grades; returns the document that `agreement_schema()` describes.
 
-    `resamples` of the bootstrap (0: no intervals). Up to `max_imputed` of a region's 12 corners may be missing in a
-    total or a change. The same readings, resamples and seed give the same document, whatever their order. Undefined
-    figures are None, and `notes` says why. Needs the extra `agreement`. Raises NothingToCompare if no corner has two
-    grades.
+    `resamples` is the size of the bootstrap (0: no intervals). Up to `max_imputed` of a region's 12 corners may be
+    missing in a total or a change. The same readings, resamples and seed give the same document, in any order of the
+    readings. Undefined figures are None, and `notes` gives the reason. Needs the extra `agreement`. Raises
+    NothingToCompare if no corner has two grades.
     """
     pairs = pair_up(predicted, reference, max_imputed)
     figures = Figures(pairs, rules)
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def agreement_schema() -> dict[str, Any]:
-    """The published JSON Schema (2020-12) of the document."""
+    """Return the published JSON Schema (2020-12) of the document."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / "evaluate.schema.json").read_text(encoding="utf-8"))
     return schema
 
@@ -112,37 +112,42 @@ def _counts(figures: Figures) -> dict[str, Any]:
 
 
 def _contradictions(pairs: Pairs) -> dict[str, Any]:
-    """Studies alone: a patient's name belongs into no result."""
+    """Return contradictions by their studies: no result may contain a patient's name."""
     groups = [np.flatnonzero(pairs.cluster == cluster) for cluster in sorted(pairs.patients.contradictory)]
     return {"patients": [[pairs.studies[study] for study in group] for group in groups], "dates": list(pairs.two_dates)}
 
 
 def _independent(pairs: Pairs) -> bool:
-    """Whether no two of the totals are one patient's, as the F distribution supposes."""
+    """Return whether all totals are of different patients, as the F distribution assumes."""
     return len(np.unique(pairs.cluster[pairs.totals.study])) == len(pairs.totals.study)
 
 
 def _per_site(pairs: Pairs) -> list[dict[str, Any]]:
-    found = []
+    sites = []
     for number, site in enumerate(ALL_SITES):
         here = pairs.site == number
         confusion = measures.confusion_matrix(pairs.reference[here], pairs.predicted[here])
         kappa, accuracy = measures.quadratic_kappa(confusion), measures.accuracy(confusion)
-        found.append({"site": site, "corners": int(here.sum()), "accuracy": accuracy, "kappa_quadratic": kappa})
-    return found
+        sites.append({"site": site, "corners": int(here.sum()), "accuracy": accuracy, "kappa_quadratic": kappa})
+    return sites
 
 
 def _totals(pairs: Pairs) -> list[dict[str, Any]]:
     totals = pairs.totals
     rows = zip(totals.study, totals.predicted, totals.reference, totals.complete, strict=True)
     return [
-        {"study": pairs.studies[study], "predicted": _unit(found), "reference": _unit(true), "complete": bool(complete)}
-        for study, found, true, complete in rows
+        {
+            "study": pairs.studies[study],
+            "predicted": _unit(predicted),
+            "reference": _unit(true),
+            "complete": bool(complete),
+        }
+        for study, predicted, true, complete in rows
     ]
 
 
 def _unit(value: float) -> float:
-    """A whole total as an integer, as documents have always had it."""
+    """Return a whole total as an integer, as documents have always had it."""
     return int(value) if value == int(value) else round(float(value), 3)
 
 
@@ -155,7 +160,7 @@ def _roc(figures: Figures, point: Mapping[str, float]) -> dict[str, Any] | None:
 
 
 def _curve(ranking: Ranking) -> dict[str, Any]:
-    """The curve's corners: points on a straight line between their neighbours are left out."""
+    """Return the curve without the points on a straight line between their neighbours."""
     false, true = ranking.curve()
     if math.isnan(false[-1] + true[-1]):
         return {"false_positive_rate": None, "true_positive_rate": None, "threshold": None}
@@ -172,11 +177,11 @@ def _curve(ranking: Ranking) -> dict[str, Any]:
 
 def _icc(sides: Totals | Changes, point: Mapping[str, float], path: str) -> dict[str, Any]:
     bounds = measures.icc_intervals(sides.predicted, sides.reference)
-    found: dict[str, Any] = {"studies" if isinstance(sides, Totals) else "patients": len(sides.predicted)}
+    document: dict[str, Any] = {"studies" if isinstance(sides, Totals) else "patients": len(sides.predicted)}
     for name, label in ICC_NAMES.items():
         low, high = bounds[name]
-        found[name] = {"name": label, "value": point[f"{path}{name}.value"], "low": low, "high": high}
-    return found
+        document[name] = {"name": label, "value": point[f"{path}{name}.value"], "low": low, "high": high}
+    return document
 
 
 def _change(figures: Figures, point: Mapping[str, float]) -> dict[str, Any]:
@@ -238,7 +243,7 @@ def _part(point: Mapping[str, float], prefix: str) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: NaN becomes None, tuples lists."""
+    """Return the value as JSON can hold it: NaN becomes None, tuples become lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""The figures themselves: one-against-rest figures, kappa, ROC, ICC, Bland-Altman, smallest detectable change.
+"""The formulas: one-against-rest figures, kappa, ROC, ICC, Bland-Altman, smallest detectable change.
 
-All take counts or arrays and return plain numbers; what is undefined (0 / 0) is NaN, without a warning. Corners and
-studies may be weighted by whole numbers, as if they stood there that often: that is how a bootstrap draws them.
+All take counts or arrays and return plain numbers; an undefined number (0 / 0) is NaN, without a warning. Corners and
+studies may have whole numbers as weights, as if they were repeated that often; a bootstrap draws them in this way.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Counts = NDArray[np.integer]
 
 GRADE_FIGURES = ("sensitivity", "specificity", "ppv", "f1", "accuracy")
 LEVEL = 0.95  # of every interval
-_Z = 1.96  # as Bland and Altman, and Bruynesteyn et al., have it
+_Z = 1.96  # the value of Bland and Altman, and of Bruynesteyn et al.
 
 
 def confusion_matrix(reference: Counts, predicted: Counts, weights: Counts | None = None) -> NDArray[np.int64]:
-    """4 x 4 counts: rows are the reference's grades, columns the predicted ones."""
+    """Return 4 x 4 counts: rows are the reference's grades, columns the predicted ones."""
     return np.bincount(4 * reference + predicted, weights, 16).reshape(4, 4).astype(np.int64)
 
 
 def grade_figures(confusion: Counts) -> dict[str, Floats]:
-    """`GRADE_FIGURES` of each grade against the rest (Koo et al. 2022, Table 2): name -> one value per grade."""
+    """Return `GRADE_FIGURES` of each grade against the rest (Koo et al. 2022, Table 2): name -> one value per grade."""
     true_positive = np.diag(confusion)
     false_negative = confusion.sum(1) - true_positive
     false_positive = confusion.sum(0) - true_positive
@@ -55,12 +55,12 @@ def grade_figures(confusion: Counts) -> dict[str, Floats]:
 
 
 def accuracy(confusion: Counts) -> float:
-    """The share of corners with the same grade on both sides."""
+    """Return the share of corners with the same grade on both sides."""
     return float(_ratio(np.trace(confusion), confusion.sum()))
 
 
 def quadratic_kappa(confusion: Counts) -> float:
-    """Cohen's kappa with quadratic weights of a square confusion matrix (Cohen 1968, doi 10.1037/h0026256)."""
+    """Return Cohen's kappa with quadratic weights of a square confusion matrix (Cohen 1968, doi 10.1037/h0026256)."""
     k = len(confusion)
     weights = np.subtract.outer(np.arange(k), np.arange(k)) ** 2 / (k - 1) ** 2
     expected = _ratio(np.outer(confusion.sum(1), confusion.sum(0)), confusion.sum())
@@ -78,20 +78,20 @@ class Ranking:
         self.thresholds: Floats = ranked[self._ends]
 
     def curve(self, weights: Counts | None = None) -> tuple[Floats, Floats]:
-        """False and true positive rates from (0, 0) to (1, 1), then one point per threshold (score >= it)."""
+        """Return false and true positive rates: (0, 0), then one point per threshold (score >= threshold)."""
         weight = np.ones(len(self._order), np.int64) if weights is None else weights[self._order]
         counts = [np.cumsum(np.where(self._positive == side, weight, 0))[self._ends] for side in (False, True)]
         false, true = (np.concatenate([[0.0], _ratio(count, count[-1])]) for count in counts)
         return false, true
 
     def auc(self, weights: Counts | None = None) -> float:
-        """Area under the curve (trapezoids, so that ties count half); NaN where one side has no corner."""
+        """Return the area under the curve (trapezoids, so that ties count half); NaN if one side has no corner."""
         false, true = self.curve(weights)
         return float(np.trapezoid(true, false))
 
 
 def icc(predicted: Floats, reference: Floats) -> dict[str, float]:
-    """Intraclass correlations of single readings: ICC(1), ICC(A,1), ICC(C,1) of McGraw and Wong 1996.
+    """Return intraclass correlations of single readings: ICC(1), ICC(A,1), ICC(C,1) of McGraw and Wong 1996.
 
     (doi 10.1037/1082-989X.1.1.30; ICC(1,1), ICC(2,1) and ICC(3,1) of Shrout and Fleiss 1979.) One way: differences
     between the two sides are error. Absolute: a shift between them counts. Consistency: it does not.
@@ -106,7 +106,7 @@ def icc(predicted: Floats, reference: Floats) -> dict[str, float]:
 
 
 def icc_intervals(predicted: Floats, reference: Floats) -> dict[str, tuple[float, float]]:
-    """95 % confidence intervals of `icc` from the F distribution (McGraw and Wong 1996, Table 7); NaN if undefined."""
+    """Return 95 % intervals of `icc` by the F distribution (McGraw and Wong 1996, Table 7); NaN if undefined."""
     from scipy.stats import f
 
     n = len(predicted)
@@ -140,7 +140,7 @@ def _f_interval(ratio: float, between: int, error: int) -> tuple[float, float]:
 
 
 def _mean_squares(predicted: Floats, reference: Floats) -> tuple[float, float, float, float]:
-    """Of two readings of each study: between studies, between sides, residual, within studies."""
+    """Return mean squares between studies, between sides, residual and within studies, of two readings a study."""
     n = len(predicted)
     if n < 2:
         return (float("nan"),) * 4
@@ -151,7 +151,7 @@ def _mean_squares(predicted: Floats, reference: Floats) -> tuple[float, float, f
 
 
 def bland_altman(predicted: Floats, reference: Floats) -> dict[str, float]:
-    """Bias (mean of predicted - reference), SD of the differences, 95 % limits of agreement: bias -+ 1.96 SD.
+    """Return bias (mean of predicted - reference), SD of the differences, 95 % limits of agreement: bias -+ 1.96 SD.
 
     Bland and Altman 1986, doi 10.1016/S0140-6736(86)90837-8.
     """
@@ -162,20 +162,20 @@ def bland_altman(predicted: Floats, reference: Floats) -> dict[str, float]:
 
 
 def sdc_of_change(predicted: Floats, reference: Floats, readings: int = 1) -> float:
-    """Smallest detectable change, from two sides' changes of the same patients.
+    """Return the smallest detectable change, from two sides' changes of the same patients.
 
-    1.96 SD / (sqrt(2) sqrt(k)), SD of the differences between the two sides' changes, k readings whose mean is used
-    (Bruynesteyn et al. 2005, doi 10.1136/ard.2003.018457). SD / sqrt(2) is the error of one side's change, if both
-    err alike.
+    1.96 SD / (sqrt(2) sqrt(k)): SD of the differences between the two sides' changes, mean of k readings (Bruynesteyn
+    et al. 2005, doi 10.1136/ard.2003.018457). SD / sqrt(2) is the error of one side's change, if both have equal
+    errors.
     """
     return _Z * _sd(predicted - reference) / float(np.sqrt(2 * readings))
 
 
 def sdc_of_status(predicted: Floats, reference: Floats, readings: int = 1) -> float:
-    """Smallest detectable difference between two studies that are read apart, from two sides' totals.
+    """Return the smallest detectable difference of two studies read apart, from two sides' totals.
 
     1.96 SD / sqrt(k): the error of one total is SD / sqrt(2), that of a change between two is sqrt(2) times as large.
-    Where studies of a patient are read together it overestimates what `sdc_of_change` gives (Bruynesteyn et al. 2005).
+    If a patient's studies are read together, it is larger than `sdc_of_change` (Bruynesteyn et al. 2005).
     """
     return _Z * _sd(predicted - reference) / float(np.sqrt(readings))
 
@@ -185,7 +185,7 @@ def _sd(values: Floats) -> float:
 
 
 def _ratio(above: Any, below: Any) -> Floats:
-    """above / below; NaN where below is 0."""
+    """Return above / below; NaN if below is 0."""
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(below == 0, np.nan, above / below), np.float64)

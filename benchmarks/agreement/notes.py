@@ -1,4 +1,4 @@
-"""Why a figure is missing, in sentences: no null of the document stands without one."""
+"""Sentences that explain missing figures: every null of the document has one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FEW_CLUSTERS = 20  # below it, percentile intervals are known to be too narrow
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
-    """The sentences that go with a document (`spinescore.agreement/1`, without its `notes`)."""
+    """Return the sentences for a document (`spinescore.agreement/1`, without its `notes`)."""
     parts = (_of_inputs, _of_grades, _of_scores, _of_totals, _of_change, _of_intervals)
     return [note for part in parts for note in part(document)]
 
@@ -57,8 +57,8 @@ def _of_grades(document: Mapping[str, Any]) -> Iterator[str]:
         yield "Both sides give every corner the same grade: kappa is undefined."
     sites = [site["site"] for site in document["per_site"] if site["kappa_quadratic"] is None]
     if sites:
-        where = "all 24 sites" if len(sites) == 24 else ", ".join(sites)
-        yield f"No corner has two grades, or all have the same one, at {where}: no kappa there."
+        places = "all 24 sites" if len(sites) == 24 else ", ".join(sites)
+        yield f"No corner has two grades, or all have the same one, at {places}: no kappa there."
 
 
 def _of_scores(document: Mapping[str, Any]) -> Iterator[str]:
@@ -96,12 +96,12 @@ def _of_totals(document: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _of_icc(icc: Mapping[str, Any], what: str, of: str) -> Iterator[str]:
-    values = [icc[name] for name in ("one_way", "two_way_absolute", "two_way_consistency")]
-    if any(value["value"] is None for value in values):
-        yield f"The {what} do not vary between {of}: ICCs that are not given are undefined."
-    if any(value["value"] is not None and value["low"] is None for value in values):
-        yield f"The {what} leave no residual variance: ICCs without an interval have none by the F distribution."
+def _of_icc(icc: Mapping[str, Any], values: str, of: str) -> Iterator[str]:
+    entries = [icc[name] for name in ("one_way", "two_way_absolute", "two_way_consistency")]
+    if any(entry["value"] is None for entry in entries):
+        yield f"The {values} do not vary between {of}: ICCs that are not given are undefined."
+    if any(entry["value"] is not None and entry["low"] is None for entry in entries):
+        yield f"The {values} leave no residual variance: ICCs without an interval have none by the F distribution."
 
 
 def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
@@ -126,7 +126,7 @@ def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
     if progression["incomplete"]:
         yield (
             f"{progression['incomplete']} of {progression['patients']} patients are judged for progression by the "
-            "change of their comparable corners; what the others did is not known."
+            "change of their comparable corners; the change of the others is not known."
         )
     if change["patients"]:
         yield from _of_events(change)
@@ -134,9 +134,9 @@ def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_events(change: Mapping[str, Any]) -> Iterator[str]:
     places = change["new_syndesmophytes"]
-    named = {"progression": change["progression"]}
-    named |= {f"new syndesmophytes ({place}s)": event for place, event in places.items()}
-    undefined = [name for name, event in named.items() if event["kappa"] is None]
+    events = {"progression": change["progression"]}
+    events |= {f"new syndesmophytes ({place}s)": event for place, event in places.items()}
+    undefined = [name for name, event in events.items() if event["kappa"] is None]
     if undefined:
         yield f"Both sides say the same of every case, or there is none: kappa of {', '.join(undefined)} is undefined."
 
@@ -164,7 +164,7 @@ def _listed(studies: Sequence[str], most: int = 5) -> str:
 
 
 def figure_at(document: Mapping[str, Any], path: str) -> float | None:
-    """The figure that `intervals.figures` names: `per_grade.2.f1`."""
+    """Return the figure at a name of `intervals.figures`, as `per_grade.2.f1`."""
     value: Any = document
     for key in path.split("."):
         value = value[int(key)] if key.isdecimal() else value[key]

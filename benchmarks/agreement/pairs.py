@@ -1,4 +1,4 @@
-"""The corners that both sides graded, side by side, and what one side lacks."""
+"""The corners that both sides graded, side by side, and the corners that a side lacks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.patients import Patients, link_patients
-from spinescore.benchmarks.agreement.readings import ALL_SITES, Readings, day_of
 from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
+from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 
 __all__ = ["SIDES", "NothingToCompare", "Pairs", "Totals", "pair_up"]
@@ -26,8 +26,8 @@ class NothingToCompare(ValueError):
 class Totals:
     """Totals of the studies that have one on both sides: indices into `Pairs.studies`, and units.
 
-    `complete`: both sides graded all 24 corners; in the others a side's missing corners take its region's mean.
-    `left_out`: study -> why it has no two totals.
+    `complete`: both sides graded all 24 corners; otherwise a side's missing corners take its region's mean.
+    `left_out`: study -> the reason why it lacks a total.
     """
 
     study: NDArray[np.intp]
@@ -42,9 +42,10 @@ class Pairs:
     """One entry per corner that both sides graded, ordered by study and site.
 
     `studies` are those with a pair, in order; `study` (n) points into them, `site` (n) into `ALL_SITES`. `predicted`
-    and `reference` (n) are whole grades, `grades` (2 sides x studies x 24) those that were given, NaN for none.
-    `probabilities` (n x 4) is NaN where there are none. `dates` (YYYYMMDD) and `missing` (side, or both -> study ->
-    sites without a grade) are by name; `two_dates` are studies that the sides date differently, which have none here.
+    and `reference` (n) are whole grades; `grades` (2 sides x studies x 24) are the grades as given, NaN for none.
+    `probabilities` (n x 4) are NaN if there are none. `dates` (YYYYMMDD) and `missing` (side, or both -> study ->
+    sites without a grade) are by name. `two_dates` are studies with different dates on the two sides; `dates` leaves
+    them out.
     """
 
     studies: tuple[str, ...]
@@ -63,7 +64,7 @@ class Pairs:
 
     @property
     def cluster(self) -> NDArray[np.intp]:
-        """Each study's patient, or itself if no patient is named."""
+        """The cluster of each study: its patient, or the study itself if no patient is named."""
         return self.patients.cluster
 
     @property
@@ -85,7 +86,9 @@ def pair_up(predicted: Readings, reference: Readings, max_imputed: int = DEFAULT
     studies, grades, paired = tuple(shared[i] for i in kept), grades[:, kept], paired[kept]
     study, site = np.nonzero(paired)
     whole = whole_grades(grades[:, study, site]).astype(np.int64)
-    found = [predicted.corners[studies[i]][ALL_SITES[j]].probabilities for i, j in zip(study, site, strict=True)]
+    probabilities = [
+        predicted.corners[studies[i]][ALL_SITES[j]].probabilities for i, j in zip(study, site, strict=True)
+    ]
     dates = {**predicted.dates, **reference.dates}
     two_dates = tuple(name for name in shared if dates.get(name) != predicted.dates.get(name, dates.get(name)))
     return Pairs(
@@ -95,7 +98,7 @@ def pair_up(predicted: Readings, reference: Readings, max_imputed: int = DEFAULT
         whole[0],
         whole[1],
         grades,
-        np.array([p or (np.nan,) * 4 for p in found], np.float64),
+        np.array([p or (np.nan,) * 4 for p in probabilities], np.float64),
         _totals(studies, grades, max_imputed, predicted, reference),
         link_patients(studies, predicted.patients, reference.patients),
         {name: day for name, day in dates.items() if name not in two_dates and day_of(day)},
@@ -116,11 +119,11 @@ def _grade(readings: Readings, study: str, site: str) -> float | None:
 
 
 def _missing(predicted: Readings, reference: Readings) -> dict[str, dict[str, tuple[str, ...]]]:
-    """The sites that a side lacks: of all 24 if both sides name the study, else of those that one side names."""
+    """Return the sites that a side lacks: of all 24 if both sides name the study, else of those that one side names."""
     missing: dict[str, dict[str, tuple[str, ...]]] = {side: {} for side in (*SIDES, "both")}
     for name in sorted({*predicted.corners, *reference.corners}):
-        found, true = predicted.corners.get(name, {}), reference.corners.get(name, {})
-        sites = [site for site in ALL_SITES if (found and true) or site in found or site in true]
+        left, right = predicted.corners.get(name, {}), reference.corners.get(name, {})
+        sites = [site for site in ALL_SITES if (left and right) or site in left or site in right]
         lacking = [{site for site in sites if _grade(side, name, site) is None} for side in (predicted, reference)]
         for side, lack in zip((*SIDES, "both"), (*lacking, lacking[0] & lacking[1]), strict=True):
             if lack:
@@ -148,5 +151,7 @@ def _totals(studies: tuple[str, ...], grades: Floats, most: int, predicted: Read
 def _why_not(predicted: Readings, reference: Readings) -> str:
     example = f"{next(iter(predicted.corners))!r} against {next(iter(reference.corners))!r}"
     shared = len(predicted.corners.keys() & reference.corners.keys())
-    said = f"no corner of the {shared} studies in both has two grades" if shared else f"no study is in both ({example})"
-    return f"{predicted.name} and {reference.name} have nothing to compare: {said}; name studies and sites alike"
+    reason = (
+        f"no corner of the {shared} studies in both has two grades" if shared else f"no study is in both ({example})"
+    )
+    return f"{predicted.name} and {reference.name} have nothing to compare: {reason}; name studies and sites alike"

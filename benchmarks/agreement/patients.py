@@ -13,10 +13,11 @@ __all__ = ["Patients", "link_patients"]
 
 @dataclass(frozen=True, eq=False)
 class Patients:
-    """`cluster` numbers the patient of each study from 0; `named` studies have one, each other is its own cluster.
+    """The patient of each study, numbered from 0 (`cluster`).
 
-    `contradictory`: clusters that one side takes for one patient and the other for several. They are kept as one, so
-    that intervals do not become too narrow; no change is taken from them.
+    `named` studies name a patient; each other study is its own cluster. `contradictory` clusters are one patient on one
+    side and several on the other. They are kept as one, so that intervals do not become too narrow; no change is taken
+    from them.
     """
 
     cluster: NDArray[np.intp]
@@ -25,11 +26,11 @@ class Patients:
 
 
 def link_patients(studies: Sequence[str], predicted: Mapping[str, str], reference: Mapping[str, str]) -> Patients:
-    """Link studies over every name that either side gives their patient.
+    """Link studies by every name that either side gives their patient.
 
-    The sides may name patients differently (a hash and a number): studies that share a name on one side are one
-    patient's. The sides use the same names if at least half of the studies that both of them name agree, or if there is
-    no such study; then a name given by one side alone links studies of both.
+    The sides may name patients differently (a hash and a number): studies that share a name on one side belong to one
+    patient. The sides use the same names if at least half of the studies with a name on both sides agree, or if there
+    is no such study; then a name of one side alone also links studies of both.
     """
     both = predicted.keys() & reference.keys()
     same = 2 * sum(predicted[study] == reference[study] for study in both) >= len(both)
@@ -42,7 +43,7 @@ def link_patients(studies: Sequence[str], predicted: Mapping[str, str], referenc
     for side, names in sides.items():
         for study, name in names.items():
             labels.setdefault(links.root(("study", study)), set()).add(("name" if same else side, name))
-    torn = {root for root, given in labels.items() if len(given) > len({scheme for scheme, _ in given})}
+    torn = {root for root, names in labels.items() if len(names) > len({scheme for scheme, _ in names})}
     roots = [links.root(("study", study)) for study in studies]
     numbers = {root: i for i, root in enumerate(dict.fromkeys(roots))}
     return Patients(
@@ -53,7 +54,7 @@ def link_patients(studies: Sequence[str], predicted: Mapping[str, str], referenc
 
 
 class _Links:
-    """Groups of nodes that were joined, directly or over others (disjoint sets)."""
+    """Groups of nodes that were joined directly or through others (disjoint sets)."""
 
     def __init__(self) -> None:
         self._above: dict[tuple[str, str], tuple[str, str]] = {}

@@ -34,7 +34,7 @@ _MARKERS = ("o", "s", "^", "D")
 
 
 def confusion_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
-    """Counts, and in each row the share of the reference's corners; the darker, the larger that share."""
+    """Draw counts, and in each row the share of the reference's corners; the darker, the larger the share."""
     confusion = np.array(document["confusion"])
     rows = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, rows, out=np.zeros(confusion.shape), where=rows > 0)
@@ -56,7 +56,7 @@ def confusion_picture(document: Mapping[str, Any], format: str = "png") -> bytes
 
 
 def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
-    """Each grade against the rest, with its own line and marker."""
+    """Draw each grade against the rest, with its own line and marker."""
     figure, axes = _figure(5.2, 5.2)
     axes.plot([0, 1], [0, 1], color="0.75", linewidth=1)
     for grade, curve in enumerate(document["roc"]["per_grade"]):
@@ -82,7 +82,7 @@ def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
 
 
 def bland_altman_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
-    """Difference of the totals over their mean; larger circles are several studies at one place."""
+    """Draw the difference of the totals over their mean; larger circles are several studies at one place."""
     figure, axes = _figure(6.4, 4.4)
     several = _draw_differences(axes, document["totals"], document["bland_altman"])
     axes.set_xlabel("mean of predicted and reference mSASSS")
@@ -94,7 +94,7 @@ def bland_altman_picture(document: Mapping[str, Any], format: str = "png") -> by
 
 
 def change_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
-    """Difference of the changes over their mean; larger circles are several patients at one place."""
+    """Draw the difference of the changes over their mean; larger circles are several patients at one place."""
     change = document["change"]
     figure, axes = _figure(6.4, 4.4)
     several = _draw_differences(axes, change["intervals"], change["bland_altman"])
@@ -127,7 +127,7 @@ def _draw_differences(axes: Axes, values: Sequence[Mapping[str, Any]], limits: M
 
 
 def sites_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
-    """Quadratic kappa at each of the 24 sites with the number of corners; the darker, the better the agreement."""
+    """Draw quadratic kappa and number of corners at each of the 24 sites; the darker, the better the agreement."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 6.4), dpi=_DOTS_PER_INCH, layout="constrained")
@@ -151,7 +151,7 @@ def sites_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
 
 
 def pictures_of(document: Mapping[str, Any], formats: Sequence[str] = ("png",)) -> dict[str, bytes]:
-    """File name -> picture, of `PICTURES` in each format; those that would show nothing are not among them."""
+    """Return file name -> picture, of `PICTURES` in each format, without pictures that would show nothing."""
     roc = document["roc"]
     shows = {
         "confusion": True,

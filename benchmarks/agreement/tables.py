@@ -22,7 +22,7 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """Tables with 95 % intervals in brackets; `-` is undefined, and the notes say why."""
+    """Return tables with 95 % intervals in brackets; `-` is undefined, and the notes give the reason."""
     inputs, intervals = document["inputs"], document["intervals"]
     blocks = [
         f"# Agreement of {inputs['predicted']['name']} with {inputs['reference']['name']}",
@@ -143,7 +143,7 @@ def _events(change: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[
 
 
 def _icc(document: Mapping[str, Any], path: str, n: str, independent: bool) -> Iterator[tuple[object, ...]]:
-    """By the F distribution if each study or change is another patient's, else the bootstrap by patient."""
+    """Yield ICCs; intervals are by the F distribution if all patients differ, else by the bootstrap over patients."""
     for name, label in ICC_NAMES.items():
         words = f"{label}, {name.replace('_', ' ')}"
         if independent:
@@ -177,13 +177,13 @@ def _why_interval(document: Mapping[str, Any]) -> str:
 
 
 def _missing(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Each missing corner once: under `both` if neither side graded it."""
+    """Yield each missing corner once: under `both` if neither side graded it."""
     missing = document["missing_corners"]
     neither = {entry["study"]: entry["sites"] for entry in missing["both"]}
     for side, studies in missing.items():
         for entry in studies:
-            known = () if side == "both" else neither.get(entry["study"], ())
-            if sites := [site for site in entry["sites"] if site not in known]:
+            listed = () if side == "both" else neither.get(entry["study"], ())
+            if sites := [site for site in entry["sites"] if site not in listed]:
                 yield entry["study"], side, "all 24" if len(sites) == 24 else ", ".join(sites)
 
 

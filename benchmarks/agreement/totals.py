@@ -1,8 +1,8 @@
-"""Totals and changes of regions of which some corners have no grade, and grades rounded to whole ones.
+"""Totals and changes of regions with missing corners, and grades rounded to whole numbers.
 
 Each function takes arrays with 24 corners in the order of `ALL_SITES` on the last axis, NaN for a missing one. They are
-the rules of `runtime.msasss` and `runtime.followup.change` for many studies at a time, as resampling needs them; tests
-hold both forms together.
+the rules of `runtime.scoring.msasss` and `runtime.followup.change` for many studies at a time, for resampling; tests
+compare both forms.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.agreement.readings import ALL_SITES
 from spinescore.runtime.followup.change import SYNDESMOPHYTE
+from spinescore.runtime.followup.readings import ALL_SITES
 
 __all__ = ["UNITS", "Floats", "either", "new_syndesmophyte", "scaled_sum", "too_few", "whole_grades"]
 
@@ -28,11 +28,11 @@ _CORNERS = 12  # of a region
 
 
 def scaled_sum(corners: Floats, most_missing: int) -> Floats:
-    """The sum of both regions, each 12 / n times the sum of its n corners that are there.
+    """Return the sum of both regions, each 12 / n times the sum of its n corners with a value.
 
-    Of grades it is the total by the rule of missing corners (a missing one takes the mean of the region's scored ones);
-    of differences between two visits, the change of the corners that are comparable. NaN where a region lacks more than
-    `most_missing` of its 12 corners, or all of them. Whole regions of grades in steps of 0.5 add up exactly.
+    For grades this is the total by the rule of missing corners (a missing one takes the mean of the region's scored
+    ones); for differences between two visits it is the change of the comparable corners. NaN if a region lacks more
+    than `most_missing` of its 12 corners, or all of them. Whole regions of grades in steps of 0.5 add up exactly.
     """
     regions = corners.reshape(*corners.shape[:-1], 2, _CORNERS)
     there = np.isfinite(regions).sum(-1)
@@ -42,19 +42,19 @@ def scaled_sum(corners: Floats, most_missing: int) -> Floats:
 
 
 def too_few(corners: Floats, most_missing: int) -> list[str]:
-    """The regions of one study that lack more corners than the rule allows, as words: `cervical 4 of 12`."""
+    """Return the regions of one study that lack more corners than allowed, as words: `cervical 4 of 12`."""
     missing = np.isnan(corners.reshape(2, _CORNERS)).sum(-1)
-    named: Sequence[tuple[str, Any]] = list(zip(("cervical", "lumbar"), missing, strict=True))
-    return [f"{region} {n} of {_CORNERS}" for region, n in named if n > most_missing or n == _CORNERS]
+    regions: Sequence[tuple[str, Any]] = list(zip(("cervical", "lumbar"), missing, strict=True))
+    return [f"{region} {n} of {_CORNERS}" for region, n in regions if n > most_missing or n == _CORNERS]
 
 
 def whole_grades(grades: Floats) -> Floats:
-    """Grades as whole numbers: half points, the mean of two readers, are rounded up (1.5 becomes 2)."""
+    """Return grades as whole numbers: half points, the mean of two readers, are rounded up (1.5 becomes 2)."""
     return np.floor(grades + 0.5)
 
 
 def new_syndesmophyte(before: Floats, after: Floats) -> Floats:
-    """1 if a corner goes from 0 or 1 to 2 or 3 (whole grades), 0 if not, NaN if it is not comparable.
+    """Return 1 if a corner goes from 0 or 1 to 2 or 3 (whole grades), 0 if not, NaN if it is not comparable.
 
     The definite change of Baraliakos et al. 2007, doi 10.1136/ard.2006.066415.
     """
@@ -63,7 +63,7 @@ def new_syndesmophyte(before: Floats, after: Floats) -> Floats:
 
 
 def either(corners: Floats) -> Floats:
-    """Of each unit's two corners: 1 if one has the event, 0 if neither has, NaN if that is not known."""
+    """Return for each unit 1 if one of its two corners has the event, 0 if neither has, NaN if that is unknown."""
     upper, lower = corners[..., ::2], corners[..., 1::2]
     event = (upper == 1) | (lower == 1)
     return np.where(event, 1.0, np.where(np.isnan(upper) | np.isnan(lower), np.nan, 0.0))

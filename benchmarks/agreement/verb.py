@@ -19,23 +19,23 @@ _MOST_RESAMPLES = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `spinescore evaluate`."""
+    """Add the options of `spinescore evaluate`."""
     form = "CSV with columns study, site, grade (and p0..p3, patient, study_date), a report, or a folder of reports"
     parser.add_argument("predicted", type=Path, metavar="PREDICTED", help=form)
-    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="the reader's, in the same forms")
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="the reader's grades, in the same forms")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluate.json, evaluate.md and the pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples; 0 for no intervals (1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (0)")
     text = "missing corners of a region's 12 that a total or a change may have (3)"
     parser.add_argument("--max-imputed", type=int, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
-    text = "progression from here on (2)"
+    text = "least change that counts as progression (2)"
     parser.add_argument("--progression", type=float, default=2.0, metavar="UNITS", help=text)
-    text = "years between two visits that are judged for progression (1.5-2.5)"
+    text = "years between two visits for judging progression (1.5-2.5)"
     parser.add_argument("--window-years", type=window_years, default=(1.5, 2.5), metavar="LEAST-MOST", help=text)
-    text = "readings whose mean the smallest detectable change is for (1)"
+    text = "readers whose mean is the score, for the smallest detectable change (1)"
     parser.add_argument("--readers", type=int, default=1, metavar="K", help=text)
-    text = "pictures in these formats beside PNG: svg, pdf, or both"
+    text = "also write the pictures as svg, pdf, or both"
     parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
     parser.set_defaults(verb=run)
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse, before any work, what cannot be done."""
+    """Raise `UsageError` for invalid options, before any work."""
     if not 0 <= arguments.bootstrap <= _MOST_RESAMPLES or arguments.seed < 0:
         raise UsageError(f"--bootstrap must be from 0 to {_MOST_RESAMPLES}, and --seed 0 or more")
     if (
@@ -81,11 +81,11 @@ def _check(arguments: argparse.Namespace) -> None:
         _need("matplotlib", "plots", "pictures are drawn")
 
 
-def _need(library: str, extra: str, what: str) -> None:
+def _need(library: str, extra: str, purpose: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(library) is None:
-        raise UsageError(f'{what} with {library}, which is missing: pip install "spinescore[{extra}]"')
+        raise UsageError(f'{purpose} with {library}, which is missing: pip install "spinescore[{extra}]"')
 
 
 def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> list[Path]:
@@ -99,5 +99,5 @@ def _write(folder: Path, document: dict[str, Any], formats: Sequence[str]) -> li
         if f"{name}.png" not in files:
             say(f"no {name}.png: there is nothing to show; the notes say why")
         for file in {f"{name}.{format}" for format in FIGURE_FORMATS} - files.keys():
-            (folder / file).unlink(missing_ok=True)  # one of before would show another comparison
+            (folder / file).unlink(missing_ok=True)  # an old one would show another comparison
     return [write_atomic(folder / name, data) for name, data in files.items()]

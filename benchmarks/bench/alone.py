@@ -1,4 +1,4 @@
-"""A study's networks without the study: the engine's best on inputs of the same shapes, as often as a study has it."""
+"""A study's networks without the study: the same engines on the same shapes, as often as a study runs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["engine_calls", "networks_alone"]
 def networks_alone(
     bundle: Bundle, kind: str, choice: EngineChoice | None, threads: int | None
 ) -> Iterator[Callable[[], None]]:
-    """A function that runs a study's networks once: whole batches, all of the threads."""
+    """Yield a function that runs a study's networks once: whole batches, all of the threads."""
     from spinescore.runtime.devices import open_device
 
     opened = open_device(kind, threads, choice=choice)
@@ -47,7 +47,7 @@ def networks_alone(
 
 
 def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int, NetworkInput]]:
-    """The networks of one study, in order: a network's files by precision, the batch, and the input."""
+    """Return the network runs of one study in order: the network's files by precision, the batch, and the input."""
     from spinescore.runtime.manifest import HEAD_OUTPUTS
     from spinescore.runtime.scoring.networks import FLIPS
 

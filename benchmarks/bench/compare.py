@@ -1,13 +1,14 @@
-"""Two programs' records against each other: ratios of medians with an interval, and a check that noise cannot fail.
+"""Records before and after a change: ratios of medians with an interval, and a check that noise cannot fail.
 
-Records come in pairs, before and after, best measured in turn: what the machine does in an hour then touches both. Of a
-pair the ratio of medians is taken, of several pairs its geometric mean. The interval is a bootstrap's (percentiles 2.5
-and 97.5): pairs are drawn with replacement, and in each record blocks of neighbouring values (n^(1/3) long: Kuensch
+Records come in pairs, before and after, best measured in turn, so that a slow hour of the machine disturbs both. Each
+pair gives a ratio of medians; several pairs give their geometric mean. The interval is that of a bootstrap (percentiles
+2.5 and 97.5): pairs are drawn with replacement, and in each record blocks of neighbouring values (n^(1/3) long: Kuensch
 1989, doi 10.1214/aos/1176347265), since slow moments of a machine come together.
 
-Something is called slower only where the whole interval lies above the limit, and every median of after lies above
-every median of before by the limit times what medians of the same program differ by. Of a program that did not change,
-on a machine whose hours differ by up to 15 % either way, four pairs say so 3 times in 100,000 (simulated).
+A series is called slower only if the whole interval lies above the limit, and if every median after lies above every
+median before by the limit times the ratio that medians of the same program differ by. For a program that did not
+change, on a machine whose hours differ by up to 15 % either way, four pairs call it slower 3 times in 100,000
+(simulated).
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ Pair = tuple[Sequence[float], Sequence[float]]
 
 
 def compare(records: Sequence[Mapping[str, Any]], resamples: int, fail_above: float | None) -> dict[str, Any]:
-    """Ratios, after to before, of every series that all records have. `records`: before, after, before, after, ..
+    """Return the ratios, after to before, of every series that all records have.
 
-    Raises `UsageError` where they cannot be compared, or not well enough to fail a build on.
+    `records` are before, after, before, after, .. Raises `UsageError` if they cannot be compared, or not well enough to
+    fail a build on.
     """
     if len(records) < 2 or len(records) % 2:
         raise UsageError(f"records come in pairs, before and after; {len(records)} were given")
@@ -47,13 +49,13 @@ def compare(records: Sequence[Mapping[str, Any]], resamples: int, fail_above: fl
         )
     if fail_above is not None and notes:
         raise UsageError(f"--fail-above cannot judge these records: {' '.join(notes)}")
-    found = [_series(record) for record in records]
-    shared = [key for key in found[0] if all(key in series for series in found)]
+    all_series = [_series(record) for record in records]
+    shared = [key for key in all_series[0] if all(key in series for series in all_series)]
     if not shared:
         raise UsageError("the records have no bundle and no part in common")
     rows = []
     for bundle, name in shared:
-        values = [series[bundle, name] for series in found]
+        values = [series[bundle, name] for series in all_series]
         row = _row(list(zip(values[::2], values[1::2], strict=True)), resamples)
         beyond = name in _JUDGED and fail_above is not None and row["interval"][0] > fail_above
         slower = beyond and _apart(values[::2], values[1::2]) > (fail_above or 0)
@@ -73,7 +75,7 @@ def compare(records: Sequence[Mapping[str, Any]], resamples: int, fail_above: fl
 def ratio_interval(
     pairs: Sequence[Pair], resamples: int, seed: int = _SEED
 ) -> tuple[float, tuple[float, float], list[float]]:
-    """The ratio (second to first of each pair), its interval, and each pair's own ratio. Deterministic."""
+    """Return the ratio (second to first of each pair), its interval, and each pair's own ratio. Deterministic."""
     rng = np.random.default_rng(seed)
     own = [float(np.median(after) / np.median(before)) for before, after in pairs]
     logs = np.stack([_log_medians(b, resamples, rng) - _log_medians(a, resamples, rng) for a, b in pairs], axis=1)
@@ -83,26 +85,26 @@ def ratio_interval(
     return float(np.exp(np.mean(np.log(own)))), (float(low), float(high)), own
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The rows as a table, and what follows from them."""
+def text(comparison: Mapping[str, Any]) -> str:
+    """Return the rows as a table, with the conclusion below."""
     from spinescore.runtime.text import table
 
     rows = []
-    for row in found["rows"]:
+    for row in comparison["rows"]:
         low, high = row["interval"]
         cells = [f"{row['before_ms']:.1f}", f"{row['after_ms']:.1f}", f"{row['ratio']:.3f}", f"{low:.3f} to {high:.3f}"]
         rows.append([row["bundle"], row["series"], *cells, "SLOWER" if row["slower"] else _verdict(low, high)])
     header = ["bundle", "", "before ms", "after ms", "ratio", "95 % interval", ""]
     lines = [table(rows, header), ""]
-    lines.append(f"Ratios of medians, after to before; pairs of records: {found['pairs']}.")
-    for bundle, (before, after) in found["engines"].items():
+    lines.append(f"Ratios of medians, after to before; pairs of records: {comparison['pairs']}.")
+    for bundle, (before, after) in comparison["engines"].items():
         lines.append(f"{bundle}: {before}" + (f" before, {after} after." if after != before else "."))
-    if found["pairs"] == 1:
+    if comparison["pairs"] == 1:
         lines.append("One pair cannot tell a slower program from a slower hour: measure several, in turn.")
-    lines += found["notes"]
-    if found["fail_above"] is not None:
-        state = "slower" if found["slower"] else "not shown to be slower"
-        lines.append(f"Limit {found['fail_above']:g}: {state}.")
+    lines += comparison["notes"]
+    if comparison["fail_above"] is not None:
+        state = "slower" if comparison["slower"] else "not shown to be slower"
+        lines.append(f"Limit {comparison['fail_above']:g}: {state}.")
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +113,7 @@ def _verdict(low: float, high: float) -> str:
 
 
 def _log_medians(values: Sequence[float], resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Logarithms of the medians of block resamples."""
+    """Return logarithms of the medians of block resamples."""
     series = np.asarray(values, np.float64)
     count = len(series)
     block = max(1, round(count ** (1 / 3)))
@@ -122,7 +124,7 @@ def _log_medians(values: Sequence[float], resamples: int, rng: np.random.Generat
 
 
 def _apart(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
-    """The least ratio of a median of after to one of before, over what medians of one side differ by."""
+    """Return the least ratio of a median after to one before, divided by the ratio within a side."""
     medians = [[float(np.median(values)) for values in side] for side in (before, after)]
     within = max(max(side) / min(side) for side in medians)
     return min(medians[1]) / max(medians[0]) / within
@@ -141,24 +143,24 @@ def _row(pairs: list[Pair], resamples: int) -> dict[str, Any]:
 
 
 def _series(record: Mapping[str, Any]) -> dict[tuple[str, str], Sequence[float]]:
-    """(bundle, name) -> durations, of the first result of each bundle."""
-    found: dict[tuple[str, str], Sequence[float]] = {}
+    """Return (bundle, name) -> durations, of the first result of each bundle."""
+    series: dict[tuple[str, str], Sequence[float]] = {}
     for result in record["results"]:
-        named: list[tuple[str, Any]] = []
+        parts: list[tuple[str, Any]] = []
         if result["steady"]:
-            named += [("whole study", result["steady"]["whole"]), ("networks alone", result["steady"]["networks"])]
-            named += [(f"  {stage}", figures) for stage, figures in result["steady"]["stages"].items()]
+            parts += [("whole study", result["steady"]["whole"]), ("networks alone", result["steady"]["networks"])]
+            parts += [(f"  {stage}", figures) for stage, figures in result["steady"]["stages"].items()]
         if result["starts"]:
             cold, warm = result["starts"]["cold"], result["starts"]["warm"]
-            named += [("cold start", cold["to_first_score"]), ("warm start", warm["open"])]
-        for name, figures in named:
+            parts += [("cold start", cold["to_first_score"]), ("warm start", warm["open"])]
+        for name, figures in parts:
             if figures["samples_ms"] and min(figures["samples_ms"]) > 0:
-                found.setdefault((result["bundle"]["name"], name), figures["samples_ms"])
-    return found
+                series.setdefault((result["bundle"]["name"], name), figures["samples_ms"])
+    return series
 
 
 def _engines(records: Sequence[Mapping[str, Any]], bundle: str) -> str:
-    """What ran the bundle."""
+    """Return the engines and precisions that ran the bundle."""
     devices = [
         result["device"] for record in records for result in record["results"] if result["bundle"]["name"] == bundle
     ]
@@ -166,7 +168,7 @@ def _engines(records: Sequence[Mapping[str, Any]], bundle: str) -> str:
 
 
 def _notes(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What speaks against a comparison. Raises `UsageError` where there is none."""
+    """Return the doubts about a comparison. Raises `UsageError` if the records are of different studies."""
     studies = {tuple(file["sha256"] for file in record["study"]["files"]) for record in records}
     if len(studies) > 1:
         raise UsageError("the records are of different studies (their files' hashes differ)")

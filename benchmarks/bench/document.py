@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
+import re
+import sys
 from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spinescore.benchmarks.bench.machine import settings
 from spinescore.benchmarks.bench.measure import Plan
-from spinescore.benchmarks.bench.rounds import SETTLE_S
-from spinescore.benchmarks.bench.subject import PhantomStudy
+from spinescore.benchmarks.harness import record
+from spinescore.benchmarks.harness.timing import SETTLE_S
+from spinescore.runtime.phantom.labelled import PhantomStudy
 from spinescore.runtime.verbs import UsageError
 
 __all__ = ["SCHEMA", "head", "latency_schema", "read", "to_json"]
@@ -21,91 +20,66 @@ __all__ = ["SCHEMA", "head", "latency_schema", "read", "to_json"]
 SCHEMA = "spinescore.latency/2"
 _FILE = "latency.schema.json"
 _LARGEST_BYTES = 2**28
-_PACKAGES = (
-    "spinescore", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python-headless", "pydicom",
-    "imagecodecs", "torch",
-)  # fmt: skip
 _PROTOCOL = f"""
-    Files in the page cache, engines open and warm; times by the monotonic clock. Steady state: in every round each
-    work has its turn, once, in an order drawn anew: the whole study, from the paths of two uncompressed DICOM files to
-    the report object (read, grey-scale table, localizer passes, decoding, crops, grading, report); its networks alone
-    (whole batches of random numbers, on the engine, precision and threads of the study, as often as a study has them,
-    in one session a network); each peer. Before each the process rests {SETTLE_S:g} s. Different
+    Files are in the page cache, engines are open and warm; times are of the monotonic clock. Steady state: in every
+    round each work has one turn, in an order drawn anew: the whole study, from the paths of two uncompressed DICOM
+    files to the report object (read, grey-scale table, localizer passes, decoding, crops, grading, report); its
+    networks alone (whole batches of random numbers, on the engine, precision and threads of the study, as often as a
+    study runs them, in one session a network); each peer. Before each turn the process rests {SETTLE_S:g} s. Different
     studies: each once, from its paths to the report, after its files were read once. Stages are those that the reports
-    state; total is all of them. Rounds end when there are as many as asked for, or when the time is over.
-    Networks that find no spine in the phantom, as random ones, are given its true points in place of theirs; their
-    localizer runs all the same. Peers get the same files and points, and are timed only where they give the same 24
-    grades. Cold start: from before a process is made to the line that it writes after its first study; files and
-    compiled networks may be in caches. `spinescore score`: from before that process is made to its end. Warm start: the
-    bundle opened again in one process. Memory: of a process that scored four studies, and of one that imports the same
-    libraries and runs the networks alone. Images: the two pictures resampled, 12 bits, each size and transfer syntax in
-    turn. Load: each worker has its own scorer and an equal share of the cores; throughput in a closed loop; latency in
-    an open one, with Poisson arrivals, from the intended arrival. Energy: studies without rest. Percentiles are
-    interpolated; the 99th of fewer than 100 values lies between the two largest."""
+    state; total is their sum. Rounds end after the number asked for, or when the time is over. If networks find no
+    spine in the phantom, as random ones do not, its true points replace theirs; their localizer runs all the same.
+    Peers get the same files and points, and are timed only if they give the same 24 grades. Cold start: from before a
+    process is made to the line that it writes after its first study; files and compiled networks may be in caches.
+    `spinescore score`: from before that process is made to its end. Warm start: the bundle opened again in one process.
+    Memory: of a process that scored four studies, and of one that imports the same libraries and runs the networks
+    alone. Images: the two pictures resampled, 12 bits, each size and transfer syntax in turn. Load: each worker has its
+    own scorer and an equal share of the cores; throughput in a closed loop; latency in an open one, with Poisson
+    arrivals, from the intended arrival. Energy: studies without rest. Percentiles are interpolated; the 99th of fewer
+    than 100 values lies between the two largest."""
 
 
-def head(study: PhantomStudy, plan: Plan, cores: int) -> dict[str, Any]:
-    """When, on what, with which versions, on which files, and by which protocol."""
-    from spinescore.runtime.doctor import hardware
+def head(study: PhantomStudy, plan: Plan) -> dict[str, Any]:
+    """Return the record before anything is measured: the shared head, the plan, the study and no results."""
     from spinescore.runtime.files import file_sha256
 
     files = [{"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in study.files]
     return {
-        "schema": SCHEMA,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hardware": {**hardware(), **settings()},
-        "versions": {"python": platform.python_version(), **_versions()},
-        "protocol": " ".join(_PROTOCOL.split()),
+        **record.head(SCHEMA, _PROTOCOL, ["spinescore", *sys.argv[1:]]),
         "plan": json.loads(json.dumps(asdict(plan))),
         "study": {**study.facts, "files": files},
         "results": [],
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # noqa: PERF203
-            continue
-    return found
-
-
 def latency_schema() -> dict[str, Any]:
-    """The published JSON Schema of a record."""
+    """Return the published JSON Schema of a record."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / _FILE).read_text(encoding="utf-8"))
     return schema
 
 
-def to_json(record: dict[str, Any]) -> str:
-    """Two spaces of indentation, series of numbers on one line each."""
-    text = json.dumps(record, indent=2, allow_nan=False)
-    return _joined(text) + "\n"
+def to_json(document: dict[str, Any]) -> str:
+    """Return JSON with two spaces of indentation and each series of numbers on one line."""
+    number = r"-?\d[\d.eE+-]*"
+    text = json.dumps(document, indent=2, allow_nan=False)
+    series = rf"\[\s+({number}(?:,\s+{number})*)\s+\]"
+    return re.sub(series, lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record. Raises `UsageError` where the file is none, or of another version of the schema."""
+    """Read a record. Raises `UsageError` if the file is no record, or has another version of the schema."""
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise UsageError(f"{path} is larger than a record of latency can be")
-        record = json.loads(path.read_bytes())  # UTF-16 is what PowerShell's `>` writes
+        document = json.loads(path.read_bytes())  # UTF-16 is what PowerShell's `>` writes
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid JSON ({error})") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != SCHEMA or not isinstance(record.get("results"), list):
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA or not isinstance(document.get("results"), list):
         raise UsageError(
             f"{path} is no record {SCHEMA} but {schema or 'something else'}: spinescore bench --out writes one"
         )
-    found: dict[str, Any] = record
-    return found
-
-
-def _joined(text: str) -> str:
-    """Lists of numbers alone on one line."""
-    import re
-
-    number = r"-?\d[\d.eE+-]*"
-    return re.sub(rf"\[\s+({number}(?:,\s+{number})*)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    latency: dict[str, Any] = document
+    return latency

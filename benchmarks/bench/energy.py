@@ -1,4 +1,4 @@
-"""Energy per study, where the machine measures it: Intel's and AMD's RAPL counters, or a Jetson's INA3221 sensors."""
+"""Energy per study, by Intel's and AMD's RAPL counters or by a Jetson's INA3221 sensors, if there are any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WHOLE_MODULE = ("VDD_IN", "POM_5V_IN", "VIN")  # rails that feed a Jetson's mod
 
 
 class Meter(Protocol):
-    """Joules between `start` and `stop`. `source` says what is measured."""
+    """Joules between `start` and `stop`. `source` names the counters or rails."""
 
     source: str
 
@@ -29,7 +29,7 @@ class Rapl:
     """Counters of the processor's packages, in microjoules, which begin anew at their largest value."""
 
     def __init__(self, folders: list[Path]) -> None:
-        """Raises `OSError` or `ValueError` where a counter cannot be read."""
+        """Raises `OSError` or `ValueError` if a counter cannot be read."""
         self.source = f"RAPL, {len(folders)} package{'s' if len(folders) > 1 else ''}"
         self._counters = [(folder / "energy_uj", _number(folder / "max_energy_range_uj")) for folder in folders]
         self.start()
@@ -38,13 +38,13 @@ class Rapl:
         self._first = [_number(path) for path, _ in self._counters]
 
     def stop(self) -> float:
-        """Right as long as no counter began anew twice; the smallest take many minutes for it."""
+        """Correct if no counter began anew more than once; even the smallest take many minutes for it."""
         pairs = zip(self._counters, self._first, strict=True)
         return sum((_number(path) - first) % (largest + 1) for (path, largest), first in pairs) / 1e6
 
 
 class Sensors:
-    """Voltage times current of the sensors' rails, looked at every 50 ms in a thread and summed up over time."""
+    """Voltage times current of the sensors' rails, read every 50 ms in a thread and summed up over time."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Sensors:
 
 
 def open_meter(root: Path = _CLASS) -> tuple[Meter | None, str]:
-    """What measures this machine's energy, or None and the reason."""
+    """Return the meter of this machine's energy, or None and the reason."""
     packages = sorted(path for path in root.glob("powercap/*-rapl:*") if path.name.count(":") == 1)
     rails = [rail for chip in sorted(root.glob("hwmon/hwmon*")) for rail in _rails(chip)]
     if not packages and not rails:
@@ -102,7 +102,7 @@ def energy(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Studies one after the other for so long, and before them two seconds in which nothing is done."""
+    """Measure two idle seconds, then studies one after the other for `seconds`."""
     work()
     meter.start()
     began = clock()
@@ -133,14 +133,14 @@ def _rails(chip: Path) -> list[tuple[str, Path, Path]]:
             return []
     except OSError:
         return []
-    found = []
+    rails = []
     for volts in sorted(chip.glob("in[1-3]_input")):
         number = volts.name[2]
         amperes, label = chip / f"curr{number}_input", chip / f"in{number}_label"
         if amperes.is_file():
             name = label.read_text(encoding="ascii").strip() if label.is_file() else f"rail {number}"
-            found.append((name, volts, amperes))
-    return found
+            rails.append((name, volts, amperes))
+    return rails
 
 
 def _number(path: Path) -> int:

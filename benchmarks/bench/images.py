@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.benchmarks.bench.figures import figures
-from spinescore.benchmarks.bench.rounds import Limit, in_turn
-from spinescore.benchmarks.bench.subject import PhantomStudy, Points, Subject
+from spinescore.benchmarks.harness.subject import Subject
+from spinescore.benchmarks.harness.timing import Limit, figures, in_turn
+from spinescore.runtime.phantom.labelled import PhantomStudy, Points
 from spinescore.runtime.study import REGIONS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _BITS = 12
 def images(
     subject: Subject, scorer: Scorer, megapixels: Sequence[float], scratch: Path, runs: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Whole study and reading, at each size and in each transfer syntax that can be written here, all in turn."""
+    """Time whole study and reading, at each size and in each transfer syntax that can be written here, in turn."""
     studies: dict[str, PhantomStudy] = {}
     for size in megapixels:
         for study in write_variants(subject.study, size, scratch / f"{size:g}-megapixels"):
@@ -38,17 +38,17 @@ def images(
     works = {name: subject.on(study).work(scorer) for name, study in studies.items()}
     for work in works.values():
         work()
-    found = in_turn(works, Limit(runs, seconds), lambda name, report: read_ms[name].append(report.timings_ms.read))
+    times_ms = in_turn(works, Limit(runs, seconds), lambda name, report: read_ms[name].append(report.timings_ms.read))
     return [
-        {**study.facts, "whole": figures(found[name]), "read": figures(read_ms[name])}
+        {**study.facts, "whole": figures(times_ms[name]), "read": figures(read_ms[name])}
         for name, study in studies.items()
     ]
 
 
 def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list[PhantomStudy]:
-    """The study with pictures of that many pixels each, once per transfer syntax; without imagecodecs uncompressed.
+    """Write the study with pictures of that many pixels, once for each transfer syntax (see `decode.compressed`).
 
-    The study's files are in the order of the regions.
+    The study's files are in the order of the regions. Without imagecodecs only uncompressed files are written.
     """
     from importlib.util import find_spec
 
@@ -63,7 +63,7 @@ def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list
         from spinescore.benchmarks.decode import compressed
 
         coded = [compressed(picture) for picture in pictures]
-    found = []
+    variants = []
     for forms in (pictures, *zip(*coded, strict=True)):
         name = getattr(forms[0], "name", UNCOMPRESSED)
         place = folder / "".join(letter if letter.isalnum() else "-" for letter in name)
@@ -77,19 +77,19 @@ def write_variants(study: PhantomStudy, megapixels: float, folder: Path) -> list
             "images": [{"rows": picture.shape[0], "columns": picture.shape[1]} for picture in pictures],
             "bytes": sum(path.stat().st_size for path in files),
         }
-        found.append(PhantomStudy(files, points, facts))
-    return found
+        variants.append(PhantomStudy(files, points, facts))
+    return variants
 
 
 def _picture(ds: Any, scale: float) -> NDArray[np.uint16]:
-    """The stored values, resampled, as 12 bits."""
+    """Return the stored values, resampled, as 12 bits."""
     import cv2
 
     shape = round(ds.Columns * scale), round(ds.Rows * scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    drawn = cv2.resize(ds.pixel_array.astype(np.float32), shape, interpolation=method)
+    resampled = cv2.resize(ds.pixel_array.astype(np.float32), shape, interpolation=method)
     largest = (1 << _BITS) - 1
-    picture: NDArray[np.uint16] = np.clip(np.round(drawn * (largest / _largest(ds))), 0, largest).astype(np.uint16)
+    picture: NDArray[np.uint16] = np.clip(np.round(resampled * (largest / _largest(ds))), 0, largest).astype(np.uint16)
     return picture
 
 
@@ -98,7 +98,7 @@ def _largest(ds: Any) -> int:
 
 
 def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
-    """The header with what changed in it: size, bits, window, pixels, transfer syntax."""
+    """Write the file with its new size, bits, window, pixels and transfer syntax."""
     from pydicom.encaps import encapsulate
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -126,7 +126,7 @@ def _write(ds: Any, form: NDArray[np.uint16] | Compressed, path: Path) -> Path:
 
 
 def _scaled(points: Points, scales: Mapping[str, float]) -> Points:
-    """Integers are pixel centres: the picture's corner, half a pixel before the first one, is what stays."""
+    """Scale points about the picture's corner, half a pixel before the first pixel's centre."""
 
     def moved(xy: list[float], scale: float) -> list[float]:
         return [(value + 0.5) * scale - 0.5 for value in xy]

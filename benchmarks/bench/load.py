@@ -1,8 +1,8 @@
-"""Many studies at once: how many a machine scores in a second, and how long each waits and takes at a given rate.
+"""Many studies at once: how many a machine scores in a second, and the latency of each at a given rate.
 
-Open loop: studies arrive by a clock of their own, whether or not those before them are done, and each one's latency
-counts from the moment at which it was to arrive. A loop that sends the next study when the last one is done would ask
-least when the machine is slowest, and its percentiles would leave out the waiting (coordinated omission).
+Open loop: studies arrive by a clock of their own, whether or not earlier ones are done. The latency of a study counts
+from its intended arrival. A loop that sends the next study when the last one is done would ask least when the machine
+is slowest, and its percentiles would leave out the waiting (coordinated omission).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spinescore.benchmarks.bench.figures import figures
+from spinescore.benchmarks.harness.timing import figures
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import Subject
+    from spinescore.benchmarks.harness.subject import Subject
 
 __all__ = ["Served", "arrivals", "closed_loop", "load", "open_loop"]
 
@@ -33,7 +33,7 @@ Serve = Callable[[int], Any]  # the worker's number
 
 @dataclass(frozen=True)
 class Served:
-    """Latencies in the order of arrival, from the intended arrival; `seconds` from the start to the last end."""
+    """Latencies from the intended arrival, in that order; `seconds` last from the start to the last end."""
 
     latencies_ms: list[float]
     seconds: float
@@ -44,7 +44,7 @@ class Served:
 
 
 def load(subject: Subject, most: int, seconds: float, cores: int) -> list[dict[str, Any]]:
-    """For 1, 2, 4 .. `most` studies at once, each worker with a scorer and an equal share of the cores."""
+    """Measure 1, 2, 4 .. `most` studies at once; each worker has a scorer and an equal share of the cores."""
     counts = sorted({*(2**power for power in range(most.bit_length()) if 2**power < most), most})
     return [_with_workers(subject, count, seconds / len(counts), max(1, cores // count)) for count in counts]
 
@@ -71,9 +71,9 @@ def _with_workers(subject: Subject, workers: int, seconds: float, threads: int) 
 
 
 def arrivals(per_s: float, seconds: float, seed: int) -> list[float]:
-    """Seconds at which studies arrive: a Poisson process of which the number is known (at least five). Deterministic.
+    """Return the seconds at which studies arrive, as a Poisson process with at least five arrivals. Deterministic.
 
-    Given their number, the arrivals of a Poisson process are uniform over its time; `count / per_s` seconds here.
+    Given their number, the arrivals of a Poisson process are uniform over its time, here `count / per_s` seconds.
     """
     count = max(_LEAST, round(per_s * seconds))
     times = np.random.default_rng(seed).uniform(0, count / per_s, count)
@@ -87,7 +87,7 @@ def open_loop(
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Served:
-    """Serve each arrival by the first worker that is free, first come, first served."""
+    """Serve the arrivals in order, each by the first worker that is free."""
     latencies = [0.0] * len(arrivals_s)
     numbers, lock = iter(range(len(arrivals_s))), threading.Lock()
     started = clock()
@@ -109,7 +109,7 @@ def open_loop(
 
 
 def closed_loop(serve: Serve, workers: int, seconds: float, clock: Clock = time.perf_counter) -> Served:
-    """Every worker one study after the other, none after `seconds`. Its latencies leave out all waiting."""
+    """Let every worker serve one study after the other for `seconds`. The latencies leave out all waiting."""
     latencies: list[float] = []
     started = clock()
 
@@ -127,7 +127,7 @@ def closed_loop(serve: Serve, workers: int, seconds: float, clock: Clock = time.
 
 
 def _side_by_side(work: Callable[[int], None], workers: int) -> None:
-    """Run the work in as many threads; what one of them raises is raised here, after all have ended."""
+    """Run the work in `workers` threads. After all have ended, an error of one of them is raised here."""
     errors: list[BaseException] = []
 
     def guarded(worker: int) -> None:

@@ -1,4 +1,4 @@
-"""The parts of a measurement of one bundle, one after the other, and what the machine did meanwhile."""
+"""The parts of a measurement of one bundle, one after the other, and the conditions meanwhile."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.benchmarks.bench.machine import Watch, warnings_of
+from spinescore.benchmarks.harness.environment import Watch, warnings_of
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
+    from spinescore.benchmarks.harness.subject import Subject
     from spinescore.benchmarks.peers import Peer
+    from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.scoring.report import StudyReport
 
@@ -22,9 +23,10 @@ PARTS = ("steady", "studies", "starts", "memory", "images", "load", "energy")
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds` limits the rounds of steady state and of images, and the different studies.
+    """The parts of a measurement, and how often each runs.
 
-    A load takes half of it, energy a quarter. `studies` different studies are drawn.
+    `seconds` limits the rounds of steady state and of images, and the different studies. A load takes half of it,
+    energy a quarter. `studies` different studies are drawn if the user names none.
     """
 
     parts: tuple[str, ...]
@@ -41,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Different:
-    """Studies of which each is scored once; `source` says whose they are (`studies.PHANTOMS` or `OWN`)."""
+    """Studies that are scored once each; `source` is `studies.PHANTOMS`, or `OWN` for the user's studies."""
 
     studies: Sequence[PhantomStudy]
     source: str
@@ -55,7 +57,7 @@ def measure(
     say: Callable[[str], None],
     different: Different | None = None,
 ) -> dict[str, Any]:
-    """The figures of one bundle; a part that was not asked for is None."""
+    """Measure one bundle and return its figures; a part that was not asked for is None."""
     watch = Watch()
     parts: dict[str, Any] = dict.fromkeys(PARTS)
     warnings: list[str] = []
@@ -75,8 +77,8 @@ def measure(
             from spinescore.benchmarks.bench.starts import memory
 
             say(f"memory, in {plan.starts} processes that score and as many with the networks alone")
-            found = report.bundle.localizer
-            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts, found)
+            localizer = report.bundle.localizer
+            parts["memory"] = memory(subject, report.device.kind, scorer.choice, plan.starts, localizer)
         if "steady" in plan.parts:
             parts["steady"] = _steady(subject, scorer, report, plan, say)
         if "studies" in plan.parts and different is not None:
@@ -95,17 +97,17 @@ def measure(
         from spinescore.benchmarks.bench.load import load
 
         say(f"1 to {plan.most_concurrent} studies at once")
-        chosen = {**subject.options, "localizer": report.bundle.localizer}  # which a plan may have done
-        asked = replace(subject, options=chosen)
-        parts["load"] = load(asked, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
+        chosen = {**subject.options, "localizer": report.bundle.localizer}  # a plan may have chosen it
+        loaded = replace(subject, options=chosen)
+        parts["load"] = load(loaded, plan.most_concurrent, plan.seconds / 2, subject.options.get("threads") or cores)
     conditions = watch.conditions(cores)
     spread = parts["steady"]["spread_of_networks"] if parts["steady"] else None
-    warned = {"conditions": conditions, "warnings": [*warnings, *warnings_of(conditions, spread, cores)]}
-    return {**_facts(subject, scorer, report), **parts, **warned}
+    warnings += warnings_of(conditions, spread, cores)
+    return {**_facts(subject, scorer, report), **parts, "conditions": conditions, "warnings": warnings}
 
 
 def _scored(subject: Subject, scorer: Scorer, say: Callable[[str], None]) -> tuple[Subject, StudyReport]:
-    """The first study. Networks that find no spine in a phantom, as random ones, are given the phantom's points."""
+    """Score the first study. If the networks find no spine in it, as random ones do not, give its true points."""
     report = subject.work(scorer)()
     if all(region.status == "scored" for region in report.regions.values()) or not subject.study.points:
         return subject, report
@@ -143,8 +145,8 @@ def _steady(
         kind = report.device.kind
         peers = open_peers(plan.peers, kind, scorer.bundle, reference, files, points, threads, say)
     say(f"{plan.warm_up} rounds of warm-up, then up to {plan.runs} within {plan.seconds:g} s")
-    found = steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
-    return {**found, "agreement": None if own is None else vars(own)}
+    timed = steady(subject, scorer, peers, plan.warm_up, plan.runs, plan.seconds)
+    return {**timed, "agreement": None if own is None else vars(own)}
 
 
 def _energy(subject: Subject, scorer: Scorer, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:

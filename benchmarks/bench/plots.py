@@ -1,20 +1,20 @@
-"""A record's plots as PNG files in memory; they need matplotlib. Line styles, markers and hatches tell all apart."""
+"""A record's plots as PNG files in memory; they need matplotlib. Line styles, markers and hatches differ, too."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spinescore.runtime.outputs.figures import rendered
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["plots"]
 
-# Okabe and Ito's palette, safe for colour-blind readers; grey where printed in black.
+# Okabe and Ito's palette, safe for colour-blind readers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#767676", "#8B4513")
 _MARKERS = "osD^vP*X<"
 _HATCHES = {"read": "", "localize": "///", "crop": "xxx", "grade": "...", "rest": "\\\\\\"}
@@ -24,16 +24,16 @@ Record = Mapping[str, Any]
 
 
 def plots(record: Record) -> dict[str, bytes]:
-    """File name to PNG, of those that the record has figures for."""
+    """Return file name -> PNG for every plot that the record has figures for."""
     steady = [result for result in record["results"] if result["steady"]]
     loaded = [result for result in record["results"] if result["load"]]
-    found = {}
+    files = {}
     if steady:
-        found["latency.png"] = _panels(steady, _distribution, 3.9)
-        found["stages.png"] = _stages(steady)
+        files["latency.png"] = _panels(steady, _distribution, 3.9)
+        files["stages.png"] = _stages(steady)
     if loaded:
-        found["load.png"] = _panels(loaded, _load, 3.9)
-    return found
+        files["load.png"] = _panels(loaded, _load, 3.9)
+    return files
 
 
 def _panels(results: Sequence[Record], draw: Any, height: float) -> bytes:
@@ -46,11 +46,11 @@ def _panels(results: Sequence[Record], draw: Any, height: float) -> bytes:
         axes.grid(alpha=0.25, which="both")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
     figure.tight_layout()
-    return _png(figure)
+    return rendered(figure)
 
 
 def _distribution(axes: Axes, result: Record) -> None:
-    """Share of studies that took at most so long; a marker at the median, the 90th and the 99th percentile."""
+    """Draw the share of studies that took at most x ms; markers at the median, the 90th and the 99th percentile."""
     part = result["steady"]
     series = [("whole study", part["whole"]), ("its networks alone", part["networks"])]
     series += [(peer["title"], peer["whole"]) for peer in part["peers"] if peer["whole"]]
@@ -84,7 +84,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _stages(results: Sequence[Record]) -> bytes:
-    """Medians of the stages, end to end, above those of the networks alone."""
+    """Draw the medians of the stages, end to end, above those of the networks alone."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 1.7 * len(results)), dpi=_DPI)
@@ -105,11 +105,11 @@ def _stages(results: Sequence[Record]) -> bytes:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.tight_layout()
-    return _png(figure)
+    return rendered(figure)
 
 
 def _load(axes: Axes, result: Record) -> None:
-    """Median (line) and 99th percentile (dashes) of the latency at each throughput; at the end a closed loop's most."""
+    """Draw median (line) and 99th percentile (dashes) of the latency at each rate; dotted, the closed loop's rate."""
     for number, step in enumerate(result["load"]):
         x = [rate["achieved_per_s"] for rate in step["open_loop"]]
         look: dict[str, Any] = {"color": _COLOURS[number], "marker": _MARKERS[number], "markersize": 6}
@@ -135,10 +135,3 @@ def _load(axes: Axes, result: Record) -> None:
 def _title(result: Record) -> str:
     device = result["device"]
     return f"{result['bundle']['name']} on {device['name']}: {device['engine']}, {device['precision']}"
-
-
-def _png(figure: Figure) -> bytes:
-    """The same figure gives the same bytes."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    return data.getvalue()

@@ -1,8 +1,8 @@
 """The process whose start is timed: `python -m spinescore.benchmarks.bench.process JSON` (see `starts`).
 
-It opens the bundle and scores the study once, and says so in a line of JSON; then a few times more for its memory, and
-says that in another line. With `networks` it opens and runs the networks alone, after the same imports. Nothing but the
-standard library is imported before the clock that it reads first.
+It opens the bundle, scores the study once and writes a line of JSON; then it scores a few times more and writes its
+memory in another line. With `networks` it opens and runs the networks alone, after the same imports. Nothing but the
+standard library is imported before it first reads the clock.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ _MORE = 3  # studies, after which memory has settled
 
 def main() -> None:
     began = time.perf_counter()
-    asked = json.loads(sys.argv[1])
-    if asked["networks"]:
-        _networks(asked)
+    request = json.loads(sys.argv[1])
+    if request["networks"]:
+        _networks(request)
     else:
-        _study(asked, began)
+        _study(request, began)
 
 
-def _study(asked: dict[str, Any], began: float) -> None:
+def _study(request: dict[str, Any], began: float) -> None:
     from spinescore.runtime import Scorer, load_study
 
     imported = time.perf_counter()
-    with Scorer.open(asked["bundle"], asked["device"], build="no", **asked["options"]) as scorer:
+    with Scorer.open(request["bundle"], request["device"], build="no", **request["options"]) as scorer:
         opened = time.perf_counter()
-        points = asked["points"]
-        report = scorer.score(load_study(*map(Path, asked["files"])), keypoints=points)
+        points = request["points"]
+        report = scorer.score(load_study(*map(Path, request["files"])), keypoints=points)
         scored = time.perf_counter()
         steps = {"import": imported - began, "open": opened - imported, "first_study": scored - opened}
-        _say({"steps_ms": {name: round(seconds * 1e3, 1) for name, seconds in steps.items()}})
-        for _ in range(_MORE if asked["memory"] else 0):
-            scorer.score(load_study(*map(Path, asked["files"])), keypoints=points)
-        if asked["memory"]:
-            _say(_memory(report.device.kind))
+        _write({"steps_ms": {name: round(seconds * 1e3, 1) for name, seconds in steps.items()}})
+        for _ in range(_MORE if request["memory"] else 0):
+            scorer.score(load_study(*map(Path, request["files"])), keypoints=points)
+        if request["memory"]:
+            _write(_memory(report.device.kind))
 
 
-def _networks(asked: dict[str, Any]) -> None:
-    """The same libraries and engines, and no study."""
+def _networks(request: dict[str, Any]) -> None:
+    """Run the networks alone, after the imports that a study needs."""
     import cv2  # noqa: F401
     import pydicom  # noqa: F401
 
@@ -51,22 +51,23 @@ def _networks(asked: dict[str, Any]) -> None:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.engines.choice import EngineChoice
 
-    choice = EngineChoice(**asked["choice"]) if asked["choice"] else None
-    kind = asked["device"]
-    bundle = Bundle.open(asked["bundle"]).with_localizer(asked["localizer"])
-    with networks_alone(bundle, kind, choice, asked["options"].get("threads")) as run:
+    choice = EngineChoice(**request["choice"]) if request["choice"] else None
+    kind = request["device"]
+    bundle = Bundle.open(request["bundle"]).with_localizer(request["localizer"])
+    with networks_alone(bundle, kind, choice, request["options"].get("threads")) as run:
         for _ in range(1 + _MORE):
             run()
-        _say(_memory(kind))
+        _write(_memory(kind))
 
 
 def _memory(kind: str) -> dict[str, Any]:
-    from spinescore.benchmarks.bench.memory import device_in_use_bytes, memory_bytes
+    from spinescore.benchmarks.gpu.machine import device_in_use_bytes
+    from spinescore.benchmarks.harness.environment import memory_bytes
 
     return {"memory": {**memory_bytes(), "device_bytes": device_in_use_bytes() if kind == "cuda" else None}}
 
 
-def _say(line: dict[str, Any]) -> None:
+def _write(line: dict[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 

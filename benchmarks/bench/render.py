@@ -5,40 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from spinescore.benchmarks.bench.figures import PERCENTILES
+from spinescore.benchmarks.harness.timing import PERCENTILES
 
 __all__ = ["heading", "markdown", "protocol", "result_text"]
+
+_SHOWN = ("python", "spinescore", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python-headless",
+          "pydicom", "imagecodecs", "torch")  # fmt: skip
 
 Row = Sequence[str]
 Record = Mapping[str, Any]
 
 
 def markdown(record: Record) -> str:
-    """Every figure of the record but the series; a heading for each bundle, and the protocol at the end."""
+    """Return all figures of the record but the series, with a heading for each bundle and the protocol at the end."""
     return "\n".join([heading(record), *map(result_text, record["results"]), protocol(record)])
 
 
 def heading(record: Record) -> str:
-    """The title, the machine and the study: what is known before anything is measured."""
+    """Return the title, the machine and the study."""
     hardware, versions = record["hardware"], record["versions"]
     clock = f"{hardware['clock_mhz']} MHz" if hardware["clock_mhz"] else "clock unknown"
     governor = f"governor {hardware['governor'] or 'unknown'}"
     parts = [
         "# Latency of a study",
         f"{hardware['cpu']}, {hardware['cores']} cores, {clock}, {governor}, {record['date'][:10]}; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        + ", ".join(f"{name} {versions[name]}" for name in _SHOWN if name in versions),
         f"Study: {_images(record['study'])}, {record['study']['transfer_syntax']}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def result_text(result: Record) -> str:
-    """The tables of one bundle."""
+    """Return the tables of one bundle."""
     return "\n\n".join(_result(result)) + "\n"
 
 
 def protocol(record: Record) -> str:
-    """How it was measured."""
+    """Return the section on how it was measured."""
     return f"## Protocol\n\n{record['protocol']}\n"
 
 
@@ -62,18 +65,18 @@ def _steady(part: Record) -> list[str]:
     rows += [[f"of it {stage}", *_cells(figures)] for stage, figures in part["stages"].items() if stage != "total"]
     rows.append(["its networks alone", *_cells(part["networks"])])
     rows += [[peer["title"], *_cells(peer["whole"])] for peer in part["peers"] if peer["whole"]]
-    said = [
+    lines = [
         _table(["steady state, ms", *PERCENTILES, "n"], rows),
         f"Whole study / networks alone: {part['ratio_of_medians']:.3f} ({part['own_ms']:+.1f} ms).",
     ]
     if part["agreement"] is not None:
         same = part["agreement"]
-        said.append(
-            f"This engine against ONNX Runtime in FP32: {same['other_grades']} of {same['corners']} grades are others, "
+        lines.append(
+            f"This engine against ONNX Runtime in FP32: {same['other_grades']} of {same['corners']} grades differ, "
             f"probabilities within {same['max_probability_difference']:.1e}."
         )
-    said += [_peer(peer) for peer in part["peers"]]
-    return said
+    lines += [_peer(peer) for peer in part["peers"]]
+    return lines
 
 
 def _peer(peer: Record) -> str:
@@ -87,12 +90,12 @@ def _peer(peer: Record) -> str:
 
 
 def _studies(part: Record) -> list[str]:
-    whose = "different phantoms, each once" if part["source"] == "phantoms" else "different own studies, each once"
+    kind = "different phantoms, each once" if part["source"] == "phantoms" else "different own studies, each once"
     tried = part["scored"] + part["not_scored"]
-    said = [f"Of {tried} {whose}, {part['not_scored']} could not be scored."] if part["not_scored"] else []
+    lines = [f"Of {tried} {kind}, {part['not_scored']} could not be scored."] if part["not_scored"] else []
     if part["whole"] is None:
-        return said
-    return [_table([f"{whose}, ms", *PERCENTILES, "n"], [["whole study", *_cells(part["whole"])]]), *said]
+        return lines
+    return [_table([f"{kind}, ms", *PERCENTILES, "n"], [["whole study", *_cells(part["whole"])]]), *lines]
 
 
 def _starts(part: Record) -> list[str]:
@@ -182,6 +185,6 @@ def _mib(count: int | None) -> str:
 
 
 def _table(header: Row, rows: Sequence[Row]) -> str:
-    """The first column to the left, numbers to the right."""
+    """Return a Markdown table: the first column to the left, numbers to the right."""
     ruler = ["---", *("---:" for _ in header[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, ruler, *rows))

@@ -1,4 +1,4 @@
-"""Different studies, each scored once: what a day's work takes, where `rounds` repeats one study."""
+"""Different studies, each scored once, as in a day's work; `rounds` repeats one study."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.benchmarks.bench.figures import figures
-from spinescore.benchmarks.bench.rounds import Limit
+from spinescore.benchmarks.harness.timing import Limit, figures
 from spinescore.runtime.errors import InputRejected
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
+    from spinescore.benchmarks.harness.subject import Subject
+    from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["OWN", "PHANTOMS", "studies"]
@@ -29,10 +29,10 @@ def studies(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """Milliseconds from paths to report over `given`, one value a study, until `seconds` are over.
+    """Time each study once, from its paths to the report, until `seconds` are over.
 
-    Files are read once beforehand, so that all are in the page cache, as those of the repeated study are. A study that
-    cannot be read, or of which no region is scored, is counted, and is not among the values.
+    Files are read once beforehand, so that they are in the page cache, like those of the repeated study. A study that
+    cannot be read, or has no region scored, is counted in `not_scored` and not timed.
     """
     values: list[float] = []
     done = not_scored = 0

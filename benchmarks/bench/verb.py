@@ -28,47 +28,47 @@ _PARTS = (
     "images",
     "load",
     "energy",
-)  # spinescore.benchmarks.bench.measure.PARTS
+)  # as measure.PARTS
 _PEERS = ("torch-eager-single", "torch-eager", "onnxruntime-single", "onnxruntime", "openvino", "openvino-fp32",
-          "torch-compile")  # fmt: skip  # spinescore.benchmarks.peers.PEERS
-_EXPORT = ("onnx", "tqdm")  # modules of the extra `export` that an export imports
-SLOWER = 5  # exit status of `compare --fail-above`, as that of a budget that was not kept
+          "torch-compile")  # fmt: skip  # as peers.PEERS
+_EXPORT = ("onnx", "tqdm")  # of the extra `export`
+SLOWER = 5  # exit status of `compare --fail-above`, the same as for a budget that was not kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `spinescore bench`, and its two actions."""
+    """Add the options of `spinescore bench`, and its two actions."""
     text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
-    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="device to run on (auto)")
     add_engine(parser)
     add_localizer(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
-    text = f"what to measure, of {', '.join(_PARTS)} (all)"
+    text = f"parts to measure, of {', '.join(_PARTS)} (all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (200)")
     parser.add_argument(
         "--seconds", type=float, default=120, metavar="S", help="longest time for a part's rounds (120)"
     )
     parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
-    text = "cold starts, warm ones, and pairs of processes whose memory is read (5)"
+    text = "cold starts, warm starts, and pairs of processes whose memory is read (5)"
     parser.add_argument("--starts", type=int, default=5, metavar="N", help=text)
     text = "pixels of each image, in millions (1 4 10)"
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 4, 10], metavar="M", help=text)
     text = "rounds of every size and transfer syntax (5)"
     parser.add_argument("--image-runs", type=int, default=5, metavar="N", help=text)
     parser.add_argument("--concurrent", type=int, metavar="N", help="studies at once, at most (as many as cores)")
-    text = f"time the same study by other means, too: {', '.join(_PEERS)} (all that are installed)"
+    text = f"also time the same study by other means: {', '.join(_PEERS)} (all that are installed)"
     parser.add_argument("--peers", nargs="*", choices=_PEERS, metavar="PEER", help=text)
     parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
-    text = "different studies to score once each, DICOM files, archives and folders, in place of drawn ones"
+    text = "your own studies to score once each, in place of drawn ones: DICOM files, archives and folders"
     parser.add_argument("--studies", type=Path, nargs="+", metavar="PATH", help=text)
     text = "different studies to draw, without --studies (20)"
     parser.add_argument("--study-count", type=int, default=20, metavar="N", help=text)
     _add_report(parser)
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the tables")
     actions = parser.add_subparsers(metavar="ACTION", required=False)
-    _add_compare(actions.add_parser("compare", help="two records, or several of two programs taken in turn"))
-    show = actions.add_parser("show", help="a record as Markdown and plots")
+    _add_compare(actions.add_parser("compare", help="compare records before and after a change"))
+    show = actions.add_parser("show", help="show a record as Markdown and plots")
     show.add_argument("record", type=Path, metavar="RECORD")
     _add_report(show)
     parser.set_defaults(verb=run)
@@ -76,14 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    text = "write latency.md and the plots, which need matplotlib"
+    text = "write latency.md and plots into this folder (needs matplotlib)"
     parser.add_argument("--report", type=Path, metavar="DIR", help=text)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    text = "records of the program of before (A) and after (B): A B, or A B A B A B as they were taken in turn"
+    text = "records before (A) and after (B) a change: A B, or A B A B A B as they were taken in turn"
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help=text)
-    text = f"status {SLOWER} where the whole interval of a ratio of medians lies above R; needs four pairs or more"
+    text = f"exit with {SLOWER} if the whole interval of a ratio of medians lies above R; needs four pairs or more"
     parser.add_argument("--fail-above", type=float, metavar="R", help=text)
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (2000)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -91,7 +91,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m spinescore.benchmarks.bench`: the same as `spinescore bench`."""
+    """Run `spinescore bench`, for `python -m spinescore.benchmarks.bench`."""
     from spinescore.runtime import cli
 
     return cli.main(["bench", *(sys.argv[1:] if argv is None else argv)])
@@ -123,11 +123,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _records(arguments: argparse.Namespace, plan: Plan, cores: int) -> Iterator[dict[str, Any]]:
-    """The record before anything is measured, and again after each bundle."""
+    """Yield the record before anything is measured, and again after each bundle."""
     import tempfile
 
     from spinescore.benchmarks.bench import document, measure
-    from spinescore.benchmarks.bench import subject as subjects
+    from spinescore.benchmarks.harness.subject import FULL_SIZE, Subject, full_size
+    from spinescore.runtime.phantom import labelled
 
     options = {
         "engine": arguments.engine,
@@ -138,38 +139,38 @@ def _records(arguments: argparse.Namespace, plan: Plan, cores: int) -> Iterator[
     }
     with tempfile.TemporaryDirectory(prefix="spinescore-") as name:
         scratch = Path(name)
-        study = subjects.draw_study(scratch)
+        study = labelled.write_labelled_study(scratch)
         different = _different(arguments, plan, scratch)
-        record = document.head(study, plan, cores)
+        record = document.head(study, plan)
         yield record
         for number, bundle in enumerate(arguments.bundle):
             folder = bundle
-            if bundle == subjects.FULL_SIZE:
+            if bundle == FULL_SIZE:
                 int8 = arguments.precision == "int8"
                 say(f"exporting HRNet-W32 and ResNet152 with random weights{', INT8 too: minutes' if int8 else ''}")
-                folder = str(subjects.full_size(scratch, int8))
-            subject = subjects.Subject(folder, arguments.device, options, study)
+                folder = str(full_size(scratch, int8))
+            subject = Subject(folder, arguments.device, options, study)
             about = partial(_say_of, bundle)
-            found = measure.measure(subject, plan, cores, scratch / f"images-{number}", about, different)
-            record["results"].append(found)
-            for warning in found["warnings"]:
+            result = measure.measure(subject, plan, cores, scratch / f"images-{number}", about, different)
+            record["results"].append(result)
+            for warning in result["warnings"]:
                 about(warning)
             yield record
 
 
 def _different(arguments: argparse.Namespace, plan: Plan, scratch: Path) -> Different | None:
-    """The studies of which each is scored once."""
-    from spinescore.benchmarks.bench import subject as subjects
+    """Return the studies that are scored once each, or None if that part was not asked for."""
     from spinescore.benchmarks.bench.measure import Different
     from spinescore.benchmarks.bench.studies import OWN, PHANTOMS
     from spinescore.runtime.acceptance.studies import places_of
+    from spinescore.runtime.phantom import labelled
 
     if "studies" not in plan.parts:
         return None
     if arguments.studies is not None:
-        return Different([subjects.PhantomStudy([path], {}, {}) for path in places_of(arguments.studies)], OWN)
+        return Different([labelled.PhantomStudy([path], {}, {}) for path in places_of(arguments.studies)], OWN)
     say(f"drawing {plan.studies} different studies")
-    return Different(subjects.draw_studies(scratch, plan.studies), PHANTOMS)
+    return Different(labelled.write_labelled_studies(scratch, plan.studies), PHANTOMS)
 
 
 def _cores() -> int:
@@ -179,7 +180,7 @@ def _cores() -> int:
 
 
 def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
-    """What was asked for. Raises `UsageError` before any work is done."""
+    """Return the plan that the options ask for. Raises `UsageError` before any work is done."""
     import math
 
     from spinescore.benchmarks.bench.measure import Plan
@@ -212,7 +213,7 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
 
 
 def _check_bundles(names: Sequence[str]) -> None:
-    """Raises `UsageError` if the bundle that is exported here lacks its packages, before another one is measured."""
+    """Raise `UsageError` if the bundle that is exported here lacks packages, before another one is measured."""
     from importlib.util import find_spec
 
     missing = [name for name in _EXPORT if find_spec(name) is None]
@@ -275,14 +276,14 @@ def _compare(arguments: argparse.Namespace) -> int:
     if not 100 <= arguments.bootstrap <= 100_000:
         raise UsageError("--bootstrap must be from 100 to 100000")
     with _damaged(*arguments.records):
-        found = compare([read(path) for path in arguments.records], arguments.bootstrap, arguments.fail_above)
-    print(to_json(found) if arguments.json else text(found), end="")
-    return SLOWER if found["slower"] else OK
+        comparison = compare([read(path) for path in arguments.records], arguments.bootstrap, arguments.fail_above)
+    print(to_json(comparison) if arguments.json else text(comparison), end="")
+    return SLOWER if comparison["slower"] else OK
 
 
 @contextmanager
 def _damaged(*paths: Path) -> Iterator[None]:
-    """A record of the right schema that lacks what the schema asks for is said to be so."""
+    """Report a record of the right schema that lacks fields of the schema as damaged."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,1 +1,1 @@
-"""Hostile radiographs, structured by tag: what the reader makes of thousands of mutated files."""
+"""Thousands of mutated files and documents, to test that readers answer with a result or a coded refusal."""

@@ -1,12 +1,12 @@
-"""Hostile documents by the thousand: manifests, records, plans, sidecars, reports, points, CSV tables, networks.
+"""Reads hostile documents by the thousand: manifests, records, plans, sidecars, reports, points, CSV tables, networks.
 
-`python -m spinescore.benchmarks.fuzz.documents --count 2000 --out F` reads so many mutants of each kind. A mutant fails
-where its reader raises anything but the error that it names, says too much, or hands over what its users cannot use.
+`python -m spinescore.benchmarks.fuzz.documents --count 2000 --out F` reads that many mutants of each kind. A mutant
+fails if its reader raises any error but those of `KINDS`, writes too long a message, or returns an object that its
+users cannot use.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -14,7 +14,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import onnxruntime
 
 from spinescore.benchmarks.agreement import evaluate, read_readings
 from spinescore.benchmarks.fuzz import networks
+from spinescore.benchmarks.harness.record import Command
 from spinescore.runtime.acceptance import AcceptanceRecord
 from spinescore.runtime.bundle import Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import TooCostly, read_network
@@ -31,7 +32,6 @@ from spinescore.runtime.bundle.networkcheck.costs import costs_of
 from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
-from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.cohort import read_cohort
 from spinescore.runtime.followup.tables import csv_text, tables_of
 from spinescore.runtime.manifest import Manifest
@@ -43,26 +43,17 @@ from spinescore.runtime.verbs import UsageError
 from spinescore.runtime.verbs.keypoints import read_keypoints
 from spinescore.runtime.verbs.summary import bundle_summary, study_summary
 
-__all__ = ["KINDS", "main", "outcome"]
+__all__ = ["KINDS", "SCHEMA", "main", "outcome"]
 
+SCHEMA = "spinescore.fuzz-documents/2"
 _MOST_WORDS = 6000  # characters of a refusal
 _SCALARS: tuple[Any, ...] = (
     None, True, False, 0, -1, 1e308, -0.0, 10**19, 2**63, "", "a", "=cmd|'/c calc'!A1", "\x1b[31m", "a\nb", "\u202e",
     "../../x", "/dev/zero", "x" * 5000, [], {}, [[]], {"": None}, 1.5, "NaN", "9999-12-31", "\0",
 )  # fmt: skip
 _RAW = (
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    "1e999",
-    "9" * 400,
-    '"\\ud800"',
-    "[" * 2000,
-    '{"a":1,"a":2}',
-    "-",
-    "\ufeff",
-    "{",
-)
+    "NaN", "Infinity", "-Infinity", "1e999", "9" * 400, '"\\ud800"', "[" * 2000, '{"a":1,"a":2}', "-", "\ufeff", "{",
+)  # fmt: skip
 _SIDECAR = {
     "schema": SIDECAR_SCHEMA, "flavour": "tensorrt", "version": "10.3.0", "precision": "fp16", "least_batch": 1,
     "most_batch": 2, "onnx": "localizer.fp16.onnx", "onnx_sha256": "0" * 64, "engine_sha256": "0" * 64,
@@ -112,8 +103,8 @@ def _plan(path: Path, shipped: Bundle) -> None:
 
 
 def _sidecar(path: Path, shipped: Bundle) -> None:
-    found = Sidecar.read(path.with_suffix(""))
-    found.check_machine(path, "tensorrt", "10.3.0", "Orin", (8, 7))
+    sidecar = Sidecar.read(path.with_suffix(""))
+    sidecar.check_machine(path, "tensorrt", "10.3.0", "Orin", (8, 7))
 
 
 def _report(path: Path, shipped: Bundle) -> None:
@@ -124,7 +115,7 @@ def _report(path: Path, shipped: Bundle) -> None:
         study_summary(entry.report)
         entry.report.to_json()
     if cohort.notes and any(len(note) > _MOST_WORDS for note in cohort.notes):
-        raise AssertionError("a note that says too much")
+        raise AssertionError("a note is too long")
 
 
 def _keypoints(path: Path, shipped: Bundle) -> None:
@@ -137,18 +128,18 @@ def _csv(path: Path, shipped: Bundle) -> None:
 
 
 def _network(path: Path, shipped: Bundle) -> None:
-    """Check a network for the two sizes of batch; what passes must also give an engine what was told of it."""
+    """Check a network for the two sizes of batch; if it passes, an engine must give outputs of the checked shapes."""
     graph = read_network(path)
     for batch in (1, 24):
         costs_of(graph, (batch, *_IMAGE), 1 << 30, 10**12)
     try:
         engine = onnxruntime.InferenceSession(path.read_bytes(), _quiet(), providers=["CPUExecutionProvider"])
-        made = engine.run(None, {graph.inputs[0]: np.ones((1, *_IMAGE), np.float32)})
+        outputs = engine.run(None, {graph.inputs[0]: np.ones((1, *_IMAGE), np.float32)})
     except Exception:  # the engine may refuse more; its exceptions share no base of their own
         return
-    told = list(costs_of(graph, (1, *_IMAGE), 1 << 30, 10**12).outputs)
-    if [found.shape for found in made] != told:
-        raise AssertionError(f"told {told}, made {[found.shape for found in made]}")
+    shapes = list(costs_of(graph, (1, *_IMAGE), 1 << 30, 10**12).outputs)
+    if [output.shape for output in outputs] != shapes:
+        raise AssertionError(f"checked {shapes}, the engine gave {[output.shape for output in outputs]}")
 
 
 def _quiet() -> onnxruntime.SessionOptions:
@@ -159,7 +150,7 @@ def _quiet() -> onnxruntime.SessionOptions:
 
 
 Reader = Callable[[Path, Bundle], None]
-# Each kind: the file's name, its reader, and the errors by which that may refuse it.
+# Kind -> the file's name, its reader, and the errors by which the reader may refuse it.
 KINDS: Mapping[str, tuple[str, Reader, tuple[type[Exception], ...]]] = {
     "manifest": ("bundle.json", _manifest, (BundleError,)),
     "record": ("acceptance-x.json", _record, (EngineError,)),
@@ -173,7 +164,7 @@ KINDS: Mapping[str, tuple[str, Reader, tuple[type[Exception], ...]]] = {
 
 
 def parents(shipped: Bundle) -> dict[str, Any]:
-    """A good document of each kind; of CSV its text."""
+    """Return a good document of each kind; for CSV its text."""
     record = next((shipped.folder / "acceptance").glob("acceptance-*.json"))
     points = {"centre_px": [1, 2], "anterior_px": [3.5, 4]}
     sites = ("C2-inferior", "C3-superior", "L1-superior")
@@ -195,7 +186,7 @@ def parents(shipped: Bundle) -> dict[str, Any]:
 
 
 def _scored() -> StudyReport:
-    """A report of a drawn study."""
+    """Score a drawn study."""
     from spinescore.runtime import Scorer
     from spinescore.runtime.phantom import draw_view
     from spinescore.runtime.reading.arrays import radiograph_from_array
@@ -207,7 +198,7 @@ def _scored() -> StudyReport:
 
 
 def mutant(kind: str, good: Any, seed: int) -> bytes:
-    """The hostile document `seed` of a kind."""
+    """Return the hostile document `seed` of a kind."""
     rng = random.Random(f"{kind} {seed}")
     if kind == "network":
         return networks.mutant(good, rng)
@@ -215,7 +206,7 @@ def mutant(kind: str, good: Any, seed: int) -> bytes:
         changed = deepcopy(good)
         for _ in range(rng.choice((1, 1, 2, 4))):
             _change(rng, changed)
-        if kind in ("record", "plan") and rng.random() < 0.5:  # as somebody who can compute the digest
+        if kind in ("record", "plan") and rng.random() < 0.5:  # as an attacker who can compute the digest
             _sign(kind, changed)
         text = json.dumps(changed)
     else:
@@ -265,7 +256,7 @@ def _spoiled(rng: random.Random, text: str) -> str:
 
 
 def outcome(kind: str, data: bytes, folder: Path, shipped: Bundle) -> str:
-    """`read`, or the name of the error by which the document was refused. Raises what should not have been raised."""
+    """Return `read`, or the name of the error that refused the document. Raises every other error."""
     name, read, refusals = KINDS[kind]
     path = folder / name
     path.write_bytes(data)
@@ -273,37 +264,35 @@ def outcome(kind: str, data: bytes, folder: Path, shipped: Bundle) -> str:
         read(path, shipped)
     except refusals as error:
         if len(str(error)) > _MOST_WORDS:
-            raise AssertionError(f"a refusal that says too much: {str(error)[:200]}") from error
+            raise AssertionError(f"a message is too long: {str(error)[:200]}") from error
         return type(error).__name__
     return "read"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 where no mutant failed, 1 where some did."""
-    parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.fuzz.documents", description=__doc__)
-    parser.add_argument("--count", type=int, default=2000, metavar="N", help="mutants of each kind (2000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first one's (0)")
-    parser.add_argument("--kind", choices=KINDS, action="append", help="only these kinds")
-    parser.add_argument("--out", type=Path, metavar="F", help="write the figures as JSON")
-    arguments = parser.parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 if no mutant failed, else 1."""
+    command = Command("fuzz.documents", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--count", type=int, default=2000, metavar="N", help="mutants of each kind (2000)")
+    add("--seed", type=int, default=0, metavar="N", help="first seed (0)")
+    add("--kind", choices=KINDS, action="append", help="only these kinds; may be repeated")
+    arguments = command.start(argv)
     shipped = Bundle.open("phantom-reference")
-    good, record, failures = parents(shipped), {}, []
+    good, kinds, failures = parents(shipped), {}, []
     for kind in arguments.kind or KINDS:
-        started, found = time.perf_counter(), Counter[str]()
+        started, outcomes = time.perf_counter(), Counter[str]()
         for seed in range(arguments.seed, arguments.seed + arguments.count):
             with tempfile.TemporaryDirectory(prefix="spinescore-fuzz-") as folder:
                 try:
-                    found[outcome(kind, mutant(kind, good[kind], seed), Path(folder), shipped)] += 1
+                    outcomes[outcome(kind, mutant(kind, good[kind], seed), Path(folder), shipped)] += 1
                 except Exception as fault:
-                    found["failed"] += 1
+                    outcomes["failed"] += 1
                     failures.append({"kind": kind, "seed": seed, "fault": f"{type(fault).__name__}: {fault}"[:300]})
                     print(kind, seed, traceback.format_exc(limit=-3), file=sys.stderr)
-        record[kind] = {"outcomes": dict(found.most_common()), "seconds": round(time.perf_counter() - started, 1)}
-        print(kind, record[kind], file=sys.stderr)
-    document = {"schema": "spinescore.fuzz-documents/1", "count": arguments.count, "first_seed": arguments.seed,
-                "kinds": record, "failures": failures[:50]}  # fmt: skip
-    if arguments.out:
-        write_atomic(arguments.out, json.dumps(document, indent=1) + "\n")
+        kinds[kind] = {"outcomes": dict(outcomes.most_common()), "seconds": round(time.perf_counter() - started, 1)}
+        print(kind, kinds[kind], file=sys.stderr)
+    figures = {"count": arguments.count, "first_seed": arguments.seed, "kinds": kinds, "failures": failures[:50]}
+    command.publish(figures, f"{len(failures)} failed")
     return 1 if failures else 0
 
 

@@ -1,4 +1,4 @@
-"""Hostile DICOM files, made from good ones: structured by tag, then by byte. The same seed gives the same file."""
+"""Mutates good DICOM files into hostile ones, by tag and then by byte. The same seed gives the same file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SYNTAXES = (
     *("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"),
     *(f"1.2.840.10008.1.2.4.{number}" for number in _JPEGS_AND_VIDEO),
 )
-# what the reader looks at: pixel format, grey scale, identity, region, view, spacing
+# Tags that the reader uses: pixel format, grey scale, identity, region, view, spacing.
 _READ = (0x00080005, 0x00080016, 0x00080018, 0x00080020, 0x00080060, 0x00081030, 0x0008103E, 0x00082218, 0x00100020,
          0x00100021, 0x00180015, 0x00181030, 0x00181114, 0x00181164, 0x00185101, 0x0020000D, 0x00200020, 0x00280002,
          0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101, 0x00280102, 0x00280103,
@@ -44,223 +44,223 @@ OfBytes = Callable[[random.Random, bytes, bytes], bytes]
 
 
 def mutant(parents: list[Parent], seed: int) -> bytes:
-    """The hostile file `seed`."""
+    """Return the hostile file `seed`."""
     rng = random.Random(seed)
-    own = [one for one in parents if one.name.startswith("phantom")]  # most of what is mutated can still be read
+    own = [one for one in parents if one.name.startswith("phantom")]  # many of their mutants can still be read
     chosen = rng.choice(own if own and rng.random() < 0.6 else parents)
     data = chosen.data
     if chosen.tree is not None and rng.random() < 0.9:
-        found = replace(chosen.tree, meta=list(chosen.tree.meta), elements=list(chosen.tree.elements))
+        tree = replace(chosen.tree, meta=list(chosen.tree.meta), elements=list(chosen.tree.elements))
         for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
-            found = rng.choice(_OF_TREES)(rng, found)
-        data = encoded(found)
+            tree = rng.choice(_OF_TREES)(rng, tree)
+        data = encoded(tree)
     if chosen.tree is None or rng.random() < 0.25:
         data = rng.choice(_OF_BYTES)(rng, data, rng.choice(parents).data)
     return _zipped(rng, data) if rng.random() < 0.04 else data
 
 
-def _pick(rng: random.Random, found: Tree) -> int:
-    """An element's place; those that the reader looks at are more likely."""
-    read = [at for at, element in enumerate(found.elements) if element.tag in _READ]
-    return rng.choice(read) if read and rng.random() < 0.8 else rng.randrange(len(found.elements))
+def _pick(rng: random.Random, tree: Tree) -> int:
+    """Choose an element; those that the reader uses are more likely."""
+    read = [at for at, element in enumerate(tree.elements) if element.tag in _READ]
+    return rng.choice(read) if read and rng.random() < 0.8 else rng.randrange(len(tree.elements))
 
 
-def _with(found: Tree, at: int, element: Element) -> Tree:
-    found.elements[at] = element
-    return found
+def _with(tree: Tree, at: int, element: Element) -> Tree:
+    tree.elements[at] = element
+    return tree
 
 
-def _inserted(found: Tree, element: Element) -> Tree:
-    """At its place by tag, before the first larger one; an element of the same tag is replaced."""
-    kept = [other for other in found.elements if other.tag != element.tag]
+def _inserted(tree: Tree, element: Element) -> Tree:
+    """Insert an element at its place by tag; an element of the same tag is replaced."""
+    kept = [other for other in tree.elements if other.tag != element.tag]
     at = next((at for at, other in enumerate(kept) if other.tag > element.tag), len(kept))
-    return replace(found, elements=[*kept[:at], element, *kept[at:]])
+    return replace(tree, elements=[*kept[:at], element, *kept[at:]])
 
 
-def _word(found: Tree, number: int) -> bytes:
-    return struct.pack(">H" if found.big_endian else "<H", number & 0xFFFF)
+def _word(tree: Tree, number: int) -> bytes:
+    return struct.pack(">H" if tree.big_endian else "<H", number & 0xFFFF)
 
 
-def _item(found: Tree, value: bytes, length: int | None = None) -> bytes:
-    order = ">" if found.big_endian else "<"
+def _item(tree: Tree, value: bytes, length: int | None = None) -> bytes:
+    order = ">" if tree.big_endian else "<"
     return struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(value) if length is None else length) + value
 
 
-def _value(rng: random.Random, found: Tree) -> Tree:
-    at = _pick(rng, found)
-    old = found.elements[at]
+def _value(rng: random.Random, tree: Tree) -> Tree:
+    at = _pick(rng, tree)
+    old = tree.elements[at]
     if old.tag in _WORDS:
         numbers = (0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 64, 255, 4096, 0x7FFF, 0x8000, 0xFFFF)
-        new = b"".join(_word(found, rng.choice(numbers)) for _ in range(rng.choice((1, 1, 1, 1, 0, 2, 400))))
+        new = b"".join(_word(tree, rng.choice(numbers)) for _ in range(rng.choice((1, 1, 1, 1, 0, 2, 400))))
     elif old.tag == PIXEL_DATA:
         new = old.value[: rng.randrange(len(old.value) + 1)] + rng.randbytes(rng.choice((0, 1, 2, 999)))
     else:
         many = rng.choice((1, 1, 1, 1, 2, 3, 60, 3000))
         new = b"\\".join(rng.choice((*_NUMBERS, *_TEXTS, rng.randbytes(rng.randrange(9)))) for _ in range(many))
-    return _with(found, at, replace(old, value=new, length=old.length))
+    return _with(tree, at, replace(old, value=new, length=old.length))
 
 
-def _representation(rng: random.Random, found: Tree) -> Tree:
-    at = _pick(rng, found)
+def _representation(rng: random.Random, tree: Tree) -> Tree:
+    at = _pick(rng, tree)
     vr = rng.choice((*LONG, *SHORT, *_NO_VR))
-    return _with(found, at, replace(found.elements[at], vr=vr))
+    return _with(tree, at, replace(tree.elements[at], vr=vr))
 
 
-def _length(rng: random.Random, found: Tree) -> Tree:
-    at = _pick(rng, found)
-    old = found.elements[at]
+def _length(rng: random.Random, tree: Tree) -> Tree:
+    at = _pick(rng, tree)
+    old = tree.elements[at]
     near = len(old.value) + rng.choice((-2, -1, 1, 2, 8))
-    return _with(found, at, replace(old, length=max(0, rng.choice((*_LENGTHS, near)))))
+    return _with(tree, at, replace(old, length=max(0, rng.choice((*_LENGTHS, near)))))
 
 
-def _order(rng: random.Random, found: Tree) -> Tree:
-    at, other = _pick(rng, found), _pick(rng, found)
-    what = rng.randrange(4)
-    if what == 0 and len(found.elements) > 1:
-        del found.elements[at]
-    elif what == 1:
-        found.elements.insert(other, found.elements[at])
-    elif what == 2:
-        found.elements[at], found.elements[other] = found.elements[other], found.elements[at]
+def _order(rng: random.Random, tree: Tree) -> Tree:
+    at, other = _pick(rng, tree), _pick(rng, tree)
+    kind = rng.randrange(4)
+    if kind == 0 and len(tree.elements) > 1:
+        del tree.elements[at]
+    elif kind == 1:
+        tree.elements.insert(other, tree.elements[at])
+    elif kind == 2:
+        tree.elements[at], tree.elements[other] = tree.elements[other], tree.elements[at]
     else:
         return _with(
-            found, at, replace(found.elements[at], tag=rng.choice((*_READ, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0)))
+            tree, at, replace(tree.elements[at], tag=rng.choice((*_READ, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0)))
         )
-    return found
+    return tree
 
 
-def _nested(rng: random.Random, found: Tree) -> Tree:
+def _nested(rng: random.Random, tree: Tree) -> Tree:
     tag, depth = (
         rng.choice((0x00081140, 0x00082218, 0x00283010, 0x00540220, 0x00291010)),
         rng.choice((3, 40, 300, 12000)),
     )
     if rng.random() < 0.5:  # without lengths
-        order = ">" if found.big_endian else "<"
-        open_item = _encoded_head(found, tag, UNDEFINED) + _item(found, b"", UNDEFINED)
+        order = ">" if tree.big_endian else "<"
+        open_item = _encoded_head(tree, tag, UNDEFINED) + _item(tree, b"", UNDEFINED)
         ends = struct.pack(f"{order}HHI", 0xFFFE, 0xE00D, 0) + struct.pack(f"{order}HHI", 0xFFFE, 0xE0DD, 0)
         cut = rng.choice((depth, depth, rng.randrange(depth)))
-        value = _item(found, b"", UNDEFINED) + open_item * (depth - 1) + (ends * cut)
-        return _inserted(found, Element(tag, b"SQ", value, UNDEFINED))
+        value = _item(tree, b"", UNDEFINED) + open_item * (depth - 1) + (ends * cut)
+        return _inserted(tree, Element(tag, b"SQ", value, UNDEFINED))
     value = b""
     for _ in range(min(depth, 300)):
-        value = _encoded_head(found, tag, len(value) + 8) + _item(found, value)
-    return _inserted(found, Element(tag, b"SQ", _item(found, value)))
+        value = _encoded_head(tree, tag, len(value) + 8) + _item(tree, value)
+    return _inserted(tree, Element(tag, b"SQ", _item(tree, value)))
 
 
-def _encoded_head(found: Tree, tag: int, length: int) -> bytes:
-    order = ">" if found.big_endian else "<"
+def _encoded_head(tree: Tree, tag: int, length: int) -> bytes:
+    order = ">" if tree.big_endian else "<"
     head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
-    return head + (b"" if found.implicit else b"SQ\0\0") + struct.pack(f"{order}I", length)
+    return head + (b"" if tree.implicit else b"SQ\0\0") + struct.pack(f"{order}I", length)
 
 
-def _lookup(rng: random.Random, found: Tree) -> Tree:
+def _lookup(rng: random.Random, tree: Tree) -> Tree:
     bits = rng.choice((0, 7, 8, 10, 12, 16, 16, 17, 255))
     count = rng.choice((0, 1, 2, 255, 256, 1024, 4096, 65535))
     numbers = (count, rng.choice((0, 1, 0x7FFF, 0x8000, 0xFFFF)), bits)[: rng.choice((3, 3, 3, 3, 2, 0))]
     size = rng.choice((count * 2, count * 2, count, 0, 1, 3, 200_000))
     vr = rng.choice((b"OW", b"OW", b"US", b"SS", b"OB", b"UN", b"UT", b"DS"))
-    parts = (Element(0x00283002, rng.choice((b"US", b"SS", b"US", b"DS")), b"".join(_word(found, n) for n in numbers)),
+    parts = (Element(0x00283002, rng.choice((b"US", b"SS", b"US", b"DS")), b"".join(_word(tree, n) for n in numbers)),
              Element(0x00283006, vr, rng.randbytes(size), rng.choice((None, None, None, *_LENGTHS))))  # fmt: skip
-    inside = replace(found, opening=b"", meta=[], elements=list(parts), deflated=False, packed_tail=b"")
-    value = _item(found, encoded(inside), rng.choice((None, None, None, 0, UNDEFINED))) * rng.choice((1, 1, 1, 2, 40))
-    return _inserted(found, Element(rng.choice((0x00283000, 0x00283010)), rng.choice((b"SQ", b"SQ", b"UN")), value))
+    inside = replace(tree, opening=b"", meta=[], elements=list(parts), deflated=False, packed_tail=b"")
+    value = _item(tree, encoded(inside), rng.choice((None, None, None, 0, UNDEFINED))) * rng.choice((1, 1, 1, 2, 40))
+    return _inserted(tree, Element(rng.choice((0x00283000, 0x00283010)), rng.choice((b"SQ", b"SQ", b"UN")), value))
 
 
-def _codes(rng: random.Random, found: Tree) -> Tree:
+def _codes(rng: random.Random, tree: Tree) -> Tree:
     tag = rng.choice((0x00082218, 0x00540220))
     many = rng.choice((1, 2, 100, 60_000))
-    return _inserted(found, Element(tag, b"SQ", _item(found, rng.choice((b"", rng.randbytes(20)))) * many))
+    return _inserted(tree, Element(tag, b"SQ", _item(tree, rng.choice((b"", rng.randbytes(20)))) * many))
 
 
-def _charset(rng: random.Random, found: Tree) -> Tree:
+def _charset(rng: random.Random, tree: Tree) -> Tree:
     names = b"\\".join(rng.choice(_CHARSETS) for _ in range(rng.choice((1, 1, 2, 3, 4000))))
-    return _inserted(found, Element(0x00080005, b"CS", names))
+    return _inserted(tree, Element(0x00080005, b"CS", names))
 
 
-def _bloat(rng: random.Random, found: Tree) -> Tree:
-    """Much of something: empty elements, one large one, one with many values."""
-    what, tag = rng.randrange(3), rng.choice(_READ)
-    if what == 0:
+def _bloat(rng: random.Random, tree: Tree) -> Tree:
+    """Add many empty elements, one large element, or one with many values."""
+    kind, tag = rng.randrange(3), rng.choice(_READ)
+    if kind == 0:
         more = [Element(0x00291000 + n % 0xEFFF, b"LO", b"") for n in range(rng.choice((500, 70_000)))]
-        return replace(found, elements=found.elements[:-1] + more + found.elements[-1:])
-    value = bytes(rng.choice((70_000, 5 << 20))) if what == 1 else b"1\\" * rng.choice((9_000, 400_000))
-    return _inserted(found, Element(tag, rng.choice((b"UN", b"UC", b"OB", b"UT")), value))
+        return replace(tree, elements=tree.elements[:-1] + more + tree.elements[-1:])
+    value = bytes(rng.choice((70_000, 5 << 20))) if kind == 1 else b"1\\" * rng.choice((9_000, 400_000))
+    return _inserted(tree, Element(tag, rng.choice((b"UN", b"UC", b"OB", b"UT")), value))
 
 
-def _meta(rng: random.Random, found: Tree) -> Tree:
-    what = rng.randrange(6)
-    if what == 0:
-        return replace(found, opening=b"")
-    if what == 1:
-        return replace(found, opening=rng.choice((b"", found.opening)), meta=[])
-    if what == 2 and found.meta:
-        del found.meta[rng.randrange(len(found.meta))]
-    elif what == 3 and found.meta:
-        at = rng.randrange(len(found.meta))
-        found.meta[at] = replace(found.meta[at], length=rng.choice(_LENGTHS))
-    elif what == 4:
-        return replace(found, meta=found.meta * rng.choice((2, 900)))
+def _meta(rng: random.Random, tree: Tree) -> Tree:
+    kind = rng.randrange(6)
+    if kind == 0:
+        return replace(tree, opening=b"")
+    if kind == 1:
+        return replace(tree, opening=rng.choice((b"", tree.opening)), meta=[])
+    if kind == 2 and tree.meta:
+        del tree.meta[rng.randrange(len(tree.meta))]
+    elif kind == 3 and tree.meta:
+        at = rng.randrange(len(tree.meta))
+        tree.meta[at] = replace(tree.meta[at], length=rng.choice(_LENGTHS))
+    elif kind == 4:
+        return replace(tree, meta=tree.meta * rng.choice((2, 900)))
     syntax = Element(0x00020010, b"UI", rng.choice(_SYNTAXES).encode("latin-1"))
-    return replace(found, meta=[syntax if old.tag == syntax.tag else old for old in found.meta])
+    return replace(tree, meta=[syntax if old.tag == syntax.tag else old for old in tree.meta])
 
 
-def _bomb(rng: random.Random, found: Tree) -> Tree:
-    """A deflated file that grows without end, or without the end that it should have."""
+def _bomb(rng: random.Random, tree: Tree) -> Tree:
+    """Deflate the file, with a tail that grows enormously or is invalid."""
     syntax = Element(0x00020010, b"UI", b"1.2.840.10008.1.2.1.99")
-    meta = [syntax if old.tag == syntax.tag else old for old in found.meta]
+    meta = [syntax if old.tag == syntax.tag else old for old in tree.meta]
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     tail = packer.compress(bytes(_BOMB_BYTES)) + packer.flush() if rng.random() < 0.5 else rng.randbytes(64)
-    return replace(found, meta=meta, deflated=True, packed_tail=tail)
+    return replace(tree, meta=meta, deflated=True, packed_tail=tail)
 
 
-def _pixels(rng: random.Random, found: Tree) -> Tree:
-    """Fragments cut, dropped, doubled, shuffled, by the thousand; offsets; bytes of the codestream."""
-    at = next((at for at, element in enumerate(found.elements) if element.tag == PIXEL_DATA), None)
+def _pixels(rng: random.Random, tree: Tree) -> Tree:
+    """Cut, drop, double, shuffle or multiply fragments; change offsets or bytes of the codestream."""
+    at = next((at for at, element in enumerate(tree.elements) if element.tag == PIXEL_DATA), None)
     if at is None:
-        return found
-    old = found.elements[at]
+        return tree
+    old = tree.elements[at]
     if old.length != UNDEFINED:
-        return _with(found, at, replace(old, length=rng.choice((None, UNDEFINED, *_LENGTHS)),
+        return _with(tree, at, replace(old, length=rng.choice((None, UNDEFINED, *_LENGTHS)),
                                         vr=rng.choice((b"OB", b"OW", b"UN", b"SQ"))))  # fmt: skip
-    return _with(found, at, replace(old, value=_fragments(rng, found, old.value)))
+    return _with(tree, at, replace(old, value=_fragments(rng, tree, old.value)))
 
 
-def _fragments(rng: random.Random, found: Tree, value: bytes) -> bytes:
+def _fragments(rng: random.Random, tree: Tree, value: bytes) -> bytes:
     offsets_end = 8 + int.from_bytes(value[4:8], "little")
     start = offsets_end + 8
     length = int.from_bytes(value[offsets_end + 4 : start], "little")
     offsets, frame, rest = value[:offsets_end], value[start : start + length], value[start + length :]
-    what = rng.randrange(9)
-    if what == 0:
+    kind = rng.randrange(9)
+    if kind == 0:
         pieces = [frame[: rng.randrange(len(frame) + 1)]]
-    elif what == 1:
+    elif kind == 1:
         step = rng.choice((1, 2, 100, len(frame) // 2 + 1))
         pieces = [frame[n : n + step] for n in range(0, len(frame), step)]
         if rng.random() < 0.3:
             rng.shuffle(pieces)
-    elif what == 2:
+    elif kind == 2:
         pieces = rng.choice(([], [b""] * 3, [b""] * 70_000, [frame, frame], [frame] * 40))
-    elif what == 3:
+    elif kind == 3:
         many = rng.choice((4, 4, 8, 9000))
         offsets, pieces = (
-            _item(found, rng.choice((b"\xff\xff\xff\x7f", b"\0\0\0\0", rng.randbytes(4))) * (many // 4)),
+            _item(tree, rng.choice((b"\xff\xff\xff\x7f", b"\0\0\0\0", rng.randbytes(4))) * (many // 4)),
             [frame],
         )
-    elif what == 4:
-        return offsets + _item(found, frame, rng.choice(_LENGTHS)) + rest
-    elif what == 5:
+    elif kind == 4:
+        return offsets + _item(tree, frame, rng.choice(_LENGTHS)) + rest
+    elif kind == 5:
         return value[: rng.randrange(len(value))]
     else:  # mostly in the codestream's own header
         pieces = [_flipped(rng, frame, rng.choice((64, 256, len(frame))))]
-    return offsets + b"".join(_item(found, piece) for piece in pieces) + rest
+    return offsets + b"".join(_item(tree, piece) for piece in pieces) + rest
 
 
 def _flipped(rng: random.Random, data: bytes, within: int | None = None, _other: bytes = b"") -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         at = rng.randrange(max(1, min(len(data), within or len(data))))
-        what = rng.choice((rng.randbytes(1), b"\0", b"\xff", b"\xff\xff", b"\0\0\0\1", rng.randbytes(4)))
-        changed[at : at + len(what)] = what
+        piece = rng.choice((rng.randbytes(1), b"\0", b"\xff", b"\xff\xff", b"\0\0\0\1", rng.randbytes(4)))
+        changed[at : at + len(piece)] = piece
     return bytes(changed)
 
 
@@ -282,13 +282,15 @@ def _removed(rng: random.Random, data: bytes, other: bytes) -> bytes:
 
 
 def _zipped(rng: random.Random, data: bytes) -> bytes:
-    """In an archive, whose directory or members may lie."""
+    """Put the file into an archive with a directory or members that may be wrong."""
     file = io.BytesIO()
     packing = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     with zipfile.ZipFile(file, "w") as archive:
         for n in range(rng.choice((1, 2, 5))):
             name = rng.choice((f"{n}.dcm", f"../{n}", f"/a/{n}", f"d/{n}", f"{n}/DICOMDIR"))
-            archive.writestr(zipfile.ZipInfo(name), data, packing)  # of no date, so that the file is the same again
+            archive.writestr(
+                zipfile.ZipInfo(name), data, packing
+            )  # without a date, so that the file is the same each time
     return _flipped(rng, file.getvalue()) if rng.random() < 0.7 else file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Hostile networks: small graphs of many operators, with sizes, attributes, names and bytes exchanged."""
+"""Hostile networks: small graphs with changed operators, sizes, attributes, names and bytes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _OPERATORS = (
 
 
 def parents() -> list[onnx.ModelProto]:
-    """Networks as exporters write them: a small convolutional network, one with computed sizes, one of INT8."""
+    """Return networks as exporters write them: a small convolutional one, one with computed sizes, one in INT8."""
     return [_convolutional(), _sized(), _int8()]
 
 
 def mutant(good: Sequence[onnx.ModelProto], rng: random.Random) -> bytes:
-    """One of the networks with a few changes, of its graph or of its bytes."""
+    """Return one of the networks with a few changes in its graph or its bytes."""
     model = onnx.ModelProto()
     model.CopyFrom(rng.choice(good))
     for _ in range(rng.choice((1, 1, 2, 4))):

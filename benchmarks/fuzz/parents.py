@@ -1,4 +1,4 @@
-"""The good files that mutations start from: a drawn spine in every transfer syntax, pictures, pydicom's test files."""
+"""Good files to start from: a drawn spine in every transfer syntax, pictures, pydicom's test files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCALE = 0.08  # of a phantom: some 150 rows, so that the header is a good part 
 
 
 def all_parents(files: Iterable[Path] = ()) -> list[Parent]:
-    """All of them in a fixed order; larger files are left out. Without imagecodecs, some transfer syntaxes are too."""
+    """Return all of them in a fixed order, without large files; without imagecodecs some transfer syntaxes lack."""
     named = [(path.name, path.read_bytes()) for path in files if path.stat().st_size <= _MAX_BYTES]
     return [parent(name, data) for name, data in (*_phantoms(), *_pictures(), *_of_pydicom(), *named)]
 
@@ -76,7 +76,7 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
 
 
 def _encoders() -> dict[int, Callable[[Pixels, int], bytes | None]]:
-    """By the last part of the transfer syntax."""
+    """Return encoders by the last number of the transfer syntax."""
     try:
         import imagecodecs as codecs
     except ImportError:
@@ -88,7 +88,7 @@ def _encoders() -> dict[int, Callable[[Pixels, int], bytes | None]]:
     def jpeg_2000(x: Pixels, bits: int) -> Any:
         return codecs.jpeg2k_encode(x, level=0, codecformat="j2k", reversible=True, bitspersample=bits)
 
-    found: dict[int, Callable[[Pixels, int], Any]] = {
+    encoders: dict[int, Callable[[Pixels, int], Any]] = {
         50: lambda x, bits: codecs.jpeg8_encode(x, level=90) if bits == 8 else None,
         51: lambda x, bits: codecs.jpeg8_encode(x, level=90, bitspersample=12) if 8 < bits <= 12 else None,
         57: lossless,
@@ -99,12 +99,12 @@ def _encoders() -> dict[int, Callable[[Pixels, int], bytes | None]]:
         91: jpeg_2000,
     }
     if getattr(getattr(codecs, "HTJ2K", None), "available", False):
-        found |= {201: lambda x, bits: codecs.htj2k_encode(x), 203: lambda x, bits: codecs.htj2k_encode(x)}
-    return found
+        encoders |= {201: lambda x, bits: codecs.htj2k_encode(x), 203: lambda x, bits: codecs.htj2k_encode(x)}
+    return encoders
 
 
 def _dataset(pixels: Pixels, bits: int, syntax: str) -> Dataset:
-    """A lateral radiograph with all that the reader looks at, tables included."""
+    """Return a lateral radiograph with all tags that the reader uses, tables included."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID
 

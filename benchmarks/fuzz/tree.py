@@ -1,4 +1,4 @@
-"""A DICOM file taken apart into its elements, and put together again with whatever was done to them."""
+"""DICOM files as trees of elements: parsed, and encoded again after mutation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNDEFINED = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Element:
-    """One element; `length` replaces the true one where it is not None."""
+    """One element; `length`, if not None, is written in place of the true length."""
 
     tag: int
     vr: bytes
@@ -27,7 +27,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Tree:
-    """A file as mutations see it: preamble and mark, meta elements, elements of the data set, and its encoding."""
+    """A file for mutations: preamble and mark, meta elements, elements of the data set, and its encoding."""
 
     opening: bytes
     meta: list[Element]
@@ -35,12 +35,12 @@ class Tree:
     implicit: bool = False
     big_endian: bool = False
     deflated: bool = False
-    packed_tail: bytes = b""  # deflated already, after the elements
+    packed_tail: bytes = b""  # appended after the elements, already deflated
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A good file: its bytes, and their tree where it is a plain enough one."""
+    """A good file: its bytes, and its tree if it can be parsed."""
 
     name: str
     data: bytes
@@ -48,7 +48,7 @@ class Parent:
 
 
 def parent(name: str, data: bytes) -> Parent:
-    """A file to mutate; one that cannot be taken apart is mutated by bytes alone."""
+    """Return a file to mutate; a file that cannot be parsed is mutated by bytes alone."""
     try:
         return Parent(name, data, tree(data))
     except (struct.error, ValueError, IndexError, zlib.error):
@@ -56,7 +56,7 @@ def parent(name: str, data: bytes) -> Parent:
 
 
 def tree(data: bytes) -> Tree:
-    """The elements of a well-formed file. Raises ValueError, struct.error, IndexError or zlib.error for others."""
+    """Parse a well-formed file. Raises ValueError, struct.error, IndexError or zlib.error for others."""
     opening = data[:132] if data[128:132] == b"DICM" else b""
     at, meta, syntax = len(opening), [], b"1.2.840.10008.1.2"
     while data[at : at + 2] == b"\x02\x00":
@@ -89,7 +89,7 @@ def _element(data: bytes, at: int, implicit: bool, big: bool) -> tuple[Element, 
     else:
         raise ValueError(f"no VR: {vr!r}")
     tag = group << 16 | number
-    if length == UNDEFINED:  # of the pixels, which come last; sequences are not searched for their end
+    if length == UNDEFINED:  # allowed for pixels, which come last; sequences are not searched for their end
         if tag != PIXEL_DATA:
             raise ValueError("a sequence of undefined length")
         return Element(tag, vr, data[start:], UNDEFINED), len(data)
@@ -98,14 +98,14 @@ def _element(data: bytes, at: int, implicit: bool, big: bool) -> tuple[Element, 
     return Element(tag, vr, data[start : start + length]), start + length
 
 
-def encoded(found: Tree) -> bytes:
-    """The file of a tree; a lie in it stays one."""
-    meta = b"".join(_encoded(element, False, False) for element in found.meta)
-    body = b"".join(_encoded(element, found.implicit, found.big_endian) for element in found.elements)
-    if found.deflated:
+def encoded(tree: Tree) -> bytes:
+    """Return the file of a tree, with its wrong lengths and tags."""
+    meta = b"".join(_encoded(element, False, False) for element in tree.meta)
+    body = b"".join(_encoded(element, tree.implicit, tree.big_endian) for element in tree.elements)
+    if tree.deflated:
         packer = zlib.compressobj(1, zlib.DEFLATED, -15)
-        body = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH if found.packed_tail else zlib.Z_FINISH)
-    return found.opening + meta + body + found.packed_tail
+        body = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH if tree.packed_tail else zlib.Z_FINISH)
+    return tree.opening + meta + body + tree.packed_tail
 
 
 def _encoded(element: Element, implicit: bool, big: bool) -> bytes:

@@ -1,9 +1,8 @@
-"""The command: parts one after the other, each in a process of its own, and at the end a table."""
+"""The command: it runs the parts one after the other, each in a process of its own, and prints a table."""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
 import os
 import subprocess
@@ -14,13 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.benchmarks.gpu.record import FAILED, PASSED, SKIPPED, Record, outcome, text_table
+from spinescore.benchmarks import gpu
+from spinescore.benchmarks.gpu.record import FAILED, PASSED, SCHEMA, SKIPPED, Record, outcome, text_table
+from spinescore.benchmarks.harness.child import this_module
+from spinescore.benchmarks.harness.record import head
 
 __all__ = ["PARTS", "Options", "main"]
 
-COMMAND = (sys.executable, "-m", "spinescore.benchmarks.gpu")
+COMMAND = tuple(this_module("gpu"))
 
-# Part (a module of this package) -> its share of the minutes; what a part leaves is the next ones'.
+# Part (a module of this package) -> its share of the minutes; unused time goes to the next parts.
 PARTS = {
     "machine": 6,
     "kernels": 14,
@@ -37,20 +39,20 @@ _LEAST_S = 3.0
 
 @dataclass(frozen=True)
 class Options:
-    """What the parts are told. `scratch` is a folder that all of them share."""
+    """Options of the parts. `scratch` is a folder that all of them share."""
 
     quick: bool
     scratch: Path
 
 
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
-    """Returns 0 where no check failed, 1 where one did, 2 where FILE cannot be written. `command` starts a part."""
+    """Return 0 if no check failed, 1 if one did, 2 if FILE cannot be written. `command` starts a part."""
     arguments = _parser().parse_args(argv)
     if arguments.part:
         return _run_part(arguments)
     end = time.monotonic() + 60 * arguments.minutes
     try:
-        record = Record.start(arguments.out, _head(arguments))
+        record = Record.start(arguments.out, _head(arguments, argv))
     except OSError as error:
         print(f"{arguments.out} cannot be written ({error.strerror}); give another --out.", file=sys.stderr)
         return 2
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.gpu", description="GPU checks and figures.")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSON file, written as it grows")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file, written after every check")
     parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="how long it may take (8)")
     parser.add_argument("--quick", action="store_true", help="few cases, small networks, no peers that compile")
     parser.add_argument(
@@ -88,7 +90,7 @@ def _part_arguments(arguments: argparse.Namespace, name: str, scratch: str) -> l
 
 
 def _part(record: Record, command: list[str], name: str, seconds: float) -> Record:
-    """Run one part and note how it ended; the record is read again, since the part wrote to it."""
+    """Run one part and add its end to the record, which is read again since the part wrote to it."""
     print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
     if seconds < _LEAST_S:
         record.part = name
@@ -107,13 +109,13 @@ def _part(record: Record, command: list[str], name: str, seconds: float) -> Reco
             process.kill()
             process.wait()
         errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()[-1500:]
+        output = errors.read().decode(errors="replace").strip()[-1500:]
     record = Record.resume(record.path, name)
     taken = round(time.monotonic() - started, 1)
-    record.document["parts"].append({"name": name, "seconds": taken, "given_s": round(seconds, 1), "output": said})
+    record.document["parts"].append({"name": name, "seconds": taken, "given_s": round(seconds, 1), "output": output})
     if ended:
         last = next((check["name"] for check in reversed(record.document["checks"]) if check["part"] == name), "none")
-        record.add("the part", status, {}, f"{ended}; the last check that was done: {last}. {said[-700:]}")
+        record.add("the part", status, {}, f"{ended}; the last check that was done: {last}. {output[-700:]}")
     else:
         record.write()
     return record
@@ -130,9 +132,10 @@ def _run_part(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _head(arguments: argparse.Namespace) -> dict[str, object]:
+def _head(arguments: argparse.Namespace, argv: Sequence[str] | None) -> dict[str, object]:
+    words = ["python", "-m", gpu.__name__, *(sys.argv[1:] if argv is None else argv)]
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **head(SCHEMA, gpu.__doc__ or "", words),
         "minutes": arguments.minutes,
         "quick": arguments.quick,
         "environment": {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ},

@@ -1,4 +1,4 @@
-"""The acceptance gate for every engine that there is, on the bundles' golden inputs; the records are thrown away."""
+"""The acceptance gate for every engine here, on the bundles' golden inputs; the records are not kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["run"]
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `acceptance`."""
+    """Run the part `acceptance`."""
     for subject in subjects(options):
         if subject.open_engine is None:
             _gate(record, subject, options)

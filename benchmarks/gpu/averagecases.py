@@ -1,4 +1,4 @@
-"""Random cases for the kernels that mirror inputs and average heatmaps, and how near to their references they must be.
+"""Random cases for the kernels that mirror inputs and average heatmaps, and the bounds of their errors.
 
 The tests run them through the kernels compiled for the host, `kernels` in this package on a GPU.
 """
@@ -32,7 +32,7 @@ class AverageCase:
 
 
 def random_average(rng: np.random.Generator, half: bool = False) -> AverageCase:
-    """A case with 1 to 16 runs at random scales, with a few values that are not finite in half of the cases."""
+    """Draw a case with 1 to 16 runs at random scales; half of the cases have a few values that are not finite."""
     dtype = np.float16 if half else np.float32
     shape = _SHAPES[rng.integers(len(_SHAPES))]
     runs = tuple(Run(float(rng.choice(_SCALES)), bool(rng.integers(2))) for _ in range(rng.integers(1, MOST_RUNS + 1)))
@@ -48,7 +48,7 @@ def random_average(rng: np.random.Generator, half: bool = False) -> AverageCase:
 
 
 def off(case: AverageCase, mean: NDArray[Any], mirrored: NDArray[Any]) -> tuple[float, str]:
-    """The largest difference of the mean from its reference, and what is wrong, in words; empty if nothing is."""
+    """Return the largest difference of the mean from its reference, and the fault in words; empty if there is none."""
     difference = float(np.abs(mean.astype(np.float64) - average(case.heatmaps, case.spec, case.shape)).max())
     bound = _BOUNDS[str(mean.dtype)]
     if not difference <= bound:

@@ -1,7 +1,7 @@
-"""Random and degenerate cases for the decode kernels, and how near to their references an answer must be.
+"""Random and degenerate cases for the decode kernels, and the bounds of their errors.
 
-The tests run them through the kernels compiled for the host, `kernels` in this package on a GPU. Points, and corners of
-regions, are equal but for the rounding of float32; confidences are equal.
+The tests run them through the kernels compiled for the host, `kernels` in this package on a GPU. Points and corners
+of regions must be equal except for the rounding of float32; confidences must be equal.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DecodeCase:
 
 @dataclass(frozen=True, eq=False)
 class PointsCase:
-    """Points (N, 6, 2) and views (N), from which crops and boxes are made."""
+    """Points (N, 6, 2) and views (N), for crops and boxes."""
 
     points: NDArray[np.void]
     views: NDArray[np.void]
@@ -68,12 +68,12 @@ class PointsCase:
 
 
 def heatmap(kind: str, rng: Random, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """One heatmap of the sorts (`KINDS`) that a network, or a broken one, may give."""
+    """Draw one heatmap of a kind (`KINDS`) that a sound or a broken network may output."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
     place = rng.uniform(-2, [width + 2, height + 2])
     blob = rng.uniform(0.05, 1) * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * rng.uniform(0.7, 3) ** 2))
-    found: NDArray[np.float64] = {
+    drawn: NDArray[np.float64] = {
         "blob": blob,
         "noisy": blob + rng.normal(0, 0.02, shape),
         "two": np.maximum(blob, blob[::-1, ::-1]),
@@ -85,7 +85,7 @@ def heatmap(kind: str, rng: Random, shape: tuple[int, int]) -> NDArray[np.float6
         "broken": np.where(rng.random(shape) < 0.3, rng.choice([np.nan, np.inf, -np.inf], shape), blob),
         "nan": np.full(shape, np.nan),
     }[kind]
-    return found
+    return drawn
 
 
 def random_views(rng: Random, count: int, given: float = 0.2) -> NDArray[np.void]:
@@ -115,7 +115,7 @@ def random_decode(
     align: Any = None,
     half: bool = False,
 ) -> DecodeCase:
-    """Two views with heatmaps of the sorts `kinds`; what is None is drawn."""
+    """Draw two views with heatmaps of these `kinds`; arguments that are None are drawn, too."""
     kinds = [str(kind) for kind in rng.choice(KINDS, rng.integers(1, 6))] if kinds is None else kinds
     shape = _SHAPES[rng.integers(len(_SHAPES))] if shape is None else shape
     spec = DecodeSpec(
@@ -130,7 +130,7 @@ def random_decode(
 
 
 def decode_edge(rng: Random) -> DecodeCase:
-    """No source, matrices that are no numbers or reach too far, and given points that are none; the last is sound."""
+    """Draw views without source, with invalid or far matrices, and with invalid given points; the last one is sound."""
     maps = np.stack([heatmap("blob", rng, (64, 48)) for _ in range(7 * 24)]).reshape(7, 24, 64, 48).astype(np.float32)
     maps[:, :, 30, 20] = 1
     rois, views = random_rois(rng, 7), random_views(rng, 7, given=0)
@@ -143,7 +143,7 @@ def decode_edge(rng: Random) -> DecodeCase:
 
 
 def random_points(rng: Random, count: int, lost: float) -> NDArray[np.void]:
-    """Spines with some points lost and some discs whose points coincide."""
+    """Draw spines with some points lost and some discs whose points coincide."""
     points = np.zeros((count, DISCS, 2), POINT)
     steps = np.cumsum(rng.uniform(20, 400, (count, DISCS)), axis=1)
     centre = np.stack([rng.uniform(100, 3000) + rng.normal(0, 60, steps.shape), steps], axis=-1)
@@ -155,7 +155,7 @@ def random_points(rng: Random, count: int, lost: float) -> NDArray[np.void]:
 
 
 def random_regions(rng: Random) -> PointsCase:
-    """Points of one to seven views and any way to crop them."""
+    """Draw points of one to seven views and a way to crop them."""
     count = int(rng.choice([1, 2, 7]))
     points = random_points(rng, count, float(rng.choice([0.0, 0.1, 0.6, 0.95, 1.0])))
     unit: Any = ("anterior-distance", "disc-spacing")[rng.integers(2)]
@@ -165,20 +165,20 @@ def random_regions(rng: Random) -> PointsCase:
     return PointsCase(points, random_views(rng, count), crop, BoxSpec(256, 192, 1.25))
 
 
-def close(found: NDArray[Any], expected: NDArray[Any], least: float = LEAST_PX) -> bool:
-    """Equal but for the rounding of float32."""
-    return bool(np.allclose(found, expected, rtol=2.0**-22, atol=least))
+def close(actual: NDArray[Any], expected: NDArray[Any], least: float = LEAST_PX) -> bool:
+    """Return whether both are equal except for the rounding of float32."""
+    return bool(np.allclose(actual, expected, rtol=2.0**-22, atol=least))
 
 
 def corners(rois: NDArray[np.void], size: tuple[int, int]) -> NDArray[np.float64]:
-    """The source pixels that the four corners of an output of `size` (height, width) show."""
+    """Return the source pixels at the four corners of an output of `size` (height, width)."""
     ends = np.array([[x, y, 1] for x in (0, size[1] - 1) for y in (0, size[0] - 1)], np.float64)
     matrices = rois["matrix"].astype(np.float64)
     shown: NDArray[np.float64] = ends @ np.swapaxes(matrices, -1, -2) + rois["origin"][..., None, :]
     return shown
 
 
-def roi_close(found: NDArray[np.void], expected: NDArray[np.void], size: tuple[int, int]) -> bool:
-    """The same source, and corners of the output that show the same places."""
-    same = np.array_equal(found["source"], expected["source"])
-    return same and close(corners(found, size), corners(expected, size), CORNER_PX)
+def roi_close(actual: NDArray[np.void], expected: NDArray[np.void], size: tuple[int, int]) -> bool:
+    """Return whether both have the same source and the same places at the corners of the output."""
+    same = np.array_equal(actual["source"], expected["source"])
+    return same and close(corners(actual, size), corners(expected, size), CORNER_PX)

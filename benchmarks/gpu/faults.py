@@ -1,4 +1,4 @@
-"""What a device must refuse, and go on after."""
+"""Requests that a device must refuse, and after which it must go on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spinescore.runtime.errors import DeviceError
 __all__ = ["refused_and_going_on", "two_threads"]
 
 
-def two_threads(found: Rig) -> Figures:
-    """Two threads in the device at once are refused; one after the other they are not."""
-    device = found.device
+def two_threads(rig: Rig) -> Figures:
+    """Check that two threads in the device at once are refused, and one after the other are not."""
+    device = rig.device
     inside, go_on, problems = threading.Event(), threading.Event(), []
 
     def steps(views: slice) -> None:
@@ -48,20 +48,20 @@ def two_threads(found: Rig) -> Figures:
     return {"refused": refused}
 
 
-def refused_and_going_on(found: Rig, study: Study) -> Figures:
-    """An image that is too large and memory that is not there are named, and the device goes on."""
-    device = found.device
-    wanted = answers(score(device, found.pipeline, study, True))
+def refused_and_going_on(rig: Rig, study: Study) -> Figures:
+    """Check that errors name too large an image and missing memory, and that the device goes on."""
+    device = rig.device
+    expected = answers(score(device, rig.pipeline, study, True))
     table = np.linspace(0, 1, 256, dtype=np.float32)
-    image = Source(np.zeros((2, found.largest_image_px // 2 + 1), np.uint8), (table, table))
-    said = {
+    image = Source(np.zeros((2, rig.largest_image_px // 2 + 1), np.uint8), (table, table))
+    messages = {
         "image_too_large": _refusal(lambda: device.upload(0, image), "largest_image_px="),
         "out_of_memory": _refusal(lambda: device.allocate((1 << 44,), np.uint8), "out of memory"),
     }
-    again = answers(score(device, found.pipeline, study, True))
-    if any(one.tobytes() != other.tobytes() for one, other in zip(again, wanted, strict=True)):
-        raise Failed("after the errors the answers are others", said)
-    return said
+    again = answers(score(device, rig.pipeline, study, True))
+    if any(one.tobytes() != other.tobytes() for one, other in zip(again, expected, strict=True)):
+        raise Failed("after the errors the answers differ", messages)
+    return messages
 
 
 def _refusal(call: Callable[[], Any], expected: str) -> str:
@@ -70,5 +70,5 @@ def _refusal(call: Callable[[], Any], expected: str) -> str:
     except DeviceError as error:
         if expected in str(error):
             return str(error)
-        raise Failed(f"the message does not say {expected!r}: {error}") from error
-    raise Failed(f"nothing was refused where {expected!r} was expected")
+        raise Failed(f"the message does not contain {expected!r}: {error}") from error
+    raise Failed(f"nothing was refused; {expected!r} was expected")

@@ -25,7 +25,7 @@ _STEEPEST_DEG = 25.0
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Two radiographs as the device takes them, cervical first; `views` without, `given` with their true points."""
+    """Two radiographs as the device takes them, cervical first; `given` are the `views` with their true points."""
 
     name: str
     radiographs: dict[Region, Radiograph]
@@ -35,7 +35,7 @@ class Study:
     given: NDArray[np.void]
 
     def heatmap_px(self) -> NDArray[np.float64]:
-        """Source pixels to one heatmap pixel, per view (2, 1, 1)."""
+        """Return the source pixels per heatmap pixel for each view (2, 1, 1)."""
         return 4.0 * np.abs(self.whole["matrix"][:, 0, 0].astype(np.float64))[:, None, None]
 
     @property
@@ -44,48 +44,48 @@ class Study:
 
 
 def phantom(seed: int, size: NetworkInput, scale: float = 1.0) -> Study:
-    """Both radiographs of the phantom study `seed`; `scale` below 1 draws them with fewer pixels."""
+    """Draw both radiographs of the phantom study `seed`; `scale` below 1 gives fewer pixels."""
     from spinescore.runtime.phantom.study import draw_view
 
-    found, points = {}, []
+    radiographs, points = {}, []
     for region in REGIONS:
         view = draw_view(seed, region, scale)
         low, high = np.percentile(view.image.pixels, [1, 99])
         ramp = np.clip((np.arange(1 << view.image.bits) - low) / max(high - low, 1), 0, 1).astype(np.float32)
         table = 1 - ramp if view.image.inverted else ramp
-        found[region] = _radiograph(view.image.pixels, table, region, view.facing)
+        radiographs[region] = _radiograph(view.image.pixels, table, region, view.facing)
         points.append(np.stack([view.centres_px, view.anteriors_px], axis=1))
-    return _study(f"phantom {seed}", found, np.array(points), size)
+    return _study(f"phantom {seed}", radiographs, np.array(points), size)
 
 
 def picture(rows: int, columns: int, size: NetworkInput, seed: int = 0, dtype: str = "uint16") -> Study:
-    """Waves with a little noise on all of the type's values, and an upright spine's points."""
+    """Draw waves with a little noise over all values of the type, with the points of an upright spine."""
     limits = np.iinfo(dtype)
-    found, points = {}, []
+    radiographs, points = {}, []
     rng = np.random.default_rng(seed)
     for number, region in enumerate(REGIONS):
         mixed = waves(rows, columns, dtype) // 2 + noise(rows, columns, dtype, seed + number) // 16
         table = np.linspace(0, 1, int(limits.max) - int(limits.min) + 1, dtype=np.float32)
         facing: Facing = "right" if (seed + number) % 2 else "left"
-        found[region] = _radiograph(mixed.astype(dtype), table, region, facing, int(limits.min))
+        radiographs[region] = _radiograph(mixed.astype(dtype), table, region, facing, int(limits.min))
         points.append(_spine(rng, rows, columns, facing))
-    return _study(f"{rows} x {columns} {dtype}", found, np.array(points), size)
+    return _study(f"{rows} x {columns} {dtype}", radiographs, np.array(points), size)
 
 
 def timed_study(quick: bool, size: NetworkInput) -> Study:
-    """The study that everything is timed on: 3000 x 2500 pixels of 16 bits each."""
+    """Return the study for all times: 3000 x 2500 pixels of 16 bits each."""
     return picture(*((150, 125) if quick else (3000, 2500)), size)
 
 
 def score(device: Any, pipeline: Pipeline, study: Study, given: bool) -> Results:
-    """Upload both radiographs and replay."""
+    """Upload both radiographs and run the pipeline."""
     for slot, source in enumerate(study.sources):
         device.upload(slot, source)
     return pipeline.score(BOTH, study.whole, study.given if given else study.views)
 
 
 def _spine(rng: np.random.Generator, rows: int, columns: int, facing: Facing) -> NDArray[np.float64]:
-    """(6, 2, 2): centres down the middle, anterior points half a spacing before them, turned by up to 25 degrees."""
+    """Return (6, 2, 2): centres down the middle, anterior points half a spacing before them, turned by up to 25 deg."""
     spacing = 0.12 * rows
     centre = np.stack([np.full(DISCS, columns / 2.0), 0.2 * rows + spacing * np.arange(DISCS)], axis=1)
     turn = np.radians(rng.uniform(-_STEEPEST_DEG, _STEEPEST_DEG, DISCS))
@@ -101,10 +101,10 @@ def _radiograph(
     return replace(plain, region=region, facing=facing, view="lateral")
 
 
-def _study(name: str, found: dict[Region, Radiograph], points: NDArray[np.float64], size: NetworkInput) -> Study:
+def _study(name: str, radiographs: dict[Region, Radiograph], points: NDArray[np.float64], size: NetworkInput) -> Study:
     whole, views = np.zeros(len(REGIONS), ROI), np.zeros(len(REGIONS), VIEW)
     for number, region in enumerate(REGIONS):
-        one = found[region]
+        one = radiographs[region]
         facing = one.facing or "left"
         shape = (size.height, size.width)
         whole[number] = whole_image(number, one.rows, one.columns, shape, size.fit or "stretch", facing)
@@ -112,5 +112,5 @@ def _study(name: str, found: dict[Region, Radiograph], points: NDArray[np.float6
         views[number]["faces_right"] = facing == "right"
     given = views.copy()
     given["given"], given["given_xy"] = 1, points
-    sources = tuple(Source(one.pixels, (one.table, one.table), one.stored_min) for one in found.values())
-    return Study(name, found, (sources[0], sources[1]), whole, views, given)
+    sources = tuple(Source(one.pixels, (one.table, one.table), one.stored_min) for one in radiographs.values())
+    return Study(name, radiographs, (sources[0], sources[1]), whole, views, given)

@@ -1,7 +1,7 @@
 """The kernels on the GPU against their float64 references, through the device's own verbs.
 
-Memory around every output is watched. Cases are drawn by seed (`seed` in the figures of what failed), as many as the
-time allows.
+Memory around every output is watched. Cases are drawn by seed (`seed` in the figures of a failure), as many as the time
+allows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _QUICK_CASES = 6
 
 
 class Arena:
-    """One buffer of a device, of which parts are lent as buffers of any shape and type, with guards between them."""
+    """One buffer of a device that lends parts as buffers of any shape and type, with guards between them."""
 
     def __init__(self, device: Device[Any], nbytes: int = _ARENA_BYTES) -> None:
         self._device, self._all = device, device.allocate((nbytes,), np.uint8)
@@ -72,7 +72,7 @@ class Arena:
         return buffer
 
     def output(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
-        """A buffer whose bytes, and those around it, are the guard's."""
+        """Lend a buffer; its bytes and those around it are the guard's."""
         before = self._taken
         buffer = self.lend(shape, dtype)
         around = self._all[before : self._taken + _ALIGNED]
@@ -82,7 +82,7 @@ class Arena:
         return buffer
 
     def untouched(self) -> bool:
-        """Whether nothing was written beside the outputs."""
+        """Return whether nothing was written beside the outputs."""
         for start, nbytes in self._outputs:
             for part in (self._all[start - _ALIGNED : start], self._all[start + nbytes : start + nbytes + _ALIGNED]):
                 if (self._device.read(part) != _GUARD).any():
@@ -91,7 +91,7 @@ class Arena:
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `kernels`. Every check opens a device of its own."""
+    """Run the part `kernels`. Every check opens a device of its own."""
     side = _QUICK_SIDE if options.quick else _LARGEST_SIDE
     largest_px = max(side * side, 2 * 65535)
     number = {kind: _QUICK_CASES if options.quick else count for kind, count in _CASES.items()}
@@ -122,7 +122,7 @@ def _drawn(draw: Callable[..., Any], count: int) -> Iterable[tuple[int, Any]]:
 def _note(
     record: Record, name: str, judge: tuple[Any, ...], cases: Iterable[tuple[int, Any]], share: float, px: int = 2**16
 ) -> None:
-    """One check: every case through the judge, until its share of the time that is left is over."""
+    """Add one check: judge every case, until the check's share of the remaining time is over."""
 
     def work() -> Figures:
         until = record.within(share * record.left_s)
@@ -151,17 +151,31 @@ def _judged(judge: Any, cases: Iterable[tuple[int, Any]], until: float) -> Figur
         kept = {**figures, "wrong_cases": len(wrong), "wrong": wrong[:20]}
         raise Failed(f"{len(wrong)} of {count} cases; first, seed {wrong[0]['seed']}: {wrong[0]['reason']}", kept)
     if not count:
-        raise Failed("no case ran in the time that was left", figures)
+        raise Failed("no case ran in the remaining time", figures)
     return figures
 
 
-class _Warps:
-    """Judges warps: the empty text where the GPU's answer is right, else what is wrong."""
+class _Judge:
+    """Judges cases: returns the empty text if the GPU's answer is right, else the fault. Keeps two figures."""
+
+    counted, worst = "", ""  # names of the figures: the number of results, and their largest error
+
+    def __init__(self, device: Device[Any], arena: Arena) -> None:
+        self._device, self._arena = device, arena
+        self.figures: Figures = {self.counted: 0, self.worst: 0.0}
+
+    def _note(self, count: int, error: float) -> None:
+        self.figures[self.counted] += count
+        self.figures[self.worst] = max(self.figures[self.worst], error)
+
+
+class _Warps(_Judge):
+    counted, worst = "regions", "worst_error_of_range"
 
     def __init__(self, device: Device[Any], arena: Arena, half: bool) -> None:
-        self._device, self._arena, self._half = device, arena, half
+        super().__init__(device, arena)
+        self._half = half
         self._slots: list[Source | None] = [None, None]  # a slot holds its image until the next one comes
-        self.figures: Figures = {"regions": 0, "worst_error_of_range": 0.0}
 
     def __call__(self, case: WarpCase) -> str:
         arena, device = self._arena, self._device
@@ -174,20 +188,17 @@ class _Warps:
         shape = (len(case.rois), case.spec.channels, case.spec.height, case.spec.width)
         out = arena.output(shape, np.float16 if self._half else np.float32)
         device.warp(rois, case.spec, out)
-        found, expected = device.read(out), warp(self._slots, case.rois, case.spec)
-        beyond = excess(found, expected, case.spec, case.bound, self._half)
-        error = np.abs(found.astype(np.float64) - expected) * np.array(case.spec.std)[:, None, None]
-        self.figures["regions"] += len(case.rois)
-        self.figures["worst_error_of_range"] = max(self.figures["worst_error_of_range"], float(error.max()))
+        actual, expected = device.read(out), warp(self._slots, case.rois, case.spec)
+        beyond = excess(actual, expected, case.spec, case.bound, self._half)
+        error = np.abs(actual.astype(np.float64) - expected) * np.array(case.spec.std)[:, None, None]
+        self._note(len(case.rois), float(error.max()))
         if beyond > 0:
             return f"{case.name}: {beyond:.3g} beyond the bound of {case.bound} of the range"
         return "" if arena.untouched() else f"{case.name}: memory beside the output was written"
 
 
-class _Points:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"points": 0, "worst_px": 0.0}
+class _Points(_Judge):
+    counted, worst = "points", "worst_px"
 
     def __call__(self, case: DecodeCase) -> str:
         arena = self._arena
@@ -195,20 +206,17 @@ class _Points:
         maps, rois, views = (arena.filled(values) for values in (case.heatmaps, case.rois, case.views))
         out = arena.output((len(case.views), DISCS, 2), POINT)
         self._device.decode(maps, rois, views, case.spec, out)
-        found, expected = self._device.read(out), decode(case.heatmaps, case.rois, case.views, case.spec)
-        self.figures["points"] += found.size
-        self.figures["worst_px"] = max(self.figures["worst_px"], float(np.abs(found["xy"] - expected["xy"]).max()))
-        if not np.array_equal(found["confidence"], expected["confidence"]):
+        actual, expected = self._device.read(out), decode(case.heatmaps, case.rois, case.views, case.spec)
+        self._note(actual.size, float(np.abs(actual["xy"] - expected["xy"]).max()))
+        if not np.array_equal(actual["confidence"], expected["confidence"]):
             return f"{case.spec.method}: confidences differ"
-        if not close(found["xy"], expected["xy"]):
-            return f"{case.spec.method}: points differ by {np.abs(found['xy'] - expected['xy']).max():.3g} px"
+        if not close(actual["xy"], expected["xy"]):
+            return f"{case.spec.method}: points differ by {np.abs(actual['xy'] - expected['xy']).max():.3g} px"
         return "" if arena.untouched() else "memory beside the points was written"
 
 
-class _Averages:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"runs": 0, "worst_difference": 0.0}
+class _Averages(_Judge):
+    counted, worst = "runs", "worst_difference"
 
     def __call__(self, case: AverageCase) -> str:
         arena, device = self._arena, self._device
@@ -219,15 +227,12 @@ class _Averages:
         device.average(maps, case.spec, mean)
         device.mirror(images, mirrored)
         difference, wrong = off(case, device.read(mean), device.read(mirrored))
-        self.figures["runs"] += len(maps)
-        self.figures["worst_difference"] = max(self.figures["worst_difference"], difference)
+        self._note(len(maps), difference)
         return wrong or ("" if arena.untouched() else "memory beside the outputs was written")
 
 
-class _Regions:
-    def __init__(self, device: Device[Any], arena: Arena) -> None:
-        self._device, self._arena = device, arena
-        self.figures: Figures = {"regions": 0, "worst_corner_px": 0.0}
+class _Regions(_Judge):
+    counted, worst = "regions", "worst_corner_px"
 
     def __call__(self, case: PointsCase) -> str:
         arena, device = self._arena, self._device
@@ -243,10 +248,9 @@ class _Regions:
             ("crops", device.read(cut), crops(case.points, case.views, case.crop), side),
             ("boxes", device.read(around), boxes(case.points, case.views, case.box), box_size),
         )
-        for name, found, expected, size in pairs:
-            apart = float(np.abs(corners(found, size) - corners(expected, size)).max())
-            self.figures["regions"] += found.size
-            self.figures["worst_corner_px"] = max(self.figures["worst_corner_px"], apart)
-            if not roi_close(found, expected, size):
+        for name, actual, expected, size in pairs:
+            apart = float(np.abs(corners(actual, size) - corners(expected, size)).max())
+            self._note(actual.size, apart)
+            if not roi_close(actual, expected, size):
                 return f"{name} differ by {apart:.3g} px at their corners"
         return "" if arena.untouched() else "memory beside the regions was written"

@@ -1,10 +1,8 @@
-"""Bundles and engines for the checks: a full-size bundle exported on the spot, engines built where a TensorRT is."""
+"""Bundles and engines for the checks: a full-size bundle is exported here, engines are built if there is a TensorRT."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +13,7 @@ import numpy as np
 
 from spinescore.benchmarks.gpu.machine import Driver
 from spinescore.benchmarks.gpu.record import SKIPPED, Failed, Figures, Record, Skipped
+from spinescore.benchmarks.harness.child import SPINESCORE, run_child, this_module
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
@@ -42,7 +41,7 @@ _BUILDERS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle with what runs its networks: the device's own choice where `open_engine` is None."""
+    """A bundle and the function that opens its engines; None for the device's own choice."""
 
     name: str
     bundle: Bundle
@@ -50,8 +49,9 @@ class Subject:
 
 
 class StillNetwork:
-    """In place of a network: copies what it was made with, on the device's stream, so that the kernels run without
-    an engine. Heatmaps show a spine, logits are drawn by chance.
+    """A double of a network that copies fixed outputs on the device's stream, so that kernels run without an engine.
+
+    Heatmaps show a spine, logits are random.
     """
 
     framework, capturable = "none: outputs that stand still", True
@@ -69,11 +69,11 @@ class StillNetwork:
         self._driver.copy_on_device(outputs.address, self._values.address, outputs.nbytes, self._queue.stream_handle)
 
     def close(self) -> None:
-        """Its memory is the device's."""
+        """Do nothing: its memory is the device's."""
 
 
 def still(bundle: Bundle) -> Callable[[Path, str, CudaQueue], Engine[Any]]:
-    """Opens `StillNetwork`s of the shapes that the bundle's manifest describes."""
+    """Return a function that opens `StillNetwork`s of the shapes in the bundle's manifest."""
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
     localizers = {name for files in localizer.files.values() for name in files.values()}
     joints = 1 + max(keypoint.channel for keypoints in localizer.keypoints.values() for keypoint in keypoints)
@@ -95,7 +95,7 @@ def still(bundle: Bundle) -> Callable[[Path, str, CudaQueue], Engine[Any]]:
 
 
 def _spine(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """Heatmaps (joints, h, w): disc by disc from above, centre then anterior, each a peak between the pixels."""
+    """Return heatmaps (joints, h, w) from the top disc down, centre then anterior, each with a peak between pixels."""
     joints, height, width = shape
     y, x = np.mgrid[:height, :width]
     disc, anterior = np.divmod(np.arange(joints) % (2 * DISCS), 2)
@@ -106,12 +106,12 @@ def _spine(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 
 
 def subjects(options: Any) -> list[Subject]:
-    """What the pipeline is run with: no networks, the shipped bundle, and the full-size one where it was exported."""
+    """Return the subjects: no networks, the shipped bundle, and the full-size one if it was exported."""
     shipped = Bundle.open(_prepared(options, SHIPPED))
-    found = [Subject("kernels alone", shipped, still(shipped)), Subject(SHIPPED, shipped)]
+    available = [Subject("kernels alone", shipped, still(shipped)), Subject(SHIPPED, shipped)]
     if (options.scratch / FULL_SIZE / "bundle.json").is_file():
-        found.append(Subject(FULL_SIZE, Bundle.open(options.scratch / FULL_SIZE)))
-    return found
+        available.append(Subject(FULL_SIZE, Bundle.open(options.scratch / FULL_SIZE)))
+    return available
 
 
 def _prepared(options: Any, name: str) -> Path | str:
@@ -120,7 +120,7 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `networks`: the bundles, their engines, and which one the device chooses."""
+    """Run the part `networks`: the bundles, their engines, and the device's choice of one."""
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
@@ -137,7 +137,7 @@ def run(record: Record, options: Any) -> None:
 
 
 def _copy(options: Any) -> Figures:
-    """The shipped bundle in a folder where engines can be built into it."""
+    """Copy the shipped bundle to a folder in which engines can be built."""
     folder = options.scratch / SHIPPED
     shutil.copytree(Bundle.open(SHIPPED).folder, folder, dirs_exist_ok=True)
     return {"bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())}
@@ -159,29 +159,18 @@ class _Build:
         self._folder, self._flavour, self._seconds = folder, flavour, max(seconds, 1.0)
 
     def __call__(self) -> Figures:
-        command = ["engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
+        build = [*SPINESCORE, "engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
         try:
-            said = self._child("-m", "spinescore.runtime.cli", *command)
-            tried = self._child("-m", "spinescore.benchmarks.gpu.trial", str(self._folder))
-        except Failed:
+            built = run_child(build, timeout_s=self._seconds)
+            tried = run_child(this_module("gpu.trial", str(self._folder)), timeout_s=self._seconds)
+        except EngineError as error:
             shutil.rmtree(self._folder / "engines", ignore_errors=True)  # the next flavour, or ONNX Runtime, goes on
-            raise
-        return {"built": said.strip().splitlines()[-4:], "tried": tried.strip()[-300:]}
-
-    def _child(self, *arguments: str) -> str:
-        try:
-            done = subprocess.run(
-                [sys.executable, *arguments], capture_output=True, text=True, timeout=self._seconds, errors="replace"
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"{arguments[1]} took longer than {self._seconds:.0f} s") from error
-        if done.returncode:
-            raise Failed(f"{arguments[1]} ended with status {done.returncode}: {done.stderr.strip()[-700:]}")
-        return done.stderr + done.stdout
+            raise Failed(str(error)) from error
+        return {"built": built.strip().splitlines()[-4:], "tried": tried.strip()[-300:]}
 
 
 def opened(subject: Subject) -> Figures:
-    """Open the networks and run them once; the choice with its reasons. Skipped where no engine runs them here."""
+    """Open the networks and run them once; returns the choice and its reasons. Skipped if no engine runs them here."""
     from spinescore.runtime.devices import open_device
     from spinescore.runtime.scoring.pipeline import Pipeline
 
@@ -197,7 +186,7 @@ def opened(subject: Subject) -> Figures:
 
 
 def on_the_host(kind: Callable[[], D]) -> D:
-    """A device of the host. Raises `Skipped` where its OpenCV is too old."""
+    """Return a device of the host. Raises `Skipped` if its OpenCV is too old."""
     try:
         return kind()
     except DeviceError as error:

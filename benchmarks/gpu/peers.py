@@ -1,7 +1,7 @@
-"""The same study by other means on the same machine: PyTorch eager and compiled, ONNX Runtime used plainly.
+"""The same study by other means on the same machine: PyTorch eager and compiled, plain ONNX Runtime.
 
-Each runs all steps, from pixels in pageable host memory to logits there, and must give the answers of the CPU pipeline
-in FP32 before it is timed: points within a quarter of a heatmap pixel (median), at most one of 24 grades another.
+Each runs all steps, from pixels in pageable host memory to logits there. It is timed only if it gives the answers of
+the CPU pipeline in FP32: points within a quarter of a heatmap pixel (median), at most one of 24 grades different.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.inputs import Study, score, timed_study
 from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped, percentiles
+from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.scoring.pipeline import Pipeline
@@ -29,7 +30,7 @@ _ROUNDS = 200
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `peers`. What compiles comes last: it may take longer than the rest of the time."""
+    """Run the part `peers`. Compiled peers come last: they may need more than the remaining time."""
     full = next((subject for subject in subjects(options) if subject.name == FULL_SIZE), None)
     if full is None:
         record.add("peers", "skipped", {}, "the full-size bundle was not exported")
@@ -53,44 +54,39 @@ def run(record: Record, options: Any) -> None:
 
 
 def _ours(record: Record) -> float | None:
-    """The product's whole study in this run, p50 in milliseconds."""
-    found = [check for check in record.document["checks"] if check["name"] == f"{FULL_SIZE}: whole study"]
-    return found[-1]["figures"]["graph_p50_ms"] if found and found[-1]["status"] == "passed" else None
+    """Return the median of the product's whole study in this run, in milliseconds."""
+    studies = [check for check in record.document["checks"] if check["name"] == f"{FULL_SIZE}: whole study"]
+    return studies[-1]["figures"]["graph_p50_ms"] if studies and studies[-1]["status"] == "passed" else None
 
 
 def agreement(full: Subject, study: Study, answer: Callable[[bool], Answer]) -> Figures:
-    """Raises `Failed` where the answers, with points found and with points given, are not those of the CPU in FP32."""
+    """Compare the answers, with points found and given, with those of the CPU in FP32. Raises `Failed`."""
     host = on_the_host(HostDevice)
     pipeline = Pipeline(full.bundle, host)
     head = full.bundle.manifest.grader.head
-    wanted = [score(host, pipeline, study, given) for given in (False, True)]
-    found = [answer(given) for given in (False, True)]
-    apart = found[0][0]["xy"].astype(np.float64) - wanted[0].points["xy"]
+    expected = [score(host, pipeline, study, given) for given in (False, True)]
+    answers = [answer(given) for given in (False, True)]
+    apart = answers[0][0]["xy"].astype(np.float64) - expected[0].points["xy"]
     shift = np.hypot(apart[..., 0], apart[..., 1]) / study.heatmap_px()
     grades = [
-        probabilities({"corners": logits}, head).argmax(-1) for logits in (found[1][1], wanted[1].logits["corners"])
+        probabilities({"corners": logits}, head).argmax(-1) for logits in (answers[1][1], expected[1].logits["corners"])
     ]
     flips = int((grades[0] != grades[1]).sum())
     figures = {"median_shift_heatmap_px": float(np.median(shift)), "grade_flips": flips, "corners": grades[0].size}
     if not np.median(shift) <= _POINTS_PX or flips > _FLIPS:
-        raise Failed(f"its answers are others: {figures}; it is not timed", figures)
+        raise Failed(f"its answers differ: {figures}; it is not timed", figures)
     return figures
 
 
 def _timed(call: Callable[[], object], until: float) -> Figures:
-    found = []
-    for number in range(_ROUNDS + 5):
-        started = time.perf_counter()
-        call()
-        if number >= 5:
-            found.append((time.perf_counter() - started) * 1e3)
-        if time.monotonic() > until and len(found) > 5:
-            break
-    return percentiles(found)
+    times_ms: list[float] = []
+    while len(times_ms) < _ROUNDS + 5 and (time.monotonic() <= until or len(times_ms) < 11):
+        times_ms.append(elapsed_ms(call))
+    return percentiles(times_ms[5:])
 
 
 def _pytorch(full: Subject, study: Study, until: float, mode: str) -> Figures:
-    """`mode` of torch.compile for the two networks; eager where it is empty."""
+    """Time PyTorch; `mode` is that of torch.compile for the two networks, empty for eager."""
     import torch
 
     if not torch.cuda.is_available():
@@ -110,14 +106,14 @@ def _pytorch(full: Subject, study: Study, until: float, mode: str) -> Figures:
 
 
 def _networks_alone(torch: Any, peer: Any, full: Subject, until: float) -> float:
-    """Both networks by CUDA events, median of up to 50 rounds in milliseconds."""
+    """Return the median time of both networks by CUDA events, over up to 50 rounds, in milliseconds."""
     localizer, grader = full.bundle.manifest.localizer.input, full.bundle.manifest.grader.input
     shapes = (
         (2, localizer.channels, localizer.height, localizer.width),
         (12, grader.channels, grader.height, grader.width),
     )
     first, second = (torch.randn(shape, device="cuda", dtype=torch.float16) for shape in shapes)
-    found = []
+    times_ms = []
     with torch.inference_mode():
         for number in range(55):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -127,14 +123,14 @@ def _networks_alone(torch: Any, peer: Any, full: Subject, until: float) -> float
             end.record()
             torch.cuda.synchronize()
             if number >= 5:
-                found.append(begin.elapsed_time(end))
-            if time.monotonic() > until and found:
+                times_ms.append(begin.elapsed_time(end))
+            if time.monotonic() > until and times_ms:
                 break
-    return round(float(np.median(found)), 4)
+    return round(float(np.median(times_ms)), 4)
 
 
 class _PlainEngine:
-    """An ONNX Runtime session as most use it: arrays in, arrays out, on the CUDA provider."""
+    """An ONNX Runtime session as most programs use it: arrays in, arrays out, on the CUDA provider."""
 
     capturable = False
 
@@ -161,7 +157,7 @@ class _PlainEngine:
         outputs[...] = self._session.run(None, {self._ends[0].name: inputs})[0]
 
     def close(self) -> None:
-        """The session ends with its last reference."""
+        """Do nothing: the session ends with its last reference."""
 
 
 class _PlainHost(HostDevice):

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
-from spinescore.benchmarks.gpu.machine import Driver, host_memory_bytes
+from spinescore.benchmarks.gpu.machine import device_in_use_bytes
 from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
-from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped
-from spinescore.benchmarks.gpu.rig import Rig, answers, rig
+from spinescore.benchmarks.gpu.record import Failed, Figures, Record
+from spinescore.benchmarks.gpu.rig import Rig, answers, open_rig
 from spinescore.benchmarks.gpu.warpcases import NOISE, excess
+from spinescore.benchmarks.harness.environment import memory_bytes
 from spinescore.kernels.decode import CropSpec
 from spinescore.kernels.decode import crops as reference_crops
 from spinescore.kernels.warp import WarpSpec, warp
@@ -35,7 +36,7 @@ _FLIPS = 0.005  # of the corners
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `pipelines`."""
+    """Run the part `pipelines`."""
     sizes = _QUICK_SIZES if options.quick else _SIZES
     largest_px = max(rows * columns for rows, columns, _ in sizes)
     for subject in subjects(options):
@@ -58,7 +59,7 @@ def run(record: Record, options: Any) -> None:
 
 
 class _Shared:
-    """One rig for the checks of a subject, since opening engines takes time; a new one after an unexpected error."""
+    """One rig for all checks of a subject, since opening engines takes time; a new one after an unexpected error."""
 
     def __init__(self, subject: Subject, largest_px: int) -> None:
         self._subject, self._largest_px = subject, largest_px
@@ -69,7 +70,7 @@ class _Shared:
         def checked() -> Figures:
             try:
                 if self._rig is None:
-                    self._rig = self._held.enter_context(rig(self._subject, self._largest_px))
+                    self._rig = self._held.enter_context(open_rig(self._subject, self._largest_px))
                 self._rig.device.replaying = True
                 return work(self._rig, *arguments)
             except Failed:
@@ -85,16 +86,16 @@ class _Shared:
         self._held.close()
 
 
-def _same_bits(found: Rig, pictures: list[Study]) -> Figures:
-    """Points, logits and crops of a replay, and of the same steps queued one by one, must be equal byte for byte."""
+def _same_bits(rig: Rig, pictures: list[Study]) -> Figures:
+    """Check that points, logits and crops of a replay equal those of steps queued one by one, byte for byte."""
     wrong = []
     for study in pictures:
         for given in (False, True):
             both_ways = []
             for replaying in (True, False):
-                found.device.replaying = replaying
-                results = score(found.device, found.pipeline, study, given)
-                both_ways.append(answers(results) + list(found.pipeline.crops(BOTH).values()))
+                rig.device.replaying = replaying
+                results = score(rig.device, rig.pipeline, study, given)
+                both_ways.append(answers(results) + list(rig.pipeline.crops(BOTH).values()))
             apart = [
                 float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max())
                 for one, other in zip(*both_ways, strict=True)
@@ -104,22 +105,22 @@ def _same_bits(found: Rig, pictures: list[Study]) -> Figures:
                 wrong.append(
                     f"{study.name}, given points {given}: {len(apart)} arrays differ, by up to {max(apart):.3g}"
                 )
-    figures = {"studies": 2 * len(pictures), "engine": found.pipeline.framework, "precision": found.pipeline.precision}
+    figures = {"studies": 2 * len(pictures), "engine": rig.pipeline.framework, "precision": rig.pipeline.precision}
     if wrong:
         raise Failed("; ".join(wrong), figures)
     return figures
 
 
-def _sizes(found: Rig, pictures: list[Study]) -> Figures:
-    """One graph, image after image: crops as the float64 reference cuts them about the same points, the first again."""
-    grader = found.subject.bundle.manifest.grader
+def _sizes(rig: Rig, pictures: list[Study]) -> Figures:
+    """Check one graph, image after image: crops as by the float64 reference about the same points; the first again."""
+    grader = rig.subject.bundle.manifest.grader
     size, crop = grader.input, grader.crop
     spec = WarpSpec(size.height, size.width, size.antialias, size.mean, size.std, GRADER_TABLE)
     worst, first = -np.inf, b""
     for number, study in enumerate([*pictures, pictures[0]]):
-        results = score(found.device, found.pipeline, study, given=True)
-        for role, cut in found.pipeline.crops(BOTH).items():
-            about = CropSpec(size.height, crop.unit, crop.extent, crop.anterior, found.pipeline.flips(role))
+        results = score(rig.device, rig.pipeline, study, given=True)
+        for role, cut in rig.pipeline.crops(BOTH).items():
+            about = CropSpec(size.height, crop.unit, crop.extent, crop.anterior, rig.pipeline.flips(role))
             rois = reference_crops(results.points, study.given, about).reshape(-1)
             some = slice(number % 3, None, 3)
             expected = warp(study.sources, rois[some], spec)
@@ -128,20 +129,20 @@ def _sizes(found: Rig, pictures: list[Study]) -> Figures:
     figures = {"sizes": [study.name for study in pictures], "beyond_bound": worst}
     if worst > 0:
         raise Failed(f"crops leave the bound of {NOISE} of the range by {worst:.3g}", figures)
-    if first != next(iter(found.pipeline.crops(BOTH).values())).tobytes():
+    if first != next(iter(rig.pipeline.crops(BOTH).values())).tobytes():
         raise Failed("the first image's crops are not the same the second time", figures)
     return figures
 
 
-def _parity(found: Rig, options: Any, record: Record) -> Figures:
-    """Phantom studies on both devices: points as they are found, grades from the true points."""
+def _parity(rig: Rig, options: Any, record: Record) -> Figures:
+    """Compare phantom studies on both devices: points as found, grades from the true points."""
     from spinescore.runtime.devices.host import HostDevice
 
-    bundle = found.subject.bundle
+    bundle = rig.subject.bundle
     size, head, until = bundle.manifest.localizer.input, bundle.manifest.grader.head, record.within(0.5 * record.left_s)
     host = on_the_host(HostDevice)
     on_host = Pipeline(bundle, host)
-    pair = (found.device, found.pipeline), (host, on_host)
+    pair = (rig.device, rig.pipeline), (host, on_host)
     shifts: list[NDArray[np.float64]] = []
     changed, corners, logits_apart = 0, 0, 0.0
     for number in range(1 if options.quick else 9):
@@ -157,7 +158,7 @@ def _parity(found: Rig, options: Any, record: Record) -> Figures:
             logits_apart = max(logits_apart, float(difference))
         if time.monotonic() > until:
             break
-    precision, engine = found.pipeline.precision, found.pipeline.framework
+    precision, engine = rig.pipeline.precision, rig.pipeline.framework
     shift = np.concatenate([values.ravel() for values in shifts])
     figures = {
         "engine": engine, "precision": precision, "host_precision": on_host.precision, "studies": len(shifts),
@@ -178,17 +179,17 @@ def _most_px(options: Any) -> int:
     return 2**20 if options.quick else 3600 * 3600
 
 
-def _replays(found: Rig, pictures: list[Study], count: int, until: float) -> Figures:
-    """The same answer every time, and no memory more at the end than after the first tenth."""
-    device, pipeline, study = found.device, found.pipeline, pictures[0]
-    wanted = answers(score(device, pipeline, study, True))
+def _replays(rig: Rig, pictures: list[Study], count: int, until: float) -> Figures:
+    """Check that every answer is the same, and that memory does not grow after the first tenth."""
+    device, pipeline, study = rig.device, rig.pipeline, pictures[0]
+    expected = answers(score(device, pipeline, study, True))
     warm = max(count // 10, 1)
     before, started, done, differ = _memory(), time.monotonic(), 0, 0
     for number in range(count):
         if number == warm:
             before = _memory()
         results = pipeline.score(BOTH, study.whole, study.given)
-        same = all(one.tobytes() == other.tobytes() for one, other in zip(answers(results), wanted, strict=True))
+        same = all(one.tobytes() == other.tobytes() for one, other in zip(answers(results), expected, strict=True))
         done, differ = done + 1, differ + (not same)
         if time.monotonic() > until:
             break
@@ -206,12 +207,6 @@ def _replays(found: Rig, pictures: list[Study], count: int, until: float) -> Fig
 
 
 def _memory() -> dict[str, int]:
-    """Bytes in use: of the GPU, and by this process on the host; each where it is to be had."""
-    found = {}
-    try:
-        free, total = Driver().memory()
-        found["gpu_growth_bytes"] = total - free
-    except Skipped:
-        pass
-    resident = host_memory_bytes()
-    return found if resident is None else {**found, "host_growth_bytes": resident}
+    """Return the bytes in use on the GPU and by this process on the host, as far as the system tells them."""
+    used = {"gpu_growth_bytes": device_in_use_bytes(), "host_growth_bytes": memory_bytes()["resident_bytes"]}
+    return {name: count for name, count in used.items() if count is not None}

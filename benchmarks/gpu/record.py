@@ -1,15 +1,16 @@
-"""The file that the checks are written to: each as soon as it is done, so that what stops the command loses nothing."""
+"""The file of the checks: each is written as soon as it is done, so that a crash loses nothing."""
 
 from __future__ import annotations
 
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.harness import timing
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.files import write_atomic
@@ -41,7 +42,7 @@ class Skipped(Exception):
 
 
 class Failed(Exception):
-    """A check whose answer is wrong: the message says how, `figures` by how much."""
+    """A check with a wrong answer: the message names the fault, `figures` its size."""
 
     def __init__(self, reason: str, figures: Figures | None = None) -> None:
         super().__init__(reason)
@@ -50,7 +51,7 @@ class Failed(Exception):
 
 @dataclass
 class Record:
-    """The document in `path`, written anew with every entry. `end` is the monotonic time at which this part is over."""
+    """The document in `path`, written anew with every entry. `end` is the monotonic time at which the part ends."""
 
     path: Path
     document: dict[str, Any]
@@ -72,22 +73,22 @@ class Record:
         return self.end - time.monotonic()
 
     def within(self, seconds: float) -> float:
-        """A monotonic time at which a check that may take `seconds` is to stop: never after the part's own end."""
+        """Return the monotonic time at which a check that may take `seconds` must stop, at most the part's end."""
         return min(time.monotonic() + seconds, self.end)
 
     def write(self) -> None:
         write_atomic(self.path, json.dumps(_plain(self.document), indent=1, allow_nan=False) + "\n")
 
     def add(self, name: str, status: str, figures: Figures, reason: str | None = None, seconds: float = 0.0) -> None:
-        """`reason` says why a check failed or was skipped, or what was cut of one that passed."""
+        """Add a check. `reason` says why it failed or was skipped, or why a passed one was cut short."""
         entry = {"part": self.part, "name": name, "status": status, "figures": figures, "reason": reason}
         self.document["checks"].append({**entry, "seconds": round(seconds, 3)})
         self.write()
 
     def check(self, name: str, run: Callable[[], Figures]) -> Figures | None:
-        """Run one check and note what came of it, whatever it raises. Returns its figures where it passed.
+        """Run one check and add its outcome, whatever it raises. Returns its figures if it passed.
 
-        A check that stopped early says so by a figure `cut`, which becomes the reason.
+        A check that stopped early returns a figure `cut`, which becomes the reason.
         """
         if self.left_s <= 0:
             self.add(name, SKIPPED, {}, "the time of this part was over")
@@ -106,31 +107,28 @@ class Record:
 
 
 def outcome(error: Exception) -> tuple[str, str]:
-    """Status and reason of a check that raised: skipped where what it needs is not here."""
+    """Return status and reason of a check that raised: skipped if the machine lacks a device or package."""
     if isinstance(error, Skipped) or (isinstance(error, DeviceError) and str(error).startswith(NOT_AVAILABLE)):
         return SKIPPED, str(error)
     if isinstance(error, ImportError):
-        return SKIPPED, f"it needs what is not installed here: {error}"
+        return SKIPPED, f"a package is not installed here: {error}"
     return FAILED, str(error) if isinstance(error, Failed) else _described(error)
 
 
 def _described(error: BaseException) -> str:
-    """The error in one line, and where it was raised."""
+    """Return the error in one line, with the place that raised it."""
     places = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
-    return f"{type(error).__name__}: {error}{where}"
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
-def percentiles(values_ms: Any) -> Figures:
-    """p50, p90 and p99 in milliseconds, and of how many."""
-    import numpy as np
-
-    p50, p90, p99 = np.percentile(values_ms, [50, 90, 99])
-    return {"p50_ms": round(p50, 4), "p90_ms": round(p90, 4), "p99_ms": round(p99, 4), "runs": len(values_ms)}
+def percentiles(values_ms: Sequence[float]) -> Figures:
+    """Return p50, p90 and p99 in milliseconds, and the number of values."""
+    return {f"{name}_ms": ms for name, ms in timing.percentiles(values_ms, 4).items()} | {"runs": len(values_ms)}
 
 
 def text_table(document: Mapping[str, Any]) -> str:
-    """Every check as a line: part, name, status, and its reason or its figures."""
+    """Return a table with a line for each check: part, name, status, and its reason or its figures."""
     rows = [
         [check["part"], check["name"], check["status"], _line(check["figures"], check["reason"])]
         for check in document["checks"]
@@ -140,19 +138,19 @@ def text_table(document: Mapping[str, Any]) -> str:
 
 def _line(figures: Mapping[str, Any], reason: str | None) -> str:
     shown = [f"{name} {_short(value)}" for name, value in figures.items() if _short(value)]
-    said = [reason.splitlines()[0]] if reason else []
-    return "; ".join([*said, *shown])[:_WIDEST]
+    reasons = [reason.splitlines()[0]] if reason else []
+    return "; ".join([*reasons, *shown])[:_WIDEST]
 
 
 def _short(value: Any) -> str:
-    """A number, a word, or the median of what was timed; nothing for what the file alone holds."""
+    """Return a number, a word or the median of times as text; empty for figures that only the file shows."""
     if isinstance(value, Mapping):
         return f"{value['p50_ms']:.4g} ms" if "p50_ms" in value else ""
     return f"{value:.4g}" if isinstance(value, float) else str(value) if isinstance(value, (int, str)) else ""
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: NumPy's numbers as Python's, and what is no number as text."""
+    """Return the value as JSON can hold it: NumPy's numbers as Python's, infinity and NaN as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,12 +17,13 @@ from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.scoring.pipeline import Pipeline, Results
 
-__all__ = ["Rig", "TwoWays", "answers", "rig"]
+__all__ = ["Rig", "TwoWays", "answers", "open_rig"]
 
 
 class TwoWays(CudaDevice):
-    """What was captured is replayed as a graph, or, where `replaying` is off, queued step by step on the same buffers
-    and engines.
+    """A device that replays captured steps as a graph, or queues them one by one if `replaying` is false.
+
+    Both ways use the same buffers and engines.
     """
 
     replaying = True
@@ -43,8 +44,8 @@ class Rig:
 
 
 @contextmanager
-def rig(subject: Subject, largest_image_px: int) -> Iterator[Rig]:
-    """Raises `Skipped` where no engine runs the subject's networks."""
+def open_rig(subject: Subject, largest_image_px: int) -> Iterator[Rig]:
+    """Open a rig. Raises `Skipped` if no engine runs the subject's networks."""
     device = TwoWays(largest_image_px=largest_image_px, open_engine=subject.open_engine)
     try:
         try:
@@ -57,6 +58,6 @@ def rig(subject: Subject, largest_image_px: int) -> Iterator[Rig]:
 
 
 def answers(results: Results) -> list[NDArray[Any]]:
-    """A replay's points and logits as plain arrays."""
+    """Return points and logits as plain arrays."""
     plain = results.points.view(np.float32).reshape(len(results.points), -1)
     return [plain, *results.logits.values()]

@@ -1,8 +1,8 @@
 """Times on the GPU: kernels, copies, networks and whole studies.
 
-Kernels and networks are timed by CUDA events around many of them in one graph, one after the other on the same data: it
-lies in the second-level cache where it fits, and what passes between two nodes of a graph is part of the time. Studies
-are timed by the clock, from pixels in the host's memory to probabilities.
+Kernels and networks are timed by CUDA events around many runs in one graph, one after the other on the same data: it
+lies in the second-level cache if it fits, and the gap between two nodes of a graph is part of the time. Studies are
+timed by the clock, from pixels in the host's memory to probabilities.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from spinescore.benchmarks.gpu.inputs import BOTH, Study, timed_study
 from spinescore.benchmarks.gpu.machine import Driver
 from spinescore.benchmarks.gpu.networks import Subject, still, subjects
 from spinescore.benchmarks.gpu.record import Figures, Record, Skipped, percentiles
-from spinescore.benchmarks.gpu.rig import Rig, rig
+from spinescore.benchmarks.gpu.rig import Rig, open_rig
+from spinescore.benchmarks.harness import timing
+from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec, crops
 from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.devices.cuda import CudaDevice
@@ -43,7 +45,7 @@ _COPY_BYTES, _QUICK_COPY_BYTES = 2**28, 2**20
 
 
 def run(record: Record, options: Any) -> None:
-    """The part `timing`."""
+    """Run the part `timing`."""
     study = timed_study(options.quick, _INPUT)
     peak = ((record.document.get("machine") or {}).get("gpu") or {}).get("bandwidth_gb_s")
     device = CudaDevice(largest_image_px=study.sources[0].pixels.size)
@@ -62,7 +64,7 @@ def run(record: Record, options: Any) -> None:
 
 
 def elapsed_us(device: CudaDevice, queue: Callable[[], None], times: int, replays: int) -> list[float]:
-    """Microseconds of one `queue`, of `times` in a graph that is replayed so often."""
+    """Return microseconds of one `queue`; `times` of them are in a graph that is replayed `replays` times."""
 
     def steps(views: slice) -> None:
         device.mark("begin")
@@ -71,13 +73,12 @@ def elapsed_us(device: CudaDevice, queue: Callable[[], None], times: int, replay
         device.mark("end")
 
     replay = device.capture(steps)
-    found = []
-    for number in range(replays + 2):
+    times_us = []
+    for _ in range(_WARM_UP + replays):
         replay(BOTH)
-        if number >= 2:
-            marks = device.marks_ms()
-            found.append((marks["end"] - marks["begin"]) * 1e3 / times)
-    return found
+        marks = device.marks_ms()
+        times_us.append((marks["end"] - marks["begin"]) * 1e3 / times)
+    return times_us[_WARM_UP:]
 
 
 def _counts(options: Any) -> tuple[int, int]:
@@ -85,8 +86,7 @@ def _counts(options: Any) -> tuple[int, int]:
 
 
 def _in_us(values_us: list[float]) -> Figures:
-    p50, p90, p99 = np.percentile(values_us, [50, 90, 99])
-    return {"p50_us": round(p50, 3), "p90_us": round(p90, 3), "p99_us": round(p99, 3), "graphs": len(values_us)}
+    return {f"{name}_us": us for name, us in timing.percentiles(values_us).items()} | {"graphs": len(values_us)}
 
 
 def _bandwidth(device: CudaDevice, options: Any, peak: float | None) -> Figures:
@@ -94,21 +94,21 @@ def _bandwidth(device: CudaDevice, options: Any, peak: float | None) -> Figures:
     driver, handle = Driver(), device.stream_handle
     one, other = (device.allocate((nbytes,), np.uint8) for _ in range(2))
     times, replays = _counts(options)
-    found = elapsed_us(
+    times_us = elapsed_us(
         device, lambda: driver.copy_on_device(one.address, other.address, nbytes, handle), max(times // 5, 1), replays
     )
-    return _moved(_in_us(found), 2 * nbytes, peak)
+    return _moved(_in_us(times_us), 2 * nbytes, peak)
 
 
 def _moved(figures: Figures, nbytes: float, peak: float | None) -> Figures:
-    """With the bytes that must be read and written at least once, and what of the memory's peak that is."""
+    """Add the bytes that must be read and written at least once, and their share of the memory's peak rate."""
     rate = nbytes / max(figures["p50_us"], 1e-6) / 1e3
     share = None if not peak else round(rate / peak, 4)
     return {**figures, "bytes": round(nbytes), "gb_s": round(rate, 1), "share_of_peak_bandwidth": share}
 
 
 def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, peak: float | None) -> None:
-    """Each kernel at the sizes that a study with HRNet-W32 and ResNet152 has."""
+    """Time each kernel at the sizes of a study with HRNet-W32 and ResNet152."""
     for slot, source in enumerate(study.sources):
         device.upload(slot, source)
     points = np.zeros((VIEWS, DISCS, 2), POINT)
@@ -162,14 +162,14 @@ def _placed(device: CudaDevice, values: NDArray[Any]) -> Any:
 
 
 def _footprint_px(rois: NDArray[np.void], spec: WarpSpec, study: Study) -> float:
-    """Source pixels under the outputs, each counted once per region, at most the whole image."""
+    """Return the source pixels under the outputs, counted once per region, at most the whole image."""
     turns = rois.reshape(-1)["matrix"][:, :, :2].astype(np.float64)
     areas = np.abs(np.linalg.det(turns)) * spec.height * spec.width
     return float(np.minimum(areas, study.sources[0].pixels.size).sum())
 
 
 def _upload(device: CudaDevice, study: Study, options: Any) -> Figures:
-    """By the clock until the GPU has it: as the device does it from pageable memory, and plain copies beside it."""
+    """Time by the clock until the GPU has the pixels: the device's upload from pageable memory, and plain copies."""
     driver, nbytes = Driver(), study.pixel_bytes
     rounds = 3 if options.quick else 50
     buffer = device.allocate((nbytes,), np.uint8)
@@ -194,18 +194,16 @@ def _upload(device: CudaDevice, study: Study, options: Any) -> Figures:
 
 
 def _by_clock(device: CudaDevice, call: Callable[[], None], rounds: int) -> Figures:
-    found = []
-    for number in range(rounds + 2):
-        started = time.perf_counter()
+
+    def whole() -> None:
         call()
         device.synchronise()
-        if number >= 2:
-            found.append((time.perf_counter() - started) * 1e3)
-    return percentiles(found)
+
+    return percentiles([elapsed_ms(whole) for _ in range(_WARM_UP + rounds)][_WARM_UP:])
 
 
 def _networks(subject: Subject, options: Any) -> Figures:
-    """Each network alone, on inputs of the study's batch; `study_ms` is all of its calls."""
+    """Time each network alone, on inputs of the study's batch; `study_ms` is the sum of its calls."""
     localizer, grader = subject.bundle.manifest.localizer, subject.bundle.manifest.grader
     runs = Counter(localizer.run_inputs)
     each = VIEWS if localizer.shared else 1
@@ -224,8 +222,8 @@ def _networks(subject: Subject, options: Any) -> Figures:
             outputs = device.allocate((batch, *ends), engine.dtype)
             device.write(inputs, np.random.default_rng(0).standard_normal(inputs.shape).astype(engine.dtype))
             times, replays = (1, 1) if options.quick else (10, 30)
-            found = elapsed_us(device, lambda e=engine, i=inputs, o=outputs: device.run(e, i, o), times, replays)  # type: ignore[misc]
-            timed = _in_us(found)
+            times_us = elapsed_us(device, lambda e=engine, i=inputs, o=outputs: device.run(e, i, o), times, replays)  # type: ignore[misc]
+            timed = _in_us(times_us)
             facts = {"engine": engine.framework, "precision": engine.precision, "in_graph": engine.capturable}
             name = path.name if len(runs) == 1 else f"{path.name} {size.height}x{size.width}"
             figures["networks"][name] = {"batch": batch, "calls": calls, **facts, **timed}
@@ -241,12 +239,12 @@ def _study_work(subject: Subject, options: Any, record: Record, seconds: float) 
     def work() -> Figures:
         study = timed_study(options.quick, subject.bundle.manifest.localizer.input)
         until = record.within(seconds)
-        with rig(subject, study.sources[0].pixels.size) as found:
-            figures = _study(found, study, 1 if options.quick else 300, until)
+        with open_rig(subject, study.sources[0].pixels.size) as rig:
+            figures = _study(rig, study, 1 if options.quick else 300, until)
         if subject.open_engine is None:
             alone = Subject("", subject.bundle, still(subject.bundle))
-            with rig(alone, study.sources[0].pixels.size) as found:
-                own = _study(found, study, 1 if options.quick else 30, until + 5)["replay_gpu"]["p50_ms"]
+            with open_rig(alone, study.sources[0].pixels.size) as rig:
+                own = _study(rig, study, 1 if options.quick else 30, until + 5)["replay_gpu"]["p50_ms"]
             before = [c for c in record.document["checks"] if c["name"] == f"{subject.name}: networks"]
             if before and before[-1]["status"] == "passed":
                 networks = before[-1]["figures"]["study_ms"]
@@ -261,9 +259,9 @@ def _study_work(subject: Subject, options: Any, record: Record, seconds: float) 
     return work
 
 
-def _study(found: Rig, study: Study, rounds: int, until: float) -> Figures:
-    """Graph and launches take turns. `resident` begins with the radiographs on the GPU; `gpu` is by CUDA events."""
-    head = found.subject.bundle.manifest.grader.head
+def _study(rig: Rig, study: Study, rounds: int, until: float) -> Figures:
+    """Time a study; graph and launches take turns. `resident`: pixels are on the GPU; `gpu`: by CUDA events."""
+    head = rig.subject.bundle.manifest.grader.head
     times: dict[str, list[float]] = {name: [] for name in ("graph", "launches", "graph_resident", "replay_gpu")}
     stages: dict[str, list[float]] = {}
     for number in range(rounds + _WARM_UP):
@@ -272,12 +270,12 @@ def _study(found: Rig, study: Study, rounds: int, until: float) -> Figures:
             ("launches", False, True),
             ("graph_resident", True, False),
         ):
-            found.device.replaying = replaying
+            rig.device.replaying = replaying
             started = time.perf_counter()
             if uploaded:
                 for slot, source in enumerate(study.sources):
-                    found.device.upload(slot, source)
-            results = found.pipeline.score(BOTH, study.whole, study.views)
+                    rig.device.upload(slot, source)
+            results = rig.pipeline.score(BOTH, study.whole, study.views)
             probabilities(results.logits, head)
             elapsed = (time.perf_counter() - started) * 1e3
             if number >= _WARM_UP:
@@ -292,5 +290,5 @@ def _study(found: Rig, study: Study, rounds: int, until: float) -> Figures:
     figures: Figures = {name: percentiles(values) for name, values in times.items()}
     figures["stages_gpu"] = {stage: percentiles(values) for stage, values in stages.items()}
     p50, p99 = figures["graph"]["p50_ms"], figures["graph"]["p99_ms"]
-    figures |= {"engine": found.pipeline.framework, "precision": found.pipeline.precision, "study": study.name}
+    figures |= {"engine": rig.pipeline.framework, "precision": rig.pipeline.precision, "study": study.name}
     return {**figures, "graph_p50_ms": p50, "graph_p99_over_p50": round(p99 / max(p50, 1e-9), 3)}

@@ -1,74 +1,25 @@
-"""A study's steps in PyTorch, as a user would write them: each operation by itself, crops one after the other.
-
-The weights are those of the bundle's FP32 ONNX files, under the names that the networks here have.
-"""
+"""A study's steps in PyTorch, as a user would write them: each operation by itself, crops one after the other."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from spinescore.benchmarks.gpu.inputs import Study
-from spinescore.benchmarks.phantom.networks import HRNet, ResNet
+from spinescore.benchmarks.phantom.checkpoints import networks_of
 from spinescore.kernels.decode import POINT, CropSpec, crops
 from spinescore.kernels.warp import Source
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.manifest import NetworkInput
 
-__all__ = ["TorchPeer", "networks_of"]
+__all__ = ["TorchPeer"]
 
-_EPSILON = 1e-5  # of torch.nn.BatchNorm2d
 _RADIUS, _SIGMA, _FLOOR, _MOST = 5, 2.0, 1e-10, 2.0  # of DARK, as in spinescore.kernels.decode
-
-
-def networks_of(bundle: Bundle) -> tuple[nn.Module, nn.Module]:
-    """HRNet and ResNet with the weights of a bundle of one shared localizer and a `corners` grader."""
-    localizer = _initializers(bundle, bundle.manifest.localizer.files["cervical"]["fp32"])
-    grader = _initializers(bundle, bundle.manifest.grader.files["corners"]["fp32"])
-    joints, width = localizer["final_layer.weight"].shape[:2]
-    stem, channels = localizer["conv1.weight"].shape[:2]
-    depths = tuple(
-        1 + max(int(found[1]) for name in grader if (found := re.match(rf"layer{stage}\.(\d+)\.", name)))
-        for stage in range(1, 5)
-    )
-    base, grey = grader["conv1.weight"].shape[:2]
-    hrnet, resnet = HRNet(width, joints, channels, stem), ResNet(depths, base, grader["fc.bias"].shape[0], grey)
-    grader["fc.weight"] = grader["fc.weight"].T
-    _load(hrnet, localizer)
-    _load(resnet, grader)
-    return hrnet.eval(), resnet.eval()
-
-
-def _initializers(bundle: Bundle, name: str) -> dict[str, NDArray[np.float32]]:
-    import onnx
-
-    model = onnx.load(str(bundle.path(name)))
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return {name.removesuffix(".half"): array.astype(np.float32) for name, array in arrays.items()}  # stored in half
-
-
-def _load(model: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """The normalisation is folded into the convolutions: each BatchNorm adds their bias and else changes nothing."""
-    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    state = {}
-    for name, old in model.state_dict().items():
-        module, _, kind = name.rpartition(".")
-        if module not in norms:
-            state[name] = torch.tensor(weights[name])
-        elif kind == "bias":
-            conv = re.sub(r"bn(\d)$", r"conv\1", module) if module.rpartition(".")[2][:2] == "bn" else f"{module[:-1]}0"
-            state[name] = torch.tensor(weights[f"{conv}.bias"])
-        else:
-            plain = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - _EPSILON, "num_batches_tracked": 0.0}
-            state[name] = torch.full_like(old, plain[kind])
-    model.load_state_dict(state)
 
 
 class TorchPeer:
@@ -81,7 +32,7 @@ class TorchPeer:
         self._channels = torch.tensor(bundle.manifest.localizer.channels(), device=self._device).reshape(2, 12)
 
     def score(self, study: Study, given: bool = False) -> tuple[NDArray[np.void], NDArray[np.float32]]:
-        """Points (2, 6, 2) of dtype `POINT` and logits (12, outputs)."""
+        """Return points (2, 6, 2) of dtype `POINT` and logits (12, outputs)."""
         with torch.inference_mode():
             return self._score(study, given)
 
@@ -98,13 +49,13 @@ class TorchPeer:
         grader = manifest.grader
         about = CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
         rois = crops(points, views, about).reshape(-1)
-        images.append(torch.zeros_like(images[0][..., :1, :1]))  # what a disc that was not found shows: source -1
+        images.append(torch.zeros_like(images[0][..., :1, :1]))  # shown for a disc without points: source -1
         pictures = [self._cut(images[int(roi["source"])], roi, grader.input) for roi in _each(rois)]
         logits = self.grader(torch.cat(pictures)).float().cpu().numpy()
         return points, logits
 
     def _grey(self, source: Source) -> Tensor:
-        """(1, 1, H, W), the table applied."""
+        """Return the picture (1, 1, H, W) with the table applied."""
         stored = torch.from_numpy(source.pixels.view(f"i{source.pixels.itemsize}")).to(self._device).int()
         if source.pixels.dtype.kind == "u":
             stored = stored & (2 ** (8 * source.pixels.itemsize) - 1)
@@ -112,7 +63,7 @@ class TorchPeer:
         return table[(stored - source.stored_min).clamp(0, len(table) - 1)][None, None]
 
     def _cut(self, image: Tensor, roi: NDArray[np.void], size: NetworkInput) -> Tensor:
-        """(1, channels, height, width), normalised: the mean of n x n samples about each pixel."""
+        """Return (1, channels, height, width), normalised: the mean of n x n samples about each pixel."""
         n = size.antialias
         theta = torch.from_numpy(_theta(roi, size, image.shape[2:])).to(self._device)
         shape = [1, 1, size.height * n, size.width * n]
@@ -141,7 +92,7 @@ def _each(rois: NDArray[np.void]) -> list[NDArray[np.void]]:
 
 
 def _theta(roi: NDArray[np.void], size: NetworkInput, image: Any) -> NDArray[np.float32]:
-    """What affine_grid wants: from -1 .. 1 over the output (n times finer) to -1 .. 1 over the image."""
+    """Return the matrix for affine_grid: from -1 .. 1 over the output (n times finer) to -1 .. 1 over the image."""
     n, (rows, columns) = size.antialias, (int(side) for side in image)
     fine = roi["matrix"].astype(np.float64)
     fine[:, 2] += roi["origin"] + fine[:, :2].sum(axis=1) * (0.5 / n - 0.5)
@@ -161,7 +112,7 @@ def _argmax(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _dark(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """One Newton step on the logarithm of the blurred maps, as in spinescore.kernels.decode."""
+    """Take one Newton step on the logarithm of the blurred maps, as in spinescore.kernels.decode."""
     xy, value = _argmax(maps)
     taps = torch.exp(-(torch.arange(-_RADIUS, _RADIUS + 1, device=maps.device) ** 2) / (2 * _SIGMA**2))
     taps = taps / taps.sum()

@@ -1,6 +1,6 @@
-"""`python -m spinescore.benchmarks.gpu.trial BUNDLE`: open a bundle's TensorRT engines and run them once.
+"""`python -m spinescore.benchmarks.gpu.trial BUNDLE`: opens a bundle's TensorRT engines and runs them once.
 
-A process of its own, since an engine that does not suit the GPU may end it.
+It is a process of its own, since an engine that does not suit the GPU may end it.
 """
 
 from __future__ import annotations

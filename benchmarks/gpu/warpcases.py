@@ -1,4 +1,4 @@
-"""Random and degenerate cases for the warp kernel, and how near to its reference an answer must be.
+"""Random and degenerate cases for the warp kernel, and the bounds of its errors.
 
 The tests run them through the kernel compiled for the host, `kernels` in this package on a GPU. Bounds: within 5e-4 of
 the range on white noise and 2e-5 on waves; the range of an output is 1 / std, and half precision adds the half step of
@@ -46,7 +46,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class WarpCase:
-    """Sources, regions (dtype `ROI`) of them and the bound of an answer, in ranges of the output."""
+    """Sources, regions of them (dtype `ROI`), and the bound of an error in ranges of the output."""
 
     name: str
     sources: tuple[Source | None, ...]
@@ -64,7 +64,7 @@ def region(
     source: int = 0,
     origin: Any = None,
 ) -> NDArray[np.void]:
-    """A ROI whose output (height, width) shows `centre` in its middle, turned by `angle`, `scale` pixels per pixel."""
+    """Return a ROI with `centre` in the middle of its output, turned by `angle`, `scale` source pixels per pixel."""
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if mirrored:
         turn[:, 0] *= -1
@@ -87,8 +87,8 @@ def waves(rows: int, columns: int, dtype: DTypeLike) -> NDArray[Any]:
     y, x = np.mgrid[:rows, :columns].astype(np.float32)
     limits = np.iinfo(np.dtype(dtype))
     picture = 0.5 + 0.24 * np.sin(x / 7 + y / 11) + 0.24 * np.sin(y / 9 - x / 23)
-    found: NDArray[Any] = (limits.min + picture * (limits.max - limits.min)).astype(dtype)
-    return found
+    pixels: NDArray[Any] = (limits.min + picture * (limits.max - limits.min)).astype(dtype)
+    return pixels
 
 
 def source_of(pixels: NDArray[Any], tables: int = 2) -> Source:
@@ -97,17 +97,17 @@ def source_of(pixels: NDArray[Any], tables: int = 2) -> Source:
     return Source(pixels, (table, 1 - table)[:tables], int(limits.min))
 
 
-def excess(found: NDArray[Any], expected: NDArray[Any], spec: WarpSpec, bound: float, half: bool) -> float:
-    """By how much the largest error goes beyond the bound (at most 0 where it keeps it); inf for what is no number."""
+def excess(actual: NDArray[Any], expected: NDArray[Any], spec: WarpSpec, bound: float, half: bool) -> float:
+    """Return the excess of the largest error over the bound (at most 0 if it is kept), inf if it is no number."""
     allowed = np.broadcast_to(bound / np.array(spec.std)[:, None, None], expected.shape)
     if half:
         allowed = allowed + np.maximum(np.abs(expected), 2.0**-14) * 2.0**-11
-    worst = float((np.abs(found.astype(np.float64) - expected) - allowed).max())
+    worst = float((np.abs(actual.astype(np.float64) - expected) - allowed).max())
     return worst if np.isfinite(worst) else np.inf
 
 
 def random_warp(rng: Random) -> WarpCase:
-    """Small sources of any type, size and tables, some missing; any turn, zoom and place in or near them."""
+    """Draw small sources of any type, size and tables, some missing, with any turn, zoom and place."""
     sources = tuple(_random_source(rng) if rng.random() < 0.8 else None for _ in range(rng.integers(1, 3)))
     height, width, channels = int(rng.integers(1, 21)), int(rng.integers(1, 38)), int(rng.choice([1, 3]))
     mean, std = rng.uniform(-1, 1, channels), rng.uniform(0.125, 2, channels)
@@ -131,7 +131,7 @@ def _random_source(rng: Random) -> Source:
 
 
 def largest_warps(rng: Random, side: int = 4096) -> Iterator[WarpCase]:
-    """Noise and waves of `side` x `side` pixels of each depth: whole, and crops that reach beyond the borders."""
+    """Yield noise and waves of `side` x `side` pixels of each depth: whole, and crops beyond the borders."""
     size, middle = (256, 192), ((side - 1) / 2, (side - 1) / 2)
     for dtype in ("uint16", "int16", "uint8"):
         for name, pixels, bound in (
@@ -156,7 +156,7 @@ def largest_warps(rng: Random, side: int = 4096) -> Iterator[WarpCase]:
 
 
 def warp_edges() -> Iterator[WarpCase]:
-    """Matrices that are no numbers or degenerate, origins and sources that are none, many channels, wide images."""
+    """Yield invalid and degenerate matrices, invalid origins and sources, many channels, wide images."""
     starts = ([[1, 0, 0.5], [0, 1, 0.25]], np.zeros((2, 3)), [[1, 1, 0], [1, 1, 0]])
     broken = np.zeros(len(_NO_NUMBERS) * 6 * len(starts), ROI)
     for roi, (bad, place, start) in zip(

@@ -1,4 +1,4 @@
-"""What runs the plain pipeline's networks. Each returns the localizer, the grader, and a note on what was found."""
+"""Frameworks that run the plain pipeline's networks. Each function returns localizer, grader, and a description."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinescore.runtime.bundle import Bundle
 
 __all__ = ["Networks", "onnxruntime_plain", "openvino_plain", "torch_compiled", "torch_eager"]
 
-Networks = tuple[Network, Network, str]  # the third: framework, version, precision
+Networks = tuple[Network, Network, str]  # the description: framework, version, precision
 
 
 def torch_eager(bundle: Bundle, threads: int | None) -> Networks:
@@ -42,7 +42,7 @@ def onnxruntime_plain(bundle: Bundle, threads: int | None) -> Networks:
 
 
 def openvino_plain(precision: str | None) -> Callable[[Bundle, int | None], Networks]:
-    """Without a precision the plugin takes BF16 where the CPU has it."""
+    """Run by OpenVINO; without a precision the plugin takes BF16 if the CPU has it."""
 
     def means(bundle: Bundle, threads: int | None) -> Networks:
         import openvino
@@ -63,7 +63,7 @@ def openvino_plain(precision: str | None) -> Callable[[Bundle, int | None], Netw
 def _torch(bundle: Bundle, threads: int | None, prepare: Callable[[Any], Any], how: str) -> Networks:
     import torch
 
-    from spinescore.benchmarks.gpu.torchpeer import networks_of
+    from spinescore.benchmarks.phantom.checkpoints import networks_of
 
     if threads is not None:
         torch.set_num_threads(threads)

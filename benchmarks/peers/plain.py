@@ -1,7 +1,7 @@
 """The paper's pipeline written plainly (Koo et al. 2022): read, convert, localize, crop, rotate, grade; one by one.
 
-Each radiograph becomes a float picture as a whole, windowed by pydicom; OpenCV cuts from it. What the points mean, and
-where the crops lie, is this package's float64 reference (`spinescore.kernels.decode`): every peer sees the same crops.
+Each whole radiograph becomes a float picture, windowed by pydicom; OpenCV cuts from it. Points and places of crops come
+from this package's float64 reference (`spinescore.kernels.decode`), so that every peer sees the same crops.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spinescore.runtime.study import LEVELS, REGIONS, Facing, Region
 
 __all__ = ["GivenPoints", "Network", "PlainPipeline", "Unsuited"]
 
-Network = Callable[[NDArray[np.float32]], NDArray[Any]]  # a batch of images to what the network gives
+Network = Callable[[NDArray[np.float32]], NDArray[Any]]  # a batch of images to the network's output
 GivenPoints = Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
 
 _PARTS: dict[str, Region] = {"CSPINE": "cervical", "LSPINE": "lumbar"}
@@ -30,11 +30,11 @@ _STRIDE = 4
 
 
 class Unsuited(Exception):
-    """Why a bundle or a study is not what the plain pipeline is written for."""
+    """The reason why the plain pipeline cannot run a bundle or a study."""
 
 
 class PlainPipeline:
-    """`single` gives the networks one image at a time."""
+    """Scores studies; `single` gives the networks one image at a time."""
 
     def __init__(self, bundle: Bundle, localize: Network, grade: Network, single: bool) -> None:
         """Raises `Unsuited`."""
@@ -46,7 +46,7 @@ class PlainPipeline:
         if localizer.averaging.runs > 1:
             raise Unsuited("it is written for a localizer that runs once for each pass")
         if localizer.facing != "left":
-            raise Unsuited("it is written for a localizer that is shown patients who look to the left")
+            raise Unsuited("it is written for a localizer of patients who look to the left")
         if localizer.input.levels or grader.input.levels:
             raise Unsuited("it is written for pictures that are not rounded to 8 bits")
         self._localizer, self._grader = localizer, grader
@@ -56,13 +56,13 @@ class PlainPipeline:
         self._crop = CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior)
 
     def score(self, files: Sequence[Path], given: GivenPoints | None) -> NDArray[np.float64]:
-        """p0 .. p3 of the two corners of each of 12 discs (12, 2, 4); given points replace the localizer's."""
-        found = dict(_read(path) for path in files)
-        if set(found) != set(REGIONS):
-            raise Unsuited(f"it wants one radiograph of each region, and was given {', '.join(found) or 'none'}")
-        greys = [found[region][0] for region in REGIONS]
-        views = _views(found, given)
-        rois = np.stack([self._whole(number, *found[region]) for number, region in enumerate(REGIONS)])
+        """Return p0 .. p3 of the two corners of 12 discs (12, 2, 4); given points replace the localizer's."""
+        pictures = dict(_read(path) for path in files)
+        if set(pictures) != set(REGIONS):
+            raise Unsuited(f"it needs one radiograph of each region, and got {', '.join(pictures) or 'none'}")
+        greys = [pictures[region][0] for region in REGIONS]
+        views = _views(pictures, given)
+        rois = np.stack([self._whole(number, *pictures[region]) for number, region in enumerate(REGIONS)])
         points = self._points(greys, rois, views)
         for _ in range(1, self._localizer.passes):
             points = self._points(greys, boxes(points, views, self._box), views)
@@ -85,7 +85,7 @@ def _one_by_one(run: Network) -> Network:
 
 
 def _read(path: Path) -> tuple[Region, tuple[NDArray[np.float32], Facing]]:
-    """Region, grey picture (0 .. 1, 1 brightest), and the side to which the patient looks, by the header."""
+    """Return region, grey picture (0 .. 1, 1 brightest), and the side to which the patient looks, by the header."""
     import pydicom
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
@@ -102,11 +102,13 @@ def _read(path: Path) -> tuple[Region, tuple[NDArray[np.float32], Facing]]:
     return region, (grey, facing)
 
 
-def _views(found: Mapping[Region, tuple[NDArray[np.float32], Facing]], given: GivenPoints | None) -> NDArray[np.void]:
+def _views(
+    pictures: Mapping[Region, tuple[NDArray[np.float32], Facing]], given: GivenPoints | None
+) -> NDArray[np.void]:
     views = np.zeros(len(REGIONS), VIEW)
     for number, region in enumerate(REGIONS):
         views[number]["source"] = views[number]["region"] = number
-        views[number]["faces_right"] = found[region][1] == "right"
+        views[number]["faces_right"] = pictures[region][1] == "right"
         for disc, level in enumerate(LEVELS[region]):
             if given and level in given.get(region, {}):
                 views[number]["given"][disc] = 1
@@ -115,7 +117,7 @@ def _views(found: Mapping[Region, tuple[NDArray[np.float32], Facing]], given: Gi
 
 
 def _pictures(greys: list[NDArray[np.float32]], rois: NDArray[np.void], size: NetworkInput) -> NDArray[np.float32]:
-    """(N, channels, height, width), normalised. A region that could not be determined has grey 0."""
+    """Return (N, channels, height, width), normalised. An undetermined region has grey 0."""
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
     cut = [
         _cut(greys[roi["source"]], roi, size) if roi["source"] >= 0 else np.zeros((size.height, size.width), np.float32)
@@ -125,7 +127,7 @@ def _pictures(greys: list[NDArray[np.float32]], rois: NDArray[np.void], size: Ne
 
 
 def _cut(grey: NDArray[np.float32], roi: np.void, size: NetworkInput) -> NDArray[np.float32]:
-    """The mean of n x n samples about each pixel: warped n times finer, then made smaller."""
+    """Return the mean of n x n samples about each pixel: warp n times finer, then shrink."""
     import cv2
 
     n = size.antialias

@@ -1,4 +1,4 @@
-"""Peers, opened and held against this package's own grades before anything is timed."""
+"""Peers, opened and compared with this package's own grades before anything is timed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["PEERS", "Agreement", "Peer", "agreement", "open_peers", "own_agreeme
 
 Means = Callable[[Bundle, "int | None"], Networks]
 
-# Name -> what it is, what runs its networks, and whether they see one image at a time. What compiles comes last.
+# Name -> title, framework of the networks, whether these see one image at a time. A peer that compiles comes last.
 PEERS: Mapping[str, tuple[str, Means, bool]] = {
     "torch-eager-single": ("PyTorch eager, one image at a time", torch_eager, True),
     "torch-eager": ("PyTorch eager, batches", torch_eager, False),
@@ -43,7 +43,7 @@ _NOISE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}  # of a probability: other ord
 
 @dataclass(frozen=True)
 class Agreement:
-    """Against the report in FP32: corners with another grade, and the largest difference of a probability."""
+    """Against the report in FP32: corners, those with another grade, and the largest difference of a probability."""
 
     corners: int
     other_grades: int
@@ -52,7 +52,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Peer:
-    """`reason` is None where the answers are the same; `score` runs the whole study once."""
+    """A peer; `reason` is None if its answers are the same; `score` runs the whole study once."""
 
     name: str
     title: str
@@ -67,16 +67,16 @@ class Peer:
         return self.reason is None
 
     def facts(self) -> dict[str, Any]:
-        """For the record."""
-        found = None if self.agreement is None else vars(self.agreement)
-        known = {"name": self.name, "title": self.title, "framework": self.framework, "agreement": found}
-        return {**known, "reason": self.reason, "first_runs_s": self.first_runs_s}
+        """Return the facts for a record."""
+        same = None if self.agreement is None else vars(self.agreement)
+        facts = {"name": self.name, "title": self.title, "framework": self.framework, "agreement": same}
+        return {**facts, "reason": self.reason, "first_runs_s": self.first_runs_s}
 
 
 def reference_report(
     bundle: Bundle, files: Sequence[Path], given: GivenPoints | None, threads: int | None
 ) -> StudyReport:
-    """What all are held against: this package on ONNX Runtime in FP32."""
+    """Score the study with the reference for all peers: this package on ONNX Runtime in FP32."""
     from spinescore.runtime import Scorer, load_study
 
     options: dict[str, Any] = {"engine": "onnxruntime", "precision": "fp32", "threads": threads}
@@ -95,23 +95,23 @@ def open_peers(
     threads: int | None,
     say: Callable[[str], None],
 ) -> list[Peer]:
-    """The peers of these names, each tried on the study. One that cannot be tried, or answers otherwise, says why.
+    """Open the peers and try each on the study; a peer that fails or gives other answers has a reason.
 
-    `kind` is that of the device beside which they are to be timed.
+    `kind` is the kind of the device beside which they are timed.
     """
-    found = []
+    peers = []
     for name in names:
         title = PEERS[name][0]
         say(f"peer {title}")
         if kind == "cpu":
             peer = _opened(name, bundle, reference, files, given, threads)
         else:
-            elsewhere = "it runs on a CPU; python -m spinescore.benchmarks.gpu times peers on a GPU"
-            peer = Peer(name, title, None, None, elsewhere, None, lambda: None)
+            reason = "it runs on a CPU; python -m spinescore.benchmarks.gpu times peers on a GPU"
+            peer = Peer(name, title, None, None, reason, None, lambda: None)
         if peer.reason is not None:
             say(f"peer {title} is not timed: {peer.reason}")
-        found.append(peer)
-    return found
+        peers.append(peer)
+    return peers
 
 
 def _opened(
@@ -134,8 +134,8 @@ def _opened(
     except Unsuited as error:
         return Peer(name, title, None, None, str(error), None, lambda: None)
     except Exception as error:  # of a framework: its classes share no base
-        said = (str(error).strip().splitlines() or [""])[0]
-        return Peer(name, title, None, None, f"it failed: {type(error).__name__} {said}"[:300], None, lambda: None)
+        line = (str(error).strip().splitlines() or [""])[0]
+        return Peer(name, title, None, None, f"it failed: {type(error).__name__} {line}"[:300], None, lambda: None)
     first_s = round(time.perf_counter() - started, 2)
     same, reason = agreement(report, answer, bundle, framework.split()[-1])
     return Peer(name, title, framework, same, reason, first_s, lambda: pipeline.score(files, given))
@@ -144,26 +144,26 @@ def _opened(
 def agreement(
     reference: StudyReport, answer: NDArray[np.float64], bundle: Bundle, precision: str
 ) -> tuple[Agreement, str | None]:
-    """How far a peer's probabilities (12, 2, 4) are from the reference's, and why they are not the same answers."""
+    """Return the agreement of a peer's probabilities (12, 2, 4) with the reference, and a reason if they differ."""
     graded = grade_discs(answer, np.ones(len(answer), bool), bundle.manifest.grader)
     grades = [corner.grade for disc in graded for corner in disc]
-    wanted = _answers(reference)
-    if len(grades) != len(wanted[0]):
+    expected = _answers(reference)
+    if len(grades) != len(expected[0]):
         return Agreement(0, 0, 1.0), "this package did not score both regions, so there is nothing to compare with"
-    found = _agreement((grades, answer.reshape(-1, 4)), wanted)
+    same = _agreement((grades, answer.reshape(-1, 4)), expected)
     most = _NOISE.get(precision, _NOISE["fp32"])
-    if not found.other_grades and found.max_probability_difference <= most:
-        return found, None
-    return found, (
-        f"{found.other_grades} of {found.corners} grades are others, a probability differs by "
-        f"{found.max_probability_difference:.3g} (at most {most:g})"
+    if not same.other_grades and same.max_probability_difference <= most:
+        return same, None
+    return same, (
+        f"{same.other_grades} of {same.corners} grades differ, a probability differs by "
+        f"{same.max_probability_difference:.3g} (at most {most:g})"
     )
 
 
 def own_agreement(report: StudyReport, reference: StudyReport) -> Agreement | None:
-    """How far this package is from its reference in the engine and precision that are timed; None where regions are."""
-    found, wanted = _answers(report), _answers(reference)
-    return _agreement(found, wanted) if len(found[0]) == len(wanted[0]) else None
+    """Return the agreement of the timed engine and precision with the reference; None if their regions differ."""
+    answers, expected = _answers(report), _answers(reference)
+    return _agreement(answers, expected) if len(answers[0]) == len(expected[0]) else None
 
 
 Answers = tuple[list["int | None"], NDArray[np.float64]]  # grades, and p0 .. p3 (corners, 4)
@@ -175,7 +175,7 @@ def _answers(report: StudyReport) -> Answers:
     return [corner.grade for corner in corners], np.array(p, np.float64).reshape(-1, 4)
 
 
-def _agreement(found: Answers, wanted: Answers) -> Agreement:
-    other = sum(mine != theirs for mine, theirs in zip(found[0], wanted[0], strict=True))
-    furthest = np.nan_to_num(np.abs(found[1] - wanted[1]), nan=1.0).max(initial=0.0)
-    return Agreement(len(found[0]), other, round(float(furthest), 6))
+def _agreement(answers: Answers, expected: Answers) -> Agreement:
+    other = sum(mine != theirs for mine, theirs in zip(answers[0], expected[0], strict=True))
+    furthest = np.nan_to_num(np.abs(answers[1] - expected[1]), nan=1.0).max(initial=0.0)
+    return Agreement(len(answers[0]), other, round(float(furthest), 6))

@@ -1,1 +1,1 @@
-"""Trains the networks of the shipped bundle on phantom studies, and measures how well they score others."""
+"""Training of the shipped bundle's networks on phantom studies, and its evaluation on other phantoms."""

@@ -38,7 +38,7 @@ _TRAINING_SEEDS = 100_000
 
 
 def grey_picture(view: PhantomView, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The radiograph as displayed, in [0, 1]: its window, or percentiles where the modality wrote none."""
+    """Return the radiograph as displayed, in [0, 1]: by its window, or by percentiles if the modality wrote none."""
     image = view.image
     if image.window is not None:
         centre, width = image.window
@@ -53,7 +53,7 @@ def grey_picture(view: PhantomView, rng: np.random.Generator) -> NDArray[np.floa
 
 
 def view_picture(view: PhantomView, grey: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The whole radiograph facing left, letterboxed into `VIEW_SIZE`, and its points (6, 2, 2) in that picture."""
+    """Return the whole radiograph facing left, letterboxed into `VIEW_SIZE`, and its points (6, 2, 2) there."""
     points = np.stack([view.centres_px, view.anteriors_px], 1)
     if view.facing == "right":
         grey = grey[:, ::-1]
@@ -70,7 +70,7 @@ def view_picture(view: PhantomView, grey: NDArray[np.float32]) -> tuple[NDArray[
 
 
 def crop_picture(view: PhantomView, grey: NDArray[np.float32], disc: int) -> NDArray[np.uint8]:
-    """The region of `disc`, anterior to the left, `CROP_EXTENT` wide, averaged over 2 x 2 samples a pixel."""
+    """Cut the region of `disc`, anterior to the left, `CROP_EXTENT` wide, averaged over 2 x 2 samples a pixel."""
     centre, anterior = view.centres_px[disc], view.anteriors_px[disc]
     offset = anterior - centre
     across = -offset / np.linalg.norm(offset)
@@ -87,7 +87,7 @@ def crop_picture(view: PhantomView, grey: NDArray[np.float32], disc: int) -> NDA
 
 
 def write_shard(path: Path, first: int) -> None:
-    """Draws the studies `first` .. `first + STUDIES - 1` and writes them as one `.npz`."""
+    """Draw the studies `first` .. `first + STUDIES - 1` and write them as one `.npz`."""
     views, points, regions, crops, grades = [], [], [], [], []
     for seed in range(first, first + STUDIES):
         rng = np.random.default_rng([seed, 7])
@@ -95,9 +95,9 @@ def write_shard(path: Path, first: int) -> None:
             # Lumbar radiographs have twice the pixels that a crop resolves; part of them is drawn coarser to save time.
             view = draw_view(seed, region, 1.0 if region == "cervical" else float(rng.uniform(0.6, 1.0)))
             grey = grey_picture(view, rng)
-            picture, where = view_picture(view, grey)
+            picture, places = view_picture(view, grey)
             views.append(picture)
-            points.append(where)
+            points.append(places)
             regions.append(REGIONS.index(region))
             for disc in range(6):
                 crops.append(crop_picture(view, grey, disc))
@@ -110,9 +110,9 @@ def write_shard(path: Path, first: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=4000, help="studies, a multiple of 50")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--first", type=int, default=0, help="first seed, a multiple of 50 (0)")
+    parser.add_argument("--count", type=int, default=4000, help="studies, a multiple of 50 (4000)")
     parser.add_argument(
         "--step", type=int, default=1, help="take every n-th shard (to share the work between processes)"
     )

@@ -1,41 +1,38 @@
-"""How well a bundle scores phantom studies that it was not trained on: points, grades, totals.
+"""Measures how well a bundle scores phantom studies that it was not trained on: points, grades, totals.
 
     python -m spinescore.benchmarks.phantom.evaluate --seed 1000000 --count 200 --out FILE
 
 Each study is written as DICOM, read and scored as any other; the truth is compared with the report afterwards.
-Corners that are not scored (a rejected region) count as wrong, and their points as lost. ONNX Runtime in FP32 scores;
-`--also onnxruntime:int8 openvino:bf16` scores the same studies on other engines, and compares them with it; how
-far they differ depends on the kind of CPU, which the record names.
+Corners that are not scored (a rejected region) count as wrong, and their points as lost. ONNX Runtime in FP32 scores.
+`--also onnxruntime:int8 openvino:bf16` also scores the same studies on other engines and compares them with it; the
+difference depends on the kind of CPU, which the record names.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.agreement.measures import quadratic_kappa
-from spinescore.runtime import Scorer, StudyReport, load_study
-from spinescore.runtime.files import write_atomic
-from spinescore.runtime.machine.processor import processor_kind
-from spinescore.runtime.phantom.study import write_study
+from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.subject import bundle_facts, read_phantom
+from spinescore.runtime import Scorer, StudyReport
 from spinescore.runtime.scoring.expected import Expected
 
-__all__ = ["Against", "Tally"]
+__all__ = ["SCHEMA", "Against", "Tally", "main"]
 
+SCHEMA = "spinescore.phantom-evaluation/1"
 UNSCORED = 4  # the column of the confusion matrix for corners without a grade
 
 
 @dataclass
 class Tally:
-    """What has been compared so far."""
+    """Reports compared with their truth, added up study by study."""
 
     confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((4, 5), np.int64))  # true, predicted
     errors: list[float] = field(default_factory=list)  # of points, in units of the disc spacing
@@ -44,21 +41,21 @@ class Tally:
     rejects: list[str] = field(default_factory=list)
 
     def add(self, report: StudyReport, truth: dict[str, Any]) -> None:
-        """Compares one study's report with its truth."""
+        """Compare one study's report with its truth."""
         for region, true in truth["regions"].items():
-            found = report.regions[region]
+            scored = report.regions[region]
             centres = np.array([disc["centre_px"] for disc in true["discs"]])
             spacing = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
-            if found.reject is not None:
-                self.rejects.append(f"{truth['seed']} {region}: {found.reject.code}")
+            if scored.reject is not None:
+                self.rejects.append(f"{truth['seed']} {region}: {scored.reject.code}")
             for i, disc in enumerate(true["discs"]):
                 grades: list[int | None] = [None, None]
-                if found.discs:
-                    grades = [corner.grade for corner in found.discs[i].corners]
+                if scored.discs:
+                    grades = [corner.grade for corner in scored.discs[i].corners]
                 for name in ("centre_px", "anterior_px"):
                     error = np.inf
-                    if found.discs:
-                        error = float(np.linalg.norm(np.subtract(getattr(found.discs[i], name), disc[name]))) / spacing
+                    if scored.discs:
+                        error = float(np.linalg.norm(np.subtract(getattr(scored.discs[i], name), disc[name]))) / spacing
                     self.errors.append(error)
                 for corner, grade in zip(disc["corners"], grades, strict=True):
                     self.confusion[corner["grade"], UNSCORED if grade is None else grade] += 1
@@ -67,10 +64,10 @@ class Tally:
             self.expected.append((truth["total"]["value"], report.total.expected))
 
     def figures(self) -> dict[str, Any]:
-        """The figures that the README quotes."""
+        """Return the figures that the README quotes."""
         errors = np.array(self.errors)
         scored = self.confusion[:, :4]
-        close = [found is not None and abs(found - true) <= 4 for true, found in self.totals]
+        close = [total is not None and abs(total - true) <= 4 for true, total in self.totals]
         return {
             "studies": len(self.totals),
             "point_error_median": round(float(np.median(errors)), 5),
@@ -85,15 +82,15 @@ class Tally:
         }
 
     def expected_figures(self) -> dict[str, Any]:
-        """How often the 95 % interval holds the true total, and its sd beside that of the error."""
+        """Return how often the 95 % interval holds the true total, and its sd beside that of the error."""
         if not self.expected:
             return {"studies": 0}
-        errors = [found.mean - true for true, found in self.expected]
-        held = [found.interval[0] <= true <= found.interval[1] for true, found in self.expected]
+        errors = [total.mean - true for true, total in self.expected]
+        held = [total.interval[0] <= true <= total.interval[1] for true, total in self.expected]
         return {
             "studies": len(errors),
             "interval_holds": round(float(np.mean(held)), 5),
-            "sd_mean": round(float(np.mean([found.sd for _, found in self.expected])), 3),
+            "sd_mean": round(float(np.mean([total.sd for _, total in self.expected])), 3),
             "error_mean": round(float(np.mean(errors)), 3),
             "error_sd": round(float(np.std(errors)), 3),
         }
@@ -101,7 +98,7 @@ class Tally:
 
 @dataclass
 class Against:
-    """Another engine's reports beside those of FP32: grades that differ, and how far points lie apart."""
+    """Another engine's reports beside those of FP32: grades that differ, and distances of points."""
 
     tally: Tally = field(default_factory=Tally)
     flips: int = 0
@@ -120,52 +117,45 @@ class Against:
                 self.corners += len(other.corners)
 
     def figures(self) -> dict[str, Any]:
-        found = self.tally.figures()
+        tally = self.tally.figures()
         shown = ("accuracy", "kappa_quadratic", "point_error_median", "points_within_quarter", "totals_within_4")
         return {
             "corners": self.corners,
             "grade_flips": self.flips,
             "point_shift_median": round(float(np.median(self.shifts)), 5),
             "point_shift_p99": round(float(np.percentile(self.shifts, 99)), 5),
-            **{name: found[name] for name in shown},
+            **{name: tally[name] for name in shown},
         }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--bundle", default="phantom-reference", help="name or folder of the bundle")
-    parser.add_argument("--seed", type=int, default=1_000_000)
-    parser.add_argument("--count", type=int, default=200, help="studies")
-    parser.add_argument("--also", nargs="*", default=[], metavar="E:P", help="engines beside FP32, as openvino:int8")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    args = parser.parse_args()
-    tally, others = Tally(), {name: Against() for name in args.also}
+def main(argv: Sequence[str] | None = None) -> int:
+    command = Command("phantom.evaluate", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--bundle", default="phantom-reference", help="name or folder of the bundle")
+    add("--seed", type=int, default=1_000_000, help="first seed (1000000)")
+    add("--count", type=int, default=200, help="studies (200)")
+    add("--also", nargs="*", default=[], metavar="E:P", help="engines beside FP32, as openvino:int8")
+    arguments = command.start(argv)
+    tally, others = Tally(), {name: Against() for name in arguments.also}
     with ExitStack() as stack:
-        scorer = stack.enter_context(Scorer.open(args.bundle, "cpu", engine="onnxruntime", precision="fp32"))
+        scorer = stack.enter_context(Scorer.open(arguments.bundle, "cpu", engine="onnxruntime", precision="fp32"))
         beside = {
             name: stack.enter_context(
-                Scorer.open(args.bundle, "cpu", engine=engine, precision=precision, require_acceptance=False)
+                Scorer.open(arguments.bundle, "cpu", engine=engine, precision=precision, require_acceptance=False)
             )
             for name, (engine, _, precision) in ((name, name.partition(":")) for name in others)
         }
-        for seed in range(args.seed, args.seed + args.count):
-            with tempfile.TemporaryDirectory() as folder:
-                path = write_study(seed, folder)
-                study, truth = load_study(path), json.loads((path / "truth.json").read_text("utf-8"))
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            study, truth = read_phantom(seed)
             reference = scorer.score(study)
             tally.add(reference, truth)
             for name, other in others.items():
                 other.add(beside[name].score(study), reference, truth)
-        bundle = {"name": scorer.bundle.manifest.name, "sha256": scorer.bundle.sha256}
-    result = {"bundle": bundle, "first_seed": args.seed, **tally.figures()}
-    if others:
-        result["cpu"] = processor_kind()
-        result["engines"] = {name: other.figures() for name, other in others.items()}
-    text = json.dumps(result, indent=1)
-    if args.out is not None:
-        write_atomic(args.out, text + "\n")
-    print(text)
+        facts = bundle_facts(scorer)
+    engines = {"engines": {name: other.figures() for name, other in others.items()}} if others else {}
+    command.publish({"bundle": facts, "first_seed": arguments.seed, **tally.figures(), **engines})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

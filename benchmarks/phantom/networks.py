@@ -1,7 +1,7 @@
 """The two networks in PyTorch, with the official names of their weights, to train the shipped bundle.
 
-HRNet as in leoxiaobin/deep-high-resolution-net.pytorch (Sun et al. 2019, arXiv 1902.09212), ResNet as in
-torchvision (He et al. 2016, arXiv 1512.03385, stride in the 3x3 convolution). Widths are free.
+HRNet follows leoxiaobin/deep-high-resolution-net.pytorch (Sun et al. 2019, arXiv 1902.09212), ResNet follows
+torchvision (He et al. 2016, arXiv 1512.03385, stride in the 3x3 convolution). Any width is possible.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
 
 
 class ExchangeModule(nn.Module):
-    """Parallel branches of four basic blocks each, then every branch fused into every other."""
+    """Parallel branches of four basic blocks each; then every branch is fused into every other."""
 
     def __init__(self, widths: list[int], multi_scale_output: bool = True) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class ExchangeModule(nn.Module):
 
 
 class HRNet(nn.Module):
-    """(N, channels, H, W) to heatmaps (N, joints, H/4, W/4). `width` is the channels of the finest branch."""
+    """From (N, channels, H, W) to heatmaps (N, joints, H/4, W/4). `width` is the channels of the finest branch."""
 
     def __init__(
         self, width: int, joints: int, channels: int = 3, stem: int = 64, modules: tuple[int, ...] = (1, 4, 3)
@@ -132,7 +132,7 @@ class HRNet(nn.Module):
 
 
 class ResNet(nn.Module):
-    """(N, channels, H, W) to logits (N, outputs); `width` is 64 in the published networks."""
+    """From (N, channels, H, W) to logits (N, outputs); `width` is 64 in the published networks."""
 
     def __init__(self, depths: tuple[int, ...] = (3, 8, 36, 3), width: int = 64, outputs: int = 8, channels: int = 3):
         super().__init__()

@@ -1,11 +1,11 @@
-"""Training of the shipped bundle's networks on phantom studies (extra `train`).
+"""Trains the shipped bundle's networks on phantom studies (extra `train`).
 
     python -m spinescore.benchmarks.phantom.train localizer --data DIR --out localizer.pth --minutes 70
     python -m spinescore.benchmarks.phantom.train grader    --data DIR --out grader.pth    --minutes 70
 
-The learning rate follows the time spent, so that a run ends when it is told to. One thread a process: the two
-networks train best side by side on two cores. Validation is on the first shard, which is never trained on.
-Shards that appear during a run are taken in with the next checkpoint.
+The learning rate follows the time spent, so that a run ends after the given minutes. Each process has one thread: the
+two networks train best side by side on two cores. Validation is on the first shard, which is never trained on. Shards
+that appear during a run are added at the next checkpoint.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ INPUT = (256, 192)
 _SIGMA = 2.0  # of the target Gaussians, in heatmap pixels
 _PADDING = 1.25  # of the second pass's box, as in the manifest
 _EXTENT = 3.2  # of the grader's crop, as in the manifest
-_RESUMED = 0.6  # of the schedule
+_RESUMED = 0.6  # place in the schedule of a resumed run
 
 Picture = NDArray[np.float32]
 
 
 def jitter_grey(rng: np.random.Generator, image: Picture) -> Picture:
-    """Exposure, gamma, unsharpness and noise as they differ between modalities; `image` in [0, 1]."""
+    """Vary exposure, gamma, unsharpness and noise as they differ between modalities; `image` is in [0, 1]."""
     if rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0)).astype(np.float32)
     image = image ** np.float32(math.exp(rng.normal(0, 0.15)))
@@ -48,7 +48,7 @@ def jitter_grey(rng: np.random.Generator, image: Picture) -> Picture:
 
 
 def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int]) -> Picture:
-    """`matrix` maps output to source pixels; each output pixel is the mean of 2 x 2 samples."""
+    """Warp by `matrix`, which maps output to source pixels; each output pixel is the mean of 2 x 2 samples."""
     half = matrix.copy()
     half[:, 2] -= matrix[:, :2] @ [0.25, 0.25]
     half[:, :2] /= 2
@@ -67,11 +67,11 @@ def _similarity(centre: NDArray[np.float64], scale: float, angle: float, size: t
 def view_sample(
     rng: np.random.Generator, image: NDArray[np.uint8], points: NDArray[np.float32], region: int
 ) -> tuple[Picture, NDArray[np.float32], NDArray[np.float32]]:
-    """One training example of the localizer: input (256, 192), targets and weights (24, 64, 48).
+    """Return one training example of the localizer: input (256, 192), targets and weights (24, 64, 48).
 
-    Half are whole radiographs, half the second pass's box as the first pass would err. Some whole ones are mirrored
-    and have no points, so that the peaks tell which way a patient looks. Where the weight is 0 only values above
-    the target count: the channels of the other region may be anything below 0.
+    Half are whole radiographs; half are the box of a second pass, with errors like those of the first pass. Some whole
+    radiographs are mirrored and have no points, so that the peaks tell which way a patient looks. If the weight is 0,
+    only values above the target count: the channels of the other region may be anything below 0.
     """
     whole = rng.random() < 0.5
     mirrored = whole and rng.random() < 0.15
@@ -92,9 +92,9 @@ def view_sample(
     if mirrored:
         return np.ascontiguousarray(picture[:, ::-1]), targets, weights
     inverse = cv2.invertAffineTransform(matrix)
-    where = (points.reshape(-1, 2) @ inverse[:, :2].T + inverse[:, 2]) / 4
+    places = (points.reshape(-1, 2) @ inverse[:, :2].T + inverse[:, 2]) / 4
     ys, xs = np.arange(INPUT[0] // 4), np.arange(INPUT[1] // 4)
-    for k, (x, y) in enumerate(where):
+    for k, (x, y) in enumerate(places):
         column = np.exp(-((ys - y) ** 2) / (2 * _SIGMA**2))
         targets[12 * region + k] = column[:, None] * np.exp(-((xs - x) ** 2) / (2 * _SIGMA**2))
     weights[12 * region : 12 * region + 12] = 1
@@ -104,7 +104,7 @@ def view_sample(
 def crop_sample(
     rng: np.random.Generator, image: NDArray[np.uint8], grades: NDArray[np.int64], size: int
 ) -> tuple[Picture, NDArray[np.int64]]:
-    """One training example of the grader: crop (size, size), moved as the localizer errs, and its two grades."""
+    """Return one training example of the grader: crop (size, size), shifted like the localizer's errors, two grades."""
     wide = 2.0 if rng.random() < 0.15 else 1.0
     scale = _EXTENT / CROP_EXTENT * CROP_SIZE / size * math.exp(rng.normal(0, 0.04 * wide))
     centre = (CROP_SIZE - 1) / 2 + rng.normal(0, 0.015 * wide, 2) * CROP_SIZE
@@ -116,7 +116,7 @@ def crop_sample(
 
 
 def initialise(model: nn.Module) -> None:
-    """Kaiming for convolutions; each residual block starts as the identity."""
+    """Initialise convolutions by Kaiming's rule; each residual block starts as the identity."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -127,7 +127,7 @@ def initialise(model: nn.Module) -> None:
 
 
 class _Shards:
-    """The shards of a folder; `new` reads those that have appeared since the last call."""
+    """The shards of a folder; `new` reads those that appeared since the last call."""
 
     def __init__(self, folder: Path, keys: tuple[str, ...]) -> None:
         self.folder, self.keys, self.seen = folder, keys, set[Path]()
@@ -195,9 +195,9 @@ class _Grader:
 def train(
     task: _Localizer | _Grader, data: Path, out: Path, minutes: float, seed: int, weights: Path | None = None
 ) -> None:
-    """Trains for `minutes` and writes the weights to `out` every ten minutes and at the end.
+    """Train for `minutes` and write the weights to `out` every ten minutes and at the end.
 
-    From `weights` it goes on as if it stood at `_RESUMED` of the schedule: small steps, full-size crops.
+    With `weights`, training goes on from them at `_RESUMED` of the schedule: small steps, full-size crops.
     """
     rng = np.random.default_rng(seed)
     source = _Shards(data, task.keys)
@@ -258,8 +258,8 @@ def main() -> None:
     parser.add_argument("network", choices=["localizer", "grader"])
     parser.add_argument("--data", type=Path, required=True, help="folder of shards")
     parser.add_argument("--out", type=Path, required=True, help="the .pth to write")
-    parser.add_argument("--minutes", type=float, default=70)
-    parser.add_argument("--weights", type=Path, help="the .pth of an earlier run to go on from")
+    parser.add_argument("--minutes", type=float, default=70, help="time to train (70)")
+    parser.add_argument("--weights", type=Path, help="the .pth of an earlier run to resume")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)

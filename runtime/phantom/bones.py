@@ -22,7 +22,7 @@ _SUBPIXEL = 16  # cv2's fixed-point factor for shift=4
 
 
 def draw_spine(rng: np.random.Generator, bone: Map, spine: Spine, discs: tuple[Disc, ...], mm: float) -> None:
-    """Adds all vertebrae, their posterior elements and what grows between them to `bone`."""
+    """Add all vertebrae, their posterior elements and the outgrowths between them to `bone`."""
     density = rng.uniform(0.75, 1.2)
     texture = _texture(rng, mm)
     shell_mm = rng.uniform(0.45, 0.8)
@@ -43,7 +43,7 @@ def draw_spine(rng: np.random.Generator, bone: Map, spine: Spine, discs: tuple[D
 
 
 def _texture(rng: np.random.Generator, mm: float) -> Map:
-    """Trabecular pattern of a few tenths of a millimetre upwards, mean 1, as one tile."""
+    """Draw one tile of trabecular pattern with structures from a few tenths of a millimetre up, mean 1."""
     tile = rng.standard_normal((256, 256)).astype(np.float32)
     fine = cv2.GaussianBlur(tile, (0, 0), max(0.35 * mm, 0.4), borderType=cv2.BORDER_REFLECT)
     coarse = cv2.GaussianBlur(tile, (0, 0), max(1.2 * mm, 0.5), borderType=cv2.BORDER_REFLECT)
@@ -88,7 +88,7 @@ class _Body:
         bone[y0:y1, x0:x1] += density * filling * cover
 
     def _distances(self, us: Map, vs: Map) -> tuple[Map, Map, Map]:
-        """Pixels to the outline (inside positive), whether an end plate is nearest, pixels to the end plates."""
+        """Return pixels to the outline (inside positive), whether an end plate is nearest, pixels to the end plates."""
         depth, height = np.linalg.norm(self.vertebra.depth), np.linalg.norm(self.vertebra.height)
         blend = 1 / (1 + np.exp(-4 * vs))
         hollow = self.hollow[0] * (1 - blend) + self.hollow[1] * blend
@@ -105,7 +105,7 @@ class _Body:
         return inside.astype(np.float32), (plate < wall).astype(np.float32), plate.astype(np.float32)
 
     def _sign(self, corner: Corner, side: float, us: Map, vs: Map, filling: Map, cover: Map) -> tuple[Map, Map]:
-        """Erosion takes bone from the corner, sclerosis makes it dense; both are measured in millimetres."""
+        """Draw an erosion (takes bone from the corner) or a sclerosis (makes it dense); sizes are in millimetres."""
         if corner.body_sign not in ("erosion", "sclerosis"):
             return filling, cover
         scale = float(np.linalg.norm(self.vertebra.height))
@@ -167,7 +167,7 @@ def _bridge(
     strength: float,
     mm: float,
 ) -> None:
-    """A continuous ribbon from the upper body's anterior wall over the disc to the lower body's."""
+    """Draw a continuous ribbon from the upper body's anterior wall over the disc to the lower body's."""
     above, below = spine.vertebrae[disc], spine.vertebrae[disc + 1]
     upper, lower = above.at(-1, 1), below.at(-1, -1)
     bulge = float(np.linalg.norm(lower - upper)) * rng.uniform(0.05, 0.3)
@@ -189,7 +189,7 @@ def _bridge(
 
 
 def _curve(knots: NDArray[np.float64], count: int = 40) -> NDArray[np.float64]:
-    """A smooth path through `knots` (Catmull-Rom, chord-uniform)."""
+    """Return a smooth path through `knots` (Catmull-Rom, chord-uniform)."""
     ends = np.concatenate([[2 * knots[0] - knots[1]], knots, [2 * knots[-1] - knots[-2]]])
     t = np.linspace(0, len(knots) - 1 - 1e-9, count)
     i, f = t.astype(int), (t % 1)[:, None]
@@ -200,7 +200,7 @@ def _curve(knots: NDArray[np.float64], count: int = 40) -> NDArray[np.float64]:
 
 
 def _band(bone: Map, path: NDArray[np.float64], widths: NDArray[np.float64], strength: float, mm: float) -> None:
-    """Adds a ribbon of bone along `path` with the given full widths, its border a little denser than its core."""
+    """Add a ribbon of bone with the given full widths along `path`, a little denser at its border."""
     tangent = np.gradient(path, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
@@ -210,7 +210,7 @@ def _band(bone: Map, path: NDArray[np.float64], widths: NDArray[np.float64], str
 
 
 def fill(bone: Map, outline: NDArray[np.float64], strength: float, blur: float, shell: float = 0.0) -> None:
-    """Adds a filled polygon, its border softened by `blur` pixels; `shell` > 0 brightens the border by that much."""
+    """Add a filled polygon with a border softened by `blur` pixels; `shell` > 0 brightens the border by that share."""
     pad = 3 * blur + 4
     x0, y0, x1, y1 = _clip(bone, outline.min(0) - pad, outline.max(0) + pad)
     if x1 - x0 < 2 or y1 - y0 < 2:
@@ -228,7 +228,7 @@ def fill(bone: Map, outline: NDArray[np.float64], strength: float, blur: float, 
 
 
 def _beyond(rng: np.random.Generator, spine: Spine) -> list[Vertebra]:
-    """The thoracic vertebrae next to the graded ones, continued from the last two: T2 .. T4, or T11 .. T9."""
+    """Return the thoracic vertebrae next to the graded ones, continued from the last two: T2 .. T4, or T11 .. T9."""
     last, before = (spine.vertebrae[0], spine.vertebrae[1]) if spine.region == "lumbar" else spine.vertebrae[:-3:-1]
     step, depth, height = last.centre - before.centre, last.depth, last.height
     centre, bodies = last.centre, []
@@ -242,7 +242,7 @@ def _beyond(rng: np.random.Generator, spine: Spine) -> list[Vertebra]:
 
 
 def _posterior(rng: np.random.Generator, bone: Map, spine: Spine, v: Vertebra, density: float, mm: float) -> None:
-    """Pedicle, articular pillar, lamina and spinous process, as ellipses in body coordinates."""
+    """Draw pedicle, articular pillar, lamina and spinous process as ellipses in body coordinates."""
     if v.name == "S1":
         return
     cervical = spine.region == "cervical"
@@ -271,7 +271,7 @@ def _posterior(rng: np.random.Generator, bone: Map, spine: Spine, v: Vertebra, d
 
 
 def _sacrum(rng: np.random.Generator, bone: Map, s1: Vertebra, density: float, mm: float) -> None:
-    """S2 and S3 below S1, smaller and curving backwards."""
+    """Draw S2 and S3 below S1, smaller and curving backwards."""
     centre, depth, height = s1.centre, s1.depth, s1.height
     for factor in (0.86, 0.74):
         turn = rng.uniform(0.12, 0.3)
@@ -285,14 +285,12 @@ def _sacrum(rng: np.random.Generator, bone: Map, s1: Vertebra, density: float, m
 
 
 def _local(v: Vertebra, x0: int, y0: int, x1: int, y1: int) -> tuple[Map, Map]:
-    """Body coordinates (u, v) of the pixels of a rectangle."""
+    """Return body coordinates (u, v) of the pixels of a rectangle."""
     inverse = np.linalg.inv(np.stack([v.depth, v.height], 1))
     xs = (np.arange(x0, x1) - v.centre[0])[None, :]
     ys = (np.arange(y0, y1) - v.centre[1])[:, None]
-    return (
-        (inverse[0, 0] * xs + inverse[0, 1] * ys).astype(np.float32),
-        (inverse[1, 0] * xs + inverse[1, 1] * ys).astype(np.float32),
-    )
+    across, down = (row[0] * xs + row[1] * ys for row in inverse)
+    return across.astype(np.float32), down.astype(np.float32)
 
 
 def _clip(bone: Map, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""What the mSASSS grades: the anterior corners of a phantom's vertebrae, and how its signs are drawn by lot."""
+"""The anterior corners of a phantom's vertebrae, which the mSASSS grades, and the random draw of their signs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Sign = Literal["none", "squaring", "erosion", "sclerosis", "syndesmophyte", "bri
 
 @dataclass(frozen=True)
 class Corner:
-    """One anterior corner: its grade, the sign that makes it, and the sign's size from 0 (barely visible) to 1.
+    """One anterior corner: its grade, the sign behind it, and the sign's size from 0 (barely visible) to 1.
 
-    A syndesmophyte may grow from a corner that is squared, eroded or sclerotic already: `under` says from which.
+    A syndesmophyte may grow from a corner that is already squared, eroded or sclerotic; `under` is that sign.
     """
 
     grade: int
@@ -26,7 +26,7 @@ class Corner:
 
     @property
     def body_sign(self) -> Sign:
-        """What shows in the vertebral body itself."""
+        """Return the sign in the vertebral body itself."""
         return self.under if self.grade == 2 else self.sign
 
 
@@ -38,7 +38,7 @@ class Disc:
 
 
 def sample_discs(rng: np.random.Generator, count: int = 6) -> tuple[Disc, ...]:
-    """Corners of `count` discs at a severity that the spine shares, as ankylosing spondylitis spreads along it."""
+    """Draw corners of `count` discs with a common severity, since ankylosing spondylitis spreads along the spine."""
     severity = rng.beta(1.0, 1.1)
     discs = []
     for _ in range(count):
@@ -52,7 +52,7 @@ def sample_discs(rng: np.random.Generator, count: int = 6) -> tuple[Disc, ...]:
 
 
 def progressed(rng: np.random.Generator, discs: tuple[Disc, ...]) -> tuple[Disc, ...]:
-    """The same discs some years later: syndesmophytes are new or bridge their disc, and nothing heals."""
+    """Return the discs some years later: new syndesmophytes, or bridges over their disc; nothing heals."""
     later = []
     for disc in discs:
         size = float(rng.random())

@@ -17,7 +17,7 @@ _BLOCK = 16  # scatter and the processing's base layer vary slowly: one value pe
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """What the modality stores. `window` is (centre, width) in stored values, or None where it writes none."""
+    """The stored picture. `window` is (centre, width) in stored values, or None if the modality writes none."""
 
     pixels: NDArray[np.uint16]
     bits: int
@@ -26,9 +26,9 @@ class Image:
 
 
 def expose(rng: np.random.Generator, attenuation: Map, pixel_mm: float, mirrored: bool) -> Image:
-    """One exposure of `attenuation` (H x W, line integrals) on a detector with `pixel_mm` between its pixels.
+    """Expose `attenuation` (H x W, line integrals) on a detector with `pixel_mm` between its pixels.
 
-    `mirrored` turns the picture left to right before the marker is burned in, for a patient who looks to the right.
+    `mirrored` flips the picture left to right before the marker is burned in, for a patient who looks to the right.
     """
     if mirrored:
         attenuation = np.ascontiguousarray(attenuation[:, ::-1])
@@ -47,7 +47,7 @@ def expose(rng: np.random.Generator, attenuation: Map, pixel_mm: float, mirrored
     level = float(np.median(centre[centre < np.percentile(centre, 70)]))  # the exposure control sees the body, not air
     scatter = rng.uniform(0.3, 0.9) * _slow(np.minimum(primary, 4 * level), 25 / pixel_mm)
     signal = cv2.GaussianBlur(primary, (0, 0), rng.uniform(0.10, 0.18) / pixel_mm) + scatter
-    quanta = rng.uniform(20_000, 90_000) * pixel_mm**2  # per pixel where the signal is `level`
+    quanta = rng.uniform(20_000, 90_000) * pixel_mm**2  # per pixel with the signal `level`
     signal *= quanta / level
     signal += np.sqrt(signal) * rng.standard_normal(signal.shape, dtype=np.float32)
     grey = -np.log(np.maximum(signal, 0.05 * quanta * 0.01) / np.float32(quanta))
@@ -55,7 +55,7 @@ def expose(rng: np.random.Generator, attenuation: Map, pixel_mm: float, mirrored
 
 
 def _collimation(rng: np.random.Generator, rows: int, columns: int) -> tuple[tuple[int, int, int, int], bool]:
-    """The exposed field (x0, y0, x1, y1), and whether the modality blackens what lies outside."""
+    """Draw the exposed field (x0, y0, x1, y1), and whether the modality blackens the area outside."""
     if rng.random() < 0.4:
         return (0, 0, columns, rows), False
     left, right, top, bottom = rng.uniform(0.0, 0.03, 4)
@@ -65,7 +65,7 @@ def _collimation(rng: np.random.Generator, rows: int, columns: int) -> tuple[tup
 
 
 def _marker(rng: np.random.Generator, attenuation: Map, field: tuple[int, int, int, int]) -> None:
-    """A lead letter near a corner of the field."""
+    """Add a lead letter near a corner of the field."""
     x0, y0, x1, y1 = field
     size = int((y1 - y0) * rng.uniform(0.025, 0.04))
     letter = np.zeros((size, size), np.uint8)
@@ -79,7 +79,7 @@ def _marker(rng: np.random.Generator, attenuation: Map, field: tuple[int, int, i
 
 
 def _slow(image: Map, sigma_px: float) -> Map:
-    """Gaussian blur with a sigma of many pixels, computed on blocks."""
+    """Blur with a Gaussian of many pixels, computed on blocks."""
     rows, columns = image.shape
     small = cv2.resize(image, (max(columns // _BLOCK, 2), max(rows // _BLOCK, 2)), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), max(sigma_px / _BLOCK, 0.6), borderType=cv2.BORDER_REPLICATE)
@@ -87,7 +87,7 @@ def _slow(image: Map, sigma_px: float) -> Map:
 
 
 def _process(rng: np.random.Generator, grey: Map, pixel_mm: float) -> Map:
-    """The modality's dynamic range compression and detail enhancement."""
+    """Apply the modality's dynamic range compression and detail enhancement."""
     base = _slow(grey, rng.uniform(6, 20) / pixel_mm)
     detail, compression = rng.uniform(1.0, 1.5), rng.uniform(0.5, 1.0)
     return detail * grey + (compression - detail) * base

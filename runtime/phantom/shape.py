@@ -28,7 +28,7 @@ _Z_LIMIT = 2.5  # standard deviations; beyond it no real spine supports the mode
 
 @dataclass(frozen=True)
 class Vertebra:
-    """One vertebral body as a parallelogram: `centre` +- `depth` (towards posterior) +- `height` (towards caudal)."""
+    """A vertebral body as a parallelogram: `centre` +- `depth` (towards posterior) +- `height` (towards caudal)."""
 
     name: str
     centre: Array
@@ -36,13 +36,13 @@ class Vertebra:
     height: Array
 
     def at(self, u: float, v: float) -> Array:
-        """The point at body coordinates (u, v): (-1, -1) is the superior anterior corner."""
+        """Return the point at body coordinates (u, v): (-1, -1) is the superior anterior corner."""
         return self.centre + u * self.depth + v * self.height
 
 
 @dataclass(frozen=True)
 class Spine:
-    """Seven vertebrae from above; disc i lies between `vertebrae[i]` and `vertebrae[i + 1]`. Units as the points'."""
+    """Seven vertebrae from above; disc i lies between `vertebrae[i]` and `vertebrae[i + 1]`. Units are the points'."""
 
     region: Region
     vertebrae: tuple[Vertebra, ...]
@@ -55,7 +55,7 @@ class Spine:
         return (self.vertebrae[disc].at(-1, 1) + self.vertebrae[disc + 1].at(-1, -1)) / 2
 
     def transformed(self, scale: float, shift: Array) -> Spine:
-        """The spine under x -> scale * x + shift."""
+        """Return the spine under x -> scale * x + shift."""
         moved = tuple(
             Vertebra(v.name, v.centre * scale + shift, v.depth * scale, v.height * scale) for v in self.vertebrae
         )
@@ -64,7 +64,7 @@ class Spine:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the spine lies in the image, as fractions of its height and width."""
+    """The place of the spine in the image, in fractions of its height and width."""
 
     centre_x: float
     centre_y: float
@@ -85,16 +85,16 @@ def _statistics() -> dict[str, Any]:
 
 
 def sample_spine(rng: np.random.Generator, region: Region) -> Spine:
-    """A spine in units of its mean vertebral spacing, origin at the mean of its centroids."""
+    """Draw a spine in units of its mean vertebral spacing, with the origin at the mean of its centroids."""
     model = _statistics()[f"{region}_spine"]
     points = np.array(model["mean"], np.float64)
     for mode in model["modes"]:
         z = float(np.clip(rng.standard_normal(), -_Z_LIMIT, _Z_LIMIT))
         points = points + z * mode["std"] * np.array(mode["vector"])
-    named = dict(zip(model["points"], points, strict=True))
-    centroids = [named[f"B{i}"] for i in range(1, 8)]
-    above = [None] + [named[f"V{i}P2"] for i in range(1, 7)]  # superior anterior corner of each vertebra
-    below = [named[f"V{i}P1"] for i in range(1, 7)] + [None]  # inferior anterior corner
+    landmarks = dict(zip(model["points"], points, strict=True))
+    centroids = [landmarks[f"B{i}"] for i in range(1, 8)]
+    above = [None] + [landmarks[f"V{i}P2"] for i in range(1, 7)]  # superior anterior corner of each vertebra
+    below = [landmarks[f"V{i}P1"] for i in range(1, 7)] + [None]  # inferior anterior corner
     inner = [_inner_body(c, a, b) for c, a, b in zip(centroids[1:6], above[1:6], below[1:6], strict=True)]
     first = _outer_body(centroids[0], below[0], float(np.linalg.norm(inner[0][1])), caudal=1.0)
     last = _outer_body(centroids[6], above[6], float(np.linalg.norm(inner[4][1])), caudal=-1.0)
@@ -109,9 +109,9 @@ def _inner_body(centroid: Array, above: Array, below: Array) -> tuple[Array, Arr
 
 
 def _outer_body(centroid: Array, corner: Array, half_depth: float, caudal: float) -> tuple[Array, Array, Array]:
-    """A body of which one anterior corner is known: the rectangle with its centroid and the neighbour's depth.
+    """Return a body with one known anterior corner: the rectangle with its centroid and the neighbour's depth.
 
-    `caudal` is 1 where the corner is the body's lower one (first vertebra), -1 where it is the upper (last).
+    `caudal` is 1 if the corner is the body's lower one (first vertebra), -1 if it is the upper one (last vertebra).
     """
     diagonal = centroid - corner
     length = float(np.linalg.norm(diagonal))
@@ -124,9 +124,9 @@ def _outer_body(centroid: Array, corner: Array, half_depth: float, caudal: float
 
 
 def sample_frame(rng: np.random.Generator, spine: Spine) -> Frame:
-    """Framing from the same radiographs, redrawn until every disc lies well inside the image.
+    """Draw a framing by the same statistics, until every disc lies well inside the image.
 
-    Raises ValueError where no framing of this spine fits.
+    Raises ValueError if no framing of this spine fits.
     """
     stats = _statistics()[f"{spine.region}_spine"]["framing"]
 

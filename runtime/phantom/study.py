@@ -41,15 +41,15 @@ class PhantomView:
 
     @property
     def grades(self) -> NDArray[np.int64]:
-        """(6, 2): per disc the upper vertebra's corner, then the lower's."""
+        """Return (6, 2): for each disc the upper vertebra's corner, then the lower one's."""
         return np.array([[c.grade for c in d.corners] for d in self.discs])
 
 
 def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> PhantomView:
-    """The radiograph of `region` of the study `seed`. Deterministic.
+    """Draw the radiograph of `region` of the study `seed`. Deterministic.
 
-    `scale` < 1 draws the same scene on a detector with coarser pixels (for training; 1 is what is written). `visit`
-    counts the patient's later studies: the same spine, its corners progressed that many times, exposed anew.
+    `scale` < 1 draws the same scene on a detector with coarser pixels, for training; files have 1. `visit` counts the
+    patient's later studies: the same spine, with corners that progressed that many times, in a new exposure.
     """
     rng = np.random.default_rng([seed, REGIONS.index(region)])
     spine, frame = _framed(rng, region)
@@ -95,15 +95,15 @@ def _framed(rng: np.random.Generator, region: Region) -> tuple[Spine, Frame]:
 
 
 def draw_study(seed: int, visit: int = 0) -> dict[Region, PhantomView]:
-    """Both radiographs of the study `seed`."""
+    """Draw both radiographs of the study `seed`."""
     return {region: draw_view(seed, region, visit=visit) for region in REGIONS}
 
 
 def write_study(seed: int, folder: str | Path, visit: int = 0) -> Path:
-    """Writes `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`, and returns it.
+    """Write `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`; returns the folder.
 
     `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with
-    site and grade, totals. The radiographs carry the tags that a modality writes and nothing of the truth. `visit` 1
+    site and grade, totals. The radiographs have the tags that a modality writes, without the truth. `visit` 1
     is the patient's next study, two years later, and so on.
     """
     folder = Path(folder)

@@ -1,7 +1,7 @@
-"""What lies around and over the spine on a lateral radiograph: soft tissue, skull, shoulders, ribs, pelvis, gas.
+"""The surroundings of the spine on a lateral radiograph: soft tissue, skull, shoulders, ribs, pelvis, gas.
 
 Positions are given in units of the mean vertebral spacing about the spine's landmarks, so that they follow its
-shape. Attenuations are line integrals (dimensionless); air is 0. Smooth things are drawn on a coarse grid.
+shape. Attenuations are line integrals (dimensionless); air is 0. Smooth structures are drawn on a coarse grid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COARSE = 8  # pixels of the fine grid per pixel of the coarse one
 
 
 def draw_surroundings(rng: np.random.Generator, bone: Map, spine: Spine, mm: float) -> Map:
-    """Adds overlying bones to `bone` and returns the soft tissue's attenuation, both on the fine grid."""
+    """Add overlying bones to `bone` and return the soft tissue's attenuation, both on the fine grid."""
     rows, columns = bone.shape
     coarse = np.zeros((rows // _COARSE + 2, columns // _COARSE + 2), np.float32)
     small = spine.transformed(1 / _COARSE, np.zeros(2))
@@ -39,7 +39,7 @@ def draw_surroundings(rng: np.random.Generator, bone: Map, spine: Spine, mm: flo
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, int], unit: float) -> Map:
-    """Smooth random field of standard deviation 1: muscle and fat."""
+    """Draw a smooth random field of standard deviation 1, for muscle and fat."""
     total = np.zeros(shape, np.float32)
     for scale, weight in ((0.25, 0.5), (0.8, 0.8), (2.0, 1.0)):
         grid = rng.standard_normal(
@@ -55,7 +55,7 @@ def _grid(shape: tuple[int, int]) -> tuple[Map, Map]:
 
 
 def _along(spine: Spine, ys: Map, edge: str, extend: float) -> Map:
-    """The x of the spine's anterior or posterior edge at each row, continued beyond its ends with slope `extend`."""
+    """Return x of the spine's anterior or posterior edge at each row, continued beyond its ends by slope `extend`."""
     points = np.array([v.at(-1.0 if edge == "anterior" else 1.0, 0) for v in spine.vertebrae])
     order = np.argsort(points[:, 1])
     y, x = points[order, 1], points[order, 0]
@@ -66,7 +66,7 @@ def _along(spine: Spine, ys: Map, edge: str, extend: float) -> Map:
 
 
 def _profile(xs: Map, low: Map, high: Map) -> Map:
-    """Chord through an elliptical cross-section between two contours: 0 outside, 1 in the middle."""
+    """Return the chord of an elliptical cross-section between two contours: 0 outside, 1 in the middle."""
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1)
     return np.sqrt(np.clip(1 - ((xs - middle) / half) ** 2, 0, None))
 
@@ -103,7 +103,7 @@ def _ellipse(centre: Array, rx: float, ry: float, tilt: float, wobble: Array | N
 
 
 def _ribbon(path: Array, width: float) -> Array:
-    """Outline of a band of constant width along a path, the path smoothed by interpolation."""
+    """Return the outline of a band of constant width along a smoothed path."""
     t = np.linspace(0, 1, len(path))
     fine = np.linspace(0, 1, 40)
     coefficients = np.polyfit(t, path, min(3, len(path) - 1))
@@ -194,7 +194,7 @@ def _ribs_and_pelvis(rng: np.random.Generator, bone: Map, spine: Spine, mm: floa
 
 
 def _smooth(outline: Array) -> Array:
-    """A closed outline rounded by three rounds of corner cutting (Chaikin)."""
+    """Round a closed outline by three rounds of corner cutting (Chaikin)."""
     for _ in range(3):
         following = np.roll(outline, -1, 0)
         outline = np.stack([0.75 * outline + 0.25 * following, 0.25 * outline + 0.75 * following], 1).reshape(-1, 2)

@@ -181,7 +181,7 @@ def _check_index(folder: Path) -> None:
 
 def _true_grades(arguments: argparse.Namespace) -> dict[str, Grades]:
     """Grades by study and site: those of phantoms' `truth.json` in the folders of PATH, then those of `--truth`."""
-    from spinescore.benchmarks.agreement.readings import ReadingsError, read_readings
+    from spinescore.runtime.followup.readings import ReadingsError, read_readings
 
     files = [file for path in arguments.paths if path.is_dir() for file in sorted(path.rglob("truth.json"))]
     grades: dict[str, Grades] = {}

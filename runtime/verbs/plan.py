@@ -11,10 +11,10 @@ from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
 
 if TYPE_CHECKING:
-    from spinescore.benchmarks.bench.subject import PhantomStudy
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.opening.plan import LatencyPlan, Setting
-    from spinescore.runtime.opening.plansearch import AcceptedEngine, Run, Search
+    from spinescore.runtime.opening.plansearch import Run, Search
+    from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
 
 __all__ = ["add_arguments", "run"]
@@ -37,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
-    from spinescore.benchmarks.bench.subject import draw_study
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
     from spinescore.runtime.opening import plansearch
     from spinescore.runtime.opening.plan import device_kind, this_machine
+    from spinescore.runtime.phantom.labelled import write_labelled_study
 
     _check(arguments)
     bundle, kind = Bundle.open(arguments.bundle), device_kind(arguments.device)
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     pairs = _pairs(bundle, kind, machine["hardware"])
     say(f"{len(pairs)} ways to run bundle {bundle.manifest.name} on {machine['processor']}")
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
-        study = draw_study(Path(scratch))
+        study = write_labelled_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
             found = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, [setting for _, setting in pairs])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from helpers.made_reports import made_report
-from spinescore.benchmarks.agreement.readings import ALL_SITES
 from spinescore.benchmarks.agreement.totals import UNITS, either, new_syndesmophyte, scaled_sum
 from spinescore.runtime.followup import compare
+from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.study import REGIONS
 
 

@@ -10,16 +10,19 @@ import jsonschema
 import pytest
 
 from helpers import tiny, tiny_study
-from spinescore.benchmarks.bench import subject as subjects
 from spinescore.benchmarks.bench import verb
 from spinescore.benchmarks.bench.alone import engine_calls
 from spinescore.benchmarks.bench.document import head, latency_schema, to_json
 from spinescore.benchmarks.bench.measure import PARTS, Plan
 from spinescore.benchmarks.bench.plots import plots
 from spinescore.benchmarks.bench.render import markdown
+from spinescore.benchmarks.harness.record import record_schema
+from spinescore.benchmarks.harness.subject import FULL_SIZE, Subject
 from spinescore.benchmarks.peers import PEERS
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.phantom import labelled
+from spinescore.runtime.phantom.labelled import PhantomStudy
 from spinescore.runtime.study import LEVELS
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -30,9 +33,9 @@ STAGES = {"read", "localize", "crop", "grade", "total"}
 def study(tmp_path, monkeypatch):
     files = sorted(tiny_study.write_study(tmp_path / "study").iterdir())
     images = [{"rows": tiny.HEIGHT, "columns": tiny.WIDTH} for _ in files]
-    found = subjects.PhantomStudy(files, {}, {"transfer_syntax": "uncompressed", "images": images})
-    monkeypatch.setattr(subjects, "draw_study", lambda scratch: found)
-    monkeypatch.setattr("spinescore.benchmarks.bench.rounds.SETTLE_S", 0.0)
+    found = PhantomStudy(files, {}, {"transfer_syntax": "uncompressed", "images": images})
+    monkeypatch.setattr(labelled, "write_labelled_study", lambda scratch: found)
+    monkeypatch.setattr("spinescore.benchmarks.harness.timing.SETTLE_S", 0.0)
     monkeypatch.setattr("spinescore.benchmarks.bench.starts.SETTLE_S", 0.0)
     return found
 
@@ -56,6 +59,7 @@ def test_every_part_of_a_study(study, tmp_path, capsys):
     assert cli.main(arguments) == 0
     record = json.loads(out.read_text(encoding="utf-8"))
     jsonschema.validate(record, latency_schema())
+    jsonschema.validate(record, record_schema())
     assert len(record["study"]["files"]) == 2
     (result,) = record["results"]
     assert result["regions"] == {"cervical": "scored", "lumbar": "scored"}
@@ -141,17 +145,17 @@ def test_different_studies_of_ones_own_are_scored_once_each(study, tmp_path, cap
 
 
 def test_without_ones_own_phantoms_are_drawn_after_the_repeated_one(tmp_path):
-    studies = subjects.draw_studies(tmp_path, 2)
+    studies = labelled.write_labelled_studies(tmp_path, 2)
     seeds = [study.facts["phantom_seed"] for study in studies]
     assert len(set(seeds)) == 2
-    assert min(seeds) > subjects._FIRST_SEED
+    assert min(seeds) > labelled._FIRST_SEED
     assert all(study.points.keys() == {"cervical", "lumbar"} for study in studies)
 
 
 def test_different_studies_end_with_the_time(study, tmp_path):
     from spinescore.benchmarks.bench.studies import studies
 
-    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", {"threads": 1}, study)
+    subject = Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", {"threads": 1}, study)
     with subject.open() as scorer:
         found = studies(subject, scorer, [study] * 5, "own", 1e-9)
     assert (found["given"], found["scored"]) == (5, 1)
@@ -178,7 +182,7 @@ def test_what_is_missing_is_said_before_anything_is_measured(monkeypatch, capsys
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else real(name, *a))
-    monkeypatch.setattr(subjects, "draw_study", lambda scratch: pytest.fail("a study was drawn"))
+    monkeypatch.setattr(labelled, "write_labelled_study", lambda scratch: pytest.fail("a study was drawn"))
     assert cli.main(["bench", *options]) == 2
     printed = capsys.readouterr()
     assert said in printed.err
@@ -219,7 +223,7 @@ def test_the_networks_alone_run_as_often_as_in_a_study(tmp_path, changes, calls)
 def test_names_that_the_options_know_are_those_that_there_are():
     assert verb._PARTS == PARTS
     assert tuple(PEERS) == verb._PEERS
-    assert verb._BUNDLES[1] == subjects.FULL_SIZE
+    assert verb._BUNDLES[1] == FULL_SIZE
 
 
 @pytest.mark.parametrize(
@@ -252,7 +256,7 @@ def test_a_process_that_ends_too_early_says_why(study):
 
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
     with pytest.raises(EngineError, match=r"status 1: .*nowhere"):
-        starts(subjects.Subject("nowhere", "cpu", options, study), 1)
+        starts(Subject("nowhere", "cpu", options, study), 1)
 
 
 def test_the_command_is_timed_with_the_same_options_and_points(study, tmp_path):
@@ -261,7 +265,7 @@ def test_the_command_is_timed_with_the_same_options_and_points(study, tmp_path):
 
     folder = tiny.write_bundle(tmp_path / "b", alternatives={"narrow": 1.0}, **{"localizer.min_confidence": 1.0})
     options = {"engine": "onnxruntime", "precision": "fp32", "localizer": "narrow", "require_acceptance": False}
-    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=true_points()), give_points=True)
+    subject = Subject(str(folder), "cpu", options, replace(study, points=true_points()), give_points=True)
     assert starts(subject, 1)["cold"]["command"]["n"] == 1
     with pytest.raises(EngineError, match=r"`spinescore score` ended with status 3: rejected \(low-confidence\)"):
         starts(replace(subject, give_points=False), 1)
@@ -321,7 +325,7 @@ def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
         "conditions": {"load_average": [0.1, None], "busy_elsewhere": None, "stolen": None, "seconds": 1.0},
         "warnings": ["The machine was loaded."],
     }
-    record = {**head(study, plan, 2), "results": [result]}
+    record = {**head(study, plan), "results": [result]}
     jsonschema.validate(record, latency_schema())
     assert json.loads(to_json(record)) == record
     assert '"samples_ms": [50.0, 51.0]' in to_json(record)
@@ -346,7 +350,7 @@ def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path)
 
     folder = tiny.write_bundle(tmp_path / "bundle", **{"localizer.min_confidence": 1.0})
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": 1}
-    subject = subjects.Subject(str(folder), "cpu", options, replace(study, points=true_points()))
+    subject = Subject(str(folder), "cpu", options, replace(study, points=true_points()))
     said = []
     found = measure(subject, plan, 2, tmp_path, said.append)
     assert found["given_points"]
@@ -362,7 +366,7 @@ def test_starts_that_compiled_the_package_are_warned_of(study, plan, tmp_path, m
     monkeypatch.setattr(starts.importlib.util, "cache_from_source", lambda path: path if compiled else f"{path}.none")
     monkeypatch.setattr(starts, "starts", lambda subject, times: {})
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": 1}
-    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
+    subject = Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
     found = measure(subject, replace(plan, parts=("starts",)), 2, tmp_path, lambda line: None)
     assert any("every start compiled them" in warning for warning in found["warnings"]) is not compiled
 
@@ -371,7 +375,7 @@ def test_load_of_one_and_of_two_at_once(study, tmp_path):
     from spinescore.benchmarks.bench.load import load
 
     options = {"engine": None, "precision": None, "require_acceptance": True, "threads": None}
-    subject = subjects.Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
+    subject = Subject(str(tiny.write_bundle(tmp_path / "bundle")), "cpu", options, study)
     found = load(subject, 2, 0.2, 2)
     schema = latency_schema()
     jsonschema.validate(found, {"$defs": schema["$defs"], "type": "array", "items": {"$ref": "#/$defs/load"}})

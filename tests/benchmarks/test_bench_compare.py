@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spinescore.benchmarks.bench.compare import compare, ratio_interval, text
-from spinescore.benchmarks.bench.figures import figures
+from spinescore.benchmarks.harness.timing import figures
 from spinescore.runtime import cli
 from spinescore.runtime.verbs import UsageError
 

@@ -11,12 +11,11 @@ import pytest
 
 from spinescore.benchmarks.bench import starts
 from spinescore.benchmarks.bench.energy import Rapl, Sensors, energy, open_meter
-from spinescore.benchmarks.bench.figures import figures, spread
 from spinescore.benchmarks.bench.load import arrivals, closed_loop, open_loop
-from spinescore.benchmarks.bench.machine import Watch, settings, warnings_of
-from spinescore.benchmarks.bench.memory import memory_bytes
-from spinescore.benchmarks.bench.rounds import SETTLE_S, Limit, in_turn
-from spinescore.benchmarks.bench.subject import PhantomStudy, Subject
+from spinescore.benchmarks.harness.environment import Watch, memory_bytes, settings, warnings_of
+from spinescore.benchmarks.harness.subject import Subject
+from spinescore.benchmarks.harness.timing import SETTLE_S, Limit, figures, in_turn, spread
+from spinescore.runtime.phantom.labelled import PhantomStudy
 
 
 class Clock:

@@ -9,14 +9,14 @@ import numpy as np
 from helpers import tiny, tiny_study
 from helpers.scoring import CERVICAL
 from spinescore.benchmarks import embedding
-from spinescore.benchmarks.bench.memory import memory_bytes
-from spinescore.benchmarks.bench.subject import PhantomStudy
+from spinescore.benchmarks.harness.environment import memory_bytes
+from spinescore.runtime.phantom.labelled import PhantomStudy
 
 
 def test_the_record_has_every_figure(tmp_path, monkeypatch, capsys):
     folder = tiny_study.write_study(tmp_path / "study")
     drawn = PhantomStudy(sorted(folder.glob("*.dcm")), {}, {})
-    monkeypatch.setattr(embedding, "draw_study", lambda scratch: drawn)
+    monkeypatch.setattr(embedding, "write_labelled_study", lambda scratch: drawn)
     monkeypatch.setattr(embedding, "_EVERY", 2)
     bundle, out = tiny.write_bundle(tmp_path / "bundle"), tmp_path / "r.json"
     words = ["--bundle", str(bundle), "--runs", "2", "--studies", "5", "--threads", "1", "--out", str(out)]

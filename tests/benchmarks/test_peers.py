@@ -64,7 +64,7 @@ def test_other_answers_are_not_timed(bundle, files, monkeypatch):
     monkeypatch.setattr(trial, "PEERS", {"wrong": ("Wrong", wrong, False)})
     (peer,) = open_peers(["wrong"], "cpu", bundle, report_of(bundle, files), files, None, 1, quiet)
     assert not peer.same_answers
-    assert "grades are others" in peer.reason
+    assert "grades differ" in peer.reason
     assert peer.facts()["agreement"]["other_grades"] > 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from spinescore.benchmarks import quality
 from spinescore.benchmarks.quality import Cases
 from spinescore.benchmarks.spoiled import SPOILS, Truth
 from spinescore.runtime.errors import CODES
@@ -78,3 +80,11 @@ def test_cases_are_counted_by_region():
     assert (figures["radiographs"], figures["hit_rate"], figures["scored"]) == (4, 0.25, 0)
     assert figures["rates"] == {"inverted": 0.25, "views-contradict": 0.5}
     assert figures["corners_right_of_scored"] is None
+
+
+def test_a_sound_and_a_spoiled_study_are_scored_and_timed(capsys) -> None:
+    assert quality.main(["--count", "1", "--spoiled", "1", "--only", "inverted"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("inverted") >= 2  # the way to spoil, and the code
+    costs = json.loads(printed.splitlines()[-1])
+    assert min(costs["before"]["p50"], costs["after"]["p50"]) > 0

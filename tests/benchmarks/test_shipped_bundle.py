@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
+from spinescore.benchmarks.phantom.checkpoints import rebuilt_tensors
 from spinescore.benchmarks.phantom.evaluate import Tally
-from spinescore.benchmarks.phantom.rebuilt import FIELDS, REBUILT, pictures, rebuilt_tensors
+from spinescore.benchmarks.phantom.rebuilt import FIELDS, REBUILT, pictures
 from spinescore.export.defaults import read_overrides
 from spinescore.export.half import store_half
 from spinescore.export.hrnet import build_hrnet

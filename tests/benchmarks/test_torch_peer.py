@@ -69,7 +69,7 @@ def test_the_same_points_and_logits_as_the_references(bundle, networks, given, d
 
 def test_weights_that_are_stored_in_half():
     """The shipped bundle's localizer, on a picture of noise."""
-    from spinescore.benchmarks.gpu.torchpeer import networks_of
+    from spinescore.benchmarks.phantom.checkpoints import networks_of
     from spinescore.runtime.bundle import Bundle
 
     shipped = Bundle.open("phantom-reference")

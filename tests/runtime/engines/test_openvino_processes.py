@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from helpers.keras_bundle import write_keras_bundle
-from spinescore.benchmarks.bench.subject import draw_study
+from spinescore.runtime.phantom.labelled import write_labelled_study
 
 pytest.importorskip("openvino")
 
@@ -19,7 +19,7 @@ PROCESSES = 8  # the fault was in about half of all processes
 
 def test_every_process_gives_the_same_answer(tmp_path):
     bundle = write_keras_bundle(tmp_path / "bundle")
-    study = draw_study(tmp_path)
+    study = write_labelled_study(tmp_path)
     points = {
         region: {level: dict(zip(("centre_px", "anterior_px"), pair, strict=True)) for level, pair in levels.items()}
         for region, levels in study.points.items()

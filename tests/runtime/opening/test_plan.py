@@ -11,12 +11,12 @@ import pytest
 
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR, checked
-from spinescore.benchmarks.bench.subject import PhantomStudy, draw_study
 from spinescore.kernels.signing import sign
 from spinescore.runtime import EngineError, Scorer, cli
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.opening.plan import Candidate, LatencyPlan, Setting, this_machine
+from spinescore.runtime.phantom.labelled import PhantomStudy, write_labelled_study
 from spinescore.runtime.scoring.budget import Effort
 from spinescore.runtime.verbs import plan as plan_verb
 
@@ -223,7 +223,7 @@ def rig(monkeypatch):
     monkeypatch.setattr("spinescore.runtime.machine.processor.core_count", lambda: 1)
     images = [{"rows": 1024, "columns": 768}] * 2
     drawn = PhantomStudy([], {}, {"phantom_seed": 7, "transfer_syntax": "uncompressed", "images": images})
-    monkeypatch.setattr("spinescore.benchmarks.bench.subject.draw_study", lambda scratch: drawn)
+    monkeypatch.setattr("spinescore.runtime.phantom.labelled.write_labelled_study", lambda scratch: drawn)
     monkeypatch.setattr(plan_verb._Rig, "measure", measure)
 
 
@@ -246,7 +246,7 @@ def test_command_line(bundle, rig, capsys, tmp_path):
 
 
 def test_a_study_is_measured_from_its_files(bundle, tmp_path):
-    study = draw_study(tmp_path)
+    study = write_labelled_study(tmp_path)
     with plan_verb._Rig(bundle, "cpu", study) as rig:
         for setting in (HALF, replace(HALF, effort=Effort(2))):
             framework, times_ms = rig.measure(setting, 3)

@@ -12,7 +12,6 @@ from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR, checked, grades, points
 from helpers.tensorrt_double import write_engine
 from helpers.tiny import HEIGHT, write_bundle
-from spinescore.benchmarks.bench.subject import PhantomStudy
 from spinescore.runtime import BundleError, EngineError, Scorer, cli
 from spinescore.runtime.acceptance import AcceptanceRecord, find_records, write_record
 from spinescore.runtime.acceptance.gate import verify_device
@@ -22,6 +21,7 @@ from spinescore.runtime.files import file_sha256
 from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.opening import building
 from spinescore.runtime.opening.plan import LatencyPlan, Setting
+from spinescore.runtime.phantom.labelled import PhantomStudy
 from spinescore.runtime.scoring.budget import Effort
 from spinescore.runtime.verbs import plan as plan_verb
 from spinescore.runtime.verbs.summary import study_summary
@@ -197,7 +197,7 @@ def rig(monkeypatch):
 
     monkeypatch.setattr("spinescore.runtime.machine.processor.core_count", lambda: 1)
     drawn = PhantomStudy([], {}, {"phantom_seed": 7, "transfer_syntax": "uncompressed", "images": []})
-    monkeypatch.setattr("spinescore.benchmarks.bench.subject.draw_study", lambda scratch: drawn)
+    monkeypatch.setattr("spinescore.runtime.phantom.labelled.write_labelled_study", lambda scratch: drawn)
     monkeypatch.setattr(plan_verb._Rig, "measure", measure)
 
 

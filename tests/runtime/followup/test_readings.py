@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinescore.benchmarks.agreement import Reading, Readings, ReadingsError, read_readings
-from spinescore.benchmarks.agreement.readings import ALL_SITES
+from spinescore.runtime.followup.readings import ALL_SITES
 from spinescore.runtime.scoring.report import (
     BundleInfo,
     CornerReport,

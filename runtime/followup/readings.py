@@ -1,8 +1,8 @@
-"""Grades of corners, as a reader or a network gave them: from CSV files, reports, and phantoms' truth.
+"""Grades of corners by a reader or a network: from CSV files, reports, and phantoms' truth.
 
 A CSV file has a header with the columns `study`, `site` and `grade`, and optionally `p0` .. `p3`, `patient` and
-`study_date` (YYYYMMDD or YYYY-MM-DD); others are ignored. One row is one corner; an empty grade is a corner that was
-not graded. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as they stand: no bridge rule.
+`study_date` (YYYYMMDD or YYYY-MM-DD); others are ignored. One row is one corner; an empty grade is a corner without a
+grade. Half points (0.5, 1.5, 2.5) are the mean of two readers. Grades are taken as they are, without the bridge rule.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SUM_TOLERANCE = 0.05  # probabilities that were rounded to two decimals, and so
 
 
 class ReadingsError(ValueError):
-    """A file that does not hold readings, with its name and line; what it quotes is cut to a readable length."""
+    """A file that does not hold readings; the message has its name and line, and is cut to a readable length."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..")
@@ -56,7 +56,7 @@ class Reading:
 
 @dataclass
 class Readings:
-    """All corners of one source: study -> site -> reading; patients and dates (YYYYMMDD) by study, where known."""
+    """All corners of one source: study -> site -> reading; patients and dates (YYYYMMDD) by study, if known."""
 
     name: str
     format: Format = "csv"
@@ -65,7 +65,7 @@ class Readings:
     dates: dict[str, str] = field(default_factory=dict)
 
     def add(self, study: str, site: str, reading: Reading) -> None:
-        """Take one corner in. Raises ReadingsError (without a place) for what cannot be one."""
+        """Add one corner. Raises ReadingsError (without a place) if it is invalid."""
         if not study:
             raise ReadingsError("the study has no name")
         if site not in ALL_SITES:
@@ -73,7 +73,7 @@ class Readings:
         if reading.grade is not None and (reading.grade * 2) not in range(2 * _MAX_GRADE + 1):
             raise ReadingsError(
                 f"{reading.grade!r} is no grade; grades are 0, 1, 2, 3 (0.5, 1.5, 2.5: the mean of two readers), "
-                "or empty where there is none"
+                "or empty if there is none"
             )
         if reading.probabilities is not None:
             _check_probabilities(reading.probabilities)
@@ -83,16 +83,16 @@ class Readings:
         sites[site] = reading
 
     def describe(self, study: str, patient: str | None, date: str | None) -> None:
-        """Whose study it is and when it was made. Raises ReadingsError where that contradicts what was said before."""
-        for known, value, what in ((self.patients, patient, "patients"), (self.dates, date, "dates")):
-            if value and known.setdefault(study, value) != value:
-                raise ReadingsError(f"study {study} has two {what}, {known[study]} and {value}; a study has one")
+        """Set a study's patient and date. Raises ReadingsError if they contradict earlier ones."""
+        for earlier, value, kind in ((self.patients, patient, "patients"), (self.dates, date, "dates")):
+            if value and earlier.setdefault(study, value) != value:
+                raise ReadingsError(f"study {study} has two {kind}, {earlier[study]} and {value}; a study has one")
 
 
 def read_readings(path: str | Path) -> Readings:
     """Read a CSV file, a report, JSON Lines of reports, a phantom's `truth.json`, or a folder of the JSON kinds.
 
-    In a folder, JSON files of other kinds are skipped, and truth counts only where there is no report. Raises
+    In a folder, JSON files of other kinds are skipped, and truth counts only if there is no report. Raises
     ReadingsError, naming file and line, for anything else.
     """
     path = Path(path)
@@ -111,14 +111,14 @@ def read_readings(path: str | Path) -> Readings:
 
 def _read_folder(folder: Path) -> Readings:
     readings = Readings(folder.name or str(folder))
-    found: list[tuple[str, Any]] = []
+    documents: list[tuple[str, Any]] = []
     for file in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".json", ".jsonl") and p.is_file()):
-        found.extend(_documents(file.relative_to(folder).as_posix(), _text(file)))
-    known = [(place, document) for place, document in found if _kind(document) is not None]
-    reports = [(place, document) for place, document in known if _kind(document) == "reports"]
-    if not known:
+        documents.extend(_documents(file.relative_to(folder).as_posix(), _text(file)))
+    usable = [(place, document) for place, document in documents if _kind(document) is not None]
+    reports = [(place, document) for place, document in usable if _kind(document) == "reports"]
+    if not usable:
         raise ReadingsError(f"{readings.name}: there is no report in this folder (report.json, JSON Lines, truth.json)")
-    _add_documents(readings, reports or known)
+    _add_documents(readings, reports or usable)
     return readings
 
 
@@ -139,7 +139,7 @@ def _add_csv(readings: Readings, text: str) -> None:
 
 
 def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
-    """Where each column stands that is read."""
+    """Return the index of each column that is read."""
     missing = [column for column in _REQUIRED if column not in header]
     if missing:
         raise ReadingsError(
@@ -150,9 +150,9 @@ def _columns(name: str, header: Sequence[str]) -> dict[str, int]:
     twice = [column for column in columns if header.count(column) > 1]
     if twice:
         raise ReadingsError(f"{name}, line 1: column {', '.join(twice)} stands there twice")
-    given = [column for column in _PROBABILITIES if column in columns]
-    if given and len(given) < len(_PROBABILITIES):
-        raise ReadingsError(f"{name}, line 1: of p0 .. p3 there is only {', '.join(given)}; give all four or none")
+    present = [column for column in _PROBABILITIES if column in columns]
+    if present and len(present) < len(_PROBABILITIES):
+        raise ReadingsError(f"{name}, line 1: of p0 .. p3 there is only {', '.join(present)}; give all four or none")
     return columns
 
 
@@ -166,7 +166,7 @@ def _add_row(readings: Readings, place: str, columns: Mapping[str, int], row: Se
 
 
 def _grade(text: str) -> float | None:
-    """The grade that a cell holds; a decimal comma, which spreadsheets write, can mean one thing only."""
+    """Return the grade in a cell; a decimal comma, which spreadsheets write, is unambiguous here."""
     if not text:
         return None
     plain = text.replace(",", ".")
@@ -192,7 +192,7 @@ def _check_probabilities(values: Sequence[float]) -> None:
 
 
 def day_of(text: str) -> date | None:
-    """The day that YYYYMMDD names, None if there is no such day."""
+    """Return the day YYYYMMDD, None if there is no such day."""
     try:
         return date(int(text[:4]), int(text[4:6]), int(text[6:]))
     except ValueError:
@@ -212,7 +212,7 @@ def _date(text: str | None) -> str | None:
 
 
 def _documents(name: str, text: str) -> Iterator[tuple[str, Any]]:
-    """The JSON documents of a file, each with its place: one in all, or one a line."""
+    """Yield the JSON documents of a file (one in all, or one a line), each with its place."""
     try:
         yield name, parse_json(text)
         return
@@ -255,22 +255,22 @@ def _add_report(readings: Readings, document: Any) -> None:
 
     report = StudyReport.from_json(json.dumps(document))
     corners = [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]
-    found = {corner.site: Reading(corner.grade, corner.probabilities) for corner in corners}
-    _add_study(readings, report.study.study_instance_uid, found)
+    sites = {corner.site: Reading(corner.grade, corner.probabilities) for corner in corners}
+    _add_study(readings, report.study.study_instance_uid, sites)
     readings.describe(str(report.study.study_instance_uid), report.study.patient_key, report.study.study_date)
 
 
 def _add_truth(readings: Readings, document: Any) -> None:
     discs = [disc for region in document["regions"].values() for disc in region["discs"]]
-    found = {corner["site"]: Reading(corner["grade"]) for disc in discs for corner in disc["corners"]}
-    _add_study(readings, document["study"]["study_instance_uid"], found)
+    sites = {corner["site"]: Reading(corner["grade"]) for disc in discs for corner in disc["corners"]}
+    _add_study(readings, document["study"]["study_instance_uid"], sites)
 
 
-def _add_study(readings: Readings, study: str | None, found: Mapping[str, Reading]) -> None:
-    """All 24 sites of a study; those of a region that was not scored have no grade."""
+def _add_study(readings: Readings, study: str | None, readings_by_site: Mapping[str, Reading]) -> None:
+    """Add all 24 sites of a study; sites of a region that was not scored have no grade."""
     if not study:
         raise ReadingsError("it names no study (no study instance UID), so that it cannot be matched; use a CSV file")
     if study in readings.corners:
         raise ReadingsError(f"there are two reports of study {study}; leave one")
-    for site in (*ALL_SITES, *(site for site in found if site not in ALL_SITES)):
-        readings.add(study, site, found.get(site, Reading(None)))
+    for site in (*ALL_SITES, *(site for site in readings_by_site if site not in ALL_SITES)):
+        readings.add(study, site, readings_by_site.get(site, Reading(None)))

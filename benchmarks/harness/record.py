@@ -1,0 +1,87 @@
+"""A measurement's command line, and the record that it prints and writes.
+
+All records share a head, which `record.schema.json` describes: `schema` (the measurement and its version), `date`,
+`hardware`, `versions`, `command` and `protocol`. The figures follow. Records from before the head was shared have other
+heads; they are read as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from spinescore.benchmarks.harness.environment import Watch, hardware, versions
+from spinescore.runtime.files import write_atomic
+from spinescore.runtime.machine.processor import core_count
+
+__all__ = ["Command", "head", "record_schema"]
+
+_MODULE = "python -m spinescore.benchmarks."
+
+
+def head(schema: str, protocol: str, command: Sequence[str]) -> dict[str, Any]:
+    """Return the head of a record. In `command`, files and folders become PATH, since a path may name a patient."""
+    words = ["PATH" if _is_path(word) else word for word in command]
+    return {
+        "schema": schema,
+        "date": _now(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": " ".join(words),
+        "protocol": " ".join(protocol.split()),
+    }
+
+
+def record_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the head that all records share."""
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("record.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _is_path(word: str) -> bool:
+    return "/" in word or "\\" in word or Path(word).exists()
+
+
+class Command:
+    """The command `python -m spinescore.benchmarks.NAME`: its options, and the record that it leaves.
+
+    `options` takes the measurement's own options; `--out` is there already.
+    """
+
+    def __init__(self, name: str, schema: str, doc: str | None) -> None:
+        self._schema, self._doc = schema, doc or ""
+        self.options = argparse.ArgumentParser(
+            prog=_MODULE + name, description=self._doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self.options.add_argument("--out", type=Path, metavar="F", help="write the record to this JSON file")
+
+    def start(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse the words of the command line (`sys.argv` if None); the measurement's time begins here."""
+        arguments = self.options.parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        self._command = [*self.options.prog.split(), *words]
+        self._began, self._out = _now(), arguments.out
+        self._watch = Watch()
+        return arguments
+
+    def publish(self, figures: Mapping[str, Any], text: str | None = None) -> dict[str, Any]:
+        """Write the record to `--out`, and print it, or `text` in its place; returns the record.
+
+        Raises OSError if the file cannot be written.
+        """
+        begun = {**head(self._schema, self._doc, self._command), "date": self._began}
+        record = {**begun, "conditions": self._watch.conditions(core_count()), **figures}
+        written = json.dumps(record, indent=1) + "\n"
+        if self._out:
+            write_atomic(self._out, written)
+        print(written if text is None else text + "\n", end="")
+        return record
