@@ -7,15 +7,13 @@ key is made as it is for a report (`spinescore.runtime.reading.tags.patient_key`
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.outputs.rows import guarded
+from spinescore.runtime.outputs.rows import table_text
 
 __all__ = ["PatientFile", "read_patient_file"]
 
@@ -44,12 +42,8 @@ class PatientFile:
     def csv_text(self, keys: Iterable[str | None]) -> str:
         """The rows with each patient's key and the number of its studies, from the studies' `keys`."""
         counts = Counter(key for key in keys if key is not None)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*self.columns, *_ADDED], lineterminator="\n")
-        writer.writeheader()
         rows = ({**row, "studies": str(counts[row["patient_key"]])} for row in self.rows)
-        writer.writerows({name: guarded(cell) for name, cell in row.items()} for row in rows)
-        return text.getvalue()
+        return table_text([*self.columns, *_ADDED], rows)
 
 
 def read_patient_file(path: Path) -> PatientFile:

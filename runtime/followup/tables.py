@@ -21,7 +21,7 @@ from spinescore.runtime.followup.change import SYNDESMOPHYTE, is_bridge, study_d
 from spinescore.runtime.followup.changerows import change_row, corner_change_rows, left_out_row, unit_change_rows
 from spinescore.runtime.followup.cohort import Cohort, Entry
 from spinescore.runtime.followup.comparison import Rules
-from spinescore.runtime.outputs.rows import guarded
+from spinescore.runtime.outputs.rows import guarded, table_text
 from spinescore.runtime.scoring.report import DiscReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 
@@ -80,12 +80,8 @@ def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]
 
 
 def csv_text(table: str, rows: Iterable[Row]) -> str:
-    """A table as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns_of(table)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    """Return a table as CSV."""
+    return table_text(list(columns_of(table)), rows, _cell)
 
 
 def parquet_bytes(table: str, rows: Sequence[Row]) -> bytes:
