@@ -1,4 +1,7 @@
-"""How many corners and units changed. Where a region has no comparable corner its events are not known, and never 0."""
+"""Counts of changed corners and units.
+
+If a region has no comparable corner, its events are not known: they are None, never 0.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ __all__ = ["added_corners", "added_units", "counted_corners", "counted_units"]
 
 
 def counted_corners(corners: Sequence[CornerChange]) -> CornerCounts:
-    """The counts of a region's corners."""
+    """Return the counts of a region's corners."""
     changes = [corner.change for corner in corners if corner.change is not None]
     known = bool(changes)
     return CornerCounts(
@@ -24,7 +27,7 @@ def counted_corners(corners: Sequence[CornerChange]) -> CornerCounts:
 
 
 def counted_units(units: Sequence[UnitChange], known: bool) -> UnitCounts:
-    """The counts of a region's units; `known` says whether it has a comparable corner."""
+    """Return the counts of a region's units; `known` says whether it has a comparable corner."""
     return UnitCounts(
         new_syndesmophytes=_count(known, (unit.new_syndesmophyte for unit in units)),
         growth=_count(known, (unit.growth for unit in units)),
@@ -34,12 +37,12 @@ def counted_units(units: Sequence[UnitChange], known: bool) -> UnitCounts:
 
 
 def _count(known: bool, events: Iterable[bool | None]) -> int | None:
-    """How many events happened; None where nothing could be compared."""
+    """Return the number of events; None if nothing could be compared."""
     return sum(event is True for event in events) if known else None
 
 
 def added_corners(regions: Sequence[CornerCounts]) -> CornerCounts:
-    """The counts of a study's corners; the change is that of all comparable ones."""
+    """Return the counts of a study's corners; the change is that of all comparable corners."""
     changes = [region.change for region in regions if region.change is not None]
     return CornerCounts(
         comparable=sum(region.comparable for region in regions),
@@ -52,7 +55,7 @@ def added_corners(regions: Sequence[CornerCounts]) -> CornerCounts:
 
 
 def added_units(regions: Sequence[UnitCounts]) -> UnitCounts:
-    """The counts of a study's units."""
+    """Return the counts of a study's units."""
     return UnitCounts(
         new_syndesmophytes=_sum(region.new_syndesmophytes for region in regions),
         growth=_sum(region.growth for region in regions),
