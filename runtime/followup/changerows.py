@@ -20,7 +20,7 @@ Row = dict[str, Any]
 def change_row(change: Change) -> Row:
     """Return the row of a change between two studies."""
     comparison, baseline, followup = change.comparison, change.baseline, change.followup
-    expected = comparison.total.expected
+    expected, regions = comparison.total.expected, comparison.regions
     return {
         "patient_key": comparison.patient_key,
         "bundle_sha256": comparison.baseline.bundle.sha256 or None,
@@ -38,7 +38,7 @@ def change_row(change: Change) -> Row:
         "rate_years": comparison.progression.rate_years,
         "progressed": comparison.progression.progressed,
         "progression_units": comparison.progression.units,
-        **{f"{name}_change": region.total.change for name, region in comparison.regions.items()},
+        **{f"{name}_change": region.total.change for name, region in regions.items()},
         "comparable_corners": comparison.corners.comparable,
         "comparable_change": _whole(comparison.corners.change),
         "new_syndesmophyte_corners": comparison.corners.new_syndesmophytes,
@@ -53,9 +53,7 @@ def change_row(change: Change) -> Row:
         "expected_change": expected.mean if expected else None,
         "expected_change_low": expected.interval[0] if expected else None,
         "expected_change_high": expected.interval[1] if expected else None,
-        **{
-            f"{name}_comparable_corners": region.corner_counts.comparable for name, region in comparison.regions.items()
-        },
+        **{f"{name}_comparable_corners": region.corner_counts.comparable for name, region in regions.items()},
         "scored_by": bundle_name(comparison.baseline.bundle),
     }
 

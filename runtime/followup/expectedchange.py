@@ -78,9 +78,9 @@ def _probabilities(disc: DiscReport, sides: list[int]) -> Floats | None:
     A corner that is not in `sides` and has none takes those of the other one, which leaves the bridge's probability as
     it is.
     """
-    known = [corner.probabilities for corner in disc.corners]
-    if any(known[side] is None for side in sides):
+    probabilities = [corner.probabilities for corner in disc.corners]
+    if any(probabilities[side] is None for side in sides):
         return None
-    p = np.array([own or known[1 - number] for number, own in enumerate(known)], np.float64)
+    p = np.array([own or probabilities[1 - number] for number, own in enumerate(probabilities)], np.float64)
     whole = p.sum(axis=1, keepdims=True)
     return p / whole if (abs(whole - 1) <= _SUM_TOLERANCE).all() else None

@@ -66,7 +66,7 @@ def _identifier(header: Sequence[str]) -> str:
     """Return the column of the patient IDs."""
     if len(set(header)) < len(header) or set(_ADDED) & set(header):
         raise ValueError(f"a column is there twice, or is called {' or '.join(_ADDED)}; rename it")
-    columns = [name for known in _NAMES for name in header if name.lower() == known]
+    columns = [name for identifier in _NAMES for name in header if name.lower() == identifier]
     if not columns and len(header) != 1:
         raise ValueError(f"there is no column patient_id; found {', '.join(header) or 'nothing'}")
     return (columns or list(header))[0]

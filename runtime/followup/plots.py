@@ -170,8 +170,8 @@ def _draw_corner(axes: Axes, y: float, unit: UnitChange, corner: CornerChange, i
 
 
 def _missing(corner: CornerChange, imputed: bool) -> str:
-    where = "baseline" if corner.baseline is None else "follow-up"
-    text = "no grade in either" if corner.baseline is None and corner.followup is None else f"no grade at {where}"
+    study = "baseline" if corner.baseline is None else "follow-up"
+    text = "no grade in either" if corner.baseline is None and corner.followup is None else f"no grade at {study}"
     return f"{text}, imputed" if imputed else text
 
 

@@ -124,10 +124,10 @@ def _events(comparison: Comparison) -> list[str]:
     if comparison.corners.new_syndesmophytes is None:
         for name, region in comparison.regions.items():
             corners, units = _counted(region.corner_counts, 12), _counted_units(region.unit_counts, 6)
-            known = region.corner_counts.comparable > 0
+            is_comparable = region.corner_counts.comparable > 0
             lines += (
                 [f"{name:<9} corners: {corners}", f"{'':<9} units: {units}"]
-                if known
+                if is_comparable
                 else [f"{name:<9} none to compare"]
             )
     lines.append(f"{'corners':<9} {_counted(comparison.corners, 24)}")

@@ -236,5 +236,5 @@ def _predicted(disc: DiscReport) -> Grades:
 
 def _joined(sites: Sequence[str], grades: Grades) -> str | None:
     """Return the grades of the sites, with `?` for a site without a grade; None if no site has one."""
-    known = [grades.get(site) for site in sites]
-    return None if all(grade is None for grade in known) else "+".join("?" if g is None else f"{g:g}" for g in known)
+    values = [grades.get(site) for site in sites]
+    return None if all(value is None for value in values) else "+".join("?" if g is None else f"{g:g}" for g in values)

@@ -269,6 +269,7 @@ def _timings(report: StudyReport) -> str:
 
 def _footer(report: StudyReport) -> str:
     return (
-        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8 bit and compressed, "
-        "for orientation; read the original radiographs. Text that is burned into a radiograph stays in its picture."
+        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8-bit and "
+        "compressed, only for orientation; read the original radiographs. Text that is burned into a radiograph stays "
+        "in its picture."
     )

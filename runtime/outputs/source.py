@@ -151,8 +151,7 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
-    header = radiograph.header
-    name = radiograph.source or "the radiograph"
+    header, name = radiograph.header, radiograph.source or "the radiograph"
     if header is None:
         raise OutputError(
             f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files and not "
@@ -176,8 +175,7 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
         )
     _copy_identity(ds, header)
     _copy_image(ds, header, radiograph, info)
-    declared = _declared(header)
-    if declared:
+    if declared := _declared(header):
         ds.SpecificCharacterSet = declared
     return ds
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from spinescore.runtime.verbs import OK, REFUSED, gate, show
 from spinescore.runtime.verbs.extras import export_extra
-from spinescore.runtime.verbs.options import add_bundle
+from spinescore.runtime.verbs.options import add_action, add_bundle
 
 __all__ = ["add_arguments"]
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("verify", _verify, "check a bundle's files and run its golden inputs"),
         ("trust", _trust, "accept networks, records, plans and engines in a bundle that another machine made"),
     ):
-        action = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        action = add_action(actions, name, text)
         add_bundle(action)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)

@@ -17,7 +17,7 @@ from spinescore.runtime.errors import EngineError
 from spinescore.runtime.text import lines
 from spinescore.runtime.verbs import OK, REFUSED, say, show
 from spinescore.runtime.verbs.extras import export_extra
-from spinescore.runtime.verbs.options import add_bundle
+from spinescore.runtime.verbs.options import add_action, add_bundle
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
 
@@ -25,10 +25,9 @@ _NAMES = {name.replace("_", "-"): name for name in FLAVOURS if name != "tensorrt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions of `spinescore engine`."""
+    """Add the actions of `spinescore engine`."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    text = "build engines from a bundle's networks"
-    builder = actions.add_parser("build", help=text, description=f"{text[:1].upper()}{text[1:]}.")
+    builder = add_action(actions, "build", "build engines from a bundle's networks")
     add_bundle(builder)
     text = "TensorRT or TensorRT-RTX (default: the one that is installed)"
     builder.add_argument("--engine", choices=sorted(_NAMES), help=text)
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("list", list_engines, "list the engines of a bundle"),
         ("verify", verify, "check every engine's file and the network that it was built from"),
     ):
-        action = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        action = add_action(actions, name, text)
         add_bundle(action)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)

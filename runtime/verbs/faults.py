@@ -68,8 +68,8 @@ def told(error: Exception) -> tuple[int, str]:
     if isinstance(error, SpineScoreError):
         return REFUSED, f"{error.code}: {error}"
     if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename is not None or _is_full(error)):
-        where = error.filename2 or error.filename or "the disk"
-        return REFUSED, f"{where}: {error.strerror}; {_ADVICE[error.errno]}"
+        place = error.filename2 or error.filename or "the disk"
+        return REFUSED, f"{place}: {error.strerror}; {_ADVICE[error.errno]}"
     if _lacks_memory(error):
         return (
             REFUSED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
@@ -13,6 +13,7 @@ from spinescore.runtime.study import REGIONS, Facing
 
 __all__ = [
     "BUNDLE",
+    "add_action",
     "add_anonymous",
     "add_build",
     "add_bundle",
@@ -109,6 +110,15 @@ def add_build(parser: argparse.ArgumentParser) -> None:
 def add_anonymous(parser: argparse.ArgumentParser) -> None:
     text = "leave UIDs, date, patient key and file names out of all results"
     parser.add_argument("--anonymous", action="store_true", help=text)
+
+
+def add_action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """Add an action of a verb, with its meaning in the verb's help and in its own, and return its parser.
+
+    `actions` is the result of `add_subparsers`, whose type argparse does not publish.
+    """
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+    return parser
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:

@@ -61,19 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         study = draw_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
-            found = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
+            result = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, [setting for _, setting in pairs])
-    if found.choice is None:
-        show(_table(found, arguments.percentile, bundle))
-        show("\n".join([plansearch.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
+    if result.choice is None:
+        show(_table(result, arguments.percentile, bundle))
+        show("\n".join([plansearch.shortfall(result, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
-    plan = _plan(arguments, bundle, machine, found, study)
+    plan = _plan(arguments, bundle, machine, result, study)
     try:
         path = plan.write(bundle, arguments.out)
     except OSError as error:
         raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
-    show(plan.to_json() if arguments.json else _table(found, arguments.percentile, bundle))
-    for line in filter(None, (*found.left_out, *untried, key_fault())):
+    show(plan.to_json() if arguments.json else _table(result, arguments.percentile, bundle))
+    for line in filter(None, (*result.left_out, *untried, key_fault())):
         say(line)
     say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
     return OK
@@ -206,13 +206,13 @@ def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
 
 
 def _plan(
-    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], found: Search, study: PhantomStudy
+    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], result: Search, study: PhantomStudy
 ) -> LatencyPlan:
     from datetime import datetime, timezone
 
     from spinescore.runtime.opening.plan import LatencyPlan
 
-    assert found.choice is not None
+    assert result.choice is not None
     sizes = " and ".join(f"{image['rows']} x {image['columns']}" for image in study.facts["images"])
     return LatencyPlan(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
@@ -220,19 +220,19 @@ def _plan(
         budget_ms=arguments.budget_ms,
         percentile=arguments.percentile,
         studies=f"phantom {study.facts['phantom_seed']}, {study.facts['transfer_syntax']}, {sizes}, its points given",
-        candidates=found.candidates,
-        choice=found.choice,
+        candidates=result.candidates,
+        choice=result.choice,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )
 
 
-def _table(found: Search, percentile: float, bundle: Bundle) -> str:
+def _table(result: Search, percentile: float, bundle: Bundle) -> str:
     """Return the candidates as a table, the most accurate first."""
     from spinescore.runtime.opening.plansearch import accuracy
     from spinescore.runtime.output import table
     from spinescore.runtime.verbs.summary import alternatives
 
-    chosen = None if found.choice is None else found.candidates[found.choice]
+    chosen = None if result.choice is None else result.candidates[result.choice]
     localizers = bundle.manifest.localizer.names
     rows = [
         [
@@ -243,7 +243,7 @@ def _table(found: Search, percentile: float, bundle: Bundle) -> str:
             "" if one.tail_ms is None else f"{one.tail_ms:.1f}",
             "chosen" if one is chosen else "",
         ]
-        for one in sorted(found.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
+        for one in sorted(result.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
     ]
     header = ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""]
     beside = [f"Localizer {text}" for text in alternatives(bundle.manifest)]

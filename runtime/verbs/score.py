@@ -154,8 +154,8 @@ class _Call:
         except Exception as error:
             message = self._told(error)
         names = ", ".join(image.source for image in study.radiographs[:_MOST_NAMES]) if study else "not read"
-        where = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
-        say(f"spinescore: {where}{message}")
+        place = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
+        say(f"spinescore: {place}{message}")
         if self._folders is not None:
             self._guarded(partial(results.remove_results, self._folders[number]))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,6 +13,8 @@ from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, ResultF
 from spinescore.runtime.outputs.results import check_formats
 from spinescore.runtime.reading.inputs import is_own
 from spinescore.runtime.study import REGIONS
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_type_names_the_formats_of_the_table():
@@ -37,6 +40,13 @@ def test_the_option_shows_every_format(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for name, form in FORMATS.items():
         assert f"{name} ({form.meaning})" in text
+
+
+def test_the_documentation_names_every_file():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text("utf-8") for page in pages)
+    for name, form in FORMATS.items():
+        assert f"| `{name}` | `{form.file.format(region='<region>')}` |" in text
 
 
 def test_formats_come_in_the_order_of_the_table_and_once():
