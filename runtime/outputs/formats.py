@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -83,7 +84,7 @@ def _make_png(study: Study, report: StudyReport, created: datetime | None) -> Fi
         code = "" if region.reject is None else f" ({region.reject.code})"
         pictures[name] = draw_untrusted(radiograph, region, f"mSASSS {name}: rejected{code}", note)
     for name, picture in pictures.items():
-        yield FORMATS["png"].file.format(region=name), lambda path, picture=picture: write_png(path, picture)
+        yield FORMATS["png"].file.format(region=name), partial(write_png, image=picture)
 
 
 def _make_sr(study: Study, report: StudyReport, created: datetime | None) -> Files:

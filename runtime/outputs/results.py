@@ -59,7 +59,7 @@ def check_formats(formats: Iterable[str], anonymous: bool = False) -> list[Resul
     return chosen
 
 
-def _names(formats: Iterable[str]) -> list[str]:
+def _names(formats: object) -> list[str]:
     """Return the names as a list, since an iterator can be read only once."""
     if isinstance(formats, str):
         raise ValueError(f"formats takes names of formats, such as {_EXAMPLE}, got the text {formats!r}")
