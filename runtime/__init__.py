@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime import silence  # noqa: F401  # before any engine is imported
 
 if TYPE_CHECKING:
-    from spinescore.runtime.codes import CODES
+    from spinescore.runtime.codes import CODES, Code
     from spinescore.runtime.errors import (
         BudgetExceeded,
         BundleError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.scoring.intake import Keypoints, StudyInput
     from spinescore.runtime.scoring.report import StudyReport
-    from spinescore.runtime.study import Facing, Radiograph, Region, Study
+    from spinescore.runtime.study import Facing, Finding, Radiograph, Region, Study
 
     __version__: str
 
@@ -56,11 +56,13 @@ __all__ = [
     "BundleError",
     "Cancelled",
     "CheckpointError",
+    "Code",
     "DeviceError",
     "DeviceName",
     "EngineError",
     "EngineName",
     "Facing",
+    "Finding",
     "InputRejected",
     "Keypoints",
     "OutputError",
@@ -89,9 +91,11 @@ __all__ = [
 _HOMES = {
     "BuildMode": "names",
     "CODES": "codes",
+    "Code": "codes",
     "DeviceName": "names",
     "EngineName": "names",
     "Facing": "study",
+    "Finding": "study",
     "Keypoints": "scoring.intake",
     "PrecisionName": "names",
     "Radiograph": "study",

@@ -1,8 +1,8 @@
-"""The command line: `spinescore VERB ...`. What the verbs do stands in `spinescore.runtime.verbs`.
+"""The command line: `spinescore VERB ...`. The verbs themselves are modules of `spinescore.runtime.verbs`.
 
 Reports go to standard output, messages to standard error. Exit status: 0 at least one region was scored (or the verb
 did its work), 1 unexpected fault, 2 wrong usage, 3 nothing could be scored, 4 bundle, checkpoint, engine or device
-refused, 5 scored but over budget.
+refused, or a result could not be written, 5 scored but over budget.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from spinescore.runtime.verbs.streams import ReaderGone, flush, keep_descriptors
 
 __all__ = ["main"]
 
-_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_INTERRUPTED = 130  # the usual exit status after Ctrl-C
 
-# Each verb's module, which adds the verb's options and names its function, and what the verb does.
+# Each verb's module, whose `add_arguments` adds the verb's options, and what the verb does.
 _VERBS = {
     "demo": ("runtime.verbs.demo", "score a synthetic study with the shipped bundle"),
-    "score": ("runtime.verbs.score", "score DICOM files or folders"),
+    "score": ("runtime.verbs.score", "score studies from DICOM files or folders"),
     "export": ("runtime.verbs.export", "make a bundle from trained weights"),
-    "bundle": ("runtime.verbs.bundle", "show or verify a bundle"),
+    "bundle": ("runtime.verbs.bundle", "show, verify or trust a bundle"),
     "engine": ("runtime.verbs.engine", "build, list or verify TensorRT engines"),
     "phantom": ("runtime.verbs.phantom", "draw synthetic studies with known truth"),
-    "crops": ("runtime.verbs.crops", "write the regions exactly as the grader sees them"),
-    "compare": ("runtime.verbs.compare", "what changed between two studies of a patient"),
-    "cohort": ("runtime.verbs.cohort", "many reports as tables, with a plot of change"),
-    "associate": ("runtime.verbs.associate", "an exposure and the change of the same vertebral units"),
+    "crops": ("runtime.verbs.crops", "write the regions exactly as the networks see them"),
+    "compare": ("runtime.verbs.compare", "show what changed between studies of a patient"),
+    "cohort": ("runtime.verbs.cohort", "turn many reports into tables, with a plot of change"),
+    "associate": ("runtime.verbs.associate", "test whether an exposure and the change of vertebral units go together"),
     "bench": ("benchmarks.bench.verb", "measure the latency of this machine"),
     "plan": ("runtime.verbs.plan", "find the most accurate way to run within a budget"),
-    "evaluate": ("benchmarks.agreement.verb", "agreement of grades with a reader's"),
-    "doctor": ("runtime.verbs.doctor", "what this machine can run, and what is missing for the rest"),
+    "evaluate": ("benchmarks.agreement.verb", "measure the agreement of grades with a reader's grades"),
+    "doctor": ("runtime.verbs.doctor", "show what this machine can run, and what is missing for the rest"),
 }
 _STATUSES = """\
 exit status: 0 at least one region was scored, 1 unexpected fault, 2 wrong usage, 3 nothing could be scored,
-4 bundle, checkpoint, engine or device refused, 5 scored but over budget"""
+4 bundle, checkpoint, engine or device refused, or a result not written, 5 scored but over budget"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. Wrong options end in `SystemExit(2)`, as argparse has it."""
-    atexit.register(gc.freeze)  # nothing is left to free but memory: searching it for cycles would take 0.1 s
+    """Run one command and return its exit status. Wrong options raise `SystemExit(2)`, as argparse does."""
+    atexit.register(gc.freeze)  # at the end only memory is left to free: a search for cycles would take 0.1 s
     words = sys.argv[1:] if argv is None else argv
     keep_descriptors()
     try:
@@ -92,7 +92,7 @@ def _fail(status: int, message: str) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong with the words of the command, which may hold anything, and ends."""
+        """Print the usage and the error through `say`, since words of a command may contain anything, and end."""
         for line in self.format_usage().splitlines():
             say(line)
         say(f"{self.prog}: error: {message}")
@@ -100,7 +100,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Says the version and ends, without reading the package's metadata for any other command."""
+    """Print the version and end. Other commands do not read the package's metadata."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from spinescore.runtime.machine.packages import software_version
@@ -112,7 +112,7 @@ class _Version(argparse.Action):
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Say on standard error what the package logs, one line each, with the milliseconds since the start."""
+    """Print the package's log on standard error, one line each, with the milliseconds since the start."""
     logger, handler = logging.getLogger("spinescore"), _ToStandardError()
     handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(name)s: %(message)s"))
     before = logger.level
@@ -131,19 +131,19 @@ class _ToStandardError(logging.Handler):
 
 
 def _parser(words: Collection[str] = tuple(_VERBS)) -> argparse.ArgumentParser:
-    """Of the verbs, those among the command's words have their options: no other's modules are imported."""
+    """Return the parser. Only verbs among the command's words get their options, so that no other is imported."""
     parser = _Parser(
         prog="spinescore",
         description="Scores a lateral spine study (DICOM) with the mSASSS. Not a medical device.",
         epilog=_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and nothing else")
-    text = "say on standard error what is chosen and why, and how long each stage takes (before VERB)"
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    text = "print on standard error what is chosen and why, and the time of each stage (give it before VERB)"
     parser.add_argument("-v", "--verbose", action="store_true", help=text)
     added = parser.add_subparsers(metavar="VERB", required=True)
     for name, (module, text) in _VERBS.items():
-        own = added.add_parser(name, help=text)
+        own = added.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
         if name in words:
             import_module(f"spinescore.{module}").add_arguments(own)
     return parser

@@ -1,7 +1,7 @@
-"""Every code that spinescore gives out: of rejects, warnings, skipped steps and errors, with what to do next.
+"""Every code of rejects, warnings, skipped steps and errors, with its meaning and the next step.
 
-A code is stable: codes are added, never renamed, while the sentences beside them may change. The table is `codes.json`
-(`spinescore.codes/1`), which ships with the package; `codes.md` says the same for people.
+Codes are stable: new ones are added, none is renamed, but their sentences may change. The table is `codes.json`
+(`spinescore.codes/1`), which ships with the package; `codes.md` is the same table for people.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Severity = Literal["reject", "warning", "skipped", "error"]
 
 @dataclass(frozen=True)
 class Code:
-    """What a code stands for: its severity, its meaning, what to do next, and the names of its values.
+    """The severity, the meaning and the next step of a code, and the names of its values.
 
-    A `reject` stops a region or a file, a `warning` stops nothing, `skipped` names a step that was left out (in
-    `StudyReport.skipped`), and an `error` is raised. `values` are the keys that a warning of this code may have in
+    A `reject` stops a region or a file, a `warning` stops nothing, `skipped` is a step that was skipped (in
+    `StudyReport.skipped`), and an `error` is raised. `values` are the keys that a warning with this code may have in
     `Finding.values`.
     """
 

@@ -1,4 +1,4 @@
-"""Change over time: two studies of a patient compared, and many studies as tidy tables.
+"""Change over time: comparisons of two studies of a patient, and tidy tables of many studies.
 
 from spinescore.runtime.followup import compare
 

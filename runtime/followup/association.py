@@ -1,9 +1,9 @@
-"""Whether a unit's exposure, such as inflammation in MRI, goes with what becomes of the same vertebral unit.
+"""Association between an exposure of vertebral units, such as inflammation in MRI, and the change of the same units.
 
-The analysis is that of van der Heijde et al. (ASSERT): the vertebral unit is what is counted, and units of one patient
-are not independent. Odds ratios are by generalized estimating equations (Liang and Zeger 1986, doi
-10.1093/biomet/73.1.13), binomial with an exchangeable correlation within the patient, and robust standard errors.
-The extra `association` (statsmodels) fits them. What cannot be estimated has a reason, and no number.
+The analysis is that of van der Heijde et al. (ASSERT): it counts vertebral units, and units of one patient are not
+independent. Odds ratios come from generalized estimating equations (Liang and Zeger 1986, doi
+10.1093/biomet/73.1.13), binomial, with an exchangeable correlation within the patient and robust standard errors. The
+extra `association` (statsmodels) fits them. A result that cannot be estimated has a reason instead of a number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["OUTCOMES", "SCHEMA", "associate", "association_schema"]
 
 SCHEMA = "spinescore.association/1"
 
-# What can become of a unit, and in which units it can.
+# Each outcome, and the units that are at risk of it.
 OUTCOMES = {
     "new_syndesmophyte": "units without a syndesmophyte at the earlier study",
     "growth": "units with a syndesmophyte at the earlier study that is no bridge",
@@ -34,13 +34,13 @@ OUTCOMES = {
 _Z = 1.959963984540054  # of a 95 % interval
 _FEW_PATIENTS = 40  # below it, robust standard errors are known to be too small (Mancl and DeRouen 2001)
 _FEW_EVENTS = 10
-_SAME = 1e-9  # relative spread below which a column says nothing
+_SAME = 1e-9  # a column with a smaller relative spread is constant
 
 Floats = NDArray[np.float64]
 
 
 def associate(study: Study) -> dict[str, Any]:
-    """Analyse each of `OUTCOMES`; returns the document (`spinescore.association/1`), which JSON can hold.
+    """Analyse each of `OUTCOMES` and return the document (`spinescore.association/1`) for JSON.
 
     Needs the extra `association`.
     """
@@ -60,7 +60,7 @@ def associate(study: Study) -> dict[str, Any]:
 
 
 def association_schema() -> dict[str, Any]:
-    """The published JSON Schema (2020-12) of the document."""
+    """Return the published JSON Schema (2020-12) of the document."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / "association.schema.json").read_text(encoding="utf-8"))
     return schema
 
@@ -89,7 +89,7 @@ def _outcome(study: Study, name: str, risk: str) -> dict[str, Any]:
 
 
 def _odds_ratio(units: Sequence[Unit], event: NDArray[np.bool_], covariates: Sequence[str]) -> dict[str, Any]:
-    """The exposure's odds ratio by GEE, given the covariates; units that lack one of them are left out."""
+    """Return the exposure's odds ratio by GEE, adjusted for the covariates; units that lack one are left out."""
     numbers = range(len(covariates))
     kept = [i for i, unit in enumerate(units) if all(unit.covariates[number] is not None for number in numbers)]
     outcome = event[kept].astype(np.float64)
@@ -114,7 +114,7 @@ def _odds_ratio(units: Sequence[Unit], event: NDArray[np.bool_], covariates: Seq
 
 
 def _why_not(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[str]) -> str | None:
-    """Why no odds ratio exists, None if one does."""
+    """Return why no odds ratio exists; None if one does."""
     if len(outcome) == 0:
         return "no unit is at risk"
     if len(set(patients)) <= len(columns) + 1:
@@ -133,25 +133,25 @@ def _why_not(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[
             return f"{'every' if here[0] else 'no'} {word} unit has the event: the odds ratio is 0 or infinite"
     design = _design(columns)
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        return f"{', '.join(columns)} say the same: one of them follows from the others"
+        return f"one of the columns {', '.join(columns)} follows from the others"
     if _is_separated(design, outcome):
         return f"{', '.join(columns)} together separate the units with the event from others: no finite odds ratio"
     return None
 
 
 def _design(columns: Mapping[str, Floats]) -> Floats:
-    """A column of ones, then the columns, brought to mean 0 and SD 1 so that their units do not matter."""
+    """Return a column of ones, then the columns scaled to mean 0 and SD 1, so that their units do not matter."""
     scaled = [(values - values.mean()) / values.std() for values in columns.values()]
     return np.stack([np.ones(len(scaled[0])), *scaled], axis=1)
 
 
 def _is_separated(design: Floats, outcome: Floats) -> bool:
-    """Whether a combination of the columns never contradicts the outcome, so that no estimate exists (Konis 2007)."""
+    """Return whether a combination of the columns never contradicts the outcome: no estimate exists (Konis 2007)."""
     from scipy.optimize import linprog
 
     signed = np.unique(design * np.where(outcome == 1, 1, -1)[:, None], axis=0)
-    found = linprog(-signed.sum(0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1), method="highs")
-    return bool(found.status != 0 or -found.fun > 1e-7)
+    solution = linprog(-signed.sum(0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1), method="highs")
+    return bool(solution.status != 0 or -solution.fun > 1e-7)
 
 
 def _fit(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[str]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _fit(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[str]
     structure = Exchangeable() if several else Independence()
     groups = np.unique(np.array(patients), return_inverse=True)[1]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # what they warn of is checked below
+        warnings.simplefilter("ignore")  # the checks below cover these warnings
         try:
             fitted = GEE(outcome, _design(columns), groups, family=Binomial(), cov_struct=structure).fit(maxiter=200)
             values, errors = np.asarray(fitted.params)[1:], np.asarray(fitted.bse)[1:]
@@ -185,7 +185,7 @@ def _fit(outcome: Floats, columns: Mapping[str, Floats], patients: Sequence[str]
 
 
 def _trend(units: Sequence[Unit], event: NDArray[np.bool_]) -> dict[str, Any]:
-    """Patients by their number of exposed units: how many have an event; Cochran and Armitage's test for trend."""
+    """Return patients with an event by number of exposed units, and Cochran and Armitage's test for trend."""
     exposed: dict[str, int] = {}
     events: dict[str, int] = {}
     for unit, happened in zip(units, event, strict=True):
@@ -205,28 +205,30 @@ def _trend(units: Sequence[Unit], event: NDArray[np.bool_]) -> dict[str, Any]:
     varies = len(x) > 1 and x.std() > 0 and y.std() > 0
     z = float(math.sqrt(len(x)) * np.corrcoef(x, y)[0, 1]) if varies else None
     p = None if z is None else math.erfc(abs(z) / math.sqrt(2))
-    reason = None if varies else "the patients do not differ in exposed units, or not in having an event"
+    reason = None if varies else "all patients have the same number of exposed units, or the same outcome"
     return {"patients": rows, "z": z, "p": p, "reason": reason}
 
 
 def _notes(name: str, outcome: Mapping[str, Any]) -> list[str]:
-    found = []
+    notes = []
     words = name.replace("_", " ")
     for kind in ("unadjusted", "adjusted"):
         model = outcome[kind]
         if model is None:
             continue
         if model["reason"] is not None:
-            found.append(f"{words}, {kind}: no odds ratio, because {model['reason']}.")
+            notes.append(f"{words}, {kind}: no odds ratio, because {model['reason']}.")
             continue
         if model["patients"] < _FEW_PATIENTS:
-            found.append(f"{words}, {kind}: with {model['patients']} patients the interval is too narrow, a hint.")
+            notes.append(
+                f"{words}, {kind}: with {model['patients']} patients the interval is too narrow and only a hint."
+            )
         if model["events"] < _FEW_EVENTS * len(model["odds_ratios"]):
-            found.append(
+            notes.append(
                 f"{words}, {kind}: {model['events']} events are few for {len(model['odds_ratios'])} odds ratios."
             )
         if model["without_covariates"]:
-            found.append(f"{words}, {kind}: {model['without_covariates']} units lack a value to adjust for.")
+            notes.append(f"{words}, {kind}: {model['without_covariates']} units lack a value to adjust for.")
     if outcome["trend"]["reason"] is not None:
-        found.append(f"{words}: no test for trend, because {outcome['trend']['reason']}.")
-    return found
+        notes.append(f"{words}: no test for trend, because {outcome['trend']['reason']}.")
+    return notes

@@ -23,7 +23,7 @@ _YES_NO = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0":
 _COLUMNS = ("patient_key", "level", "baseline_date", "interval_days", "baseline_upper", "baseline_lower", "comparable",
             "free_at_baseline", "new_syndesmophyte", "growth")  # fmt: skip
 _SYNDESMOPHYTE, _BRIDGE = 2, 3
-_MOST = 1e12  # of a value to adjust for: larger ones are mistakes, and lose their differences
+_MOST = 1e12  # largest value to adjust for: larger ones are mistakes, and floats lose their differences
 
 Row = Mapping[str, str]
 Rows = list[tuple[int, Row]]
@@ -35,9 +35,9 @@ class AssociationInputError(ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """A vertebral unit over one interval: its patient, whether it was exposed, what became of it, what to adjust for.
+    """A vertebral unit over one interval: its patient, its exposure, its outcomes, and values to adjust for.
 
-    An outcome is None if the unit is not at risk of it: a new syndesmophyte arises in a unit without one, growth in a
+    An outcome is None if the unit is not at risk of it. A new syndesmophyte needs a unit without one; growth needs a
     unit with a syndesmophyte that is no bridge yet.
     """
 
@@ -52,7 +52,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Study:
-    """The joined units, in the order of the tables; `left_out` counts, by reason, what has no part in them."""
+    """The joined units in the order of the tables; `left_out` counts unused rows and units by reason."""
 
     units: tuple[Unit, ...]
     covariates: tuple[str, ...]
@@ -68,13 +68,13 @@ class _Exposure:
 def read_study(
     tables: Path, exposure: Path, adjust: Sequence[str] = (), patients: Path | None = None, bundle: str | None = None
 ) -> Study:
-    """Join the table `unit_changes` of the folder `tables` with the CSV file `exposure`, unit by unit.
+    """Return the units of the folder `tables`, joined with the CSV file `exposure`.
 
-    `exposure` has the columns `patient`, `level`, `exposure` (0 or 1), those of `adjust` (numbers), and optionally
-    `study`, the UID of the interval's first study; without it a patient's first interval counts. `patients` says which
-    patient of the tables is meant: `patient_id` with `patient_key`, or with the `issuer` that the images name, if any.
-    `bundle`: of several bundles in the tables, the one whose hash begins so; `reader` for readers' grades. Raises
-    AssociationInputError.
+    `tables` has the table `unit_changes`. `exposure` has the columns `patient`, `level`, `exposure` (0 or 1), those of
+    `adjust` (numbers), and optionally `study`, the UID of the interval's first study; without it a patient's first
+    interval counts. `patients` maps patients to those of the tables: `patient_id` with `patient_key`, or with the
+    `issuer` that the images name, if any. `bundle` chooses one of several bundles by the beginning of its hash, or
+    `reader` for readers' grades. Raises AssociationInputError.
     """
     rows = _one_bundle(_unit_rows(tables), bundle)
     keys = _mapping(patients) if patients is not None else None
@@ -82,17 +82,17 @@ def read_study(
     by_patient: dict[str, Rows] = defaultdict(list)
     for line, row in rows:
         by_patient[row["patient_key"]].append((line, row))
-    named = {patient for patient, _, _ in exposures}
+    exposed = {patient for patient, _, _ in exposures}
     left_out: dict[str, int] = defaultdict(int)
     left_out["rows of the exposure table at other levels"] = other_levels
-    left_out["patients of the exposure table without unit changes"] = len(named - by_patient.keys())
-    left_out["patients with unit changes but without an exposure"] = len(by_patient.keys() - named)
+    left_out["patients of the exposure table without unit changes"] = len(exposed - by_patient.keys())
+    left_out["patients with unit changes but without an exposure"] = len(by_patient.keys() - exposed)
     units: list[Unit] = []
     used: set[tuple[str, str, str]] = set()
-    for patient in sorted(named & by_patient.keys()):
+    for patient in sorted(exposed & by_patient.keys()):
         units += _units_of(patient, by_patient[patient], exposures, left_out, used)
-    known = {key for key in exposures if key[0] in by_patient and key[1] in _LEVELS}
-    left_out["rows of the exposure table that fit no unit's interval"] = len(known - used)
+    usable = {key for key in exposures if key[0] in by_patient and key[1] in _LEVELS}
+    left_out["rows of the exposure table that fit no unit's interval"] = len(usable - used)
     return Study(tuple(units), tuple(adjust), {reason: count for reason, count in left_out.items() if count})
 
 
@@ -103,9 +103,9 @@ def _units_of(
     left_out: dict[str, int],
     used: set[tuple[str, str, str]],
 ) -> list[Unit]:
-    """A patient's units that have an exposure; `used` takes the keys of the exposures that belong to an interval."""
+    """Return a patient's units with an exposure; add the keys of exposures that belong to an interval to `used`."""
     first = min(row["baseline_date"] for _, row in rows)
-    found = []
+    units = []
     for line, row in rows:
         uid = row.get("baseline_study_instance_uid")
         studies = [*([uid] if uid else []), *([""] if row["baseline_date"] == first else [])]
@@ -119,8 +119,8 @@ def _units_of(
         elif not _truth(row, "comparable", line):
             left_out["units that are not comparable"] += 1
         else:
-            found.append(_unit(patient, line, row, exposure))
-    return found
+            units.append(_unit(patient, line, row, exposure))
+    return units
 
 
 def _unit(patient: str, line: int, row: Row, exposure: _Exposure) -> Unit:
@@ -145,9 +145,9 @@ def _unit_rows(tables: Path) -> Rows:
             f"there is no {TABLE} in {tables}; `spinescore cohort REPORTS --out {tables}` writes it"
         )
     rows = _read(path, _COLUMNS)
-    known = [(line, row) for line, row in rows if row["patient_key"]]
+    with_patient = [(line, row) for line, row in rows if row["patient_key"]]
     seen: dict[tuple[str, ...], int] = {}
-    for line, row in known:
+    for line, row in with_patient:
         if row["level"] not in _LEVELS:
             raise AssociationInputError(f"{path.name}, line {line}: {row['level']!r} is no level of the mSASSS")
         keys = ("patient_key", "level", "bundle_sha256", "baseline_date")
@@ -157,11 +157,11 @@ def _unit_rows(tables: Path) -> Rows:
                 f"{path.name}: lines {same} and {line} are of one unit and interval (two readers?); write the tables "
                 "from one reader's grades"
             )
-    return known
+    return with_patient
 
 
 def _one_bundle(rows: Rows, bundle: str | None) -> Rows:
-    """The rows of one bundle, or of readers: a unit that two of them scored would count twice."""
+    """Return the rows of one bundle or of readers, since a unit that two of them scored would count twice."""
     names = {line: row.get("bundle_sha256") or "reader" for line, row in rows}
     there = sorted(set(names.values()))
     chosen = [name for name in there if bundle is None or name.startswith(bundle)]
@@ -172,19 +172,19 @@ def _one_bundle(rows: Rows, bundle: str | None) -> Rows:
 
 
 def _mapping(path: Path) -> dict[str, str]:
-    """The patient_key of each patient: the file's own, or computed as `spinescore cohort --patients` does."""
+    """Return each patient's key: that of the file, or computed as `spinescore cohort --patients` does."""
     from spinescore.runtime.reading.facts import patient_key
 
     keys: dict[str, str] = {}
     for line, row in _read(path, ()):
-        names = [name for wanted in _IDENTIFIERS for name in row if name.lower() == wanted]
+        names = [name for identifier in _IDENTIFIERS for name in row if name.lower() == identifier]
         if not names:
             raise AssociationInputError(f"{path.name}, line 1: there is no column patient_id; found {', '.join(row)}")
         patient = row[names[0]]
         key = row["patient_key"] if "patient_key" in row else patient_key(patient, row.get("issuer", ""))
         if patient and keys.setdefault(patient, key) != key:
             raise AssociationInputError(
-                f"{path.name}, line {line}: this patient stands there with another patient_key or issuer"
+                f"{path.name}, line {line}: another line has this patient with another patient_key or issuer"
             )
     return keys
 
@@ -192,8 +192,8 @@ def _mapping(path: Path) -> dict[str, str]:
 def _exposures(
     path: Path, adjust: Sequence[str], keys: Mapping[str, str] | None
 ) -> tuple[dict[tuple[str, str, str], _Exposure], int]:
-    """Patient, level and study (empty for the first interval) -> exposure; and how many rows are of other levels."""
-    found: dict[tuple[str, str, str], _Exposure] = {}
+    """Return exposures by patient, level and study (empty for the first interval), and the rows at other levels."""
+    exposures: dict[tuple[str, str, str], _Exposure] = {}
     other_levels = 0
     for line, row in _read(path, ("patient", "level", "exposure", *adjust)):
         place = f"{path.name}, line {line}"
@@ -210,16 +210,16 @@ def _exposures(
             raise AssociationInputError(f"{place}: exposure {row['exposure']!r}; write 0, 1, or nothing if not known")
         covariates = tuple(_number(row[column], f"{place}, {column}") for column in adjust)
         key = (patient, level, row.get("study", ""))
-        if key in found:
-            raise AssociationInputError(f"{place}: {level} of this patient stands there twice; leave one row")
-        found[key] = _Exposure(exposed, covariates)
+        if key in exposures:
+            raise AssociationInputError(f"{place}: {level} of this patient is there twice; leave one row")
+        exposures[key] = _Exposure(exposed, covariates)
         if level not in _LEVELS:
             other_levels += 1
-    return found, other_levels
+    return exposures, other_levels
 
 
 def _level(text: str) -> str | None:
-    """`C2/C3` of `C2/C3`, `c2-c3`, `C2/3`; also levels that the mSASSS does not grade. None if it is no level."""
+    """Return `C2/C3` for `C2/C3`, `c2-c3` or `C2/3`; None for no level. Levels outside the mSASSS are allowed."""
     parts = re.fullmatch(r"([CTLS])(\d{1,2})\s*[-/]\s*([CTLS]?)(\d{1,2})", text.strip().upper(), re.ASCII)
     if parts is None:
         return None
@@ -240,18 +240,18 @@ def _number(text: str, place: str) -> float | None:
     try:
         number = float(text.replace(",", "."))
     except ValueError:
-        number = math.nan  # is not below any limit either
+        number = math.nan  # refused below, since no comparison with it holds
     if not abs(number) <= _MOST:
         raise AssociationInputError(f"{place}: {text!r} is no number; write groups as numbers, such as 0 and 1")
     return number
 
 
 def _read(path: Path, needed: Sequence[str]) -> Rows:
-    """The rows of a CSV file, stripped, with their lines. Raises AssociationInputError."""
+    """Return the stripped rows of a CSV file with their line numbers. Raises AssociationInputError."""
     rows = csv_rows(read_csv_text(path, path.name, _MAX_BYTES, AssociationInputError), path.name, AssociationInputError)
     header = next(rows)[1]
     if missing := [name for name in needed if header.count(name) != 1]:
         raise AssociationInputError(
-            f"{path.name}, line 1: column {', '.join(missing)} is not there once; found {', '.join(header)}"
+            f"{path.name}, line 1: column {', '.join(missing)} must be there once; found {', '.join(header)}"
         )
     return [(line, dict(zip(header, cells, strict=True))) for line, cells in rows]

@@ -17,26 +17,26 @@ _DPI = 150
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """Tables for people; `-` stands for what could not be estimated, and the notes say why."""
+    """Return the analysis as Markdown; `-` means that a value could not be estimated, and the notes say why."""
     blocks = ["# Exposure and change of the same vertebral unit", _summary(document)]
     for name, outcome in document["outcomes"].items():
         blocks += [f"## {_words(name)}", *_outcome(outcome)]
     if document["left_out"]:
         rows = [(entry["reason"], entry["count"]) for entry in document["left_out"]]
-        blocks += ["## Left out", markdown_table(("what", "count"), rows)]
+        blocks += ["## Left out", markdown_table(("reason", "count"), rows)]
     if document["notes"]:
         blocks += ["## Notes", "\n".join(f"- {note}" for note in document["notes"])]
     return "\n\n".join(blocks) + "\n"
 
 
 def forest_png(document: Mapping[str, Any]) -> bytes | None:
-    """The forest plot as PNG; None if there is no odds ratio."""
+    """Return the forest plot as PNG; None if there is no odds ratio."""
     figure = forest_figure(document)
     return None if figure is None else rendered(figure)
 
 
 def forest_figure(document: Mapping[str, Any]) -> Figure | None:
-    """The exposure's odds ratios with their 95 % intervals; None if there is none."""
+    """Return a plot of the exposure's odds ratios with their 95 % intervals; None if there is none."""
     from matplotlib.figure import Figure
 
     rows = list(_ratios(document))
@@ -74,7 +74,7 @@ _MOST_TICKS = 9
 
 
 def _ratios(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Outcome, model and figures of each odds ratio of the exposure."""
+    """Yield the outcome, the model and the numbers of each odds ratio of the exposure."""
     for name, outcome in document["outcomes"].items():
         for model in ("unadjusted", "adjusted"):
             if outcome[model] is not None and outcome[model]["odds_ratios"]:

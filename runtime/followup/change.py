@@ -1,16 +1,17 @@
-"""The rules of change between two studies of one patient, each as it is used with the mSASSS.
+"""Change between two studies of one patient, by the rules that are in use with the mSASSS.
 
-- comparable: a corner with a grade in both studies. A corner without one says why, and counts as no change nowhere;
-- change of a region: 12 / n times the sum over its n comparable corners, and none if more than 3 of 12 are not
-  comparable. Totals that count imputed corners stand beside it and never in it: a mean that is imputed at one study
-  alone would be a change of its own. The change of the total is the sum of the regions';
-- the range of changes that the missing corners leave open, corner by corner from 0 to 3. The change itself may lie
-  outside of it, as a corner that is 3 already cannot follow the others;
-- progression and its time: `Rules`;
-- a new syndesmophyte: a corner that goes from below 2 to 2 or 3 (the definite change of Baraliakos et al. 2007,
-  doi 10.1136/ard.2006.066415); growth of one: a corner of 2 or more that goes to 3;
-- the vertebral unit, a disc with its two corners, has what one of its corners has (van der Heijde et al. 2008, ASSERT);
-- a new bridge: a unit whose corners are both 3, and were not.
+- Comparable: a corner with a grade in both studies. A corner without one has a reason, and never counts as no change.
+- Change of a region: 12 / n times the sum over its n comparable corners; none if more than 3 of 12 are not comparable.
+  Totals with imputed corners are reported too, but the change does not use them: a mean that is imputed in one study
+  only would itself be a change. The change of the total is the sum of the regions' changes.
+- Possible changes: the range that missing corners leave open, if each may be from 0 to 3. The change itself may lie
+  outside of it: a missing corner that was 3 before cannot grow with the others.
+- Progression and its time: `Rules`.
+- New syndesmophyte: a corner that goes from below 2 to 2 or 3 (the definite change of Baraliakos et al. 2007,
+  doi 10.1136/ard.2006.066415). Growth: a corner of 2 or more that goes to 3.
+- Vertebral unit: a disc with its two corners. An event of a corner is an event of its unit (van der Heijde et al. 2008,
+  ASSERT).
+- New bridge: a unit whose corners are both 3 now and were not before.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ from spinescore.runtime.followup.comparison import (
 from spinescore.runtime.followup.counts import added_corners, added_units, counted_corners, counted_units
 from spinescore.runtime.followup.expectedchange import expected_change, region_distribution
 from spinescore.runtime.followup.verdict import progression_of
+from spinescore.runtime.notices import findings_of, notice
+from spinescore.runtime.outputs.words import bundle_name
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleInfo, CornerReport, RegionReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, Region, sites_of
 
 __all__ = ["SYNDESMOPHYTE", "compare", "is_bridge", "scored_by", "study_date", "unit_score"]
 
-SYNDESMOPHYTE = 2  # the least grade of one
+SYNDESMOPHYTE = 2  # the lowest grade of a corner with a syndesmophyte
 
 
 def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = None) -> Comparison:
-    """Compare two studies of one patient, in the order in which they are given.
+    """Return the comparison of two studies of one patient, in the given order.
 
-    Dates out of order are a warning. A reader's study that names another patient than a report is one too, as readers
-    name patients in their own way. Without `rules.sdc` the smallest detectable change is that of the bundle, if both
-    studies were scored with one that states it. Raises `InputRejected` (two-patients) if the keys of two reports
-    differ, or of two readers' studies.
+    Dates out of order give a warning. So does a reader's study that names another patient than a report, because
+    readers name patients in their own way. Without `rules.sdc` the smallest detectable change is that of the bundle, if
+    both studies were scored with one bundle that states it. Raises `InputRejected` (two-patients) if two reports, or
+    two readers' studies, name different patients.
     """
     rules = rules or Rules()
     same_bundle = scored_by(baseline.bundle) == scored_by(followup.bundle)
@@ -58,6 +61,7 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
     regions = {region: _region(region, *pair, rules) for region, pair in pairs.items()}
     total = _total(baseline, followup, regions)
     days = _interval_days(baseline, followup)
+    warnings = tuple(_warnings(baseline, followup, days))
     return Comparison(
         patient_key=patient_key,
         baseline=_study(baseline),
@@ -68,13 +72,14 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
         progression=progression_of(total, days, rules),
         corners=added_corners([region.corner_counts for region in regions.values()]),
         units=added_units([region.unit_counts for region in regions.values()]),
-        warnings=tuple(_warnings(baseline, followup, days)),
+        warnings=warnings,
         same_bundle=same_bundle,
+        notices=findings_of(warnings),
     )
 
 
 def study_date(report: StudyReport) -> date | None:
-    """The day of the study; None where the report states none, or none that there is."""
+    """Return the day of the study; None if the report states none, or no real day."""
     text = report.study.study_date or ""
     try:
         return date(int(text[:4]), int(text[4:6]), int(text[6:])) if len(text) == 8 else None
@@ -83,18 +88,19 @@ def study_date(report: StudyReport) -> date | None:
 
 
 def scored_by(bundle: BundleInfo) -> str:
-    """Return an identity of the scorer: the hash of the bundle's manifest, or the reader's name."""
+    """Return the identity of the bundle or reader: the hash of the bundle's manifest, or the reader's name."""
     return bundle.sha256 or f"reader {bundle.name}"
 
 
 def unit_score(corners: Sequence[CornerReport | str]) -> tuple[float | None, tuple[float, float]]:
-    """A vertebral unit's total, imputed corners with what they count, and its range.
+    """Return a vertebral unit's total, with imputed corners, and its range.
 
-    A corner of a region that was not scored is text. Taken from the corners, as older reports do not state it.
+    A corner of a region that was not scored is given as text. Older reports do not state a unit's total, so it is
+    computed from the corners.
     """
-    found = [None if isinstance(corner, str) else corner for corner in corners]
-    grades = [None if corner is None else corner.grade for corner in found]
-    imputed = [corner.imputed for corner in found if corner is not None and corner.grade is None]
+    seen = [None if isinstance(corner, str) else corner for corner in corners]
+    grades = [None if corner is None else corner.grade for corner in seen]
+    imputed = [corner.imputed for corner in seen if corner is not None and corner.grade is None]
     scored = [grade for grade in grades if grade is not None]
     counted = [*scored, *(value for value in imputed if value is not None)]
     total = round(sum(counted), 3) if len(counted) == len(grades) else None
@@ -102,7 +108,7 @@ def unit_score(corners: Sequence[CornerReport | str]) -> tuple[float | None, tup
 
 
 def is_bridge(grades: Sequence[float | None]) -> bool | None:
-    """Whether a unit's corners are both 3; None where that is not known."""
+    """Return whether both corners of a unit are 3; None if that is not known."""
     if any(grade is not None and grade < MAX_GRADE for grade in grades):
         return False
     return None if None in grades else True
@@ -160,7 +166,7 @@ def _region(region: Region, baseline: RegionReport, followup: RegionReport, rule
     return RegionChange(total, units, corners, counted_units(units, corners.comparable > 0))
 
 
-# A corner of one study: its report, or why its region has none.
+# A corner of one study: its report, or the reason why its region has none.
 _Seen = CornerReport | str
 
 
@@ -200,12 +206,12 @@ def _corner(site: str, before: _Seen, after: _Seen) -> CornerChange:
     first, second = (None if isinstance(seen, str) else seen.grade for seen in (before, after))
     if first is None or second is None:
         seen = (("baseline", first, before), ("follow-up", second, after))
-        why = [
-            f"{study}: {found if isinstance(found, str) else found.status}"
-            for study, grade, found in seen
+        reasons = [
+            f"{study}: {corner if isinstance(corner, str) else corner.status}"
+            for study, grade, corner in seen
             if grade is None
         ]
-        return CornerChange(site, first, second, None, None, None, "; ".join(why))
+        return CornerChange(site, first, second, None, None, None, "; ".join(reasons))
     new = first < SYNDESMOPHYTE <= second
     growth = SYNDESMOPHYTE <= first < second == MAX_GRADE
     return CornerChange(site, first, second, round(second - first, 3), new, growth, None)
@@ -218,34 +224,46 @@ def _either(upper: bool | None, lower: bool | None) -> bool | None:
 def _warnings(baseline: StudyReport, followup: StudyReport, days: int | None) -> Iterable[str]:
     keys = (baseline.study.patient_key, followup.study.patient_key)
     if None in keys:
-        yield "a report names no patient, so that both are of the same one could not be checked"
+        yield notice("patient-unknown", "a report names no patient, so the two studies may be of different patients")
     elif keys[0] != keys[1]:
-        yield "the reading names another patient than the report; check that both are of the same one"
+        sentence = "the reading names another patient than the report; check that both are of the same patient"
+        yield notice("patients-contradict", sentence, patients=list(keys))
     if baseline.study.study_instance_uid is not None and baseline.study == followup.study:
-        yield "both reports are of the same study"
-    yield from _warnings_of_bundles(baseline.bundle, followup.bundle)
+        yield notice("same-study", "both reports are of the same study")
+    yield from _warnings_about_bundles(baseline.bundle, followup.bundle)
     if days is None:
-        yield "a study has no date, so there is no rate and no verdict"
+        yield notice("no-study-date", "a study has no date, so there is no rate and no verdict")
     elif days == 0:
-        yield "both studies are of one day, a repeat and no follow-up, so there is no rate and no verdict"
+        sentence = "both studies are of one day, a repeat and no follow-up, so there is no rate and no verdict"
+        yield notice("same-day", sentence)
     elif days < 0:
-        yield "the follow-up is not later than the baseline, so there is no rate and no verdict; exchange the two"
+        sentence = "the follow-up is not later than the baseline, so there is no rate and no verdict; exchange the two"
+        yield notice("dates-out-of-order", sentence, days=days)
     for name, report in (("baseline", baseline), ("follow-up", followup)):
         if report.total.status == "imputed":
-            sites = ", ".join(report.total.imputed_sites)
-            yield f"the total of the {name} counts the region's mean for {sites}; the change leaves them out"
+            sites = report.total.imputed_sites
+            sentence = f"the total of the {name} counts the region's mean for {', '.join(sites)}; the change does not"
+            yield notice("imputed-total", sentence, study=name, sites=list(sites))
 
 
-def _warnings_of_bundles(baseline: BundleInfo, followup: BundleInfo) -> Iterable[str]:
-    names = [f"{bundle.name} {bundle.version}".strip() for bundle in (baseline, followup)]
+def _warnings_about_bundles(baseline: BundleInfo, followup: BundleInfo) -> Iterable[str]:
+    names = [bundle_name(bundle) for bundle in (baseline, followup)]
     if scored_by(baseline) != scored_by(followup):
         if not baseline.sha256 or not followup.sha256:
-            yield f"the studies were read by different readers ({names[0]}, {names[1]}); a change may be theirs"
-        else:
-            yield (
-                f"the studies were scored with different bundles ({names[0]}, {names[1]}); score both with one to "
-                "compare them"
+            sentence = (
+                f"the studies were read by different readers ({names[0]}, {names[1]}), which may explain a change"
             )
+            yield notice("different-scorers", sentence, kind="reader", names=names)
+        else:
+            sentence = (
+                f"the studies were scored with different bundles ({names[0]}, {names[1]}); score both with one bundle "
+                "to compare them"
+            )
+            yield notice("different-scorers", sentence, kind="bundle", names=names)
     elif baseline.localizer != followup.localizer:
         first, second = (bundle.localizer or "its own" for bundle in (baseline, followup))
-        yield f"the bundle's localizer was not the same ({first}, {second}); score both with one to compare them"
+        sentence = (
+            f"the studies were scored with different localizers of the bundle ({first}, {second}); score both with one "
+            "localizer to compare them"
+        )
+        yield notice("different-scorers", sentence, kind="localizer", names=[first, second])

@@ -1,4 +1,4 @@
-"""Rows of change: between two studies, at each vertebral unit and at each corner; and who is left out of them."""
+"""Rows of the tables of change: of studies, vertebral units and corners, and of studies that were left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from spinescore.runtime.followup.change import SYNDESMOPHYTE, study_date
 from spinescore.runtime.followup.cohort import Change, LeftOut
 from spinescore.runtime.followup.comparison import CornerChange, UnitChange
-from spinescore.runtime.followup.summary import source_name
+from spinescore.runtime.outputs.words import bundle_name
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 
 __all__ = ["change_row", "corner_change_rows", "left_out_row", "unit_change_rows"]
@@ -18,48 +18,48 @@ Row = dict[str, Any]
 
 
 def change_row(change: Change) -> Row:
-    """The row of a change between two studies."""
-    found, baseline, followup = change.comparison, change.baseline, change.followup
-    expected = found.total.expected
+    """Return the row of a change between two studies."""
+    comparison, baseline, followup = change.comparison, change.baseline, change.followup
+    expected, regions = comparison.total.expected, comparison.regions
     return {
-        "patient_key": found.patient_key,
-        "bundle_sha256": found.baseline.bundle.sha256 or None,
+        "patient_key": comparison.patient_key,
+        "bundle_sha256": comparison.baseline.bundle.sha256 or None,
         "baseline_report": baseline.name,
         "followup_report": followup.name,
         "baseline_date": study_date(baseline.report),
         "followup_date": study_date(followup.report),
-        "interval_days": found.interval_days,
-        "baseline_total": found.total.baseline,
-        "followup_total": found.total.followup,
-        "change": found.total.change,
-        "change_low": math.floor(found.total.possible[0]),
-        "change_high": math.ceil(found.total.possible[1]),
-        "rate": found.progression.rate,
-        "rate_years": found.progression.rate_years,
-        "progressed": found.progression.progressed,
-        "progression_units": found.progression.units,
-        **{f"{name}_change": region.total.change for name, region in found.regions.items()},
-        "comparable_corners": found.corners.comparable,
-        "comparable_change": _whole(found.corners.change),
-        "new_syndesmophyte_corners": found.corners.new_syndesmophytes,
-        "growth_corners": found.corners.growth,
-        "lower_corners": found.corners.lower,
-        "comparable_units": 12 - found.units.not_comparable,
-        "new_syndesmophyte_units": found.units.new_syndesmophytes,
-        "growth_units": found.units.growth,
-        "new_bridges": found.units.new_bridges,
+        "interval_days": comparison.interval_days,
+        "baseline_total": comparison.total.baseline,
+        "followup_total": comparison.total.followup,
+        "change": comparison.total.change,
+        "change_low": math.floor(comparison.total.possible[0]),
+        "change_high": math.ceil(comparison.total.possible[1]),
+        "rate": comparison.progression.rate,
+        "rate_years": comparison.progression.rate_years,
+        "progressed": comparison.progression.progressed,
+        "progression_units": comparison.progression.units,
+        **{f"{name}_change": region.total.change for name, region in regions.items()},
+        "comparable_corners": comparison.corners.comparable,
+        "comparable_change": _whole(comparison.corners.change),
+        "new_syndesmophyte_corners": comparison.corners.new_syndesmophytes,
+        "growth_corners": comparison.corners.growth,
+        "lower_corners": comparison.corners.lower,
+        "comparable_units": 12 - comparison.units.not_comparable,
+        "new_syndesmophyte_units": comparison.units.new_syndesmophytes,
+        "growth_units": comparison.units.growth,
+        "new_bridges": comparison.units.new_bridges,
         **_studies(change),
         **_verdict(change),
         "expected_change": expected.mean if expected else None,
         "expected_change_low": expected.interval[0] if expected else None,
         "expected_change_high": expected.interval[1] if expected else None,
-        **{f"{name}_comparable_corners": region.corner_counts.comparable for name, region in found.regions.items()},
-        "scored_by": source_name(found.baseline.bundle),
+        **{f"{name}_comparable_corners": region.corner_counts.comparable for name, region in regions.items()},
+        "scored_by": bundle_name(comparison.baseline.bundle),
     }
 
 
 def unit_change_rows(change: Change) -> Iterator[Row]:
-    """A row for each of the 12 vertebral units, a disc with its two corners (van der Heijde et al. 2008, ASSERT)."""
+    """Yield a row for each of the 12 vertebral units: a disc with its corners (van der Heijde et al. 2008, ASSERT)."""
     for region, parts in change.comparison.regions.items():
         for unit in parts.units:
             upper, lower = unit.corners
@@ -83,7 +83,7 @@ def unit_change_rows(change: Change) -> Iterator[Row]:
 
 
 def corner_change_rows(change: Change) -> Iterator[Row]:
-    """A row for each of the 24 corners; a new bridge is that of the corner's unit."""
+    """Yield a row for each of the 24 corners; a new bridge is that of the corner's unit."""
     for region, parts in change.comparison.regions.items():
         for unit in parts.units:
             for corner in unit.corners:
@@ -107,11 +107,11 @@ def corner_change_rows(change: Change) -> Iterator[Row]:
 
 
 def left_out_row(left: LeftOut) -> Row:
-    """The row of studies that have no part in the changes from first to last study."""
+    """Return the row of studies that are no part of a change from first to last study."""
     return {
         "patient_key": left.patient_key,
         "bundle_sha256": left.bundle.sha256 or None,
-        "scored_by": source_name(left.bundle),
+        "scored_by": bundle_name(left.bundle),
         "studies": len(left.reports),
         "reports": " ".join(left.reports),
         "reason": left.reason,
@@ -119,14 +119,14 @@ def left_out_row(left: LeftOut) -> Row:
 
 
 def _key(change: Change) -> Row:
-    found = change.comparison
+    comparison = change.comparison
     return {
-        "patient_key": found.patient_key,
-        "bundle_sha256": found.baseline.bundle.sha256 or None,
+        "patient_key": comparison.patient_key,
+        "bundle_sha256": comparison.baseline.bundle.sha256 or None,
         **_studies(change),
         "baseline_date": study_date(change.baseline.report),
         "followup_date": study_date(change.followup.report),
-        "interval_days": found.interval_days,
+        "interval_days": comparison.interval_days,
     }
 
 
@@ -138,16 +138,16 @@ def _studies(change: Change) -> Row:
 
 
 def _verdict(change: Change) -> Row:
-    found = change.comparison.progression
-    met = ("" if rule.met is None else str(rule.met).lower() for rule in found.no_progression)
+    progression = change.comparison.progression
+    met = ("" if rule.met is None else str(rule.met).lower() for rule in progression.no_progression)
     return {
-        "verdict": found.verdict,
-        "verdict_reason": found.reason,
-        "verdict_basis": found.basis,
-        "no_progression_units": ";".join(f"{rule.units:g}" for rule in found.no_progression),
+        "verdict": progression.verdict,
+        "verdict_reason": progression.reason,
+        "verdict_basis": progression.basis,
+        "no_progression_units": ";".join(f"{rule.units:g}" for rule in progression.no_progression),
         "no_progression_met": ";".join(met),
-        "sdc": found.sdc,
-        "beyond_error": found.beyond_error,
+        "sdc": progression.sdc,
+        "beyond_error": progression.beyond_error,
     }
 
 
@@ -164,5 +164,5 @@ def _below(corner: CornerChange, grade: int) -> bool:
 
 
 def _whole(change: float | None) -> int | None:
-    """The sum of whole grades; readers' half points have none."""
+    """Return the sum if it is whole; None for readers' half points."""
     return int(change) if change is not None and change == int(change) else None

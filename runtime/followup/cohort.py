@@ -1,4 +1,4 @@
-"""The reports of folders, and which of them are one patient's, study after study."""
+"""Many reports, sorted into courses: the studies of each patient by date, and the changes between them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from spinescore.runtime.followup.comparison import Comparison, Rules
 from spinescore.runtime.followup.patients import Entry, linked
 from spinescore.runtime.followup.readers import read_csv
 from spinescore.runtime.followup.reading import SUFFIXES, read_reports
+from spinescore.runtime.notices import findings_of, notice
 from spinescore.runtime.scoring.report import BundleInfo, StudyReport
+from spinescore.runtime.study import Finding
 
 __all__ = ["Change", "Cohort", "Entry", "LeftOut", "read_cohort"]
 
-# The studies of one patient by one bundle, or by one reader, day after day.
+# The studies of one patient by one bundle or reader: for each day in order, the studies of that day.
 _Course = list[list[Entry]]
 
 
 @dataclass(frozen=True)
 class Change:
-    """Two studies of one patient, scored with the same bundle, and what changed between them."""
+    """Two studies of one patient, scored with the same bundle, and the change between them."""
 
     baseline: Entry
     followup: Entry
@@ -35,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Studies without a part in the changes from first to last study, and why. `reports` are their files."""
+    """Studies that are no part of a change from first to last study, and the reason. `reports` are their files."""
 
     patient_key: str | None
     bundle: BundleInfo
@@ -47,115 +49,126 @@ class LeftOut:
 class Cohort:
     """Reports in the order of their names.
 
-    `notes` say what was passed over and why, `remarks` what the files say differently of one study.
+    `notes` name the files that were passed over, with the reason. `remarks` name contradictions between files about one
+    study. `notices` has both with their codes.
     """
 
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
-    def courses(self) -> list[list[Entry]]:
-        """Each patient's studies by date, one for each day, where there are at least two of one bundle.
+    @property
+    def notices(self) -> tuple[Finding, ...]:
+        """The notes and remarks with code, source and values as fields."""
+        return findings_of((*self.notes, *self.remarks))
 
-        A report without a patient key or a date belongs to no course: what it follows is not known.
+    def courses(self) -> list[list[Entry]]:
+        """Return each patient's studies by date, one for each day, if there are at least two by one bundle.
+
+        A report without a patient key or a date belongs to no course.
         """
         return [[day[0] for day in course] for course in self._courses.values() if len(course) > 1]
 
     def consecutive_changes(self, rules: Rules | None = None) -> list[Change]:
-        """Between each study of a course and the next."""
+        """Return the changes between each study of a course and the next one."""
         return [_change(*pair, rules) for course in self.courses() for pair in pairwise(course)]
 
     def whole_changes(self, rules: Rules | None = None) -> list[Change]:
-        """Between the first and the last study of each course: one per patient and bundle.
+        """Return the change between the first and the last study of each course: one per patient and bundle.
 
-        Studies without a total are passed over if there are two with one.
+        Studies without a total are not used if there are two with a total.
         """
         return [_change(*_ends(course), rules) for course in self.courses()]
 
     def repeats(self, rules: Rules | None = None) -> list[Change]:
-        """Between the study that stands for a day in its course and the others of that day."""
+        """Return the changes between the study that a course uses for a day and the others of that day."""
         days = (day for course in self._courses.values() for day in course)
         return [_change(day[0], other, rules) for day in days for other in day[1:]]
 
     def left_out(self, rules: Rules | None = None) -> list[LeftOut]:
-        """Studies of which no change from first to last is known, by patient and bundle, with the reason."""
+        """Return the studies without a change from first to last, by patient and bundle, with the reason."""
         sources = defaultdict(set)
         for patient, source in self._courses:
             sources[patient].add(source)
-        found = [_without_place(entry) for entry in self.entries if not _has_place(entry)]
+        left_out = [_without_place(entry) for entry in self.entries if not _has_place(entry)]
         for (patient, _), course in self._courses.items():
             entries = [entry for day in course for entry in day]
             if reason := _reason(course, len(sources[patient]) > 1, rules):
                 names = tuple(entry.name for entry in entries)
-                found.append(LeftOut(patient, entries[0].report.bundle, names, reason))
-        return found
+                left_out.append(LeftOut(patient, entries[0].report.bundle, names, reason))
+        return left_out
 
     def without_course(self) -> int:
-        """How many reports lack the patient key or the date that a course needs."""
+        """Return how many reports lack the patient key or the date that a course needs."""
         return sum(not _has_place(entry) for entry in self.entries)
 
     @cached_property
     def _courses(self) -> dict[tuple[str, str], _Course]:
-        """By patient and bundle: the days in their order, each with its studies, the most complete one first."""
-        found: dict[tuple[str, str], dict[date, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+        """The courses by patient and bundle; of the studies of a day, the most complete one is first."""
+        by_day: dict[tuple[str, str], dict[date, list[Entry]]] = defaultdict(lambda: defaultdict(list))
         for entry in self.entries:
             patient, day = entry.report.study.patient_key, study_date(entry.report)
             if patient is not None and day is not None:
-                found[patient, scored_by(entry.report.bundle)][day].append(entry)
+                by_day[patient, scored_by(entry.report.bundle)][day].append(entry)
         return {
-            key: [sorted(days[day], key=_completeness) for day in sorted(days)] for key, days in sorted(found.items())
+            key: [sorted(days[day], key=_completeness) for day in sorted(days)] for key, days in sorted(by_day.items())
         }
 
 
 def read_cohort(*sources: Path) -> Cohort:
-    """Reports of files and folders (`.json`, and JSON Lines as `.json`, `.jsonl` or `.ndjson`), and readers' CSV files.
+    """Return the reports of files and folders, and readers' CSV files, as a cohort.
 
-    Folders are searched for reports in all folders below; CSV files are read where they are named. What cannot be read
-    is named in the notes and passed over. So is a study that was there before with the same bundle: it would count
-    twice.
+    Reports are JSON files (`.json`), or JSON Lines (`.json`, `.jsonl` or `.ndjson`). Folders are searched for reports
+    with all subfolders; CSV files are read only if they are named. A file that cannot be read is passed over, with a
+    note. So is a second report of a study by the same bundle, which would count twice.
     """
     entries: list[Entry] = []
     notes: list[str] = []
     first: dict[tuple[str, str], str] = {}
     for name, path in _named(sources):
         try:
-            for place, found in _read(path):
-                if isinstance(found, ValueError):
-                    notes.append(f"{name}{place} was passed over: {_brief(found)}")
+            for place, report in _read(path):
+                if isinstance(report, ValueError):
+                    notes.append(_skipped(f"{name}{place}", _brief(report)))
                     continue
-                entry = Entry(f"{name}{place}", found)
-                uid, bundle = found.study.study_instance_uid, scored_by(found.bundle)
-                same = entry.name if uid is None else first.setdefault((uid, bundle), entry.name)
-                if same == entry.name:
+                entry = Entry(f"{name}{place}", report)
+                uid, bundle = report.study.study_instance_uid, scored_by(report.bundle)
+                kept = entry.name if uid is None else first.setdefault((uid, bundle), entry.name)
+                if kept == entry.name:
                     entries.append(entry)
                 else:
-                    notes.append(f"{entry.name} was passed over: it is of the same study and {_twice(entry)} as {same}")
+                    sentence = f"{entry.name} was passed over: it is of the same study and {_scorer(entry)} as {kept}"
+                    notes.append(notice("report-repeated", sentence, source=entry.name, kept=kept))
         except OSError as error:
-            notes.append(f"{name} was passed over: it cannot be read ({error.strerror or type(error).__name__})")
+            notes.append(_skipped(name, f"it cannot be read ({error.strerror or type(error).__name__})"))
     complete, remarks = linked(entries)
     return Cohort(tuple(complete), tuple(notes), tuple(remarks))
 
 
-def _twice(entry: Entry) -> str:
-    """Return words for the scorer that two reports of one study have in common."""
+def _skipped(name: str, reason: str) -> str:
+    return notice("report-skipped", f"{name} was passed over: {reason}", source=name)
+
+
+def _scorer(entry: Entry) -> str:
+    """Return words for the bundle or reader that two reports of one study share."""
     if not entry.is_reading:
         return "bundle"
     return f"{entry.report.bundle.name} (readers are told apart by a column reader)"
 
 
 def _named(sources: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Every file with its name: its path within its folder, after the folder's name where there are several sources."""
+    """Yield every file after its name: the path within its folder, with the folder's name if there are several."""
     for source in sources:
         if not source.is_dir():
-            yield _written(source.name), source
+            yield _writable(source.name), source
             continue
         for path in _files(source):
             name = path.relative_to(source).as_posix()
-            yield _written(name if len(sources) == 1 else f"{source.name}/{name}"), path
+            yield _writable(name if len(sources) == 1 else f"{source.name}/{name}"), path
 
 
-def _written(name: str) -> str:
-    return name.encode(errors="replace").decode()  # any name can be written
+def _writable(name: str) -> str:
+    return name.encode(errors="replace").decode()  # file names may contain lone surrogates
 
 
 def _read(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
@@ -190,7 +203,7 @@ def _completeness(entry: Entry) -> tuple[bool, int, str]:
 
 
 def _ends(course: Sequence[Entry]) -> tuple[Entry, Entry]:
-    """The first and the last study with a total; of the course, if there are not two."""
+    """Return the first and the last study with a total; those of the course if fewer than two have one."""
     scored = [entry for entry in course if entry.report.total.value is not None]
     ends = scored if len(scored) > 1 else course
     return ends[0], ends[-1]
@@ -207,7 +220,7 @@ def _without_place(entry: Entry) -> LeftOut:
 
 
 def _reason(course: _Course, has_others: bool, rules: Rules | None) -> str | None:
-    """Why a course gives no change; None if it gives one."""
+    """Return why a course has no change; None if it has one."""
     if len(course) == 1:
         if has_others:
             return "the patient's other studies were scored with another bundle or by another reader"

@@ -1,9 +1,10 @@
-"""A summary of a cohort's tables, as figures and as text for a terminal."""
+"""A summary of a cohort's tables, as numbers and as text for a terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from spinescore.runtime.followup.cohort import Change, Cohort
@@ -17,13 +18,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[Change], rules: Rules) -> dict[str, Any]:
-    """Counts of studies, patients and changes, the verdicts from first to last study, and who is left out and why."""
+    """Return counts of studies, patients and changes, the verdicts from first to last study, and the left out."""
     changes = [change.comparison for change in whole if change.comparison.total.change is not None]
-    values = [found.total.change for found in changes if found.total.change is not None]
-    verdicts = Counter(found.progression.verdict or "no verdict" for found in changes)
-    reasons = Counter(found.progression.reason for found in changes if found.progression.verdict is None)
+    values = [one.total.change for one in changes if one.total.change is not None]
+    verdicts = Counter(one.progression.verdict or "no verdict" for one in changes)
+    reasons = Counter(one.progression.reason for one in changes if one.progression.verdict is None)
     met: list[list[bool | None]] = [
-        [found.progression.no_progression[number].met for found in changes]
+        [one.progression.no_progression[number].met for one in changes]
         for number in range(len(rules.no_progression_units))
     ]
     return {
@@ -42,21 +43,22 @@ def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[C
             "no_progression": [
                 {
                     "units": units,
-                    "met": found.count(True),
-                    "not_met": found.count(False),
-                    "not_known": found.count(None),
+                    "met": of_rule.count(True),
+                    "not_met": of_rule.count(False),
+                    "not_known": of_rule.count(None),
                 }
-                for units, found in zip(rules.no_progression_units, met, strict=True)
+                for units, of_rule in zip(rules.no_progression_units, met, strict=True)
             ],
         },
         "left_out": [dict(row) for row in tables["left_out"]],
         "passed_over": list(cohort.notes),
         "remarks": list(cohort.remarks),
+        "notices": [asdict(notice) for notice in cohort.notices],
     }
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary as lines for a terminal; of a long list of patients left out, the first ones."""
+    """Return the summary as lines for a terminal; a long list of patients left out is cut."""
     lines = [
         f"{summary['studies']} studies of {summary['patients']} known patients, "
         f"{len(summary['passed_over'])} passed over",
@@ -71,18 +73,18 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _first_to_last(found: Mapping[str, Any]) -> list[str]:
-    if not found["changes"]:
+def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
+    if not counts["changes"]:
         return []
-    verdicts = found["verdicts"]
-    judged = found["changes"] - verdicts["no verdict"]
+    verdicts = counts["verdicts"]
+    judged = counts["changes"] - verdicts["no verdict"]
     lines = [
-        f"first to last study: mean change {found['mean_change']:.2f} of {found['changes']}; "
-        f"{verdicts['progression']} of {judged} progressed by {found['progression_units']:g} or more"
+        f"first to last study: mean change {counts['mean_change']:.2f} of {counts['changes']}; "
+        f"{verdicts['progression']} of {judged} progressed by {counts['progression_units']:g} or more"
         + (f", {verdicts['undecided']} undecided by missing corners" if verdicts["undecided"] else "")
     ]
-    lines += [_no_progression(rule, verdicts["no verdict"]) for rule in found["no_progression"] if judged]
-    lines += [f"  {count} without a verdict: {reason}" for reason, count in _briefly(found["no_verdict_reasons"])]
+    lines += [_no_progression(rule, verdicts["no verdict"]) for rule in counts["no_progression"] if judged]
+    lines += [f"  {count} without a verdict: {reason}" for reason, count in _briefly(counts["no_verdict_reasons"])]
     return lines
 
 
@@ -93,7 +95,7 @@ def _no_progression(rule: Mapping[str, Any], without_verdict: int) -> str:
 
 
 def _briefly(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Reasons and counts; intervals outside of the window are counted together, whatever their length."""
+    """Return reasons with counts; all intervals outside of the window are counted together."""
     counts: Counter[str] = Counter()
     for reason, count in reasons.items():
         _, years, window = reason.partition(" years lie outside of ")

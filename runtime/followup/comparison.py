@@ -1,6 +1,6 @@
-"""What a comparison of two studies gives, as frozen dataclasses, and to JSON (`spinescore.comparison/1`).
+"""The result of a comparison of two studies, as frozen dataclasses and as JSON (`spinescore.comparison/1`).
 
-The published JSON Schema stands beside this file (`comparison.schema.json`). Fields may be added, never changed.
+The published JSON Schema is `comparison.schema.json` beside this file. Fields may be added, never changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinescore.runtime.scoring.report import BundleInfo
-from spinescore.runtime.study import Region
+from spinescore.runtime.study import Finding, Region
 
 __all__ = [
     "SCHEMA",
@@ -37,15 +37,15 @@ SCHEMA = "spinescore.comparison/1"
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules of change and progression. Units are those of the mSASSS.
+    """The rules of change and progression, in units of the mSASSS.
 
-    `progression_units`: a progression from here on, in `rate_years` (2 in 2 years: Machado et al., SCQM).
-    `no_progression_units`: changes up to which trials call it none (0: MEASURE 1; 0.5: SURPASS). Both hold for
-    intervals within `window`: `window_years`, or a quarter of `rate_years` on either side of them. Two years are what
-    van der Heijde et al. 2018 (doi 10.1093/rheumatology/key128) ask for; the quarter is our choice. Other intervals get
-    no verdict, or with `judge_by_rate` one by the change per `rate_years`. No rate is given below `min_rate_years` (our
-    choice too): it would mostly enlarge the error of reading. A region has a change if at most `max_not_comparable` of
-    its 12 corners are not comparable. `sdc` is the smallest detectable change, if it is known.
+    `progression_units` is the smallest change in `rate_years` that is progression (2 in 2 years: Machado et al., SCQM).
+    `no_progression_units` are the largest changes that trials call no progression (0: MEASURE 1; 0.5: SURPASS). Both
+    apply to intervals within `window`: `window_years`, or `rate_years` less and plus a quarter. Van der Heijde et al.
+    2018 (doi 10.1093/rheumatology/key128) ask for two years; the quarter is our choice. Other intervals get no verdict,
+    or with `judge_by_rate` a verdict by the change per `rate_years`. Intervals below `min_rate_years` (our choice too)
+    get no rate, because it would mostly enlarge the reading error. A region has a change if at most
+    `max_not_comparable` of its 12 corners are not comparable. `sdc` is the smallest detectable change, if it is known.
     """
 
     progression_units: float = 2.0
@@ -72,7 +72,7 @@ class ComparedStudy:
 
 @dataclass(frozen=True)
 class ExpectedChange:
-    """The change that the network's own probabilities expect; `interval` holds at least 95 % of the probability."""
+    """The change expected by the network's own probabilities; `interval` holds at least 95 % of the probability."""
 
     mean: float
     sd: float
@@ -81,10 +81,11 @@ class ExpectedChange:
 
 @dataclass(frozen=True)
 class TotalChange:
-    """Totals of both studies, and the change at the corners that are comparable.
+    """Totals of both studies, and the change of the comparable corners.
 
-    A total may count imputed corners, the change never does: it need not be the difference of the totals. `possible`
-    bounds the change, whatever the missing corners are. `expected` is None without probabilities, and of a unit.
+    A total may include imputed corners; the change never does, so it may differ from the difference of the totals.
+    `possible` are the bounds of the change for all grades that missing corners may have. `expected` is None for a unit,
+    or without probabilities.
     """
 
     baseline: float | None
@@ -96,9 +97,9 @@ class TotalChange:
 
 @dataclass(frozen=True)
 class CornerChange:
-    """One site. `not_comparable` says why there is no change; then all but the grades is None.
+    """One site. `not_comparable` is the reason if there is no change; all fields but the grades are then None.
 
-    Grades of readers may be half points, and means of several readers.
+    Grades of readers may be half points, or means of several readers.
     """
 
     site: str
@@ -112,7 +113,7 @@ class CornerChange:
 
 @dataclass(frozen=True)
 class UnitChange:
-    """One disc with its two corners. An event is None where neither a corner shows it nor both exclude it."""
+    """One disc with its two corners. An event is None if no corner shows it and not both exclude it."""
 
     level: str
     total: TotalChange
@@ -124,10 +125,10 @@ class UnitChange:
 
 @dataclass(frozen=True)
 class CornerCounts:
-    """Of a region's 12 or a study's 24 corners. `change` is summed over the `comparable` ones alone.
+    """Counts of a region's 12 or a study's 24 corners. `change` is the sum over the `comparable` corners only.
 
-    `lower` are those with a lower grade now. Where a region has no comparable corner, its events are not known, nor
-    those of the study: they are None.
+    `lower` counts corners with a lower grade now. If a region has no comparable corner, its events and those of the
+    study are not known: they are None.
     """
 
     comparable: int
@@ -140,7 +141,10 @@ class CornerCounts:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """Of a region's 6 or a study's 12 vertebral units, as `CornerCounts`. `not_comparable`: a corner is not."""
+    """Counts of a region's 6 or a study's 12 vertebral units, as in `CornerCounts`.
+
+    `not_comparable` counts units of which a corner is not comparable.
+    """
 
     new_syndesmophytes: int | None
     growth: int | None
@@ -158,7 +162,7 @@ class RegionChange:
 
 @dataclass(frozen=True)
 class NoProgression:
-    """Whether the change is at most `units`; None where there is no verdict, or the missing corners decide."""
+    """Whether the change is at most `units`; None if there is no verdict, or if missing corners leave it open."""
 
     units: float
     met: bool | None
@@ -171,8 +175,8 @@ Verdict = Literal["progression", "no progression", "undecided"]
 class Progression:
     """The verdict of the rules.
 
-    `verdict` is None where the rules cannot be asked, and `reason` says why, or why it is undecided. `basis` is what
-    was held against the thresholds. `rate` is the change per `rate_years` years. `beyond_error` says whether the
+    `verdict` is None if the rules do not apply. `reason` says why it is None or undecided. `basis` is the number that
+    was compared with the thresholds. `rate` is the change per `rate_years` years. `beyond_error` says whether the
     change is larger than the smallest detectable change `sdc`; None if that is not known.
     """
 
@@ -191,9 +195,10 @@ class Progression:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A patient's follow-up study against the baseline. Units of the mSASSS; `interval_days` may be negative.
+    """A patient's follow-up study compared with the baseline, in units of the mSASSS.
 
-    `same_bundle` says whether both studies were scored with one bundle, or read by one reader.
+    `interval_days` is negative if the follow-up is older. `same_bundle` says whether both studies were scored with one
+    bundle, or read by one reader. `notices` has each of the `warnings` with its code and values.
     """
 
     patient_key: str | None
@@ -207,6 +212,7 @@ class Comparison:
     units: UnitCounts
     warnings: tuple[str, ...]
     same_bundle: bool = True
+    notices: tuple[Finding, ...] = ()
     schema: str = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,19 +220,19 @@ class Comparison:
         return {"schema": document.pop("schema"), **document}
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The comparison as JSON text (one line where `indent` is None); equal comparisons give equal text."""
+        """Return the comparison as JSON text (one line if `indent` is None); equal comparisons give equal text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def unit_changes(self) -> tuple[UnitChange, ...]:
-        """The 12 units from above."""
+        """Return the 12 units from above."""
         return tuple(unit for region in self.regions.values() for unit in region.units)
 
     def corner_changes(self) -> tuple[CornerChange, ...]:
-        """The 24 corners from above."""
+        """Return the 24 corners from above."""
         return tuple(corner for unit in self.unit_changes() for corner in unit.corners)
 
 
 def comparison_schema() -> dict[str, Any]:
-    """The published JSON Schema (2020-12) of comparisons."""
+    """Return the published JSON Schema (2020-12) of comparisons."""
     schema: dict[str, Any] = json.loads((Path(__file__).parent / "comparison.schema.json").read_text(encoding="utf-8"))
     return schema

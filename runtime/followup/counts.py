@@ -1,4 +1,7 @@
-"""How many corners and units changed. Where a region has no comparable corner its events are not known, and never 0."""
+"""Counts of changed corners and units.
+
+If a region has no comparable corner, its events are not known: they are None, never 0.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,36 @@ __all__ = ["added_corners", "added_units", "counted_corners", "counted_units"]
 
 
 def counted_corners(corners: Sequence[CornerChange]) -> CornerCounts:
-    """The counts of a region's corners."""
+    """Return the counts of a region's corners."""
     changes = [corner.change for corner in corners if corner.change is not None]
-    known = bool(changes)
+    is_comparable = bool(changes)
     return CornerCounts(
         comparable=len(changes),
-        change=round(sum(changes), 3) if known else None,
-        new_syndesmophytes=_count(known, (corner.new_syndesmophyte for corner in corners)),
-        growth=_count(known, (corner.growth for corner in corners)),
-        lower=_count(known, (change < 0 for change in changes)),
+        change=round(sum(changes), 3) if is_comparable else None,
+        new_syndesmophytes=_count(is_comparable, (corner.new_syndesmophyte for corner in corners)),
+        growth=_count(is_comparable, (corner.growth for corner in corners)),
+        lower=_count(is_comparable, (change < 0 for change in changes)),
         not_comparable=len(corners) - len(changes),
     )
 
 
-def counted_units(units: Sequence[UnitChange], known: bool) -> UnitCounts:
-    """The counts of a region's units; `known` says whether it has a comparable corner."""
+def counted_units(units: Sequence[UnitChange], is_comparable: bool) -> UnitCounts:
+    """Return the counts of a region's units; `is_comparable` says whether the region has a comparable corner."""
     return UnitCounts(
-        new_syndesmophytes=_count(known, (unit.new_syndesmophyte for unit in units)),
-        growth=_count(known, (unit.growth for unit in units)),
-        new_bridges=_count(known, (unit.new_bridge for unit in units)),
+        new_syndesmophytes=_count(is_comparable, (unit.new_syndesmophyte for unit in units)),
+        growth=_count(is_comparable, (unit.growth for unit in units)),
+        new_bridges=_count(is_comparable, (unit.new_bridge for unit in units)),
         not_comparable=sum(any(corner.not_comparable for corner in unit.corners) for unit in units),
     )
 
 
-def _count(known: bool, events: Iterable[bool | None]) -> int | None:
-    """How many events happened; None where nothing could be compared."""
-    return sum(event is True for event in events) if known else None
+def _count(is_comparable: bool, events: Iterable[bool | None]) -> int | None:
+    """Return the number of events; None if nothing could be compared."""
+    return sum(event is True for event in events) if is_comparable else None
 
 
 def added_corners(regions: Sequence[CornerCounts]) -> CornerCounts:
-    """The counts of a study's corners; the change is that of all comparable ones."""
+    """Return the counts of a study's corners; the change is that of all comparable corners."""
     changes = [region.change for region in regions if region.change is not None]
     return CornerCounts(
         comparable=sum(region.comparable for region in regions),
@@ -52,7 +55,7 @@ def added_corners(regions: Sequence[CornerCounts]) -> CornerCounts:
 
 
 def added_units(regions: Sequence[UnitCounts]) -> UnitCounts:
-    """The counts of a study's units."""
+    """Return the counts of a study's units."""
     return UnitCounts(
         new_syndesmophytes=_sum(region.new_syndesmophytes for region in regions),
         growth=_sum(region.growth for region in regions),

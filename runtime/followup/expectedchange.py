@@ -1,9 +1,9 @@
-"""The change that the networks' own probabilities expect, with a 95 % interval, over the comparable corners.
+"""The change of the comparable corners that the networks' own probabilities expect, with a 95 % interval.
 
-Both studies are taken as independent given their radiographs, discs as independent of each other, and a bridge as
-shared by the two corners of its disc (`spinescore.runtime.scoring.expected`). The distribution of the change is then
-the convolution of the distributions of both studies. It is scaled from a region's comparable corners to 12, as the
-change itself is.
+The model takes both studies as independent given their radiographs, and discs as independent of each other. The two
+corners of a disc share a bridge (`spinescore.runtime.scoring.expected`). So the distribution of the change is the
+convolution of the distributions of both studies. Like the change itself, it is scaled from a region's comparable
+corners to 12.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ChangeDistribution = tuple[Floats, Floats]  # values in ascending order, and the
 
 
 def region_distribution(baseline: RegionReport, followup: RegionReport, corners: int) -> ChangeDistribution | None:
-    """The distribution of a region's change; None if a corner that has a grade twice lacks probabilities.
+    """Return the distribution of a region's change; None if a comparable corner lacks probabilities.
 
-    `corners` is the number to which the comparable ones are scaled.
+    `corners` is the number of corners to which the comparable ones are scaled.
     """
     parts, comparable = [], 0
     for before, after in zip(baseline.discs, followup.discs, strict=False):  # a region that was not scored has none
@@ -73,13 +73,14 @@ def _distribution(p: Floats, side: int | None) -> Floats:
 
 
 def _probabilities(disc: DiscReport, sides: list[int]) -> Floats | None:
-    """p0 .. p3 of both corners, (2, 4), each with the sum 1; None if one of `sides` has none.
+    """Return p0 .. p3 of both corners, (2, 4), each with the sum 1; None if a corner of `sides` has none.
 
-    A corner that is not asked for and has none does not change what the other one says of a bridge.
+    A corner that is not in `sides` and has none takes those of the other one, which leaves the bridge's probability as
+    it is.
     """
-    known = [corner.probabilities for corner in disc.corners]
-    if any(known[side] is None for side in sides):
+    probabilities = [corner.probabilities for corner in disc.corners]
+    if any(probabilities[side] is None for side in sides):
         return None
-    p = np.array([own or known[1 - number] for number, own in enumerate(known)], np.float64)
+    p = np.array([own or probabilities[1 - number] for number, own in enumerate(probabilities)], np.float64)
     whole = p.sum(axis=1, keepdims=True)
     return p / whole if (abs(whole - 1) <= _SUM_TOLERANCE).all() else None

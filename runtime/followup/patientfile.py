@@ -1,21 +1,19 @@
-"""A hospital's own list of patients, and the keys that reports have for them.
+"""A hospital's own list of patients, and the patients' keys in reports.
 
-The list is a CSV file with a column of patient IDs as DICOM has them (`patient_id`; `patient`, `identifier` and `id`
-are taken too, or the only column), and a column `issuer` if the images name an issuer of the ID. Others stay. The
-key is made as it is for a report (`spinescore.runtime.reading.facts.patient_key`), on this machine.
+The list is a CSV file with a column of patient IDs as in DICOM, called `patient_id`, `patient`, `identifier` or `id`,
+or the only column. It has a column `issuer` if the images name an issuer of the ID. Other columns stay. A key is made
+on this machine, as for a report (`spinescore.runtime.reading.facts.patient_key`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
-from spinescore.runtime.outputs.rows import guarded
+from spinescore.runtime.outputs.rows import table_text
 
 __all__ = ["PatientFile", "read_patient_file"]
 
@@ -32,47 +30,43 @@ class PatientFile:
     rows: tuple[Mapping[str, str], ...]
 
     def by_key(self, column: str) -> dict[str, str]:
-        """Return a column's value for each patient. Raises ValueError for no such column, or two values of one."""
+        """Return a column's value for each patient. Raises ValueError if there is no such column, or two values."""
         if column not in self.columns:
             raise ValueError(f"there is no column {column}; found {', '.join(self.columns)}")
-        found: dict[str, str] = {}
+        values: dict[str, str] = {}
         for row in self.rows:
-            if found.setdefault(row["patient_key"], row[column]) != row[column]:
+            if values.setdefault(row["patient_key"], row[column]) != row[column]:
                 raise ValueError(f"the patient {row['patient_key']} has two values of {column}")
-        return found
+        return values
 
     def csv_text(self, keys: Iterable[str | None]) -> str:
-        """The rows with each patient's key and the number of its studies, from the studies' `keys`."""
+        """Return the rows as CSV, with each patient's key and number of studies. `keys` are those of the studies."""
         counts = Counter(key for key in keys if key is not None)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*self.columns, *_ADDED], lineterminator="\n")
-        writer.writeheader()
         rows = ({**row, "studies": str(counts[row["patient_key"]])} for row in self.rows)
-        writer.writerows({name: guarded(cell) for name, cell in row.items()} for row in rows)
-        return text.getvalue()
+        return table_text([*self.columns, *_ADDED], rows)
 
 
 def read_patient_file(path: Path) -> PatientFile:
-    """The list of patients in a CSV file. Raises ValueError, which says what is wrong."""
+    """Return the list of patients in a CSV file. Raises ValueError if it is wrong."""
     from spinescore.runtime.reading.facts import patient_key
 
     rows = csv_rows(read_csv_text(path, "", _MAX_BYTES), "")
     _, header = next(rows)
     identifier = _identifier(header)
-    found = []
+    patients = []
     for line, row in rows:
         cells = dict(zip(header, row, strict=True))
         if not cells[identifier]:
             raise ValueError(f"line {line}: {identifier} is empty")
-        found.append({**cells, "patient_key": patient_key(cells[identifier], cells.get("issuer", ""))})
-    return PatientFile(tuple(header), tuple(found))
+        patients.append({**cells, "patient_key": patient_key(cells[identifier], cells.get("issuer", ""))})
+    return PatientFile(tuple(header), tuple(patients))
 
 
 def _identifier(header: Sequence[str]) -> str:
-    """The column of the patient IDs."""
+    """Return the column of the patient IDs."""
     if len(set(header)) < len(header) or set(_ADDED) & set(header):
-        raise ValueError(f"a column stands there twice, or is called {' or '.join(_ADDED)}; rename it")
-    named = [name for wanted in _NAMES for name in header if name.lower() == wanted]
-    if not named and len(header) != 1:
+        raise ValueError(f"a column is there twice, or is called {' or '.join(_ADDED)}; rename it")
+    columns = [name for identifier in _NAMES for name in header if name.lower() == identifier]
+    if not columns and len(header) != 1:
         raise ValueError(f"there is no column patient_id; found {', '.join(header) or 'nothing'}")
-    return (named or list(header))[0]
+    return (columns or list(header))[0]

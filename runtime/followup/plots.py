@@ -1,6 +1,6 @@
-"""Pictures of change, as PNG files in memory; they need matplotlib, and hold nothing that names a patient.
+"""Pictures of change as PNG files in memory. They need matplotlib, and contain nothing that names a patient.
 
-Everything is told apart by shape and words; colour only helps (Okabe and Ito's palette, safe for colour-blind readers).
+Shape and words tell everything apart; colour only helps (Okabe and Ito's palette, safe for colour-blind readers).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _GRADES = ("0\nnormal", "1\nerosion,\nsclerosis,\nsquaring", "2\nsyndesmo-\nphyt
 
 
 def comparison_png(comparison: Comparison) -> bytes:
-    """Both studies' grades at each of the 24 sites, with an arrow and a word where one changed."""
+    """Return a picture of both studies' grades at the 24 sites, with an arrow and a word for each change."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7.7), dpi=_DPI)
@@ -56,16 +56,16 @@ def comparison_png(comparison: Comparison) -> bytes:
 
 
 def cumulative_figure(series: Mapping[str, Sequence[Comparison]], rules: Rules) -> Figure:
-    """The cumulative probability plot of changes from first to last study, with the time between and the intervals.
+    """Return the cumulative probability plot of changes from first to last study, with intervals.
 
-    `series`: name (a bundle, a reader, an arm) to its patients' comparisons, each with a change.
+    `series` has the patients' comparisons, each with a change, by name: a bundle, a reader or an arm.
     """
     changes, intervals = {}, {}
     for name, comparisons in series.items():
-        found = [(part.total.change, part.total.expected) for part in comparisons if part.total.change is not None]
-        found.sort(key=lambda pair: pair[0])
-        changes[name] = [change for change, _ in found]
-        intervals[name] = [None if expected is None else expected.interval for _, expected in found]
+        pairs = [(part.total.change, part.total.expected) for part in comparisons if part.total.change is not None]
+        pairs.sort(key=lambda pair: pair[0])
+        changes[name] = [change for change, _ in pairs]
+        intervals[name] = [None if expected is None else expected.interval for _, expected in pairs]
     days = [part.interval_days for parts in series.values() for part in parts if part.interval_days is not None]
     title = "Change of mSASSS from each patient's first study to the last"
     if days:
@@ -76,7 +76,7 @@ def cumulative_figure(series: Mapping[str, Sequence[Comparison]], rules: Rules) 
 
 
 def cumulative_png(changes: Mapping[str, Sequence[float]], rules: Rules, title: str) -> bytes:
-    """The cumulative probability plot of changes as PNG; `changes`: name of a series to its patients' changes."""
+    """Return the cumulative probability plot as PNG; `changes` has the patients' changes by name of a series."""
     return rendered(_cumulative(changes, rules, title, {}))
 
 
@@ -86,9 +86,9 @@ def _cumulative(
     title: str,
     intervals: Mapping[str, Sequence[tuple[float, float] | None]],
 ) -> Figure:
-    """Cumulative probability plot (Landewe and van der Heijde 2004): each patient a point, sorted by change.
+    """Return a cumulative probability plot (Landewe and van der Heijde 2004): a point per patient, sorted by change.
 
-    `intervals` are in the order of the sorted changes, and drawn as thin lines through the points.
+    `intervals` are in the order of the sorted changes; they are thin lines through the points.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -103,7 +103,7 @@ def _cumulative(
         bounds = [(x, *bound) for x, bound in zip(percent, intervals.get(name, ()), strict=False) if bound is not None]
         if bounds:
             x, low, high = zip(*bounds, strict=True)
-            beside = np.array(x) + 0.4 * number  # so that series with as many patients do not hide each other's
+            beside = np.array(x) + 0.4 * number  # else series with equal numbers of patients hide each other's lines
             axes.vlines(beside, low, high, color=colour, linewidth=0.8, alpha=0.5, zorder=1)
     if any(bound is not None for bounds in intervals.values() for bound in bounds):
         axes.plot([], [], "|", color=_GREY, markersize=11, label="95 % interval by the network's own probabilities")
@@ -119,7 +119,7 @@ def _cumulative(
 
 
 def _thresholds(axes: Axes, rules: Rules) -> None:
-    """Lines at the changes that the rules name, said in the legend; the line of no change is not said."""
+    """Draw a line at each threshold of the rules, with a legend entry, and a line at no change without one."""
     axes.axhline(0, color=_GREY, linewidth=1, zorder=0)
     text = f"progression: {rules.progression_units:g} or more"
     axes.axhline(rules.progression_units, color=_GREY, linestyle="--", linewidth=1, zorder=0, label=text)
@@ -130,7 +130,7 @@ def _thresholds(axes: Axes, rules: Rules) -> None:
 
 
 def cumulative_percent(changes: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cumulative percentages and the changes in their order: patient i of n stands at 100 (i - 0.5) / n."""
+    """Return cumulative percentages and the sorted changes: patient i of n stands at 100 (i - 0.5) / n."""
     ordered = np.sort(np.asarray(changes, np.float64))
     return 100 * (np.arange(len(ordered)) + 0.5) / len(ordered), ordered
 
@@ -170,19 +170,19 @@ def _draw_corner(axes: Axes, y: float, unit: UnitChange, corner: CornerChange, i
 
 
 def _missing(corner: CornerChange, imputed: bool) -> str:
-    where = "baseline" if corner.baseline is None else "follow-up"
-    text = "no grade in either" if corner.baseline is None and corner.followup is None else f"no grade at {where}"
+    study = "baseline" if corner.baseline is None else "follow-up"
+    text = "no grade in either" if corner.baseline is None and corner.followup is None else f"no grade at {study}"
     return f"{text}, imputed" if imputed else text
 
 
 def _imputed(comparison: Comparison) -> frozenset[str]:
-    """The sites that a total counts with the region's mean."""
+    """Return the sites that a total counts with the region's mean."""
     corners = comparison.corner_changes()
     return frozenset(corner.site for corner in corners if "imputed" in (corner.not_comparable or ""))
 
 
 def _plain(text: str) -> str:
-    """Text from a file, without what SVG cannot hold; what stands between dollar signs is no formula."""
+    """Return text from a file, safe for SVG and for matplotlib, which takes text between dollar signs as formula."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text)
     return printable.replace("$", "\\$")
 
@@ -216,7 +216,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _interval(comparison: Comparison) -> str:
-    """The dates of both studies and the days between them."""
+    """Return the dates of both studies and the days between them."""
     dates = (comparison.baseline.study_date, comparison.followup.study_date)
     first, second = (f"{text[:4]}-{text[4:6]}-{text[6:]}" if text else "no date" for text in dates)
     days = "" if comparison.interval_days is None else f", {comparison.interval_days} days"
@@ -224,15 +224,15 @@ def _interval(comparison: Comparison) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    """The verdict, what the networks expect, and the error of measurement."""
-    found, expected = comparison.progression, comparison.total.expected
-    words = verdict_words(found)
+    """Return the verdict, the expected change, and the smallest detectable change."""
+    progression, expected = comparison.progression, comparison.total.expected
+    words = verdict_words(progression)
     text = f"{words[:1].upper()}{words[1:]}."
     if expected is not None:
         low, high = expected.interval
         text += f" Expected {expected.mean:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
         text += " by the network's own probabilities."
-    return text if found.sdc is None else f"{text} Smallest detectable change {found.sdc:g}."
+    return text if progression.sdc is None else f"{text} Smallest detectable change {progression.sdc:g}."
 
 
 def _amounts(total: TotalChange) -> str:

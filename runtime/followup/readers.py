@@ -1,12 +1,13 @@
-"""Readers' grades from CSV files, as reports that can be compared and tabulated like those of a bundle.
+"""Readers' grades from CSV files, as reports that can be compared and tabulated like reports of a bundle.
 
-A long table has a row per corner (columns `study`, `site`, `grade`), as `spinescore evaluate` reads it and as
-`corners.csv` is written; a wide one has a row per study and a column per site, as `row.csv` is written. `study` may be
-called `study_instance_uid`. Optional columns: `patient` or `patient_key`, `study_date`, `reader`, `p0` .. `p3`, and the
-bundle's `bundle_sha256`, `bundle` and `bundle_version`. An empty grade is a corner without one. Grades may be half
-points. They are averaged over the readers that the column `reader` names, of those that graded the corner.
+A long table has a row for each corner (columns `study`, `site`, `grade`), as `spinescore evaluate` reads it and as
+`corners.csv` is written. A wide table has a row for each study and a column for each site, as `row.csv` is written. The
+column `study` may be called `study_instance_uid`. Optional columns: `patient` or `patient_key`, `study_date`, `reader`,
+`p0` .. `p3`, and the bundle's `bundle_sha256`, `bundle` and `bundle_version`. An empty grade means that the corner has
+none. Grades may be half points. If the column `reader` names several readers, a corner's grade is the mean of those
+that graded it.
 
-The patient's identifier becomes the keyed hash that reports have, unless it is one.
+A patient's identifier becomes the keyed hash of reports, unless it is such a hash already.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Cells = Mapping[str, str]
 
 @dataclass
 class _Study:
-    """One study in a file, by one bundle or by all readers of the file."""
+    """One study in a file, graded by one bundle or by all readers of the file."""
 
     facts: dict[str, str] = field(default_factory=dict)
     grades: dict[str, dict[str, float | None]] = field(default_factory=dict)  # site -> reader -> grade
@@ -55,9 +56,9 @@ class _Study:
 
 
 def read_csv(path: Path) -> list[StudyReport]:
-    """The studies of a CSV file, in the order in which they come.
+    """Return the studies of a CSV file, in its order.
 
-    Raises ValueError, which names the line, if the file cannot be read or holds no readings.
+    Raises ValueError, which names the line, if the file cannot be read or has no readings.
     """
     studies: dict[tuple[str, str], _Study] = {}
     for line, cells in _rows(read_csv_text(path, "", _MAX_BYTES)):
@@ -68,7 +69,7 @@ def read_csv(path: Path) -> list[StudyReport]:
 
 
 def _rows(text: str) -> Iterator[tuple[int, Cells]]:
-    """The cells of each row that has any, by the column's name in lower case (sites as they are)."""
+    """Yield the line and the cells of each row, by the column's name in lower case (sites keep theirs)."""
     rows = csv_rows(text, "")
     header = [_column(name) for name in next(rows)[1]]
     _check_header(header)
@@ -85,7 +86,7 @@ def _column(name: str) -> str:
 
 
 def _with_points(cells: dict[str, str]) -> dict[str, str]:
-    """Numbers with a decimal point, where the file separates by something else than a comma."""
+    """Return cells with decimal points, for files whose separator is not the comma."""
     numbers = _SITES | {"grade", *_PROBABILITIES}
     return {name: cell.replace(",", ".") if name in numbers else cell for name, cell in cells.items()}
 
@@ -98,7 +99,7 @@ def _check_header(header: Sequence[str]) -> None:
         )
     twice = [name for name in dict.fromkeys(header) if name and header.count(name) > 1]
     if twice:
-        raise ValueError(f"line 1: column {', '.join(twice)} stands there twice")
+        raise ValueError(f"line 1: column {', '.join(twice)} is there twice")
 
 
 def _take_line(studies: dict[tuple[str, str], _Study], line: int, cells: Cells) -> None:
@@ -127,11 +128,11 @@ def _take(studies: dict[tuple[str, str], _Study], cells: Cells) -> None:
             raise ValueError(f"{site!r} is no site; sites are C2-inferior .. T1-superior, T12-inferior .. S1-superior")
         readers, reader = study.grades.setdefault(site, {}), cells.get("reader", "")
         if reader in readers:
-            raise ValueError(f"{site} of study {uid} stands there twice; leave one row, or name the readers")
+            raise ValueError(f"{site} of study {uid} is there twice; leave one row, or name the readers")
         readers[reader] = _grade(grade)
-    known = [cells.get(name, "") for name in _PROBABILITIES]
-    if "site" in cells and all(known):
-        study.probabilities[cells["site"]] = _probabilities(known)
+    texts = [cells.get(name, "") for name in _PROBABILITIES]
+    if "site" in cells and all(texts):
+        study.probabilities[cells["site"]] = _probabilities(texts)
 
 
 def _grade(text: str) -> float | None:
@@ -157,7 +158,7 @@ def _probabilities(texts: Sequence[str]) -> tuple[float, ...]:
 
 
 def _report(uid: str, study: _Study) -> StudyReport:
-    """The readings as a report. Grades that are not whole stand where a bundle's report has whole ones."""
+    """Return the readings as a report, whose grades may be half points."""
     means = {site: _mean(readers) for site, readers in study.grades.items()}
     scores = {}
     for region, sites in SITES.items():
@@ -225,8 +226,8 @@ def _source(study: _Study) -> BundleInfo:
 def _patient(facts: Mapping[str, str]) -> str | None:
     from spinescore.runtime.reading.facts import patient_key
 
-    named = facts.get("patient_key") or facts.get("patient")
-    return named if named is None or _KEY.fullmatch(named) else patient_key(named)
+    patient = facts.get("patient_key") or facts.get("patient")
+    return patient if patient is None or _KEY.fullmatch(patient) else patient_key(patient)
 
 
 def _date(text: str) -> str:

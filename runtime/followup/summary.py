@@ -11,14 +11,15 @@ from spinescore.runtime.followup.comparison import (
     UnitChange,
     UnitCounts,
 )
+from spinescore.runtime.outputs.words import bundle_name
 from spinescore.runtime.scoring.report import BundleInfo
 from spinescore.runtime.text import lines, table
 
-__all__ = ["amount", "comparison_summary", "corner_event", "signed", "source_line", "source_name", "verdict_words"]
+__all__ = ["amount", "comparison_summary", "corner_event", "signed", "source_line", "verdict_words"]
 
 
 def comparison_summary(comparison: Comparison) -> str:
-    """The 24 corners of both studies, what happened at each, and the totals."""
+    """Return the 24 corners of both studies with the event at each, and the totals, as text."""
     rows = [_row(unit, corner) for unit in comparison.unit_changes() for corner in unit.corners]
     parts = [table(rows, ["unit", "site", "baseline", "follow-up", "change", "what happened"])]
     parts.append("\n".join(_totals(comparison)))
@@ -29,18 +30,13 @@ def comparison_summary(comparison: Comparison) -> str:
 
 
 def source_line(bundle: BundleInfo) -> str:
-    """Return the scorer of a study in words: the bundle with its intended use, or the reader."""
-    name = source_name(bundle)
+    """Return the bundle of a study with its intended use, or its reader, in words."""
+    name = bundle_name(bundle)
     return f"{f'Bundle {name}' if bundle.sha256 else name[:1].upper() + name[1:]}: {bundle.intended_use}"
 
 
-def source_name(bundle: BundleInfo) -> str:
-    """The bundle's name and version, or the reader's name."""
-    return f"{bundle.name} {bundle.version}".strip()
-
-
 def corner_event(unit: UnitChange, corner: CornerChange) -> str:
-    """What happened at a corner, in a few words; empty where its grade stayed."""
+    """Return the event at a corner in a few words; empty if its grade stayed the same."""
     if corner.change is None:
         return f"not comparable ({corner.not_comparable})"
     if corner.change == 0:
@@ -52,25 +48,25 @@ def corner_event(unit: UnitChange, corner: CornerChange) -> str:
 
 
 def amount(total: float | None) -> str:
-    """A total as people read it, with a decimal where imputed corners gave it one."""
+    """Return a total in the usual form, with one decimal if it is not whole."""
     return "no total" if total is None else f"{total:g}" if total == int(total) else f"{total:.1f}"
 
 
 def signed(change: float) -> str:
-    """A change as people read it: +2, -0.5, 0."""
+    """Return a change in the usual form: +2, -0.5, 0."""
     return f"{'' if change <= 0 else '+'}{amount(change)}"
 
 
-def verdict_words(found: Progression) -> str:
-    """The verdict in a sentence, with its definition and, where there is none, the reason."""
-    units, (least, most) = f"{found.units:g} units or more", found.window_years
-    per_years = f"per {found.rate_years:g} years"
-    within = f"in {least:g} to {most:g} years" if found.basis == "change" else f"{per_years}, by the rate"
-    if found.verdict is None:
-        return f"no verdict on a progression of {units}: {found.reason}"
-    if found.verdict == "undecided":
-        return f"undecided whether there is a progression of {units} {within}: {found.reason}"
-    return f"{found.verdict} of {units} {within}"
+def verdict_words(progression: Progression) -> str:
+    """Return the verdict in a sentence, with its definition, and with the reason if there is none."""
+    units, (least, most) = f"{progression.units:g} units or more", progression.window_years
+    per_years = f"per {progression.rate_years:g} years"
+    within = f"in {least:g} to {most:g} years" if progression.basis == "change" else f"{per_years}, by the rate"
+    if progression.verdict is None:
+        return f"no verdict on a progression of {units}: {progression.reason}"
+    if progression.verdict == "undecided":
+        return f"undecided whether there is a progression of {units} {within}: {progression.reason}"
+    return f"{progression.verdict} of {units} {within}"
 
 
 def _row(unit: UnitChange, corner: CornerChange) -> list[object]:
@@ -88,26 +84,26 @@ def _totals(comparison: Comparison) -> list[str]:
             f"{'expected':<9} change {expected.mean:+.1f}, 95 % interval {_bound(low)} to {_bound(high)} "
             "by the network's own probabilities"
         )
-    found = comparison.progression
+    progression = comparison.progression
     if comparison.interval_days is not None:
-        rate = "" if found.rate is None else f", {found.rate:+.2f} per {found.rate_years:g} years"
+        rate = "" if progression.rate is None else f", {progression.rate:+.2f} per {progression.rate_years:g} years"
         lines.append(f"{'interval':<9} {comparison.interval_days} days{rate}")
-    lines.append(f"{'verdict':<9} {verdict_words(found)}")
-    if found.verdict is not None and found.no_progression:
+    lines.append(f"{'verdict':<9} {verdict_words(progression)}")
+    if progression.verdict is not None and progression.no_progression:
         above = {True: "no", False: "yes", None: "undecided"}
-        rules = "; ".join(f"above {rule.units:g}: {above[rule.met]}" for rule in found.no_progression)
+        rules = "; ".join(f"above {rule.units:g}: {above[rule.met]}" for rule in progression.no_progression)
         lines.append(f"{'':<9} change {rules}")
-    lines.append(f"{'error':<9} {_error(found, comparison.total.change)}")
+    lines.append(f"{'error':<9} {_error(progression, comparison.total.change)}")
     return lines
 
 
-def _error(found: Progression, change: float | None) -> str:
-    if found.sdc is None:
-        return "the smallest detectable change is not stated; --sdc UNITS sets it beside the verdict"
-    text = f"smallest detectable change {found.sdc:g}"
-    if change is None or found.beyond_error is None:
+def _error(progression: Progression, change: float | None) -> str:
+    if progression.sdc is None:
+        return "the smallest detectable change is not known; state it with --sdc UNITS"
+    text = f"smallest detectable change {progression.sdc:g}"
+    if change is None or progression.beyond_error is None:
         return text
-    return f"{text}: {signed(change)} is {'beyond' if found.beyond_error else 'within'} the error of measurement"
+    return f"{text}: {signed(change)} is {'beyond' if progression.beyond_error else 'within'} the error of measurement"
 
 
 def _line(name: str, total: TotalChange) -> str:
@@ -122,15 +118,15 @@ def _bound(change: float) -> str:
 
 
 def _events(comparison: Comparison) -> list[str]:
-    """The study's events; by region if one of them has none to count."""
+    """Return the study's events; by region if a region has none to count."""
     lines = []
     if comparison.corners.new_syndesmophytes is None:
         for name, region in comparison.regions.items():
             corners, units = _counted(region.corner_counts, 12), _counted_units(region.unit_counts, 6)
-            known = region.corner_counts.comparable > 0
+            is_comparable = region.corner_counts.comparable > 0
             lines += (
                 [f"{name:<9} corners: {corners}", f"{'':<9} units: {units}"]
-                if known
+                if is_comparable
                 else [f"{name:<9} none to compare"]
             )
     lines.append(f"{'corners':<9} {_counted(comparison.corners, 24)}")

@@ -1,9 +1,9 @@
 """Tidy tables of a cohort: rows of studies, vertebral units, corners and changes; to CSV and to Parquet.
 
-Column names, order and types are fixed by `columns.csv`, which stands beside this file and goes with every export;
-columns may be added at the end, never changed. CSV: UTF-8, comma, one header line, an empty field where there is no
-value, `true` and `false`, dates as YYYY-MM-DD. Every study has 12 units and 24 corners, those of a region that was not
-scored without grades.
+`columns.csv` beside this file fixes the names, order and types of the columns, and goes with every export. Columns may
+be added at the end, never changed. CSV: UTF-8, comma, one header line, an empty field if there is no value, `true` and
+`false`, dates as YYYY-MM-DD. Every study has 12 units and 24 corners; those of a region that was not scored have no
+grades.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spinescore.runtime.followup.change import SYNDESMOPHYTE, is_bridge, study_d
 from spinescore.runtime.followup.changerows import change_row, corner_change_rows, left_out_row, unit_change_rows
 from spinescore.runtime.followup.cohort import Cohort, Entry
 from spinescore.runtime.followup.comparison import Rules
-from spinescore.runtime.outputs.rows import guarded
+from spinescore.runtime.outputs.rows import guarded, table_text
 from spinescore.runtime.scoring.report import DiscReport, StudyReport
 from spinescore.runtime.study import LEVELS, REGIONS, sites_of
 
@@ -46,19 +46,22 @@ _EMPTY = (None, None, None, None)
 
 @cache
 def dictionary() -> str:
-    """The text of `columns.csv`: tables that have it, column, type (text, integer, number, boolean, date), meaning."""
+    """Return the text of `columns.csv`: for each column its tables, name, type and meaning.
+
+    Types are text, integer, number, boolean and date.
+    """
     return (Path(__file__).parent / "columns.csv").read_text(encoding="utf-8")
 
 
 @cache
 def columns_of(table: str) -> dict[str, str]:
-    """The columns of a table in their order, with their types."""
+    """Return the columns of a table in their order, with their types."""
     rows = csv.DictReader(io.StringIO(dictionary()))
     return {row["column"]: row["type"] for row in rows if table in row["tables"].split()}
 
 
 def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]]:
-    """The rows of each of `TABLES`, values as Python has them (dates as `datetime.date`, no value as None).
+    """Return the rows of each of `TABLES`. Dates are `datetime.date`; a missing value is None.
 
     Text that a spreadsheet would take for a formula has an apostrophe in front.
     """
@@ -80,16 +83,12 @@ def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]
 
 
 def csv_text(table: str, rows: Iterable[Row]) -> str:
-    """A table as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns_of(table)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    """Return a table as CSV."""
+    return table_text(list(columns_of(table)), rows, _cell)
 
 
 def parquet_bytes(table: str, rows: Sequence[Row]) -> bytes:
-    """A table as a Parquet file. Needs pyarrow; raises ModuleNotFoundError."""
+    """Return a table as a Parquet file. Raises ModuleNotFoundError without pyarrow."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Verdicts on a change: progression or not, in its time, by its rate, beside the error of measurement."""
+"""Verdicts on a change: progression or not, by the change or its rate, and the error of measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Possible = tuple[float, float]
 def progression_of(total: TotalChange, days: int | None, rules: Rules) -> Progression:
     """Return the verdict of the rules on a change after `days` (None if a date is missing).
 
-    Missing corners decide a verdict if the changes that they leave possible lie on both sides of its threshold.
+    A verdict is undecided if the changes that missing corners leave possible lie on both sides of its threshold.
     """
     rate = _rate(total.change, days, rules)
     basis, reason = _basis(total, days, rate is not None, rules)
@@ -45,7 +45,7 @@ def progression_of(total: TotalChange, days: int | None, rules: Rules) -> Progre
 
 
 def is_within(days: int, window_years: tuple[float, float]) -> bool:
-    """Whether an interval lies in a window of years; rounded to whole days in its favour."""
+    """Return whether an interval lies in a window of years; the window is rounded outwards to whole days."""
     least, most = window_years
     return math.floor(365 * least) <= days <= math.ceil(DAYS_PER_YEAR * most)
 
@@ -70,7 +70,7 @@ def _basis(total: TotalChange, days: int | None, has_rate: bool, rules: Rules) -
 
 
 def _rate(change: float | None, days: int | None, rules: Rules) -> float | None:
-    """The change per `rate_years` as if it were linear in time; None below `min_rate_years`."""
+    """Return the change per `rate_years`, as if change were linear in time; None below `min_rate_years`."""
     if change is None or days is None or days <= 0 or days < math.floor(365 * rules.min_rate_years):
         return None
     return round(change * rules.rate_years * DAYS_PER_YEAR / days, 3)

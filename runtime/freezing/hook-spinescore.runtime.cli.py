@@ -1,4 +1,4 @@
-# PyInstaller's hook of the command line, whose verbs are imported by name.
+# PyInstaller's hook for the command line, which imports its verbs by name.
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
 _PARTS = (
@@ -8,7 +8,7 @@ _PARTS = (
     "spinescore.benchmarks.bench",
     "spinescore.runtime.phantom",
 )
-_TRAINING = ("spinescore.benchmarks.phantom.networks", "spinescore.benchmarks.phantom.train")  # with PyTorch
+_TRAINING = ("spinescore.benchmarks.phantom.networks", "spinescore.benchmarks.phantom.train")  # they need PyTorch
 
 hiddenimports = [name for part in _PARTS for name in collect_submodules(part, filter=lambda n: n not in _TRAINING)]
 datas = collect_data_files("spinescore.benchmarks")

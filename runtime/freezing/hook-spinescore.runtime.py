@@ -1,4 +1,5 @@
-# PyInstaller's hook of `spinescore.runtime`: see `spinescore.runtime.freezing`. PyInstaller reads these four lists.
+# PyInstaller's hook for `spinescore.runtime` (see `spinescore.runtime.freezing`). PyInstaller reads four lists:
+# hiddenimports, datas, binaries and excludedimports.
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
@@ -12,22 +13,29 @@ from PyInstaller.utils.hooks import (
 
 from spinescore.runtime.machine.packages import PACKAGES
 
-# Not brought unless the program imports them: the second one needs Matplotlib.
+# Added only if the program imports them; the second one needs Matplotlib.
 _LEFT_OUT = tuple(f"spinescore.runtime.{name}" for name in ("cli", "outputs.figures", "followup", "freezing", "verbs"))
-_BY_NAME = ("highdicom", "imagecodecs", "libjpeg", "openjpeg", "pylibjpeg", "rle")  # they import their modules by name
+_BY_NAME = (
+    "highdicom",
+    "imagecodecs",
+    "libjpeg",
+    "openjpeg",
+    "pylibjpeg",
+    "rle",
+)  # packages that import their modules by name
 _MORE_METADATA = ("spinescore", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 
 hiddenimports = collect_submodules("spinescore.runtime", filter=lambda name: not name.startswith(_LEFT_OUT))
 hiddenimports += collect_submodules("spinescore.kernels", filter=lambda name: not name.endswith("packaging"))
 datas = collect_data_files("spinescore.runtime", excludes=["freezing"]) + collect_data_files("spinescore.kernels")
 binaries = []
-# What scoring does not need. A program that exports, or builds engines for a GPU, imports `spinescore.export` itself.
+# Scoring does not need these. A program that exports, or builds engines for a GPU, imports `spinescore.export` itself.
 excludedimports = ["keras", "pytest", "spinescore.benchmarks", "spinescore.export", "tensorflow", "torch"]
 
 for name in filter(find_spec, _BY_NAME):
     hiddenimports += collect_submodules(name, filter=lambda module: ".tests" not in module, on_error="ignore")
     datas += collect_data_files(name, excludes=["**/tests"])
-if find_spec("openvino"):  # its plugins and readers are opened by name
+if find_spec("openvino"):  # it opens its plugins and readers by name
     hiddenimports += ["openvino"]
     datas += collect_data_files("openvino", subdir="libs", excludes=["**/*.so.*", "**/*.pc"])
     binaries += collect_dynamic_libs("openvino", search_patterns=["*.dll", "*.dylib", "lib*.so", "lib*.so.*"])

@@ -1,23 +1,23 @@
 """The codes of the structured report, all in one place.
 
 Anatomy and everything else that has a standard code is coded by SNOMED CT (`SCT`) and DICOM (`DCM`, PS3.16 Annex D).
-The mSASSS has no standard codes; those of `PRIVATE` are ours, under the coding scheme designator `99SPINESCORE`
+The mSASSS has no standard codes. The codes of `PRIVATE` are ours, with the coding scheme designator `99SPINESCORE`
 (PS3.16 section 8 leaves designators that begin with 99 to private use). A code never changes its meaning. A reject
-is coded by its reject code (`codes.REJECT_CODES`), with the same words as its meaning.
+has its reject code (`codes.REJECT_CODES`), and the same words as meaning.
 
-| code | of | unit or values |
+| code | codes | unit or values |
 |---|---|---|
-| MSASSS | measurement method; the study's total | 0 to 72 |
-| REGION-TOTAL, DISC-TOTAL | a region's and a disc's total | 0 to 36, 0 to 6 |
-| GRADE | a corner's grade, where it was scored | 0 to 3 |
-| GRADE as a qualitative evaluation | why a corner has no grade | ABSTAINED, IMPUTED, or 114006 DCM where it is unreadable |
-| TOTAL-STATUS, REGION-STATUS | how there came to be a total, or why there is none | COMPLETE, IMPUTED, INCOMPLETE; SCORED, REJECTED, MISSING |
-| P0 .. P3 | a corner's probability of each grade | 0 to 1 |
-| LOWEST, HIGHEST | the least and greatest total that the missing corners leave open | as the total |
-| EXPECTED, EXPECTED-LOW, EXPECTED-HIGH | the total that the probabilities expect, and its 95 % interval | as the total |
-| UNSCORED | how many of a region's corners have no grade | 0 to 12 |
-| CONFIDENCE, ROTATION | of a disc's points; of its axis against the horizontal | 0 to 1; degrees |
-| CORNER, DISC | type of finding: one anterior vertebral corner, one disc | |
+| MSASSS | the measurement method, and the study's total | 0 to 72 |
+| REGION-TOTAL, DISC-TOTAL | the total of a region or a disc | 0 to 36, 0 to 6 |
+| GRADE | a corner's grade, if it was scored | 0 to 3 |
+| GRADE as a qualitative evaluation | why a corner has no grade | ABSTAINED, IMPUTED, or 114006 DCM if it is unreadable |
+| TOTAL-STATUS, REGION-STATUS | how the total was reached, or why there is none | COMPLETE, IMPUTED, INCOMPLETE; SCORED, REJECTED, MISSING |
+| P0 .. P3 | the probability of each grade of a corner | 0 to 1 |
+| LOWEST, HIGHEST | the lowest and highest total that missing corners leave possible | as the total |
+| EXPECTED, EXPECTED-LOW, EXPECTED-HIGH | the total expected by the probabilities, and its 95 % interval | as the total |
+| UNSCORED | the number of a region's corners without a grade | 0 to 12 |
+| CONFIDENCE, ROTATION | the confidence of a disc's points; the angle of its axis to the horizontal | 0 to 1; degrees |
+| CORNER, DISC | the type of finding: one anterior vertebral corner, or one disc | |
 | REJECT | why a region was not scored | a reject code |
 """  # noqa: E501
 
@@ -125,7 +125,7 @@ ANTERIOR: Triple = ("255549009", "SCT", "Anterior")
 
 
 def corner_site(site: str) -> tuple[Triple, Triple]:
-    """Vertebra and endplate of a site: `C2-inferior` is at the axis, inferior."""
+    """Return the vertebra and the endplate of a site: `C2-inferior` is the inferior endplate of C2."""
     vertebra, endplate = site.split("-")
     return VERTEBRAE[vertebra], ENDPLATES[endplate]
 
@@ -135,10 +135,13 @@ def private(code: str) -> Triple:
 
 
 def reject_code(code: str) -> Triple:
-    """A reject code's words are its meaning; one of more than 16 characters is a long code value (PS3.3 8.1)."""
+    """Return a reject's code as a concept; its words are its meaning.
+
+    A code of more than 16 characters is a long code value (PS3.3 8.1).
+    """
     return code, PRIVATE_SCHEME, code.replace("-", " ")
 
 
 def scale(highest: int) -> Triple:
-    """The unit of a score from 0 to `highest` (a UCUM annotation, as PS3.16 writes ranges)."""
+    """Return the unit of a score from 0 to `highest`: a UCUM annotation, as PS3.16 writes ranges."""
     return f"{{0:{highest}}}", "UCUM", f"range: 0:{highest}"

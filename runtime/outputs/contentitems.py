@@ -1,7 +1,7 @@
 """Content items of a structured report as encoded bytes (PS3.3 C.17.3; Explicit VR Little Endian, PS3.5 7.1.2).
 
-A report of two regions has about 850 items with 8,000 elements. As pydicom's datasets these took 0.3 s of a processor
-to build and 0.3 s to write. As bytes they take a few milliseconds, and pydicom parses those that somebody reads.
+A report of two regions has about 850 items with 8,000 elements. As pydicom datasets they take 0.3 s of processor time
+to build and 0.3 s to write; as bytes they take a few milliseconds. pydicom parses only the items that somebody reads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_CODE_VALUE = 16  # characters; a longer one is a Long Code Value (PS3.3 8.1
 
 
 def element(tag: int, vr: str, value: bytes) -> bytes:
-    """A data element; `value` is padded to an even length."""
+    """Return a data element; `value` is padded to an even length."""
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode("ascii"))
@@ -48,13 +48,13 @@ def element(tag: int, vr: str, value: bytes) -> bytes:
 
 
 def sequence(tag: int, *items: bytes) -> bytes:
-    """A sequence of items, each given as its elements."""
+    """Return a sequence of items; each item is given as its encoded elements."""
     return element(tag, "SQ", b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in items))
 
 
 @lru_cache(maxsize=1024)
 def _code(tag: int, triple: Triple) -> bytes:
-    """A sequence of one coded concept (PS3.3 8.8)."""
+    """Return a sequence of one coded concept (PS3.3 8.8)."""
     value, scheme, meaning = (part.encode("ascii") for part in triple)
     short = element(0x00080100, "SH", value) if len(value) <= _MAX_CODE_VALUE else b""
     long = b"" if short else element(0x00080119, "UC", value)
@@ -78,22 +78,22 @@ def _children(*items: bytes) -> bytes:
 
 
 def text_item(relationship: Relationship, name: Triple, words: bytes) -> bytes:
-    """TEXT; `words` are encoded in the document's character set."""
+    """Return a TEXT item; `words` are encoded in the document's character set."""
     return _item(relationship, "TEXT", name, element(0x0040A160, "UT", words))
 
 
 def uid_item(relationship: Relationship, name: Triple, uid: str) -> bytes:
-    """UIDREF."""
+    """Return a UIDREF item."""
     return _item(relationship, "UIDREF", name, element(0x0040A124, "UI", uid.encode("ascii")))
 
 
 def code_item(relationship: Relationship, name: Triple, value: Triple, *children: bytes) -> bytes:
-    """CODE."""
+    """Return a CODE item."""
     return _item(relationship, "CODE", name, _code(0x0040A168, value), _children(*children))
 
 
 def number_item(name: Triple, value: float, unit: Triple, relationship: Relationship = "CONTAINS") -> bytes:
-    """NUM. What is no whole number by its type has its binary value too (PS3.3 C.18.1)."""
+    """Return a NUM item. A float also has its binary value (PS3.3 C.18.1)."""
     from pydicom.valuerep import format_number_as_ds
 
     floating = b"" if isinstance(value, int) else element(0x0040A161, "FD", struct.pack("<d", value))
@@ -103,7 +103,7 @@ def number_item(name: Triple, value: float, unit: Triple, relationship: Relation
 
 
 def image_item(relationship: Relationship, image: tuple[str, str], *children: bytes) -> bytes:
-    """IMAGE, of the SOP class and SOP instance UID of a source image."""
+    """Return an IMAGE item for a source image, given as SOP class and SOP instance UID."""
     reference = zip((0x00081150, 0x00081155), image, strict=True)
     referenced = b"".join(element(tag, "UI", uid.encode("ascii")) for tag, uid in reference)
     name = ("260753009", "SCT", "Source")
@@ -111,7 +111,7 @@ def image_item(relationship: Relationship, image: tuple[str, str], *children: by
 
 
 def region_item(points: NDArray[np.float64], image: tuple[str, str]) -> bytes:
-    """SCOORD: points (n, 2) in an image, a POINT where it is one and else a POLYLINE (PS3.3 C.18.6)."""
+    """Return a SCOORD item for points (n, 2) in an image: a POINT if there is one, else a POLYLINE (PS3.3 C.18.6)."""
     kind = b"POINT" if len(points) == 1 else b"POLYLINE"
     return _item(
         "CONTAINS",
@@ -124,10 +124,10 @@ def region_item(points: NDArray[np.float64], image: tuple[str, str]) -> bytes:
 
 
 def container(name: Triple, items: Sequence[bytes], template: str | None = None) -> bytes:
-    """CONTAINER of `items`; `template` is the number of the template of PS3.16 that they follow."""
+    """Return a CONTAINER of `items`; `template` is the number of their template in PS3.16."""
     continuity = element(0x0040A050, "CS", b"CONTINUOUS")
-    by = _template(template) if template is not None else b""
-    return _item("CONTAINS", "CONTAINER", name, continuity, by, _children(*items))
+    identifier = _template(template) if template is not None else b""
+    return _item("CONTAINS", "CONTAINER", name, continuity, identifier, _children(*items))
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spinescore.runtime.outputs.svg import clean, symbol
+from spinescore.runtime.outputs.words import grade_digit
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport
 from spinescore.runtime.study import Region
@@ -11,7 +12,7 @@ __all__ = ["corner_table", "why_missing"]
 
 
 def corner_table(name: Region, region: RegionReport) -> str:
-    """The table (HTML) of a region that was scored, a group of two rows for each disc."""
+    """Return the table (HTML) of a scored region, with a group of two rows for each disc."""
     heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
     return (
         f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"
@@ -38,8 +39,8 @@ def _sum(disc: DiscReport) -> str:
 
 
 def _corner(disc: DiscReport, corner: CornerReport, level: str = "", total: str = "") -> str:
-    """A row; `level` and `total` are the cells that both rows of a disc share."""
-    site, grade = clean(corner.site), "?" if corner.grade is None else corner.grade
+    """Return a row; `level` and `total` are the cells that both rows of a disc share."""
+    site, grade = clean(corner.site), grade_digit(corner.grade)
     linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
     if corner.probabilities is None:
         bars = '<td class="p" colspan="4">&ndash;</td>'
@@ -66,5 +67,5 @@ def _note(corner: CornerReport) -> str:
 
 
 def why_missing(corner: CornerReport) -> str:
-    """An imputed corner was one or the other before: what abstained has probabilities."""
+    """Return why a corner has no grade of its own; a corner that abstained has probabilities."""
     return "unreadable" if corner.probabilities is None else "abstained"

@@ -1,6 +1,6 @@
-"""Pictures as networks see them, written as files with an index, for training and for a look.
+"""Pictures as the networks see them, written as files with an index, for training and for inspection.
 
-Files are named after their study, so that several calls may write to one folder; its `index.csv` lists them all.
+Files are named after their study, so that several calls can write to one folder. Its `index.csv` lists them all.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ INDEX_COLUMNS = (
     "region",
     "level",
     "sites",
-    "network",  # that sees the picture
-    "predicted_grades",  # of the sites, by a bundle
-    "true_grades",  # of the sites, by a reader or a phantom
-    *(f"{name}_px" for name in _POINTS),  # of the disc, in pixels of the radiograph
-    *(f"{name}_input" for name in _POINTS),  # of a localizer's picture: in its pixels
+    "network",  # the network that sees the picture
+    "predicted_grades",  # the sites' grades by a bundle
+    "true_grades",  # the sites' grades by a reader, or those that a phantom was drawn with
+    *(f"{name}_px" for name in _POINTS),  # the disc's points in pixels of the radiograph
+    *(f"{name}_input" for name in _POINTS),  # for a localizer's picture: in pixels of that picture
     *(f"{name}_heatmap" for name in _POINTS),  # and in pixels of the heatmaps
-    "points",  # given by a reader, or found
+    "points",  # `given` by a reader, or `found` by the localizer
     "facing",  # the side of the radiograph to which the patient looks
-    "rotation_deg",  # of the disc, by which the crop was turned
+    "rotation_deg",  # the rotation of the disc, by which the crop was turned
 )
 _INDEX = "index.csv"
 _MOST_INDEX_BYTES = 1 << 28
@@ -66,9 +66,9 @@ _HASH_DIGITS = 12
 
 
 def study_names(studies: Iterable[Study]) -> list[str]:
-    """A name for each study, `study-<hash>`: of its instance UID, or of its pixels if it states none.
+    """Return a name for each study, `study-<hash>`: the hash of its instance UID, or of its pixels if it has none.
 
-    The same study has the same name in every call. Studies of one call that would share a name are numbered.
+    A study has the same name in every call. Studies of one call that would share a name are numbered.
     """
     names: list[str] = []
     for study in studies:
@@ -90,13 +90,13 @@ def _hash(study: Study) -> str:
 
 
 def crops_there(folder: Path, names: Iterable[str]) -> Path | None:
-    """A file in `folder` that crops of a study of these names would overwrite; None if there is none."""
+    """Return a file in `folder` that crops of a study with one of these names would overwrite, or None."""
     return next((path for name in names for path in sorted(folder.glob(f"{name}_*.png"))), None)
 
 
 @dataclass(frozen=True, eq=False)
 class PictureFile:
-    """A picture to write: the end of its name, its grey (H x W, 0 .. 1), and cells by column, a row for each disc."""
+    """A picture to write: the end of its name, its grey (H x W, 0 to 1), and a row of the index for each disc."""
 
     name: str
     image: NDArray[np.float32]
@@ -104,14 +104,14 @@ class PictureFile:
 
 
 def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Path) -> int:
-    """Write a PNG file for each picture of the named studies, and its rows in `index.csv`; returns their number.
+    """Write a PNG file for each picture and its rows in `index.csv`; return the number of pictures.
 
-    A file holds 16-bit grey, `round(65535 x grey)`, before mean and std. It is called after its study's name, the
-    network that sees it and what it shows. Earlier pictures of these studies are replaced, those of others stay. Raises
-    OutputError for an `index.csv` that this function did not write.
+    `studies` are pairs of a study's name and its pictures. A file holds 16-bit grey, `round(65535 x grey)`, before mean
+    and std. Its name consists of its study, its network and its content. Earlier pictures of these studies are
+    replaced; those of other studies stay. Raises OutputError for an `index.csv` that this function did not write.
     """
     earlier, names, count = read_index(folder), set(), 0
-    rows = io.StringIO(newline="")  # as text, of which many studies take less than of lists
+    rows = io.StringIO(newline="")  # for many studies, text takes less memory than lists
     write = csv.writer(rows, lineterminator="\n").writerow
     try:
         for name, pictures in studies:
@@ -136,7 +136,10 @@ def write_crops(studies: Iterable[tuple[str, Iterable[PictureFile]]], folder: Pa
 
 
 def read_index(folder: Path) -> list[list[str]]:
-    """The rows of the `index.csv` in a folder, none if there is no such file. Raises OutputError for another's."""
+    """Return the rows of a folder's `index.csv`, none if there is no such file.
+
+    Raises OutputError if another program wrote the file.
+    """
     path = folder / _INDEX
     if not path.exists():
         return []
@@ -154,7 +157,7 @@ def read_index(folder: Path) -> list[list[str]]:
 
 
 def scored_files(scored: ScoredCrops, truth: Grades) -> list[PictureFile]:
-    """The crops that a bundle's grader saw of a study, with its grades; `truth` are the grades that are known."""
+    """Return the crops that a bundle's grader saw, with its grades; `truth` has the true grades, if known."""
     return [
         PictureFile(
             _crop_name(crop.network, crop.level, crop.sites), crop.image, (_scored(crop, scored.report, truth),)
@@ -164,7 +167,7 @@ def scored_files(scored: ScoredCrops, truth: Grades) -> list[PictureFile]:
 
 
 def seen_files(seen: SeenStudy, truth: Grades) -> list[PictureFile]:
-    """Return the pictures of a study whose points are known; `truth` has the grades that are known."""
+    """Return the pictures of a study with known points. `truth` has the true grades, if known."""
     return [
         PictureFile(
             _crop_name(picture.network, picture.discs[0].level, picture.sites)
@@ -231,6 +234,6 @@ def _predicted(disc: DiscReport) -> Grades:
 
 
 def _joined(sites: Sequence[str], grades: Grades) -> str | None:
-    """The grades of the sites, `?` for one without; None if none has one."""
-    found = [grades.get(site) for site in sites]
-    return None if all(grade is None for grade in found) else "+".join("?" if g is None else f"{g:g}" for g in found)
+    """Return the grades of the sites, with `?` for a site without a grade; None if no site has one."""
+    values = [grades.get(site) for site in sites]
+    return None if all(value is None for value in values) else "+".join("?" if g is None else f"{g:g}" for g in values)

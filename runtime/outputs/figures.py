@@ -1,4 +1,7 @@
-"""Figures of matplotlib as files in memory: PNG for a look, SVG and PDF for print. The same figure, the same bytes."""
+"""Figures of matplotlib as files in memory: PNG for the screen, SVG and PDF for print.
+
+The same figure always gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def rendered(figure: Figure, file_format: str = "png") -> bytes:
-    """The figure as a file of one of `FIGURE_FORMATS`; text stays text in SVG and PDF."""
+    """Return the figure as a file in one of `FIGURE_FORMATS`; text stays text in SVG and PDF."""
     import matplotlib as mpl
 
     data = io.BytesIO()
@@ -31,9 +34,11 @@ def rendered(figure: Figure, file_format: str = "png") -> bytes:
 
 
 def figure_formats(text: str) -> tuple[str, ...]:
-    """The formats that `--figures svg,pdf` names, after PNG, which is always written. For argparse."""
-    named = [name.strip().lower() for name in text.split(",")]
-    for name in named:
+    """Return PNG, which is always written, and the formats that `--figures svg,pdf` names. For argparse."""
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
         if name not in FIGURE_FORMATS:
-            raise argparse.ArgumentTypeError(f"{name!r} is no format of figures; there are {', '.join(FIGURE_FORMATS)}")
-    return tuple(dict.fromkeys(("png", *named)))
+            raise argparse.ArgumentTypeError(
+                f"there is no format of figures {name!r}; the formats are {', '.join(FIGURE_FORMATS)}"
+            )
+    return tuple(dict.fromkeys(("png", *names)))

@@ -1,10 +1,10 @@
 """The structured report's measurement groups (TID 1501 and TID 1410): corners, discs, regions, the study.
 
-A corner's group is a planar ROI at its disc's anterior point in the radiograph; a disc's is the line from its centre
-to its anterior point. Coordinates are those of PS3.3 C.18.6.1.2, where 0.0\\0.0 is the outer corner of the first pixel
-and not its centre: half a pixel more than the report's. A corner without a grade has a qualitative evaluation in the
-grade's place and no number; an imputed or an unreadable one (114006, DCM, "Measurement failure") has no probabilities
-either. What was not localized has no ROI.
+A corner's group is a planar ROI at its disc's anterior point in the radiograph. A disc's group is the line from its
+centre to its anterior point. Coordinates are those of PS3.3 C.18.6.1.2: 0.0\\0.0 is the outer corner of the first
+pixel, not its centre, so they are half a pixel larger than the report's. A corner without a grade has a qualitative
+evaluation instead of the number. If it was imputed or is unreadable (114006, DCM, "Measurement failure"), it has no
+probabilities either. A disc that was not localized has no ROI.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HALF_PIXEL", "measurement_groups"]
 
-HALF_PIXEL = 0.5  # from our coordinates, with integers at pixel centres, to those of DICOM
+HALF_PIXEL = 0.5  # added to our coordinates (integers are pixel centres) it gives those of DICOM
 
 _FAILURE: codes.Triple = ("114006", "DCM", "Measurement failure")
 _METHOD: codes.Triple = ("370129005", "SCT", "Measurement Method")
@@ -49,22 +49,22 @@ _REGION_SCALE, _STUDY_SCALE, _DISC_SCALE, _CORNER_SCALE = (codes.scale(most) for
 def measurement_groups(
     report: StudyReport, sources: Mapping[Region, Dataset], algorithm: Sequence[bytes]
 ) -> list[bytes]:
-    """All groups of one report: the study's, then region by region its own, its discs' and their corners'.
+    """Return all groups of a report: that of the study, then those of each region, its discs and their corners.
 
-    `sources` are the datasets of the radiographs that were scored, `algorithm` the items of TID 4019, which stand in
-    each group. Raises OutputError where a source is not there.
+    `sources` are the headers of the scored radiographs. `algorithm` are the items of TID 4019, which each group
+    repeats. Raises OutputError if a source is missing.
     """
-    made = _Groups(algorithm, report.study.study_instance_uid or "")
-    groups = [made.study(report)]
+    maker = _Groups(algorithm, report.study.study_instance_uid or "")
+    groups = [maker.study(report)]
     for name, region in report.regions.items():
-        groups.append(made.region(name, region))
+        groups.append(maker.region(name, region))
         if region.discs and name not in sources:
             raise OutputError(
                 f"the radiograph of the {name} region is not in the study; give the study that the report was made of"
             )
         for disc in region.discs:
-            groups.append(made.disc(disc, sources[name]))
-            groups.extend(made.corner(corner, disc, sources[name]) for corner in disc.corners)
+            groups.append(maker.disc(disc, sources[name]))
+            groups.extend(maker.corner(corner, disc, sources[name]) for corner in disc.corners)
     return groups
 
 
@@ -129,7 +129,7 @@ class _Groups:
         points_px: Sequence[tuple[float, float]] = (),
         source: Dataset | None = None,
     ) -> bytes:
-        """A group, as a planar ROI where there are points. Its tracking UID is the same in each report of a study."""
+        """Return a group; with points it is a planar ROI. Its tracking UID is the same in each report of a study."""
         tracking = stable_uid("tracking", self._study_uid, name)
         items = [
             text_item("HAS OBS CONTEXT", ("112039", "DCM", "Tracking Identifier"), name.encode("ascii")),
@@ -167,6 +167,6 @@ def _expected(expected: Expected | None, unit: codes.Triple) -> list[bytes]:
 
 
 def _site(place: codes.Triple, *modifiers: codes.Triple) -> bytes:
-    """A finding site with its topographical modifiers."""
+    """Return a finding site with its topographical modifiers."""
     modified = (code_item("HAS CONCEPT MOD", _MODIFIER, modifier) for modifier in modifiers)
     return code_item("HAS CONCEPT MOD", ("363698007", "SCT", "Finding Site"), place, *modified)

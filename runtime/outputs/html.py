@@ -1,9 +1,9 @@
-"""The report as one page: self-contained, for a screen in a dark room and for one sheet of A4.
+"""The report as one self-contained page, for a screen in a dark room and for one sheet of A4.
 
-The page loads nothing: pictures are embedded, and its content security policy admits only the style and the script
-whose hashes it names. Whatever came from the input is escaped (`svg.clean`) and wrapped so that its writing direction
-stays its own. Without scripts all but dragging works. The page names the study by its instance UID and date, and files
-by the names that the user gave them, as the report in JSON does; nothing else of a header is on it.
+The page loads nothing: pictures are embedded, and its content security policy allows only the style and the script
+with the hashes that it names. Text from the input is escaped (`svg.clean`) and isolated, so that its writing direction
+does not change the rest. Without scripts everything but dragging works. The page names the study by its instance UID
+and date, and files by the names that the user gave them, as the JSON report does. It has nothing else of a header.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_mar
 from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
+from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
 from spinescore.runtime.scoring.intake import StudyInput
-from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleRules, RegionReport, StudyReport, TotalReport
-from spinescore.runtime.study import SITES, Radiograph, Region, Study
+from spinescore.runtime.study import Radiograph, Region, Study
 
 __all__ = ["html"]
 
 _FOLDER = Path(__file__).parent
-_REGION_MAX = MAX_GRADE * len(SITES["cervical"])
-_STUDY_MAX = MAX_GRADE * sum(map(len, SITES.values()))
 _STAGES = ("read", "localize", "crop", "grade", "total")
 
 
 def html(study: StudyInput, report: StudyReport) -> str:
     """Return the report as one page of HTML, with the radiographs in it.
 
-    `study` is what was scored, as `Scorer.score` took it; needed of it are pixels, and no headers. The page loads
-    nothing, and names the study by its UID and date. Nothing is written: as a file it is UTF-8. Raises OutputError if
-    the report is of another study.
+    `study` is the study that was scored, as it was given to `Scorer.score`. Its pixels are needed, but no headers. The
+    page loads nothing, and names the study by its UID and date. Nothing is written; save the page as UTF-8. Raises
+    OutputError if the report belongs to another study.
     """
-    found = study_of(study, report)
+    scored_study = study_of(study, report)
     style, script, page = ((_FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -52,9 +50,11 @@ def html(study: StudyInput, report: StudyReport) -> str:
         symbols=symbols(),
         study=_study(report),
         total=_total(report),
-        intended_use=_given(report.bundle.intended_use),
+        intended_use=_foreign(report.bundle.intended_use),
         legend=_legend(),
-        regions="\n".join(_region(name, region, found, report.bundle.rules) for name, region in report.regions.items()),
+        regions="\n".join(
+            _region(name, region, scored_study, report.bundle.rules) for name, region in report.regions.items()
+        ),
         notes=_notes(report),
         origin=_origin(report),
         footer=_footer(report),
@@ -65,14 +65,14 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 
-def _given(text: object) -> str:
-    """Text from the input, set apart from the page's own."""
+def _foreign(text: object) -> str:
+    """Return text from the input as HTML, isolated from the page's own text."""
     return f"<bdi>{clean(text)}</bdi>"
 
 
 def _facts(facts: dict[str, str]) -> str:
-    """Terms and descriptions (HTML)."""
-    return f'<dl class="facts">{"".join(f"<dt>{term}</dt><dd>{said}</dd>" for term, said in facts.items())}</dl>'
+    """Return a list of terms with their descriptions (HTML)."""
+    return f'<dl class="facts">{"".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in facts.items())}</dl>'
 
 
 def _study(report: StudyReport) -> str:
@@ -81,13 +81,13 @@ def _study(report: StudyReport) -> str:
         date = study.study_date
         facts["Study date"] = clean(f"{date[:4]}-{date[4:6]}-{date[6:]}")
     if study.study_instance_uid:
-        facts["Study UID"] = f'<span class="code">{_given(study.study_instance_uid)}</span>'
+        facts["Study UID"] = f'<span class="code">{_foreign(study.study_instance_uid)}</span>'
     return _facts(facts) if facts else ""
 
 
 def _total(report: StudyReport) -> str:
     total, (low, high) = report.total, report.total.range
-    said = {
+    sentence = {
         "complete": "All 24 corners were graded.",
         "imputed": f"{len(total.imputed_sites)} of 24 corners imputed with their region's mean; "
         f"the total lies between {low} and {high}.",
@@ -96,27 +96,27 @@ def _total(report: StudyReport) -> str:
     if total.value is None:
         value = '<div class="value none">No total</div>'
     else:
-        value = f'<div class="value">{total.value:.4g} <span class="most">of {_STUDY_MAX}</span></div>'
+        value = f'<div class="value">{total.value:.4g} <span class="most">of {STUDY_MAX}</span></div>'
     return (
         f'<div class="total" role="group" aria-label="Total">{value}{_scale(total)}'
-        f'<p class="said">{said}{_expected(total)}</p></div>'
+        f'<p class="said">{sentence}{_expected(total)}</p></div>'
     )
 
 
 def _scale(total: TotalReport) -> str:
-    """The total (a triangle), what it can be (a bar) and the interval expected (a line), on an axis from 0 to 72."""
+    """Return an axis from 0 to 72 with the total (a triangle), its range (a bar) and the expected interval (a line)."""
     low, high = total.range
 
     def x(score: float) -> str:
-        return f"{10 + 220 * score / _STUDY_MAX:.1f}"
+        return f"{10 + 220 * score / STUDY_MAX:.1f}"
 
     def level(name: str, y: float, start: float, end: float) -> str:
         return f'<line class="{name}" x1="{x(start)}" x2="{x(end)}" y1="{y}" y2="{y}"/>'
 
-    drawn = [level("axis", 16, 0, _STUDY_MAX)]
+    drawn = [level("axis", 16, 0, STUDY_MAX)]
     drawn += [
         f'<path class="axis" d="M{x(tick)} 16v5"/><text x="{x(tick)}" y="31">{tick}</text>'
-        for tick in range(0, _STUDY_MAX + 1, 12)
+        for tick in range(0, STUDY_MAX + 1, 12)
     ]
     if high > low:
         drawn.append(level("span", 16, low, high))
@@ -144,7 +144,7 @@ def _region(name: Region, region: RegionReport, study: Study, rules: BundleRules
     radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
     if region.status == "rejected" and region.reject is not None:
         parts.append(f'<p class="refusal"><strong>Rejected ({clean(region.reject.code)}).</strong> '
-                     f"{_given(region.reject.message)}{_distrust(region)}</p>")  # fmt: skip
+                     f"{_foreign(region.reject.message)}{_distrust(region)}</p>")  # fmt: skip
     if radiograph is None:
         parts.append(f'<div class="absent">{_absent(name, region)}</div>')
     else:
@@ -159,7 +159,7 @@ def _distrust(region: RegionReport) -> str:
 
 
 def _refused_radiograph(region: RegionReport, study: Study) -> Radiograph | None:
-    """The radiograph that was refused by its header or size, before any network saw it."""
+    """Return the radiograph that was rejected by its header or size, before any network saw it."""
     source = region.reject and region.reject.source
     return next((image for image in study.radiographs if source and image.source == source), None)
 
@@ -167,7 +167,7 @@ def _refused_radiograph(region: RegionReport, study: Study) -> Radiograph | None
 def _heading(name: Region, region: RegionReport) -> str:
     low, high = region.range
     if region.status == "scored" and region.total is not None:
-        amount = f"{region.total:.4g} <small>of {_REGION_MAX}</small>"
+        amount = f"{region.total:.4g} <small>of {REGION_MAX}</small>"
         amount += f" <small>range {low}&ndash;{high}, {region.missing} of 12 imputed</small>" if region.missing else ""
     elif region.status == "scored":
         amount = f"no total <small>range {low}&ndash;{high}, {region.missing} of 12 missing</small>"
@@ -184,9 +184,9 @@ def _absent(name: Region, region: RegionReport) -> str:
 
 def _figure(name: Region, region: RegionReport, radiograph: Radiograph, rules: BundleRules | None) -> str:
     url, (rows, columns) = embedded_picture(radiograph)
-    found = region.status == "scored"
-    alt = f"Lateral radiograph of the {name} spine" + (", with its corners' grades" if found else ", not scored")
-    discs = disc_marks(region, rules) if found else untrusted_marks(region)
+    scored = region.status == "scored"
+    alt = f"Lateral radiograph of the {name} spine" + (", with its corners' grades" if scored else ", not scored")
+    discs = disc_marks(region, rules) if scored else untrusted_marks(region)
     spacing = "" if radiograph.spacing_mm is None else f" of {radiograph.spacing_mm[0]:.3g} mm"
     decoder = f", decoder {clean(radiograph.decoder)}" if radiograph.decoder != "none" else ""
     facing = "" if region.radiograph is None else f", facing {clean(region.radiograph.facing or 'unknown')}"
@@ -199,53 +199,55 @@ def _figure(name: Region, region: RegionReport, radiograph: Radiograph, rules: B
 
 def _notes(report: StudyReport) -> str:
     lines = [*_unscored(report), *_refused(report)]
-    codes = {found.message: f" ({clean(found.code)})" for found in report.findings if found.severity == "warning"}
-    lines += [f"<strong>Warning{codes.get(said, '')}:</strong> {_given(said)}" for said in report.warnings]
+    warnings = (finding for finding in report.findings if finding.severity == "warning")
+    codes = {warning.message: f" ({clean(warning.code)})" for warning in warnings}
+    lines += [f"<strong>Warning{codes.get(text, '')}:</strong> {_foreign(text)}" for text in report.warnings]
     if not lines:
         return "<p>Nothing: every corner was graded, and there was no warning.</p>"
     return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
 
 
 def _refused(report: StudyReport) -> Iterator[str]:
-    """What was rejected; a region's reject stands in full in its column."""
-    said = [region.reject for region in report.regions.values() if region.reject]
+    """Yield a line for each region that was not scored, and for each rejected file.
+
+    The message of a region's reject is not repeated: it stands in full in the region's column.
+    """
+    of_regions = [region.reject for region in report.regions.values() if region.reject]
     for name, region in report.regions.items():
         if region.status != "scored":
             why = "no radiograph of it" if region.reject is None else f"rejected, {clean(region.reject.code)}"
             yield f"<strong>{name.capitalize()}:</strong> {why}; its 12 corners have no grade"
-    for reject in dict.fromkeys(reject for reject in report.rejects if reject not in said):
-        yield f"<strong>Rejected ({clean(reject.code)}):</strong> {_given(reject.message)}"
+    for reject in dict.fromkeys(reject for reject in report.rejects if reject not in of_regions):
+        yield f"<strong>Rejected ({clean(reject.code)}):</strong> {_foreign(reject.message)}"
 
 
 def _unscored(report: StudyReport) -> Iterator[str]:
-    """One line per kind of missing corner and what became of it."""
+    """Yield a line for each kind of missing corner: the sites, the reason, and what they count in the total."""
     rules = report.bundle.rules
     reasons = {
-        "abstained": "no grade reached the bundle's least probability"
+        "abstained": "no grade reached the bundle's minimum probability"
         + ("" if rules is None else f" of {rules.abstain_below:g}"),
-        "unreadable": "their disc was not found, or with less than the bundle's least confidence"
+        "unreadable": "their disc was not found, or its confidence is below the bundle's minimum"
         + ("" if rules is None else f" of {rules.min_confidence:g}"),
     }
     for name, region in report.regions.items():
         missing = [corner for disc in region.discs for corner in disc.corners if corner.status != "scored"]
         for kind, reason in reasons.items():
-            found = [corner for corner in missing if why_missing(corner) == kind]
-            if found:
-                sites = ", ".join(clean(corner.site) for corner in found)
-                counts = (
-                    "" if found[0].imputed is None else f"; each counts as the mean of its region, {found[0].imputed:g}"
-                )
+            corners = [corner for corner in missing if why_missing(corner) == kind]
+            if corners:
+                sites, mean = ", ".join(clean(corner.site) for corner in corners), corners[0].imputed
+                counts = "" if mean is None else f"; each counts as the mean of its region, {mean:g}"
                 yield f"<strong>{name.capitalize()}, {kind}:</strong> {sites} ({reason}{counts})"
 
 
 def _origin(report: StudyReport) -> str:
     bundle, device = report.bundle, report.device
-    other = f", localizer {_given(bundle.localizer)}" if bundle.localizer else ""
+    alternative = f", localizer {_foreign(bundle.localizer)}" if bundle.localizer else ""
     facts = _facts(
         {
-            "Bundle": f"{_given(bundle.name)} {_given(bundle.version)}{other}",
-            "Its SHA-256": f'<span class="code">{clean(bundle.sha256)}</span>',
-            "Device": _given(f"{device.name} ({device.kind}), {device.engine}, {device.precision}"),
+            "Bundle": f"{_foreign(bundle.name)} {_foreign(bundle.version)}{alternative}",
+            "Bundle's SHA-256": f'<span class="code">{clean(bundle.sha256)}</span>',
+            "Device": _foreign(f"{device.name} ({device.kind}), {device.engine}, {device.precision}"),
             "Software": f"spinescore {clean(software_version())}, {clean(report.schema)}",
         }
     )
@@ -267,6 +269,7 @@ def _timings(report: StudyReport) -> str:
 
 def _footer(report: StudyReport) -> str:
     return (
-        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8 bit and compressed, "
-        "for orientation; read the original radiographs. Text that is burned into a radiograph stays in its picture."
+        "mSASSS: 24 anterior vertebral corners, each 0 to 3 (Creemers et al. 2005). Pictures are 8-bit and "
+        "compressed, only for orientation; read the original radiographs. Text that is burned into a radiograph stays "
+        "in its picture."
     )

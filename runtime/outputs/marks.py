@@ -1,6 +1,6 @@
-"""Where the marks of a scored region stand on its radiograph, in source pixels: crops, badges, names of levels.
+"""Marks on a radiograph, in its pixels: crops, points, badges of grades, names of levels.
 
-Every picture of a result (PNG, page) takes its places from here, so that all of them show the same.
+Every picture of a result (PNG, page, presentation state) takes its marks from here, so that all show the same.
 """
 
 from __future__ import annotations
@@ -15,14 +15,25 @@ from numpy.typing import NDArray
 from spinescore.kernels.decode import POINT, VIEW, CropSpec, crops
 from spinescore.runtime.reading.orientation import to_source, to_upright
 from spinescore.runtime.scoring.geometry import crop_outline, facing_of, forward
+from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.scoring.report import BundleRules, CornerReport, DiscReport, RegionReport, UntrustedPoints
 from spinescore.runtime.study import Turn
 
-__all__ = ["MEANINGS", "SHAPES", "Badge", "DiscMarks", "disc_marks", "disc_spacing", "untrusted_marks"]
+__all__ = [
+    "COLOURS",
+    "MEANINGS",
+    "SHAPES",
+    "Badge",
+    "DiscMarks",
+    "badge_radius",
+    "disc_marks",
+    "disc_spacing",
+    "untrusted_marks",
+]
 
 Point = NDArray[np.float64]  # x, y
 
-# What a grade of the mSASSS says of a corner (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
+# The meaning of each grade of the mSASSS (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 MEANINGS: dict[int | None, str] = {
     0: "normal",
     1: "erosion, sclerosis or squaring",
@@ -31,9 +42,10 @@ MEANINGS: dict[int | None, str] = {
     None: "not scored",
 }
 
+COLOURS = {0: "#56b4e9", 1: "#f0e442", 2: "#e69f00", 3: "#f4665c"}  # Okabe and Ito's palette, safe for colour-blind
 
-# The outline of a grade's badge, so that it is told without colour: corners about the middle, in units of the badge's
-# radius. What has none is a circle: grade 0, and with a broken edge a corner that was not scored.
+# The outline of each grade's badge, so that it can be told without colour: the outline's corners about its middle, in
+# units of the badge's radius. Grade 0 is a circle; a corner that was not scored is a circle with a broken edge.
 SHAPES: dict[int | None, tuple[tuple[float, float], ...]] = {
     1: ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
     2: ((0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)),
@@ -43,7 +55,7 @@ SHAPES: dict[int | None, tuple[tuple[float, float], ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Badge:
-    """A corner's grade in front of the spine: the line's `foot` near the disc, and the badge's middle."""
+    """A corner's grade in front of the spine: the badge's `centre`, and the `foot` of the line that leads to it."""
 
     corner: CornerReport
     foot: Point
@@ -52,7 +64,7 @@ class Badge:
 
 @dataclass(frozen=True, eq=False)
 class DiscMarks:
-    """One disc's marks. `crop` is the outline (4, 2) of what the grader saw, None where there was no crop.
+    """One disc's marks. `crop` is the outline (4, 2) of the grader's crop, None if there was no crop.
 
     A disc of a rejected region has no badges.
     """
@@ -64,31 +76,41 @@ class DiscMarks:
     badges: tuple[Badge, ...]
     crop: Point | None
 
+    @property
+    def is_bridge(self) -> bool:
+        """Whether both corners have grade 3: they are one bridge, and pictures join their badges."""
+        return bool(self.badges) and all(badge.corner.grade == MAX_GRADE for badge in self.badges)
+
 
 def disc_spacing(discs: Sequence[DiscReport | UntrustedPoints]) -> float:
-    """Mean distance between neighbouring discs, in source pixels; of a single disc, four times its length."""
+    """Return the mean distance between neighbouring discs in source pixels; for one disc, four times its length."""
     centres = np.array([disc.centre_px for disc in discs], np.float64)
     if len(centres) < 2:
         return 4 * float(np.linalg.norm(np.subtract(discs[0].anterior_px, discs[0].centre_px)))
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).mean())
 
 
-def disc_marks(region: RegionReport, rules: BundleRules | None) -> tuple[DiscMarks, ...]:
-    """The marks of a region's discs, from above; discs without points (confidence 0) are left out.
+def badge_radius(marks: Sequence[DiscMarks]) -> float:
+    """Return the radius of a badge in source pixels, before a picture limits it; 0 without marks."""
+    return 0.19 * disc_spacing([mark.disc for mark in marks]) if marks else 0.0
 
-    `rules` are those of the report's bundle, which say what the grader saw; without them there are no crops.
+
+def disc_marks(region: RegionReport, rules: BundleRules | None) -> tuple[DiscMarks, ...]:
+    """Return the marks of a region's discs from above; discs without points (confidence 0) are left out.
+
+    `rules` are those of the report's bundle, from which the crops follow; without them there are no crops.
     """
     outlines = _outlines(region, rules)
-    found = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
-    if not found:
+    pairs = [(disc, outline) for disc, outline in zip(region.discs, outlines, strict=True) if disc.confidence > 0]
+    if not pairs:
         return ()
-    discs = [disc for disc, _ in found]
+    discs = [disc for disc, _ in pairs]
     places = _Places(_behind(region, discs), to_source(np.array([0.0, -1.0]), _turn(region)), _size(region))
-    return tuple(_marks(disc, outline, disc_spacing(discs), places) for disc, outline in found)
+    return tuple(_marks(disc, outline, disc_spacing(discs), places) for disc, outline in pairs)
 
 
 def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
-    """The points and levels of a region that was rejected, from above."""
+    """Return the points and levels of a rejected region, from above."""
     discs, size, marks = region.untrusted_points, _size(region), []
     for disc in discs:
         centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
@@ -99,7 +121,7 @@ def untrusted_marks(region: RegionReport) -> tuple[DiscMarks, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Return two directions (columns, rows) for all discs of a region: from a centre to its name, and up."""
+    """Two directions for all discs of a region: from a centre to its level's name, and up. `size`: columns, rows."""
 
     behind: Point
     above: Point
@@ -111,7 +133,7 @@ def _turn(region: RegionReport) -> Turn:
 
 
 def _behind(region: RegionReport, discs: Sequence[DiscReport | UntrustedPoints]) -> Point:
-    """The way from a disc's centre to its level's name."""
+    """Return the vector from a disc's centre to its level's name."""
     turn_deg = _turn(region)
     points = np.array([[disc.centre_px, disc.anterior_px] for disc in discs], np.float64)
     centre, anterior = to_upright(points, turn_deg).swapaxes(0, 1)
@@ -123,7 +145,10 @@ def _size(region: RegionReport) -> tuple[int, int] | None:
 
 
 def _marks(disc: DiscReport, crop: Point | None, spacing: float, places: _Places) -> DiscMarks:
-    """Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point."""
+    """Return a disc's marks.
+
+    Badges stand a quarter of the discs' spacing above and below the disc's axis, in front of the anterior point.
+    """
     centre, anterior = np.array(disc.centre_px, np.float64), np.array(disc.anterior_px, np.float64)
     axis = anterior - centre
     length = max(float(np.linalg.norm(axis)), 1e-6)
@@ -142,7 +167,7 @@ def _marks(disc: DiscReport, crop: Point | None, spacing: float, places: _Places
 
 
 def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:
-    """The place within a picture of `size` (columns, rows) that is nearest to `point`, `margin` from its border."""
+    """Return the nearest place to `point` inside a picture of `size` (columns, rows), `margin` from its border."""
     if size is None:
         return point
     last = np.array(size, np.float64) - 1
@@ -150,7 +175,7 @@ def _inside(point: Point, size: tuple[int, int] | None, margin: float) -> Point:
 
 
 def _outlines(region: RegionReport, rules: BundleRules | None) -> list[Point | None]:
-    """The crops' corners (4, 2), from the same kernel that cuts them for the grader; None where it cut none."""
+    """Return each crop's corners (4, 2) from the kernel that cuts the grader's crops; None if it cut none."""
     if rules is None:
         return [None] * len(region.discs)
     view, points = np.zeros(1, VIEW), np.zeros((1, len(region.discs), 2), POINT)

@@ -1,8 +1,7 @@
-"""A picture of what was scored: the radiograph, the discs' points, the crops that the grader saw, and the grades.
+"""A picture of a region: the radiograph with the discs' points, the grader's crops, and the grades.
 
-It shows the radiograph's pixels as they are (text that is burned into them included) and nothing else of the header.
-Grades are told apart by their digit, by their badge's shape, and by colour (Okabe and Ito's palette, safe for
-colour-blind readers); two corners of grade 3 are one bridge, and joined as one.
+It shows the radiograph's pixels unchanged, with any text that is burned into them, and nothing of the header. Grades
+differ in their digit, the shape of their badge, and their colour. Two corners of grade 3 are one bridge, and joined.
 """
 
 from __future__ import annotations
@@ -13,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
-from spinescore.runtime.outputs.marks import MEANINGS, SHAPES, DiscMarks, disc_marks, disc_spacing, untrusted_marks
+from spinescore.runtime.outputs.marks import (
+    COLOURS,
+    MEANINGS,
+    SHAPES,
+    DiscMarks,
+    badge_radius,
+    disc_marks,
+    untrusted_marks,
+)
+from spinescore.runtime.outputs.words import grade_digit
 from spinescore.runtime.scoring.report import BundleRules, RegionReport
 from spinescore.runtime.study import Radiograph
 from spinescore.runtime.text import one_line
@@ -21,41 +29,40 @@ from spinescore.runtime.text import one_line
 __all__ = ["draw_overlay", "draw_untrusted", "shown_grey"]
 
 Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Colour = tuple[int, int, int]  # blue, green, red
 
 _HEIGHT_PX = 1000  # of the drawn radiograph; a smaller one is not enlarged
 _MIN_WIDTH_PX = 480
 _MARGIN_PX = 12
 _LINE_PX = 22
 _FAR_PX = 1_000_000
-_BRIDGE = 3
 
 _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)
 _CAUTION: Colour = (0, 159, 230)
 _SQUARE: Colour = (115, 158, 0)
 
-# Blue, green, red.
-_COLOURS: dict[int | None, Colour] = {
-    0: (233, 180, 86),
-    1: (66, 228, 240),
-    2: (0, 159, 230),
-    3: (92, 102, 244),
-    None: (170, 170, 170),
-}
+_NOT_SCORED: Colour = (170, 170, 170)
+
+
+def _colour(grade: int | None) -> Colour:
+    if grade is None:
+        return _NOT_SCORED
+    red, green, blue = bytes.fromhex(COLOURS[grade][1:])
+    return blue, green, red
 
 
 def draw_overlay(
     radiograph: Radiograph, region: RegionReport, rules: BundleRules | None, title: str, intended_use: str
 ) -> Image:
-    """The picture of a scored region, H x W x 3, uint8, blue-green-red.
+    """Return the picture of a scored region, H x W x 3, uint8, blue-green-red.
 
-    `rules` are those of the report's bundle, which say what the grader saw; `title` and `intended_use` stand above the
+    `rules` are those of the report's bundle, from which the crops follow. `title` and `intended_use` stand above the
     radiograph. Discs without points (confidence 0) are left out.
     """
     picture, scale = _radiograph(radiograph)
     discs = disc_marks(region, rules)
-    radius = int(np.clip(disc_spacing([marks.disc for marks in discs]) * scale * 0.19, 7, 13)) if discs else 0
+    radius = int(np.clip(badge_radius(discs) * scale, 7, 13))
     for marks in discs:
         if marks.crop is not None:
             _polygon(picture, _scaled(marks.crop, scale))
@@ -69,7 +76,7 @@ def draw_overlay(
 
 
 def draw_untrusted(radiograph: Radiograph, region: RegionReport, title: str, intended_use: str) -> Image:
-    """The picture of a rejected region, as `draw_overlay`: its points in the colour of a warning, and why."""
+    """Return the picture of a rejected region: its points in the colour of a warning, and the reason above them."""
     picture, scale = _radiograph(radiograph)
     for marks in untrusted_marks(region):
         _points(picture, marks, scale, _CAUTION)
@@ -79,7 +86,7 @@ def draw_untrusted(radiograph: Radiograph, region: RegionReport, title: str, int
 
 
 def shown_grey(radiograph: Radiograph, height_px: int) -> tuple[Image, float]:
-    """The radiograph as it is shown (H x W, uint8), made smaller where it is higher than `height_px`; and the scale."""
+    """Return the radiograph for display (H x W, uint8), at most `height_px` high, and its scale."""
     import cv2
 
     grey = (radiograph.table * 255.0 + 0.5).astype(np.uint8)[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
@@ -96,13 +103,13 @@ def _radiograph(radiograph: Radiograph) -> tuple[Image, float]:
 
 
 def _scaled(points_px: Any, scale: float) -> NDArray[np.float64]:
-    """Source pixels to picture pixels (integers are pixel centres in both)."""
+    """Convert source pixels to picture pixels (integers are pixel centres in both)."""
     scaled: NDArray[np.float64] = (np.asarray(points_px, np.float64) + 0.5) * scale - 0.5
     return scaled
 
 
 def _points(picture: Image, marks: DiscMarks, scale: float, colour: Colour = _WHITE) -> None:
-    """Centre, anterior point and the line between them; the level's name behind the spine."""
+    """Draw the centre, the anterior point, the line between them, and the level's name behind the spine."""
     centre, anterior = _scaled(marks.centre, scale), _scaled(marks.anterior, scale)
     _line(picture, centre, anterior, colour)
     for point in (centre, anterior):
@@ -112,29 +119,29 @@ def _points(picture: Image, marks: DiscMarks, scale: float, colour: Colour = _WH
 
 
 def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None:
-    if marks.badges and all(badge.corner.grade == _BRIDGE for badge in marks.badges):
+    if marks.is_bridge:
         upper, lower = (_scaled(badge.centre, scale) for badge in marks.badges)
-        _line(picture, upper, lower, _COLOURS[_BRIDGE], 3)
+        _line(picture, upper, lower, _colour(marks.badges[0].corner.grade), 3)
     for badge in marks.badges:
         centre = _scaled(badge.centre, scale)
-        _line(picture, _scaled(badge.foot, scale), centre, _COLOURS[badge.corner.grade])
+        _line(picture, _scaled(badge.foot, scale), centre, _colour(badge.corner.grade))
         _badge(picture, centre, radius, badge.corner.grade)
 
 
 def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
     shape = SHAPES.get(grade)
-    for size, colour in ((radius + 1.5, _BLACK), (radius, _COLOURS[grade])):
+    for size, colour in ((radius + 1.5, _BLACK), (radius, _colour(grade))):
         if shape is None:
             _disc(picture, centre, size, colour)
         else:
             _filled(picture, np.asarray(centre) + size * np.array(shape), colour)
     if grade is None:
         _broken_edge(picture, centre, radius)
-    _text(picture, "?" if grade is None else str(grade), centre, radius / 22, _BLACK, centred=True)
+    _text(picture, grade_digit(grade), centre, radius / 22, _BLACK, centred=True)
 
 
 def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
-    """Text on a black plate, readable on bone and on air."""
+    """Draw text on a black plate, so that it is readable on bone and on air."""
     import cv2
 
     x, y = round(float(centre[0])), round(float(centre[1]))
@@ -144,7 +151,10 @@ def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
 
 
 def _header(title: str, intended_use: str, width: int) -> Image:
-    """Title and note. OpenCV crashes on half of a character, which a text of others may hold."""
+    """Return a strip with title and note.
+
+    `one_line` makes the texts safe: OpenCV crashes on half of a character, which a stranger's text may contain.
+    """
     lines = [(line, 0.65, _WHITE) for line in _wrapped(one_line(title), 0.65, width)]
     lines += [(line, 0.45, _CAUTION) for line in _wrapped(one_line(intended_use), 0.45, width)]
     strip: Image = np.zeros((_LINE_PX * len(lines) + _MARGIN_PX + 6, width, 3), np.uint8)
@@ -183,7 +193,7 @@ def _wrapped(text: str, size: float, width: int) -> list[str]:
 
 
 def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
-    """A point that lies further away than any picture is large is drawn as far as OpenCV can count."""
+    """Return a point in 1/16 pixel; a point far outside of any picture is moved to where OpenCV can count."""
     x, y = np.clip(np.asarray(point, np.float64), -_FAR_PX, _FAR_PX).tolist()
     return round(x * 16), round(y * 16)
 
@@ -205,7 +215,7 @@ def _broken_edge(picture: Image, centre: NDArray[np.floating], radius: float) ->
 
     size = (round((radius + 1) * 16), round((radius + 1) * 16))
     for start in range(0, 360, 60):
-        cv2.ellipse(picture, _fixed(centre), size, 0, start, start + 30, _COLOURS[None], 2, cv2.LINE_AA, 4)
+        cv2.ellipse(picture, _fixed(centre), size, 0, start, start + 30, _NOT_SCORED, 2, cv2.LINE_AA, 4)
 
 
 def _line(
@@ -213,7 +223,7 @@ def _line(
 ) -> None:
     import cv2
 
-    for width, shade in ((thickness + 2, _BLACK), (thickness, colour)):  # a dark edge, so that it shows on bone too
+    for width, shade in ((thickness + 2, _BLACK), (thickness, colour)):  # a dark edge keeps the line visible on bone
         cv2.line(picture, _fixed(start), _fixed(end), shade, width, cv2.LINE_AA, 4)
 
 
@@ -233,7 +243,7 @@ def _text_width(text: str, size: float) -> int:
 def _text(
     picture: Image, text: str, place: NDArray[np.floating], size: float, colour: Colour, centred: bool = False
 ) -> None:
-    """`place` is the text's lower left end, or its middle."""
+    """Draw text; `place` is its lower left end, or its middle if `centred`."""
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX

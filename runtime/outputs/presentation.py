@@ -1,11 +1,12 @@
 """Grayscale softcopy presentation states: points, crops and grades as graphics on the radiograph itself.
 
-One state for each region that was scored. A viewer that applies it shows the radiograph with the source's own grey
-scale: its rescale and first window where the networks saw through these; else one VOI LUT that is the table they saw
-through, which folds the source's LUTs, another of its windows, or the contrast that was taken from the pixels into one
-curve (PS3.4 N.2, PS3.3 C.11.8). The source's Display Shutter goes with it.
-Points, crops and grades are layers of their own, so that a viewer can hide each. Graphics are clipped to the image,
-as PIXEL units ask (PS3.3 C.10.5); 0.0\\0.0 is the outer corner of the first pixel.
+There is one state for each scored region. A viewer that applies it shows the radiograph as the networks saw it. If the
+source's rescale and first window gave that grey scale, the state has these. Otherwise it has one VOI LUT: the table of
+the networks, which folds the source's LUTs, another window, or contrast taken from the pixels into one curve (PS3.4
+N.2, PS3.3 C.11.8). The state also has the source's Display Shutter.
+
+Points, crops and grades are separate layers, so that a viewer can hide each. Graphics are clipped to the image, as
+PIXEL units require (PS3.3 C.10.5); 0.0\\0.0 is the outer corner of the first pixel.
 """
 
 from __future__ import annotations
@@ -16,29 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.outputs.common import BODY_PARTS, NOTICE, contributing, equipment, finished, highdicom
+from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
 from spinescore.runtime.outputs.groups import HALF_PIXEL
-from spinescore.runtime.outputs.marks import DiscMarks, disc_marks, disc_spacing
-from spinescore.runtime.outputs.source import check_references, scored_radiographs, source_of, study_of
-from spinescore.runtime.outputs.uids import content_name, stable_uid
+from spinescore.runtime.outputs.marks import DiscMarks, badge_radius, disc_marks
+from spinescore.runtime.outputs.words import NOTICE, grade_digit, region_title
 from spinescore.runtime.reading.bitmapshutter import BITMAP, bitmap_elements, hidden_by_bitmap
 from spinescore.runtime.reading.display import Display, Rescale, Window
 from spinescore.runtime.reading.shutter import read_shutter, shutter_shapes
 from spinescore.runtime.reading.tags import number, text
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import RegionReport, StudyReport
-from spinescore.runtime.study import Radiograph
-from spinescore.runtime.warned import caught_warnings
+from spinescore.runtime.study import Radiograph, Region
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["presentation_states"]
 
-_SERIES_NUMBER = 9102
-_SAME = 1e-4  # of the grey scale
-_LARGEST = 1e9  # a rescale beyond it is none
-_AS_STORED, _ANY_WINDOW = Rescale(1.0, 0.0), Window(0.5, 1.0, "LINEAR")  # the window gives way to a curve
+_SAME = 1e-4  # of the grey scale: a smaller difference between two tables does not count
+_LARGEST = 1e9  # a rescale with a larger number is not taken over
+_AS_STORED, _ANY_WINDOW = Rescale(1.0, 0.0), Window(0.5, 1.0, "LINEAR")  # the window is replaced by a curve
 _LAYERS = (  # name, description, recommended colour (CIELab)
     ("CROPS", "What the grader saw", (57, -41, 13)),
     ("POINTS", "Centre and anterior point of each disc", (100, 0, 0)),
@@ -49,72 +47,57 @@ _LAYERS = (  # name, description, recommended colour (CIELab)
 def presentation_states(study: StudyInput, report: StudyReport, *, created: datetime | None = None) -> list[Dataset]:
     """Return a DICOM presentation state for each scored region: points, crops and grades as layers on its radiograph.
 
-    They are Grayscale Softcopy Presentation States in one new series of the radiographs' study, in the order of the
-    report's regions; a region that was not scored has none. `study` is what was scored, as `Scorer.score` took it;
-    needed of it are the headers (DICOM files have them; arrays are given one with `radiograph_from_array(..,
-    header=)`) and the grey-scale tables. `created` is the date and time in them, now if it is None; the UIDs do not
-    depend on it.
+    The objects are Grayscale Softcopy Presentation States in one new series of the radiographs' study, in the order of
+    the report's regions. A region that was not scored has none. `study` is the study that was scored, as it was given
+    to `Scorer.score`. Its headers are needed (DICOM files have them; an array gets one by
+    `radiograph_from_array(.., header=)`), and its grey-scale tables. `created` is the date and time in the objects, now
+    if it is None. The UIDs do not depend on it.
 
     Nothing is written or sent: save a dataset with `save_as(path, enforce_file_format=True)`, or use `write_results`.
-    Needs the extra `results`. Raises OutputError if it is missing, if the report is of another study, or if a
-    radiograph has no header or none that a result can refer to.
+    Needs the extra `results`. Raises OutputError if that is missing, if the report belongs to another study, or if a
+    radiograph has no header that a result can refer to.
     """
-    hd, found = highdicom(), study_of(study, report)
-    check_references(report)
-    name = content_name(report)
-    states: list[Dataset] = []
-    with caught_warnings():  # of values that the source's header has
-        for region, radiograph, info in scored_radiographs(found, report):
-            source = source_of(radiograph, info.radiograph)
-            display, plain = _display(radiograph)
-            total = "no total" if info.total is None else f"{info.total:g} of 36"
-            title = f"mSASSS {region}: {total}"
-            layers, annotations = _graphics(info, disc_marks(info, report.bundle.rules), source, title)
-            state = hd.pr.GrayscaleSoftcopyPresentationState(
-                referenced_images=[source],
-                series_instance_uid=stable_uid("gsps", "series", source.StudyInstanceUID, name),
-                series_number=_SERIES_NUMBER,
-                sop_instance_uid=stable_uid("gsps", "instance", region, name),
-                instance_number=len(states) + 1,
-                content_label="MSASSS",
-                content_description=f"{title}. {NOTICE}",
-                graphic_layers=layers,
-                graphic_annotations=annotations,
-                series_description="mSASSS (not a medical device)",
-                contributing_equipment=contributing(report),
-                **_grey_scale(display, plain, radiograph.header),
-                specific_character_set=None,  # `finished` sets it
-                **equipment(report),
-            )
-            _mend_grey_scale(state, display, plain, radiograph)
-            _add_shutter(state, radiograph)
-            _set_aspect(state, radiograph)
-            states.append(finished(state, source, created, BODY_PARTS[region]))
-    return states
+
+    def state(
+        radiograph: Radiograph, name: Region, region: RegionReport, source: Dataset, shared: dict[str, Any]
+    ) -> Dataset:
+        display, plain = _display(radiograph)
+        title = region_title(name, region)
+        layers, annotations = _graphics(disc_marks(region, report.bundle.rules), source, title)
+        dataset: Dataset = highdicom().pr.GrayscaleSoftcopyPresentationState(
+            referenced_images=[source],
+            content_label="MSASSS",
+            content_description=f"{title}. {NOTICE}",
+            graphic_layers=layers,
+            graphic_annotations=annotations,
+            series_description="mSASSS (not a medical device)",
+            **_grey_scale(display, plain, radiograph.header),
+            specific_character_set=None,  # `finished` sets it
+            **shared,
+        )
+        _mend_grey_scale(dataset, display, plain, radiograph)
+        _add_shutter(dataset, radiograph)
+        _set_aspect(dataset, radiograph)
+        return dataset
+
+    return objects_by_region(study, report, created, "gsps", state)
 
 
-def _graphics(
-    region: RegionReport, marks: tuple[DiscMarks, ...], source: Dataset, title: str
-) -> tuple[list[Any], list[Any]]:
-    """The layers and what is on them."""
+def _graphics(marks: tuple[DiscMarks, ...], source: Dataset, title: str) -> tuple[list[Any], list[Any]]:
+    """Return the graphic layers, and an annotation for each layer that is not empty."""
     pr = highdicom().pr
-    canvas = _Canvas(source.Columns, source.Rows)
-    size = 0.19 * disc_spacing([mark.disc for mark in marks]) if marks else 0.0
+    canvas, radius = _Canvas(source.Columns, source.Rows), badge_radius(marks)
     heading = pr.TextObject(f"{title}\r\n{NOTICE}", "DISPLAY", (0.01, 0.01, 0.6, 0.08), text_justification="LEFT")
-    drawn: dict[str, tuple[list[Any], list[Any]]] = {
-        "CROPS": ([found for mark in marks for found in canvas.outline(mark.crop)], []),
+    badges = [badge for mark in marks for badge in mark.badges]
+    drawn: dict[str, tuple[list[Any], list[Any]]] = {  # layer -> graphic objects, text objects
+        "CROPS": ([outline for mark in marks for outline in canvas.outline(mark.crop)], []),
         "POINTS": (
-            [found for mark in marks for found in canvas.points(mark.centre, mark.anterior)],
-            [canvas.text(mark.disc.level, mark.label, size) for mark in marks],
+            [point for mark in marks for point in canvas.points(mark.centre, mark.anterior)],
+            [canvas.text(mark.disc.level, mark.label, radius) for mark in marks],
         ),
         "GRADES": (
             [],
-            [heading]
-            + [
-                canvas.text("?" if badge.corner.grade is None else str(badge.corner.grade), badge.centre, size)
-                for mark in marks
-                for badge in mark.badges
-            ],
+            [heading, *(canvas.text(grade_digit(badge.corner.grade), badge.centre, radius) for badge in badges)],
         ),
     }
     layers, annotations = [], []
@@ -130,23 +113,23 @@ def _graphics(
 
 
 class _Canvas:
-    """Graphic and text objects in the image's pixels, within its bounds."""
+    """Makes graphic and text objects in the image's pixels, within its bounds."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self._size = np.array([columns, rows], np.float64)
         self._pr = highdicom().pr
 
     def points(self, *points_px: NDArray[np.float64]) -> list[Any]:
-        """The points that lie in the image, and the line through them where all do."""
+        """Return the points inside the image, and the line through them if all are inside."""
         places = [point + HALF_PIXEL for point in points_px]
         inside = [place for place in places if (place >= 0).all() and (place <= self._size).all()]
-        found = [self._pr.GraphicObject("POINT", place[None], "PIXEL") for place in inside]
+        objects = [self._pr.GraphicObject("POINT", place[None], "PIXEL") for place in inside]
         if len(inside) == len(places):
-            found.append(self._pr.GraphicObject("POLYLINE", np.array(places), "PIXEL"))
-        return found
+            objects.append(self._pr.GraphicObject("POLYLINE", np.array(places), "PIXEL"))
+        return objects
 
     def outline(self, corners_px: NDArray[np.float64] | None) -> list[Any]:
-        """The part of a convex polygon that lies in the image, closed."""
+        """Return the part of a convex polygon inside the image as a closed line, or nothing."""
         import cv2
 
         if corners_px is None:
@@ -160,7 +143,7 @@ class _Canvas:
         return [self._pr.GraphicObject("POLYLINE", np.vstack([polygon, polygon[:1]]), "PIXEL")]
 
     def text(self, words: str, middle_px: NDArray[np.float64], half_height: float) -> Any:
-        """Text in a box about `middle_px`, moved into the image where it would leave it."""
+        """Return text in a box around `middle_px`; a box that would leave the image is moved into it."""
         half = np.minimum(np.array([max(len(words), 2) * 0.6, 1.0]) * max(half_height, 1.0), self._size / 2)
         middle = np.clip(middle_px + HALF_PIXEL, half, self._size - half)
         box = (*map(float, middle - half), *map(float, middle + half))
@@ -168,7 +151,7 @@ class _Canvas:
 
 
 def _display(radiograph: Radiograph) -> tuple[Display, bool]:
-    """The header's display, and whether its rescale and first window alone give the radiograph's table."""
+    """Return the header's display, and whether its rescale and first window alone give the radiograph's table."""
     from spinescore.runtime.reading.greyscale import header_table
 
     bits = radiograph.table.size.bit_length() - 1
@@ -186,9 +169,9 @@ def _display(radiograph: Radiograph) -> tuple[Display, bool]:
 
 
 def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any]:
-    """The transformations of the source, as highdicom takes them.
+    """Return the grey-scale transformations of the source, as arguments for highdicom.
 
-    All of them are given: highdicom copies from the source what is left out, and takes XA and RF for multi-frame.
+    All of them are given, because highdicom copies a missing one from the source, and takes XA and RF for multi-frame.
     """
     hd = highdicom()
     rescale = display.modality if plain and isinstance(display.modality, Rescale) else _AS_STORED
@@ -211,7 +194,7 @@ def _grey_scale(display: Display, plain: bool, header: Dataset) -> dict[str, Any
 
 
 def _mend_grey_scale(state: Dataset, display: Display, plain: bool, radiograph: Radiograph) -> None:
-    """Take out a rescale that changes nothing; put the radiograph's table where no window can say the same."""
+    """Remove a rescale that changes nothing; add the radiograph's table if no window describes it."""
     from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
@@ -231,9 +214,9 @@ def _mend_grey_scale(state: Dataset, display: Display, plain: bool, radiograph: 
 
 
 def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
-    """The source's shutter, where the radiograph was seen through it (PS3.3 C.7.6.11).
+    """Add the source's shutter if the radiograph was seen through it (PS3.3 C.7.6.11).
 
-    A state has shapes or a bitmap (C.7.6.15): a source with both gets the bitmap of what they hide together.
+    A state has either shapes or a bitmap (C.7.6.15). For a source with both, the bitmap hides all that they hide.
     """
     if radiograph.occluded is None:
         return
@@ -241,7 +224,7 @@ def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
     bitmap = hidden_by_bitmap(header, rows, columns)
     shapes = shutter_shapes(header, [])
     shutter = None if bitmap is None else read_shutter(header, rows, columns, [])
-    if shutter is None and not shapes:  # none, or pixels that were masked in an array
+    if shutter is None and not shapes:  # no shutter, or an array with masked pixels
         return
     if shutter is not None:
         state.ShutterShape = BITMAP
@@ -250,14 +233,14 @@ def _add_shutter(state: Dataset, radiograph: Radiograph) -> None:
     else:
         state.ShutterShape = list(shapes)
         for numbers in shapes.values():
-            for keyword, found in numbers.items():
-                setattr(state, keyword, found)
+            for keyword, values in numbers.items():
+                setattr(state, keyword, values)
     shade = number(radiograph.header, "ShutterPresentationValue") or 0.0
     state.ShutterPresentationValue = round(min(max(shade, 0.0), 65535.0))
 
 
 def _set_aspect(state: Dataset, radiograph: Radiograph) -> None:
-    """Pixels that are not square are shown with their spacing (PS3.3 C.10.4)."""
+    """Set the spacing of pixels that are not square (PS3.3 C.10.4)."""
     if radiograph.spacing_mm is None or radiograph.spacing_mm[0] == radiograph.spacing_mm[1]:
         return
     area = state.DisplayedAreaSelectionSequence[0]

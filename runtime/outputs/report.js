@@ -1,6 +1,6 @@
 "use strict";
-// Without scripts the page is whole: boxes and zoom are CSS, and a zoomed radiograph scrolls. This adds dragging, a
-// double click that zooms where it points, and a zoom that keeps the middle.
+// The page works without this script: boxes and zoom are CSS, and a zoomed radiograph scrolls. The script adds
+// dragging, a double click that zooms in at its place, and a zoom that keeps the middle of the view.
 const zooms = [...document.querySelectorAll("input[name=zoom]")];
 const views = [...document.querySelectorAll(".viewport")];
 const middles = new Map(views.map((view) => [view, [0.5, 0.5]]));
@@ -19,8 +19,8 @@ function show(view, [x, y]) {
 
 for (const zoom of zooms) {
   zoom.addEventListener("change", () => {
-    const wanted = new Map(middles);
-    for (const view of views) show(view, wanted.get(view));
+    const before = new Map(middles);
+    for (const view of views) show(view, before.get(view));
   });
 }
 

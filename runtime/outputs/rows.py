@@ -1,20 +1,20 @@
 """Reports as a CSV table: a header, and one row for each study (RFC 4180).
 
-An empty cell is something that is not known: a corner without a grade, a total that cannot be given. Nothing is ever
-filled in with 0. Imputed corners have no grade either; they are named in `imputed_sites`.
+An empty cell is a value that is not known: a corner without a grade, a total that cannot be given. No cell is filled
+in with 0. Imputed corners have no grade either; `imputed_sites` names them.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS, SITES
 
-__all__ = ["COLUMNS", "Row", "csv_text", "guarded", "row"]
+__all__ = ["COLUMNS", "Row", "csv_text", "guarded", "row", "table_text"]
 
 _REGION = ("_total", "_low", "_high", "_status", "_reject")
 
@@ -26,16 +26,16 @@ COLUMNS: tuple[str, ...] = (
     "total_low",
     "total_high",
     "total_status",
-    *(f"{region}{what}" for region in REGIONS for what in _REGION),
+    *(f"{region}{end}" for region in REGIONS for end in _REGION),
     *(site for region in REGIONS for site in SITES[region]),
     "imputed_sites",  # separated by spaces
-    "given_points",  # levels whose points are a reader's, separated by spaces
+    "given_points",  # levels whose points a reader gave, separated by spaces
     "bundle",
     "bundle_version",
     "bundle_sha256",
 )
 
-# A spreadsheet takes text that begins with one of these for a formula, and what is in a file's header is anybody's.
+# A spreadsheet takes text that begins with one of these for a formula, and anybody may have written a file's header.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four are wide
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ Row = dict[str, Cell]
 
 
 def row(report: StudyReport) -> Row:
-    """One study's cells by `COLUMNS`."""
+    """Return one study's cells by `COLUMNS`."""
     study, total, bundle = report.study, report.total, report.bundle
     cells: dict[str, Cell] = dict.fromkeys(COLUMNS)
     cells.update(study_instance_uid=study.study_instance_uid, study_date=study.study_date)
@@ -55,22 +55,28 @@ def row(report: StudyReport) -> Row:
     cells.update(given_points=" ".join(disc.level for disc in discs if disc.points == "given"))
     for name, region in report.regions.items():
         reject = None if region.reject is None else region.reject.code
-        facts = (region.total, *region.range, region.status, reject)
-        cells.update({name + what: fact for what, fact in zip(_REGION, facts, strict=True)})
+        values = (region.total, *region.range, region.status, reject)
+        cells.update({name + end: value for end, value in zip(_REGION, values, strict=True)})
         cells.update({corner.site: corner.grade for disc in region.discs for corner in disc.corners})
     return cells
 
 
 def csv_text(studies: Iterable[StudyReport | Row]) -> str:
-    """The table of reports, or of their rows, in their order."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    rows = (row(study) if isinstance(study, StudyReport) else study for study in studies)
-    writer.writerows([guarded(cells[name]) for name in COLUMNS] for cells in rows)
-    return table.getvalue()
+    """Return the table of reports, or of their rows, in the same order."""
+    return table_text(COLUMNS, (row(study) if isinstance(study, StudyReport) else study for study in studies))
 
 
 def guarded(cell: T) -> T | str:
-    """Text that a spreadsheet would run gets an apostrophe in front, which shows it as it is."""
+    """Return a cell; an apostrophe in front of a formula makes a spreadsheet show it as text."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+
+def table_text(
+    columns: Sequence[str], rows: Iterable[Mapping[str, Any]], cell: Callable[[Any], object] = guarded
+) -> str:
+    """Return a CSV table: a header, then each row's values of these columns, as `cell` writes them."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(values[name]) for name in columns] for values in rows)
+    return table.getvalue()

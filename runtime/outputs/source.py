@@ -1,9 +1,9 @@
-"""What the DICOM outputs take over from a radiograph's header: identity, references, character set.
+"""The radiographs of a report, and the parts of their headers that DICOM results take over.
 
-Headers are what devices write, and highdicom is strict, so it is handed a new dataset that holds what is needed and
-nothing else. What identifies the patient and the study is taken over as it is, too long or not: a shortened ID would
-be another patient's. Values that the standard does not allow where a result needs a valid one (a birth date that is no
-date, a sex other than M, F and O) become empty. What pydicom and highdicom warn of is the caller's to catch.
+Devices write headers of any quality, and highdicom is strict. So it gets a new dataset with the needed elements only.
+The identity of patient and study is taken over unchanged, even if it is too long: a shortened ID would be another
+patient's. Values that the standard does not allow in a result (a birth date that is no date, a sex other than M, F
+and O) become empty. The caller catches warnings of pydicom and highdicom.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IDENTITY",
+    "LOSSY",
     "check_references",
+    "copy_elements",
     "radiograph_of",
     "scored_radiographs",
     "set_character_set",
@@ -42,7 +44,7 @@ __all__ = [
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
-# Type 2 in every image and result: present, and empty where it is not known (PS3.3 C.7.1.1, C.7.2.1).
+# Type 2 in every image and result: present, and empty if it is not known (PS3.3 C.7.1.1, C.7.2.1).
 _TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -57,6 +59,7 @@ _TYPE_2 = (
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod")
 _DESCRIPTIONS = ("StudyDescription", "DeidentificationMethod", "Manufacturer", "ManufacturerModelName")
 IDENTITY = (*_TYPE_2, *_OPTIONAL, "DeidentificationMethodCodeSequence")
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _CALENDAR = {"PatientBirthDate": calendar_date, "StudyDate": calendar_date, "StudyTime": time_of_day}
 _FORMS = {  # PS3.5 6.2
     "PatientSex": re.compile("[MFO]"),
@@ -66,25 +69,25 @@ _CHARACTER_SETS: tuple[list[str], ...] = ([], ["ISO_IR 100"], ["ISO_IR 192"])  #
 
 
 def study_of(study: StudyInput, report: StudyReport) -> Study:
-    """The study, once it is sure that `report` is of it.
+    """Return the study, after a check that `report` belongs to it.
 
-    Both must have one Study Instance UID, or none, and each region's radiograph must be in the study: the one with its
-    SOP Instance UID or, if it has none, its name, and with its rows and columns. Raises OutputError if not, and what
-    `as_study` does for what is no study.
+    Both must have the same Study Instance UID, or none. Each region's radiograph must be in the study, with the same
+    SOP Instance UID (or the same name if it has none), rows and columns. Raises OutputError if not, and the errors of
+    `as_study` for a wrong `study`.
     """
     if not isinstance(report, StudyReport):
         raise TypeError(f"report must be a StudyReport, got {shown(report)}; read JSON with StudyReport.from_json")
-    found = as_study(study)
-    of, given = report.study.study_instance_uid, found.study_instance_uid
-    if of != given:
+    checked = as_study(study)
+    own, other = report.study.study_instance_uid, checked.study_instance_uid
+    if own != other:
         raise OutputError(
-            f"the report is of the study {of or 'without a UID'}, not of the study {given or 'without a UID'} that was "
-            "given with it; give the study that was scored"
+            f"the report is of the study {own or 'without a UID'}, not of the study {other or 'without a UID'} that "
+            "was given with it; give the study that was scored"
         )
     for name, region in report.regions.items():
         if region.radiograph is None:
             continue
-        radiograph = radiograph_of(region, found)
+        radiograph = radiograph_of(region, checked)
         if radiograph is None:
             raise OutputError(
                 f"the radiograph of the {name} region is not in the study; give the study that was scored"
@@ -94,14 +97,14 @@ def study_of(study: StudyInput, report: StudyReport) -> Study:
                 f"the pixels of the {name} radiograph {radiograph.source} are not those that the report was made "
                 "from; give the study that was scored"
             )
-    return found
+    return checked
 
 
 def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
-    """The radiograph that a region's report speaks of; None where it speaks of none, or the study has it not.
+    """Return the radiograph of a region's report; None if the report has none or the study does not contain it.
 
-    A SOP Instance UID tells it, and the name only where there is none or where two have the same: a file may have been
-    renamed since.
+    It is found by its SOP Instance UID, because its file may have been renamed. The name counts only if there is no
+    UID, or if two radiographs have the same one.
     """
     info = region.radiograph
     if info is None:
@@ -115,14 +118,14 @@ def radiograph_of(region: RegionReport, study: Study) -> Radiograph | None:
 
 
 def scored_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Each region that was scored, with its radiograph, which `study_of` has found."""
+    """Yield each scored region: its name, its radiograph and its report. Call `study_of` first."""
     for name, region in report.regions.items():
         if region.status == "scored" and (radiograph := radiograph_of(region, study)) is not None:
             yield name, radiograph, region
 
 
 def untrusted_radiographs(study: Study, report: StudyReport) -> Iterator[tuple[Region, Radiograph, RegionReport]]:
-    """Each region that was rejected with points, with its radiograph."""
+    """Yield each rejected region that has points: its name, its radiograph and its report."""
     for name, region in report.regions.items():
         if region.untrusted_points and (radiograph := radiograph_of(region, study)) is not None:
             yield name, radiograph, region
@@ -139,19 +142,26 @@ def check_references(report: StudyReport) -> None:
         )
 
 
+def copy_elements(source: Dataset, target: Dataset, keywords: Iterable[str]) -> None:
+    """Copy the elements that `source` has to `target`."""
+    for keyword in keywords:
+        if keyword in source:
+            setattr(target, keyword, source[keyword].value)
+
+
 def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dataset:
-    """A dataset with what results need of the radiograph's header, and with its character set where that is valid.
+    """Return a dataset with the elements of the radiograph's header that results need.
 
-    `info` is what the report says of the radiograph; its Patient Orientation is that of the stored picture.
+    It has the header's character set if that is valid. Its Patient Orientation is that of the stored picture, as the
+    report's `info` on the radiograph says.
 
-    Raises OutputError where the radiograph has no header (arrays, anonymous reading), or one without the UIDs that
+    Raises OutputError if the radiograph has no header (an array, anonymous reading), or a header without the UIDs that
     results refer to.
     """
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
 
-    header = radiograph.header
-    name = radiograph.source or "the radiograph"
+    header, name = radiograph.header, radiograph.source or "the radiograph"
     if header is None:
         raise OutputError(
             f"{name} has no DICOM header, and DICOM results must refer to one; score the original DICOM files and not "
@@ -167,24 +177,24 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
                 "send the file again from the modality or the archive, or choose another format"
             )
         setattr(ds, keyword, uid)
-    referred = {known: kind.name for known, kind in SOP_CLASSES.items() if not kind.retired}
-    if ds.SOPClassUID not in referred:
+    allowed = {uid: kind.name for uid, kind in SOP_CLASSES.items() if not kind.retired}
+    if ds.SOPClassUID not in allowed:
         raise OutputError(
             f"{name} is of the SOP class {UID(ds.SOPClassUID).name}; DICOM results refer to "
-            f"{', '.join(referred.values())} images. Choose another format"
+            f"{', '.join(allowed.values())} images. Choose another format"
         )
     _copy_identity(ds, header)
     _copy_image(ds, header, radiograph, info)
-    declared = _declared(header)
-    if declared:
+    if declared := _declared(header):
         ds.SpecificCharacterSet = declared
     return ds
 
 
 def set_character_set(ds: Dataset, source: Dataset, more: Iterable[str] = ()) -> None:
-    """Give `ds` the first character set that holds all of its text and `more`: the source's, ASCII, Latin-1, UTF-8.
+    """Set the first character set that can hold all text of `ds` and `more`: the source's, ASCII, Latin-1 or UTF-8.
 
-    Names with undeclared Latin-1 letters are common, and then declared. Raises nothing: UTF-8 holds everything.
+    Names with Latin-1 letters that the header does not declare are common; the result declares them. Raises nothing,
+    since UTF-8 holds every text.
     """
     declared = source.get("SpecificCharacterSet") or ()
     texts = _foreign_texts(ds) | {(words, False) for words in more if not words.isascii()}
@@ -198,25 +208,25 @@ def set_character_set(ds: Dataset, source: Dataset, more: Iterable[str] = ()) ->
 
 
 def _declared(header: Dataset) -> list[str]:
-    """The header's character sets where all are defined terms (PS3.3 C.12.1.1.2), else none."""
+    """Return the header's character sets if all are defined terms (PS3.3 C.12.1.1.2), else none."""
     from pydicom.charset import python_encoding
 
-    found = value(header, "SpecificCharacterSet")
-    terms = [str(term) for term in ([found] if isinstance(found, str) else found or ())]
+    stated = value(header, "SpecificCharacterSet")
+    terms = [str(term) for term in ([stated] if isinstance(stated, str) else stated or ())]
     return terms if all(term in python_encoding and term != "ISO_IR 6" for term in terms) else []
 
 
 def _foreign_texts(ds: Dataset) -> set[tuple[str, bool]]:
-    """All text that is not ASCII, and whether it is a person's name."""
+    """Return all texts that are not ASCII, each with whether it is a person's name."""
     from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
-    governed = (element for element in ds.iterall() if element.VR in CUSTOMIZABLE_CHARSET_VR and element.value)
-    found = {(str(element.value), element.VR == "PN") for element in governed}
-    return {(words, is_name) for words, is_name in found if not words.isascii()}
+    elements = (element for element in ds.iterall() if element.VR in CUSTOMIZABLE_CHARSET_VR and element.value)
+    texts = {(str(element.value), element.VR == "PN") for element in elements}
+    return {(words, is_name) for words, is_name in texts if not words.isascii()}
 
 
 def _survives(words: str, is_name: bool, terms: list[str]) -> bool:
-    """Whether text is the same after it was written and read in a character set."""
+    """Return whether a text stays the same when it is written and read in a character set."""
     from pydicom import dcmread, dcmwrite
     from pydicom.dataset import Dataset
 
@@ -232,13 +242,13 @@ def _survives(words: str, is_name: bool, terms: list[str]) -> bool:
 
 def _copy_identity(ds: Dataset, header: Dataset) -> None:
     for keyword in (*_TYPE_2, *_OPTIONAL, "Manufacturer", "ManufacturerModelName"):
-        found = _text(header, keyword)
+        words = _text(header, keyword)
         if keyword in _CALENDAR:
-            found = _CALENDAR[keyword](found) or ""
-        elif keyword in _FORMS and not _FORMS[keyword].fullmatch(found):
-            found = ""
-        if found or keyword in _TYPE_2:
-            setattr(ds, keyword, found)
+            words = _CALENDAR[keyword](words) or ""
+        elif keyword in _FORMS and not _FORMS[keyword].fullmatch(words):
+            words = ""
+        if words or keyword in _TYPE_2:
+            setattr(ds, keyword, words)
     if ds.get("PatientIdentityRemoved") == "YES":  # then one of the two is required (PS3.3 C.7.1.1)
         methods = value(header, "DeidentificationMethodCodeSequence")
         if methods:
@@ -248,11 +258,11 @@ def _copy_identity(ds: Dataset, header: Dataset) -> None:
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    """An element's text on one line; a person's name is one text and no sequence of letters."""
+    """Return an element's text on one line; a person's name counts as one text, not as a list of parts."""
     from pydicom.valuerep import PersonName
 
-    found = value(header, keyword)
-    words = str(found) if isinstance(found, PersonName) else whole(header, keyword) or ""
+    stated = value(header, keyword)
+    words = str(stated) if isinstance(stated, PersonName) else whole(header, keyword) or ""
     words = "".join(letter if letter.isprintable() else " " for letter in words).strip()
     return words[:64] if keyword in _DESCRIPTIONS else words
 
@@ -266,7 +276,7 @@ def _copy_image(ds: Dataset, header: Dataset, radiograph: Radiograph, info: Radi
         ds.ImagerPixelSpacing = [f"{side:.8g}" for side in radiograph.spacing_mm]
     if text(header, "LossyImageCompression") == "01":
         ds.LossyImageCompression = "01"
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            found = value(header, keyword)
-            if found is not None:
-                setattr(ds, keyword, found)
+        for keyword in LOSSY[1:]:
+            stated = value(header, keyword)
+            if stated is not None:
+                setattr(ds, keyword, stated)

@@ -1,4 +1,4 @@
-"""The structured report's header: all of the document but its content items (PS3.3 A.35.13), and both put together."""
+"""The structured report without its content items (PS3.3 A.35.13), and the whole document."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.outputs import codes
-from spinescore.runtime.outputs.common import MANUFACTURER, contribution, equipment
 from spinescore.runtime.outputs.contentitems import CONTENT_SEQUENCE, sequence
-from spinescore.runtime.outputs.source import IDENTITY
+from spinescore.runtime.outputs.dicomobjects import MANUFACTURER, SERIES_NUMBERS, contribution, equipment
+from spinescore.runtime.outputs.source import IDENTITY, copy_elements
 from spinescore.runtime.outputs.uids import content_name, software_version, stable_uid
 from spinescore.runtime.scoring.report import StudyReport
 
@@ -18,29 +18,26 @@ if TYPE_CHECKING:
 
 __all__ = ["document", "document_header"]
 
-_SERIES_NUMBER = 9101
 _COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 _PROCESSING: codes.Triple = ("109102", "DCM", "Processing Equipment")
 _ACQUISITION: codes.Triple = ("109101", "DCM", "Acquisition Equipment")
 
 
 def document_header(report: StudyReport, evidence: Sequence[Dataset]) -> Dataset:
-    """The elements before the content items, without dates and character set, which `finished` sets."""
+    """Return the elements before the content items; `finished` sets the dates and the character set."""
     from pydicom.dataset import Dataset
 
     source, name, ds = evidence[0], content_name(report), Dataset()
-    for keyword in IDENTITY:
-        if keyword in source:
-            setattr(ds, keyword, source[keyword].value)
+    copy_elements(source, ds, IDENTITY)
     ds.SOPClassUID, ds.SOPInstanceUID = _COMPREHENSIVE_3D_SR, stable_uid("sr", "instance", name)
     ds.StudyInstanceUID, ds.SeriesInstanceUID = source.StudyInstanceUID, stable_uid("sr", "series", name)
-    ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "SR", _SERIES_NUMBER, 1
+    ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "SR", SERIES_NUMBERS["sr"], 1
     ds.SeriesDescription = "mSASSS (not a medical device)"
     ds.InstanceCreationDate = ds.InstanceCreationTime = ds.ContentDate = ds.ContentTime = ""  # `finished` sets them
-    made = equipment(report)
-    _describe_equipment(ds, made)
+    own = equipment(report)
+    _describe_equipment(ds, own)
     ds.CodingSchemeIdentificationSequence = [_coding_scheme()]
-    ds.ContributingEquipmentSequence = [*_acquisition(source), _contributor(made, _PROCESSING, contribution(report))]
+    ds.ContributingEquipmentSequence = [*_acquisition(source), _contributor(own, _PROCESSING, contribution(report))]
     ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
@@ -55,31 +52,29 @@ def document_header(report: StudyReport, evidence: Sequence[Dataset]) -> Dataset
     return ds
 
 
-def _describe_equipment(ds: Dataset, made: dict[str, Any]) -> None:
-    ds.Manufacturer, ds.ManufacturerModelName = made["manufacturer"], made["manufacturer_model_name"]
-    ds.SoftwareVersions, ds.DeviceSerialNumber = made["software_versions"], made["device_serial_number"]
+def _describe_equipment(ds: Dataset, own: dict[str, Any]) -> None:
+    ds.Manufacturer, ds.ManufacturerModelName = own["manufacturer"], own["manufacturer_model_name"]
+    ds.SoftwareVersions, ds.DeviceSerialNumber = own["software_versions"], own["device_serial_number"]
 
 
-def _contributor(made: dict[str, Any], purpose: codes.Triple, description: str) -> Dataset:
-    """An item of Contributing Equipment (PS3.3 C.12.1)."""
+def _contributor(own: dict[str, Any], purpose: codes.Triple, description: str) -> Dataset:
+    """Return an item of Contributing Equipment (PS3.3 C.12.1)."""
     from pydicom.dataset import Dataset
 
     item = Dataset()
-    _describe_equipment(item, made)
+    _describe_equipment(item, own)
     item.PurposeOfReferenceCodeSequence = [_concept(purpose)]
     item.ContributionDescription = description
     return item
 
 
 def _acquisition(source: Dataset) -> Iterator[Dataset]:
-    """The equipment that made the radiograph, if its header states it."""
+    """Yield the equipment that made the radiograph, if its header states it."""
     from pydicom.dataset import Dataset
 
     if source.get("Manufacturer"):
         item = Dataset()
-        for keyword in ("Manufacturer", "ManufacturerModelName"):
-            if keyword in source:
-                setattr(item, keyword, source[keyword].value)
+        copy_elements(source, item, ("Manufacturer", "ManufacturerModelName"))
         item.PurposeOfReferenceCodeSequence = [_concept(_ACQUISITION)]
         item.ContributionDescription = "Acquisition equipment of the source image(s)"
         yield item
@@ -104,7 +99,7 @@ def _coding_scheme() -> Dataset:
 
 
 def _evidence(evidence: Sequence[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
-    """The radiographs of the document's own study, and those of others, by study and series (PS3.3 C.17.2)."""
+    """Return references to the radiographs of the document's own study, and to those of others (PS3.3 C.17.2)."""
     from pydicom.dataset import Dataset
 
     studies: dict[str, dict[str, list[Dataset]]] = {}
@@ -125,7 +120,7 @@ def _evidence(evidence: Sequence[Dataset]) -> tuple[list[Dataset], list[Dataset]
 
 
 def document(header: Dataset, items: Iterable[bytes]) -> Dataset:
-    """The dataset of a header and its encoded content items, which come after all of the header's elements."""
+    """Return the dataset of a header and its encoded content items, which follow all elements of the header."""
     from pydicom import dcmread, dcmwrite
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian

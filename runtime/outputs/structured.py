@@ -1,11 +1,11 @@
 """The DICOM structured report: Comprehensive 3D SR by TID 1500, Measurement Report (PS3.16 Annex A).
 
-The document says which software, bundle and device made it, that it is not a medical device, which radiographs it is
-of, and what was found, in the measurement groups of `groups` with the codes of `codes`. It is complete, preliminary
-and unverified: no person has looked at it.
+The document names the software, bundle and device that made it, says that it is not a medical device, refers to the
+radiographs, and has the findings in the measurement groups of `groups` with the codes of `codes`. It is complete,
+preliminary and unverified: no person has looked at it.
 
-Its header (`srheader`) is made with pydicom and its content with `contentitems`. highdicom takes 0.7 s of a processor
-for the same content; the tests hold the two against each other, element by element.
+pydicom makes its header (`srheader`), and `contentitems` its content. highdicom takes 0.7 s of processor time for the
+same content; the tests compare the two element by element.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.outputs import codes
-from spinescore.runtime.outputs.common import MANUFACTURER, NOTICE, finished
 from spinescore.runtime.outputs.contentitems import (
     code_item,
     container,
@@ -25,10 +24,12 @@ from spinescore.runtime.outputs.contentitems import (
     text_item,
     uid_item,
 )
+from spinescore.runtime.outputs.dicomobjects import MANUFACTURER, finished
 from spinescore.runtime.outputs.groups import measurement_groups
 from spinescore.runtime.outputs.source import check_references, radiograph_of, source_of, study_of
 from spinescore.runtime.outputs.srheader import document, document_header
 from spinescore.runtime.outputs.uids import software_version, stable_uid
+from spinescore.runtime.outputs.words import NOTICE
 from spinescore.runtime.scoring.intake import StudyInput
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Region, Study
@@ -46,29 +47,29 @@ _MILLIMETRES: codes.Triple = ("mm", "UCUM", "mm")
 def structured_report(study: StudyInput, report: StudyReport, *, created: datetime | None = None) -> Dataset:
     """Return the DICOM structured report of a study: one Comprehensive 3D SR, ready to be saved or sent.
 
-    `study` is what was scored, as `Scorer.score` took it, and `report` what came of it. Needed of the study are the
-    headers of its radiographs (DICOM files have them; arrays are given one with `radiograph_from_array(..,
-    header=)`), not the pixels: SOP Class, SOP Instance, Study and Series Instance UID, and the patient. The document
-    joins that study as a series of its own. It has each of the 24 corners with grade, probabilities and point, discs,
-    regions, total, and what has no grade and why; regions that were rejected or are missing are named as such.
-    `created` is the date and time in it, now if it is None; the UIDs do not depend on it.
+    `study` is the study that was scored, as it was given to `Scorer.score`, and `report` is its report. The headers of
+    its radiographs are needed, not the pixels: SOP Class, SOP Instance, Study and Series Instance UID, and the patient
+    (DICOM files have headers; an array gets one by `radiograph_from_array(.., header=)`). The document is a new series
+    of that study. It has each of the 24 corners with grade, probabilities and point, the discs, the regions and the
+    total. It says why a corner has no grade, and why a region was rejected or is missing. `created` is the date and
+    time in it, now if it is None. The UIDs do not depend on it.
 
     Nothing is written or sent: save the dataset with `save_as(path, enforce_file_format=True)`, or use
-    `write_results`. Raises OutputError if the report is of another study, or if a radiograph has no header or none
-    that a result can refer to.
+    `write_results`. Raises OutputError if the report belongs to another study, or if a radiograph has no header that a
+    result can refer to.
     """
-    found = study_of(study, report)
+    scored_study = study_of(study, report)
     check_references(report)
-    with caught_warnings():  # of values that the source's header has
-        sources = _sources(found, report)
-        evidence = list({ds.SOPInstanceUID: ds for ds in sources.values()}.values()) or [_any_source(found)]
+    with caught_warnings():  # about values of the source's header
+        sources = _sources(scored_study, report)
+        evidence = list({ds.SOPInstanceUID: ds for ds in sources.values()}.values()) or [_any_source(scored_study)]
         words = _Words(report)
         header = finished(document_header(report, evidence), evidence[0], created, texts=words.all())
         return document(header, _content(report, sources, evidence, words, _encoder(header)))
 
 
 def _sources(study: Study, report: StudyReport) -> dict[Region, Dataset]:
-    """The radiographs that the regions' reports speak of."""
+    """Return the header of each region's radiograph."""
     sources = {}
     for name, region in report.regions.items():
         radiograph = radiograph_of(region, study)
@@ -109,7 +110,7 @@ class _Words:
 
 
 def _encoder(header: Dataset) -> Callable[[str], bytes]:
-    """What encodes text in the header's character set."""
+    """Return a function that encodes text in the header's character set."""
     from pydicom.charset import convert_encodings, encode_string
 
     encodings = convert_encodings(header.get("SpecificCharacterSet"))
@@ -123,7 +124,7 @@ def _content(
     words: _Words,
     encode: Callable[[str], bytes],
 ) -> Iterator[bytes]:
-    """The content items of the root (TID 1500)."""
+    """Yield the content items of the root (TID 1500)."""
     language = ("121049", "DCM", "Language of Content Item and Descendants")
     yield code_item("HAS CONCEPT MOD", language, ("en-US", "RFC5646", "English (United States)"))
     yield from _observer(report, encode)
@@ -139,22 +140,22 @@ def _content(
 
 
 def _observer(report: StudyReport, encode: Callable[[str], bytes]) -> Iterator[bytes]:
-    """The device that observed: this software with the bundle (TID 1002, TID 1004)."""
+    """Yield the observing device: this software with the bundle (TID 1002, TID 1004)."""
     bundle = report.bundle
     yield code_item("HAS OBS CONTEXT", ("121005", "DCM", "Observer Type"), ("121007", "DCM", "Device"))
     uid = stable_uid("device", bundle.sha256, software_version())
     yield uid_item("HAS OBS CONTEXT", ("121012", "DCM", "Device Observer UID"), uid)
-    for number, what, words in (
+    for number, concept, words in (
         ("121013", "Name", MANUFACTURER),
         ("121014", "Manufacturer", MANUFACTURER),
         ("121015", "Model Name", bundle.name),
         ("121016", "Serial Number", bundle.sha256),
     ):
-        yield text_item("HAS OBS CONTEXT", (number, "DCM", f"Device Observer {what}"), encode(words))
+        yield text_item("HAS OBS CONTEXT", (number, "DCM", f"Device Observer {concept}"), encode(words))
 
 
 def _library_entry(source: Dataset) -> bytes:
-    """A radiograph in the image library (TID 1601 with TID 1602 and TID 1603)."""
+    """Return a radiograph's entry in the image library (TID 1601 with TID 1602 and TID 1603)."""
     orientation, spacing = source.PatientOrientation, source.ImagerPixelSpacing
     numbers = (
         ("110910", "Pixel Data Rows", int(source.Rows), _PIXELS),
@@ -180,7 +181,7 @@ def _library_entry(source: Dataset) -> bytes:
 
 
 def _algorithm(words: _Words, encode: Callable[[str], bytes]) -> list[bytes]:
-    """TID 4019. The bundle is the algorithm; the parameters say which one, what ran it and how it decides."""
+    """Return the algorithm (TID 4019): the bundle, with its identity, its device and its rules as parameters."""
     texts = [("111001", "Algorithm Name", words.name), ("111003", "Algorithm Version", words.version)]
     texts += [("111002", "Algorithm Parameters", parameter) for parameter in words.parameters]
     return [text_item("HAS CONCEPT MOD", (number, "DCM", name), encode(text)) for number, name, text in texts]

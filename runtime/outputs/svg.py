@@ -1,7 +1,7 @@
-"""A radiograph with its marks as an SVG picture for a page: the pixels embedded, every kind of mark in a group.
+"""A radiograph with its marks as an SVG picture for a page: embedded pixels, and a group for each kind of mark.
 
 The picture's user units are the radiograph's pixels (integer coordinates are pixel centres), so that a mark stands at
-the coordinates that the report states. A grade is told by its digit, its badge's shape and its colour, in this order.
+the coordinates that the report states. Grades differ in their digit, the shape of their badge, and their colour.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.outputs.marks import MEANINGS, Badge, DiscMarks, disc_spacing
+from spinescore.runtime.outputs.marks import COLOURS, MEANINGS, Badge, DiscMarks, badge_radius
 from spinescore.runtime.outputs.overlay import shown_grey
+from spinescore.runtime.outputs.words import grade_digit
 from spinescore.runtime.scoring.report import CornerReport
 from spinescore.runtime.study import Radiograph
 
@@ -24,8 +25,7 @@ _HEIGHT_PX = 1600
 _MOST_BYTES = 900_000  # of one JPEG picture, so that a page of two stays below 2.5 MB
 _QUALITIES = (90, 75, 60, 45)
 
-# Okabe and Ito's palette, as in the PNG overlays.
-_COLOURS: dict[int | None, str] = {0: "#56b4e9", 1: "#f0e442", 2: "#e69f00", 3: "#f4665c", None: "#cccccc"}
+_NOT_SCORED = "#cccccc"
 _SHAPES: dict[int | None, str] = {
     0: '<circle class="shape" r="10" fill="{}"/>',
     1: '<rect class="shape" x="-9" y="-9" width="18" height="18" rx="3" fill="{}"/>',
@@ -36,7 +36,7 @@ _SHAPES: dict[int | None, str] = {
 
 
 def clean(text: object) -> str:
-    """Text from the input as HTML: markup escaped, and what no page may hold (controls, lone surrogates) replaced."""
+    """Return text from the input as HTML: markup is escaped, controls and lone surrogates are replaced."""
     printable = "".join(
         char if char.isprintable() or char == " " else "\N{REPLACEMENT CHARACTER}" for char in str(text)
     )
@@ -44,24 +44,24 @@ def clean(text: object) -> str:
 
 
 def symbols() -> str:
-    """The badges, once for the page."""
+    """Return the definitions of all badges, which a page needs once."""
     drawn = (
         f'<symbol id="badge-{_name(grade)}" viewBox="-13 -13 26 26" overflow="visible">'
-        f'{shape.format(_COLOURS[grade])}<text class="digit" y="5.4">{_digit(grade)}</text></symbol>'
+        f'{shape.format(_colour(grade))}<text class="digit" y="5.4">{grade_digit(grade)}</text></symbol>'
         for grade, shape in _SHAPES.items()
     )
     return f'<svg class="symbols" aria-hidden="true">{"".join(drawn)}</svg>'
 
 
 def symbol(grade: int | None) -> str:
-    """A badge within text; the words beside it say what it is."""
+    """Return a badge for use within text; the words beside it give its meaning."""
     return (
         f'<svg viewBox="-13 -13 26 26" aria-hidden="true"><use href="#badge-{_name(grade)}" {_placed(0, 0, 13)}/></svg>'
     )
 
 
 def embedded_picture(radiograph: Radiograph) -> tuple[str, tuple[int, int]]:
-    """The radiograph as a data URL (JPEG, 8 bit, at most 1600 rows), and the rows and columns of that picture."""
+    """Return the radiograph as a data URL (JPEG, 8 bit, at most 1600 rows), and that picture's rows and columns."""
     import cv2
 
     grey, _ = shown_grey(radiograph, _HEIGHT_PX)
@@ -74,10 +74,9 @@ def embedded_picture(radiograph: Radiograph) -> tuple[str, tuple[int, int]]:
 
 
 def figure(radiograph: Radiograph, url: str, alt: str, discs: Sequence[DiscMarks]) -> str:
-    """The picture at `url` with the marks of its discs in the groups crops, points, levels and grades."""
+    """Return the picture at `url` with the marks of its discs in the groups crops, points, levels and grades."""
     rows, columns = radiograph.rows, radiograph.columns
-    spacing = disc_spacing([marks.disc for marks in discs]) if discs else 0.0
-    radius = float(np.clip(0.19 * spacing, 0.010 * rows, 0.017 * rows))
+    radius = float(np.clip(badge_radius(discs), 0.010 * rows, 0.017 * rows))
     groups = {
         "crops": [_crop(marks.crop) for marks in discs if marks.crop is not None],
         "points": [_points(marks, radius) for marks in discs],
@@ -97,7 +96,7 @@ def _crop(outline: NDArray[np.float64]) -> str:
 
 
 def _points(marks: DiscMarks, radius: float) -> str:
-    """A filled centre and a hollow anterior point, joined by the disc's axis."""
+    """Return a filled centre and a hollow anterior point, joined by the disc's axis."""
     (x, y), (ax, ay) = marks.centre, marks.anterior
     dot = 0.3 * radius
     return (
@@ -113,12 +112,10 @@ def _level(marks: DiscMarks, radius: float) -> str:
 
 
 def _bridge(marks: DiscMarks) -> str:
-    """Two corners of grade 3 are one bridge, and joined as one."""
-    if not marks.badges:
+    """Return the line that joins the badges of a bridge, or nothing."""
+    if not marks.is_bridge:
         return ""
     upper, lower = marks.badges
-    if upper.corner.grade != 3 or lower.corner.grade != 3:
-        return ""
     return _line("bridge-edge", upper.centre, lower.centre) + _line("bridge", upper.centre, lower.centre)
 
 
@@ -136,12 +133,12 @@ def _badge(badge: Badge, radius: float) -> str:
 
 
 def spoken(corner: CornerReport) -> str:
-    """A corner in words: `C5-inferior: grade 2, syndesmophyte, probability 0.93`."""
+    """Return a corner in words: `C5-inferior: grade 2, syndesmophyte, probability 0.93`."""
     if corner.grade is None:
         counts = "" if corner.imputed is None else f", counts as {corner.imputed:g}"
         return f"{corner.site}: not graded{counts}"
-    sure = "" if corner.probabilities is None else f", probability {corner.probabilities[corner.grade]:.2f}"
-    return f"{corner.site}: grade {corner.grade}, {MEANINGS[corner.grade]}{sure}"
+    probability = "" if corner.probabilities is None else f", probability {corner.probabilities[corner.grade]:.2f}"
+    return f"{corner.site}: grade {corner.grade}, {MEANINGS[corner.grade]}{probability}"
 
 
 def _placed(x: float, y: float, half: float) -> str:
@@ -157,5 +154,5 @@ def _name(grade: int | None) -> str:
     return "none" if grade is None else str(grade)
 
 
-def _digit(grade: int | None) -> str:
-    return "?" if grade is None else str(grade)
+def _colour(grade: int | None) -> str:
+    return _NOT_SCORED if grade is None else COLOURS[grade]

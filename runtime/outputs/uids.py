@@ -1,9 +1,9 @@
 """Stable UIDs: the same input, bundle and device give the same UIDs, on every machine and in every run.
 
-A UID is `2.25.` and the decimal of a name-based UUID (PS3.5 B.2; RFC 4122 version 5). Its name is everything that the
-report says of the spine, with the identity of bundle, device and software. Timings, dates, file names and warnings are
-no part of it: a result that is made again is the same instance, and an archive that has it may ignore the second. Any
-other result has other UIDs.
+A UID is `2.25.` and the decimal number of a name-based UUID (PS3.5 B.2; RFC 4122 version 5). The name is everything
+that the report says about the spine, with the identity of bundle, device and software. Timings, dates, file names and
+warnings are no part of it: a result that is made again is the same instance, which an archive may ignore. Any other
+result has other UIDs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "spinescore.dicom-uid/1")
 
 
 def stable_uid(*parts: str) -> str:
-    """The UID of what `parts` name."""
+    """Return the UID for these parts of a name."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
 @cache
 def software_version() -> str:
-    """The installed version; finding it takes half a millisecond, and a report needs it several times."""
+    """Return the installed version. Finding it takes half a millisecond, and a report needs it several times."""
     return version("spinescore")
 
 
 def content_name(report: StudyReport) -> str:
-    """What the report says, as canonical JSON."""
+    """Return the content of a report that its UIDs depend on, as canonical JSON."""
     document = {
         "software": software_version(),
         "study": report.study.study_instance_uid,
@@ -47,7 +47,7 @@ def content_name(report: StudyReport) -> str:
 
 
 def _bundle(bundle: BundleInfo) -> dict[str, Any]:
-    """The bundle's identity; its rules follow from its hash, and older reports do not have them."""
+    """Return the bundle's identity without its rules: they follow from its hash, and older reports lack them."""
     return {field: value for field, value in asdict(bundle).items() if field != "rules"}
 
 

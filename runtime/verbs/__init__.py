@@ -1,4 +1,8 @@
-"""The verbs of the command line: functions of the parsed arguments that return the exit status."""
+"""The verbs of the command line, and the exit statuses, messages and checks that they share.
+
+Each verb is a module with `add_arguments`, which adds its options, and a function that takes the parsed arguments and
+returns the exit status. `cli` lists the verbs.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +22,34 @@ __all__ = [
     "REFUSED",
     "USAGE",
     "UsageError",
+    "check_out",
     "check_paths",
     "say",
     "show",
     "show_json",
+    "unreadable",
 ]
 
 OK, FAULT, USAGE, NOTHING_SCORED, REFUSED, OVER_BUDGET = range(6)
 
 
 class UsageError(Exception):
-    """An argument that names something which is not there, or does not say what it should."""
+    """An argument that is wrong: it names something that does not exist, or cannot be understood."""
 
 
 def check_paths(paths: Iterable[Path]) -> None:
-    """Refuse, before any work, a file or folder that is not there."""
+    """Raise UsageError, before any work, for a file or folder that does not exist."""
     for path in paths:
         if not path.exists():
             raise UsageError(f"there is no file or folder {path}")
+
+
+def check_out(folder: Path | None) -> None:
+    """Raise UsageError, before any work, if the folder for results is a file."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file; name a folder")
+
+
+def unreadable(path: Path, error: OSError) -> UsageError:
+    """Return the error for a file that cannot be read, with the system's reason."""
+    return UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})")

@@ -1,4 +1,4 @@
-"""`spinescore bundle info|verify|trust`."""
+"""`spinescore bundle info|verify|trust`: show, verify or trust a bundle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 
 from spinescore.runtime.verbs import OK, REFUSED, gate, show
-from spinescore.runtime.verbs.export import export_extra
+from spinescore.runtime.verbs.extras import export_extra
+from spinescore.runtime.verbs.options import add_action, add_bundle
 
 __all__ = ["add_arguments"]
 
@@ -15,22 +16,18 @@ __all__ = ["add_arguments"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for name, verb, text in (
-        ("info", _info, "what the bundle is and holds"),
-        ("verify", _verify, "check its files and run its golden inputs"),
-        (
-            "trust",
-            _trust,
-            "let networks, records, plans and engines in it count that another machine made",
-        ),
+        ("info", _info, "show what a bundle is and contains"),
+        ("verify", _verify, "check a bundle's files and run its golden inputs"),
+        ("trust", _trust, "accept networks, records, plans and engines in a bundle that another machine made"),
     ):
-        action = actions.add_parser(name, help=text)
-        action.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
+        action = add_action(actions, name, text)
+        add_bundle(action)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
         if verb is _verify:
             gate.add_arguments(action)
         if verb is _trust:
-            action.add_argument("--show", action="store_true", help="show them alone")
+            action.add_argument("--show", action="store_true", help="only show them, and accept none")
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -46,12 +43,15 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _printable(text: str) -> str:
-    """The text of a stranger's file, with what a terminal would obey in escapes."""
+    """Return a stranger's text with escapes for characters that control a terminal."""
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
 
 
 def _trust(arguments: argparse.Namespace) -> int:
-    """Show all that does not count here, and sign what is sound; status 4 if something could not be signed."""
+    """Show everything that does not count on this machine, and sign it if it is sound.
+
+    Returns status 4 if something could not be signed.
+    """
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import EngineError
@@ -59,16 +59,16 @@ def _trust(arguments: argparse.Namespace) -> int:
 
     bundle = Bundle.open(arguments.bundle, any_network=True)
     rows = []
-    for found in foreign(bundle):
-        trusted = found.sound and not arguments.show and found.trust()
-        rows.append({"path": str(found.path), "text": found.text, "sound": found.sound, "trusted": trusted})
+    for item in foreign(bundle):
+        trusted = item.sound and not arguments.show and item.trust()
+        rows.append({"path": str(item.path), "text": item.text, "sound": item.sound, "trusted": trusted})
     if arguments.json:
         show(json.dumps(rows, indent=2))
     for row in () if arguments.json else rows:
         state = "trusted from now on" if row["trusted"] else "not trusted" if row["sound"] else "cannot be trusted"
         show(_printable(f"{row['path']}: {row['text']}  [{state}]"))
     if not rows and not arguments.json:
-        show(f"Bundle {bundle.manifest.name} has nothing that another machine made; what it has counts here.")
+        show(f"Bundle {bundle.manifest.name} has nothing that another machine made; everything in it counts here.")
     if arguments.show:
         return OK
     if any(row["sound"] and not row["trusted"] for row in rows):
@@ -84,6 +84,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.verbs.summary import verify_summary
 
     report = verify_bundle(arguments.bundle)
-    found = {**asdict(report), "passed": report.passed}
-    show(json.dumps(found, indent=2) if arguments.json else verify_summary(report))
+    document = {**asdict(report), "passed": report.passed}
+    show(json.dumps(document, indent=2) if arguments.json else verify_summary(report))
     return OK if report.passed else REFUSED

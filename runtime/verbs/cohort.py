@@ -1,16 +1,15 @@
-"""`spinescore cohort FOLDER`: many reports to tidy tables and a cumulative probability plot of change."""
+"""`spinescore cohort FOLDER`: turn many reports into tidy tables and a cumulative probability plot of change."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say, show
-from spinescore.runtime.verbs.compare import check_out, check_plots
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show
+from spinescore.runtime.verbs.extras import check_library, check_plots
 from spinescore.runtime.verbs.rules import add_rules, rules_of
 
 if TYPE_CHECKING:
@@ -23,17 +22,21 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "reports as JSON or JSON Lines, in any folder below; or files of them, and readers' CSV files"
+    text = (
+        "folders with reports (JSON or JSON Lines), searched with all subfolders; files of reports; readers' CSV files"
+    )
     parser.add_argument("folder", type=Path, nargs="+", metavar="FOLDER", help=text)
-    parser.add_argument("--out", type=Path, default=Path("cohort"), metavar="DIR", help="folder for tables (cohort)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("cohort"), metavar="DIR", help="folder for tables (default: cohort)"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--parquet", action="store_true", help="write each table as Parquet too; needs pyarrow")
-    parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
-    text = "formats of the picture besides PNG"
-    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="svg,pdf", help=text)
-    text = "CSV file with your patient IDs; writes patient_keys.csv with their keys, to join your own tables"
+    parser.add_argument("--parquet", action="store_true", help="also write each table as Parquet, which needs pyarrow")
+    parser.add_argument("--no-plot", action="store_true", help="write no picture, which needs matplotlib")
+    text = "formats of the picture besides PNG: svg, pdf or both"
+    parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
+    text = "CSV file with your patient IDs; adds patient_keys.csv with their keys, to join your own tables"
     parser.add_argument("--patients", type=Path, metavar="FILE", help=text)
-    text = "a column of the patients' file; the picture has a series for each of its values"
+    text = "column of the patients' file; the picture has a series for each of its values"
     parser.add_argument("--arm", metavar="COLUMN", help=text)
     add_rules(parser)
     parser.set_defaults(verb=run)
@@ -66,20 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for path in arguments.folder:
-        if not path.exists():
-            raise UsageError(f"there is no folder or file {path}")
+    check_paths(arguments.folder)
     check_out(arguments.out)
-    if arguments.parquet and find_spec("pyarrow") is None:
-        raise UsageError('Parquet is written with pyarrow, which is missing: pip install "spinescore[parquet]"')
+    if arguments.parquet:
+        check_library("pyarrow", "parquet", "Parquet is written")
     if not arguments.no_plot:
-        check_plots()
+        check_plots(", or use --no-plot")
     if arguments.arm is not None and arguments.patients is None:
         raise UsageError("--arm names a column of the patients' file; give that file too, as --patients FILE")
 
 
 def _patients(arguments: argparse.Namespace) -> tuple[PatientFile | None, dict[str, str]]:
-    """The user's list of patients, and each patient's arm by key."""
+    """Return the user's list of patients, and each patient's arm by key."""
     from spinescore.runtime.followup.patientfile import read_patient_file
 
     if arguments.patients is None:
@@ -102,7 +103,7 @@ def _write_keys(patients: PatientFile, cohort: Cohort, folder: Path) -> Path:
     )
     if seen < len(patients.rows):
         say(
-            "for the others check that SPINESCORE_PATIENT_KEY is as it was when the reports were made, and that the "
+            "for the others check that SPINESCORE_PATIENT_KEY is the same as when the reports were made, and that the "
             "list has a column issuer if the images name an issuer of the patient ID"
         )
     return path
@@ -121,17 +122,17 @@ def _write_tables(tables: dict[str, list[Row]], folder: Path, parquet: bool) -> 
 
 
 def _write_plot(changes: list[Change], rules: Rules, arms: dict[str, str], arguments: argparse.Namespace) -> list[Path]:
-    """A series for each bundle and arm; without a change there is no picture, and those of before are removed."""
+    """Write the plot, with a series for each bundle and arm; without any change, remove earlier plots."""
     from spinescore.runtime.files import write_atomic
     from spinescore.runtime.followup.plots import cumulative_figure
-    from spinescore.runtime.followup.summary import source_name
     from spinescore.runtime.outputs.figures import rendered
+    from spinescore.runtime.outputs.words import bundle_name
 
     series: dict[str, list[Change]] = {}
     for change in changes:
         bundle = change.comparison.followup.bundle
         if change.comparison.total.change is not None:
-            name = f"{source_name(bundle)} {bundle.sha256[:8]}".strip()
+            name = f"{bundle_name(bundle)} {bundle.sha256[:8]}".strip()
             arm = arms.get(change.comparison.patient_key or "", "in no arm") if arguments.arm is not None else ""
             series.setdefault(f"{arm}, {name}" if arm else name, []).append(change)
     for file_format in FIGURE_FORMATS:

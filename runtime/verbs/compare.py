@@ -1,40 +1,50 @@
-"""`spinescore compare BASELINE FOLLOWUP [...]`: each follow-up against the baseline."""
+"""`spinescore compare BASELINE FOLLOWUP [...]`: compare each follow-up with the baseline."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
+from spinescore.runtime.verbs import (
+    NOTHING_SCORED,
+    OK,
+    UsageError,
+    check_out,
+    check_paths,
+    say,
+    show,
+    show_json,
+    unreadable,
+)
+from spinescore.runtime.verbs.extras import check_plots
 from spinescore.runtime.verbs.options import add_scorer
 from spinescore.runtime.verbs.rules import add_rules, rules_of
-from spinescore.runtime.verbs.scoring import open_scorer
+from spinescore.runtime.verbs.scoring import open_scorer, say_warnings_and_rejects
 
 if TYPE_CHECKING:
     from spinescore.runtime.followup.comparison import Comparison
     from spinescore.runtime.scorer import Scorer
     from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["add_arguments", "check_out", "check_plots", "run"]
+__all__ = ["add_arguments", "run"]
 
-_REPORT = "report.json"  # what `spinescore score --out` leaves in a study's folder
+_REPORT = "report.json"  # the file of `spinescore score --out` in a study's folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = (
-        "a report (JSON), a folder with a report.json, DICOM files of one study in a folder, or a reader's CSV file "
-        "(FILE.csv:STUDY where it holds several)"
+        "earlier study: a report (JSON), a folder with a report.json, a folder with the DICOM files of one study, or a "
+        "reader's CSV file (FILE.csv:STUDY if it holds several studies)"
     )
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
-    parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="likewise, each against BASELINE")
+    parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="later studies")
     add_rules(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write comparison.json and comparison.png")
-    parser.add_argument("--no-plot", action="store_true", help="write no picture; it needs matplotlib")
-    parser.add_argument("--json", action="store_true", help="print JSON: one comparison, or several as JSON Lines")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.json and comparison.png")
+    parser.add_argument("--no-plot", action="store_true", help="write no picture, which needs matplotlib")
+    parser.add_argument("--json", action="store_true", help="print only JSON: one comparison, or several as JSON Lines")
     add_scorer(parser)
     parser.set_defaults(verb=run)
 
@@ -44,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_out(arguments.out)
     if arguments.out is not None and not arguments.no_plot:
-        check_plots()
+        check_plots(", or use --no-plot")
     rules = rules_of(arguments)
     with ExitStack() as stack:
         baseline, *followups = _reports([arguments.baseline, *arguments.followups], arguments, stack)
@@ -58,86 +68,75 @@ def run(arguments: argparse.Namespace) -> int:
     return OK if any(comparison.corners.comparable for comparison in comparisons) else NOTHING_SCORED
 
 
-def check_out(folder: Path | None) -> None:
-    """Refuse, before any work, a folder for results that is a file."""
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; name a folder")
-
-
-def check_plots() -> None:
-    """Refuse, before any work, pictures that cannot be drawn."""
-    if find_spec("matplotlib") is None:
-        raise UsageError(
-            'the picture is drawn with matplotlib, which is missing: pip install "spinescore[plots]", or use --no-plot'
-        )
-
-
 def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack) -> list[StudyReport]:
-    """The reports, read or made; a scorer is opened for the first study that has none, once everything is there."""
+    """Return the reports, read from files or made by scoring.
+
+    A scorer is opened only when all files were read, for the first study without a report.
+    """
     check_paths(path for path in paths if _csv(path) is None)
     read = [_read(path) for path in paths]
     scorer: Scorer | None = None
-    found = []
+    reports = []
     for path, report in zip(paths, read, strict=True):
         if report is None:
             scorer = scorer or stack.enter_context(open_scorer(arguments))
             report = _score(path, scorer)
-        found.append(report)
-    return found
+        reports.append(report)
+    return reports
 
 
 def _read(path: Path) -> StudyReport | None:
-    """The report that `path` is or holds; None where it is a study to score."""
+    """Return the report in a file or folder; None if it is a study to score."""
     from spinescore.runtime.followup.reading import SUFFIXES, read_reports
 
-    if (named := _csv(path)) is not None:
-        return _reading(*named)
+    if (csv_file := _csv(path)) is not None:
+        return _reading(*csv_file)
     file = path / _REPORT if path.is_dir() else path
     if not file.is_file() or file.suffix.lower() not in SUFFIXES:
         return None
     try:
         reports = [report for _, report in read_reports(file)]
     except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror or type(error).__name__})") from error
+        raise unreadable(file, error) from error
     if len(reports) != 1:
         raise UsageError(f"{file} holds {len(reports)} reports; name a file with one")
     if isinstance(reports[0], ValueError):
         raise UsageError(f"{file}: {reports[0]}")
     if path.is_dir():
-        say(f"{path}: taking {_REPORT} as it stands there")
+        say(f"{path}: using its {_REPORT}, without scoring again")
     return reports[0]
 
 
 def _csv(path: Path) -> tuple[Path, str | None] | None:
-    """The CSV file and the study in it that `path` names (`FILE.csv`, `FILE.csv:STUDY`); None where it names none."""
+    """Return the CSV file and the study that `path` names (`FILE.csv`, `FILE.csv:STUDY`); None for other paths."""
     if path.is_dir():
         return None
     if path.suffix.lower() == ".csv":
         return path, None
-    named = re.fullmatch(r"(.+?\.csv):(.+)", str(path), re.IGNORECASE)
-    return None if named is None or path.exists() else (Path(named[1]), named[2])
+    parts = re.fullmatch(r"(.+?\.csv):(.+)", str(path), re.IGNORECASE)
+    return None if parts is None or path.exists() else (Path(parts[1]), parts[2])
 
 
 def _reading(file: Path, study: str | None) -> StudyReport:
-    """The study of a reader's CSV file. Raises UsageError where it is not there, or not the only one."""
+    """Return the study of a reader's CSV file. Raises UsageError unless there is exactly one such study."""
     from spinescore.runtime.followup.readers import read_csv
 
     check_paths([file])
     try:
         reports = read_csv(file)
     except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror or type(error).__name__})") from error
+        raise unreadable(file, error) from error
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from error
-    found = [report for report in reports if study in (None, report.study.study_instance_uid)]
-    if len(found) != 1:
+    matching = [report for report in reports if study in (None, report.study.study_instance_uid)]
+    if len(matching) != 1:
         names = ", ".join(dict.fromkeys(str(report.study.study_instance_uid) for report in reports[:5]))
         more = ", .." if len(reports) > 5 else ""
         holds = f"holds {len(reports)} readings ({names}{more})"
         if study is None:
             raise UsageError(f"{file} {holds}; name one, as {file}:{reports[0].study.study_instance_uid}")
-        raise UsageError(f"{file} has {len(found) or 'no'} readings of study {study}; it {holds}")
-    return found[0]
+        raise UsageError(f"{file} has {len(matching) or 'no'} readings of study {study}; it {holds}")
+    return matching[0]
 
 
 def _score(path: Path, scorer: Scorer) -> StudyReport:
@@ -145,11 +144,7 @@ def _score(path: Path, scorer: Scorer) -> StudyReport:
 
     say(f"{path}: scoring")
     report = scorer.score(load_study(path), count_reading=True)
-    for warning in report.warnings:
-        say(f"warning: {warning}")
-    for reject in dict.fromkeys([*report.rejects, *(region.reject for region in report.regions.values())]):
-        if reject is not None:
-            say(f"rejected ({reject.code}): {reject.message}")
+    say_warnings_and_rejects(report)
     return report
 
 
@@ -176,5 +171,5 @@ def _write(comparison: Comparison, folder: Path, plot: bool) -> None:
 
         written.append(write_atomic(picture, comparison_png(comparison)))
     else:
-        picture.unlink(missing_ok=True)  # it would show another comparison
+        picture.unlink(missing_ok=True)  # a picture of an earlier call shows another comparison
     say(f"written: {', '.join(map(str, written))}")

@@ -1,4 +1,4 @@
-"""`spinescore crops PATH...`: the pictures that networks see, by a bundle or by a manifest file alone."""
+"""`spinescore crops PATH...`: write the pictures that networks see, by a bundle or only by a manifest file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.study import Study
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say
-from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints, true_points
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, say
+from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints, true_points, truth_files
 from spinescore.runtime.verbs.options import BUNDLE, add_anonymous, add_studies
 from spinescore.runtime.verbs.scoring import (
     as_asked,
-    check_folder,
     heads_of,
     open_and_read,
     read_on_demand,
-    say_what_was_refused,
+    say_warnings_and_rejects,
     study_reader,
 )
 
@@ -35,20 +34,21 @@ Grades = Mapping[str, float | None]  # site -> grade; half points are readers' m
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_studies(parser)
-    text = "folder for PNG files, named after their studies, and index.csv; what is there stays"
+    text = "folder for PNG files, named after their studies, and index.csv; other files in it stay"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     text = (
-        "in place of a bundle the manifest file of an export (TOML or JSON): pictures as its networks will see them, "
-        "for the points of --keypoints or of phantoms' truth.json; no network is needed"
+        "manifest file of an export (TOML or JSON), used instead of a bundle: writes pictures as its networks will see "
+        "them, around the points of --keypoints or of phantoms' truth.json; needs no network"
     )
     parser.add_argument("--manifest", type=Path, metavar="F", help=text)
-    text = "with --manifest: also what the localizer will see, with the points in its pixels"
+    text = "with --manifest: also write the localizer's pictures, with the points in their pixels"
     parser.add_argument("--localizer-inputs", action="store_true", help=text)
     text = (
-        "true grades for index.csv: a CSV or report as `evaluate` reads it, or truth.json (that of phantoms is found)"
+        "file with true grades for index.csv: a CSV file or report as `spinescore evaluate` reads it, or truth.json "
+        "(default: the truth.json of phantoms)"
     )
     parser.add_argument("--truth", type=Path, metavar="F", help=text)
-    parser.add_argument("--overwrite", action="store_true", help="replace the crops of these studies that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier crops of these studies")
     add_anonymous(parser)
     parser.set_defaults(verb=run)
 
@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         count = _write_untrained(arguments, grades)
     elif arguments.localizer_inputs:
         raise UsageError(
-            "--localizer-inputs writes what a manifest's localizer will see: name its file with --manifest (an empty "
-            "one has every default)"
+            "--localizer-inputs writes the pictures of a manifest's localizer: name the manifest file with --manifest "
+            "(an empty file has every default)"
         )
     else:
         count = _write_scored(arguments, grades)
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_scored(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
-    """Write the pictures that a bundle's grader sees; returns their number."""
+    """Write the pictures that a bundle's grader sees; return their number."""
     keypoints_file = read_keypoints(arguments.keypoints)
     with open_and_read(arguments, on_demand=True) as (scorer, studies):
         keypoints = points_by_study(keypoints_file, heads_of(studies), arguments.anonymous)
@@ -80,15 +80,15 @@ def _write_scored(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -
 def _scored(scorer: Scorer, strict: bool, study: Study, points: Points | None, grades: Grades) -> Iterable[PictureFile]:
     from spinescore.runtime.outputs.crops import scored_files
 
-    found = scorer.crops(study, keypoints=points, strict=strict)
-    say_what_was_refused(found.report)
-    return scored_files(found, grades)
+    crops = scorer.crops(study, keypoints=points, strict=strict)
+    say_warnings_and_rejects(crops.report)
+    return scored_files(crops, grades)
 
 
 def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]) -> int:
-    """Write the pictures that networks with this manifest will see; returns their number."""
+    """Write the pictures that networks with this manifest will see; return their number."""
     from spinescore.runtime.scoring.training import TrainingInputs
-    from spinescore.runtime.verbs.export import export_extra
+    from spinescore.runtime.verbs.extras import export_extra
 
     _check_no_network(arguments)
     with export_extra():
@@ -106,7 +106,7 @@ def _write_untrained(arguments: argparse.Namespace, grades: Mapping[str, Grades]
             keypoints = [points.get(study.study_instance_uid or "") for study in heads]
             if not any(keypoints):
                 raise UsageError(
-                    "pictures are cut about points: name them with --keypoints F (phantoms have truth.json)"
+                    "pictures are cut around points: give them with --keypoints F (phantoms have truth.json)"
                 )
         else:
             keypoints = list(points_by_study(keypoints_file, heads, arguments.anonymous))
@@ -134,45 +134,45 @@ def _write(
     grades: Mapping[str, Grades],
     pictures: Callable[[Study, Points | None, Grades], Iterable[PictureFile]],
 ) -> int:
-    """Write the `pictures` of each study, made one study after the other; returns their number."""
+    """Write the `pictures` of each study, one study after the other; return their number."""
     from spinescore.runtime.outputs.crops import write_crops
 
-    truth = _of_studies(grades, heads_of(studies), arguments.truth)
+    truth = _grades_of_studies(grades, heads_of(studies), arguments.truth)
     studies = as_asked(studies, arguments)
     names = _names(studies, arguments)
     return write_crops(zip(names, map(pictures, studies, keypoints, truth), strict=True), arguments.out)
 
 
 def _check_no_network(arguments: argparse.Namespace) -> None:
-    """Refuse options that choose networks or how they run."""
+    """Raise UsageError for options that choose networks or how they run."""
     options = ("engine", "precision", "localizer", "unaccepted")
-    given = [name for name in options if getattr(arguments, name)]
-    given += [name for name, usual in (("bundle", BUNDLE), ("device", "auto")) if getattr(arguments, name) != usual]
-    if given:
-        raise UsageError(f"--manifest cuts pictures without networks: leave out --{given[0]}, or --manifest")
+    unfit = [name for name in options if getattr(arguments, name)]
+    unfit += [name for name, usual in (("bundle", BUNDLE), ("device", "auto")) if getattr(arguments, name) != usual]
+    if unfit:
+        raise UsageError(f"--manifest cuts pictures without networks: leave out --{unfit[0]}, or --manifest")
 
 
 def _names(studies: Sequence[Study], arguments: argparse.Namespace) -> list[str]:
-    """A name for each study. Refuses, before anything is cut, to overwrite pictures."""
+    """Return a name for each study. Raises UsageError, before any work, if pictures would be overwritten."""
     from spinescore.runtime.outputs.crops import crops_there, study_names
 
     heads = heads_of(studies)
-    known = [bool(head.study_instance_uid) and not arguments.anonymous for head in heads]
-    # A study without a UID is named after its pixels, for which it is read once more.
-    names = study_names(heads[number] if known[number] else studies[number] for number in range(len(studies)))
-    if not arguments.overwrite and (there := crops_there(arguments.out, names)) is not None:
+    has_uid = [bool(head.study_instance_uid) and not arguments.anonymous for head in heads]
+    # A study without a UID is named after its pixels; for that it is read once more.
+    names = study_names(heads[number] if has_uid[number] else studies[number] for number in range(len(studies)))
+    if not arguments.overwrite and (existing := crops_there(arguments.out, names)) is not None:
         raise UsageError(
-            f"{there} is there already, from an earlier call with the same study: add --overwrite to replace that "
+            f"{existing} is there already, from an earlier call with the same study: add --overwrite to replace that "
             "study's pictures, or name another folder with --out"
         )
     return names
 
 
 def _check_index(folder: Path) -> None:
-    """Refuse, before any work, a folder that is a file or has another's `index.csv`."""
+    """Raise UsageError, before any work, for a folder that is a file or has the `index.csv` of another program."""
     from spinescore.runtime.outputs.crops import read_index
 
-    check_folder(folder)
+    check_out(folder)
     try:
         read_index(folder)
     except OutputError as error:
@@ -180,13 +180,13 @@ def _check_index(folder: Path) -> None:
 
 
 def _true_grades(arguments: argparse.Namespace) -> dict[str, Grades]:
-    """Grades by study and site: those of phantoms' `truth.json` in the folders of PATH, then those of `--truth`."""
+    """Return grades by study and site, from phantoms' `truth.json` in the folders of PATH, then from `--truth`."""
     from spinescore.runtime.followup.readings import ReadingsError, read_readings
 
-    files = [file for path in arguments.paths if path.is_dir() for file in sorted(path.rglob("truth.json"))]
+    files = [*truth_files(arguments.paths), *([] if arguments.truth is None else [arguments.truth])]
     grades: dict[str, Grades] = {}
     try:
-        for file in [*files, *([] if arguments.truth is None else [arguments.truth])]:
+        for file in files:
             for study, sites in read_readings(file).corners.items():
                 grades[study] = {site: reading.grade for site, reading in sites.items()}
     except ReadingsError as error:
@@ -194,13 +194,13 @@ def _true_grades(arguments: argparse.Namespace) -> dict[str, Grades]:
     return grades
 
 
-def _of_studies(grades: Mapping[str, Grades], studies: Sequence[Study], named: Path | None) -> list[Grades]:
-    """Each study's grades; says so if studies have none although a file of grades was named."""
-    found = [grades.get(study.study_instance_uid or "", {}) for study in studies]
-    without = sum(not sites for sites in found)
-    if named is not None and without:
+def _grades_of_studies(grades: Mapping[str, Grades], studies: Sequence[Study], truth: Path | None) -> list[Grades]:
+    """Return each study's grades; print a warning if there is a file of `truth` without grades for some."""
+    by_study = [grades.get(study.study_instance_uid or "", {}) for study in studies]
+    without = sum(not sites for sites in by_study)
+    if truth is not None and without:
         say(
-            f"warning: {named} has no grades of {without} of {len(found)} studies; its column study holds Study "
+            f"warning: {truth} has no grades of {without} of {len(by_study)} studies; its column study must hold Study "
             "Instance UIDs, or the names in the list of --inputs"
         )
-    return found
+    return by_study

@@ -1,4 +1,4 @@
-"""`spinescore engine build|list|verify`: each verb takes the parsed arguments and returns the exit status."""
+"""`spinescore engine build|list|verify`: TensorRT engines of a bundle."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.kernels.signing import key_fault
-from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.engines.places import engine_name, engine_paths, is_own
 from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.text import lines
 from spinescore.runtime.verbs import OK, REFUSED, say, show
-from spinescore.runtime.verbs.export import export_extra
+from spinescore.runtime.verbs.extras import export_extra
+from spinescore.runtime.verbs.options import add_action, add_bundle
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
 
@@ -24,24 +25,29 @@ _NAMES = {name.replace("_", "-"): name for name in FLAVOURS if name != "tensorrt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions of `spinescore engine`."""
+    """Add the actions of `spinescore engine`."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    builder = actions.add_parser("build", help="build a bundle's networks into engines")
-    _add_bundle(builder)
-    builder.add_argument("--engine", choices=sorted(_NAMES), help="TensorRT or TensorRT-RTX (what is installed)")
-    text = "compute capability to build for without that GPU, as 8.6; TensorRT-RTX alone"
+    builder = add_action(actions, "build", "build engines from a bundle's networks")
+    add_bundle(builder)
+    text = "TensorRT or TensorRT-RTX (default: the one that is installed)"
+    builder.add_argument("--engine", choices=sorted(_NAMES), help=text)
+    text = "compute capability to build for, such as 8.6, without a GPU of that kind; TensorRT-RTX only; repeatable"
     builder.add_argument("--target", action="append", default=[], metavar="CC", help=text)
-    builder.add_argument("--precision", choices=("fp16", "int8"), default="fp16", help="of the networks (fp16)")
-    builder.add_argument("--any-batch", action="store_true", help="one up to the pipeline's batch, not that alone")
-    builder.add_argument("--version-compatible", action="store_true", help="for later TensorRT and the lean runtime")
-    builder.add_argument("--hardware", choices=HARDWARE, default="this", help="GPUs that the engine runs on (this)")
+    text = "precision of the networks (default: fp16)"
+    builder.add_argument("--precision", choices=("fp16", "int8"), default="fp16", help=text)
+    text = "build for every batch size from 1 to the pipeline's, not only for the pipeline's"
+    builder.add_argument("--any-batch", action="store_true", help=text)
+    text = "build an engine that later versions of TensorRT and the lean runtime can load"
+    builder.add_argument("--version-compatible", action="store_true", help=text)
+    text = "GPUs that can run the engine (default: this)"
+    builder.add_argument("--hardware", choices=HARDWARE, default="this", help=text)
     builder.set_defaults(verb=build)
     for name, verb, text in (
-        ("list", list_engines, "the engines of a bundle"),
+        ("list", list_engines, "list the engines of a bundle"),
         ("verify", verify, "check every engine's file and the network that it was built from"),
     ):
-        action = actions.add_parser(name, help=text)
-        _add_bundle(action)
+        action = add_action(actions, name, text)
+        add_bundle(action)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(verb=verb)
 
@@ -58,7 +64,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 
 def build_into(bundle: str | Path, engine: str | None, targets: Sequence[str], **options: Any) -> None:
-    """Build a bundle's networks with `engine` (what is installed, if None) and print the engines' paths."""
+    """Build a bundle's networks with `engine` (the installed one if None) and print the engines' paths."""
     with export_extra():
         from spinescore.export.engine import BuildOptions, build_engines, sort_targets
     flavour = _NAMES[engine] if engine else _installed()
@@ -74,7 +80,7 @@ def list_engines(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Hashes alone: whether an engine runs is seen when its device is opened."""
+    """Check the hashes of files only; whether an engine runs is seen when its device is opened."""
     return _show(arguments, check=True)
 
 
@@ -84,23 +90,24 @@ def _show(arguments: argparse.Namespace, check: bool) -> int:
     if arguments.json:
         show(json.dumps(rows, indent=2))
     elif not rows:
-        show(f"Bundle {bundle.manifest.name} has no engines; build them: spinescore engine build {arguments.bundle}")
+        command = f"spinescore engine build {command_name(bundle.folder)}"
+        show(f"Bundle {bundle.manifest.name} has no engines; build them: {command}")
     else:
         show(lines(_line(row, check) for row in rows))
     return REFUSED if any(row["error"] for row in rows) else OK
 
 
 def _row(bundle: Bundle, path: Path, check: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"engine": engine_name(bundle.folder, path), "path": str(path), "error": None}
-    found["cached"], found["own"] = not path.is_relative_to(bundle.folder), False
+    row: dict[str, Any] = {"engine": engine_name(bundle.folder, path), "path": str(path), "error": None}
+    row["cached"], row["own"] = not path.is_relative_to(bundle.folder), False
     try:
         sidecar = Sidecar.read(path)
-        found |= {**asdict(sidecar), "own": is_own(bundle.folder, path, sidecar)}
+        row |= {**asdict(sidecar), "own": is_own(bundle.folder, path, sidecar)}
         if check:
             sidecar.check_files(path, bundle.path(sidecar.onnx))
     except EngineError as error:
-        found["error"] = str(error)
-    return found
+        row["error"] = str(error)
+    return row
 
 
 def _line(row: dict[str, Any], check: bool) -> str:
@@ -111,18 +118,16 @@ def _line(row: dict[str, Any], check: bool) -> str:
     state = "  file and network as built" if check else ""
     kept = f"  in {Path(row['path']).parent}" if row["cached"] else ""
     kept += "" if row["own"] else "  not built on this machine, and not loaded (see spinescore bundle trust)"
-    what = f"{row['flavour']} {row['version']}, {row['precision']}, batch {batch}, for {place}"
-    return f"{row['engine']}: {what}{state}{kept}"
-
-
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="a folder, or the name of a bundle that ships with the package")
+    build = f"{row['flavour']} {row['version']}, {row['precision']}, batch {batch}, for {place}"
+    return f"{row['engine']}: {build}{state}{kept}"
 
 
 def _installed() -> str:
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
-    found = [name for name in installed_flavours() if name in _NAMES.values()]
-    if not found:
-        raise EngineError('no TensorRT that builds is installed; install one: pip install "spinescore[tensorrt-rtx]"')
-    return found[0]
+    installed = [name for name in installed_flavours() if name in _NAMES.values()]
+    if not installed:
+        raise EngineError(
+            'no TensorRT that can build engines is installed; install one: pip install "spinescore[tensorrt-rtx]"'
+        )
+    return installed[0]

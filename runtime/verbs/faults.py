@@ -1,4 +1,4 @@
-"""How the faults of one study, or of one output, are told: each costs its own part, and the others go on."""
+"""Messages and exit statuses for errors. An error in one study or one output does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["told", "unexpected"]
 
 _DEBUG = "SPINESCORE_DEBUG"
 
-# How the loader, the standard library of C++, thread pools and OpenCV say that there is no memory left.
+# Words of the loader, the C++ standard library, thread pools and OpenCV when there is no memory left.
 _NO_MEMORY = (
     "failed to map segment",
     "cannot allocate memory",
@@ -25,7 +25,7 @@ _NO_MEMORY = (
     "insufficient memory",
 )
 
-# What the system refuses, and what to do about it.
+# Advice for each error of the operating system.
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "close what holds it open, or choose another place"),
     **dict.fromkeys((errno.ENOSPC, errno.EFBIG), "free space there, or choose another place"),
@@ -38,7 +38,7 @@ if hasattr(errno, "EDQUOT"):
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    """Whether memory ran out, which each library says in its own way."""
+    """Return whether memory ran out; each library says so in its own way."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, (ImportError, OSError, RuntimeError)) and any(
@@ -47,12 +47,12 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _is_full(error: OSError) -> bool:
-    """Whether there is no space left, which the system says without naming a file."""
+    """Return whether there is no space left; the system reports that without a file name."""
     return error.errno is not None and _ADVICE.get(error.errno) == _ADVICE[errno.ENOSPC]
 
 
 def unexpected(error: BaseException) -> str:
-    """Return the message on a fault of this program; say its traceback if that was asked for."""
+    """Return the message for a fault of this program; print its traceback if SPINESCORE_DEBUG is set."""
     if os.environ.get(_DEBUG):
         for line in "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines():
             say(line)
@@ -60,7 +60,7 @@ def unexpected(error: BaseException) -> str:
 
 
 def told(error: Exception) -> tuple[int, str]:
-    """The exit status that belongs to an error, and what to say of it."""
+    """Return the exit status for an error, and the message."""
     if isinstance(error, InputRejected):
         return NOTHING_SCORED, f"{error.code}: {error}"
     if isinstance(error, BudgetExceeded):
@@ -68,8 +68,8 @@ def told(error: Exception) -> tuple[int, str]:
     if isinstance(error, SpineScoreError):
         return REFUSED, f"{error.code}: {error}"
     if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename is not None or _is_full(error)):
-        where = error.filename2 or error.filename or "the disk"
-        return REFUSED, f"{where}: {error.strerror}; {_ADVICE[error.errno]}"
+        place = error.filename2 or error.filename or "the disk"
+        return REFUSED, f"{place}: {error.strerror}; {_ADVICE[error.errno]}"
     if _lacks_memory(error):
         return (
             REFUSED,

@@ -1,4 +1,4 @@
-"""`spinescore bundle verify --device`: the acceptance gate on this machine."""
+"""`spinescore bundle verify --device`: accept or refuse engines on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.verbs import OK, REFUSED, UsageError, say, show
+from spinescore.runtime.verbs import OK, REFUSED, check_paths, say, show
 from spinescore.runtime.verbs.options import add_engine, count
 
 if TYPE_CHECKING:
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["accept_int8", "add_arguments", "run"]
 
-_LEAST_PROCESSES = 3  # as `gate.LEAST_PROCESSES`, which takes NumPy to import
+_LEAST_PROCESSES = 3  # the same as `gate.LEAST_PROCESSES`, whose import loads NumPy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the gate, beside those of `bundle verify`."""
-    text = "run the golden inputs through this device's engines, and accept those within the bundle's tolerances"
+    """Add the options of the gate to those of `bundle verify`."""
+    text = "run the golden inputs on this device's engines, and accept engines within the bundle's tolerances"
     parser.add_argument("--device", choices=get_args(DeviceName), help=text)
     add_engine(parser, unaccepted=False)
-    text = "score these whole studies besides, folders or files: more corners tell small shares of flips apart"
+    text = "also score these whole studies (folders or files): more corners show smaller shares of changed grades"
     parser.add_argument("--studies", type=Path, nargs="+", default=[], metavar="PATH", help=text)
-    text = "new processes that each engine runs in, the worst of which counts (3, the fewest)"
+    text = "number of new processes that each engine runs in; the worst one counts (default and minimum: 3)"
     parser.add_argument("--processes", type=_processes, default=_LEAST_PROCESSES, metavar="N", help=text)
-    parser.add_argument("--records", type=Path, metavar="DIR", help="folder for acceptance records (the usual places)")
+    text = "folder for acceptance records (default: beside the bundle, or the user's cache)"
+    parser.add_argument("--records", type=Path, metavar="DIR", help=text)
 
 
 def _processes(text: str) -> int:
@@ -40,13 +41,11 @@ def _processes(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the gate, print what came of it; status 4 unless every engine that ran was accepted, and one did."""
+    """Run the gate and print its outcome. Returns 4 unless an engine ran and every one that ran was accepted."""
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
 
-    for path in arguments.studies:
-        if not path.exists():
-            raise UsageError(f"--studies {path} is not there; name folders or files of studies")
+    check_paths(arguments.studies)
     bundle, device = Bundle.open(arguments.bundle), _device(arguments)
     options = {"studies": arguments.studies, "processes": arguments.processes}
     outcomes = _verify(bundle, device, arguments.engine, arguments.precision, arguments.records, **options)
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def accept_int8(folder: Path) -> None:
-    """After an export: run the gate for the INT8 networks on this CPU, and print what came of it."""
+    """Run the gate for the INT8 networks of a new bundle on this CPU, and print its outcome."""
     from spinescore.runtime.bundle import Bundle
 
     bundle = Bundle.open(folder)
@@ -77,7 +76,7 @@ def _verify(
     folder: Path | None = None,
     **options: Any,
 ) -> list[Outcome]:
-    """The gate for the bundle's own localizer, then for every alternative."""
+    """Run the gate for the bundle's own localizer, then for every alternative."""
     from spinescore.runtime.acceptance.gate import verify_device
     from spinescore.runtime.errors import EngineError
 
@@ -85,13 +84,13 @@ def _verify(
     for name in bundle.manifest.localizer.names[1:]:
         try:
             outcomes += verify_device(bundle.with_localizer(name), device, engine, precision, folder, say, **options)
-        except EngineError as error:  # noqa: PERF203  # it may have fewer files
+        except EngineError as error:  # noqa: PERF203  # an alternative may have fewer files
             say(f"localizer {name}: {error}")
     return outcomes
 
 
 def _device(arguments: argparse.Namespace) -> str:
-    """`auto` is the GPU where there is one."""
+    """Return the device; `auto` is the GPU if there is one."""
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.errors import DeviceError
 
@@ -108,8 +107,8 @@ def _device(arguments: argparse.Namespace) -> str:
 def _document(outcome: Outcome) -> dict[str, Any]:
     record = None if outcome.record is None else asdict(outcome.record)
     path = None if outcome.path is None else str(outcome.path)
-    known = {"choice": asdict(outcome.choice), "localizer": outcome.localizer}
-    return {**known, "record": record, "path": path, "reason": outcome.reason}
+    choice = {"choice": asdict(outcome.choice), "localizer": outcome.localizer}
+    return {**choice, "record": record, "path": path, "reason": outcome.reason}
 
 
 def _text(outcomes: list[Outcome], passes: int) -> str:

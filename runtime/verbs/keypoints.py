@@ -1,8 +1,8 @@
-"""`--keypoints F`: a reader's points from a JSON file, handed to the study that they were set in.
+"""`--keypoints F`: a reader's points from a JSON file, for the study in which they were set.
 
 Points are pixels of one study's radiographs. So a plain file (region -> level -> points) serves one study; for several
-studies the file is keyed by Study Instance UID. Nothing that a file holds is passed over without a word. Reports and a
-phantom's `truth.json` hold points too, of the study that they name.
+studies the file is keyed by Study Instance UID. No part of a file is ignored silently. Reports and a phantom's
+`truth.json` contain points too, of the study that they name.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.scoring.intake import given_points
 from spinescore.runtime.study import REGIONS, Study
-from spinescore.runtime.verbs import UsageError
+from spinescore.runtime.verbs import UsageError, unreadable
 
-__all__ = ["KeypointsFile", "Points", "points_by_study", "read_keypoints", "true_points"]
+__all__ = ["KeypointsFile", "Points", "points_by_study", "read_keypoints", "true_points", "truth_files"]
 
 Points = dict[str, dict[str, tuple[Any, Any]]]  # region -> level -> (centre xy, anterior xy)
 
@@ -31,16 +31,16 @@ _WITH_POINTS = ("spinescore.report/1", "spinescore.truth/1")  # documents of thi
 
 @dataclass(frozen=True)
 class KeypointsFile:
-    """A file's points: of one study whose UID it does not say (`plain`), or by Study Instance UID."""
+    """A file's points: those of one study without its UID (`plain`), or by Study Instance UID."""
 
     path: Path
     plain: Points | None
     by_study: dict[str, Points]
 
     def of_studies(self, studies: Sequence[Study], anonymous: bool = False) -> list[Points | None]:
-        """Each study's points, None for a study that the file does not name.
+        """Return each study's points, None for a study that the file does not name.
 
-        Raises UsageError if it is open which study the points are of. If `anonymous`, the message quotes no UID of the
+        Raises UsageError if points cannot be assigned to a study. If `anonymous`, the message quotes no UID of the
         studies.
         """
         uids = [study.study_instance_uid for study in studies]
@@ -67,12 +67,12 @@ class KeypointsFile:
 def points_by_study(
     file: KeypointsFile | None, studies: Sequence[Study], anonymous: bool = False
 ) -> Sequence[Points | None]:
-    """Each study's points, as `KeypointsFile.of_studies`; without a file None for each."""
+    """Return each study's points, as `KeypointsFile.of_studies` does; without a file, None for each."""
     return [None] * len(studies) if file is None else file.of_studies(studies, anonymous)
 
 
 def read_keypoints(path: Path | None) -> KeypointsFile | None:
-    """The points of a file, checked; None without a file. Raises UsageError."""
+    """Return the checked points of a file; None without a file. Raises UsageError."""
     if path is None:
         return None
     document = _read_json(path)
@@ -90,17 +90,21 @@ def read_keypoints(path: Path | None) -> KeypointsFile | None:
 
 
 def true_points(paths: Iterable[Path]) -> dict[str, Points]:
-    """The points of every phantom's `truth.json` in the folders among `paths`, by Study Instance UID."""
-    found = {}
-    for path in paths:
-        for file in sorted(path.rglob("truth.json")) if path.is_dir() else ():
-            points = read_keypoints(file)
-            found.update(points.by_study if points is not None else {})
-    return found
+    """Return the points of every phantom's `truth.json` in the folders among `paths`, by Study Instance UID."""
+    points: dict[str, Points] = {}
+    for file in truth_files(paths):
+        truth = read_keypoints(file)
+        points.update(truth.by_study if truth is not None else {})
+    return points
+
+
+def truth_files(paths: Iterable[Path]) -> list[Path]:
+    """Return every phantom's `truth.json` in the folders among `paths`."""
+    return [file for path in paths if path.is_dir() for file in sorted(path.rglob("truth.json"))]
 
 
 def _of_document(document: dict[str, Any]) -> tuple[str | None, Points]:
-    """Study Instance UID and points of a report or a phantom's truth."""
+    """Return the Study Instance UID and the points of a report or a phantom's truth."""
     try:
         points = {
             region: {disc["level"]: (disc["centre_px"], disc["anterior_px"]) for disc in part["discs"]}
@@ -114,7 +118,7 @@ def _of_document(document: dict[str, Any]) -> tuple[str | None, Points]:
 
 
 def _is_by_study(document: Any) -> bool:
-    """Whether the keys are of studies: they look like UIDs, or name what names regions."""
+    """Return whether the keys are studies: they look like UIDs, or their values have regions as keys."""
     keyed = [key for key, part in document.items() if _UID.fullmatch(key) or _has_regions(part)]
     if keyed and (plain := [key for key in document if key not in keyed]):
         raise ValueError(
@@ -133,7 +137,7 @@ def _points(name: str, document: Any) -> Points:
             region: {level: _centre_and_anterior(pair) for level, pair in levels.items()}
             for region, levels in document.items()
         }
-        given_points(points)  # refuses what the scorer would refuse, before anything is read
+        given_points(points)  # the scorer's own check, before any radiograph is read
     except ValueError as error:
         raise ValueError(f"{name}{error}") from error
     return points
@@ -147,8 +151,8 @@ def _centre_and_anterior(points: Any) -> tuple[Any, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return read_json(path, any_number=True)  # a number's place is named later
+        return read_json(path, any_number=True)  # `given_points` names the place of a wrong number
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})") from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise UsageError(f"{path} is not valid JSON ({error})") from error

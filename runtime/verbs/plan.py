@@ -1,4 +1,4 @@
-"""`spinescore plan`: the most accurate way to run a bundle on this machine within a budget, found by measuring."""
+"""`spinescore plan`: find the most accurate way to run a bundle within a budget, by measuring on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
+from spinescore.runtime.verbs.options import BUNDLE
 
 if TYPE_CHECKING:
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.opening.plan import LatencyPlan, Setting
-    from spinescore.runtime.opening.plansearch import Run, Search
+    from spinescore.runtime.opening.plansearch import AcceptedEngine, Run, Search
     from spinescore.runtime.phantom.labelled import PhantomStudy
     from spinescore.runtime.scorer import Scorer
 
@@ -24,19 +25,25 @@ _WARM_UP_RUNS = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `spinescore plan`."""
-    parser.add_argument("--budget-ms", type=float, required=True, metavar="N", help="milliseconds, files to report")
-    parser.add_argument("--percentile", type=float, default=99.0, metavar="P", help="of studies that keep it (99)")
-    parser.add_argument("--bundle", default="phantom-reference", metavar="B", help="folder, or name of a shipped one")
-    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="where to run (auto)")
-    parser.add_argument("--runs", type=int, default=200, metavar="N", help="studies to time for a percentile (200)")
-    parser.add_argument("--out", type=Path, metavar="F", help="file for the plan (beside the bundle's records)")
+    """Add the options of `spinescore plan`."""
+    text = "budget of a study in milliseconds, from its files to the report"
+    parser.add_argument("--budget-ms", type=float, required=True, metavar="N", help=text)
+    text = "percentage of studies that must keep the budget (default: 99)"
+    parser.add_argument("--percentile", type=float, default=99.0, metavar="P", help=text)
+    text = f"bundle to plan for: a folder, or the name of a shipped bundle (default: {BUNDLE})"
+    parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=text)
+    text = "device to run on; auto: a GPU if it can run the bundle, else the CPU (default: auto)"
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help=text)
+    text = "number of studies to time for each candidate's percentile (default: 200)"
+    parser.add_argument("--runs", type=int, default=200, metavar="N", help=text)
+    text = "file for the plan (default: a file beside the bundle's acceptance records)"
+    parser.add_argument("--out", type=Path, metavar="F", help=text)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.set_defaults(verb=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, choose, write and print. Returns the exit status; 5 where nothing keeps the budget."""
+    """Measure, choose, write and print a plan. Returns the exit status, 5 if no way keeps the budget."""
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.errors import BundleError
@@ -54,26 +61,26 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="spinescore-") as scratch:
         study = write_labelled_study(Path(scratch))
         with _Rig(bundle, kind, study) as rig:
-            found = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
+            result = plansearch.search(pairs, arguments.budget_ms, arguments.percentile, arguments.runs, rig.measure)
     untried = _untried(bundle, kind, [setting for _, setting in pairs])
-    if found.choice is None:
-        show(_table(found, arguments.percentile, bundle))
-        show("\n".join([plansearch.shortfall(found, arguments.budget_ms, arguments.percentile), *untried]))
+    if result.choice is None:
+        show(_table(result, arguments.percentile, bundle))
+        show("\n".join([plansearch.shortfall(result, arguments.budget_ms, arguments.percentile), *untried]))
         return OVER_BUDGET
-    plan = _plan(arguments, bundle, machine, found, study)
+    plan = _plan(arguments, bundle, machine, result, study)
     try:
         path = plan.write(bundle, arguments.out)
     except OSError as error:
         raise BundleError(f"The plan cannot be written ({error}); name another file with --out.") from error
-    show(plan.to_json() if arguments.json else _table(found, arguments.percentile, bundle))
-    for line in filter(None, (*found.left_out, *untried, key_fault())):
+    show(plan.to_json() if arguments.json else _table(result, arguments.percentile, bundle))
+    for line in filter(None, (*result.left_out, *untried, key_fault())):
         say(line)
     say(f"{plan.chosen.setting}: {plan.chosen.tail_ms:.1f} ms. Written: {path}")
     return OK
 
 
 def _check_engines(bundle: Bundle) -> None:
-    """Run the gate on this CPU's engines first if none was accepted yet, as scoring does."""
+    """Run the gate on this CPU's engines if none was accepted yet, as scoring does."""
     from spinescore.runtime.opening.background import Build
     from spinescore.runtime.opening.checking import find_check
     from spinescore.runtime.opening.request import Request
@@ -88,7 +95,7 @@ def _check_engines(bundle: Bundle) -> None:
 
 
 def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[AcceptedEngine, Setting]]:
-    """All that is to be measured, the bundle's own localizer first, then its alternatives in their order."""
+    """Return all ways to measure: with the bundle's own localizer first, then with its alternatives in order."""
     from spinescore.runtime.acceptance import find_records
     from spinescore.runtime.machine.processor import core_count
     from spinescore.runtime.opening import plansearch
@@ -102,10 +109,10 @@ def _pairs(bundle: Bundle, kind: str, hardware: str) -> list[tuple[AcceptedEngin
 
 
 class _Rig:
-    """Scores one phantom study with one setting after the other; the scorer of the latest stays open.
+    """Scores one phantom study with one setting after the other; the scorer of the latest setting stays open.
 
-    Its header tells region and facing, and its points are given, so that networks with random weights are measured as
-    those that find a spine; the localizer runs all the same.
+    The study's headers state region and facing, and its points are given. So networks with random weights are measured
+    like networks that find a spine; the localizer runs all the same.
     """
 
     def __init__(self, bundle: Bundle, kind: str, study: PhantomStudy) -> None:
@@ -120,7 +127,7 @@ class _Rig:
         self._close()
 
     def measure(self, setting: Setting, runs: int) -> Run:
-        """So many studies, from files to report, after a few that do not count. Raises `EngineError`."""
+        """Time `runs` studies from files to report, after a few that do not count. Raises `EngineError`."""
         from spinescore.runtime.reading.studies import load_study
 
         scorer = self._open(setting)
@@ -138,7 +145,7 @@ class _Rig:
         key = (setting.engine, setting.precision, setting.threads, setting.localizer)
         if self._scorer is None or key != self._key:
             self._close()
-            names: dict[str, Any] = {"engine": setting.engine, "precision": setting.precision}  # those of records
+            names: dict[str, Any] = {"engine": setting.engine, "precision": setting.precision}  # as in records
             self._scorer = Scorer.open(
                 self._bundle.folder,
                 cast(DeviceName, self._kind),
@@ -174,7 +181,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
-    """Engines that could run here, but were no candidates because the gate has not accepted them."""
+    """Return messages about engines that could run here but were not measured: the gate has not accepted them."""
     from importlib.util import find_spec
 
     from spinescore.runtime.acceptance import verify_command
@@ -199,13 +206,13 @@ def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
 
 
 def _plan(
-    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], found: Search, study: PhantomStudy
+    arguments: argparse.Namespace, bundle: Bundle, machine: dict[str, str], result: Search, study: PhantomStudy
 ) -> LatencyPlan:
     from datetime import datetime, timezone
 
     from spinescore.runtime.opening.plan import LatencyPlan
 
-    assert found.choice is not None
+    assert result.choice is not None
     sizes = " and ".join(f"{image['rows']} x {image['columns']}" for image in study.facts["images"])
     return LatencyPlan(
         bundle={"name": bundle.manifest.name, "sha256": bundle.sha256},
@@ -213,19 +220,19 @@ def _plan(
         budget_ms=arguments.budget_ms,
         percentile=arguments.percentile,
         studies=f"phantom {study.facts['phantom_seed']}, {study.facts['transfer_syntax']}, {sizes}, its points given",
-        candidates=found.candidates,
-        choice=found.choice,
+        candidates=result.candidates,
+        choice=result.choice,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )
 
 
-def _table(found: Search, percentile: float, bundle: Bundle) -> str:
-    """The candidates, the most accurate first."""
+def _table(result: Search, percentile: float, bundle: Bundle) -> str:
+    """Return the candidates as a table, the most accurate first."""
     from spinescore.runtime.opening.plansearch import accuracy
     from spinescore.runtime.text import table
     from spinescore.runtime.verbs.summary import alternatives
 
-    chosen = None if found.choice is None else found.candidates[found.choice]
+    chosen = None if result.choice is None else result.candidates[result.choice]
     localizers = bundle.manifest.localizer.names
     rows = [
         [
@@ -236,7 +243,7 @@ def _table(found: Search, percentile: float, bundle: Bundle) -> str:
             "" if one.tail_ms is None else f"{one.tail_ms:.1f}",
             "chosen" if one is chosen else "",
         ]
-        for one in sorted(found.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
+        for one in sorted(result.candidates, key=lambda one: (accuracy(one, localizers), one.p50_ms))
     ]
     header = ["way", "flips", "shift px", "p50 ms", f"p{percentile:g} ms", ""]
     beside = [f"Localizer {text}" for text in alternatives(bundle.manifest)]

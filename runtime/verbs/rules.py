@@ -1,4 +1,4 @@
-"""The options of `compare` and `cohort` that say what a progression is."""
+"""The options of `compare` and `cohort` that define progression."""
 
 from __future__ import annotations
 
@@ -15,31 +15,38 @@ if TYPE_CHECKING:
 
 __all__ = ["add_rules", "rules_of", "window_years"]
 
-_MAX_BYTES = 16_000_000
+_MAX_BYTES = 16_000_000  # of an evaluate.json
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
-    """The options of the rules, with their defaults."""
+    """Add the options of the rules, with their defaults."""
     add = parser.add_argument
-    add("--progression", type=_number, default=2.0, metavar="UNITS", help="progression from here on (2)")
-    text = "changes up to which there is none (0,0.5)"
-    add("--no-progression", type=_numbers, default=(0.0, 0.5), metavar="UNITS[,..]", help=text)
-    add("--rate-years", type=_years, default=2.0, metavar="N", help="the rate and the progression are per N years (2)")
-    text = "years between two studies that get a verdict (a quarter of --rate-years on either side: 1.5-2.5)"
-    add("--window-years", type=window_years, metavar="LEAST-MOST", help=text)
-    text = "judge intervals outside of the window by the rate; without it they get no verdict"
-    add("--by-rate", action="store_true", help=text)
     add(
-        "--min-rate-years", type=_amount, default=1.0, metavar="N", help="no rate for less time between two studies (1)"
+        "--progression",
+        type=_number,
+        default=2.0,
+        metavar="UNITS",
+        help="smallest change that is progression (default: 2)",
     )
-    text = "corners of a region's 12 that may lack a grade in one of the studies (3)"
+    text = "largest changes that are no progression, separated by commas (default: 0,0.5)"
+    add("--no-progression", type=_numbers, default=(0.0, 0.5), metavar="UNITS[,..]", help=text)
+    add("--rate-years", type=_years, default=2.0, metavar="N", help="years of the rate and of progression (default: 2)")
+    text = (
+        "years between two studies that get a verdict (default: --rate-years less and plus a quarter, such as 1.5-2.5)"
+    )
+    add("--window-years", type=window_years, metavar="LEAST-MOST", help=text)
+    text = "judge intervals outside of that window by their rate; without this option they get no verdict"
+    add("--by-rate", action="store_true", help=text)
+    text = "fewest years between two studies that get a rate (default: 1)"
+    add("--min-rate-years", type=_amount, default=1.0, metavar="N", help=text)
+    text = "most corners of a region's 12 that may lack a grade in one of the studies (default: 3)"
     add("--max-not-comparable", type=int, choices=range(12), default=3, metavar="N", help=text)
-    text = "smallest detectable change, in units or as an evaluate.json has it, shown beside a verdict"
+    text = "smallest detectable change to show beside a verdict: units, or an evaluate.json of `spinescore evaluate`"
     add("--sdc", type=str, metavar="UNITS|FILE", help=text)
 
 
 def rules_of(arguments: argparse.Namespace) -> Rules:
-    """The rules that the options state. Raises UsageError for an `--sdc` that is neither a number nor such a file."""
+    """Return the rules that the options state. Raises UsageError for a wrong `--sdc`."""
     from spinescore.runtime.followup.comparison import Rules
 
     return Rules(
@@ -55,7 +62,7 @@ def rules_of(arguments: argparse.Namespace) -> Rules:
 
 
 def _sdc(text: str) -> float:
-    """The number, or that of an `evaluate.json`: from changes if it has one, else from single studies."""
+    """Return the number, or that of an `evaluate.json`: from changes if it has one, else from single studies."""
     try:
         return _amount(text)
     except argparse.ArgumentTypeError:
@@ -99,7 +106,7 @@ def _years(text: str) -> float:
 
 
 def window_years(text: str) -> tuple[float, float]:
-    """The least and the greatest number of years in `LEAST-MOST`. Raises ArgumentTypeError."""
+    """Return the least and the greatest number of years in `LEAST-MOST`. Raises ArgumentTypeError."""
     least, _, most = text.partition("-")
     try:
         window = float(least), float(most)

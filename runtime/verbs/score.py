@@ -1,4 +1,4 @@
-"""`spinescore score PATH...`: studies from files to results."""
+"""`spinescore score PATH...`: read studies, score them, print reports and write results."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import BudgetExceeded, OutputError
 from spinescore.runtime.outputs import results
+from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, ResultFormat
 from spinescore.runtime.outputs.rows import Row, row
 from spinescore.runtime.study import Study
-from spinescore.runtime.verbs import FAULT, NOTHING_SCORED, OK, OVER_BUDGET, REFUSED, UsageError, say, show, show_json
+from spinescore.runtime.verbs import (
+    FAULT,
+    NOTHING_SCORED,
+    OK,
+    OVER_BUDGET,
+    REFUSED,
+    UsageError,
+    check_out,
+    say,
+    show,
+    show_json,
+)
 from spinescore.runtime.verbs.faults import told
 from spinescore.runtime.verbs.keypoints import Points, points_by_study, read_keypoints
 from spinescore.runtime.verbs.options import add_anonymous, add_studies, milliseconds
 from spinescore.runtime.verbs.scoring import (
     as_asked,
-    check_folder,
     heads_of,
     is_scored,
     open_and_read,
-    say_what_was_refused,
+    say_warnings_and_rejects,
     status_of,
 )
 from spinescore.runtime.verbs.streams import ReaderGone
@@ -34,52 +45,54 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-_MOST_NAMES = 4  # of a study's files, in a message
+_MOST_NAMES = 4  # file names of a study in one message
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_studies(parser)
-    parser.add_argument(
-        "--budget-ms", type=milliseconds, metavar="N", help="latency budget; what has no time is skipped"
-    )
-    parser.add_argument("--hard", action="store_true", help="give a study up as soon as its budget cannot be kept")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results; those of before are replaced")
+    text = "latency budget of a study in milliseconds; optional steps that do not fit into it are skipped"
+    parser.add_argument("--budget-ms", type=milliseconds, metavar="N", help=text)
+    text = "stop scoring a study as soon as its budget cannot be kept"
+    parser.add_argument("--hard", action="store_true", help=text)
+    text = "folder for results; earlier results in it are replaced"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=text)
     _add_format(parser)
     printed = parser.add_mutually_exclusive_group()
-    printed.add_argument("--json", action="store_true", help="print reports alone: one as JSON, several as JSON Lines")
-    printed.add_argument("--jsonl", action="store_true", help="print reports alone, always as JSON Lines: one a line")
+    text = "print only the reports: one as JSON, several as JSON Lines"
+    printed.add_argument("--json", action="store_true", help=text)
+    text = "print only the reports, always as JSON Lines: one report on each line"
+    printed.add_argument("--jsonl", action="store_true", help=text)
     add_anonymous(parser)
     parser.set_defaults(verb=run)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    known = ", ".join(results.FORMATS)
-
-    def formats(text: str) -> list[results.ResultFormat]:
-        asked = [name.strip().lower() for name in text.split(",")]
-        unknown = [name for name in asked if name not in results.FORMATS]
+    def formats(text: str) -> list[ResultFormat]:
+        names = [name.strip().lower() for name in text.split(",")]
+        unknown = [name for name in names if name not in FORMATS]
         if unknown:
-            raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {known}")
-        return [name for name in results.FORMATS if name in asked]
+            raise argparse.ArgumentTypeError(f"there is no format {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
+        return [name for name in FORMATS if name in names]
 
-    text = f"what --out writes, of {known} ({','.join(results.DEFAULT_FORMATS)})"
+    meanings = ", ".join(f"{name} ({form.meaning})" for name, form in FORMATS.items())
+    text = f"formats that --out writes, separated by commas: {meanings} (default: {','.join(DEFAULT_FORMATS)})"
     parser.add_argument("--format", type=formats, metavar="F,F", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     keypoints_file = read_keypoints(arguments.keypoints)
-    check_folder(arguments.out)
+    check_out(arguments.out)
     if arguments.format is not None and arguments.out is None:
-        raise UsageError("--format says what is written to a folder; name it with --out DIR")
-    formats = arguments.format or results.DEFAULT_FORMATS
+        raise UsageError("--format chooses the files in a folder; name the folder with --out DIR")
+    formats = arguments.format or DEFAULT_FORMATS
     results.check_formats(formats, arguments.anonymous)
     if sys.stdout is None and arguments.out is None:
-        raise OutputError("standard output is closed, so that the reports would be lost: name a folder with --out DIR")
+        raise OutputError("standard output is closed, and the reports would be lost: name a folder with --out DIR")
     with open_and_read(arguments, on_demand=True) as (scorer, studies):
         keypoints = points_by_study(keypoints_file, heads_of(studies), arguments.anonymous)
         studies = as_asked(studies, arguments)
         if arguments.hard and arguments.budget_ms is None and scorer.bundle.manifest.budget_ms is None:
-            raise UsageError("--hard says that a budget must be kept; name it with --budget-ms N")
+            raise UsageError("--hard needs a budget that must be kept; give it with --budget-ms N")
         folders = None if arguments.out is None else results.study_folders(arguments.out, len(studies))
         call = _Call(scorer, arguments, formats, len(studies), folders)
         try:
@@ -91,30 +104,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Call:
-    """One call: study after study to its report, which is written and printed. A fault costs its own part alone.
+    """One call of the verb: scores one study after the other, and writes and prints its report.
 
-    A study that cannot be scored, a format that cannot be written, and a table that cannot be, are each named in a
-    message, and `status` tells of them; everything else is done.
+    A study that cannot be scored, or a file that cannot be written, costs a message and changes `status`. Everything
+    else is still done.
     """
 
     def __init__(
         self,
         scorer: Scorer,
         arguments: argparse.Namespace,
-        formats: Sequence[results.ResultFormat],
+        formats: Sequence[ResultFormat],
         count: int,
         folders: Sequence[Path] | None,
     ) -> None:
         self._scorer, self._arguments, self._count, self._folders = scorer, arguments, count, folders
         self._formats = formats
-        self._statuses: list[int] = []  # of the studies that have a report; the reports themselves are let go
+        self._statuses: list[int] = []  # of the studies with a report; the reports themselves are not kept
         self._rows: list[Row] = []
-        self._faults: set[int] = set()  # the exit statuses of what went wrong
+        self._faults: set[int] = set()  # exit statuses of the errors so far
         self._has_table = count > 1 and folders is not None and "csv" in formats
         self._printing = True
 
     def study(self, number: int, read: Callable[[], Study], keypoints: Points | None) -> None:
-        """Score a study, write its results and print its report. Raises where nobody would get the report."""
+        """Score a study, write its results and print its report. Raises if the report can reach nobody."""
         if self._count > 1:
             say(f"study {number + 1} of {self._count}")
         scored = self._scored(number, read, keypoints)
@@ -130,7 +143,10 @@ class _Call:
     def _scored(
         self, number: int, read: Callable[[], Study], keypoints: Points | None
     ) -> tuple[Study, StudyReport] | None:
-        """A study and its report; None, once that was said, if there is none. No earlier results stay in its place."""
+        """Return a study and its report; None, after a message, if it cannot be scored.
+
+        Its earlier results are then removed.
+        """
         study = None
         try:
             study = read()
@@ -138,8 +154,8 @@ class _Call:
         except Exception as error:
             message = self._told(error)
         names = ", ".join(image.source for image in study.radiographs[:_MOST_NAMES]) if study else "not read"
-        where = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
-        say(f"spinescore: {where}{message}")
+        place = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
+        say(f"spinescore: {place}{message}")
         if self._folders is not None:
             self._guarded(partial(results.remove_results, self._folders[number]))
         return None
@@ -149,12 +165,12 @@ class _Call:
         self._guarded(partial(results.write_results, study, report, folder, formats=own))
 
     def write_table(self) -> None:
-        """The rows of several studies, as one table."""
+        """Write the rows of several studies as one table."""
         if self._rows:
             self._guarded(partial(results.write_rows, self._arguments.out, self._rows))
 
     def _guarded(self, step: Callable[[], object]) -> None:
-        """Write something, or say what could not be written."""
+        """Call a function that writes, and print a message if it fails."""
         try:
             step()
         except OutputError as error:
@@ -164,13 +180,13 @@ class _Call:
             say(f"not written: {self._told(error)}")
 
     def _told(self, error: Exception) -> str:
-        """A message about what went wrong, whose exit status is kept."""
+        """Return the message for an error, and remember its exit status."""
         status, message = told(error)
         self._faults.add(status)
         return message
 
     def _print(self, report: StudyReport) -> None:
-        """Print a report for people, or as JSON where it was asked for or where nothing could be scored.
+        """Print a report for people, or as JSON if that was requested or nothing could be scored.
 
         If standard output fails, the other studies are still scored if their results go to a folder.
         """
@@ -178,8 +194,8 @@ class _Call:
             return
         as_json = self._arguments.json or self._arguments.jsonl
         try:
-            text, printed = _printed(report, as_json, self._count > 1, self._arguments.jsonl)
-            printed(text)
+            text, print_text = _printed(report, as_json, self._count > 1, self._arguments.jsonl)
+            print_text(text)
         except (ReaderGone, OutputError) as error:
             self._printing = False
             if self._folders is None:
@@ -192,7 +208,7 @@ class _Call:
 
     @property
     def status(self) -> int:
-        """The exit status: a fault of ours first, then what was given up, refused or not written."""
+        """The exit status: a fault of this program counts most, then refused or unwritten parts, then the budget."""
         faults, statuses = self._faults, self._statuses
         if FAULT in faults:
             return FAULT
@@ -206,7 +222,7 @@ class _Call:
 
 
 def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoints: Points | None) -> StudyReport:
-    """A study's report, also of one that came later than a hard budget. Raises what `Scorer.score` does."""
+    """Return a study's report, even if it came too late for a hard budget. Raises the errors of `Scorer.score`."""
     try:
         report = scorer.score(
             study,
@@ -221,12 +237,12 @@ def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoin
             raise
         say(f"spinescore: {late}")
         report = late.report
-    say_what_was_refused(report)
+    say_warnings_and_rejects(report)
     return report
 
 
 def _printed(report: StudyReport, as_json: bool, several: bool, lines: bool) -> tuple[str, Callable[[str], None]]:
-    """The text of a report, and what prints it."""
+    """Return the text of a report, and the function that prints it."""
     from spinescore.runtime.verbs.summary import study_summary
 
     if as_json or not is_scored(report):

@@ -1,4 +1,4 @@
-"""What `score`, `demo`, `crops` and `compare` share: reading files, opening a scorer, saying what was refused."""
+"""Reading studies, opening a scorer, and messages about a report, for the verbs that score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
@@ -20,36 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_asked",
-    "check_folder",
     "heads_of",
     "is_scored",
     "open_and_read",
     "open_scorer",
     "read_on_demand",
-    "say_what_was_refused",
+    "say_warnings_and_rejects",
     "status_of",
     "study_reader",
     "wait_for_check",
 ]
 
-
 _ON_DEMAND = {"on_demand": True}
-
-
-def check_folder(folder: Path | None) -> None:
-    """Refuse, before any work, a folder for results that is a file."""
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; name a folder")
 
 
 @contextmanager
 def open_and_read(arguments: argparse.Namespace, on_demand: bool = False) -> Iterator[tuple[Scorer, Sequence[Study]]]:
-    """A scorer, and the studies in files and folders, which are read while it is opened.
+    """Yield an open scorer and the studies, which are read while the scorer is opened.
 
-    What cannot be read stands in a study's rejects. `on_demand` is as in `load_studies`. With `--budget-ms`, which
-    counts reading, that waits until it has the machine to itself.
+    Files that cannot be read are among a study's rejects. `on_demand` is as in `load_studies`. A budget includes
+    reading, so with `--budget-ms` reading starts only when the scorer is open.
     """
-    # What opening needs is imported first, and nothing by both threads; pydicom, which is slow, while networks load.
+    # Modules that opening needs are imported first, so that no module is imported by both threads. pydicom, which is
+    # slow to import, is imported while the networks load.
     import cv2  # noqa: F401
 
     import spinescore.runtime.scorer  # noqa: F401
@@ -68,7 +60,7 @@ def open_and_read(arguments: argparse.Namespace, on_demand: bool = False) -> Ite
 
 @contextmanager
 def read_on_demand(read: Callable[[], Sequence[Study]]) -> Iterator[Sequence[Study]]:
-    """What `study_reader` gives, closed at the end."""
+    """Yield the studies that `read` returns, and close them at the end."""
     studies = read()
     try:
         yield studies
@@ -78,14 +70,14 @@ def read_on_demand(read: Callable[[], Sequence[Study]]) -> Iterator[Sequence[Stu
 
 
 def heads_of(studies: Sequence[Study]) -> Sequence[Study]:
-    """The studies as they are known without reading pixels."""
+    """Return the studies without their pixels, if these are read on demand."""
     return studies.heads if isinstance(studies, StudiesOnDemand) else studies
 
 
 def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Callable[[], Sequence[Study]]:
-    """A function that reads the studies of PATH, or of the list of `--inputs`.
+    """Return a function that reads the studies of PATH, or of the list of `--inputs`.
 
-    Both raise UsageError, this one for what is wrong before any file is read.
+    Both raise UsageError; `study_reader` itself raises it for everything that can be checked before a file is read.
     """
     if arguments.inputs is None and not arguments.paths:
         arguments.wrong_usage("the following arguments are required: PATH, or --inputs LIST")
@@ -115,7 +107,7 @@ def study_reader(arguments: argparse.Namespace, on_demand: bool = False) -> Call
 
 
 def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> Sequence[Study]:
-    """The studies as `--anonymous`, `--region` and `--facing` have them. Raises UsageError, before any is scored."""
+    """Return the studies, changed by `--anonymous`, `--region` and `--facing`. Raises UsageError before scoring."""
     from spinescore.runtime.reading.anonymous import anonymous
     from spinescore.runtime.reading.userfacts import stated
 
@@ -136,6 +128,7 @@ def as_asked(studies: Sequence[Study], arguments: argparse.Namespace) -> Sequenc
 
 
 def open_scorer(arguments: argparse.Namespace) -> Scorer:
+    """Return a scorer as the options of `options.add_scorer` ask for it. Raises UsageError if they contradict."""
     from spinescore.runtime.scorer import Scorer
 
     chosen = arguments.engine or arguments.precision or arguments.unaccepted or arguments.localizer
@@ -159,7 +152,7 @@ def open_scorer(arguments: argparse.Namespace) -> Scorer:
 
 
 def _say_of_engines(line: str) -> None:
-    """Say what is built or checked, which takes long, and not each step of an opening."""
+    """Print messages about building and checking engines, which take long, but not each step of opening."""
     from spinescore.runtime.caller import PREFIX
 
     if not line.startswith(PREFIX):
@@ -167,16 +160,17 @@ def _say_of_engines(line: str) -> None:
 
 
 def wait_for_check(scorer: Scorer) -> None:
-    """Let a check of this CPU's engines come to its end, so that the next call is fast. Ctrl-C ends it."""
+    """Wait until the check of this CPU's engines is done, so that the next call is fast. Ctrl-C stops the check."""
     if not scorer.is_checking:
         return
-    say("waiting until the faster engine is checked, which is done once (Ctrl-C ends it; --build no leaves it out)")
+    say("waiting until the faster engine is checked, which is done once (Ctrl-C stops it; --build no leaves it out)")
     with suppress(KeyboardInterrupt):
         for warning in scorer.wait_for_check():
             say(f"warning: {warning}")
 
 
-def say_what_was_refused(report: StudyReport) -> None:
+def say_warnings_and_rejects(report: StudyReport) -> None:
+    """Print the report's warnings and rejects as messages."""
     for warning in report.warnings:
         say(f"warning: {warning}")
     rejects = [*report.rejects, *(region.reject for region in report.regions.values() if region.reject)]
@@ -185,10 +179,12 @@ def say_what_was_refused(report: StudyReport) -> None:
 
 
 def is_scored(report: StudyReport) -> bool:
+    """Return whether at least one region was scored."""
     return any(region.status == "scored" for region in report.regions.values())
 
 
 def status_of(reports: Sequence[StudyReport]) -> int:
+    """Return the exit status for these reports."""
     if not any(is_scored(report) for report in reports):
         return NOTHING_SCORED
     return OVER_BUDGET if any(report.within_budget is False for report in reports) else OK

@@ -1,7 +1,7 @@
-"""Standard output and standard error: what is said there is one line of printable text, and never costs a result.
+"""Standard output for results, and standard error for messages.
 
-Both may be closed, full, or a pipe that nobody reads any more. What goes to standard error is then dropped. What goes
-to standard output is a result: `show` raises, and its caller decides what is still to be done.
+Both may be closed, full, or a pipe that nobody reads any more. A message is then dropped, so that it never costs a
+result. Text for standard output is a result: `show` raises, and its caller decides how to go on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from spinescore.runtime.text import as_json, one_line, several_lines
 
 __all__ = ["ReaderGone", "flush", "keep_descriptors", "say", "set_encoding", "show", "show_json"]
 
-
-_LONGEST = 8000  # characters of a message: what others wrote into it may be of any length
+_LONGEST = 8000  # characters of a message, since text of others in it may have any length
 
 
 class ReaderGone(Exception):
@@ -26,7 +25,7 @@ class ReaderGone(Exception):
 
 
 def say(message: object) -> None:
-    """A line for the person who waits, on standard error. Never raises for the state of that stream."""
+    """Print a message on standard error, on one line. Never raises for the state of that stream."""
     if sys.stderr is None:  # closed before the program began
         return
     try:
@@ -36,20 +35,20 @@ def say(message: object) -> None:
 
 
 def show(text: str) -> None:
-    """Print text of several lines on standard output; nothing if that was closed before the program began.
+    """Print text of several lines on standard output, unless that was closed before the program began.
 
-    Raises `ReaderGone`, and `OutputError` with the system's reason if the text cannot be written.
+    Raises `ReaderGone` if nobody reads it, and `OutputError` with the system's reason if it cannot be written.
     """
     _write(f"{several_lines(text)}\n")
 
 
 def show_json(text: str) -> None:
-    """The same for JSON, in which letters that a terminal would obey are written as JSON's own escapes."""
+    """Print JSON; characters that control a terminal are written as escapes of JSON. Raises as `show`."""
     _write(f"{as_json(text)}\n")
 
 
 def flush() -> None:
-    """Write out what others printed. Raises as `show`."""
+    """Write out all that was printed so far. Raises as `show`."""
     _write("")
 
 
@@ -59,7 +58,7 @@ def _write(text: str) -> None:
     try:
         print(text, end="", flush=True)
     except (OSError, ValueError) as error:
-        gone = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EINVAL)  # Windows has the other one
+        gone = isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EINVAL)  # EINVAL on Windows
         _silence(sys.stdout)
         if gone:
             raise ReaderGone from error
@@ -70,17 +69,20 @@ def _write(text: str) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """From now on the stream goes nowhere: what it still holds would make Python end with a status of its own."""
+    """Discard the stream from now on: text that it still holds would make Python end with another exit status."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-    except (OSError, ValueError):  # no stream of the system, as in a program that has put its own there
+    except (OSError, ValueError):  # the program has put a stream of its own there
         pass
 
 
 def keep_descriptors() -> None:
-    """Open the standard streams that are closed: else the next file would take their numbers, and a library's words."""
+    """Open the standard streams that are closed.
+
+    Otherwise the next file would get their numbers, and with them the messages of libraries.
+    """
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:
             try:
@@ -90,7 +92,7 @@ def keep_descriptors() -> None:
 
 
 def set_encoding() -> None:
-    """Make standard output UTF-8 where it is no terminal, as JSON must be: Windows would take its code page there."""
+    """Make standard output UTF-8 unless it is a terminal, as JSON requires; Windows would use its code page."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")

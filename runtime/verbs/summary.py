@@ -1,4 +1,4 @@
-"""Results as text for a terminal (ASCII, so that every console shows them)."""
+"""Reports and bundles as text for a terminal (ASCII, so that every console can show it)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.bundle.provenance import trust_lines
 from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer, Manifest, NetworkInput
+from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
 from spinescore.runtime.scoring.report import CornerReport, RegionReport, StudyReport
 from spinescore.runtime.text import lines, one_line, table
 
@@ -20,21 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["alternatives", "bundle_summary", "export_summary", "study_summary", "verify_summary"]
 
-_REGION_MAX = 36
-_STUDY_MAX = 72
-
 
 def study_summary(report: StudyReport, truth: Mapping[str, int] | None = None) -> str:
-    """The 24 sites with their grades, the totals, and what was rejected. `truth`: site -> grade, shown beside."""
+    """Return the 24 sites with their grades, the totals, and the rejects. `truth` (site -> grade) is shown beside."""
     rows = [_row(corner, truth) for corner in _corners(report)]
     parts = []
     if rows:
         header = ["site", "grade", *(["truth"] if truth is not None else []), "probability", "status"]
         parts.append(table(rows, header))
     parts.append(lines([*_totals(report, truth), *_quality(report)]))
-    found = report.bundle
-    other = f", localizer {found.localizer}" if found.localizer else ""
-    parts.append(one_line(f"Bundle {found.name} {found.version}{other}: {found.intended_use}"))
+    bundle = report.bundle
+    alternative = f", localizer {bundle.localizer}" if bundle.localizer else ""
+    parts.append(one_line(f"Bundle {bundle.name} {bundle.version}{alternative}: {bundle.intended_use}"))
     return "\n\n".join(parts)
 
 
@@ -50,16 +48,16 @@ def _row(corner: CornerReport, truth: Mapping[str, int] | None) -> list[object]:
         probability = ""
     else:
         probability = f"{corner.probabilities[corner.grade]:.2f}"
-    known = [] if truth is None else [truth.get(corner.site, "-")]
-    return [corner.site, grade, *known, probability, corner.status]
+    true_grade = [] if truth is None else [truth.get(corner.site, "-")]
+    return [corner.site, grade, *true_grade, probability, corner.status]
 
 
 def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[str]:
     for name, region in report.regions.items():
         yield f"{name:<9} {_region(region)}"
     total = report.total
-    known = "" if truth is None else f" (truth {sum(truth.values())})"
-    yield f"{'mSASSS':<9} {_amount(total.value, total.range, _STUDY_MAX)}{known}"
+    true_total = "" if truth is None else f" (truth {sum(truth.values())})"
+    yield f"{'mSASSS':<9} {_amount(total.value, total.range, STUDY_MAX)}{true_total}"
     if total.imputed_sites:
         yield f"{'':<9} with the region's mean for {', '.join(total.imputed_sites)}"
     if (expected := total.expected) is not None:
@@ -78,15 +76,15 @@ def _totals(report: StudyReport, truth: Mapping[str, int] | None) -> Iterator[st
 
 
 def _quality(report: StudyReport) -> Iterator[str]:
-    """The codes of warnings on the radiographs; the warnings themselves are told apart from the summary."""
-    found = [f"{found.code} ({found.region or 'both'})" for found in report.findings if found.severity == "warning"]
-    if found:
-        yield f"{'quality':<9} {', '.join(dict.fromkeys(found))}"
+    """Yield the codes of warnings about the radiographs; the sentences go to standard error."""
+    warnings = (finding for finding in report.findings if finding.severity == "warning")
+    if codes := dict.fromkeys(f"{warning.code} ({warning.region or 'both'})" for warning in warnings):
+        yield f"{'quality':<9} {', '.join(codes)}"
 
 
 def _region(region: RegionReport) -> str:
     if region.status == "scored":
-        return _amount(region.total, region.range, _REGION_MAX)
+        return _amount(region.total, region.range, REGION_MAX)
     if region.reject is not None:
         return f"rejected ({region.reject.code}): {region.reject.message}"
     return "missing: the study holds no radiograph of it"
@@ -99,34 +97,34 @@ def _amount(value: float | None, bounds: tuple[int, int], most: int) -> str:
 
 
 def bundle_summary(bundle: Bundle) -> str:
-    """What a bundle is and what it holds."""
+    """Return the facts of a bundle: its manifest, its files, and whether they count on this machine."""
     facts = _manifest_facts(bundle.manifest, str(bundle.folder))
     trust = "".join(f"\n{one_line(line)}" for line in ["", *trust_lines(bundle.manifest)])
     return f"{facts}\n{'sha256':<13} {bundle.sha256}\n\n{_files(bundle.manifest)}{trust.rstrip()}"
 
 
 def export_summary(report: ExportReport) -> str:
-    """What was exported, and how half precision and INT8 agree with FP32 on the golden inputs."""
+    """Return the facts of a new bundle, and how half precision and INT8 agree with FP32 on the golden inputs."""
     agreement = lines([*_agreement(report.points, report.grades), *_quantization(report.int8), *_errors(report.errors)])
     return f"{_manifest_facts(report.manifest, str(report.folder))}\n\n{_files(report.manifest)}\n\n{agreement}"
 
 
 def verify_summary(report: VerifyReport) -> str:
-    """How a bundle's golden inputs came out on this machine."""
-    found = [f"Bundle {report.bundle}: the files are as exported."]
-    found += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
-    found += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
-    found += [f"{name}: {_off(one.median_shift_px, one.p99_shift_px)}" for name, one in report.alternatives.items()]
-    found += _agreement(report.points, report.grades)
-    found += report.trust
-    return lines([*found, "passed" if report.passed else "NOT passed: export the bundle again, or keep to FP32"])
+    """Return the results of a bundle's golden inputs on this machine."""
+    parts = [f"Bundle {report.bundle}: the files are as exported."]
+    parts += [f"{name}: FP32 is within {off:.1e} of the export's range" for name, off in report.fp32_difference.items()]
+    parts += [f"{name}: the FP16 file is within {off:.1e} of FP32's range" for name, off in report.fp16_files.items()]
+    parts += [f"{name}: {_off(one.median_shift_px, one.p99_shift_px)}" for name, one in report.alternatives.items()]
+    parts += _agreement(report.points, report.grades)
+    parts += report.trust
+    return lines([*parts, "passed" if report.passed else "NOT passed: export the bundle again, or use FP32"])
 
 
 def _agreement(points: Mapping[str, PointAgreement], grades: GradeAgreement | None) -> Iterator[str]:
-    for name, found in points.items():
+    for name, shift in points.items():
         yield (
-            f"half precision against FP32, {name}: {found.points} points, median shift {found.median_shift_px:.3f} "
-            f"heatmap pixels, 99th percentile {found.p99_shift_px:.3f}"
+            f"half precision against FP32, {name}: {shift.points} points, median shift {shift.median_shift_px:.3f} "
+            f"heatmap pixels, 99th percentile {shift.p99_shift_px:.3f}"
         )
     if grades is not None:
         share = 100 * grades.flip_share
@@ -142,8 +140,9 @@ def _errors(errors: Mapping[str, Mapping[str, PointError]]) -> Iterator[str]:
     for name, regions in errors.items():
         for region, error in regions.items():
             yield (
-                f"on golden phantoms (drawn), {name}, {region}: points are {100 * error.median_of_spacing:.1f} % of "
-                f"the disc spacing off the truth in the median, {100 * error.within_quarter:.0f} % within a quarter"
+                f"on golden phantoms (drawn), {name}, {region}: the median error of points is "
+                f"{100 * error.median_of_spacing:.1f} % of the disc spacing, and {100 * error.within_quarter:.0f} % of "
+                "points are within a quarter of it"
             )
 
 
@@ -173,7 +172,7 @@ def _manifest_facts(manifest: Manifest, folder: str) -> str:
 
 
 def _test_time(localizer: Localizer) -> str:
-    """How often the localizer runs for each pass, and what becomes of its heatmaps."""
+    """Return how often the localizer runs in each pass, and how its heatmaps are averaged."""
     averaging = localizer.averaging
     if averaging.runs == 1:
         return "1 run for each pass"
@@ -192,30 +191,32 @@ def _indented(parts: Iterable[str]) -> str:
 
 
 def _normalised(provenance: Mapping[str, Any]) -> list[str]:
-    """How each network's input is normalised, and whether that was stated or assumed, where the export kept it."""
+    """Return how each network's input is normalised, if the export recorded it, and whether that was assumed."""
     networks = provenance.get("networks")
     entries = networks.items() if isinstance(networks, dict) else ()
-    found = {name: entry.get("normalisation") for name, entry in entries if isinstance(entry, dict)}
-    return [f"{name}: {text}" for name, text in found.items() if isinstance(text, str)]
+    texts = {name: entry.get("normalisation") for name, entry in entries if isinstance(entry, dict)}
+    return [f"{name}: {text}" for name, text in texts.items() if isinstance(text, str)]
 
 
 def alternatives(manifest: Manifest) -> list[str]:
-    """The names of the alternative localizers, with what the export measured of them, where the provenance has that."""
-    return [_alternative(found, manifest.provenance) for found in manifest.localizer.alternatives]
+    """Return a line for each alternative localizer: its name, and its shift against the bundle's own if recorded."""
+    return [_alternative(one, manifest.provenance) for one in manifest.localizer.alternatives]
 
 
-def _alternative(found: Alternative, provenance: Mapping[str, Any]) -> str:
-    networks = {path.rsplit(".", 2)[0] for files in found.files.values() for path in files.values()}
+def _alternative(alternative: Alternative, provenance: Mapping[str, Any]) -> str:
+    networks = {path.rsplit(".", 2)[0] for files in alternative.files.values() for path in files.values()}
     try:
         beside = [provenance["networks"][name]["beside_localizer"] for name in networks]
         median, high = (max(one[name] for one in beside) for name in ("median_shift_px", "p99_shift_px"))
-        return f"{found.name}: {_off(median, high)}"
+        return f"{alternative.name}: {_off(median, high)}"
     except (KeyError, TypeError, ValueError):
-        return found.name
+        return alternative.name
 
 
 def _off(median_px: float, high_px: float) -> str:
-    return f"points {median_px:.3f} heatmap pixels off the bundle's own in the median, 99th percentile {high_px:.3f}"
+    return (
+        f"median distance of points to the bundle's own {median_px:.3f} heatmap pixels, 99th percentile {high_px:.3f}"
+    )
 
 
 def _files(manifest: Manifest) -> str:

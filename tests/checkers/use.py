@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime import (
+    CODES,
     BudgetExceeded,
     BuildMode,
+    Code,
     DeviceName,
     EngineName,
     Facing,
+    Finding,
     InputRejected,
     Keypoints,
     PrecisionName,
@@ -110,3 +113,10 @@ def results(scorer: Scorer, study: Study) -> dict[str, int | None]:
         print(cervical.reject.code, [finding.code for finding in report.findings])
     StudyReport.from_json(report.to_json(indent=None))
     return grades
+
+
+def warnings_with_codes(report: StudyReport) -> dict[Finding, Code]:
+    """The codes of warnings, and their names, can be written down as types."""
+    notices: tuple[Finding, ...] = report.notices
+    codes: Mapping[str, Code] = CODES
+    return {notice: codes[notice.code] for notice in notices if notice.severity == "warning"}

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from helpers import tiny, tiny_study
 from spinescore.runtime import Scorer, Study, StudyReport, load_study
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.outputs.common import write_dicom
+from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states
 from spinescore.runtime.outputs.secondary import secondary_captures
 from spinescore.runtime.outputs.structured import structured_report

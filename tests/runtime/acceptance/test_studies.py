@@ -130,7 +130,7 @@ def test_studies_that_tell_nothing_are_refused(command, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert cli.main([*words[:-1], str(tmp_path / "gone")]) == 2
-    assert "gone is not there; name folders or files of studies" in capsys.readouterr().err
+    assert "there is no file or folder" in capsys.readouterr().err
     assert cli.main([*words[:3], "--studies", str(empty)]) == 4
     assert "Bundle tiny grades no corner of the 1 studies" in capsys.readouterr().err
     with pytest.raises(BundleError, match="grades no corner"):

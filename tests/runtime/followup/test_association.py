@@ -181,7 +181,10 @@ def tiny(unit: Unit) -> float:
         (lambda u: (u.exposed, old(u) and bool(u.new_syndesmophyte), (old(u), 1.5)), "is the same in all units"),
         (lambda u: (u.exposed, old(u) and bool(u.new_syndesmophyte), (old(u), u.covariates[1])), "separate the units"),
         (lambda u: (u.exposed, bool(u.new_syndesmophyte), (3.0, u.covariates[1])), "age is the same in all units"),
-        (lambda u: (u.exposed, bool(u.new_syndesmophyte), (2.0 * u.exposed, u.covariates[1])), "say the same"),
+        (
+            lambda u: (u.exposed, bool(u.new_syndesmophyte), (2.0 * u.exposed, u.covariates[1])),
+            "follows from the others",
+        ),
         (lambda u: (u.exposed, bool(u.new_syndesmophyte), (float(ord(u.level[1])), tiny(u))), "crp in a smaller unit"),
         (lambda u: (u.exposed, bool(u.new_syndesmophyte), (None, u.covariates[1])), "no unit is at risk"),
     ],

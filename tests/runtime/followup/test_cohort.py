@@ -58,6 +58,8 @@ def test_the_same_study_twice_counts_once(folder):
     write_report(folder / "x" / "copy.json", study("a", 2018))
     cohort = read_cohort(folder)
     assert cohort.notes == ("x/copy.json was passed over: it is of the same study and bundle as x/all.jsonl:2",)
+    (notice,) = cohort.notices
+    assert (notice.code, notice.source, notice.values) == ("report-repeated", "x/copy.json", {"kept": "x/all.jsonl:2"})
     assert len(cohort.entries) == 7
 
 
@@ -103,6 +105,7 @@ def test_a_damaged_report_is_named_and_the_others_are_read(folder, text):
     cohort = read_cohort(folder)
     assert len(cohort.entries) == 7
     (note,) = cohort.notes
+    assert [notice.code for notice in cohort.notices] == ["report-skipped"]
     assert note.startswith("bad.json was passed over: ")
     assert len(note) < 260
 

@@ -135,23 +135,26 @@ def test_the_rules_are_parameters():
 
 
 @pytest.mark.parametrize(
-    ("about", "warned"),
+    ("about", "code", "words"),
     [
-        ({}, None),
-        ({"patient": None}, "could not be checked"),
-        ({"sha256": "c" * 64}, "different bundles"),
-        ({"localizer": "narrow"}, "localizer was not the same (its own, narrow)"),
-        ({"day": None}, "no date"),
-        ({"day": "20249931"}, "no date"),
-        ({"day": "20200101"}, "not later"),
-        ({"day": "20220110", "uid": "1"}, "same study"),
+        ({}, None, None),
+        ({"patient": None}, "patient-unknown", "names no patient"),
+        ({"sha256": "c" * 64}, "different-scorers", "different bundles"),
+        ({"localizer": "narrow"}, "different-scorers", "different localizers of the bundle (its own, narrow)"),
+        ({"day": None}, "no-study-date", "no date"),
+        ({"day": "20249931"}, "no-study-date", "no date"),
+        ({"day": "20200101"}, "dates-out-of-order", "not later"),
+        ({"day": "20220110"}, "same-day", "of one day"),
+        ({"day": "20220110", "uid": "1"}, "same-study", "same study"),
     ],
 )
-def test_what_makes_a_comparison_doubtful_is_a_warning(about, warned):
+def test_what_makes_a_comparison_doubtful_is_a_warning(about, code, words):
     first = made_report({"cervical": NORMAL, "lumbar": NORMAL}, "1", "20220110")
     second = made_report({"cervical": NORMAL, "lumbar": NORMAL}, **{"uid": "2", "day": "20240111", **about})
     found = checked(first, second)
-    assert any(warned in warning for warning in found.warnings) if warned else not found.warnings
+    assert [notice.message for notice in found.notices] == list(found.warnings)
+    known = {notice.code: notice.message for notice in found.notices}
+    assert words in known[code] if code else not known
     if about.get("day") is not None or "day" in about:
         assert found.progression.rate is None
 
@@ -206,5 +209,5 @@ def test_the_text_names_what_happened():
     assert "no progression of 2 units or more in 1.5 to 2.5 years" in whole
     assert "change above 0: no; above 0.5: no" in whole
     assert "by the network's own probabilities" in whole
-    assert "the smallest detectable change is not stated" in whole
+    assert "the smallest detectable change is not known" in whole
     assert "+0.00 per 2 years" in whole

@@ -111,6 +111,7 @@ def test_contradictions_are_said_and_not_decided(tmp_path):
     other = study("1", "20220111", patient="q" * 32, sha256="c" * 64)
     cohort = cohort_of(tmp_path, one, other, study("2", "20240110"))
     assert len(cohort.remarks) == 2
+    assert [notice.code for notice in cohort.notices] == ["patients-contradict", "dates-contradict"]
     assert "study 1 is said to be of patients pppp" in cohort.remarks[0]
     assert "study 1 is said to be of 20220110, 20220111" in cohort.remarks[1]
     assert not cohort.courses()

@@ -113,7 +113,7 @@ def test_a_rate_by_missing_corners_is_as_open_as_the_change():
 
 @pytest.mark.parametrize(
     ("sdc", "beyond", "words"),
-    [(1.9, True, "+2 is beyond the error"), (2.0, False, "+2 is within the error"), (None, None, "is not stated")],
+    [(1.9, True, "+2 is beyond the error"), (2.0, False, "+2 is within the error"), (None, None, "is not known")],
 )
 def test_the_error_of_measurement_stands_beside_the_verdict(sdc, beyond, words):
     found = pair(NORMAL, changed(NORMAL, at0=2), rules=Rules(sdc=sdc))

@@ -13,7 +13,7 @@ from pydicom.data import get_charset_files
 from helpers import dicom_results
 from helpers.dicom_results import needs_dciodvfy
 from spinescore.runtime import Scorer, load_study
-from spinescore.runtime.outputs.common import write_dicom
+from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.phantom import write_study
 
 pytestmark = needs_dciodvfy

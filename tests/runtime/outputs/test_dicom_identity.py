@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from helpers import dicom_results
 from spinescore.runtime import OutputError
-from spinescore.runtime.outputs.common import write_dicom
+from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.scoring.report import TimingsMs
 
 KINDS = tuple(dicom_results.KINDS)

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from helpers import dicom_files, dicom_results
 from spinescore.runtime import Radiograph, load_radiograph
-from spinescore.runtime.outputs.common import write_dicom
+from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.outputs.presentation import presentation_states
 from spinescore.runtime.reading.bitmapshutter import bitmap_elements
 from spinescore.runtime.reading.greyscale import table as fold

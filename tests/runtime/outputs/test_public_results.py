@@ -27,7 +27,7 @@ from spinescore.runtime import (
     structured_report,
     write_results,
 )
-from spinescore.runtime.outputs.results import FORMATS
+from spinescore.runtime.outputs.formats import FORMATS
 
 WHEN = dicom_results.WHEN
 REGIONS = ("cervical", "lumbar")
@@ -100,7 +100,7 @@ def test_a_study_and_its_report_give_every_result(tiny_scorer, tmp_path, kind):
     assert page.count("<article") == 2
 
     paths = write_results(study, report, tmp_path / "out", formats=list(FORMATS), created=WHEN)
-    names = {name.format(region=region) for name in FORMATS.values() for region in regions}
+    names = {form.file.format(region=region) for form in FORMATS.values() for region in regions}
     assert {path.name for path in paths} - names <= {"overlay-cervical.png"}  # of a rejected region with points
     assert names <= {path.name for path in paths} == {path.name for path in (tmp_path / "out").iterdir()}
     assert (tmp_path / "out" / "report.html").read_text("utf-8") == page

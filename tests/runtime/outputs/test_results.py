@@ -12,7 +12,8 @@ from helpers import tiny
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import OutputError, Scorer, StudyReport, cli, load_study
 from spinescore.runtime.outputs import results
-from spinescore.runtime.outputs.results import FORMATS, check_formats, study_folders, write_results
+from spinescore.runtime.outputs.formats import FORMATS
+from spinescore.runtime.outputs.results import check_formats, study_folders, write_results
 from spinescore.runtime.study import SITES
 
 BOTH = {

@@ -20,7 +20,7 @@ from helpers.tiny_study import TOTAL, write_study
 from spinescore.benchmarks.agreement.pictures import PICTURES
 from spinescore.runtime import InputRejected, Scorer, load_radiograph, load_studies, load_study
 from spinescore.runtime.followup.tables import TABLES
-from spinescore.runtime.outputs.results import FORMATS
+from spinescore.runtime.outputs.formats import FORMATS
 from spinescore.runtime.reading import archives, inputs
 from spinescore.runtime.study import REGIONS
 
@@ -333,7 +333,7 @@ def test_links_to_folders_inside_are_read_once_and_those_that_lead_out_are_named
 
 
 def test_own_results_beside_radiographs_are_passed_over_in_silence(tmp_path, two: list[Path]) -> None:
-    for name in (*(form.format(region=region) for form in FORMATS.values() for region in REGIONS), *OWN):
+    for name in (*(form.file.format(region=region) for form in FORMATS.values() for region in REGIONS), *OWN):
         (two[0].parent / name).write_bytes(b"nothing")
     study = load_study(two[0].parent)
     assert (len(study.radiographs), study.rejects, study.warnings) == (2, (), ())

@@ -160,7 +160,7 @@ def test_a_hospital_number_is_in_no_message(tmp_path: Path) -> None:
         ([{"patient": "Smith", "level": "C2/C3", "exposure": 2}], "line 2: exposure '2'"),
         (
             [{"patient": "Smith", "level": "C2/C3", "exposure": 1}] * 2,
-            "line 3: C2/C3 of this patient stands there twice",
+            "line 3: C2/C3 of this patient is there twice",
         ),
         ([{"patient": "", "level": "C2/C3", "exposure": 1}], "line 2: no patient is named"),
     ):
@@ -212,7 +212,7 @@ def test_exit_status_of_what_cannot_be_analysed(tmp_path: Path, capsys) -> None:
         (2, [str(tmp_path / "nowhere"), "--exposure", exposure], "there is no file or folder"),
         (2, [str(tmp_path), "--exposure", str(tmp_path / "none.csv")], "there is no file or folder"),
         (2, [str(tmp_path / "empty"), "--exposure", exposure], "there is no unit_changes.csv in"),
-        (2, [str(tmp_path), "--exposure", exposure, "--adjust", "weight"], "column weight is not there once"),
+        (2, [str(tmp_path), "--exposure", exposure, "--adjust", "weight"], "column weight must be there once"),
         (2, [str(tmp_path), "--exposure", exposure, "--adjust", "age", "age"], "each of them once"),
         (2, [str(tmp_path), "--exposure", exposure, "--adjust", "exposure"], "beside patient, level and exposure"),
         (2, [str(tmp_path), "--exposure", str(text), "--adjust", "sex"], "line 2, sex: 'm' is no number"),

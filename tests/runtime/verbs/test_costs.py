@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from pydicom import dcmread
 from helpers import tiny
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import EngineError, InputRejected, Scorer, cli
-from spinescore.runtime.outputs import results
+from spinescore.runtime.outputs import formats
+from spinescore.runtime.outputs.formats import FORMATS
 from spinescore.runtime.verbs.faults import told
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
@@ -79,7 +81,7 @@ def test_what_a_format_raises_costs_that_format(bundle, one, tmp_path, capsys, m
         raise error
         yield  # as the others, a generator
 
-    monkeypatch.setitem(results._FILES, "html", fail)
+    monkeypatch.setitem(FORMATS, "html", replace(FORMATS["html"], make=fail))
     asked = ["score", one, "--bundle", bundle, "--out", str(tmp_path), "--format", "html,json,csv"]
     assert cli.main(asked) == 4
     printed = capsys.readouterr()
@@ -97,7 +99,7 @@ def test_what_is_raised_while_a_file_is_written_costs_that_file(bundle, one, tmp
 
         yield "sr.dcm", write
 
-    monkeypatch.setitem(results._FILES, "csv", fail)
+    monkeypatch.setitem(FORMATS, "csv", replace(FORMATS["csv"], make=fail))
     asked = ["score", one, "--bundle", bundle, "--out", str(tmp_path), "--format", "json,csv"]
     assert cli.main(asked) == 4
     assert "sr.dcm: unexpected ValueError: an element that cannot be written" in capsys.readouterr().err
@@ -125,7 +127,7 @@ def test_a_full_disk_is_named(bundle, one, tmp_path, capsys, monkeypatch):
     def full(path, text):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(results, "write_atomic", full)
+    monkeypatch.setattr(formats, "write_atomic", full)
     assert cli.main(["score", one, "--bundle", bundle, "--out", str(tmp_path), "--format", "json"]) == 4
     assert "report.json cannot be written (No space left on device): free space there" in capsys.readouterr().err
 

@@ -185,7 +185,7 @@ def test_options_of_networks_are_refused(given, tmp_path, capsys, words, named):
 def test_what_is_missing_is_told(given, tmp_path, capsys):
     study, words = given
     assert crops(tmp_path / "out", study, *words[:2]) == 2
-    assert "name them with --keypoints" in capsys.readouterr().err
+    assert "give them with --keypoints" in capsys.readouterr().err
     assert crops(tmp_path / "out", study, "--localizer-inputs") == 2
     assert "--manifest" in capsys.readouterr().err
     wrong = written(tmp_path / "wrong.toml", "[grader.crop]\nextend = 3\n")
