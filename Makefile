@@ -1,5 +1,5 @@
 # `make demo` and `make test` need Python 3.10 or later and nothing else; each makes its own virtual environment.
-# The environment is remade when pyproject.toml changed, when its interpreter is gone, or when it belongs to another copy of this tree.
+# The environment is remade if pyproject.toml changed, its interpreter is gone, or it belongs to another copy of this tree.
 # On Windows, or without make, see README.md: the same is `pip install .` and `spinescore demo`.
 
 PYTHON ?= python3
@@ -18,18 +18,37 @@ STALE := $(shell $(BIN)/python -c '$(BELONGS_HERE)' 2>/dev/null || echo stale)
 
 MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p spinescore.export -p spinescore.kernels -p spinescore.benchmarks
 
-.PHONY: demo test lint clean stale
+.PHONY: help demo test quick format lint clean stale
 
-demo: $(VENV)/installed-demo
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/installed-demo ## draw a synthetic study, score it, and write everything to demo/
 	$(BIN)/python -m spinescore.runtime.cli demo --out demo
 
 # A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
-test: $(VENV)/installed-test
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
+PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
+
+test: $(VENV)/installed-test ## run all tests; PYTEST_ARGS="tests/runtime -k html" chooses
+	$(PYTEST) $(PYTEST_ARGS)
+
+# Tests without the shipped bundle, a compiler, or many processes of their own.
+QUICK = $(filter-out tests/test_page_commands.py tests/test_examples.py, $(wildcard tests/test_*.py)) \
+    tests/runtime/bundle tests/runtime/followup tests/runtime/machine tests/runtime/manifest \
+    $(filter-out %/test_fuzz_dicom.py %/test_decodeworker.py %/test_given_arrays.py, $(wildcard tests/runtime/reading/test_*.py)) \
+    $(addprefix tests/runtime/scoring/test_, budget.py expected.py geometry.py grading.py msasss.py report.py) \
+    $(addprefix tests/runtime/outputs/test_, html_report.py rows.py)
+
+quick: $(VENV)/installed-test ## run a part of the tests, at most a minute on two cores
+	$(PYTEST) -q $(QUICK) $(PYTEST_ARGS)
+
+format: $(VENV)/installed-lint ## sort imports, mend what ruff can mend, format
+	$(BIN)/python -m ruff check --fix-only .
+	$(BIN)/python -m ruff format .
 
 # The second run of mypy finds calls that Windows does not have; the tests run mypy and pyright on programs of users.
 # mypy reads the package as it is installed: the editable install's import hook, which maps the folders, is invisible to it.
-lint: $(VENV)/installed-lint
+lint: $(VENV)/installed-lint ## check style, format and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	rm -rf build
@@ -49,5 +68,5 @@ $(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-lint: pyproject.
 	$(PIP_INSTALL) --editable '.$(EXTRAS)'
 	@touch $@
 
-clean:
+clean: ## remove what the other targets made
 	rm -rf $(VENV) build demo spinescore.egg-info

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -54,3 +58,19 @@ def test_codes_and_schema_are_in_the_wheel(project):
     patterns = project["tool"]["setuptools"]["package-data"]["spinescore.runtime"]
     for name in ("codes.json", "codes.md", "report.schema.json", "py.typed"):
         assert any((ROOT / "runtime" / name).match(pattern) for pattern in patterns), name
+
+
+def test_pages_and_examples_are_in_the_source_distribution(tmp_path):
+    unwanted = shutil.ignore_patterns(
+        ".*", "tests", "build", "demo", "dist", "*.egg-info", "__pycache__", "*.onnx", "*.png"
+    )
+    shutil.copytree(ROOT, tmp_path / "tree", ignore=unwanted)
+    build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path / "out")]
+    subprocess.run(command, cwd=tmp_path / "tree", check=True, capture_output=True)
+    (archive,) = (tmp_path / "out").iterdir()
+    with tarfile.open(archive) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    pages = [path for folder in (".", "docs", "examples", "requirements") for path in (ROOT / folder).glob("*.*")]
+    kinds = (".md", ".py", ".txt")
+    assert {path.relative_to(ROOT).as_posix() for path in pages if path.suffix in kinds} - names == set()

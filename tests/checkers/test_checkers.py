@@ -1,4 +1,5 @@
-"""What mypy and pyright say of the installed package: of right use, wrong use, README's programs, the public names.
+"""What mypy and pyright say of the installed package: of right use, wrong use, the programs of README and docs, the
+public names.
 
 `make lint` runs this, and names the folder where the package is installed. basedpyright is a pyright that brings its
 own Node.js, so that nothing is downloaded when it runs.
@@ -22,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 INSTALLED = os.environ.get("SPINESCORE_INSTALLED", "")
 MARK = re.compile(r"  # wrong: ([\w-]+) (\w+)$")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 CHECKERS = ("mypy", "basedpyright")
 
 pytestmark = [
@@ -31,18 +33,18 @@ pytestmark = [
 ]
 
 
-def readme_programs() -> dict[str, str]:
-    """README's programs that use the public door, and the calls in its text, whose names are those of the text."""
-    programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def documented_programs() -> dict[str, str]:
+    """The pages' programs that use the public door, and the calls in their text, whose names are those of the text."""
+    programs = [program for page in PAGES for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
     found = {f"program_{n}.py": text for n, text in enumerate(programs) if "from spinescore.runtime import" in text}
-    calls = re.findall(r"`((?:scorer\.\w+|radiograph_from_array)\([^.`][^`]*\))`", README)
-    body = "".join(f"    {call}\n" for call in calls)
+    calls = re.findall(r"`((?:scorer\.\w+|radiograph_from_array)\([^.`][^`]*\))`", "\n\n".join(PAGES))
+    body = "".join(f"    {' '.join(call.split())}\n" for call in calls)
     found["calls.py"] = (
         "import numpy as np\nfrom numpy.typing import NDArray\nfrom pydicom import Dataset\n"
         "from spinescore.runtime import Scorer, StudyInput, radiograph_from_array\n\n\n"
         f"def calls(scorer: Scorer, study: StudyInput, pixels: NDArray[np.uint16], dataset: Dataset) -> None:\n{body}"
     )
-    assert len(found) >= 2
+    assert len(found) >= 4
     assert 'scorer.score({"cervical": pixels' in body
     return found
 
@@ -51,7 +53,7 @@ def readme_programs() -> dict[str, str]:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checked")
     texts = {name: (HERE / name).read_text(encoding="utf-8") for name in ("use.py", "misuse.py")}
-    for name, text in (texts | readme_programs()).items():
+    for name, text in (texts | documented_programs()).items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
@@ -91,7 +93,7 @@ def basedpyright(*arguments: str, **environment: str) -> dict:
     return json.loads(run.stdout)
 
 
-def test_right_use_and_the_readme_have_no_error(errors):
+def test_right_use_and_the_pages_have_no_error(errors):
     assert {name: found for name, found in errors.items() if found and name != "misuse.py"} == {}
 
 

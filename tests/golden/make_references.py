@@ -1,9 +1,9 @@
-"""Writes the reference files of this folder by README.md's own lines: what PyTorch and Keras give for grey pictures.
+"""Writes the reference files of this folder by the lines of docs/weights.md: outputs of PyTorch and Keras.
 
     python tests/golden/make_references.py torch      # PyTorch 2.13
     python tests/golden/make_references.py keras      # TensorFlow 2.21 with tf_keras
 
-`reference-localizer.npz` is hrnet-legacy.pth on pictures of 64x32 as README's lines write it. The graders' files hold
+`reference-localizer.npz` is hrnet-legacy.pth on pictures of 64x32 as these lines write it. The graders' files hold
 besides `images`, `outputs` and `kind` what the same network gives if its pictures are normalised in other ways
 (`outputs_bgr`, ..), and stand for as many wrong references.
 """
@@ -65,11 +65,12 @@ def unpacked(name: str, folder: Path) -> Path:
     return path
 
 
-def by_readme(number: int, folder: Path, written: str, old: str = "", new: str = "", **names: object) -> bytes:
-    """The file that README's program `number` writes, run in `folder` with `names`; `new` takes the place of `old`."""
-    programs = re.findall(r"```python\n(.*?)```", (FOLDER.parent.parent / "README.md").read_text("utf-8"), re.DOTALL)
+def by_the_page(number: int, folder: Path, written: str, old: str = "", new: str = "", **names: object) -> bytes:
+    """The file that program `number` of docs/weights.md writes, run in `folder`; `new` takes the place of `old`."""
+    page = FOLDER.parent.parent / "docs" / "weights.md"
+    programs = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     with contextlib.chdir(folder):
-        exec(compile(programs[number].replace(old, new) if old else programs[number], "README.md", "exec"), names)
+        exec(compile(programs[number].replace(old, new) if old else programs[number], "docs/weights.md", "exec"), names)
         return Path(written).read_bytes()
 
 
@@ -83,7 +84,9 @@ def make_torch(folder: Path) -> None:
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     grey = pictures(64, 32)
 
-    (FOLDER / "reference-localizer.npz").write_bytes(by_readme(-2, folder, "ref-localizer.npz", model=model, grey=grey))
+    (FOLDER / "reference-localizer.npz").write_bytes(
+        by_the_page(0, folder, "ref-localizer.npz", model=model, grey=grey)
+    )
 
     grader = ResNet(DEPTHS[152], 2, 8)
     grader.load_state_dict(torch.load(unpacked("resnet152-corners4.pth", folder)))
@@ -112,7 +115,7 @@ def make_keras(folder: Path) -> None:
 
     model.save(folder / "resnet152.keras")
     right = folder / "right.npz"
-    right.write_bytes(by_readme(-1, folder, "ref-grader.npz", "import keras ", "import tf_keras as keras ", grey=grey))
+    right.write_bytes(by_the_page(1, folder, "ref-grader.npz", "import keras ", "import tf_keras as keras ", grey=grey))
 
     found = {f"outputs_{way}": model.predict(normalised(grey, way), verbose=0) for way in WAYS if way != "caffe"}
     with np.load(right) as written:

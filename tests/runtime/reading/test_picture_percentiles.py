@@ -1,9 +1,6 @@
-"""Contrast by percentiles of the whole picture is what README's lines compute with NumPy, and is a field of its own."""
+"""Contrast by percentiles of the whole picture is that of the lines in docs/bundle.md, and is a field of its own."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import strategies as st
 
 from helpers import tiny
 from helpers.dicom_files import radiograph_dataset, write
+from helpers.documentation import programs
 from spinescore.runtime.bundle import manifest_sha256
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest
@@ -20,22 +18,17 @@ from spinescore.runtime.reading.percentiles import PIXELS_AT_ONCE, median, pictu
 from spinescore.runtime.reading.studies import load_radiograph
 from spinescore.runtime.study import Radiograph
 
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-LINES = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "np.percentile" in block)
+(LINES,) = programs("docs/bundle.md")
 
 
 def percentiles_of(radiograph: Radiograph, low: float, high: float) -> tuple[float, float]:
     return picture_percentiles(radiograph.pixels, low, high, radiograph.stored_min, radiograph.table.size)
 
 
-def by_readme(path, low, high):
+def by_the_page(path, low, high):
     names = {}
-    exec(
-        compile(
-            LINES.replace('"film.dcm"', repr(str(path))).replace("(1, 99)", f"({low}, {high})"), "README.md", "exec"
-        ),
-        names,
-    )
+    lines = LINES.replace('"film.dcm"', repr(str(path))).replace("(1, 99)", f"({low}, {high})")
+    exec(compile(lines, "docs/bundle.md", "exec"), names)
     return names["grey"]
 
 
@@ -62,7 +55,7 @@ def test_it_is_what_readme_computes(tmp_path, header, low, high, signed):
     radiograph = load_radiograph(path)
     table = contrast_table(radiograph, "percentile", low, high, over="picture")
     seen = table[radiograph.pixels.astype(int) - radiograph.stored_min]
-    np.testing.assert_allclose(seen, by_readme(path, low, high), atol=1e-6)
+    np.testing.assert_allclose(seen, by_the_page(path, low, high), atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
