@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from pathlib import Path
 
 __all__ = [
     "ARCHITECTURES",
-    "CACHE_VARIABLE",
     "SOURCES",
     "KernelBuildError",
     "Resources",
@@ -32,14 +30,11 @@ __all__ = [
     "find_nvcc",
     "resources",
     "shipped_name",
-    "user_cache",
 ]
 
 SOURCES = ("warp", "decode", "average")  # .cu; a fatbin each
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 FLAGS = ("-O3", "-std=c++17")
-
-CACHE_VARIABLE = "SPINESCORE_CACHE"
 
 _HERE = Path(__file__).parent
 _FATBIN_MAGIC = 0xBA55ED50
@@ -149,25 +144,9 @@ def shipped_name(source: str) -> str:
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept."""
+    from spinescore.kernels.cache import user_cache  # not there when the package is built
+
     return user_cache() / "kernels"
-
-
-def user_cache() -> Path:
-    """Where this package keeps what it made on this machine: SPINESCORE_CACHE, else in the user's cache folder.
-
-    Raises `OSError` for a user without a home folder.
-    """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME") or ""
-    if Path(stated).is_absolute():  # the XDG specification ignores a relative one
-        return Path(stated) / "spinescore"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise OSError("this user has no home folder") from None
-    return home.joinpath(*(("AppData", "Local") if sys.platform == "win32" else (".cache",)), "spinescore")
 
 
 def _stem(source: str) -> str:

@@ -22,7 +22,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.cache import user_cache
 
 __all__ = ["is_signed", "key_fault", "sign", "signed_bytes"]
 

@@ -13,7 +13,7 @@ from spinescore.benchmarks.gpu.record import Record, Skipped
 from spinescore.benchmarks.harness.child import run_child
 from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
 from spinescore.runtime.errors import EngineError
-from spinescore.runtime.reading.memory import memory_bytes
+from spinescore.runtime.machine.memory import memory_bytes
 
 __all__ = ["Driver", "bandwidth_gb_s", "device_in_use_bytes", "run"]
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed
 from spinescore.runtime.bundle import Bundle, is_shipped
 from spinescore.runtime.documents import read

@@ -29,10 +29,10 @@ from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.build import KernelBuildError, fatbin
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.warp import Source, WarpSpec
-from spinescore.runtime.devices import LARGEST_IMAGE_PX, Replay, loading
 from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext, first_gpu, translated
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
 from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKING, CudaBuffer, Memory, Slot
+from spinescore.runtime.devices.device import LARGEST_IMAGE_PX, Replay, loading
 from spinescore.runtime.engines import CudaQueue, Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_gpu
 from spinescore.runtime.errors import DeviceError

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from spinescore.kernels.average import AverageSpec, average, mirror
 from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec, boxes, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
-from spinescore.runtime.devices import Replay, loading
+from spinescore.runtime.devices.device import Replay, loading
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.engines.choice import EngineChoice, open_on_cpu
 from spinescore.runtime.errors import DeviceError

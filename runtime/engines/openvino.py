@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, key_fault, sign
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256, read_text, write_atomic

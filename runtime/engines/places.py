@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, sign
 from spinescore.runtime.bundle import MANIFEST_NAME, is_shipped
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, SUFFIX, Sidecar, sidecar_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spinescore.kernels.build import CACHE_VARIABLE, user_cache
+from spinescore.kernels.cache import CACHE_VARIABLE, user_cache
 
 __all__ = ["cache_place", "cache_values"]
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.kernels.build import CACHE_VARIABLE, user_cache
+from spinescore.kernels.cache import CACHE_VARIABLE, user_cache
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records, verify_command
 from spinescore.runtime.acceptance.golden import has_golden

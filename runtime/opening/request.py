@@ -39,7 +39,7 @@ class Request:
     largest_image_px: int = LARGEST_IMAGE_PX
     max_imputed_per_region: int = DEFAULT_MAX_IMPUTED
     progress: Callable[[str], None] | None = None  # also gets what another process says later
-    caller: Caller = field(default_factory=Caller, compare=False)
+    caller: Caller = field(default_factory=Caller, compare=False, repr=False)
 
     effort: Effort | None = None
     framework: str | None = None  # that the plan was made with

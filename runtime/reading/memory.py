@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import weakref
 from collections import deque
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.machine.memory import memory_bytes
 
-__all__ = ["LIMIT_VARIABLE", "MAX_PIXELS", "PixelBudget", "memory_bytes", "pixel_array", "pixel_limit"]
+__all__ = ["LIMIT_VARIABLE", "MAX_PIXELS", "PixelBudget", "pixel_array", "pixel_limit"]
 
 MAX_PIXELS = 100_000_000  # default limit of one radiograph
 LIMIT_VARIABLE = "SPINESCORE_MAX_PIXEL_BYTES"
 _MOST_LIMIT = 4 << 30
-_UNKNOWN_MEMORY = 4 << 30  # assumed if the machine does not tell its memory
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 _KEPT_BLOCKS = 4  # enough for two studies
 _LEAST_BYTES, _MOST_BYTES = 1 << 20, 32 << 20  # of a block that is kept
@@ -43,20 +39,6 @@ def pixel_limit() -> int:
     if stated.isascii() and stated.isdecimal() and int(stated) > 0:
         return int(stated)
     return min(memory_bytes() // 2, _MOST_LIMIT)
-
-
-def memory_bytes() -> int:
-    """Return the memory of the machine, or less if a container or `ulimit -v` allows less."""
-    limits = [_UNKNOWN_MEMORY]
-    if sys.platform != "win32":
-        import resource
-
-        limits.append(resource.getrlimit(resource.RLIMIT_AS)[0])
-        with suppress(OSError, ValueError):
-            limits[0] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        with suppress(OSError, ValueError):
-            limits.append(int(_CGROUP.read_text(encoding="ascii")))
-    return min(limit for limit in limits if limit > 0)  # -1 means no limit
 
 
 class PixelBudget:

@@ -15,7 +15,7 @@ import pytest
 from helpers import dicom_files, tiny
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
-from spinescore.kernels.build import user_cache
+from spinescore.kernels.cache import user_cache
 from spinescore.runtime import CODES, Scorer, StudyReport, __version__, anonymous, load_study
 from spinescore.runtime.notices import Notice, as_notice, findings_of, notice
 from spinescore.runtime.opening import checking

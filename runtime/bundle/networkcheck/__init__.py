@@ -17,8 +17,8 @@ from spinescore.runtime.bundle.networkcheck.inputs import Shape
 from spinescore.runtime.bundle.networkcheck.wire import external_files
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.files import open_regular
+from spinescore.runtime.machine.memory import memory_bytes
 from spinescore.runtime.manifest import Manifest
-from spinescore.runtime.reading.memory import memory_bytes
 
 __all__ = ["MOST_BYTES", "MOST_WORK", "TooCostly", "check_networks", "read_network"]
 

@@ -18,9 +18,9 @@ from spinescore.runtime import (
     StudyReport,
     anonymous,
     cli,
+    files,
     html,
     load_study,
-    output,
     presentation_states,
     radiograph_from_array,
     secondary_captures,
@@ -232,19 +232,19 @@ def test_a_full_disk_leaves_nothing_half_written_and_nothing_old(scored, tmp_pat
     write_results(*scored, tmp_path, formats=list(FILES))
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     before = {path.name for path in tmp_path.iterdir()}
-    opened = output.os.fdopen
+    opened = files.os.fdopen
 
     class Full(io.BytesIO):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def fdopen(descriptor, mode):
-        is_last = FILES[name] in output.os.readlink(f"/proc/self/fd/{descriptor}")
+        is_last = FILES[name] in files.os.readlink(f"/proc/self/fd/{descriptor}")
         if is_last:
-            output.os.close(descriptor)
+            files.os.close(descriptor)
         return Full() if is_last else opened(descriptor, mode)
 
-    monkeypatch.setattr(output.os, "fdopen", fdopen)
+    monkeypatch.setattr(files.os, "fdopen", fdopen)
     with pytest.raises(OutputError, match=rf"{FILES[name]} cannot be written \(No space left on device\): free space"):
         write_results(*scored, tmp_path, formats=list(FILES))
     assert {path.name for path in tmp_path.iterdir()} == before - {FILES[name]}

@@ -14,6 +14,7 @@ from helpers import tiny
 from helpers.dicom_files import picture, radiograph_dataset, write
 from helpers.tiny_study import TOTAL, write_study
 from spinescore.runtime import Scorer, cli, load_study
+from spinescore.runtime.machine import memory as machine_memory
 from spinescore.runtime.reading import memory, ondemand
 from spinescore.runtime.reading.filelist import load_listed, read_list
 from spinescore.runtime.reading.ondemand import StudiesOnDemand
@@ -143,11 +144,11 @@ def test_the_limit_follows_the_machine(monkeypatch, tmp_path):
 
 def test_a_container_with_less_memory_counts(monkeypatch, tmp_path):
     container = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_CGROUP", container)
+    monkeypatch.setattr(machine_memory, "_CGROUP", container)
     container.write_text("1073741824\n", encoding="ascii")
-    assert memory.memory_bytes() <= 1 << 30
+    assert machine_memory.memory_bytes() <= 1 << 30
     container.write_text("max\n", encoding="ascii")
-    assert memory.memory_bytes() > 0
+    assert machine_memory.memory_bytes() > 0
 
 
 def test_too_little_memory_is_a_reject(folder, monkeypatch):

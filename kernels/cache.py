@@ -1,0 +1,29 @@
+"""The folder in which this package keeps what it made on this machine. The standard library alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["CACHE_VARIABLE", "user_cache"]
+
+CACHE_VARIABLE = "SPINESCORE_CACHE"
+
+
+def user_cache() -> Path:
+    """Return the folder for what this package makes on this machine: SPINESCORE_CACHE, else in the user's cache folder.
+
+    Raises `OSError` if the user has no home folder.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME") or ""
+    if Path(stated).is_absolute():  # the XDG specification ignores a relative one
+        return Path(stated) / "spinescore"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise OSError("this user has no home folder") from None
+    return home.joinpath(*(("AppData", "Local") if sys.platform == "win32" else (".cache",)), "spinescore")

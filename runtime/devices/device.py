@@ -1,0 +1,113 @@
+"""The verbs of a device, on which buffers live, kernels run and engines infer. The pipeline knows only these.
+
+A device owns all that it allocates, frees it on `close`, and is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from spinescore.kernels.average import AverageSpec
+from spinescore.kernels.decode import BoxSpec, CropSpec, DecodeSpec
+from spinescore.kernels.warp import Source, WarpSpec
+from spinescore.runtime.engines import Engine
+
+__all__ = ["LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "loading"]
+
+LARGEST_IMAGE_PX = 5120 * 5120  # a GPU's memory is allocated for it unless another size is asked for
+
+
+class Buffer(Protocol):
+    """Memory of the device: an array whose slices along the first axis are views of the same memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+# Captured steps. A device may run more views than are asked for; what those yield is left unread.
+Replay = Callable[[slice], None]
+
+
+B = TypeVar("B", bound=Buffer)
+
+
+class Device(Protocol[B]):
+    """The verbs. Launches (`warp` .. `run`, `mark`) are queued in order; `read` and `synchronise` wait for them."""
+
+    kind: str  # "cpu", "cuda"
+    name: str  # the hardware, for reports
+    precisions: tuple[str, ...]  # of networks, the preferred one first
+    warnings: tuple[str, ...]  # for every report: what the device should have been
+
+    def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> B:
+        """A zeroed buffer in C order, kept until `close`."""
+
+    def write(self, buffer: B, values: NDArray[Any]) -> None:
+        """Copy host values of the buffer's shape and dtype into it."""
+
+    def read(self, buffer: B) -> NDArray[Any]:
+        """A copy of the buffer on the host, after everything queued has run."""
+
+    def upload(self, slot: int, source: Source) -> None:
+        """Make `source` the image that ROIs with this source number read (0 or 1), replacing the one before."""
+
+    def forget(self) -> None:
+        """Nothing reads the images any more until others are uploaded: let go of what is the caller's."""
+
+    def engines(
+        self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
+    ) -> list[Engine[B]]:
+        """Load networks: their files, and the precisions of those. The engines are closed with the device.
+
+        `before` is told of each that is loaded, maybe from several threads. Raises `EngineError`, and what `before`
+        raises.
+        """
+
+    def warp(self, rois: B, spec: WarpSpec, out: B) -> None:
+        """Kernel 1: `out` (N, channels, height, width) from N ROIs of any shape."""
+
+    def decode(self, heatmaps: B, rois: B, views: B, spec: DecodeSpec, points: B) -> None:
+        """Kernel 2: the points (N, 6, 2) of N views."""
+
+    def boxes(self, points: B, views: B, spec: BoxSpec, rois: B) -> None:
+        """Kernel 2: the second pass's ROIs (N)."""
+
+    def crops(self, points: B, views: B, spec: CropSpec, rois: B) -> None:
+        """Kernel 2: the crops' ROIs (N, 6, flips)."""
+
+    def mirror(self, images: B, out: B) -> None:
+        """Kernel 3: `out` (N, channels, height, width) are the images with their last axis reversed."""
+
+    def average(self, heatmaps: Sequence[B], spec: AverageSpec, out: B) -> None:
+        """Kernel 3: `out` (N, joints, h, w) is the mean of all runs' heatmaps (N, joints, h_r, w_r)."""
+
+    def run(self, engine: Engine[B], inputs: B, outputs: B) -> None:
+        """Infer the batch in `inputs` into `outputs`."""
+
+    def mark(self, stage: str) -> None:
+        """Note the time at which everything queued before has run."""
+
+    def marks_ms(self) -> dict[str, float]:
+        """The marks of the latest replay, in milliseconds since its first one."""
+
+    def capture(self, steps: Callable[[slice], None]) -> Replay:
+        """Make `steps` replayable. A GPU runs them for both views once, in which engines may still allocate."""
+
+    def synchronise(self) -> None:
+        """Wait until everything queued has run."""
+
+    def close(self) -> None:
+        """Free everything. Closing twice is no error."""
+
+
+def loading(path: Path, precision: str) -> str:
+    """What `Device.engines` tells of a network that it loads."""
+    return f"loading network {path.name} ({precision})"
