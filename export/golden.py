@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from spinescore.export.sessions import thread_count
 from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.acceptance.golden import normalised
@@ -54,8 +56,11 @@ def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
     from spinescore.runtime.phantom import write_study
 
     views = []
-    for seed in tqdm(range(_FIRST_SEED, _FIRST_SEED + studies), desc="drawing phantoms", leave=False, disable=None):
-        written = write_study(seed, folder / str(seed))
+    seeds = range(_FIRST_SEED, _FIRST_SEED + studies)
+    with ThreadPoolExecutor(thread_count()) as pool:  # drawing runs in OpenCV and NumPy, without Python's lock
+        drawn = pool.map(lambda seed: write_study(seed, folder / str(seed)), seeds)
+        folders = list(tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None))
+    for written in folders:
         truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
         for region in REGIONS:
             found = truth["regions"][region]

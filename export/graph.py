@@ -25,6 +25,7 @@ __all__ = [
     "check_graph",
     "finish_model",
     "free_size",
+    "with_weights_apart",
     "without_initializers",
     "without_weights",
 ]
@@ -32,6 +33,7 @@ __all__ = [
 OPSET = 17
 IR_VERSION = 8
 _SMALL = 256  # elements; the shapes, scales and axes that shape inference reads are smaller
+_PLAIN_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8)  # as NumPy holds them
 
 FloatArray = NDArray[np.floating]
 
@@ -85,6 +87,31 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in inputs:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light
+
+
+def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """A copy of `model` whose large initializers are marked as external data, and their values by name.
+
+    An engine that takes values from memory need not be given the graph as one long message.
+    """
+    light, values = without_initializers(model), {}
+    inputs = {value.name for value in model.graph.input}  # whose initializers are defaults
+    for tensor in model.graph.initializer:
+        is_large = np.prod(tensor.dims) > _SMALL and tensor.HasField("raw_data")
+        if not is_large or tensor.data_type not in _PLAIN_TYPES or tensor.name in inputs:
+            light.graph.initializer.append(tensor)
+            continue
+        values[tensor.name] = numpy_helper.to_array(tensor)
+        place = {"location": "memory", "offset": 0, "length": values[tensor.name].nbytes}
+        entries = [onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items()]
+        light.graph.initializer.add(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+            external_data=entries,
+        )
+    return light, values
 
 
 def _copy_fields(source: Any, target: Any, left_out: str) -> None:

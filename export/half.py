@@ -19,7 +19,7 @@ from spinescore.runtime.errors import CheckpointError
 __all__ = ["HALF_MAX", "HalfReport", "LayerCount", "LayerMax", "float_names", "store_half", "to_half"]
 
 HALF_MAX = 65504.0  # the largest finite half; magnitudes from 65520 on round to infinity
-_SMALLEST_NORMAL = 2.0**-14
+_MAGNITUDE, _INFINITY, _SMALLEST_NORMAL = 0x7FFF, 0x7C00, 0x0400  # bits of a half: without sign, infinite, 2**-14
 _FLOAT_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}  # inputs that ONNX defines as float32: roi and scales
 _STORED = ".half"
 _SMALL = 256  # elements; smaller initializers are not worth a Cast
@@ -195,16 +195,17 @@ def _report(graph: onnx.GraphProto, weights: dict[str, NDArray[np.floating]]) ->
     flushed: list[LayerCount] = []
     subnormal: list[LayerCount] = []
     for name, value in weights.items():
-        magnitude, layer = np.abs(value.astype(np.float32)), layers.get(name, name)
-        if magnitude.size and magnitude.max() > largest.value:
-            largest = LayerMax(layer, float(magnitude.max()))
+        layer = layers.get(name, name)
+        magnitude = float(max(value.max(), -value.min())) if value.size else 0.0
+        if magnitude > largest.value:
+            largest = LayerMax(layer, magnitude)
         with np.errstate(over="ignore", under="ignore"):
-            rounded = magnitude.astype(np.float16)
-        for found, hit in (
-            (overflowed, np.isinf(rounded)),
-            (flushed, (magnitude > 0) & (rounded == 0)),
-            (subnormal, (rounded > 0) & (rounded < _SMALLEST_NORMAL)),
+            bits = value.astype(np.float16).view(np.uint16) & _MAGNITUDE  # whole numbers compare faster than halves
+        for counts, hits in (
+            (overflowed, bits == _INFINITY),
+            (flushed, (bits == 0) & (value != 0)),
+            (subnormal, (bits > 0) & (bits < _SMALLEST_NORMAL)),
         ):
-            if hit.any():
-                found.append(LayerCount(layer, int(hit.sum()), int(hit.size)))
+            if count := int(np.count_nonzero(hits)):
+                counts.append(LayerCount(layer, count, value.size))
     return HalfReport(largest, tuple(overflowed), tuple(flushed), tuple(subnormal))

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from spinescore.export.averaged import Images
 from spinescore.export.graph import finish_model
 from spinescore.export.half import to_half
-from spinescore.export.sessions import batches_of, open_session
+from spinescore.export.sessions import map_batches, open_session
 
 __all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first", "to_tensorrt"]
 
@@ -64,17 +64,17 @@ def calibrate(model: onnx.ModelProto, images: Images) -> dict[str, Ranges]:
     graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in known)
     session = open_session(probed)
     entry = graph.input[0].name
-    bounds: dict[str, list[tuple[float, float]]] = {name: [] for name in (entry, *names)}
-    samples: dict[str, list[Array]] = {name: [] for name in bounds}
-    for image in batches_of(images, most=1):  # all activations of a full-size network take 200 MB
-        for name, value in zip(bounds, (image, *session.run(names, {entry: image})), strict=True):
-            flat = value.ravel()
-            bounds[name].append((float(flat.min()), float(flat.max())))
-            samples[name].append(flat[:: flat.size // _SAMPLES | 1].copy())
+
+    def look(image: NDArray[np.floating]) -> list[tuple[float, float, Array]]:
+        """For the input and each activation: its least and greatest value, and some of its values."""
+        flats = [value.ravel() for value in (image, *session.run(names, {entry: image}))]
+        return [(float(flat.min()), float(flat.max()), flat[:: flat.size // _SAMPLES | 1].copy()) for flat in flats]
+
+    by_image = map_batches(look, images, most=1)  # all activations of a full-size network take 200 MB
     found: dict[str, Ranges] = {rule: {} for rule in RULES}
-    for name, pairs in bounds.items():
-        low, high = min(least for least, _ in pairs), max(greatest for _, greatest in pairs)
-        pooled = np.concatenate(samples.pop(name))
+    for name, seen in zip((entry, *names), zip(*by_image, strict=True), strict=True):
+        low, high = min(least for least, _, _ in seen), max(greatest for _, greatest, _ in seen)
+        pooled = np.concatenate([sample for _, _, sample in seen])
         limits = (np.inf, float(np.percentile(np.abs(pooled), _PERCENTILE)), _least_squares(pooled, low, high))
         for rule, limit in zip(RULES, limits, strict=True):
             found[rule][name] = (max(low, -limit), min(high, limit))

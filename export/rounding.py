@@ -7,8 +7,6 @@ products and sums in FP32, each result stored as half, as a GPU's tensor cores d
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from spinescore.export.averaged import Images
 from spinescore.export.graph import without_initializers, without_weights
 from spinescore.export.half import LayerMax, float_names
-from spinescore.export.sessions import batches_of, open_session, thread_count
+from spinescore.export.sessions import map_batches, open_session
 
 __all__ = ["largest_activations", "round_like_half"]
 
@@ -73,17 +71,14 @@ def largest_activations(model: onnx.ModelProto, images: Images, label: str = "")
             nodes.append(helper.make_node("ReduceMax", [name], [f"{name}.max"], keepdims=0))
     _replace_nodes(graph, nodes)
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ends)
-    session, entry = open_session(probed, threads=1), graph.input[0].name
+    session, entry = open_session(probed), graph.input[0].name
 
     def run(image: NDArray[np.floating]) -> NDArray[np.float32]:
         magnitudes = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)
         largest_of_each: NDArray[np.float32] = magnitudes.max(axis=1)
         return largest_of_each
 
-    # One image at a time: all activations of a batch would take 200 MB an image. Side by side, since ONNX Runtime
-    # reduces a tensor in one thread.
-    with ThreadPoolExecutor(thread_count()) as pool:
-        found = list(pool.map(run, batches_of(images, label, most=1)))
+    found = map_batches(run, images, label, most=1)  # all activations of an image take 200 MB
     largest = np.max([np.zeros(len(values), np.float32), *found], axis=0)
     return [LayerMax(name, value) for name, value in zip(values, largest.tolist(), strict=True)]
 

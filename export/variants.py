@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from spinescore.export.sessions import batches_of, open_session
+from spinescore.export.sessions import map_batches, open_session
 from spinescore.runtime.manifest import NetworkInput
 
 __all__ = ["ONE_CORNER", "Change", "Runner", "softmax"]
@@ -31,13 +31,15 @@ class Runner:
     ) -> NDArray[np.float64]:
         """The raw output for `grey` (N, H, W) in 0..1, changed by `change` and normalised as `size` says."""
         mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (size.mean, size.std))
-        results = []
-        for batch in batches_of(grey, label):
+
+        def run(batch: NDArray[np.floating]) -> NDArray[np.float32]:
             pictures = batch.astype(np.float64)
             pictures = pictures if change is None else change(pictures)
             images = ((pictures[:, None] - mean) / std).astype(np.float32)
-            results.append(self._session.run(None, {self._input: images})[0])
-        return np.concatenate(results).astype(np.float64)
+            output: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+            return output
+
+        return np.concatenate(map_batches(run, grey, label)).astype(np.float64)
 
 
 def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
