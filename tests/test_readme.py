@@ -91,7 +91,8 @@ def source_of(module):
     """The text of a module, or of all modules of a package."""
     origin = Path(find_spec(module).origin)
     files = origin.parent.glob("*.py") if origin.name == "__init__.py" else [origin]
-    return "".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "benchmarks" / "records.py"])
+    shared = ROOT / "benchmarks" / "harness" / "record.py"
+    return "".join(path.read_text(encoding="utf-8") for path in [*files, shared])
 
 
 MODULES = [
@@ -168,9 +169,6 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 180
 
 
-NOT_YET = {"runtime/reading/decoding/syntaxes.py"}  # must shrink to nothing
-
-
 def test_paths_that_pages_name_exist():
     named = {
         code.rstrip("/")
@@ -180,5 +178,4 @@ def test_paths_that_pages_name_exist():
     }
     assert len(named) > 40
     missing = {name for name in named if not any((ROOT / f"{name}{end}").exists() for end in ("", ".py"))}
-    assert missing - NOT_YET == set()
-    assert NOT_YET - missing == set(), "these exist now: delete them from NOT_YET"
+    assert missing == set()

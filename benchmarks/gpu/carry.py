@@ -56,8 +56,8 @@ def build_pycuda(python: str, headers: Path, folder: Path) -> Path:
     _run(["g++", "-shared", "-Wl,-soname,libcuda.so.1", "-o", str(stub / "libcuda.so"), str(stub / "empty.cpp")])
     settings = ["--no-cuda-enable-curand", f"--cudadrv-lib-dir={stub}", "--cxxflags=-O1"]
     _run([python, "configure.py", f"--cuda-root={headers.parent}", *settings], cwd=source)
-    linked = {**os.environ, "LDFLAGS": f"{os.environ.get('LDFLAGS', '')} -Wl,--no-as-needed"}  # the stub is empty
-    _run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder / "wheel"), str(source)], env=linked)
+    linked = ["env", "LDFLAGS=-Wl,--no-as-needed"]  # or the empty stub would not be linked
+    _run([*linked, *pip, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder / "wheel"), str(source)])
     return next((folder / "wheel").glob("pycuda-*.whl"))
 
 
@@ -137,8 +137,8 @@ def _write(checkout: Path, folder: Path, python: str, headers: Path) -> None:
     link_checkout(checkout, folder)
 
 
-def _run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=cwd, env=env, check=False)
+def _run(command: list[str], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=cwd, check=False)
     if done.returncode:
         raise NotBuilt(f"{' '.join(command)} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
 

@@ -101,9 +101,10 @@ def test_the_command_line(inputs, tmp_path, capsys):
     assert cli.main([*command, *others, *more]) == 0
     assert cli.main(["bundle", "info", out]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("w6: points ") == printed.count("heatmap pixels off the bundle's own in the median") / 2 == 2
+    assert printed.count("w6: median distance ") == 2
+    assert printed.count("median distance of points to the bundle's own") == 4
     assert cli.main(["bundle", "verify", out]) == 0
-    assert "localizer both, w4: points " in capsys.readouterr().out
+    assert "localizer both, w4: median distance " in capsys.readouterr().out
     with Scorer.open(out, "cpu", localizer="w4") as scorer:
         assert scorer.bundle.manifest.localizer.files["lumbar"] == {"fp32": "localizer-w4.fp32.onnx"}
 

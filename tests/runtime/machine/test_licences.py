@@ -81,4 +81,4 @@ def test_the_command(capsys):
 
 def test_bundles_have_no_licences_to_list(capsys):
     assert cli.main(["doctor", "phantom-reference", "--licences"]) == 2
-    assert "leave phantom-reference out" in capsys.readouterr().err
+    assert "leave out phantom-reference" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_it_belongs_to_percentiles():
     stated = tiny.listed(tiny.manifest())
     stated["grader"]["contrast"]["over"] = "picture"
     with pytest.raises(
-        BundleError, match=r'grader\.contrast\.over: "picture" is of percentiles; give mode = "percentile"'
+        BundleError, match=r'grader\.contrast\.over: "picture" applies to percentiles only; give mode = "percentile"'
     ):
         Manifest.from_dict(stated)
 
