@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 import spinescore.runtime  # noqa: F401  # before a test imports an engine, which would else look up its maker's host
+from spinescore.runtime.acceptance import gate
 
 settings.register_profile("spinescore", deadline=None, derandomize=True, database=None)
 settings.load_profile("spinescore")
@@ -15,4 +16,13 @@ def _no_cache_of_this_user(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SPINESCORE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patched.setenv("SPINESCORE_CHECK", "0")  # no process is started that a test does not ask for
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_process_stands_for_all_of_the_gate():
+    """The gate runs one new process and counts it as often as it was asked for; children of tests run them all."""
+    run_all = gate._runs
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gate, "_runs", lambda *arguments: run_all(*arguments[:-1], 1) * arguments[-1])
         yield

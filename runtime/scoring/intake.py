@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.arguments import check_choice, shown
 from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.arrays import check_pixels, radiograph_from_array
 from spinescore.runtime.reading.datasets import is_dataset, name_of
 from spinescore.runtime.reading.sourcenames import told_apart
@@ -76,6 +77,9 @@ def as_study(study: StudyInput) -> Study:
         raise InputRejected(
             "two-patients", "The study's radiographs belong to more than one patient; score them apart."
         )
+    if not (converted.radiographs or converted.rejects or converted.warnings):
+        text = "The study holds no image; give radiographs, arrays, or a study that load_study has read."
+        converted = replace(converted, warnings=(notice("no-image", text),))
     return replace(converted, radiographs=told_apart([_native(radiograph) for radiograph in converted.radiographs]))
 
 
@@ -102,6 +106,11 @@ def _of_images(images: Sequence[object]) -> Study:
 def _of_region(region: Region, image: object) -> Radiograph | Reject:
     if is_dataset(image):
         image = _of_dataset(image)
+    if isinstance(image, Radiograph) and image.region not in (None, region):
+        raise ValueError(
+            f"{image.source or 'a radiograph'} shows the {image.region} spine and was given as the {region} image; "
+            f"give it as {image.region}, or make it again with region={region!r} if it states the wrong one"
+        )
     if isinstance(image, (Radiograph, Reject)):
         return replace(image, region=region)
     if not isinstance(image, np.ndarray):

@@ -31,6 +31,8 @@ from spinescore.runtime.scoring.pipeline import Pipeline
 from spinescore.runtime.scoring.selection import Chosen, Evidence, other_region
 from spinescore.runtime.scoring.standing import (
     FACINGS,
+    MARGIN,
+    STATED_MARGIN,
     by_points,
     contradiction,
     is_doubtful,
@@ -249,7 +251,7 @@ class Views:
             unsure = result.reject is not None and result.reject.code == "low-confidence"
             if other is not None and unsure:
                 results[region] = result.rather(other)
-            elif seen and (better := rather(seen, region, own, localizer.min_confidence)) is not None:
+            elif seen and (better := rather(seen, region, own, localizer.min_confidence, _margin(result))) is not None:
                 turned[region] = Chosen(chosen[region].radiograph, better[1], better[0])
             else:
                 results[region] = replace(result, stands_as_seen=stands(seen, region, own))
@@ -295,6 +297,10 @@ class Views:
 
     def _whole(self, source: int, chosen: Chosen) -> NDArray[np.void]:
         return whole_of(source, chosen, self._manifest.localizer)
+
+
+def _margin(result: RegionResult) -> float:
+    return MARGIN if result.chosen.radiograph.facing_from == "header" else STATED_MARGIN
 
 
 def _no_time(radiograph: Radiograph, budget: Budget, needed_ms: float) -> str:

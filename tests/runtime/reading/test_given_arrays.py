@@ -143,6 +143,23 @@ def test_a_wrong_facing_is_found_and_named(scorer, film, with_header) -> None:
         assert found[0].message.endswith("correct the facing that is given.")
 
 
+@pytest.mark.parametrize("seed", [1_500_000, 1_500_077])
+def test_a_wrong_facing_is_found_though_the_mirrored_picture_looks_like_a_spine(shipped, seed) -> None:
+    """Their discs have a mean confidence of 0.77 and 0.83 in the mirrored picture."""
+    view = draw_view(seed, "lumbar")
+    facts = {"region": "lumbar", "spacing_mm": view.pixel_mm, "window": view.image.window}
+    facts["photometric"] = "MONOCHROME1" if view.image.inverted else "MONOCHROME2"
+    other = "left" if view.facing == "right" else "right"
+    reports = [
+        shipped.score([radiograph_from_array(view.image.pixels, facing=facing, **facts)])
+        for facing in (view.facing, other)
+    ]
+    assert [report.regions["lumbar"].radiograph.facing for report in reports] == [view.facing] * 2
+    assert reports[0].regions["lumbar"].total == reports[1].regions["lumbar"].total
+    found = [[one.code for one in report.findings if one.code == "orientation-contradicts"] for report in reports]
+    assert found == [[], ["orientation-contradicts"]]
+
+
 def test_a_missing_facing_costs_a_run_of_the_localizer_for_each_radiograph(tmp_path) -> None:
     """A second one where the peaks leave a doubt; in this bundle they leave none."""
     bundle = write_bundle(tmp_path, **{"localizer.min_confidence": 0.2})

@@ -237,3 +237,15 @@ def test_pixels_may_be_read_only_strided_and_of_either_byte_order(scorer):
     pixels.flags.writeable = False
     radiograph = replace(CERVICAL.radiograph, pixels=pixels, table=np.linspace(0, 1, 65536, dtype=np.float32))
     assert_found(scorer.score(radiograph).regions["cervical"], CERVICAL)
+
+
+@pytest.mark.parametrize("study", [{}, [], Study(())])
+def test_a_study_without_images_says_so(scorer, study):
+    report = checked(scorer.score(study))
+    assert [one.code for one in report.notices] == ["no-image"]
+    assert report.total.value is None
+
+
+def test_a_radiograph_of_the_other_region_is_not_renamed(scorer):
+    with pytest.raises(ValueError, match="shows the lumbar spine and was given as the cervical image"):
+        scorer.score({"cervical": LUMBAR.radiograph})
