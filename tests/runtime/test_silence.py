@@ -20,7 +20,7 @@ from helpers.golden_bundle import write_golden_bundle
 from spinescore.runtime.phantom import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
-STRACE = ["unshare", "-rn", "strace", "-f", "-qq", "-e", "trace=%network"]
+STRACE = ["unshare", "-rn", "strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=%network"]  # strace 5.3 or later
 ENGINES = ("onnxruntime", "openvino", "tensorrt_rtx", "tensorrt_lean", "tensorrt")
 
 HOOK = """
