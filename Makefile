@@ -35,7 +35,8 @@ test: $(VENV)/installed-test ## run all tests; PYTEST_ARGS="tests/runtime -k htm
 # Tests without the shipped bundle, a compiler, or many processes of their own.
 QUICK = $(filter-out tests/test_page_commands.py tests/test_examples.py, $(wildcard tests/test_*.py)) \
     tests/runtime/bundle tests/runtime/followup tests/runtime/machine tests/runtime/manifest \
-    $(filter-out %/test_fuzz_dicom.py %/test_decodeworker.py %/test_given_arrays.py, $(wildcard tests/runtime/reading/test_*.py)) \
+    $(filter-out %/test_fuzz_dicom.py %/test_given_arrays.py, $(wildcard tests/runtime/reading/test_*.py)) \
+    $(filter-out %/test_decodeworker.py, $(wildcard tests/runtime/reading/decoding/test_*.py)) \
     $(addprefix tests/runtime/scoring/test_, budget.py expected.py geometry.py grading.py msasss.py report.py) \
     $(addprefix tests/runtime/outputs/test_, html_report.py rows.py)
 

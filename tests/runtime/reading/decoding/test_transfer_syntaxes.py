@@ -83,7 +83,7 @@ def test_signed_lossless(monkeypatch, tmp_path: Path, syntax: uid.UID, encode, b
 def test_htj2k_that_was_written_elsewhere(monkeypatch, tmp_path: Path, name: str) -> None:
     """A codestream of OpenJPH, for builds of imagecodecs that cannot write one."""
     only(monkeypatch, uid.HTJ2KLosslessRPCL, name)
-    frame = (Path(__file__).parents[2] / "golden" / "htj2k-12-bits.j2c").read_bytes()
+    frame = (Path(__file__).parents[3] / "golden" / "htj2k-12-bits.j2c").read_bytes()
     ds = compressed(picture(12), 12, uid.HTJ2KLosslessRPCL, frame)
     assert_stored(load_radiograph(write(ds, tmp_path / "image")), picture(12))
 
