@@ -11,6 +11,7 @@ from PyInstaller.utils.hooks import (
     copy_metadata,
 )
 
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.machine.packages import PACKAGES
 
 # Added only if the program imports them; the second one needs Matplotlib.
@@ -35,10 +36,11 @@ excludedimports = ["keras", "pytest", "spinescore.benchmarks", "spinescore.expor
 for name in filter(find_spec, _BY_NAME):
     hiddenimports += collect_submodules(name, filter=lambda module: ".tests" not in module, on_error="ignore")
     datas += collect_data_files(name, excludes=["**/tests"])
-if find_spec("openvino"):  # it opens its plugins and readers by name
-    hiddenimports += ["openvino"]
-    datas += collect_data_files("openvino", subdir="libs", excludes=["**/*.so.*", "**/*.pc"])
-    binaries += collect_dynamic_libs("openvino", search_patterns=["*.dll", "*.dylib", "lib*.so", "lib*.so.*"])
+for name in filter(find_spec, (name for row in ENGINES.values() if "cpu" in row.precisions for name in row.frameworks)):
+    # An engine is imported by name. OpenVINO also opens its plugins and readers by name.
+    hiddenimports.append(name)
+    datas += collect_data_files(name, subdir="libs", excludes=["**/*.so.*", "**/*.pc"])
+    binaries += collect_dynamic_libs(name, search_patterns=["*.dll", "*.dylib", "lib*.so", "lib*.so.*"])
 for name in (*PACKAGES, *(same for package in PACKAGES.values() for same in package.same), *_MORE_METADATA):
     with suppress(PackageNotFoundError):  # not installed here
         datas += copy_metadata(name)

@@ -12,16 +12,14 @@ from typing import Any
 from spinescore.kernels.signing import key_fault
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.engines.places import engine_name, engine_paths, is_own
-from spinescore.runtime.engines.sidecar import FLAVOURS, HARDWARE, Sidecar
+from spinescore.runtime.engines.sidecar import HARDWARE, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.text import lines
 from spinescore.runtime.verbs import OK, REFUSED, say, show
 from spinescore.runtime.verbs.extras import export_extra
-from spinescore.runtime.verbs.options import add_action, add_bundle
+from spinescore.runtime.verbs.options import BUILDERS, add_action, add_bundle
 
 __all__ = ["add_arguments", "build", "build_into", "list_engines", "verify"]
-
-_NAMES = {name.replace("_", "-"): name for name in FLAVOURS if name != "tensorrt_lean"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     builder = add_action(actions, "build", "build engines from a bundle's networks")
     add_bundle(builder)
     text = "TensorRT or TensorRT-RTX (default: the one that is installed)"
-    builder.add_argument("--engine", choices=sorted(_NAMES), help=text)
+    builder.add_argument("--engine", choices=sorted(BUILDERS), help=text)
     text = "compute capability to build for, such as 8.6, without a GPU of that kind; TensorRT-RTX only; repeatable"
     builder.add_argument("--target", action="append", default=[], metavar="CC", help=text)
     text = "precision of the networks (default: fp16)"
@@ -67,7 +65,7 @@ def build_into(bundle: str | Path, engine: str | None, targets: Sequence[str], *
     """Build a bundle's networks with `engine` (the installed one if None) and print the engines' paths."""
     with export_extra():
         from spinescore.export.engine import BuildOptions, build_engines, sort_targets
-    flavour = _NAMES[engine] if engine else _installed()
+    flavour = BUILDERS[engine] if engine else _installed()
     chosen = BuildOptions(flavour, sort_targets(targets), **options)
     for path in build_engines(Bundle.open(bundle), chosen, say):
         show(str(path))
@@ -125,7 +123,7 @@ def _line(row: dict[str, Any], check: bool) -> str:
 def _installed() -> str:
     from spinescore.runtime.engines.tensorrt import installed_flavours
 
-    installed = [name for name in installed_flavours() if name in _NAMES.values()]
+    installed = [name for name in installed_flavours() if name in BUILDERS.values()]
     if not installed:
         raise EngineError(
             'no TensorRT that can build engines is installed; install one: pip install "spinescore[tensorrt-rtx]"'

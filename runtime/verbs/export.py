@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spinescore.runtime.verbs import OK, gate, say, show
 from spinescore.runtime.verbs.extras import export_extra
-from spinescore.runtime.verbs.options import positive
+from spinescore.runtime.verbs.options import BUILDERS, positive
 
 if TYPE_CHECKING:
     from spinescore.export.bundle import ExportReport
@@ -50,7 +50,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     text = "also write INT8 files, calibrated on the golden inputs"
     parser.add_argument("--int8", action="store_true", help=text)
     text = "also build engines of TensorRT or TensorRT-RTX; repeatable"
-    parser.add_argument("--engine", action="append", default=[], choices=("tensorrt", "tensorrt-rtx"), help=text)
+    parser.add_argument("--engine", action="append", default=[], choices=sorted(BUILDERS), help=text)
     text = "GPUs of those engines, as in `spinescore engine build`"
     parser.add_argument("--target", action="append", default=[], metavar="CC", help=text)
     text = "fail if a network cannot be written in half precision or INT8"

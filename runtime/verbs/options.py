@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+from spinescore.runtime.engines.sidecar import FLAVOURS
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.study import REGIONS, Facing
 
 __all__ = [
+    "BUILDERS",
     "BUNDLE",
     "add_action",
     "add_anonymous",
@@ -28,6 +30,10 @@ __all__ = [
 ]
 
 BUNDLE = "phantom-reference"
+
+# The frameworks that build engines, by the name that `--engine` takes, with their import names. The lean runtime only
+# runs engines.
+BUILDERS = {name.replace("_", "-"): name for name in FLAVOURS if name != "tensorrt_lean"}
 
 
 def add_studies(parser: argparse.ArgumentParser) -> None:

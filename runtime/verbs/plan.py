@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
 from spinescore.runtime.verbs.options import BUNDLE
@@ -182,8 +184,6 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
     """Return messages about engines that could run here but were not measured: the gate has not accepted them."""
-    from importlib.util import find_spec
-
     from spinescore.runtime.acceptance import verify_command
     from spinescore.runtime.engines.choice import choices_on
 
@@ -200,9 +200,18 @@ def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
     lines = []
     if missing:
         lines.append(f"Not accepted here, and so not measured: {', '.join(missing)}. {verify_command(bundle, kind)}")
-    if kind == "cpu" and find_spec("openvino") is None:
-        lines.append('OpenVINO is not installed; on most CPUs it is faster: pip install "spinescore[openvino]"')
-    return lines
+    return lines + _not_installed(kind)
+
+
+def _not_installed(kind: str) -> list[str]:
+    """Return messages about engines of a CPU that are not installed: on most CPUs they are faster."""
+    rows = [row for row in ENGINES.values() if kind == "cpu" and kind in row.precisions]
+    return [
+        f'{framework.title} is not installed; on most CPUs it is faster: pip install "spinescore[{framework.extra}]"'
+        for row in rows
+        for name, framework in row.frameworks.items()
+        if framework.extra and find_spec(name) is None
+    ]
 
 
 def _plan(

@@ -14,6 +14,7 @@ from spinescore.runtime.outputs import results
 from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, ResultFormat
 from spinescore.runtime.outputs.rows import Row, row
 from spinescore.runtime.study import Study
+from spinescore.runtime.text import one_line
 from spinescore.runtime.verbs import (
     FAULT,
     NOTHING_SCORED,
@@ -138,7 +139,7 @@ class _Call:
                 self._rows.append(row(report))
             if self._folders is not None:
                 self._write(self._folders[number], study, report)
-            self._print(report)
+            self._print(report, self._title(number, study) if self._count > 1 else None)
 
     def _scored(
         self, number: int, read: Callable[[], Study], keypoints: Points | None
@@ -153,12 +154,16 @@ class _Call:
             return study, _report(self._scorer, study, self._arguments, keypoints)
         except Exception as error:
             message = self._told(error)
-        names = ", ".join(image.source for image in study.radiographs[:_MOST_NAMES]) if study else "not read"
-        place = f"study {number + 1} of {self._count} ({names}): " if self._count > 1 else ""
+        place = f"{self._title(number, study)}: " if self._count > 1 else ""
         say(f"spinescore: {place}{message}")
         if self._folders is not None:
             self._guarded(partial(results.remove_results, self._folders[number]))
         return None
+
+    def _title(self, number: int, study: Study | None) -> str:
+        """Return a study's number and the names of its first radiographs."""
+        names = ", ".join(image.source for image in study.radiographs[:_MOST_NAMES]) if study else "not read"
+        return f"study {number + 1} of {self._count}" + (f" ({names})" if names else "")
 
     def _write(self, folder: Path, study: Study, report: StudyReport) -> None:
         own = [name for name in self._formats if name != "csv" or self._count == 1]
@@ -185,16 +190,17 @@ class _Call:
         self._faults.add(status)
         return message
 
-    def _print(self, report: StudyReport) -> None:
+    def _print(self, report: StudyReport, title: str | None) -> None:
         """Print a report for people, or as JSON if that was requested or nothing could be scored.
 
+        `title` names the study if there are several.
         If standard output fails, the other studies are still scored if their results go to a folder.
         """
         if not self._printing:
             return
         as_json = self._arguments.json or self._arguments.jsonl
         try:
-            text, print_text = _printed(report, as_json, self._count > 1, self._arguments.jsonl)
+            text, print_text = _printed(report, as_json, title, self._arguments.jsonl)
             print_text(text)
         except (ReaderGone, OutputError) as error:
             self._printing = False
@@ -241,10 +247,10 @@ def _report(scorer: Scorer, study: Study, arguments: argparse.Namespace, keypoin
     return report
 
 
-def _printed(report: StudyReport, as_json: bool, several: bool, lines: bool) -> tuple[str, Callable[[str], None]]:
-    """Return the text of a report, and the function that prints it."""
+def _printed(report: StudyReport, as_json: bool, title: str | None, lines: bool) -> tuple[str, Callable[[str], None]]:
+    """Return the text of a report, and the function that prints it. With a title it is one of several."""
     from spinescore.runtime.verbs.summary import study_summary
 
     if as_json or not is_scored(report):
-        return report.to_json(indent=None if several or lines else 2), show_json
-    return study_summary(report) + ("\n" if several else ""), show
+        return report.to_json(indent=2 if title is None and not lines else None), show_json
+    return study_summary(report) if title is None else f"{one_line(title)}\n\n{study_summary(report)}\n", show

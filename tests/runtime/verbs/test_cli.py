@@ -18,6 +18,7 @@ from helpers import tiny
 from helpers.tiny_study import GRADES, TOTAL, write_study
 from spinescore.runtime import Scorer, cli, verbs
 from spinescore.runtime.scoring.report import report_schema
+from spinescore.runtime.verbs import plan
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,25 @@ def test_several_studies_are_json_lines_in_numbered_folders(bundle, tmp_path, ca
         for number in (1, 2)
         for name in ("overlay-cervical.png", "overlay-lumbar.png", "report.json")
     ]
+
+
+def test_several_studies_for_people_have_a_title_each(bundle, tmp_path, capsys):
+    for number in (1, 2):
+        write_study(tmp_path / "in" / f"film-{number}", uid=f"1.2.3.{number}")
+    assert cli.main(["score", str(tmp_path / "in"), "--bundle", bundle]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line.startswith("study ")]
+    assert titles == [
+        f"study {number} of 2 (film-{number}/lumbar.dcm, film-{number}/cervical.dcm)" for number in (1, 2)
+    ]
+
+
+def test_titles_of_anonymous_studies_name_no_file(bundle, tmp_path, capsys):
+    for number in (1, 2):
+        write_study(tmp_path / "in" / f"film-{number}", uid=f"1.2.3.{number}")
+    assert cli.main(["score", str(tmp_path / "in"), "--bundle", bundle, "--anonymous"]) == 0
+    printed = capsys.readouterr()
+    assert "study 2 of 2" in printed.out
+    assert "film-" not in printed.out + printed.err
 
 
 def test_results_are_named_after_nothing_in_the_header(bundle, study, tmp_path, capsys):
@@ -313,6 +333,13 @@ def test_demo_shows_the_truth_beside_the_score(bundle, tmp_path, capsys, monkeyp
     assert sorted(path.name for path in folder.iterdir()) == [
         "overlay-cervical.png", "overlay-lumbar.png", "report.html", "report.json", "study",
     ]  # fmt: skip
+
+
+def test_a_plan_names_the_engines_that_are_not_installed(monkeypatch):
+    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    (line,) = plan._not_installed("cpu")
+    assert line == 'OpenVINO is not installed; on most CPUs it is faster: pip install "spinescore[openvino]"'
+    assert plan._not_installed("cuda") == []
 
 
 def test_phantom_writes_a_folder_for_each_seed(tmp_path, capsys):
