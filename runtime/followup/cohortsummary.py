@@ -60,17 +60,25 @@ def cohort_summary(cohort: Cohort, tables: Mapping[str, Rows], whole: Sequence[C
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for a terminal; a long list of patients left out is cut."""
     lines = [
-        f"{summary['studies']} studies of {summary['patients']} known patients, "
-        f"{len(summary['passed_over'])} passed over",
-        f"{summary['courses']} courses of two studies or more, {summary['changes']} changes between studies",
+        f"{_number(summary['studies'], 'study')} of {_number(summary['patients'], 'patient')} with a key; "
+        f"passed over: {len(summary['passed_over'])}",
+        f"{_number(summary['courses'], 'course')} (a patient's studies by one bundle or reader) with two studies or "
+        f"more, {_number(summary['changes'], 'change')} from one study to the next",
     ]
-    if summary["repeats"]:
-        lines.append(f"{summary['repeats']} studies repeat another of the same patient and day (table repeats)")
-    if summary["without_course"]:
-        lines.append(f"{summary['without_course']} studies without patient key or date: they belong to no course")
+    if repeats := summary["repeats"]:
+        lines.append(f"{_number(repeats, 'further study')} of the same patient and day (table repeats)")
+    if missing := summary["without_course"]:
+        lines.append(f"{_number(missing, 'study')} without patient key or date, in no course")
     lines += _first_to_last(summary["first_to_last"])
     lines += _left_out(summary["left_out"])
     return "\n".join(lines)
+
+
+def _number(count: int, noun: str) -> str:
+    """Return the count with its noun, in the plural unless it is 1."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
@@ -79,8 +87,8 @@ def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
     verdicts = counts["verdicts"]
     judged = counts["changes"] - verdicts["no verdict"]
     lines = [
-        f"first to last study: mean change {counts['mean_change']:.2f} of {counts['changes']}; "
-        f"{verdicts['progression']} of {judged} progressed by {counts['progression_units']:g} or more"
+        f"from first to last study: mean change {counts['mean_change']:.2f} in {_number(counts['changes'], 'course')}; "
+        f"{verdicts['progression']} of {judged} progressed by {counts['progression_units']:g} units or more"
         + (f", {verdicts['undecided']} undecided by missing corners" if verdicts["undecided"] else "")
     ]
     lines += [_no_progression(rule, verdicts["no verdict"]) for rule in counts["no_progression"] if judged]
@@ -90,7 +98,8 @@ def _first_to_last(counts: Mapping[str, Any]) -> list[str]:
 
 def _no_progression(rule: Mapping[str, Any], without_verdict: int) -> str:
     undecided = rule["not_known"] - without_verdict
-    text = f"  change of at most {rule['units']:g}: {rule['met']} of {rule['met'] + rule['not_met'] + undecided}"
+    judged = rule["met"] + rule["not_met"] + undecided
+    text = f"  no progression, a change of at most {rule['units']:g}: {rule['met']} of {judged}"
     return text + (f", {undecided} undecided" if undecided else "")
 
 

@@ -174,7 +174,8 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
         if not _UID.fullmatch(uid) or len(uid) > 64:
             raise OutputError(
                 f"the header of {name} has no valid {keyword}, and DICOM results must refer to it; "
-                "send the file again from the modality or the archive, or choose another format"
+                "set it in the header that is given with the array, send the file again from the modality or the "
+                "archive, or choose another format"
             )
         setattr(ds, keyword, uid)
     allowed = {uid: kind.name for uid, kind in SOP_CLASSES.items() if not kind.retired}

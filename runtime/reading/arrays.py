@@ -268,7 +268,10 @@ def _dtype(declared: PixelFormat) -> str:
 
 
 def _agreed(header: Facts, given: Facts) -> Facts:
-    """Return the header's facts, completed by the given ones. Raises ValueError if the two differ."""
+    """Return the header's facts, completed by the given ones. Raises ValueError if the two differ.
+
+    The message names the header's value only if it says nothing of patient or study.
+    """
     additions: dict[str, Any] = {}
     for argument, attribute in (
         ("region", "region"),
@@ -280,7 +283,10 @@ def _agreed(header: Facts, given: Facts) -> Facts:
     ):
         stated, value = getattr(header, attribute), getattr(given, attribute)
         if value is not None and stated is not None and not same_fact(stated, value):
-            raise ValueError(f"{argument} contradicts the header; leave {argument} out, or give this picture's header")
+            values = f", which states {stated!r}" if argument in ("region", "facing", "spacing_mm") else ""
+            raise ValueError(
+                f"{argument} contradicts the header{values}; leave {argument} out, or give this picture's header"
+            )
         if value is not None and stated is None:
             additions[attribute] = value
     return replace(header, **additions)

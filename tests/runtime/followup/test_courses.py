@@ -42,7 +42,7 @@ def test_studies_of_one_day_are_repeats_and_no_change(tmp_path):
     assert (repeat["baseline_study_instance_uid"], repeat["followup_study_instance_uid"]) == ("2", "1")
     assert (repeat["interval_days"], repeat["verdict"], repeat["rate"], repeat["progressed"]) == (0, None, None, None)
     assert repeat["change"] == pytest.approx(-2 * 12 / 11, abs=1e-3)
-    assert "1 studies repeat another" in summary_text(summary(cohort))
+    assert "1 further study of the same patient and day" in summary_text(summary(cohort))
 
 
 def test_first_and_last_are_studies_with_a_total(tmp_path):
@@ -139,11 +139,13 @@ def test_verdicts_and_rules_are_counted(tmp_path):
     assert found["verdicts"] == {"progression": 1, "no progression": 1, "undecided": 1, "no verdict": 1}
     assert found["no_progression"][0] == {"units": 0.0, "met": 1, "not_met": 1, "not_known": 2}
     text = summary_text(summary(cohort))
-    assert "1 of 3 progressed by 2 or more, 1 undecided by missing corners" in text
+    assert "1 of 3 progressed by 2 units or more, 1 undecided by missing corners" in text
     assert "1 without a verdict: the interval lies outside of the 1.5 to 2.5 years of the definition" in text
     five = summary(cohort, Rules(no_progression_units=(5.0,)))["first_to_last"]["no_progression"]
     assert five == [{"units": 5.0, "met": 3, "not_met": 0, "not_known": 1}]
-    assert "change of at most 5: 3 of 3" in summary_text(summary(cohort, Rules(no_progression_units=(5.0,))))
+    assert "no progression, a change of at most 5: 3 of 3" in summary_text(
+        summary(cohort, Rules(no_progression_units=(5.0,)))
+    )
     by_rate = summary(cohort, Rules(judge_by_rate=True))["first_to_last"]["verdicts"]
     assert by_rate == {"progression": 1, "no progression": 2, "undecided": 1, "no verdict": 0}
 

@@ -204,12 +204,12 @@ def test_what_is_given_beside_the_header_fills_what_it_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"region": "lumbar"}, "region contradicts the header"),
-        ({"facing": "right"}, "facing contradicts the header"),
+        ({"region": "lumbar"}, "region contradicts the header, which states 'cervical'; leave region out"),
+        ({"facing": "right"}, "facing contradicts the header, which states 'left'"),
         ({"spacing_mm": 0.3}, "spacing_mm contradicts the header"),
         ({"study": "1.2.5"}, "study contradicts the header"),
         ({"study_date": "20250131"}, "study_date contradicts the header"),
-        ({"patient": "P-2"}, "patient contradicts the header"),
+        ({"patient": "P-2"}, "patient contradicts the header; leave patient out"),
         ({"photometric": "MONOCHROME1"}, "photometric is MONOCHROME1"),
         ({"bits_stored": 10}, "header states BitsStored 12"),
     ],

@@ -161,7 +161,7 @@ def test_cohort_writes_tables_and_names_what_it_passes_over(before, after, tmp_p
     arguments = ["cohort", str(tmp_path), "--out", str(out)]
     assert cli.main([*arguments, "--no-plot"]) == 0
     printed = capsys.readouterr()
-    assert "2 studies of 1 known patients" in printed.out
+    assert "2 studies of 1 patient with a key; passed over: " in printed.out
     assert "1 of 1 progressed" in printed.out
     assert "broken.json was passed over" in printed.err
     assert sorted(path.name for path in out.iterdir()) == sorted(["columns.csv", *(f"{name}.csv" for name in TABLES)])
