@@ -119,7 +119,9 @@ def from_the_detector() -> Study:
 
 def exposure(view: PhantomView) -> Radiograph:
     """Return one exposure of the synthetic patient as a radiograph. Results refer to its header."""
-    header = dcmread(io.BytesIO(dicom_file(SEED, view)), stop_before_pixels=True)  # a console makes its own header
+    header = dcmread(
+        io.BytesIO(dicom_file(SEED, view)), stop_before_pixels=True
+    )  # a console makes its own: docs/program.md
     return radiograph_from_array(view.image.pixels, region=view.region, facing=view.facing, header=header)
 
 

@@ -33,6 +33,8 @@ def main() -> int:
     options.add_argument("--bundle", default="phantom-reference")
     options.add_argument("--quiet-s", type=float, default=5.0)
     arguments = options.parse_args()
+    if not arguments.inbox.is_dir():
+        options.error(f"there is no folder {arguments.inbox}; make it, or name another one")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -170,3 +170,11 @@ def test_the_manifest_of_that_example_is_one(tmp_path):
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_what_a_user_copies_is_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 130
+
+
+def test_a_watched_folder_that_is_missing_is_named(tmp_path):
+    command = [sys.executable, str(WATCH), str(tmp_path / "inbox"), str(tmp_path / "results")]
+    ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert ran.returncode == 2
+    assert f"there is no folder {tmp_path / 'inbox'}" in ran.stderr
+    assert not (tmp_path / "results").exists()

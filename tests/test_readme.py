@@ -17,7 +17,7 @@ import pytest
 from helpers import tiny, tiny_study
 from helpers.documentation import PAGES, ROOT, anchors, blocks, commands, inline, is_marked, programs
 from spinescore.export.defaults import read_overrides
-from spinescore.runtime import cli
+from spinescore.runtime import Scorer, Study, cli, structured_report
 
 README = PAGES["README.md"]
 EVERY_COMMAND = [(page, line) for page in PAGES for line in commands(page)]
@@ -49,9 +49,30 @@ def test_the_program_of_results_runs(tmp_path, monkeypatch, capsys):
 
 def test_an_array_is_described():
     names = {}
-    (program,) = (program for program in programs("docs/program.md") if "neck = radiograph_from_array" in program)
+    (program,) = (program for program in programs("docs/program.md") if 'name="room 2"' in program)
     exec(compile(program, "docs/program.md", "exec"), names)
     assert (names["neck"].source, names["neck"].facing, names["neck"].study_date) == ("room 2", "left", "20260131")
+
+
+def test_the_header_of_an_array_is_enough_for_results(tmp_path):
+    names = {}
+    (program,) = (program for program in programs("docs/program.md") if "header = Dataset()" in program)
+    exec(compile(program, "docs/program.md", "exec"), names)
+    header, study = names["header"], Study((names["neck"],))
+    with Scorer.open(tiny.write_bundle(tmp_path / "bundle"), "cpu", build="no") as scorer:
+        report = scorer.score(study)
+    ds = structured_report(study, report)
+    assert (ds.StudyInstanceUID, ds.PatientID, ds.StudyDate) == (header.StudyInstanceUID, "4711", "20260131")
+    referenced = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert referenced.ReferencedSOPInstanceUID == header.SOPInstanceUID
+
+
+def test_the_program_that_is_never_late_runs(tmp_path, capsys):
+    (program,) = (program for program in programs("docs/program.md") if "try_score" in program)
+    bundle, study = tiny.write_bundle(tmp_path / "bundle"), tiny_study.write_study(tmp_path / "study")
+    program = program.replace('"phantom-reference"', repr(str(bundle))).replace('"demo/study"', repr(str(study)))
+    exec(compile(program.replace("2000", "60000"), "docs/program.md", "exec"), {})
+    assert capsys.readouterr().out == f"{tiny_study.TOTAL}\n"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +85,9 @@ def test_references_are_written_in_eight_lines(program, framework):
 
 
 def test_every_program_is_run_or_marked():
-    """The programs that run: README's, the three that have a test above or in `test_picture_percentiles`."""
+    """The programs that run: README's, and those that have a test above or in `test_picture_percentiles`."""
     unmarked = {page: sum(not is_marked(program) for program in programs(page)) for page in PAGES}
-    assert {page: n for page, n in unmarked.items() if n} == {"README.md": 1, "docs/bundle.md": 1, "docs/program.md": 2}
+    assert {page: n for page, n in unmarked.items() if n} == {"README.md": 1, "docs/bundle.md": 1, "docs/program.md": 4}
     assert any("np.percentile" in program for program in programs("docs/bundle.md"))
     for page in PAGES:
         for program in programs(page):
