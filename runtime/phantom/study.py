@@ -42,14 +42,14 @@ class PhantomView:
     @property
     def grades(self) -> NDArray[np.int64]:
         """Return (6, 2): for each disc the upper vertebra's corner, then the lower one's."""
-        return np.array([[c.grade for c in d.corners] for d in self.discs])
+        return np.array([[corner.grade for corner in disc.corners] for disc in self.discs])
 
 
 def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> PhantomView:
-    """Draw the radiograph of `region` of the study `seed`. Deterministic.
+    """Draw the radiograph of `region` of the study `seed`; the same arguments give the same picture.
 
-    `scale` < 1 draws the same scene on a detector with coarser pixels, for training; files have 1. `visit` counts the
-    patient's later studies: the same spine, with corners that progressed that many times, in a new exposure.
+    `scale` below 1 draws the same scene on a detector with coarser pixels, for training; files have 1. `visit` counts
+    the patient's later studies: the same spine, with corners that progressed that many times, in a new exposure.
     """
     rng = np.random.default_rng([seed, REGIONS.index(region)])
     spine, frame = _framed(rng, region)
@@ -100,7 +100,7 @@ def draw_study(seed: int, visit: int = 0) -> dict[Region, PhantomView]:
 
 
 def write_study(seed: int, folder: str | Path, visit: int = 0) -> Path:
-    """Write `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`; returns the folder.
+    """Write `cervical.dcm`, `lumbar.dcm` and `truth.json` of the study `seed` into `folder`, and return it.
 
     `truth.json` has the report's shape: study, regions, discs with level, centre_px and anterior_px, corners with
     site and grade, totals. The radiographs have the tags that a modality writes, without the truth. `visit` 1

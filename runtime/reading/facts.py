@@ -98,12 +98,12 @@ def other_parts(ds: Dataset) -> tuple[str, ...]:
 
 def postures(ds: Dataset) -> tuple[str, ...]:
     """Return the views that the header names and the mSASSS is not defined on: flexion, swimmer's view, .."""
-    named = list(_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values())
+    stated = list(_evidence(ds, _POSTURE_KEYWORDS, _posture_in).values())
     views = [*items(ds, "ViewCodeSequence"), *items(ds, "ViewModifierCodeSequence")]
     modifiers = [inner for item in views for inner in items(item, "ViewModifierCodeSequence")]
     for code, meaning in map(_code, [*views, *modifiers]):
-        named.append(words.POSTURE_CODES.get(code) or _posture_in(meaning))
-    return tuple(dict.fromkeys(posture for posture in named if posture is not None))
+        stated.append(words.POSTURE_CODES.get(code) or _posture_in(meaning))
+    return tuple(dict.fromkeys(posture for posture in stated if posture is not None))
 
 
 def _region_in(sentence: str) -> Region | None:

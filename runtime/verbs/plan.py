@@ -191,10 +191,10 @@ def _untried(bundle: Bundle, kind: str, settings: list[Setting]) -> list[str]:
     missing = []
     for name in bundle.manifest.localizer.names:
         networks = bundle.with_localizer(name).manifest.networks
-        known = choices_on(kind, networks, bundle.folder)
+        choices = choices_on(kind, networks, bundle.folder)
         missing += [
             f"{choice} (localizer {name})" if name else str(choice)
-            for choice in known
+            for choice in choices
             if (choice.engine, choice.precision, name) not in tried
         ]
     lines = []
