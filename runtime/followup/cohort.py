@@ -59,7 +59,7 @@ class Cohort:
 
     @property
     def notices(self) -> tuple[Finding, ...]:
-        """The notes and remarks with code, source and values as fields."""
+        """Return the notes and remarks with code, source and values as fields."""
         return findings_of((*self.notes, *self.remarks))
 
     def courses(self) -> list[list[Entry]]:
@@ -104,7 +104,7 @@ class Cohort:
 
     @cached_property
     def _courses(self) -> dict[tuple[str, str], _Course]:
-        """The courses by patient and bundle; of the studies of a day, the most complete one is first."""
+        """Return the courses by patient and bundle; of the studies of one day, the most complete one is first."""
         by_day: dict[tuple[str, str], dict[date, list[Entry]]] = defaultdict(lambda: defaultdict(list))
         for entry in self.entries:
             patient, day = entry.report.study.patient_key, study_date(entry.report)

@@ -59,7 +59,7 @@ class Rules:
 
     @property
     def window(self) -> tuple[float, float]:
-        """The least and the greatest number of years between two studies that get a verdict by their change."""
+        """Return the least and the greatest number of years between two studies that get a verdict by their change."""
         return self.window_years or (0.75 * self.rate_years, 1.25 * self.rate_years)
 
 

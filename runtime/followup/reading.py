@@ -18,8 +18,10 @@ _MAX_BYTES = 256 << 20  # of some 8,000 reports
 
 
 def read_reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
-    """The reports of a JSON or JSON Lines file with where each stands (`:3` for the third line of several), or what is
-    wrong with it. Raises OSError if the file cannot be read."""
+    """Yield each report of a JSON or JSON Lines file with its place, or the error that it cannot be read.
+
+    A place is `:3` for the third of several lines, else empty. Raises OSError if the file cannot be read.
+    """
     data = read_bytes(path, _MAX_BYTES)
     try:
         text = data.decode(json.detect_encoding(data))  # UTF-16 is what PowerShell's `>` writes

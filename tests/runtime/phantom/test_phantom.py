@@ -99,7 +99,7 @@ def test_discs_lie_inside_the_picture_in_order(region: Region) -> None:
 
 
 def test_points_mark_the_disc_in_the_pixels() -> None:
-    """Bone is brighter than the disc between: at the truth's points, over many discs, the picture says so."""
+    """Bone is brighter than the disc in between, at the true points of many discs."""
     brighter = []
     for seed in range(6):
         view = draw_view(seed, "cervical")
@@ -124,7 +124,7 @@ def test_every_grade_occurs_and_bridges_are_shared() -> None:
 
 
 def test_each_sign_changes_the_picture() -> None:
-    """The same seed with another grade at one corner differs there, and the bodies far from it stay as they are."""
+    """A study with another grade at one corner differs there, and the distant bodies stay the same."""
 
     def bone(corner: Corner) -> np.ndarray:
         rng = np.random.default_rng(5)

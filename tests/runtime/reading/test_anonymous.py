@@ -1,4 +1,4 @@
-"""Reports without what says whose study it is: `anonymous`, and `spinescore score --anonymous` and `--window`."""
+"""Reports that do not identify the patient: `anonymous`, `spinescore score --anonymous`, and `--window`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A study whose files are called after the patient; among them what is refused, skipped, doubtful or a copy."""
+    """A study whose files are named after the patient. Some are refused, skipped, doubtful or copies."""
     folder = write_study(tmp_path / "SECRET^NAME")
     for path in sorted(folder.glob("*.dcm")):
         path.rename(path.with_name(f"SECRET-{path.name}"))

@@ -1,4 +1,4 @@
-"""Arrays are seen as the same pixels are in a DICOM file, whatever their type, byte order and layout."""
+"""An array gives the same radiograph as a DICOM file with its pixels, for any type, byte order and layout."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_array_with_a_header_is_what_its_file_is(bits: int, signed: bool, tag
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_an_array_without_a_header_is_what_its_file_is(seed: int, photometric: str, tmp_path: Path) -> None:
-    """The contrast, too, which is taken from the pixels."""
+    """The contrast, which is taken from the pixels, is also the same."""
     rng = np.random.default_rng(seed)
     pixels = (rng.gamma(2.0, 90.0, (240, 200)) + 3).clip(0, 1023).astype(np.uint16)
     ds = radiograph_dataset(pixels, BitsStored=10, HighBit=9, PhotometricInterpretation=photometric)
@@ -305,7 +305,7 @@ def test_numbers_may_be_numpys() -> None:
 
 
 def test_an_array_without_a_header_needs_no_pydicom() -> None:
-    """Its import takes longer than a study may."""
+    """The import of pydicom takes longer than a study may take."""
     program = """
 import sys, numpy as np
 from spinescore.runtime import radiograph_from_array

@@ -1,4 +1,4 @@
-"""pydicom datasets in memory are read as the files that they would be, and are left as they are."""
+"""pydicom datasets in memory are read like files, and are not changed."""
 
 from __future__ import annotations
 

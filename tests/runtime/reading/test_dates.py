@@ -1,4 +1,4 @@
-"""Dates and times count if the calendar and the clock have them."""
+"""Dates and times are read only if they exist in the calendar and on the clock."""
 
 from __future__ import annotations
 

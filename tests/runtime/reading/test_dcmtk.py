@@ -42,7 +42,7 @@ WINDOW, LUT = ("+Wi", "1"), ("+Wl", "1")
 
 @dataclass(frozen=True)
 class Case:
-    """A file for us and what dcmtk is asked for; `for_dcmtk` is another file that means the same to it."""
+    """A file for us, and the options for dcmtk. `for_dcmtk` is another file that means the same to dcmtk."""
 
     make: Callable[[], Dataset]
     options: tuple[str, ...] = WINDOW
@@ -108,7 +108,7 @@ CASES = {
     "RF LOG with modality and VOI LUT": Case(
         modality(with_lut(of_class("RF", PixelIntensityRelationship="LOG"), 4096, 0, 16), 4096, 0, 12), LUT
     ),
-    # dcm2pnm divides by 256 and not by 255 where it writes more bits than the LUT has
+    # dcm2pnm divides by 256, not by 255, if it writes more bits than the LUT has
     **{
         f"VOI LUT of {bits} bits in {vr}": Case(
             with_lut(plain(), 4000, 50, bits, vr=vr), LUT, tolerance=1.1 / (1 << bits) + 1e-3
@@ -130,7 +130,7 @@ CASES = {
     ),
     "falling VOI LUT": Case(with_lut(plain(), 4096, 0, 16, curve(4096, 65535)[::-1].copy()), LUT),
     "VOI LUT, MONOCHROME1": Case(with_lut(plain(PhotometricInterpretation="MONOCHROME1"), 4096, 0, 16), LUT),
-    # The bits in the descriptor are often those allocated: `+Mv` has dcmtk look at the entries, as we do
+    # The descriptor often holds the allocated bits: with `+Mv` dcmtk looks at the entries, as we do
     "VOI LUT of 15 bits in 16": Case(with_lut(plain(), 4096, 0, 16, curve(4096, 32767)), (*LUT, "+Mv")),
     "VOI LUT of 16 bits called 12": Case(with_lut(plain(), 4096, 0, 12, curve(4096, 65535)), (*LUT, "+Mv")),
     "high bit 15": Case(at_high_bit(15, rubbish=False)),
@@ -188,7 +188,7 @@ CASES = {
     "JPEG-LS near lossless": Case(
         coded(uid.JPEGLSNearLossless, 12, lambda codecs, x: codecs.jpegls_encode(x, level=2), **PLAIN), tool="dcml2pnm"
     ),
-    # Differences on purpose
+    # Intended differences
     "LINEAR_EXACT": Case(  # dcmtk takes it for LINEAR (PS3.3 C.11.2.1.3.2): its ends are half a value farther out there
         plain(VOILUTFunction="LINEAR_EXACT", WindowCenter="1800", WindowWidth="300"), ("+Ww", "1800.5", "301")
     ),
@@ -257,7 +257,7 @@ def test_contrast_from_the_pixels_is_a_window(tmp_path: Path, photometric: str, 
 
 
 def test_padding_alone_is_black(tmp_path: Path) -> None:
-    """Padding is no exposure (C.7.5.1.1.2) and is black here; dcmtk shows its value as any other."""
+    """Padding is no exposure (C.7.5.1.1.2) and is black here; dcmtk shows its value like any other."""
     path = write(plain(PixelPaddingValue=4095, **PLAIN)(), tmp_path / "image.dcm")
     padded = load_radiograph(path).pixels == 4095
     ours, theirs = seen(path), shown_by_dcmtk(path, "dcm2pnm", WINDOW)

@@ -88,7 +88,7 @@ def test_without_preamble(tmp_path: Path, syntax: uid.UID, keep_meta: bool) -> N
     assert_stored(load_radiograph(tmp_path / "bare"), picture())
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- refused files ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("tags", "code"), [
@@ -141,7 +141,7 @@ def test_float_pixels(tmp_path: Path) -> None:
 
 
 def huge_declarations(tmp_path: Path) -> list[tuple[Path, str]]:
-    """Small files that declare gigabytes, each in another way."""
+    """Small files that declare gigabytes, each in a different way."""
     large = {"Rows": 9000, "Columns": 9000}
     short = write(radiograph_dataset(**large), tmp_path / "short")
     rle = radiograph_dataset(picture(8), 8)
@@ -209,7 +209,7 @@ edit = st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=6))
     cut=st.none() | st.integers(0, 1 << 20),
 )
 def test_mutated_files(tmp_path: Path, which: int, edits: list, in_header: bool, cut: int | None) -> None:
-    """Whatever bytes are changed or missing: a radiograph or a coded reject, and no warning leaks (they are errors)."""
+    """With any bytes changed or missing, a file gives a radiograph or a coded reject, and no warning."""
     data = bytearray(SMALL[which])
     for where, what in edits:
         at = where % min(len(data), 2500 if in_header else len(data))
@@ -237,7 +237,7 @@ def test_pydicoms_warnings_are_the_radiographs(tmp_path: Path) -> None:
 
 
 def test_warnings_of_threads_stay_apart(tmp_path: Path) -> None:
-    """Readers in many threads at once leave the process's warning filters as they were."""
+    """Readers in many threads at once do not change the warning filters of the process."""
     paths = [write(radiograph_dataset(picture(8), 8), tmp_path / f"{number}") for number in range(8)]
     for path in paths[::2]:
         ds = dcmread(path)

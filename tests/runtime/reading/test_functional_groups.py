@@ -1,4 +1,4 @@
-"""Enhanced XA and XRF images of one frame: what their functional groups state is read as of any other image."""
+"""Enhanced XA and XRF images of one frame: their functional groups are read like the header of any other image."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_seed_gives_the_same_file(parents) -> None:
 
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SHARE, 50))
 def test_share(parents, tmp_path: Path, first: int) -> None:
-    """A radiograph or a coded reject, whatever is in the file; warnings are errors here, so none leaks either."""
+    """Any file gives a radiograph or a coded reject, and no warning (warnings are errors here)."""
     found = {fuzz.outcome(mutant(parents, seed), tmp_path, seed)[0] for seed in range(first, first + 50)}
     assert found <= {"read", *REJECT_CODES}
     assert len(found) > 3
@@ -64,7 +64,7 @@ def test_share(parents, tmp_path: Path, first: int) -> None:
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
 def test_regressions(tmp_path: Path, path: Path) -> None:
-    """What once was not read as it should; the file's name begins with the code that it must have."""
+    """Files that were once read wrongly. A file's name begins with the code that it must get."""
     for way in range(4):
         code, message = fuzz.outcome(path.read_bytes(), tmp_path, way)
         assert path.stem.startswith(f"{code}-"), message
@@ -98,7 +98,7 @@ def test_what_fails(ms: float, mb: float | None, outcome: str, failed: bool) -> 
 
 
 def test_crash_and_hang_are_those_of_their_mutant(monkeypatch) -> None:
-    """Children that end at 2 and say nothing at 4; the mutants before and after are read all the same."""
+    """Children that end at mutant 2 and are silent at mutant 4; the mutants before and after are still read."""
     code = """
 import json, os, sys, time
 for seed in range(int(sys.argv[1]), int(sys.argv[2])):

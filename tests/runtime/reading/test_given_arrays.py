@@ -1,4 +1,4 @@
-"""Studies given as arrays: the grades of the same files, a facing that is wrong or missing, names, DICOM results."""
+"""Studies as arrays: the grades of the same files, a wrong or missing facing, names, DICOM results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def phantom():
-    """Twelve bits in 16, MONOCHROME2, with a window, whatever the view was drawn as."""
+    """Return the view as 12 bits in 16, MONOCHROME2, with a window."""
     made = {}
     for region in PARTS:
         view = draw_view(SEED, region, SCALE)
@@ -145,7 +145,7 @@ def test_a_wrong_facing_is_found_and_named(scorer, film, with_header) -> None:
 
 @pytest.mark.parametrize("seed", [1_500_000, 1_500_077])
 def test_a_wrong_facing_is_found_though_the_mirrored_picture_looks_like_a_spine(shipped, seed) -> None:
-    """Their discs have a mean confidence of 0.77 and 0.83 in the mirrored picture."""
+    """In the mirrored picture these discs have a mean confidence of 0.77 and 0.83."""
     view = draw_view(seed, "lumbar")
     facts = {"region": "lumbar", "spacing_mm": view.pixel_mm, "window": view.image.window}
     facts["photometric"] = "MONOCHROME1" if view.image.inverted else "MONOCHROME2"
@@ -161,7 +161,7 @@ def test_a_wrong_facing_is_found_though_the_mirrored_picture_looks_like_a_spine(
 
 
 def test_a_missing_facing_costs_a_run_of_the_localizer_for_each_radiograph(tmp_path) -> None:
-    """A second one where the peaks leave a doubt; in this bundle they leave none."""
+    """A second run is made only if the peaks leave a doubt; in this bundle they leave none."""
     bundle = write_bundle(tmp_path, **{"localizer.min_confidence": 0.2})
     runs = {}
     for given in ("left", None):

@@ -30,7 +30,7 @@ def lut_item(count: int, first: int, bits: int, signed: bool, packed: bool = Fal
 
 
 def folded(ds: Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The table and all stored values it is for."""
+    """The table, and all stored values that it covers."""
     stored = picture(ds.BitsStored, bool(ds.PixelRepresentation))
     low = -(1 << (ds.BitsStored - 1)) if ds.PixelRepresentation else 0
     grey, has_window, notes = fold(ds, stored, ds.BitsStored, low)
@@ -40,7 +40,7 @@ def folded(ds: Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def expected_window(ds: Dataset, values: np.ndarray) -> np.ndarray:
-    """pydicom's chain gives values from y_min to y_max of the declared range; here they are brought to [0, 1]."""
+    """pydicom's chain, whose values from y_min to y_max are scaled to [0, 1]."""
     with np.errstate(over="ignore"):  # pydicom's sigmoid
         shown = apply_voi_lut(apply_modality_lut(values, ds), ds).astype(np.float64)
     ends = np.array([values[0], values[-1]], dtype=np.float64)
@@ -262,7 +262,7 @@ def test_contrast_levels_round() -> None:
 
 @pytest.mark.parametrize("grey", [np.linspace(0, 1, 16), np.linspace(1, 0, 16), np.repeat((0.0, 1.0), 8)])
 def test_dark_and_bright_means_that_percentiles_differ(grey: np.ndarray) -> None:
-    """Each count of values on the two sides of the middle grey, in pictures of all small sizes."""
+    """Each number of values on both sides of the middle grey, in pictures of all small sizes."""
     for size in range(1, 250):
         for dark in {*range(min(size, 16)), *range(max(0, size - 16), size + 1), size // 2}:
             exposed = np.repeat(np.array([-1, 0], np.int8), (dark, size - dark))

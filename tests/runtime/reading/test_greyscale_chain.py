@@ -38,7 +38,7 @@ def ends(ds: Dataset) -> tuple[float, float]:
 
 
 def windowed(ds: Dataset, index: int = 0) -> np.ndarray:
-    """pydicom's modality LUT and windowing, brought to [0, 1]."""
+    """pydicom's modality LUT and windowing, scaled to [0, 1]."""
     low, high = ends(ds)
     with np.errstate(over="ignore"):  # pydicom's sigmoid
         shown = apply_windowing(apply_modality_lut(ds.pixel_array.astype(np.int32), ds), ds, index)
@@ -70,7 +70,7 @@ def test_window_of_a_file_is_pydicoms(tmp_path, bits: int, signed: bool, modalit
 @pytest.mark.parametrize(("photometric", "shape"), POLARITY)
 @pytest.mark.parametrize(("bits", "signed"), STORED)
 def test_polarity_of_a_file_is_pydicoms(tmp_path, bits: int, signed: bool, photometric: str, shape: str | None) -> None:
-    """All three LUTs; pydicom inverts MONOCHROME1 only where a presentation LUT shape says so."""
+    """All three LUTs. pydicom inverts MONOCHROME1 only if a presentation LUT shape says so."""
     low = -(1 << (bits - 1)) if signed else 0
     ds = radiograph_dataset(picture(bits, signed), bits, PhotometricInterpretation=photometric)
     ds.ModalityLUTSequence = Sequence([lut((1 << bits) - 50, low + 9, 16, signed)])
@@ -144,7 +144,7 @@ def test_voi_lut_by_its_explanation(tmp_path, window: str | None, index: int) ->
 
 
 def test_explanations_that_devices_get_wrong(tmp_path) -> None:
-    """More names than windows, a sequence that is none, a broken LUT: each is a note and leaves what can be used."""
+    """More names than windows, a wrong sequence, a broken LUT: each gives a note, and the rest is used."""
     ds = several(WindowCenter=[1000, 3000], WindowWidth=[500, 100])
     path = write(ds, tmp_path / "image")
     assert not load_radiograph(path, window="SOFTER").has_window

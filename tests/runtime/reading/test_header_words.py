@@ -1,4 +1,4 @@
-"""What headers say in words and codes: body parts, views, directions, identifiers with a backslash in them."""
+"""Words and codes of headers: body parts, views, directions, identifiers that contain a backslash."""
 
 from __future__ import annotations
 

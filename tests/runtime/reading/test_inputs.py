@@ -1,4 +1,4 @@
-"""What is handed over for reading: archives, DICOMDIR, bytes and streams, their limits, and that no order matters."""
+"""Sources to read: archives, DICOMDIR, bytes and streams, their limits. The order of files does not matter."""
 
 from __future__ import annotations
 

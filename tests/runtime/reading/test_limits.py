@@ -149,7 +149,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [*range(-14, 4, 2), 5000, 500_000])
 def test_headers_of_any_length(tmp_path: Path, end: int) -> None:
-    """The first 64 KiB are in memory when the header is read: it may end, and its elements may lie, at their edge."""
+    """The first 64 KiB are in memory when the header is read. The header, or an element, may end at their edge."""
     path = with_elements(tmp_path / "image", element(0x0029, 0x1010, b"OB", b""))
     value = bytes((64 << 10) + end - path.read_bytes().index(PIXELS))
     expected = load_radiograph(path)
@@ -176,7 +176,7 @@ def test_records_of_a_dicomdir(tmp_path: Path, records: bytes) -> None:
 
 
 def test_a_member_without_a_name(tmp_path: Path) -> None:
-    """zipfile cuts a name at its first zero byte, and looks at the last letter of what is left."""
+    """zipfile cuts a name at its first zero byte, and looks at the last letter of the rest."""
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         archive.writestr("xy.dcm", write(radiograph_dataset(), tmp_path / "image").read_bytes())
     path = tmp_path / "study.zip"
@@ -187,7 +187,7 @@ def test_a_member_without_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("colour", "side", "code"), [(0, 40, None), (0, 41, "too-large"), (6, 20, "not-radiograph"),
                                                       (6, 21, "too-large")])  # fmt: skip
 def test_channels_of_a_picture(tmp_path: Path, colour: int, side: int, code: str | None) -> None:
-    """A limit of 1600 pixels: of 16 bits, or a quarter of them with colour and alpha, whose pixels take 8 bytes."""
+    """A limit of 1600 pixels of 16 bits; with colour and alpha a pixel takes 8 bytes, so a quarter of that."""
     line = b"\0" + bytes(side * (8 if colour else 2))
     header = struct.pack(">IIBBBBB", side, side, 16, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(line * side)), (b"IEND", b""))
@@ -202,7 +202,7 @@ def test_channels_of_a_picture(tmp_path: Path, colour: int, side: int, code: str
 
 
 def test_a_long_comment_hides_no_zip64_directory(tmp_path):
-    """What stands before the end of the directory is seen whatever the comment's length."""
+    """The record before the end of the directory is seen for any length of the comment."""
     locator = b"PK\x06\x07" + bytes(16)
     end = b"PK\x05\x06" + bytes(16) + (65535).to_bytes(2, "little")
     path = tmp_path / "long.zip"

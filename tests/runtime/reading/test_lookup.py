@@ -37,7 +37,7 @@ def lut(entries: np.ndarray | bytes | list, first: int = 0, bits: int = 16, vr: 
 
 
 def seen(tmp_path: Path, item: Dataset, keyword: str = "VOILUTSequence", **tags):
-    """The table of a file with this LUT, and what is said of it."""
+    """The table of a file with this LUT, and the file's warnings."""
     syntax, pixels = tags.pop("syntax", uid.ExplicitVRLittleEndian), picture(12, tags.pop("signed", False))
     ds = radiograph_dataset(pixels, 12, **tags)
     ds.file_meta.TransferSyntaxUID = syntax
@@ -57,7 +57,7 @@ def test_entries_are_unsigned_whatever_their_vr(tmp_path: Path, vr: str) -> None
 
 @pytest.mark.parametrize("keyword", ["LUTDescriptor", "LUTData"])
 def test_elements_that_were_written_as_un(tmp_path: Path, keyword: str) -> None:
-    """As archives write what they do not know; only UN has a length of four bytes."""
+    """Archives write unknown elements as UN, which is the only VR here with a length of four bytes."""
     as_known = {"LUTDescriptor": b"\x28\x00\x02\x30US\x06\0", "LUTData": b"\x28\x00\x06\x30OW\0\0"}[keyword]
     as_unknown = {"LUTDescriptor": b"\x28\x00\x02\x30UN\0\0\x06\0\0\0", "LUTData": b"\x28\x00\x06\x30UN\0\0"}[keyword]
     ds, item = radiograph_dataset(), lut(LATE)
@@ -71,7 +71,7 @@ def test_elements_that_were_written_as_un(tmp_path: Path, keyword: str) -> None:
 
 @pytest.mark.parametrize("count", [4096, 60000])
 def test_sequence_that_was_written_as_un(tmp_path: Path, count: int) -> None:
-    """It holds implicit VR little endian whatever the file's syntax is (PS3.5 6.2.2)."""
+    """A sequence as UN holds implicit VR little endian under any transfer syntax (PS3.5 6.2.2)."""
     entries = LATE if count == 4096 else np.r_[LATE, np.full(count - 4096, 65535, np.uint16)]
     content = DicomBytesIO()
     content.is_little_endian = content.is_implicit_VR = True
@@ -107,7 +107,7 @@ def test_brightest_entry_need_not_be_white(tmp_path: Path) -> None:
 
 
 def test_modality_lut_is_not_scaled(tmp_path: Path) -> None:
-    """What it gives are values of their own, to which the window refers."""
+    """The window refers to the values that the Modality LUT gives."""
     entries = np.round(4095 * np.linspace(0, 1, 4096) ** 0.6).astype(np.uint16)
     tags = {"WindowCenter": "2048", "WindowWidth": "4096"}
     table, said = seen(tmp_path, lut(entries, bits=16), keyword="ModalityLUTSequence", **tags)
@@ -119,7 +119,7 @@ def test_modality_lut_is_not_scaled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", [-1024, 64512])
 @pytest.mark.parametrize(("signed", "intercept"), [(False, -1024), (True, 1024)])
 def test_first_value_is_the_word_that_overlaps(tmp_path, first: int, syntax, signed: bool, intercept: int) -> None:
-    """Values from -1024 on, of unsigned and of signed pixels; the descriptor as SS and as US."""
+    """Values from -1024 on, for unsigned and signed pixels, with the descriptor as SS and as US."""
     table, said = seen(tmp_path, lut(LATE, first), syntax=syntax, signed=signed,
                        RescaleSlope="1", RescaleIntercept=str(intercept))  # fmt: skip
     np.testing.assert_allclose(table, LATE / 65535, atol=1e-6)
@@ -127,7 +127,7 @@ def test_first_value_is_the_word_that_overlaps(tmp_path, first: int, syntax, sig
 
 
 def test_first_value_beyond_the_signed_ones() -> None:
-    """16 bits: 40000 is no negative number where the values reach beyond it."""
+    """With 16 bits, 40000 is no negative number if the values reach beyond it."""
     ds = radiograph_dataset(picture(16), 16)
     entries = np.round(65535 * np.linspace(0, 1, 20000) ** 2).astype(np.uint16)
     ds.VOILUTSequence = [lut(entries, 40000)]
@@ -157,7 +157,7 @@ def swapped(data: bytes) -> bytes:
     ],
 )
 def test_order_of_bytes(tmp_path: Path, entries: bytes, bits: int) -> None:
-    """Both orders give one table; the wrong one is said where it makes a difference."""
+    """Both orders of bytes give the same table. The wrong one gives a warning if it makes a difference."""
     count = len(entries) // (bits // 8)
     right, said = seen(tmp_path, lut(entries, bits=bits, count=count))
     assert not [note for note in said if "order" in note]
@@ -197,7 +197,7 @@ def test_luts_that_cannot_be_used_leave_the_window(tmp_path: Path, item: Dataset
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize(("count", "bits"), [(256, 8), (1024, 12), (4096, 16)])
 def test_presentation_lut_gives_what_is_shown(tmp_path: Path, photometric: str, count: int, bits: int) -> None:
-    """Its entries are P-Values, which MONOCHROME1 does not invert again (PS3.3 C.11.6.1)."""
+    """The entries of a Presentation LUT are P-Values, which MONOCHROME1 does not invert again (PS3.3 C.11.6.1)."""
     item = lut(np.round(((1 << bits) - 1) * np.linspace(0, 1, count) ** 2).astype(np.uint16), bits=bits)
     tags = {"WindowCenter": "2048", "WindowWidth": "4096", "PhotometricInterpretation": photometric}
     table, said = seen(tmp_path, item, keyword="PresentationLUTSequence", **tags)

@@ -1,4 +1,4 @@
-"""Memory of pixels that is used again: only when nothing refers to it, and only where it fits."""
+"""Memory for pixels is reused only if no array refers to it, and only if it fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anonymous reading quotes nothing of a header, wherever a name stands in it."""
+"""Anonymous reading quotes nothing of a header, in whatever element a name stands."""
 
 from __future__ import annotations
 

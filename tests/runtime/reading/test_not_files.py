@@ -1,4 +1,4 @@
-"""A pipe or a device in the place of a document is refused at once, and named; one among several is passed over."""
+"""A pipe or a device instead of a document is refused at once, with its name. Among several it is passed over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers with a decimal comma: read where they mean one thing, else said to be not understood."""
+"""Numbers with a decimal comma are read if they have only one meaning; otherwise a warning says so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_number(words: str, expected: float | None) -> None:
 
 
 def patched(path: Path, ds: Dataset, *pairs: tuple[bytes, bytes]) -> Path:
-    """The file with other text in it of the same length, as devices write it and pydicom would not."""
+    """Return the file with a text replaced by another of the same length, which pydicom itself would not write."""
     data = write(ds, path).read_bytes()
     for before, after in pairs:
         assert data.count(before) == 1

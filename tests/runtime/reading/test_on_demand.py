@@ -25,7 +25,7 @@ COUNT = 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Studies, a file that is no radiograph, a truncated one, and one that states no study."""
+    """A folder with studies, a file that is no radiograph, a truncated file, and a file that states no study."""
     folder = tmp_path_factory.mktemp("studies")
     for number in range(COUNT):
         write_study(folder / str(number), uid=f"1.2.3.{number}")
@@ -163,7 +163,7 @@ def test_too_little_memory_is_a_reject(folder, monkeypatch):
 
 
 def counted(monkeypatch) -> list[int]:
-    """How many pictures of other studies are in memory when a study is worked on; the list is filled by the call."""
+    """Return a list that the call fills: how many pictures of other studies are in memory at each study."""
     held: list[weakref.ref] = []
     others: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Radiographs stored in all eight orientations of the square: points, grades and facing are right for each."""
+"""Radiographs in all eight orientations of the square: points, grades and facing are right for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERY = list(ORIENTATIONS)
 
 
 def turned(drawn, turn, **tags):
-    """The radiograph as stored when a turn by so many degrees clockwise brings it upright, and its points there."""
+    """Return the picture that a clockwise turn by so many degrees brings upright, and its points."""
     pixels, points = drawn.radiograph.pixels, np.array(drawn.points, np.float64)
     for _ in range(turn // 90):
         points = np.stack([points[..., 1], pixels.shape[1] - 1 - points[..., 0]], -1)
@@ -92,7 +92,7 @@ def test_a_silent_header_is_no_obstacle(scorer, turn_deg, facing):
 
 @pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
 def test_a_facing_that_a_user_states_does_not_make_a_film_upright(scorer, turn_deg):
-    """Neither does leaving out the header, as `anonymous` does."""
+    """Leaving out the header, as `anonymous` does, changes nothing either."""
     tags = {"turn_deg": None, "facing": "left", "facing_from": "user"}
     drawn = turned(draw("lumbar", OTHER_GRADES, facing="left"), turn_deg, **tags)
     assert drawn.radiograph.header is None

@@ -1,4 +1,4 @@
-"""Contrast by percentiles of the whole picture is that of the lines in docs/bundle.md, and is a field of its own."""
+"""Contrast by percentiles of the whole picture equals the lines in docs/bundle.md, and has its own field."""
 
 from __future__ import annotations
 

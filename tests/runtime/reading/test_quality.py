@@ -1,4 +1,4 @@
-"""What is said of a radiograph before it is scored: header and pixels, each code raised and not raised."""
+"""Findings on a radiograph before it is scored, from header and pixels: each code is raised, and not raised."""
 
 from __future__ import annotations
 

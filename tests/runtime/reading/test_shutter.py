@@ -1,4 +1,4 @@
-"""Display shutters: what they hide has their grey and no say in the contrast."""
+"""Display shutters: hidden pixels have the shutter's grey, and do not count for the contrast."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def seen_through(shapes: list[str]) -> np.ndarray:
 
 
 def at_edge(shapes: list[str]) -> np.ndarray:
-    """Pixels that a polygon's outline may touch, which can be taken for seen or hidden."""
+    """Pixels that a polygon's outline may touch, so that they may count as visible or as hidden."""
     outline = SEEN["POLYGONAL"] if "POLYGONAL" in shapes else np.ones((ROWS, COLUMNS), bool)
     return np.logical_or.reduce([np.roll(outline, shift, axis) != outline for shift in (-1, 1) for axis in (0, 1)])
 
 
 def shuttered(shapes: list[str], hidden: int | None = 4095, pixels: np.ndarray | None = None, **tags) -> Dataset:
-    """A picture whose pixels outside the shutter are stored as `hidden`, which is white as a rule."""
+    """A picture whose pixels outside the shutter are stored as `hidden`, usually white."""
     pixels = exposed() if pixels is None else pixels.copy()
     if hidden is not None:
         pixels[~seen_through(shapes) & ~at_edge(shapes)] = hidden
@@ -119,7 +119,7 @@ def test_stored_formats(tmp_path: Path, bits: int, signed: bool) -> None:
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_all_values_in_use(tmp_path: Path, photometric: str) -> None:
-    """Then the darkest one stands for the shutter, and the picture keeps it too."""
+    """The darkest value then stands for the shutter, and the picture keeps it too."""
     pixels = np.tile(np.arange(256, dtype=np.uint8), (ROWS * COLUMNS) // 256 + 1)[: ROWS * COLUMNS].reshape(
         ROWS, COLUMNS
     )

@@ -1,4 +1,4 @@
-"""Decoding in worker processes: the same pixels, and what becomes of a decoder that crashes, hangs or lies."""
+"""Decoding in worker processes gives the same pixels, and survives decoders that crash, hang or lie."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ imagecodecs = pytest.importorskip("imagecodecs", reason="the codestreams of this
 DECLARED = PixelFormat(ROWS, COLUMNS, 16, 16, 15, False, "MONOCHROME2")
 FRAME = imagecodecs.jpegls_encode(picture(16))
 NAME = codecs.installed(uid.JPEGLSLossless)[0]
-# A decoder of its own, in the worker: `f` is the codestream. `{}` stands for the function's body.
+# A worker's program with a decoder for one test: `f` is the codestream, `{}` the body of the function.
 REPLACED = """
 import os, sys, time
 sys.path[:] = sys.argv[2:]
@@ -56,7 +56,7 @@ def fresh_pool(monkeypatch) -> Iterator[None]:
 
 
 def running(body: str) -> Callable[[str], list[str]]:
-    """In place of the command that starts a worker, one that runs `body`."""
+    """Replace the command that starts a worker by one that runs `body`."""
     return lambda file: [sys.executable, "-c", body, file, *sys.path]
 
 
@@ -98,7 +98,7 @@ def test_same_pixels_from_one_warm_worker() -> None:
 
 
 def test_the_last_scorer_that_closes_ends_the_workers(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are started again if something is read without a scorer."""
+    """The workers are started again if a file is read without a scorer."""
     monkeypatch.setattr(processes, "_users", 0)  # other tests may have scorers open
     bundle = Bundle.open(write_bundle(tmp_path / "b"))
     first, second = Scorer(bundle, HostDevice(1)), Scorer(bundle, HostDevice(1))
@@ -154,7 +154,7 @@ def test_crash(replace_decoder, monkeypatch, tmp_path: Path, body: str, what: st
     [(7, "exit status 7"), (-2, "SIGINT"), (-200, "signal 200"), (0xC0000005, "exit status 0xC0000005")],
 )
 def test_endings_in_words(status: int, words: str) -> None:
-    """The last one is how Windows ends a process for a bad address."""
+    """The last status is the one with which Windows ends a process after a bad address."""
     assert processes.ending(status) == words
 
 
@@ -239,7 +239,7 @@ def test_a_worker_ends_with_its_input() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    """A process that ends without ado: no warning of any kind, no worker that lives on, no file."""
+    """The process ends cleanly: no warning, no worker that lives on, no file left."""
     code = f"""
 import os, sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""Pixel data in other wrappings than the file says: offset tables, fragments, transfer syntaxes, VRs and lengths."""
+"""Pixel data that are wrapped in another way than the file states: offset tables, fragments, syntaxes, VRs, lengths."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def frame_of(syntax: uid.UID) -> bytes:
 
 
 def file_of(path: Path, value: bytes, syntax: str, vr: bytes = b"OB", length: int | None = 0xFFFFFFFF, **tags) -> Path:
-    """A file whose Pixel Data are exactly these bytes, under any transfer syntax; without a length, that of `value`."""
+    """A file whose Pixel Data are exactly these bytes. If `length` is None, it is that of `value`."""
     ds = radiograph_dataset(PIXELS, **tags)
     del ds.PixelData
     write(ds, path)
@@ -144,7 +144,7 @@ def test_a_codestream_tells_what_it_is(tmp_path: Path, syntax: uid.UID, named: s
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_compressed_pixels_with_a_length(tmp_path: Path, syntax: uid.UID) -> None:
-    """In items or bare; a length that uncompressed pixels would have is taken for theirs."""
+    """In items or bare. Bytes of the length of uncompressed pixels are read as uncompressed pixels."""
     bare = () if syntax == uid.RLELossless else (frame_of(syntax),)  # RLE has no mark to be told by
     for value in (item(b"") + item(frame_of(syntax)) + END, *bare):
         assert_stored(load_radiograph(file_of(tmp_path / "named", value, syntax, length=None)), PIXELS)
@@ -177,7 +177,7 @@ def test_a_transfer_syntax_that_is_no_uid_is_not_quoted(tmp_path: Path) -> None:
 
 
 def test_compressed_pixels_of_no_known_kind(tmp_path: Path) -> None:
-    """The advice is one that can be followed: nothing converts what nobody can read."""
+    """The advice can be followed: it does not ask for a conversion that no program can do."""
     fault = rejected(file_of(tmp_path / "image", item(b"") + item(bytes(range(256))) + END, uid.ExplicitVRLittleEndian))
     assert fault.code == "unsupported-syntax"
     assert "have the modality or the archive send it again" in str(fault)

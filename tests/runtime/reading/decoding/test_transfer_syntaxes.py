@@ -1,4 +1,4 @@
-"""Compressed pixels: every transfer syntax with every decoder that is installed, and codestreams that are broken."""
+"""Compressed pixels: every transfer syntax with every installed decoder, and broken codestreams."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def spine(bits: int, signed: bool = False) -> np.ndarray:
 
 
 def only(monkeypatch: pytest.MonkeyPatch, syntax: str, name: str) -> None:
-    """No decoder but `name` is asked."""
+    """Only the decoder `name` is used."""
     if name not in codecs.installed(syntax):
         pytest.skip(f"{name} is not here")
     monkeypatch.setitem(SYNTAXES, syntax, SYNTAXES[syntax]._replace(codecs=(name,)))
