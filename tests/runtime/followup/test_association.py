@@ -1,4 +1,4 @@
-"""Odds ratios of exposed units: against statsmodels called plainly, against a known one, and what has none."""
+"""Odds ratios of exposed units, compared with plain statsmodels and with a true one; cases without one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cohort(patients: int = 60, odds_ratio: float = 4.0, seed: int = 0) -> Study:
 
 
 def check(study: Study) -> dict[str, Any]:
-    """The document fits its schema, survives JSON, can be shown, and has no number without a ground."""
+    """The document fits its schema, survives JSON, can be shown, and has no number without data."""
     document = associate(study)
     SCHEMA.validate(document)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -87,7 +87,7 @@ def test_odds_ratios_are_those_of_statsmodels(outcome: str, model: str, formula:
 
 @pytest.mark.parametrize("odds_ratio", [1.0, 4.0])
 def test_a_known_odds_ratio_is_found(odds_ratio: float) -> None:
-    """By the adjusted model, as age has an effect; within four standard errors of the truth."""
+    """The adjusted model, because age has an effect, is within four standard errors of the truth."""
     (ratio, age, _) = check(cohort(200, odds_ratio))["outcomes"]["new_syndesmophyte"]["adjusted"]["odds_ratios"]
     for found, truth in ((ratio, odds_ratio), (age, math.exp(0.03))):
         error = math.log(found["high"] / found["low"]) / (2 * 1.96)
@@ -136,7 +136,7 @@ def test_scale_and_place_of_a_covariate_change_nothing_else() -> None:
 
 
 def changed(change: Callable[[Unit], tuple[bool, bool, tuple[float | None, ...]]], patients: int = 30) -> Study:
-    """A cohort of which each unit has the exposure, event and covariates that `change` gives it."""
+    """A cohort in which `change` sets the exposure, event and covariates of each unit."""
     units = []
     for unit in cohort(patients).units:
         exposed, event, covariates = change(unit)

@@ -1,4 +1,4 @@
-"""Many reports to tidy tables: what is read, what is passed over, whose studies follow each other, columns."""
+"""Many reports to tidy tables: reports that are read or passed over, a patient's courses, columns."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def study(patient, year, places=0, **about):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Patient a: three studies, the last in a file of its own; b: two with another bundle; c: one; and odd ones."""
+    """Patient a has three studies, the last in its own file; b two with another bundle; c one. Some are odd."""
     write_report(tmp_path / "x" / "all.jsonl", study("a", 2020), study("a", 2018), study("c", 2020))
     write_report(tmp_path / "x" / "report.json", study("a", 2022, 2))
     for year in (2018, 2021):

@@ -1,4 +1,4 @@
-"""The rules of change: totals, progression, syndesmophytes per corner and per unit, bridges, what is not comparable."""
+"""The rules of change: totals, progression, syndesmophytes per corner and per unit, bridges, missing grades."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ REGIONS = st.fixed_dictionaries({"cervical": GRADES | st.none(), "lumbar": GRADE
 
 
 def checked(baseline, followup, rules=None):
-    """The comparison, its JSON valid."""
+    """The comparison, after a check of its JSON."""
     found = compare(baseline, followup, rules)
     VALIDATOR.validate(json.loads(found.to_json()))
     return found

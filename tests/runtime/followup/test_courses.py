@@ -1,4 +1,4 @@
-"""Whose studies follow each other: repeats, other bundles, patients named in one file only, and who is left out."""
+"""Courses of studies: repeats, other bundles, patients named in one file only, patients left out."""
 
 import pytest
 from test_readers import rows, write

@@ -1,4 +1,4 @@
-"""Readers' CSV files: half points, means of readers, the rows that we write, and what is refused with its line."""
+"""Readers' CSV files: half points, means of readers, the rows that we write, and refused lines."""
 
 import io
 
@@ -16,7 +16,7 @@ ALL = [site for region in REGIONS for site in SITES[region]]
 
 
 def rows(study, grades=None, day="2022-01-10", patient="P1", reader=None):
-    """Long rows of one study, with grade 0 where `grades` says nothing."""
+    """Long rows of one study, with grade 0 for each site that `grades` does not name."""
     return [
         ",".join([study, patient, day, site, str((grades or {}).get(site, 0)), *([] if reader is None else [reader])])
         for site in ALL
@@ -141,7 +141,7 @@ def test_different_readers_and_a_reader_beside_a_report_are_said(tmp_path):
 
 
 def test_tables_of_half_points_hold_their_types(tmp_path):
-    """Whole columns stay whole: ranges are rounded outwards, and half points stand in a column of their own."""
+    """Columns of whole numbers stay whole: ranges are rounded outwards, and half points have their own column."""
     path = write(
         tmp_path / "r.csv",
         rows("a", {"L1-superior": 0.5, "L2-inferior": ""}),

@@ -1,4 +1,4 @@
-"""Reports that others wrote: whatever stands in one, it is refused with a reason or counted without a fault."""
+"""Reports of other programs: with any content, each is refused with a reason or counted without a fault."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def test_a_report_with_odd_values_is_refused_or_counted(changes, tmp_path_factor
 
 
 def put(node, path, value):
-    """Set or delete what stands at a path; a place that an earlier change took away is left."""
+    """Set or delete the value at a path. A path that an earlier change removed is left alone."""
     *parents, last = path
     try:
         for key in parents:

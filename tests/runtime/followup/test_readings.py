@@ -1,4 +1,4 @@
-"""Readings from CSV files, reports and phantoms' truth; and what is refused, with its place."""
+"""Readings from CSV files, reports and phantoms' truth, and refusals that name the place."""
 
 from __future__ import annotations
 

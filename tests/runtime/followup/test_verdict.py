@@ -1,4 +1,4 @@
-"""Verdicts on a change: comparable corners, the time of the definition, the error, and what the networks expect."""
+"""Verdicts on a change: comparable corners, the time of the definition, the error, the expected change."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""DICOM results of arrays that were given with a header."""
+"""DICOM results of arrays with a header."""
 
 from __future__ import annotations
 

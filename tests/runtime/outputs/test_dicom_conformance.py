@@ -1,4 +1,4 @@
-"""dciodvfy, a program that is not ours, finds no error in any DICOM result."""
+"""dciodvfy, an independent program, finds no error in any DICOM result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = needs_dciodvfy
 KINDS = tuple(dicom_results.KINDS)
 ORDINARY = {"WindowCenter": "127.5", "WindowWidth": "255"}
 
-# Headers as devices write them, or as they are when something was left out: element -> value, None where it is absent.
+# Headers as devices write them, some with elements left out: element -> value, None if it is absent.
 HEADERS = {
     "no patient": dict.fromkeys(
         ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyTime", "StudyDate")
@@ -83,7 +83,7 @@ def test_headers_as_they_come(tiny_scorer, name, tmp_path):
     "name", ["chrArab", "chrFrenMulti", "chrH32", "chrJapMulti", "chrKoreanMulti", "chrX1", "chrX2"]
 )
 def test_character_sets(tiny_scorer, name, tmp_path):
-    """The patient has the same name again, in the character set of the source or in one that holds it."""
+    """The patient's name is unchanged, in the character set of the source or in one that can hold it."""
     header = dcmread(get_charset_files(f"{name}.dcm")[0], stop_before_pixels=True)
     patient = str(header.PatientName)
     header.SOPClassUID, header.SeriesInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3.4.5"

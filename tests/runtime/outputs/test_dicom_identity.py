@@ -1,4 +1,4 @@
-"""Patient, study, series and UIDs of DICOM results, and what is refused."""
+"""Patient, study, series and UIDs of DICOM results, and refused headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of formats: the type, the docstring, the option and the names that folders pass over agree with it."""
+"""The table of formats agrees with the type, the docstring, the option and the names that folders pass over."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 1400, 1700
 A4_PT = (595, 842)
 COLOURS = {0: (0x56, 0xB4, 0xE9), 1: (0xF0, 0xE4, 0x42), 2: (0xE6, 0x9F, 0x00), 3: (0xF4, 0x66, 0x5C)}
 
-# Added to the page, without its policy, in one run: where is every badge and picture, and what does its script do?
+# Added to the page, without its policy, in one run: it reports the places of badges and pictures, and the script.
 MEASURE = """<script>
 const box = (e) => { const b = e.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; };
 const found = { badges: {}, pictures: [...document.querySelectorAll("image")].map(box) };
@@ -44,7 +44,7 @@ INJECTED = "<script>document.title = 'taken over';</script></body>"
 
 
 def browse(folder: Path, page: Path, option: str) -> tuple[str, str]:
-    """What the browser prints: the page it made (for --dump-dom), and its console."""
+    """The browser's output: the page after its script ran (for --dump-dom), and its console."""
     flags = ["--headless", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1", "--no-first-run"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         flags.append("--no-sandbox")
@@ -57,7 +57,7 @@ def browse(folder: Path, page: Path, option: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """The folder with what the browser made of each page (NAME.png, NAME.pdf), what it printed, and the report."""
+    """The folder with the browser's pictures of each page (NAME.png, NAME.pdf), its output, and the report."""
     folder = tmp_path_factory.mktemp("pages")
     with Scorer.open(tiny.write_bundle(folder / "bundle"), device="cpu") as scorer:
         studies = {"complete": pages.complete(), "rejected": pages.rejected(), "one-view": pages.one_view()}

@@ -1,4 +1,4 @@
-"""The page: what it says, that it loads nothing, and that nothing of the input becomes markup."""
+"""The page: its content; it loads nothing, and no text of the input becomes markup."""
 
 from __future__ import annotations
 

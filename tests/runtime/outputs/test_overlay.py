@@ -31,7 +31,7 @@ def drawn(scorer, change=lambda region: region, **options):
 
 
 def places(image, colour) -> np.ndarray:
-    """(n, 2) x and y of the pixels of exactly this colour, legend left out."""
+    """(n, 2) x and y of the pixels of exactly this colour, without the legend."""
     y, x = np.nonzero((image[:-60] == colour).all(axis=2))
     return np.stack([x, y], axis=1)
 

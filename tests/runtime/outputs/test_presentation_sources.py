@@ -114,7 +114,7 @@ def test_grey_scale_is_what_the_networks_saw(whole, tmp_path: Path, name: str, s
 @dicom_results.needs_dciodvfy
 @pytest.mark.parametrize("name", CLASSES)
 def test_all_results_conform(tiny_scorer, tmp_path: Path, name: str) -> None:
-    """A plain window without a rescale, which is what highdicom would look for in an XA or RF image's frames."""
+    """A plain window without a rescale, which highdicom would look for in the frames of an XA or RF image."""
     tags = {
         "SOPClassUID": CLASSES[name],
         "WindowCenter": "127.5",

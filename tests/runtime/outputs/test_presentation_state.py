@@ -68,7 +68,7 @@ def test_grades_stand_in_front_of_their_discs(whole):
 
 
 def test_graphics_are_clipped_to_the_image(whole):
-    """Discs at the edge: what lies outside is left out, and all that is drawn lies inside."""
+    """Discs at the edge: graphics outside of the picture are left out, and all others lie inside."""
     cervical = whole.report.regions["cervical"]
     moved = [replace(disc, anterior_px=(-20.0, disc.anterior_px[1])) for disc in cervical.discs[:1]]
     moved += [replace(disc, centre_px=(30.0, 5.0), anterior_px=(2.0, 5.0)) for disc in cervical.discs[1:2]]
@@ -90,7 +90,7 @@ def test_graphics_are_clipped_to_the_image(whole):
 
 
 def shown(state, pixels: np.ndarray) -> np.ndarray:
-    """What a viewer makes of stored values, in 0 .. 1, by pydicom's own functions (PS3.4 N.2)."""
+    """The grey, in 0 .. 1, that a viewer shows for stored values, by pydicom's own functions (PS3.4 N.2)."""
     values = apply_modality_lut(pixels, state) if "RescaleSlope" in state else pixels
     (item,) = state.SoftcopyVOILUTSequence
     item.PhotometricInterpretation, item.BitsStored, item.PixelRepresentation = "MONOCHROME2", 16, 0
@@ -140,7 +140,7 @@ def test_grey_scale_is_the_sources(whole, tmp_path, name, signed):
 
 
 def test_another_window_than_the_first_is_a_curve(whole):
-    """Where the networks saw through another window, the state shows that one."""
+    """If the networks used another window than the header's, the state shows that window."""
     cervical = whole.report.regions["cervical"]
     uid = cervical.radiograph.sop_instance_uid
     source = next(image for image in whole.study.radiographs if image.sop_instance_uid == uid)

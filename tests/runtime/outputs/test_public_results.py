@@ -1,4 +1,4 @@
-"""Results from a program: a study and its report give what the command line writes, and a wrong pair is refused."""
+"""Results from a program equal those of the command line, and a wrong pair of study and report is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILES = {"json": "report.json", "png": "overlay-cervical.png", "html": "report.h
 
 
 def arrays_with_headers(folder):
-    """A console's study: an image per region from memory, each with the header of the image to be."""
+    """A console's study: an image of each region in memory, each with the header under which it will be stored."""
     images = {}
     for image in load_study(tiny_study.write_study(folder)).radiographs:
         assert image.region is not None
@@ -46,7 +46,7 @@ def arrays_with_headers(folder):
 
 
 def several_candidates(folder):
-    """A study with a second cervical radiograph, whose header says flexion."""
+    """A study with a second cervical radiograph, whose header states flexion."""
     tiny_study.write_study(folder)
     ds = dcmread(folder / "cervical.dcm")
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["another"])
@@ -74,7 +74,7 @@ STUDIES = {
 
 @pytest.fixture(scope="module")
 def scored(tiny_scorer, tmp_path_factory):
-    """A study of files and its report; the report is what a database gives back."""
+    """A study of files and its report, as a database returns it."""
     study = load_study(tiny_study.write_study(tmp_path_factory.mktemp("study")))
     return study, StudyReport.from_json(tiny_scorer.score(study).to_json())
 
@@ -124,7 +124,7 @@ def test_the_candidate_that_was_scored_is_the_one_shown(tiny_scorer, tmp_path):
 
 
 def comparable(path):
-    """What a file says, without dates and times."""
+    """The content of a file, without dates and times."""
     if path.suffix == ".dcm":
         ds = dcmread(path)
         for element in list(ds.iterall()):

@@ -1,4 +1,4 @@
-"""Files that results are written to: each format has its own, and nothing of an earlier report stays beside a newer."""
+"""Files of results: each format has its own, and no file of an earlier report stays beside a newer one."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_result_that_could_not_be_written_is_said_and_changes_the_status(bundl
 
 @pytest.mark.parametrize("held", ["report.json", "row.csv", "overlay-lumbar.png"])
 def test_a_file_that_cannot_be_replaced_keeps_nothing_from_the_rest(bundle, studies, tmp_path, capsys, held):
-    """As where a viewer holds it open on Windows; here a folder has its place."""
+    """Like a file that a viewer holds open on Windows; here a folder has the file's name."""
     (tmp_path / held).mkdir()
     options = ["--bundle", bundle, "--out", str(tmp_path), "--format", "json,html,csv"]
     assert cli.main(["score", str(studies / "lumbar"), *options]) == 4
@@ -194,7 +194,7 @@ def test_a_table_of_several_studies_that_cannot_be_written(bundle, studies, tmp_
 
 
 def test_names_of_files_that_are_no_text_are_written_all_the_same(bundle, studies, tmp_path, capsys):
-    """A file's name is bytes on POSIX, and 16-bit units on Windows; either may hold what UTF-8 cannot."""
+    """A file's name is bytes on POSIX and 16-bit units on Windows; UTF-8 cannot encode all of either."""
     name, out = "\udcffx.dcm", tmp_path / "out"
     (tmp_path / "in").mkdir()
     try:

@@ -1,4 +1,4 @@
-"""A study's row: what is not known is empty, and no cell is a formula."""
+"""A study's row: unknown values are empty, and no cell is a formula."""
 
 from __future__ import annotations
 

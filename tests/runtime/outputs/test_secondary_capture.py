@@ -1,4 +1,4 @@
-"""Secondary captures: the overlay's pixels and nothing of the header's in them, flagged for what they are."""
+"""Secondary captures: the overlay's pixels, no text of the header, and the flags of derived images."""
 
 from __future__ import annotations
 

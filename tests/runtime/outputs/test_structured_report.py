@@ -1,4 +1,4 @@
-"""The structured report read back: every value is the report's, and what has no grade has no number."""
+"""The structured report read back: every value is the report's, and a corner without a grade has no number."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAILURE = ("114006", "DCM", "Measurement failure")
 
 
 def read_back(ds):
-    """The document as another program reads it: written, then parsed by highdicom."""
+    """The document as another program reads it: written to a file, then parsed by highdicom."""
     buffer = io.BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
     return hd.sr.Comprehensive3DSR.from_dataset(dcmread(io.BytesIO(buffer.getvalue())))
@@ -212,7 +212,7 @@ CASES = {
 
 
 def elements(ds, where: str = "") -> list[str]:
-    """Every element of a document with its place, VR and value, as it is read from a file."""
+    """Every element of a document with its place, VR and value, as read from a file."""
     found = []
     for element in ds:
         if element.VR == "SQ":
@@ -257,7 +257,7 @@ def test_a_document_without_highdicom(whole, monkeypatch):
 
 
 def test_it_is_a_dataset_like_any_other(whole):
-    """What was read of the document, and what was not, is written as it was; it can be copied, sent and changed."""
+    """Elements are written unchanged, whether they were read or not; the document can be copied and changed."""
     made = structured_report(whole.study, whole.report, created=dicom_results.WHEN)
     first, again = io.BytesIO(), io.BytesIO()
     made.save_as(first, enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""A region that is rejected for its points shows them, in the report and in pictures, as not to be trusted."""
+"""A region that is rejected for its points shows them as untrusted, in the report and in pictures."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_results_of_a_rejected_region(scorer, study, report, tmp_path):
 @pytest.mark.parametrize("far", [1e7, -3e9, 3e37])
 @pytest.mark.parametrize("count", [1, 3])
 def test_points_far_outside_of_the_picture_can_be_drawn(scorer, study, tmp_path, far, count):
-    """Of one disc, which becomes unreadable; of three, with which the region is rejected."""
+    """One disc with such points becomes unreadable; with three, the region is rejected."""
     levels = ("C2/C3", "C3/C4", "C4/C5")[:count]
     given = {"cervical": dict.fromkeys(levels, ((far, far), (far, -far)))}
     report = scorer.score(study, keypoints=given)

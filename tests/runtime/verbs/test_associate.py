@@ -1,4 +1,4 @@
-"""`spinescore associate`: what it reads and joins, what it refuses and how, what it prints and writes."""
+"""`spinescore associate`: input that is read, joined or refused, and output that is printed and written."""
 
 from __future__ import annotations
 

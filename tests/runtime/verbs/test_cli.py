@@ -1,4 +1,4 @@
-"""The command line: exit statuses, what goes to which stream, and what is written."""
+"""The command line: exit statuses, standard output and error, and files."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_keypoints_that_are_none_are_wrong_usage(bundle, study, tmp_path, capsys
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_keypoints_replace_the_localizers(bundle, study, tmp_path, capsys, encoding):
-    """In any encoding that JSON files come in: Windows' editors put a mark before UTF-8, its shells write UTF-16."""
+    """In any encoding of JSON files: editors of Windows put a mark before UTF-8, its shells write UTF-16."""
     path = tmp_path / "points.json"
     centre, anterior = tiny.draw("cervical", GRADES).points[0] + [[0.25, -0.5], [-0.5, 0.25]]
     points = {"cervical": {"C2/C3": {"centre_px": centre.tolist(), "anterior_px": anterior.tolist()}}}

@@ -1,4 +1,4 @@
-"""What a fault costs: a format, a study, or a message, and nothing besides."""
+"""A fault costs a format, a study or a message, and nothing else."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_is_raised_while_a_file_is_written_costs_that_file(bundle, one, tmp
 
 
 def test_dates_that_are_none_cost_nothing(bundle, tmp_path):
-    """A birth date of which the year alone is known, and a study date of zeros, as devices write them."""
+    """A birth date with the year alone, and a study date of zeros, as devices write them."""
     pytest.importorskip("highdicom")
     path = write_study(tmp_path / "in", regions=("lumbar",)) / "lumbar.dcm"
     ds = dcmread(path)

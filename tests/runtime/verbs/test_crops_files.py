@@ -1,4 +1,4 @@
-"""`spinescore crops`: studies and calls share a folder without loss, and the index says what a crop shows."""
+"""`spinescore crops`: studies and calls share a folder without loss, and the index describes each crop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def crops(bundle: str, out, *words: str) -> int:
 
 
 def index(out) -> list[dict[str, str]]:
-    """The index, which lists just the pictures that are there."""
+    """The index, after a check that it lists exactly the pictures in the folder."""
     with (out / "index.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["file"] for row in rows) == sorted(path.name for path in out.glob("*.png"))
@@ -101,7 +101,7 @@ def test_the_index_says_where_a_crop_is_from(bundle, two, tmp_path, capsys):
 
 
 def test_anonymous_crops_name_no_study(bundle, two, tmp_path, capsys):
-    """Not even by a hash of its UID; both studies have one lumbar radiograph, and do not collide."""
+    """A study is not even named by a hash of its UID. Both studies have a lumbar radiograph, and do not collide."""
     named, hidden = tmp_path / "named", tmp_path / "hidden"
     assert crops(bundle, named, *two) == 0
     assert crops(bundle, hidden, two[0], "--anonymous") == 0

@@ -48,7 +48,7 @@ def points(uid: str | None = None) -> dict:
 
 
 def truth(uid: str) -> dict:
-    """As a phantom's truth.json."""
+    """The points and grades in the form of a phantom's truth.json."""
     regions = {}
     for region, levels in points().items():
         discs = [
@@ -65,7 +65,7 @@ def truth(uid: str) -> dict:
 
 @pytest.fixture
 def given(tmp_path) -> tuple[str, list[str]]:
-    """A study of films, and the words that name a manifest file and the study's points."""
+    """A study of films, and the options that name a manifest file and the study's points."""
     manifest = written(tmp_path / "fields.toml", FIELDS)
     named = written(tmp_path / "points.json", json.dumps(points()))
     study = str(write_study(tmp_path / "study"))
@@ -127,7 +127,7 @@ def test_a_phantoms_truth_has_points_and_grades(given, tmp_path, capsys):
 
 
 def test_a_readers_grades(given, tmp_path, capsys):
-    """Also beside a bundle's; a site that the reader left out stays empty."""
+    """True grades also stand beside a bundle's. A site that the reader left out stays empty."""
     study, words = given
     lines = ["study,site,grade", "1.2.3.4,C2-inferior,3", "1.2.3.4,L1-superior,1", "9.9,C3-superior,2"]
     named = written(tmp_path / "reader.csv", "\n".join(lines))

@@ -48,7 +48,7 @@ def picture(data):
 
 
 def drawn(image, colour):
-    """How many pixels of a picture have a colour."""
+    """The number of pixels of a picture that have this colour."""
     return int((np.abs(image.astype(int) - colour) < 12).all(axis=2).sum())
 
 
@@ -219,7 +219,7 @@ def test_the_cumulative_plot_has_every_series():
 
 
 def reader_csv(path, *studies):
-    """A reader's file: (study, date, grade of L1-superior), all else 0."""
+    """A reader's file of (study, date, grade of L1-superior); all other grades are 0."""
     lines = ["study,patient,study_date,site,grade"]
     for uid, day, grade in studies:
         lines += [
@@ -355,7 +355,7 @@ def test_pictures_of_a_cohort_for_print_have_arms_and_intervals(before, after, t
 
 
 def test_names_from_files_are_text_in_pictures():
-    """What matplotlib takes for a formula, and what no SVG may hold."""
+    """Text that matplotlib would read as a formula, and letters that no SVG may hold."""
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
     odd = replace(AFTER, bundle=replace(AFTER.bundle, name="a$\\frac$\x01 <b>"))
     assert picture(comparison_png(compare(BEFORE, odd))).size

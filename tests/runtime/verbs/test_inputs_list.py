@@ -21,7 +21,7 @@ REGION_TOTAL = sum(map(sum, GRADES))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> str:
-    """A bundle whose localizer has 12 heatmaps for both regions, so that no picture tells its region."""
+    """A bundle whose localizer has 12 heatmaps for both regions, so that no picture shows its region."""
     return str(tiny.write_bundle(tmp_path_factory.mktemp("bundle"), heads=12))
 
 
@@ -84,7 +84,7 @@ def test_studies_of_a_list_have_names_for_points_crops_and_tables(bundle, two, t
 
 
 def test_headers_are_heeded_and_may_be_repeated(bundle, tmp_path, capsys):
-    """A list may name DICOM files, with the study left out; a semicolon and a mark, as spreadsheets write them."""
+    """A list may name DICOM files without a study. Spreadsheets write a semicolon and a byte order mark."""
     write_study(tmp_path / "a")
     lines = ["a/cervical.dcm;;cervical;0.15", "a/lumbar.dcm;1.2.3.4;;0.3"]
     path = listed(tmp_path, *lines, header="Path;Study;Region;Spacing_mm", bom="\ufeff")

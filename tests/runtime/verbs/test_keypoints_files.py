@@ -1,4 +1,4 @@
-"""`--keypoints`: a file's points reach the study that they were set in, and no other."""
+"""`--keypoints`: a file's points are used for the study in which they were set, and for no other."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_older_reports_do_not_say_whose_points_they_are(bundle, two, capsys):
 
 
 def test_a_reports_points_may_be_given_again(bundle, tmp_path, capsys):
-    """Also after they were corrected; a report names its study."""
+    """A report names its study, also after its points were corrected."""
     study = str(write_study(tmp_path / "study"))
     assert cli.main(["score", study, "--bundle", bundle, "--out", str(tmp_path / "out"), "--format", "json"]) == 0
     path = tmp_path / "out" / "report.json"

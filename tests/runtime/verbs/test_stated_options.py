@@ -1,4 +1,4 @@
-"""`--region` and `--facing`: what the user states of a radiograph whose file does not state it."""
+"""`--region` and `--facing`: facts that the user states because the file does not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REGION_TOTAL = sum(map(sum, GRADES))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> str:
-    """A bundle whose localizer has 12 heatmaps for both regions, so that no picture tells its region."""
+    """A bundle whose localizer has 12 heatmaps for both regions, so that no picture shows its region."""
     return str(tiny.write_bundle(tmp_path_factory.mktemp("bundle"), heads=12))
 
 
 def film(folder: Path, kind: str = "png", facing: str = "left", name: str = "film", **tags: Any) -> str:
-    """A lumbar radiograph as a file that states neither region nor facing, unless `tags` do."""
+    """A file with a lumbar radiograph that states neither region nor facing, unless `tags` do."""
     folder.mkdir(exist_ok=True)
     path, pixels = folder / f"{name}.{kind}", tiny.draw("lumbar", GRADES, facing=facing, heads=12).radiograph.pixels
     if kind == "png":

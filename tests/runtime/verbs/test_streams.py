@@ -1,4 +1,4 @@
-"""What Windows does to streams and files: code pages, readers that go away, files that other programs hold."""
+"""Streams and files as on Windows: code pages, readers that go away, files that other programs hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bundle(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("name", ["\u00e9tude", "\u0441\u043d\u0438\u043c\u043e\u043a"])
 def test_reports_are_utf_8_whatever_the_code_page(bundle, tmp_path, monkeypatch, name):
-    """Here that of Windows in western Europe, which has the letters of one name and not of the other."""
+    """Here the code page of Windows in western Europe, which has the letters of only one of the names."""
     image = write_study(tmp_path / "in", regions=("lumbar",)) / "lumbar.dcm"
     image = image.rename(tmp_path / f"{name}.dcm")
     written = io.BytesIO()
@@ -34,7 +34,7 @@ def test_reports_are_utf_8_whatever_the_code_page(bundle, tmp_path, monkeypatch,
 
 
 class WindowsPipe(io.FileIO):
-    """The writing end of a pipe, with the error that Windows has for one that nobody reads."""
+    """The writing end of a pipe, with the error that Windows raises if nobody reads it."""
 
     def write(self, data):
         try:
@@ -54,7 +54,7 @@ def test_a_reader_that_went_away_is_no_fault(bundle, monkeypatch, capsys, end):
 
 
 def test_what_another_program_holds_is_named(bundle, tmp_path, monkeypatch, capsys):
-    """As where a table is open in a spreadsheet."""
+    """Like a table that is open in a spreadsheet."""
     out, replace = tmp_path / "crops", Path.replace
 
     def refuse(self, target):
