@@ -95,7 +95,7 @@ class _Parser(argparse.ArgumentParser):
         """Print the usage and the error through `say`, since words of a command may contain anything, and end."""
         for line in self.format_usage().splitlines():
             say(line)
-        say(f"{self.prog}: error: {message}")
+        say(f"{self.prog}: error: {message} (help: {self.prog} --help)")
         sys.exit(USAGE)
 
 

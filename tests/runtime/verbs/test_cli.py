@@ -193,7 +193,10 @@ def test_wrong_options_are_wrong_usage(options, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(options)
     assert stopped.value.code == 2
-    assert capsys.readouterr().out == ""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    verb = f" {options[0]}" if options and options != ["unknown-verb"] else ""
+    assert printed.err.endswith(f" (help: spinescore{verb} --help)\n")
 
 
 @pytest.mark.parametrize(
