@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.followup.change import compare
     from spinescore.runtime.followup.cohort import Cohort, read_cohort
     from spinescore.runtime.followup.comparison import Comparison, Rules, comparison_schema
-    from spinescore.runtime.followup.readers import read_csv
+    from spinescore.runtime.followup.readerfiles import read_csv
     from spinescore.runtime.followup.tables import tables_of
 
 __all__ = ["Cohort", "Comparison", "Rules", "compare", "comparison_schema", "read_cohort", "read_csv", "tables_of"]
@@ -24,7 +24,7 @@ _HOMES = {
     "Cohort": "cohort",
     "compare": "change",
     "read_cohort": "cohort",
-    "read_csv": "readers",
+    "read_csv": "readerfiles",
     "tables_of": "tables",
 }
 

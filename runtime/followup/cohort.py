@@ -14,8 +14,8 @@ from pathlib import Path
 from spinescore.runtime.followup.change import compare, scored_by, study_date
 from spinescore.runtime.followup.comparison import Comparison, Rules
 from spinescore.runtime.followup.patients import Entry, linked
-from spinescore.runtime.followup.readers import read_csv
-from spinescore.runtime.followup.reading import SUFFIXES, read_reports
+from spinescore.runtime.followup.readerfiles import read_csv
+from spinescore.runtime.followup.reportfiles import SUFFIXES, read_reports
 from spinescore.runtime.notices import findings_of, notice
 from spinescore.runtime.scoring.report import BundleInfo, StudyReport
 from spinescore.runtime.study import Finding

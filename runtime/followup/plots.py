@@ -20,7 +20,7 @@ from spinescore.runtime.followup.comparison import (
     TotalChange,
     UnitChange,
 )
-from spinescore.runtime.followup.summary import amount, corner_event, signed, source_line, verdict_words
+from spinescore.runtime.followup.comparisontext import amount, corner_event, signed, source_line, verdict_words
 from spinescore.runtime.outputs.figures import rendered
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack)
 
 def _read(path: Path) -> StudyReport | None:
     """Return the report in a file or folder; None if it is a study to score."""
-    from spinescore.runtime.followup.reading import SUFFIXES, read_reports
+    from spinescore.runtime.followup.reportfiles import SUFFIXES, read_reports
 
     if (csv_file := _csv(path)) is not None:
         return _reading(*csv_file)
@@ -119,7 +119,7 @@ def _csv(path: Path) -> tuple[Path, str | None] | None:
 
 def _reading(file: Path, study: str | None) -> StudyReport:
     """Return the study of a reader's CSV file. Raises UsageError unless there is exactly one such study."""
-    from spinescore.runtime.followup.readers import read_csv
+    from spinescore.runtime.followup.readerfiles import read_csv
 
     check_paths([file])
     try:
@@ -149,7 +149,7 @@ def _score(path: Path, scorer: Scorer) -> StudyReport:
 
 
 def _show(comparison: Comparison, as_json: bool, number: int | None) -> None:
-    from spinescore.runtime.followup.summary import comparison_summary
+    from spinescore.runtime.followup.comparisontext import comparison_summary
 
     for warning in comparison.warnings:
         say(f"warning: {warning}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime import InputRejected, followup
 from spinescore.runtime.followup import Rules, compare, comparison_schema
-from spinescore.runtime.followup.summary import comparison_summary
+from spinescore.runtime.followup.comparisontext import comparison_summary
 from spinescore.runtime.study import SITES
 
 VALIDATOR = jsonschema.Draft202012Validator(comparison_schema())

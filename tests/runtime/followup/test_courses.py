@@ -1,9 +1,9 @@
 """Courses of studies: repeats, other bundles, patients named in one file only, patients left out."""
 
 import pytest
-from test_readers import rows, write
 
 from helpers.made_reports import NORMAL, changed, made_report, write_report
+from helpers.reader_files import rows, write
 from spinescore.runtime.followup import read_cohort, tables_of
 from spinescore.runtime.followup.cohortsummary import cohort_summary, summary_text
 from spinescore.runtime.followup.comparison import Rules

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.followup import Rules, compare, comparison_schema
-from spinescore.runtime.followup.summary import comparison_summary
+from spinescore.runtime.followup.comparisontext import comparison_summary
 from spinescore.runtime.scoring.expected import disc_distribution
 
 FUSED = (3,) * 12

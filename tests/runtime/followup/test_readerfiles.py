@@ -5,28 +5,12 @@ import io
 import pytest
 
 from helpers.made_reports import NORMAL, changed, made_report
+from helpers.reader_files import ALL, rows, write
 from spinescore.runtime.followup import compare, read_cohort, tables_of
-from spinescore.runtime.followup.readers import read_csv
+from spinescore.runtime.followup.readerfiles import read_csv
 from spinescore.runtime.followup.tables import TABLES, columns_of, csv_text, parquet_bytes
 from spinescore.runtime.outputs.rows import csv_text as row_csv
 from spinescore.runtime.reading.facts import patient_key
-from spinescore.runtime.study import REGIONS, SITES
-
-ALL = [site for region in REGIONS for site in SITES[region]]
-
-
-def rows(study, grades=None, day="2022-01-10", patient="P1", reader=None):
-    """Long rows of one study, with grade 0 for each site that `grades` does not name."""
-    return [
-        ",".join([study, patient, day, site, str((grades or {}).get(site, 0)), *([] if reader is None else [reader])])
-        for site in ALL
-    ]
-
-
-def write(path, *studies, reader=False):
-    header = "study,patient,study_date,site,grade" + (",reader" if reader else "")
-    path.write_text("\n".join([header, *(line for study in studies for line in study)]) + "\n", encoding="utf-8")
-    return path
 
 
 def test_half_points_count_as_they_are(tmp_path):

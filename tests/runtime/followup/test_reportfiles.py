@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.followup import compare, read_cohort, tables_of
-from spinescore.runtime.followup.reading import read_reports
-from spinescore.runtime.followup.summary import comparison_summary
+from spinescore.runtime.followup.comparisontext import comparison_summary
+from spinescore.runtime.followup.reportfiles import read_reports
 from spinescore.runtime.followup.tables import csv_text
 from spinescore.runtime.scoring.report import StudyReport
 
