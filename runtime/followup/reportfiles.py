@@ -1,4 +1,4 @@
-"""Reports from files, checked: a report that others wrote may say anything."""
+"""Reports from files, checked, because a file of another program may hold anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for optional packages: a missing one is said with the line that installs it."""
+"""Checks for optional packages: a message names a missing one with the line that installs it."""
 
 from __future__ import annotations
 
