@@ -194,7 +194,7 @@ def test_patients_and_dates_make_courses_of_films_without_a_header(bundle, tmp_p
     assert first["patient_key"] == second["patient_key"] is not None
     assert "Smith" not in said.out + said.err
     assert cli.main(["cohort", str(tmp_path / "out"), "--out", str(tmp_path / "tables")]) == 0
-    assert "2 studies of 1 known patients" in capsys.readouterr().out
+    assert "2 studies of 1 patient with a key" in capsys.readouterr().out
 
 
 def test_patients_and_dates_that_contradict_a_header(tmp_path):
