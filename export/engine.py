@@ -24,9 +24,9 @@ from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
-from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
@@ -159,15 +159,17 @@ def build_engine(
     `sizes` are the heights and widths of the profiles of a network of free size.
     Raises `EngineError` with what TensorRT logged.
     """
-    logger = make_logger(trt)
-    builder = _made(trt.Builder(logger), logger, f"start a builder for {name}")
-    network, _parser = define_network(trt, builder, logger, model, name)
-    config = _made(builder.create_builder_config(), logger, f"configure the build of {name}")
+    builder = start(trt, trt.Builder)
+    network, _parser = define_network(trt, builder, model, name)
+    if not options.any_batch:
+        image = network.get_input(0)
+        image.shape = (batch, *tuple(image.shape)[1:])
+    config = _made(builder.create_builder_config(), trt, f"configure the build of {name}")
     for size in sizes or (None,):
         _add_profile(builder, config, network, batch, options.any_batch, size)
     cache = _configure(trt, config, options, timing_cache)
     config.progress_monitor = monitor = _monitor(trt, name, say)
-    plan = _made(builder.build_serialized_network(network, config), logger, f"build {name}")
+    plan = _made(builder.build_serialized_network(network, config), trt, f"build {name}")
     del monitor  # TensorRT holds no reference of its own to it
     if cache is not None:
         with suppress(OSError):  # it only makes the next build faster
@@ -201,10 +203,10 @@ def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
     return Progress()
 
 
-def define_network(trt: Any, builder: Any, logger: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
+def define_network(trt: Any, builder: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
     """(network definition, the parser that keeps its weights alive). Refuses ends that are not half precision."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(_made(network, logger, f"define {name}"), logger)
+    parser = start(trt, trt.OnnxParser, _made(network, trt, f"define {name}"))
     if not parser.parse(model.SerializeToString()):
         faults = [parser.get_error(number) for number in range(parser.num_errors)]
         reasons = "; ".join(f"{fault.node_operator()} {fault.node_name()}: {fault.desc()}" for fault in faults)
@@ -313,11 +315,10 @@ def _precision_of(name: str) -> str:
     return "int8" if name.endswith(".int8.onnx") else "fp16"
 
 
-def _made(made: Any, logger: Any, action: str) -> Any:
+def _made(made: Any, trt: Any, action: str) -> Any:
     if made is None:
-        said = "; ".join(logger.lines) or "it gave no reason"
         raise EngineError(
-            f"TensorRT could not {action}: {said}. Check the GPU's driver and free memory, then try again."
+            f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and free memory, then try again."
         )
     return made
 

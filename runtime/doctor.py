@@ -169,14 +169,15 @@ def _gpu_itself(group: str) -> Finding:
     from spinescore.runtime.errors import DeviceError
 
     try:
-        name, capability = first_gpu()
+        gpu = first_gpu()
     except DeviceError as error:
         if gpu_is_there():
             return Finding(
                 group, "GPU", "missing", f"there, but cannot be used; device auto scores on the CPU. {error}"
             )
         return Finding(group, "GPU", "absent", "none: device auto scores on the CPU")
-    return Finding(group, "GPU", "ok", f"{name}, compute capability {capability[0]}.{capability[1]}")
+    major, minor = gpu.compute_capability
+    return Finding(group, "GPU", "ok", f"{gpu}, compute capability {major}.{minor}")
 
 
 def _driver(group: str) -> Finding:

@@ -121,7 +121,7 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 def run(record: Record, options: Any) -> None:
     """Run the part `networks`: the bundles, their engines, and the device's choice of one."""
-    from spinescore.runtime.engines.tensorrt import installed_flavours
+    from spinescore.runtime.engines.flavours import installed_flavours
 
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
     if not flavours:

@@ -20,8 +20,8 @@ from spinescore.runtime import EngineError, Scorer, SelfTestError, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import hardware_of
-from spinescore.runtime.engines import onnxruntime, tensorrt
+from spinescore.runtime.devices import first_gpu
+from spinescore.runtime.engines import gpu_of, onnxruntime, tensorrt
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.files import file_sha256
@@ -64,7 +64,7 @@ def case_shipped_bundle_is_accepted():
     with contextlib.redirect_stderr(io.StringIO()):
         assert cli.main(["bundle", "verify", PHANTOM, "--device", "cuda"]) == 0
     (record,) = (FOLDER / "cache" / "acceptance").glob("*/*.json")
-    assert '"hardware": "driver double"' in record.read_text(encoding="utf-8")
+    assert '"hardware": "driver double with 16 multiprocessors"' in record.read_text(encoding="utf-8")
     for device in ("cuda", "auto"):
         with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
             report = scorer.score({})
@@ -124,13 +124,13 @@ class TensorRTDouble(EngineDouble):
     def __init__(self, path, onnx, queue):
         sidecar = Sidecar.read(path)
         sidecar.check_files(path, onnx)
-        sidecar.check_machine(path, "tensorrt", "10.16", queue.name, queue.compute_capability)
-        super().__init__(onnx, "fp16", queue)
+        sidecar.check_machine(path, "tensorrt", "10.16", gpu_of(queue))
+        super().__init__(onnx, "fp16", queue, batches=(sidecar.least_batch, sidecar.most_batch))
         self.name, self.file, self.framework = path.name, path, "tensorrt 10.16"
 
 
 def write_engines(folder, target):
-    for name in ("localizer", "grader-corners"):
+    for name, batch in (("localizer", 2), ("grader-corners", 12)):
         engine = folder / "engines" / target / f"{name}.fp16.engine"
         engine.parent.mkdir(parents=True, exist_ok=True)
         engine.write_bytes(f"{target} {name}".encode())
@@ -139,16 +139,16 @@ def write_engines(folder, target):
             flavour="tensorrt",
             version="10.16",
             precision="fp16",
-            least_batch=1,
-            most_batch=12,
+            least_batch=batch,
+            most_batch=batch,
             onnx=onnx.name,
             onnx_sha256=file_sha256(onnx),
             engine_sha256=file_sha256(engine),
             compute_capabilities=("8.7",),
             hardware="this",
             version_compatible=False,
-            gpu=hardware_of("cuda"),
-            multiprocessors=16,
+            gpu=first_gpu().name,
+            multiprocessors=first_gpu().multiprocessors,
             driver="13.0",
             platform=this_platform(),
             build_seconds=1.0,

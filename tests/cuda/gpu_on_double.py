@@ -18,7 +18,7 @@ from spinescore.benchmarks.gpu import __main__ as command
 from spinescore.kernels import launch
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.devices import cuda
-from spinescore.runtime.engines import tensorrt
+from spinescore.runtime.engines import flavours
 from spinescore.runtime.errors import EngineError
 
 KERNELS, FAULT = Path(sys.argv[1]), sys.argv[2]
@@ -66,7 +66,7 @@ if __name__ == "__main__":
     gate.can_start = lambda: False  # a new process would have no double
     cuda.fatbin = lambda source, capability: double.fatbin(KERNELS)
     cuda.open_on_gpu = lambda choice, path, precision, queue: (EngineDouble(path, precision, queue), "")
-    tensorrt.installed_flavours = lambda: ()
+    flavours.installed_flavours = lambda: ()
     if FAULT in FAULTS:
         FAULTS[FAULT]()
     sys.exit(command.main(sys.argv[3:], [sys.executable, __file__, str(KERNELS), FAULT]))

@@ -24,8 +24,8 @@ from spinescore.export.resnet152 import build_resnet
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.flavours import logger_of
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import make_logger
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256
 
@@ -72,9 +72,8 @@ def test_the_bundle_keeps_its_name(built):
 @pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
 def test_every_tensor_is_half(name, outputs):
     """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
-    logger = make_logger(trt)
-    builder = trt.Builder(logger)
-    network, _parser = define_network(trt, builder, logger, half(name, outputs), name)
+    builder = trt.Builder(logger_of(trt))
+    network, _parser = define_network(trt, builder, half(name, outputs), name)
     assert network.get_input(0).dtype == network.get_output(0).dtype == trt.DataType.HALF
     given = [network.get_layer(number).get_output(0).dtype for number in range(network.num_layers)]
     assert given.count(trt.DataType.HALF) > 100
