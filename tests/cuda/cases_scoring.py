@@ -181,6 +181,18 @@ def case_heads():
     assert_everything_freed()
 
 
+def case_a_localizer_for_each_region_and_silent_headers():
+    """Each localizer is asked about both radiographs, though its engine is built for one."""
+    tested = bundle(heads="separate")
+    silent = [tiny.draw(region, tagged=False).radiograph for region in REGIONS]
+    with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+        for one in (silent, silent[::-1], silent[1:]):
+            report = cuda.score(one)
+            assert_same(report, host.score(one))
+            assert sum(region.status == "scored" for region in report.regions.values()) == len(one)
+    assert_everything_freed()
+
+
 def case_crops():
     tested = bundle()
     with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
