@@ -37,6 +37,7 @@ __all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "n
 _TIMING_CACHE = "timing.cache"
 _PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # of a network's files
 _SAY_EVERY_S = 1.0
+_SHARED_WORKSPACE = 1 << 30  # bytes; without a limit a build may take all memory that GPU and host share
 
 Size = tuple[int, int]  # height and width of a network's input
 
@@ -105,7 +106,8 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         sizes = network_sizes(bundle.manifest, name)
         start = time.perf_counter()
         model = _model(bundle.path(name), precision)
-        plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes)
+        workspace = _SHARED_WORKSPACE if gpu and gpu.integrated else None
+        plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes, workspace=workspace)
         seconds = time.perf_counter() - start
         sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
         sidecar = replace(sidecar, sizes=sizes)
@@ -153,11 +155,13 @@ def build_engine(
     timing_cache: Path,
     say: Callable[[str], None] = lambda line: None,
     sizes: Sequence[Size] = (),
+    *,
+    workspace: int | None = None,
 ) -> bytes:
-    """The serialized engine of a network whose ends are FP16; `say` gets progress.
+    """Return the serialized engine of a network whose ends are FP16; `say` gets progress.
 
-    `sizes` are the heights and widths of the profiles of a network of free size.
-    Raises `EngineError` with what TensorRT logged.
+    `sizes` are the heights and widths of the profiles of a network of free size. `workspace` limits the memory of a
+    layer, in bytes. Raises `EngineError` with the lines that TensorRT logged.
     """
     builder = start(trt, trt.Builder)
     network, _parser = define_network(trt, builder, model, name)
@@ -167,6 +171,8 @@ def build_engine(
     config = _made(builder.create_builder_config(), trt, f"configure the build of {name}")
     for size in sizes or (None,):
         _add_profile(builder, config, network, batch, options.any_batch, size)
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     cache = _configure(trt, config, options, timing_cache)
     config.progress_monitor = monitor = _monitor(trt, name, say)
     plan = _made(builder.build_serialized_network(network, config), trt, f"build {name}")
@@ -283,8 +289,14 @@ def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
     if gpu is None and not options.targets:
         way = "name the GPU's compute capability, as --target 8.6" if rtx else "build on the machine that has it"
         raise EngineError(f"{options.flavour} finds no GPU and driver on this machine; {way}.")
-    for target in options.targets:
+    for target in options.targets or (_capabilities(gpu) if rtx else ()):
         _capability(trt, target)
+    levels = trt.HardwareCompatibilityLevel
+    if options.hardware == "same-compute-capability" and not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
+        raise EngineError(
+            f"{options.flavour} {trt.__version__} cannot build for all GPUs of one compute capability, "
+            "as later versions do; leave --hardware same-compute-capability out, or update TensorRT."
+        )
 
 
 def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:

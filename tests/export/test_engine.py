@@ -95,6 +95,53 @@ def test_full_size_networks(name, outputs, batch, least_mb, tmp_path):
     assert least_mb < len(plan) / 1e6 < 1.2 * least_mb
 
 
+class Noted:
+    """A builder of TensorRT-RTX that notes the shapes of its networks and the limits of its configurations."""
+
+    def __init__(self, logger):
+        self._builder = trt.Builder(logger)
+        self.create_network = self._builder.create_network
+        self.create_optimization_profile = self._builder.create_optimization_profile
+        self.create_builder_config = self._builder.create_builder_config
+
+    def build_serialized_network(self, network, config):
+        limit = config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)
+        Noted.latest = tuple(network.get_input(0).shape), limit
+        return b"plan"
+
+
+@pytest.mark.parametrize("any_batch", [False, True])
+def test_a_batch_is_fixed_and_the_workspace_limited(tmp_path, any_batch):
+    """Shapes that stay free cost TensorRT-RTX kernels of their own; a Jetson has one memory for all."""
+    double = types.ModuleType("tensorrt_rtx")
+    vars(double).update({**vars(trt), "Builder": Noted})
+    options = replace(RTX, any_batch=any_batch)
+    build_engine(double, half("hrnet-w4", 12), "w4", 2, options, tmp_path / "cache", workspace=1 << 28)
+    shape, limit = Noted.latest
+    assert (shape, limit) == ((-1 if any_batch else 2, 3, 256, 192), 1 << 28)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_an_integrated_gpu_has_its_workspace_limited(built, monkeypatch, integrated):
+    limits = []
+
+    def build(*arguments, workspace):
+        limits.append(workspace)
+        raise EngineError("no more is needed")
+
+    monkeypatch.setattr(module, "build_engine", build)
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("GPU", (8, 6), 8, "12.6", integrated))
+    with pytest.raises(EngineError, match="no more"):
+        build_engines(built[0], BuildOptions("tensorrt_rtx"))
+    assert limits == [1 << 30 if integrated else None]
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_named(built, monkeypatch):
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("NVIDIA H200", (9, 0), 132, "13.0"))
+    with pytest.raises(EngineError, match=r"has no target 9\.0; it builds for 7\.5, "):
+        build_engines(built[0], BuildOptions("tensorrt_rtx"))
+
+
 def test_any_batch(tmp_path):
     bundle = Bundle.open(tiny.write_bundle(tmp_path, precision="fp16"))
     paths = build_engines(bundle, BuildOptions("tensorrt_rtx", targets=("8.9",), any_batch=True))
@@ -204,8 +251,12 @@ def test_flavours_that_cannot_do_it(built, monkeypatch):
     monkeypatch.setattr(module, "import_flavour", lambda name: lean)
     with pytest.raises(EngineError, match="only runs engines"):
         build_engines(built[0], BuildOptions("tensorrt_lean"))
-    full = types.SimpleNamespace(Builder=None, **vars(lean))
+    levels = types.SimpleNamespace(AMPERE_PLUS=1)  # as TensorRT 10.3
+    full = types.SimpleNamespace(Builder=None, HardwareCompatibilityLevel=levels, **vars(lean))
     monkeypatch.setattr(module, "import_flavour", lambda name: full)
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("Orin", (8, 7), 8, "12.6", integrated=True))
+    with pytest.raises(EngineError, match=r"cannot build for all GPUs of one compute capability.*update TensorRT"):
+        build_engines(built[0], BuildOptions("tensorrt", hardware="same-compute-capability"))
     with pytest.raises(EngineError, match="--target is for TensorRT-RTX"):
         build_engines(built[0], BuildOptions("tensorrt", targets=("8.6",)))
     monkeypatch.setattr(module, "first_gpu", lambda: None)

@@ -251,9 +251,7 @@ def test_bindings_that_cannot_start_raise_an_engine_error(libraries):
         lines = run(START, "tensorrt_bindings", folder, libraries).splitlines()
         assert len(lines) == 2
         logged = "-10." in folder.name
-        reason = (
-            "CUDA initialization failure with error: 35" if logged else "pybind11::init(): factory function"
-        )
+        reason = "CUDA initialization failure with error: 35" if logged else "pybind11::init(): factory function"
         for kind, line in zip(("Runtime", "Builder"), lines, strict=True):
             assert f"could not start its {kind}: {reason}" in line
 
