@@ -1,5 +1,8 @@
 """ONNX Runtime's CUDA provider, as far as it shows without a GPU: what is asked of it, and what is refused."""
 
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,15 +18,36 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 QUEUE = SimpleNamespace(name="GPU X", index=1, compute_capability=(8, 7), stream_handle=0xABC)
 
 
+VALUES = {  # options of the CUDA provider that are used, and their values; it refuses others
+    "device_id": {"1"},
+    "user_compute_stream": {str(0xABC)},
+    "do_copy_in_default_stream": {"0", "1"},
+    "use_tf32": {"0", "1"},
+    "cudnn_conv_algo_search": {"EXHAUSTIVE", "HEURISTIC", "DEFAULT"},
+    "enable_cuda_graph": {"0", "1"},
+    "prefer_nhwc": {"0", "1"},
+}
+
+
 class Session:
-    """A CPU session that notes which providers were asked for and what was bound where."""
+    """A CPU session that stands for one on a GPU, and notes the providers, the bindings and the runs.
+
+    As the real one it drops a provider that it cannot start, takes no CPU provider if the fallback to it is off, and
+    replays for a graph's ID the buffers with which the graph was captured.
+    """
 
     real = onnxruntime.InferenceSession
     found = (CUDA, CPU)
 
-    def __init__(self, path, options, providers):
-        self.asked, self.bound, self.runs = providers, [], []
-        self._session = Session.real(path, options, providers=[CPU])
+    def __init__(self, path, options, providers, enable_fallback=1):
+        assert not enable_fallback, "ONNX Runtime would print, and try again on the CPU"
+        self.asked, self.bound, self.runs, self.graphs, self.released = providers, [], [], {}, []
+        for name, values in providers[0][1].items():
+            if values not in VALUES.get(name, ()):
+                raise RuntimeError(f"[ONNXRuntimeError] : 1 : FAIL : Unknown provider option: {name}={values}")
+        if CUDA not in self.found or CPU in providers:
+            Session.real(path, options, providers=[one for one in providers if one == CPU])
+        self._session = Session.real(path, providers=[CPU])
         self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
         Session.latest = self
 
@@ -31,13 +55,22 @@ class Session:
         return list(self.found)
 
     def io_binding(self):
-        return SimpleNamespace(bind_input=self._bind, bind_output=self._bind)
+        binding = []
 
-    def _bind(self, *arguments):
-        self.bound.append(arguments)
+        def bind(*arguments):
+            self.bound.append(arguments)
+            binding.append(arguments[-1])
+
+        return SimpleNamespace(bind_input=bind, bind_output=bind, addresses=binding)
 
     def run_with_iobinding(self, binding, options):
-        self.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
+        graph = int(options.get_run_config_entry("gpu_graph_id"))
+        captured = self.graphs.setdefault(graph, binding)
+        assert captured is binding, "the graph would work on the buffers of another binding"
+        self.runs.append((options.get_run_config_entry("disable_synchronize_execution_providers"), graph))
+
+    def release_captured_graph(self, graph):
+        self.released.append(graph)
 
 
 @pytest.fixture
@@ -56,9 +89,11 @@ def memory(address, *shape, dtype=np.float32):
 def test_runs_on_the_queues_stream_and_addresses(network):
     engine = OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
     session = Session.latest
-    (name, options), cpu = session.asked
-    assert (name, cpu) == (CUDA, CPU)
+    ((name, options),) = session.asked
+    assert name == CUDA
     assert (options["device_id"], options["user_compute_stream"]) == ("1", str(0xABC))
+    assert (options["cudnn_conv_algo_search"], options["enable_cuda_graph"]) == ("HEURISTIC", "1")
+    assert options["prefer_nhwc"] == "0"
     assert not engine.capturable
     assert engine.framework == f"onnxruntime {onnxruntime.__version__} CUDA"
     for _ in range(2):
@@ -67,7 +102,7 @@ def test_runs_on_the_queues_stream_and_addresses(network):
         ("image", "cuda", 1, np.float32, [2, 1, 64, 64], 4096),
         ("logits", "cuda", 1, np.float32, [2, 8], 8192),
     ]
-    assert session.runs == ["1", "1"]  # without waiting for the GPU
+    assert session.runs == [("1", 1), ("1", 1)]  # without waiting for the GPU
     with pytest.raises(EngineError, match="contiguous float32 buffer, got float16"):
         engine.run(memory(4096, 1, 1, 64, 64, dtype=np.float16), memory(8192, 1, 8))
     engine.close()
@@ -76,16 +111,65 @@ def test_runs_on_the_queues_stream_and_addresses(network):
         engine.run(memory(4096, 2, 1, 64, 64), memory(8192, 2, 8))
 
 
+def test_half_precision_has_its_channels_last(network):
+    OnnxRuntimeEngine(network, "fp16", queue=QUEUE)
+    assert Session.latest.asked[0][1]["prefer_nhwc"] == "1"
+
+
+def test_every_pair_of_buffers_has_a_graph_of_its_own(network, monkeypatch):
+    monkeypatch.setattr(module, "_KEPT_BINDINGS", 2)
+    engine = OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
+    for first in (4096, 8192, 4096, 12288, 4096):
+        engine.run(memory(first, 2, 1, 64, 64), memory(1 << 20, 2, 8))
+    assert [graph for _, graph in Session.latest.runs] == [1, 2, 1, 3, 4]
+    assert Session.latest.released == [1, 2]
+
+
 def test_a_fall_back_to_the_cpu_is_refused(network, monkeypatch):
+    """By ONNX Runtime itself: the real one refuses each operator that it would run on the CPU."""
     monkeypatch.setattr(Session, "found", (CPU,))
-    with pytest.raises(EngineError, match=r"could not start its CUDA provider for the network g\.onnx on GPU X"):
+    words = (
+        r"could not start its CUDA provider for the network g\.onnx on GPU X, or an operator of the network runs on the "
+        r"CPU alone .*fallback to CPU EP has been explicitly disabled"
+    )
+    with pytest.raises(EngineError, match=words):
+        OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
+
+
+def test_a_session_that_took_another_provider_is_refused(network, monkeypatch):
+    monkeypatch.setattr(Session, "get_providers", lambda session: [CPU])
+    with pytest.raises(
+        EngineError, match=r"CUDA provider cannot load the network g\.onnx on GPU X \(it gave no reason"
+    ):
+        OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the library is made by a compiler for Linux")
+def test_the_providers_missing_library_is_named(network, monkeypatch, tmp_path):
+    """Its own file is loaded to find out; here it needs a library that is not there."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    folder = tmp_path / "onnxruntime" / "capi"
+    folder.mkdir(parents=True)
+    (tmp_path / "empty.c").write_text("int cudnn_missing(void) { return 0; }")
+    (tmp_path / "provider.c").write_text("int cudnn_missing(void); int Provider(void) { return cudnn_missing(); }")
+    library = tmp_path / "libcudnn_missing.so"
+    build = [compiler, "-shared", "-fPIC", "-Wl,--no-as-needed"]
+    subprocess.run([*build, "-o", str(library), f"-Wl,-soname,{library.name}.9", str(tmp_path / "empty.c")], check=True)
+    provider = folder / "libonnxruntime_providers_cuda.so"
+    command = [*build, "-o", str(provider), str(tmp_path / "provider.c"), str(library)]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr(onnxruntime, "__file__", str(folder.parent / "__init__.py"))
+    monkeypatch.setattr(Session, "found", (CPU,))
+    words = r"g\.onnx on GPU X: libcudnn_missing\.so\.9: cannot open shared object file.*Install the CUDA and cuDNN"
+    with pytest.raises(EngineError, match=words):
         OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
 
 
 def test_a_runtime_without_the_provider_is_refused(network, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     with pytest.raises(
-        EngineError, match=r"g\.onnx cannot run on GPU X.*no CUDA provider.*pip install onnxruntime-gpu"
+        EngineError, match=r"g\.onnx cannot run on GPU X.*no CUDA provider.*Install onnxruntime-gpu in place of"
     ):
         OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
 
