@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.machine.packages import CUDA_BUILD
 
 __all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "missing_library", "open_on_cpu", "open_on_gpu"]
 
@@ -229,8 +230,7 @@ def _cuda_provider(path: Path, queue: CudaQueue, precision: str) -> tuple[str, d
     if _CUDA not in onnxruntime.get_available_providers():
         raise EngineError(
             f"The network {path.name} cannot run on {queue.name}: this ONNX Runtime {onnxruntime.__version__} has no "
-            "CUDA provider. Install onnxruntime-gpu in place of onnxruntime (`spinescore doctor` says how), or use "
-            "device cpu."
+            f"CUDA provider. Install onnxruntime-gpu in place of onnxruntime ({CUDA_BUILD}), or use device cpu."
         )
     load_cuda_libraries()
     return _CUDA, {

@@ -129,8 +129,8 @@ def test_a_fall_back_to_the_cpu_is_refused(network, monkeypatch):
     """By ONNX Runtime itself: the real one refuses each operator that it would run on the CPU."""
     monkeypatch.setattr(Session, "found", (CPU,))
     words = (
-        r"could not start its CUDA provider for the network g\.onnx on GPU X, or an operator of the network runs on the "
-        r"CPU alone .*fallback to CPU EP has been explicitly disabled"
+        r"could not start its CUDA provider for the network g\.onnx on GPU X, or an operator of the network runs on "
+        r"the CPU alone .*fallback to CPU EP has been explicitly disabled"
     )
     with pytest.raises(EngineError, match=words):
         OnnxRuntimeEngine(network, "fp32", queue=QUEUE)
