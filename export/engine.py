@@ -18,13 +18,13 @@ from typing import Any
 import onnx
 
 from spinescore.export.folder import write_synced
-from spinescore.export.half import to_half
 from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError

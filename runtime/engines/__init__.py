@@ -74,7 +74,9 @@ class EngineRow:
 
 ENGINES: dict[str, EngineRow] = {
     "onnxruntime": EngineRow(
-        {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")}, {"onnxruntime": Framework("ONNX Runtime")}
+        {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")},
+        {"onnxruntime": Framework("ONNX Runtime")},
+        {**_FILES, "fp16": ("fp16", "fp32")},  # on a GPU an FP32 file is converted when it is loaded
     ),
     "openvino": EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
     "tensorrt": EngineRow(

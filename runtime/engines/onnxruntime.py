@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import CheckpointError, EngineError
 from spinescore.runtime.machine.packages import CUDA_BUILD
 
 __all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "missing_library", "open_on_cpu", "open_on_gpu"]
@@ -48,19 +48,26 @@ class OnnxRuntimeEngine:
 
     The caller owns the buffers; the engine keeps references to the bound ones. With a `queue` it runs on that GPU: the
     buffers are device memory, and `run` queues work on the queue's stream without waiting. On a GPU the provider
-    captures a CUDA graph of its own for each pair of buffers, whose addresses never change.
+    captures a CUDA graph of its own for each pair of buffers, whose addresses never change. `convert` runs an FP32 file
+    in half precision.
     """
 
     capturable = False  # the provider allocates while it runs, and may copy shapes to the host
 
     def __init__(
-        self, path: Path, precision: str, threads: int | None = None, *, queue: CudaQueue | None = None
+        self,
+        path: Path,
+        precision: str,
+        threads: int | None = None,
+        *,
+        queue: CudaQueue | None = None,
+        convert: bool = False,
     ) -> None:
         self.name, self.file = path.name, path
         self.precision = precision
         self.framework = f"onnxruntime {onnxruntime.__version__}{'' if queue is None else ' CUDA'}"
         self._place = ("cpu", 0) if queue is None else ("cuda", queue.index)
-        self._session = _session(path, threads, queue, precision)
+        self._session = _session(path, _half(path) if convert else str(path), threads, queue, precision)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise EngineError(
@@ -151,16 +158,38 @@ def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -
     return OnnxRuntimeEngine(path, precision, threads if threads is None else max(1, threads - callers + 1))
 
 
-def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> OnnxRuntimeEngine:
-    """Open a network on a GPU. It runs the network's file itself, so that `target` is ignored."""
-    return OnnxRuntimeEngine(path, precision, queue=queue)
+def open_on_gpu(
+    path: Path, precision: str, queue: CudaQueue, target: str | None = None, *, convert: bool = False
+) -> OnnxRuntimeEngine:
+    """Open a network on a GPU. It runs the network's file itself, so that `target` is ignored.
+
+    `convert` runs an FP32 file in half precision.
+    """
+    return OnnxRuntimeEngine(path, precision, queue=queue, convert=convert)
+
+
+def _half(path: Path) -> bytes:
+    """Return the FP32 network `path` in half precision. Raises `EngineError` if it cannot be converted."""
+    import onnx
+
+    from spinescore.runtime.engines.half import to_half
+
+    try:
+        model, report = to_half(onnx.load(str(path), load_external_data=False))
+    except CheckpointError as error:
+        raise EngineError(f"Network {path.name} cannot run in half precision: {error}. Use fp32.") from error
+    if report.overflowed:
+        layers = ", ".join(layer.layer for layer in report.overflowed[:3])
+        raise EngineError(f"Network {path.name} overflows in half precision in {layers}. Use fp32.")
+    return model.SerializeToString()
 
 
 def _address(memory: Memory) -> int:
     return int(memory.ctypes.data) if isinstance(memory, np.ndarray) else memory.address
 
 
-def _session(path: Path, threads: int | None, queue: CudaQueue | None, precision: str) -> Any:
+def _session(path: Path, network: str | bytes, threads: int | None, queue: CudaQueue | None, precision: str) -> Any:
+    """Return a session of `network`, which is the file `path` or its content."""
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -173,7 +202,7 @@ def _session(path: Path, threads: int | None, queue: CudaQueue | None, precision
         options.add_session_config_entry(_NO_FALLBACK, "1")
     try:
         # Its own way back from an error would print, and run on the CPU in silence.
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        session = onnxruntime.InferenceSession(network, options, providers=providers, enable_fallback=0)
     except Exception as error:
         if queue is not None:
             raise _refused_by_cuda(path, queue, error) from error

@@ -48,8 +48,10 @@ def prepare(engine=EngineDouble):
     gate.can_start = lambda: False  # a new process would have no double
     module.fatbin = lambda source, capability: double.fatbin(KERNELS)
 
-    def opened(path, precision, threads=None, *, queue=None):
-        return REAL(path, precision, threads) if queue is None else engine(path, precision, queue)
+    def opened(path, precision, threads=None, *, queue=None, convert=False):
+        if queue is None:
+            return REAL(path, precision, threads)
+        return engine(path, precision, queue, convert=convert)
 
     onnxruntime.OnnxRuntimeEngine = opened
 

@@ -150,7 +150,7 @@ def case_shipped_bundle():
 def case_engine_choice():
     """Without a TensorRT engine ONNX Runtime runs the network, and the report says so; with one it is not asked."""
     device = opened(open_engine=None)
-    onnxruntime.OnnxRuntimeEngine = lambda path, precision, queue: EngineDouble(path, precision, queue)
+    onnxruntime.OnnxRuntimeEngine = lambda path, precision, queue, convert: EngineDouble(path, precision, queue)
     with Scorer(bundle(), device) as cuda:
         report = cuda.score(study())
     assert [w for w in report.warnings if w.startswith("localizer.fp32.onnx runs on ONNX Runtime. There is no engine")]

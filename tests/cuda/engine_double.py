@@ -29,8 +29,9 @@ class EngineDouble(OnnxRuntimeEngine):
         queue: CudaQueue,
         capturable: bool = True,
         batches: tuple[int, int] | None = None,
+        convert: bool = False,
     ) -> None:
-        super().__init__(path, precision, threads=1)
+        super().__init__(path, precision, threads=1, convert=convert)
         self.capturable, self.batches = capturable, batches
         self.closed = False
         self._queue = queue

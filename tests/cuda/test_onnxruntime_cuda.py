@@ -1,16 +1,21 @@
 """ONNX Runtime's CUDA provider, as far as it shows without a GPU: what is asked of it, and what is refused."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from helpers import tiny
+from spinescore.runtime.engines import choice
 from spinescore.runtime.engines import onnxruntime as module
+from spinescore.runtime.engines.choice import EngineChoice, choices_on, open_on_gpu
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import EngineError
 
@@ -114,6 +119,43 @@ def test_runs_on_the_queues_stream_and_addresses(network):
 def test_half_precision_has_its_channels_last(network):
     OnnxRuntimeEngine(network, "fp16", queue=QUEUE)
     assert Session.latest.asked[0][1]["prefer_nhwc"] == "1"
+
+
+HALF = EngineChoice("onnxruntime", "fp16")
+
+
+def test_an_fp32_file_runs_in_half_precision(network):
+    """Converted when it is loaded; the file stays the one that records and reports name."""
+    engine, warning = open_on_gpu(HALF, network, "fp32", QUEUE)
+    assert (engine.dtype, engine.precision, engine.file, warning) == (np.float16, "fp16", network, None)
+    ((_, options),) = Session.latest.asked
+    assert options["prefer_nhwc"] == "1"
+    images = np.random.default_rng(4).uniform(0, 1, (2, 1, 64, 64)).astype(np.float32)
+    (whole,) = Session.real(str(network), providers=[CPU]).run(None, {"image": images})
+    (half,) = Session.latest._session.run(None, {"image": images.astype(np.float16)})
+    np.testing.assert_allclose(half, whole, rtol=5e-3, atol=5e-3 * np.abs(whole).max())
+    assert open_on_gpu(EngineChoice("onnxruntime", "fp32"), network, "fp32", QUEUE)[0].dtype == np.float32
+
+
+def test_a_network_that_overflows_is_not_converted(network):
+    model = onnx.load(str(network))
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e7), weight.name))
+    onnx.save(model, str(network))
+    with pytest.raises(EngineError, match=r"g\.onnx overflows in half precision in .*Use fp32"):
+        open_on_gpu(HALF, network, "fp32", QUEUE)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_half_precision_is_offered_for_fp32_files_on_a_gpu(tmp_path, monkeypatch, installed):
+    find_spec = importlib.util.find_spec
+    hidden = {"openvino"} if installed else {"onnx", "openvino"}
+    monkeypatch.setattr(choice, "find_spec", lambda name: None if name in hidden else find_spec(name))
+    files = [{"fp32": "localizer.fp32.onnx"}, {"fp32": "grader.fp32.onnx"}]
+    names = ["fp16", "fp32"] if installed else ["fp32"]
+    assert [one.precision for one in choices_on("cuda", files, tmp_path)] == names
+    assert choices_on("cpu", files, tmp_path) == []
+    assert [one.precision for one in choices_on("cuda", [{"int8": "g.int8.onnx"}], tmp_path)] == []
 
 
 def test_every_pair_of_buffers_has_a_graph_of_its_own(network, monkeypatch):

@@ -17,7 +17,6 @@ from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
-from spinescore.export.half import to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
@@ -25,6 +24,7 @@ from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import logger_of
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256
