@@ -181,7 +181,7 @@ def _half(path: Path) -> bytes:
     if report.overflowed:
         layers = ", ".join(layer.layer for layer in report.overflowed[:3])
         raise EngineError(f"Network {path.name} overflows in half precision in {layers}. Use fp32.")
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _address(memory: Memory) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def prepare(engine=EngineDouble):
 
 
 def case_shipped_bundle_is_accepted():
-    """`bundle verify --device cuda` accepts ONNX Runtime's engine, and `auto` then scores on the GPU."""
+    """`bundle verify --device cuda` accepts ONNX Runtime in both precisions, and `auto` then scores on the GPU."""
     prepare()
     with pytest.raises(EngineError, match=r"No engine has been accepted.*verify phantom-reference --device cuda"):
         Scorer.open(PHANTOM, "cuda")
@@ -65,12 +67,14 @@ def case_shipped_bundle_is_accepted():
         assert scorer.score({}).device.kind == "cpu"
     with contextlib.redirect_stderr(io.StringIO()):
         assert cli.main(["bundle", "verify", PHANTOM, "--device", "cuda"]) == 0
-    (record,) = (FOLDER / "cache" / "acceptance").glob("*/*.json")
-    assert '"hardware": "driver double with 16 multiprocessors"' in record.read_text(encoding="utf-8")
+    records = [path.read_text(encoding="utf-8") for path in (FOLDER / "cache" / "acceptance").glob("*/*.json")]
+    assert sorted(json.loads(record)["precision"] for record in records) == ["fp16", "fp32"]
+    assert all('"hardware": "driver double with 16 multiprocessors"' in record for record in records)
     for device in ("cuda", "auto"):
         with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
             report = scorer.score({})
-            assert (report.device.kind, report.device.precision) == ("cuda", "fp32")
+            assert report.device.kind == "cuda"
+            assert report.device.precision in ("fp16", "fp32")  # the faster one on the double
             assert not [warning for warning in report.warnings if "accept" in warning], report.warnings
     assert_everything_freed()
 
@@ -78,16 +82,18 @@ def case_shipped_bundle_is_accepted():
 def case_wrong_engine_is_not_accepted():
     prepare(WrongEngine)
     folder = write_golden_bundle(FOLDER / "b", "none")
-    (outcome,) = verify_device(Bundle.open(folder), "cuda")
-    assert "p99 shift px 2, at most 1" in outcome.reason, outcome.reason
-    assert not outcome.record.passed
-    with pytest.raises(EngineError, match=r"onnxruntime fp32 was not accepted.*p99 shift px"):
+    outcomes = verify_device(Bundle.open(folder), "cuda")
+    assert [str(outcome.choice) for outcome in outcomes] == ["onnxruntime fp16", "onnxruntime fp32"]
+    for outcome in outcomes:
+        assert "p99 shift px 2, at most 1" in outcome.reason, outcome.reason
+        assert not outcome.record.passed
+    with pytest.raises(EngineError, match=r"onnxruntime fp\d\d was not accepted.*p99 shift px"):
         Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX)
     with pytest.raises(SelfTestError, match=r"computes wrongly in this process.*points shift by more than 1 px"):
         Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX, require_acceptance=False)
     with Scorer.open(folder, threads=1) as scorer:
-        said = "Scored on the CPU. Engine onnxruntime fp32 was not accepted"
-        assert [warning for warning in scorer.score(study()).warnings if warning.startswith(said)]
+        said = r"Scored on the CPU\. Engine onnxruntime fp\d\d was not accepted"
+        assert [warning for warning in scorer.score(study()).warnings if re.match(said, warning)]
     assert_everything_freed()
 
 
