@@ -159,6 +159,14 @@ class _Build:
         self._folder, self._flavour, self._seconds = folder, flavour, max(seconds, 1.0)
 
     def __call__(self) -> Figures:
+        from spinescore.runtime.devices import first_gpu
+        from spinescore.runtime.engines.flavours import builds_for, import_flavour
+
+        gpu = first_gpu()
+        if not builds_for(import_flavour(self._flavour), gpu.compute_capability):
+            raise Skipped(
+                "{} builds nothing for compute capability {}.{}".format(self._flavour, *gpu.compute_capability)
+            )
         build = [*SPINESCORE, "engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
         try:
             built = run_child(build, timeout_s=self._seconds)

@@ -15,7 +15,7 @@ from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.engines.sidecar import FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
 
-__all__ = ["import_flavour", "installed_flavours", "lines_of", "logger_of", "runtime_flavour", "start"]
+__all__ = ["builds_for", "import_flavour", "installed_flavours", "lines_of", "logger_of", "runtime_flavour", "start"]
 
 _KEPT_LINES = 12
 
@@ -35,6 +35,12 @@ def import_flavour(name: str) -> Any:
             f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
             "brings tensorrt; `spinescore doctor` says how a virtual environment sees it)"
         ) from error
+
+
+def builds_for(module: Any, capability: tuple[int, int]) -> bool:
+    """Whether a flavour builds engines for a GPU; TensorRT-RTX names the GPUs that it builds for."""
+    named = getattr(module, "ComputeCapability", None)
+    return named is None or hasattr(named, f"SM{capability[0]}{capability[1]}")
 
 
 def runtime_flavour(sidecar: Sidecar) -> str:

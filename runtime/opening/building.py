@@ -21,7 +21,7 @@ from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import first_gpu
 from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines.choice import EngineChoice
-from spinescore.runtime.engines.flavours import import_flavour, installed_flavours, runtime_flavour
+from spinescore.runtime.engines.flavours import builds_for, import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.engines.places import (
     check_origin,
     engine_home,
@@ -147,7 +147,7 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
         with suppress(EngineError):
             trt = import_flavour(flavour)
-            if hasattr(getattr(trt, "ComputeCapability", None), f"SM{major}{minor}") or flavour != "tensorrt_rtx":
+            if builds_for(trt, capability):
                 return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
     return "", ""
 

@@ -37,8 +37,8 @@ class WrongEngine(EngineDouble):
 
     def infer(self, inputs, outputs):
         super().infer(inputs, outputs)
-        values = (ctypes.c_float * (outputs.nbytes // 4)).from_address(outputs.address)
-        shaped = np.ctypeslib.as_array(values).reshape(outputs.shape)
+        values = (ctypes.c_ubyte * outputs.nbytes).from_address(outputs.address)
+        shaped = np.frombuffer(values, outputs.dtype).reshape(outputs.shape)
         shaped[:] = np.roll(shaped, 2, axis=-1)
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import double
 from engine_double import EngineDouble
@@ -60,7 +61,20 @@ def no_engine():
     cuda.open_on_gpu = refuse
 
 
-FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "hang": hang, "no-engine": no_engine}
+def unknown_gpu():
+    """A TensorRT-RTX is installed that does not build for this GPU."""
+    sys.modules["tensorrt_rtx"] = SimpleNamespace(ComputeCapability=SimpleNamespace(SM86=1))
+    flavours.installed_flavours = lambda: ("tensorrt_rtx",)
+
+
+FAULTS = {
+    "unknown-gpu": unknown_gpu,
+    "wrong-warp": wrong_warp,
+    "lost-gpu": lost_gpu,
+    "crash": crash,
+    "hang": hang,
+    "no-engine": no_engine,
+}
 
 if __name__ == "__main__":
     gate.can_start = lambda: False  # a new process would have no double
