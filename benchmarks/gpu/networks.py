@@ -162,11 +162,9 @@ class _Build:
         from spinescore.runtime.devices import first_gpu
         from spinescore.runtime.engines.flavours import builds_for, import_flavour
 
-        gpu = first_gpu()
-        if not builds_for(import_flavour(self._flavour), gpu.compute_capability):
-            raise Skipped(
-                "{} builds nothing for compute capability {}.{}".format(self._flavour, *gpu.compute_capability)
-            )
+        major, minor = first_gpu().compute_capability
+        if not builds_for(import_flavour(self._flavour), (major, minor)):
+            raise Skipped(f"{self._flavour} builds nothing for compute capability {major}.{minor}")
         build = [*SPINESCORE, "engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
         try:
             built = run_child(build, timeout_s=self._seconds)

@@ -45,7 +45,7 @@ _Side = Annotated[int, Within(1)]
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of one engine. `gpu` and what follows from it is None where an engine was built without a GPU."""
+    """The sidecar of one engine. `gpu`, `multiprocessors` and `driver` are None if it was built without a GPU."""
 
     flavour: Annotated[str, OneOf(*FLAVOURS)]  # the builder; `tensorrt_lean` runs version-compatible engines of it
     version: str
@@ -68,7 +68,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, engine: Path) -> Sidecar:
-        """The sidecar of the engine's file. Raises `EngineError` where it is missing or not valid."""
+        """Return the sidecar of an engine's file. Raises `EngineError` if it is missing or not valid."""
         path = sidecar_path(engine)
         try:
             document = read_json(path)

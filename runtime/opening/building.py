@@ -143,12 +143,12 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     """Return the flavour of TensorRT that builds here and the target that it builds; empty if none can build."""
     if find_spec("onnx") is None:  # the extra `export` brings it
         return "", ""
-    major, minor = capability
+    target = "{}.{}".format(*capability)
     for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
         with suppress(EngineError):
             trt = import_flavour(flavour)
             if builds_for(trt, capability):
-                return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
+                return flavour, target_name(flavour, trt.__version__, (target,))
     return "", ""
 
 
