@@ -23,9 +23,9 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.half import to_half
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.warp import WarpSpec
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.errors import BundleError, SpineScoreError
 from spinescore.runtime.manifest import NetworkInput
 from spinescore.runtime.scoring.networks import HEATMAP_STRIDE

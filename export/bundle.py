@@ -19,7 +19,6 @@ from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
-from spinescore.export.half import HALF_MAX, HalfReport
 from spinescore.export.networks import open_alternatives, open_graders, open_localizers
 from spinescore.export.proof import prove
 from spinescore.export.reference import Kind
@@ -38,6 +37,7 @@ from spinescore.export.truth import PointError, likely_exchange, point_errors
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import check_networks
+from spinescore.runtime.engines.half import HALF_MAX, HalfReport
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances

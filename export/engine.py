@@ -18,15 +18,15 @@ from typing import Any
 import onnx
 
 from spinescore.export.folder import write_synced
-from spinescore.export.half import to_half
 from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.decode import DISCS
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
-from spinescore.runtime.engines.tensorrt import import_flavour, make_logger
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
@@ -37,6 +37,7 @@ __all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "n
 _TIMING_CACHE = "timing.cache"
 _PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # of a network's files
 _SAY_EVERY_S = 1.0
+_SHARED_WORKSPACE = 1 << 30  # bytes; without a limit a build may take all memory that GPU and host share
 
 Size = tuple[int, int]  # height and width of a network's input
 
@@ -105,7 +106,8 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         sizes = network_sizes(bundle.manifest, name)
         start = time.perf_counter()
         model = _model(bundle.path(name), precision)
-        plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes)
+        workspace = _SHARED_WORKSPACE if gpu and gpu.integrated else None
+        plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes, workspace=workspace)
         seconds = time.perf_counter() - start
         sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
         sidecar = replace(sidecar, sizes=sizes)
@@ -153,21 +155,27 @@ def build_engine(
     timing_cache: Path,
     say: Callable[[str], None] = lambda line: None,
     sizes: Sequence[Size] = (),
+    *,
+    workspace: int | None = None,
 ) -> bytes:
-    """The serialized engine of a network whose ends are FP16; `say` gets progress.
+    """Return the serialized engine of a network whose ends are FP16; `say` gets progress.
 
-    `sizes` are the heights and widths of the profiles of a network of free size.
-    Raises `EngineError` with what TensorRT logged.
+    `sizes` are the heights and widths of the profiles of a network of free size. `workspace` limits the memory of a
+    layer, in bytes. Raises `EngineError` with the lines that TensorRT logged.
     """
-    logger = make_logger(trt)
-    builder = _made(trt.Builder(logger), logger, f"start a builder for {name}")
-    network, _parser = define_network(trt, builder, logger, model, name)
-    config = _made(builder.create_builder_config(), logger, f"configure the build of {name}")
+    builder = start(trt, trt.Builder)
+    network, _parser = define_network(trt, builder, model, name)
+    if not options.any_batch:
+        image = network.get_input(0)
+        image.shape = (batch, *tuple(image.shape)[1:])
+    config = _made(builder.create_builder_config(), trt, f"configure the build of {name}")
     for size in sizes or (None,):
         _add_profile(builder, config, network, batch, options.any_batch, size)
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     cache = _configure(trt, config, options, timing_cache)
     config.progress_monitor = monitor = _monitor(trt, name, say)
-    plan = _made(builder.build_serialized_network(network, config), logger, f"build {name}")
+    plan = _made(builder.build_serialized_network(network, config), trt, f"build {name}")
     del monitor  # TensorRT holds no reference of its own to it
     if cache is not None:
         with suppress(OSError):  # it only makes the next build faster
@@ -201,10 +209,10 @@ def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
     return Progress()
 
 
-def define_network(trt: Any, builder: Any, logger: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
+def define_network(trt: Any, builder: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
     """(network definition, the parser that keeps its weights alive). Refuses ends that are not half precision."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(_made(network, logger, f"define {name}"), logger)
+    parser = start(trt, trt.OnnxParser, _made(network, trt, f"define {name}"))
     if not parser.parse(model.SerializeToString()):
         faults = [parser.get_error(number) for number in range(parser.num_errors)]
         reasons = "; ".join(f"{fault.node_operator()} {fault.node_name()}: {fault.desc()}" for fault in faults)
@@ -281,8 +289,14 @@ def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
     if gpu is None and not options.targets:
         way = "name the GPU's compute capability, as --target 8.6" if rtx else "build on the machine that has it"
         raise EngineError(f"{options.flavour} finds no GPU and driver on this machine; {way}.")
-    for target in options.targets:
+    for target in options.targets or (_capabilities(gpu) if rtx else ()):
         _capability(trt, target)
+    levels = trt.HardwareCompatibilityLevel
+    if options.hardware == "same-compute-capability" and not hasattr(levels, "SAME_COMPUTE_CAPABILITY"):
+        raise EngineError(
+            f"{options.flavour} {trt.__version__} cannot build for all GPUs of one compute capability, "
+            "as later versions do; leave --hardware same-compute-capability out, or update TensorRT."
+        )
 
 
 def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
@@ -313,11 +327,10 @@ def _precision_of(name: str) -> str:
     return "int8" if name.endswith(".int8.onnx") else "fp16"
 
 
-def _made(made: Any, logger: Any, action: str) -> Any:
+def _made(made: Any, trt: Any, action: str) -> Any:
     if made is None:
-        said = "; ".join(logger.lines) or "it gave no reason"
         raise EngineError(
-            f"TensorRT could not {action}: {said}. Check the GPU's driver and free memory, then try again."
+            f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and free memory, then try again."
         )
     return made
 

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers, without_weights
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = [
@@ -46,14 +47,6 @@ def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def check_graph(model: onnx.ModelProto) -> None:
-    """Check a graph of this package as ONNX does, with shape inference; raises what `onnx.checker` raises.
-
-    Its large weights, which NumPy wrote, are taken for inputs of the same shape: the checker would copy them twice.
-    """
-    onnx.checker.check_model(without_weights(model), full_check=True)
-
-
 def free_size(model: onnx.ModelProto) -> None:
     """Make height and width of the ends symbolic, in place: one file then serves every scale, as it serves every batch.
 
@@ -64,29 +57,6 @@ def free_size(model: onnx.ModelProto) -> None:
             dimension.dim_param = name
     del model.graph.value_info[:]
     check_graph(model)
-
-
-def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` without initializers.
-
-    Their memory would stay with the copy, even after they are replaced: a message frees its parts as one.
-    """
-    copy = onnx.ModelProto()
-    _copy_fields(model, copy, left_out="graph")
-    _copy_fields(model.graph, copy.graph, left_out="initializer")
-    return copy
-
-
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large initializers are inputs of the same type and shape, for what reads the graph alone."""
-    light = without_initializers(model)
-    inputs = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if np.prod(tensor.dims) <= _SMALL:
-            light.graph.initializer.append(tensor)
-        elif tensor.name not in inputs:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return light
 
 
 def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
@@ -112,18 +82,6 @@ def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[st
             external_data=entries,
         )
     return light, values
-
-
-def _copy_fields(source: Any, target: Any, left_out: str) -> None:
-    for field, value in source.ListFields():
-        if field.name == left_out:
-            continue
-        if hasattr(value, "CopyFrom"):
-            getattr(target, field.name).CopyFrom(value)
-        elif hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        else:
-            setattr(target, field.name, value)
 
 
 class Graph:

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.averaged import Images
 from spinescore.export.graph import finish_model
-from spinescore.export.half import to_half
 from spinescore.export.sessions import map_batches, open_session
+from spinescore.runtime.engines.half import to_half
 
 __all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first", "to_tensorrt"]
 

@@ -9,10 +9,10 @@ import onnx
 from numpy.typing import NDArray
 
 from spinescore.export.averaged import Images
-from spinescore.export.half import HALF_MAX, HalfReport, LayerMax, to_half
 from spinescore.export.rounding import largest_activations, round_like_half
 from spinescore.export.sessions import open_session, run_model, run_session
 from spinescore.runtime.acceptance.comparison import difference_of_range
+from spinescore.runtime.engines.half import HALF_MAX, HalfReport, LayerMax, to_half
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HalfResult", "make_half"]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from spinescore.export.classes import columns_of
-from spinescore.export.half import store_half
 from spinescore.export.mistakes import explain
 from spinescore.export.reference import Kind, Reference, read_reference
 from spinescore.export.sources import Network, split_sources
 from spinescore.export.variants import Runner, softmax
 from spinescore.runtime.acceptance.comparison import difference_of_range
+from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.manifest import NetworkInput
 from spinescore.runtime.scoring.networks import HEATMAP_STRIDE

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.averaged import Images
 from spinescore.export.graph import without_initializers, without_weights
-from spinescore.export.half import LayerMax, float_names
 from spinescore.export.sessions import map_batches, open_session
+from spinescore.runtime.engines.half import LayerMax, float_names
 
 __all__ = ["largest_activations", "round_like_half"]
 

@@ -10,18 +10,20 @@ from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY, cuda_version
 
 __all__ = ["Gpu", "first_gpu"]
 
-_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR, ..
+# CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, _COMPUTE_CAPABILITY_MAJOR, _COMPUTE_CAPABILITY_MINOR, _INTEGRATED
+_MULTIPROCESSORS, _MAJOR, _MINOR, _INTEGRATED = 16, 75, 76, 18
 _NAME_BYTES = 256
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """`driver` is the CUDA version that the driver supports, as `13.0`."""
+    """`driver` is the CUDA version that the driver supports, as `13.0`. `integrated`: it has no memory of its own."""
 
     name: str
     compute_capability: tuple[int, int]
     multiprocessors: int
     driver: str
+    integrated: bool = False
 
 
 def first_gpu(library: str | None = None) -> Gpu | None:
@@ -36,7 +38,7 @@ def first_gpu(library: str | None = None) -> Gpu | None:
     if cuda.cuDeviceGetName(name, _NAME_BYTES, device):
         return None
     values = []
-    for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR):
+    for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR, _INTEGRATED):
         value = ctypes.c_int()
         if cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
             return None
@@ -45,4 +47,5 @@ def first_gpu(library: str | None = None) -> Gpu | None:
     if cuda.cuDriverGetVersion(ctypes.byref(version)):
         return None
     capability = values[1], values[2]
-    return Gpu(name.value.decode(errors="replace"), capability, values[0], cuda_version(version.value))
+    text = name.value.decode(errors="replace")
+    return Gpu(text, capability, values[0], cuda_version(version.value), values[3] == 1)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from spinescore.export.averaged import Images, scaled_images
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
-from spinescore.export.half import store_half
 from spinescore.export.precision import HalfResult, make_half
 from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
+from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import Grader, Localizer
 from spinescore.runtime.manifest.tolerances import Tolerances

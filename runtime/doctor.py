@@ -12,16 +12,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import util
+from pathlib import Path
 from typing import Any, Literal
 
 from spinescore.runtime.engines import ENGINES
-from spinescore.runtime.machine.packages import PACKAGES, is_newer, version_of
+from spinescore.runtime.machine.packages import CUDA_BUILD, PACKAGES, installed, is_newer, version_of
 from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
 __all__ = ["Finding", "can_score", "examine", "findings_dict", "findings_text", "hardware"]
 
 State = Literal["ok", "missing", "absent"]  # absent: not here, and this package cannot install it
+_SYSTEM = Path("/usr")  # its packages for Python are hidden in a virtual environment
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,19 @@ def _providers() -> list[Finding]:
     import onnxruntime
 
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    return [Finding("Inference", "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(names)}")]
+    found = Finding("Inference", "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(names)}")
+    return [found, *_two_builds("CUDA" in names)]
+
+
+def _two_builds(has_cuda: bool) -> list[Finding]:
+    """Return a finding if onnxruntime and onnxruntime-gpu are both installed: the later one overwrites the other."""
+    builds = [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := installed(name))]
+    if len(builds) < 2:
+        return []
+    both = f"{' and '.join(builds)} lie in one folder, and the one that was installed later overwrote the other"
+    if has_cuda:
+        return [Finding("Inference", "two builds", "ok", f"{both}; the CUDA provider is there")]
+    return [Finding("Inference", "two builds", "missing", f"{both}: the CUDA provider is gone", CUDA_BUILD)]
 
 
 def _gpu() -> list[Finding]:
@@ -158,9 +172,30 @@ def _gpu() -> list[Finding]:
         for module, framework in row.frameworks.items()
     }
     for module, name in {"pycuda": "pycuda", **frameworks}.items():
-        here = util.find_spec(module) is not None
-        findings.append(Finding(group, name, "ok" if here else "absent", "installed" if here else "not installed"))
+        if util.find_spec(module) is not None:
+            findings.append(Finding(group, name, "ok", "installed"))
+        else:
+            findings.append(_hidden(group, name, module) or Finding(group, name, "absent", "not installed"))
     return findings
+
+
+def _hidden(group: str, name: str, module: str) -> Finding | None:
+    """Return a finding if the system has the package and a virtual environment hides it, as JetPack's TensorRT."""
+    if sys.prefix == sys.base_prefix:
+        return None
+    places = [
+        *_SYSTEM.glob(f"lib/python3*/dist-packages/{module}"),
+        *_SYSTEM.glob(f"local/lib/python3*/dist-packages/{module}"),
+    ]
+    own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for place in sorted(places, key=lambda place: own not in place.parts):
+        python = place.parent.parent.name
+        detail = f"{place} is hidden by this virtual environment"
+        if python in (own, "python3"):
+            return Finding(group, name, "missing", detail, f"{own} -m venv --system-site-packages {sys.prefix}")
+        detail += f", and is for {python}: make an environment with {python} -m venv --system-site-packages"
+        return Finding(group, name, "missing", detail)
+    return None
 
 
 def _gpu_itself(group: str) -> Finding:
@@ -169,14 +204,15 @@ def _gpu_itself(group: str) -> Finding:
     from spinescore.runtime.errors import DeviceError
 
     try:
-        name, capability = first_gpu()
+        gpu = first_gpu()
     except DeviceError as error:
         if gpu_is_there():
             return Finding(
                 group, "GPU", "missing", f"there, but cannot be used; device auto scores on the CPU. {error}"
             )
         return Finding(group, "GPU", "absent", "none: device auto scores on the CPU")
-    return Finding(group, "GPU", "ok", f"{name}, compute capability {capability[0]}.{capability[1]}")
+    major, minor = gpu.compute_capability
+    return Finding(group, "GPU", "ok", f"{gpu}, compute capability {major}.{minor}")
 
 
 def _driver(group: str) -> Finding:

@@ -29,6 +29,7 @@ from spinescore.runtime.acceptance import AcceptanceRecord
 from spinescore.runtime.bundle import Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import TooCostly, read_network
 from spinescore.runtime.bundle.networkcheck.costs import costs_of
+from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines.sidecar import SCHEMA as SIDECAR_SCHEMA
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import BundleError, EngineError
@@ -104,7 +105,7 @@ def _plan(path: Path, shipped: Bundle) -> None:
 
 def _sidecar(path: Path, shipped: Bundle) -> None:
     sidecar = Sidecar.read(path.with_suffix(""))
-    sidecar.check_machine(path, "tensorrt", "10.3.0", "Orin", (8, 7))
+    sidecar.check_machine(path, "tensorrt", "10.3.0", Gpu("Orin", (8, 7), 8))
 
 
 def _report(path: Path, shipped: Bundle) -> None:

@@ -121,7 +121,7 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 def run(record: Record, options: Any) -> None:
     """Run the part `networks`: the bundles, their engines, and the device's choice of one."""
-    from spinescore.runtime.engines.tensorrt import installed_flavours
+    from spinescore.runtime.engines.flavours import installed_flavours
 
     flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
     if not flavours:
@@ -159,6 +159,12 @@ class _Build:
         self._folder, self._flavour, self._seconds = folder, flavour, max(seconds, 1.0)
 
     def __call__(self) -> Figures:
+        from spinescore.runtime.devices import first_gpu
+        from spinescore.runtime.engines.flavours import builds_for, import_flavour
+
+        major, minor = first_gpu().compute_capability
+        if not builds_for(import_flavour(self._flavour), (major, minor)):
+            raise Skipped(f"{self._flavour} builds nothing for compute capability {major}.{minor}")
         build = [*SPINESCORE, "engine", "build", str(self._folder), "--engine", _BUILDERS[self._flavour]]
         try:
             built = run_child(build, timeout_s=self._seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from spinescore.runtime.devices.device import LARGEST_IMAGE_PX, Buffer, Device, Replay, loading
+from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.machine.processor import processor_kind
@@ -64,14 +65,14 @@ def open_device(
 
 
 def hardware_of(kind: str) -> str:
-    """What an acceptance record is of: the kind of this CPU, or the GPU's name. Raises `DeviceError`."""
-    return processor_kind() if kind == "cpu" else first_gpu()[0]
+    """Return the hardware that an acceptance record holds for: the kind of CPU, or the GPU. Raises `DeviceError`."""
+    return processor_kind() if kind == "cpu" else str(first_gpu())
 
 
-def first_gpu() -> tuple[str, tuple[int, int]]:
-    """Name and compute capability of the GPU that device `cuda` opens. Raises `DeviceError` where there is none."""
-    found: tuple[str, tuple[int, int]] = _cuda_device().first_gpu()
-    return found
+def first_gpu() -> Gpu:
+    """Return the GPU that device `cuda` opens. Raises `DeviceError` if there is none."""
+    gpu: Gpu = _cuda_device().first_gpu()
+    return gpu
 
 
 def gpu_is_there() -> bool:

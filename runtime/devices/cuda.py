@@ -33,7 +33,7 @@ from spinescore.runtime.devices.cudacontext import NOT_AVAILABLE, PrimaryContext
 from spinescore.runtime.devices.cudadriver import CudaDriver, Recording
 from spinescore.runtime.devices.cudamemory import MOST_TABLE_ENTRIES, NON_BLOCKING, CudaBuffer, Memory, Slot
 from spinescore.runtime.devices.device import LARGEST_IMAGE_PX, Replay, loading
-from spinescore.runtime.engines import CudaQueue, Engine
+from spinescore.runtime.engines import CudaQueue, Engine, Gpu
 from spinescore.runtime.engines.choice import EngineChoice, open_on_gpu
 from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.machine.caches import cache_values
@@ -76,6 +76,7 @@ class CudaDevice:
         with translated(drv, NOT_AVAILABLE):
             self.name: str = gpu.name()
             self.compute_capability: tuple[int, int] = gpu.compute_capability()
+            self.multiprocessors: int = gpu.multiprocessor_count
             self._mapped = bool(gpu.integrated and gpu.can_map_host_memory)
         self._where = f"GPU {self.name}"
         self._driver = CudaDriver(self._where)
@@ -105,11 +106,11 @@ class CudaDevice:
             raise
 
     @classmethod
-    def first_gpu(cls) -> tuple[str, tuple[int, int]]:
-        """Name and compute capability of the GPU that would be opened. Raises `DeviceError` where there is none."""
+    def first_gpu(cls) -> Gpu:
+        """Return the GPU that would be opened. Raises `DeviceError` if there is none."""
         gpu = first_gpu(drv, cls.index)
         with translated(drv, NOT_AVAILABLE):
-            return str(gpu.name()), gpu.compute_capability()
+            return Gpu(str(gpu.name()), gpu.compute_capability(), gpu.multiprocessor_count)
 
     @property
     def stream_handle(self) -> int:

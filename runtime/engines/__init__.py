@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -24,7 +24,9 @@ __all__ = [
     "EngineName",
     "EngineRow",
     "Framework",
+    "Gpu",
     "PrecisionName",
+    "gpu_of",
 ]
 
 B = TypeVar("B", contravariant=True)
@@ -72,7 +74,9 @@ class EngineRow:
 
 ENGINES: dict[str, EngineRow] = {
     "onnxruntime": EngineRow(
-        {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")}, {"onnxruntime": Framework("ONNX Runtime")}
+        {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")},
+        {"onnxruntime": Framework("ONNX Runtime")},
+        {**_FILES, "fp16": ("fp16", "fp32")},  # on a GPU an FP32 file is converted when it is loaded
     ),
     "openvino": EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
     "tensorrt": EngineRow(
@@ -119,6 +123,18 @@ class Engine(Protocol[B]):
         """Free the network; the device calls this with its CUDA context current. Closing twice is no error."""
 
 
+class Gpu(NamedTuple):
+    """A kind of GPU, as far as engines are tied to it. Every Jetson Orin has one name, but not one size."""
+
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+
+    def __str__(self) -> str:
+        """Return the hardware's name in acceptance records and plans."""
+        return f"{self.name} with {self.multiprocessors} multiprocessors"
+
+
 class DeviceMemory(Protocol):
     """Contiguous memory of a GPU, in C order."""
 
@@ -138,6 +154,7 @@ class CudaQueue(Protocol):
     name: str
     index: int  # as CUDA counts devices
     compute_capability: tuple[int, int]
+    multiprocessors: int
 
     @property
     def stream_handle(self) -> int:
@@ -145,3 +162,7 @@ class CudaQueue(Protocol):
 
     def allocate(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceMemory:
         """Return zeroed memory. The device frees it when it closes, after its engines."""
+
+
+def gpu_of(queue: CudaQueue) -> Gpu:
+    return Gpu(queue.name, queue.compute_capability, queue.multiprocessors)

@@ -45,6 +45,7 @@ class EngineChoice:
         return f"{self.engine} {self.precision}{f' ({self.target})' if self.target else ''}"
 
 
+_HALF = EngineChoice("onnxruntime", "fp16")
 REFERENCE = EngineChoice("onnxruntime", "fp32")  # on a CPU; all others are compared with it, and it needs no record
 
 
@@ -90,7 +91,8 @@ def choices_on(device: str, networks: Iterable[Files], folder: Path) -> list[Eng
             choices += [
                 choice
                 for precision in row.precisions[device]
-                if _has_files(choice := EngineChoice(name, precision), files) and (device, choice) != ("cpu", REFERENCE)
+                if (device, choice := EngineChoice(name, precision)) != ("cpu", REFERENCE)
+                and (_has_files(choice, files) or (device == "cuda" and _can_convert(choice, files)))
             ]
     return choices
 
@@ -109,6 +111,11 @@ def _has_files(choice: EngineChoice, networks: list[Files]) -> bool:
     """Whether every network has a file for the choice, and at least one has a file of its preferred precision."""
     precisions = choice.files
     return all(set(precisions) & set(files) for files in networks) and any(precisions[0] in files for files in networks)
+
+
+def _can_convert(choice: EngineChoice, networks: list[Files]) -> bool:
+    """Whether FP32 files can be converted to half precision, as ONNX Runtime on a GPU does with the package onnx."""
+    return choice == _HALF and find_spec("onnx") is not None and all(set(choice.files) & set(one) for one in networks)
 
 
 def open_on_cpu(
@@ -139,6 +146,8 @@ def open_on_gpu(
     if choice is not None:
         if choice.engine not in names:
             raise EngineError(f"Engine {choice.engine} does not run on {queue.name}; choose {' or '.join(names)}.")
+        if choice == _HALF and precision == "fp32":
+            return _module(choice.engine).open_on_gpu(path, "fp16", queue, convert=True), None
         return _module(choice.engine).open_on_gpu(path, precision, queue, choice.target), None
     refusals: list[str] = []
     for name in names:

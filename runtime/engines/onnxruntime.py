@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import CheckpointError, EngineError
+from spinescore.runtime.machine.packages import CUDA_BUILD
 
-__all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "open_on_cpu", "open_on_gpu"]
+__all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "missing_library", "open_on_cpu", "open_on_gpu"]
 
 Memory = NDArray[Any] | DeviceMemory
 
@@ -26,26 +29,45 @@ _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "ten
 _KEPT_BINDINGS = 64  # the pipeline needs six for each run of a localizer: for each view, and for the halves of one view
 _CUDA = "CUDAExecutionProvider"
 _LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # that the CUDA provider links to
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _FATAL_ONLY = 4  # errors arrive as exceptions; the library's own lines would only repeat them
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """Buffers of one size that a session is bound to, and how it runs on them."""
+
+    binding: Any
+    options: Any
+    graph: int
+    buffers: tuple[Memory, Memory]
 
 
 class OnnxRuntimeEngine:
     """A session that is bound to the caller's buffers once for each pair of buffers; the latest bindings are kept.
 
     The caller owns the buffers; the engine keeps references to the bound ones. With a `queue` it runs on that GPU: the
-    buffers are device memory, and `run` queues work on the queue's stream without waiting.
+    buffers are device memory, and `run` queues work on the queue's stream without waiting. On a GPU the provider
+    captures a CUDA graph of its own for each pair of buffers, whose addresses never change. `convert` runs an FP32 file
+    in half precision.
     """
 
     capturable = False  # the provider allocates while it runs, and may copy shapes to the host
 
     def __init__(
-        self, path: Path, precision: str, threads: int | None = None, *, queue: CudaQueue | None = None
+        self,
+        path: Path,
+        precision: str,
+        threads: int | None = None,
+        *,
+        queue: CudaQueue | None = None,
+        convert: bool = False,
     ) -> None:
         self.name, self.file = path.name, path
         self.precision = precision
         self.framework = f"onnxruntime {onnxruntime.__version__}{'' if queue is None else ' CUDA'}"
         self._place = ("cpu", 0) if queue is None else ("cuda", queue.index)
-        self._session = _session(path, threads, queue)
+        self._session = _session(path, _half(path) if convert else str(path), threads, queue, precision)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise EngineError(
@@ -53,10 +75,8 @@ class OnnxRuntimeEngine:
                 "export it again."
             )
         self._input, self._output = inputs[0], outputs[0]
-        self._run_options = onnxruntime.RunOptions()
-        if queue is not None:
-            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._bindings: dict[tuple[Any, ...], tuple[Any, Memory, Memory]] = {}
+        self._graphs = count(1)
+        self._bindings: dict[tuple[Any, ...], _Bound] = {}
         for end in (self._input, self._output):
             if end.type not in _DTYPES:
                 raise EngineError(
@@ -87,9 +107,10 @@ class OnnxRuntimeEngine:
         try:
             if key not in self._bindings:
                 while len(self._bindings) >= _KEPT_BINDINGS:
-                    del self._bindings[next(iter(self._bindings))]
-                self._bindings[key] = (self._bind(inputs, outputs), inputs, outputs)
-            self._session.run_with_iobinding(self._bindings[key][0], self._run_options)
+                    self._release(self._bindings.pop(next(iter(self._bindings))))
+                self._bindings[key] = self._bound_to(inputs, outputs)
+            bound = self._bindings[key]
+            self._session.run_with_iobinding(bound.binding, bound.options)
         except Exception as error:  # the library's exceptions share no base of their own
             raise EngineError(
                 f"Network {self.name} failed on tensor {self._input.name} {inputs.shape} ({_first_line(error)}); check "
@@ -99,6 +120,18 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         self._bindings.clear()
         self._session = None
+
+    def _bound_to(self, inputs: Memory, outputs: Memory) -> _Bound:
+        options, graph = onnxruntime.RunOptions(), next(self._graphs)
+        if self._place[0] == "cuda":
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            options.add_run_config_entry("gpu_graph_id", str(graph))
+        return _Bound(self._bind(inputs, outputs), options, graph, (inputs, outputs))
+
+    def _release(self, bound: _Bound) -> None:
+        """Free the graph of buffers that are bound no longer; older versions keep it until the session ends."""
+        if self._place[0] == "cuda" and hasattr(self._session, "release_captured_graph"):
+            self._session.release_captured_graph(bound.graph)
 
     def _bind(self, inputs: Memory, outputs: Memory) -> Any:
         binding = self._session.io_binding()
@@ -125,16 +158,38 @@ def open_on_cpu(path: Path, precision: str, threads: int | None, callers: int) -
     return OnnxRuntimeEngine(path, precision, threads if threads is None else max(1, threads - callers + 1))
 
 
-def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> OnnxRuntimeEngine:
-    """Open a network on a GPU. It runs the network's file itself, so that `target` is ignored."""
-    return OnnxRuntimeEngine(path, precision, queue=queue)
+def open_on_gpu(
+    path: Path, precision: str, queue: CudaQueue, target: str | None = None, *, convert: bool = False
+) -> OnnxRuntimeEngine:
+    """Open a network on a GPU. It runs the network's file itself, so that `target` is ignored.
+
+    `convert` runs an FP32 file in half precision.
+    """
+    return OnnxRuntimeEngine(path, precision, queue=queue, convert=convert)
+
+
+def _half(path: Path) -> bytes:
+    """Return the FP32 network `path` in half precision. Raises `EngineError` if it cannot be converted."""
+    import onnx
+
+    from spinescore.runtime.engines.half import to_half
+
+    try:
+        model, report = to_half(onnx.load(str(path), load_external_data=False))
+    except CheckpointError as error:
+        raise EngineError(f"Network {path.name} cannot run in half precision: {error}. Use fp32.") from error
+    if report.overflowed:
+        layers = ", ".join(layer.layer for layer in report.overflowed[:3])
+        raise EngineError(f"Network {path.name} overflows in half precision in {layers}. Use fp32.")
+    return bytes(model.SerializeToString())
 
 
 def _address(memory: Memory) -> int:
     return int(memory.ctypes.data) if isinstance(memory, np.ndarray) else memory.address
 
 
-def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
+def _session(path: Path, network: str | bytes, threads: int | None, queue: CudaQueue | None, precision: str) -> Any:
+    """Return a session of `network`, which is the file `path` or its content."""
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -143,20 +198,54 @@ def _session(path: Path, threads: int | None, queue: CudaQueue | None) -> Any:
         options.intra_op_num_threads = threads
     providers: list[Any] = ["CPUExecutionProvider"]
     if queue is not None:
-        providers.insert(0, _cuda_provider(path, queue))
+        providers = [_cuda_provider(path, queue, precision)]
+        options.add_session_config_entry(_NO_FALLBACK, "1")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # Its own way back from an error would print, and run on the CPU in silence.
+        session = onnxruntime.InferenceSession(network, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        if queue is not None:
+            raise _refused_by_cuda(path, queue, error) from error
         raise EngineError(
             f"ONNX Runtime cannot load the network {path.name} ({_first_line(error)}); export the bundle again."
         ) from error
     give_back()
-    if queue is not None and _CUDA not in session.get_providers():  # it falls back to the CPU in silence
-        raise EngineError(
-            f"ONNX Runtime could not start its CUDA provider for the network {path.name} on {queue.name}; install the "
-            f"CUDA and cuDNN libraries that onnxruntime-gpu {onnxruntime.__version__} needs, or use device cpu."
-        )
+    if queue is not None and _CUDA not in session.get_providers():
+        raise _refused_by_cuda(path, queue, None)
     return session
+
+
+def _refused_by_cuda(path: Path, queue: CudaQueue, error: Exception | None) -> EngineError:
+    """Return why the CUDA provider does not run the network: a missing library, an operator, or its own words."""
+    where = f"the network {path.name} on {queue.name}"
+    if missing := missing_library():
+        return EngineError(
+            f"ONNX Runtime could not start its CUDA provider for {where}: {missing}. Install the CUDA and cuDNN "
+            f"libraries that onnxruntime-gpu {onnxruntime.__version__} needs, or use device cpu."
+        )
+    if error is not None and "fallback to CPU" in str(error):
+        return EngineError(
+            f"ONNX Runtime could not start its CUDA provider for {where}, or an operator of the network runs on the "
+            f"CPU alone ({_first_line(error)}); update the NVIDIA driver, export the network without that operator, or "
+            "use device cpu."
+        )
+    reason = "it gave no reason" if error is None else _first_line(error)
+    return EngineError(f"ONNX Runtime's CUDA provider cannot load {where} ({reason}); export the bundle again.")
+
+
+def missing_library() -> str:
+    """Return why the CUDA provider's own library cannot be loaded, in the loader's words; empty if it can be.
+
+    ONNX Runtime writes the reason to its log alone.
+    """
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    for name in ("onnxruntime_providers_shared", "onnxruntime_providers_cuda"):
+        for path in (*folder.glob(f"lib{name}.so"), *folder.glob(f"{name}.dll")):
+            try:
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            except OSError as error:  # noqa: PERF203  # the first one that fails is the answer
+                return str(error)
+    return ""
 
 
 def give_back() -> None:
@@ -165,12 +254,12 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
+def _cuda_provider(path: Path, queue: CudaQueue, precision: str) -> tuple[str, dict[str, str]]:
     """Return the CUDA provider on the queue's stream. TF32 is off: a user asks for fp32 because fp16 is too coarse."""
     if _CUDA not in onnxruntime.get_available_providers():
         raise EngineError(
             f"The network {path.name} cannot run on {queue.name}: this ONNX Runtime {onnxruntime.__version__} has no "
-            "CUDA provider. Install it (pip install onnxruntime-gpu, in place of onnxruntime), or use device cpu."
+            f"CUDA provider. Install onnxruntime-gpu in place of onnxruntime ({CUDA_BUILD}), or use device cpu."
         )
     load_cuda_libraries()
     return _CUDA, {
@@ -178,6 +267,9 @@ def _cuda_provider(path: Path, queue: CudaQueue) -> tuple[str, dict[str, str]]:
         "user_compute_stream": str(queue.stream_handle),
         "do_copy_in_default_stream": "1",
         "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search takes minutes, and again for each batch
+        "enable_cuda_graph": "1",
+        "prefer_nhwc": "1" if precision == "fp16" else "0",  # tensor cores read channels last
     }
 
 

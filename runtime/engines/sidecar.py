@@ -16,7 +16,7 @@ from typing import Annotated
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.documents import document_of, document_sha256, read
-from spinescore.runtime.engines import ENGINES
+from spinescore.runtime.engines import ENGINES, Gpu
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted
 from spinescore.runtime.files import file_sha256, write_atomic
@@ -45,7 +45,7 @@ _Side = Annotated[int, Within(1)]
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of one engine. `gpu` and what follows from it is None where an engine was built without a GPU."""
+    """The sidecar of one engine. `gpu`, `multiprocessors` and `driver` are None if it was built without a GPU."""
 
     flavour: Annotated[str, OneOf(*FLAVOURS)]  # the builder; `tensorrt_lean` runs version-compatible engines of it
     version: str
@@ -68,7 +68,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, engine: Path) -> Sidecar:
-        """The sidecar of the engine's file. Raises `EngineError` where it is missing or not valid."""
+        """Return the sidecar of an engine's file. Raises `EngineError` if it is missing or not valid."""
         path = sidecar_path(engine)
         try:
             document = read_json(path)
@@ -109,18 +109,25 @@ class Sidecar:
         if onnx.name != self.onnx or _hash(onnx) != self.onnx_sha256:
             raise EngineError(f"Engine {engine} was built from another {self.onnx} than {onnx}; {_REBUILD}")
 
-    def check_machine(self, engine: Path, flavour: str, version: str, gpu: str, capability: tuple[int, int]) -> None:
-        """Refuse an engine of another TensorRT, another platform or another GPU. Raises `EngineError`."""
+    def check_machine(self, engine: Path, flavour: str, version: str, gpu: Gpu) -> None:
+        """Refuse an engine of another TensorRT, another platform or another GPU. Raises `EngineError`.
+
+        An engine that was built for one GPU and does not say how many multiprocessors that has is refused as well.
+        """
         if this_platform() != self.platform:
             raise EngineError(f"Engine {engine} is for {self.platform}, this is {this_platform()}; {_REBUILD}")
         if not self._runs_on(flavour, version):
             raise EngineError(
                 f"Engine {engine} was built by {self.flavour} {self.version}, this is {flavour} {version}; {_REBUILD}"
             )
-        if not self._is_for(gpu, capability):
-            built = f"{self.gpu or 'GPUs'} (compute capability {', '.join(self.compute_capabilities)})"
-            here = f"{gpu} ({capability[0]}.{capability[1]})"
-            raise EngineError(f"Engine {engine} is for {built}, this is {here}; {_REBUILD}")
+        if not self._is_for(gpu):
+            count = f"{self.multiprocessors or 'an unknown number of'} multiprocessors"
+            built = f"{self.gpu} with {count}" if self.gpu else "GPUs"
+            capabilities = ", ".join(self.compute_capabilities)
+            here = f"{gpu} ({gpu.compute_capability[0]}.{gpu.compute_capability[1]})"
+            raise EngineError(
+                f"Engine {engine} is for {built} (compute capability {capabilities}), this is {here}; {_REBUILD}"
+            )
 
     def _runs_on(self, flavour: str, version: str) -> bool:
         """Whether this TensorRT runs it: a version-compatible engine also runs on later minor versions."""
@@ -129,12 +136,13 @@ class Sidecar:
         built, here = _numbers(self.version), _numbers(version)
         return flavour != "tensorrt_rtx" and here[:1] == built[:1] and here >= built
 
-    def _is_for(self, gpu: str, capability: tuple[int, int]) -> bool:
+    def _is_for(self, gpu: Gpu) -> bool:
+        major, minor = gpu.compute_capability
         if self.hardware == "ampere-plus":
-            return capability >= (8, 0)
-        same = f"{capability[0]}.{capability[1]}" in self.compute_capabilities
+            return major >= 8
+        same = f"{major}.{minor}" in self.compute_capabilities
         named = self.gpu is not None and self.hardware == "this" and self.flavour != "tensorrt_rtx"
-        return same and (not named or gpu == self.gpu)
+        return same and (not named or (gpu.name, gpu.multiprocessors) == (self.gpu, self.multiprocessors))
 
 
 _REBUILD = "build it for this machine: spinescore engine build BUNDLE"

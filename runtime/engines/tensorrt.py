@@ -1,14 +1,8 @@
-"""Run networks on TensorRT: the full library, its lean runtime, or TensorRT-RTX; 10.3 to 11.4 and 1.x.
-
-This is the only module that imports any of them; the builder (`spinescore.export.engine`) calls `import_flavour`.
-"""
+"""Run engine files on TensorRT: the full library, its lean runtime, or TensorRT-RTX."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,50 +11,17 @@ from typing import Any
 import numpy as np
 
 from spinescore.kernels.signing import sign, signed_bytes
-from spinescore.runtime.engines import ENGINES, CudaQueue, DeviceMemory
+from spinescore.runtime.engines import CudaQueue, DeviceMemory, gpu_of
+from spinescore.runtime.engines.flavours import import_flavour, lines_of, runtime_flavour, start
 from spinescore.runtime.engines.places import check_origin, engine_paths
-from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, FLAVOURS, Sidecar
+from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import read_bytes, write_atomic
 
-__all__ = ["TensorRTEngine", "import_flavour", "installed_flavours", "make_logger", "open_on_gpu", "runtime_flavour"]
+__all__ = ["TensorRTEngine", "open_on_gpu"]
 
-_KEPT_LINES = 12
 _MOST_BYTES = 8 << 30  # of an engine, or a cache
 _ALIGNMENT = 256  # of activation memory
-
-
-def installed_flavours() -> tuple[str, ...]:
-    """Return the import names of the installed flavours, the full library first; none is imported."""
-    return tuple(name for name in FLAVOURS if importlib.util.find_spec(name) is not None)
-
-
-def import_flavour(name: str) -> Any:
-    """Import and return the module. Raises `EngineError` that names the extra to install."""
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        extra = ENGINES["tensorrt"].frameworks[name].extra
-        raise EngineError(
-            f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
-            "brings tensorrt)"
-        ) from error
-
-
-def make_logger(module: Any) -> Any:
-    """Return an `ILogger` that keeps the latest warnings and errors in `logger.lines`, a deque of text."""
-
-    class Lines(module.ILogger):  # type: ignore[misc]  # the base class is known only when the flavour is imported
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-            self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
-            self._kept = (self.INTERNAL_ERROR, self.ERROR, self.WARNING)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in self._kept:
-                self.lines.append(msg.strip())
-
-    return Lines()
 
 
 def open_on_gpu(path: Path, precision: str, queue: CudaQueue, target: str | None = None) -> TensorRTEngine:
@@ -104,11 +65,12 @@ class TensorRTEngine:
         self._sidecar.check_files(path, onnx)
         flavour = runtime_flavour(self._sidecar)
         self._trt = import_flavour(flavour)
-        self._sidecar.check_machine(path, flavour, self._trt.__version__, queue.name, queue.compute_capability)
+        self._sidecar.check_machine(path, flavour, self._trt.__version__, gpu_of(queue))
         self.framework, self.precision = f"{flavour} {self._trt.__version__}", self._sidecar.precision
-        self._logger = make_logger(self._trt)
+        self.capturable = True  # until a context says otherwise after its first run
+        self._cached = ""  # hash of the runtime cache that was written
         self._bound: dict[tuple[Any, ...], _Bound] = {}
-        self._runtime = self._checked(self._trt.Runtime(self._logger), "start TensorRT for")
+        self._runtime = start(self._trt, self._trt.Runtime)
         if self._sidecar.version_compatible:  # such an engine contains host code; this machine built it
             self._runtime.engine_host_code_allowed = True
         self._engine = self._checked(self._runtime.deserialize_cuda_engine(read_bytes(path, _MOST_BYTES)), "load")
@@ -116,11 +78,6 @@ class TensorRTEngine:
         self._config, self._cache = _runtime_config(self._trt, self._engine, self._cache_path, self._cache_name)
         self._input, self._output = self._ends()
         self._dtype = self._one_dtype()
-
-    @property
-    def capturable(self) -> bool:
-        contexts = [bound.context for bound in self._bound.values()]
-        return all(_capturable(context, self._queue.stream_handle) for context in contexts)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -138,13 +95,15 @@ class TensorRTEngine:
         if self._engine is None:
             raise EngineError(f"Engine {self.name} is closed; open the device and its networks again.")
         key = (inputs.address, inputs.shape, outputs.address, outputs.shape)
-        if key not in self._bound:
-            self._bound[key] = self._bind(inputs, outputs)
-        if not self._bound[key].context.execute_async_v3(self._queue.stream_handle):
+        bound = self._bound.get(key) or self._bind(inputs, outputs)
+        if not bound.context.execute_async_v3(self._queue.stream_handle):
             raise self._error("run")
+        if key not in self._bound:
+            self._bound[key] = bound
+            self.capturable &= _capturable(bound.context, self._queue.stream_handle)
+            self._keep_cache()
 
     def close(self) -> None:
-        self._keep_cache()
         self._bound.clear()
         self._cache = self._config = self._engine = self._runtime = None
 
@@ -224,10 +183,9 @@ class TensorRTEngine:
         return result
 
     def _error(self, action: str) -> EngineError:
-        reason = "; ".join(self._logger.lines) or "it gave no reason"
         return EngineError(
-            f"TensorRT could not {action} the engine {self.file} on {self._queue.name}: {reason}. Build it again "
-            "for this machine: spinescore engine build BUNDLE"
+            f"TensorRT could not {action} the engine {self.file} on {self._queue.name}: {lines_of(self._trt)}. Build "
+            "it again for this machine: spinescore engine build BUNDLE"
         )
 
     @property
@@ -235,20 +193,15 @@ class TensorRTEngine:
         return self.file.with_name(f"{self.file.name}.runtime-cache")
 
     def _keep_cache(self) -> None:
-        """Keep the code that was compiled for the GPU at the first run, so that the next start is faster."""
-        if self._cache is None or not self._bound:
+        """Keep the code that the first run compiled for the GPU, so that the next start is faster."""
+        if self._cache is None:
             return
         with suppress(OSError):
             data = bytes(self._cache.serialize())
-            sign(self._cache_name, hashlib.sha256(data).hexdigest())
-            write_atomic(self._cache_path, data)
-
-
-def runtime_flavour(sidecar: Sidecar) -> str:
-    """Return the flavour that runs an engine: its builder, or the lean runtime if only that is installed."""
-    if sidecar.flavour not in installed_flavours() and sidecar.version_compatible:
-        return "tensorrt_lean"
-    return sidecar.flavour
+            if (digest := hashlib.sha256(data).hexdigest()) != self._cached:
+                sign(self._cache_name, digest)
+                write_atomic(self._cache_path, data)
+                self._cached = digest
 
 
 # The differences between flavours and versions follow. They are told apart by the names that the modules have.
@@ -257,13 +210,15 @@ def runtime_flavour(sidecar: Sidecar) -> str:
 def _runtime_config(trt: Any, engine: Any, cache_path: Path, cache_name: str) -> tuple[Any, Any]:
     """Return (configuration, cache) for TensorRT-RTX, which compiles at the first run; (None, None) for the others.
 
-    A cache that this machine did not sign is not read.
+    All kernels are compiled in that run: compiling later, in the background, could not be captured. A cache that this
+    machine did not sign is not read.
     """
     if not hasattr(trt, "IRuntimeCache"):
         return None, None
-    config = engine.create_runtime_config()
+    if (config := engine.create_runtime_config()) is None or (cache := config.create_runtime_cache()) is None:
+        raise EngineError(f"TensorRT-RTX could not configure an engine: {lines_of(trt)}.")
     config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-    cache = config.create_runtime_cache()
+    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     with suppress(OSError):
         if data := signed_bytes(cache_name, read_bytes(cache_path, _MOST_BYTES)):
             cache.deserialize(data)
@@ -278,4 +233,5 @@ def _new_context(trt: Any, engine: Any, config: Any) -> Any:
 
 
 def _capturable(context: Any, stream: int) -> bool:
+    """Whether the context's run can be captured; TensorRT-RTX alone can tell, and not during a capture."""
     return bool(context.is_stream_capturable(stream)) if hasattr(context, "is_stream_capturable") else True

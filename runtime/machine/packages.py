@@ -7,7 +7,11 @@ from functools import cache
 from importlib import metadata
 from typing import NamedTuple
 
-__all__ = ["PACKAGES", "Package", "installed", "is_newer", "software_version", "version_of"]
+__all__ = ["CUDA_BUILD", "PACKAGES", "Package", "installed", "is_newer", "software_version", "version_of"]
+
+
+# The command that replaces onnxruntime by its build for CUDA; pip would install the two into one folder.
+CUDA_BUILD = "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
 
 
 class Package(NamedTuple):

@@ -19,7 +19,9 @@ from spinescore.runtime.acceptance import AcceptanceRecord, find_records
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import first_gpu
+from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines.choice import EngineChoice
+from spinescore.runtime.engines.flavours import builds_for, import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.engines.places import (
     check_origin,
     engine_home,
@@ -30,7 +32,6 @@ from spinescore.runtime.engines.places import (
     target_name,
 )
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.machine.caches import cache_values
 from spinescore.runtime.machine.processes import can_start
@@ -53,7 +54,7 @@ class BuildJob:
     if it is empty nothing can be built, and only the gate is run. No engine of another localizer is built.
     """
 
-    gpu: str
+    gpu: str  # the hardware's name in records
     capability: str  # as 8.6
     untried: tuple[str, ...]
     flavour: str
@@ -104,27 +105,28 @@ def find_build(bundle: Bundle, request: Request) -> tuple[BuildJob | None, tuple
     if not (asked and has_golden(bundle) and can_start()):
         return None, ()
     try:
-        gpu, capability = first_gpu()
+        gpu = first_gpu()
     except DeviceError:
         return None, ()
     if fault := key_fault():  # an engine that is built would not count
         return None, (notice("cache-not-writable", f"No engine is built. {fault}", **cache_values()),)
-    records = find_records(bundle, "cuda", gpu)
+    hardware = str(gpu)
+    records = find_records(bundle, "cuda", hardware)
     tried = {record.choice.target for record in (*records.accepted, *records.failed) if record.precision == PRECISION}
-    here = _engines_here(bundle, gpu, capability) - tried
-    flavour, target = _builder(capability)
+    here = _engines_here(bundle, gpu) - tried
+    flavour, target = _builder(gpu.compute_capability)
     possible = here | ({target} - tried if flavour else set())
     failed = {name: reason for name in sorted(possible) if (reason := failure(bundle.folder, name))}
-    warnings = tuple(dict.fromkeys(_not_made(bundle, gpu, reason) for reason in failed.values()))
+    warnings = tuple(dict.fromkeys(_not_made(bundle, hardware, reason) for reason in failed.values()))
     left = possible - failed.keys()
     if not left:
         return None, warnings
-    place = f"{capability[0]}.{capability[1]}"
+    place = "{}.{}".format(*gpu.compute_capability)
     untried = tuple(sorted(left & here))
-    return BuildJob(gpu, place, untried, flavour if target in left else "", target, bundle.localizer), warnings
+    return BuildJob(hardware, place, untried, flavour if target in left else "", target, bundle.localizer), warnings
 
 
-def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[str]:
+def _engines_here(bundle: Bundle, gpu: Gpu) -> set[str]:
     """Return targets whose engines were built here, for this GPU and the TensorRT that is installed."""
     targets = set()
     for path in engine_paths(bundle.folder):
@@ -132,7 +134,7 @@ def _engines_here(bundle: Bundle, gpu: str, capability: tuple[int, int]) -> set[
             sidecar = Sidecar.read(path)
             check_origin(bundle.folder, path, sidecar)
             flavour = runtime_flavour(sidecar)
-            sidecar.check_machine(path, flavour, import_flavour(flavour).__version__, gpu, capability)
+            sidecar.check_machine(path, flavour, import_flavour(flavour).__version__, gpu)
             targets |= {path.parent.name} if sidecar.precision == PRECISION else set()
     return targets
 
@@ -141,12 +143,12 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     """Return the flavour of TensorRT that builds here and the target that it builds; empty if none can build."""
     if find_spec("onnx") is None:  # the extra `export` brings it
         return "", ""
-    major, minor = capability
+    target = "{}.{}".format(*capability)
     for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
         with suppress(EngineError):
             trt = import_flavour(flavour)
-            if hasattr(getattr(trt, "ComputeCapability", None), f"SM{major}{minor}") or flavour != "tensorrt_rtx":
-                return flavour, target_name(flavour, trt.__version__, (f"{major}.{minor}",))
+            if builds_for(trt, capability):
+                return flavour, target_name(flavour, trt.__version__, (target,))
     return "", ""
 
 

@@ -182,13 +182,13 @@ def _not_accepted(bundle: Bundle, request: Request, records: Records, taken: Acc
 
 def _not_judged(bundle: Bundle, records: Records) -> list[str]:
     """Return a warning for each folder of TensorRT engines for this very GPU that has no record yet."""
-    name, capability = first_gpu()
+    gpu = first_gpu()
     judged = {record.choice.target for record in (*records.accepted, *records.failed)}
     targets: dict[str, None] = {}
     for path in engine_paths(bundle.folder):
         try:
             sidecar = Sidecar.read(path)
-            sidecar.check_machine(path, sidecar.flavour, sidecar.version, name, capability)
+            sidecar.check_machine(path, sidecar.flavour, sidecar.version, gpu)
         except EngineError:  # it is for another machine
             continue
         targets[path.parent.name] = None

@@ -205,7 +205,11 @@ class Pipeline:
         for region in range(len(REGIONS)):
             device.write(self._views, _with_region(parameters, region))
             if region < len(self._localizers):  # one that serves both regions is asked once
-                device.run(self._localizers[region][0], base.inputs, base.heatmaps)
+                engine, part = self._localizers[region]
+                built = part.stop - part.start  # an engine of TensorRT takes the batch of a study, and no other
+                for first in range(0, VIEWS, built):
+                    rows = slice(first, first + built)
+                    device.run(engine, base.inputs[rows], base.heatmaps[rows])
             device.decode(base.heatmaps, base.whole, self._views, self._decode, self._points)
             found[region] = device.read(self._points[both])
         return found

@@ -111,7 +111,9 @@ def _row(bundle: Bundle, path: Path, check: bool) -> dict[str, Any]:
 def _line(row: dict[str, Any], check: bool) -> str:
     if row["error"]:
         return f"{row['engine']}: {row['error']}"
-    place = row["gpu"] or f"compute capability {', '.join(row['compute_capabilities'])}"
+    place = f"compute capability {', '.join(row['compute_capabilities'])}"
+    if row["gpu"]:
+        place = row["gpu"] + (f" with {row['multiprocessors']} multiprocessors" if row["multiprocessors"] else "")
     batch = row["most_batch"] if row["least_batch"] == row["most_batch"] else f"1 to {row['most_batch']}"
     state = "  file and network as built" if check else ""
     kept = f"  in {Path(row['path']).parent}" if row["cached"] else ""
@@ -121,7 +123,7 @@ def _line(row: dict[str, Any], check: bool) -> str:
 
 
 def _installed() -> str:
-    from spinescore.runtime.engines.tensorrt import installed_flavours
+    from spinescore.runtime.engines.flavours import installed_flavours
 
     installed = [name for name in installed_flavours() if name in BUILDERS.values()]
     if not installed:

@@ -15,7 +15,6 @@ from spinescore.benchmarks.phantom.checkpoints import rebuilt_tensors
 from spinescore.benchmarks.phantom.evaluate import Tally
 from spinescore.benchmarks.phantom.rebuilt import FIELDS, REBUILT, pictures
 from spinescore.export.defaults import read_overrides
-from spinescore.export.half import store_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.proof import TOLERANCE
 from spinescore.export.resnet152 import build_resnet
@@ -25,6 +24,7 @@ from spinescore.runtime.acceptance.comparison import difference_of_range
 from spinescore.runtime.acceptance.golden import normalised
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.bundle.provenance import UNCHECKED_NOTE, trust_of
+from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.phantom import write_study
 
 SEEDS = range(1_600_000, 1_600_008)

@@ -28,12 +28,13 @@ class BuiltEngine(EngineDouble):
     """
 
     def __init__(self, path, onnx, queue):
+        from spinescore.runtime.engines import gpu_of
         from spinescore.runtime.engines.sidecar import Sidecar
 
         sidecar = Sidecar.read(path)
         sidecar.check_files(path, onnx)
-        sidecar.check_machine(path, "tensorrt", VERSION, queue.name, queue.compute_capability)
-        super().__init__(onnx, "fp16", queue)
+        sidecar.check_machine(path, "tensorrt", VERSION, gpu_of(queue))
+        super().__init__(onnx, "fp16", queue, batches=(sidecar.least_batch, sidecar.most_batch))
         self.name, self.file, self.framework = path.name, path, f"tensorrt {VERSION}"
         self.wrong = b"wrong" in path.read_bytes()
         self.sizes = sidecar.sizes
@@ -70,7 +71,7 @@ def install(kernels):
 def build(bundle, options, say, content):
     """In place of `build_engines`: an engine for each network."""
     from spinescore.export.engine import network_batches, network_sizes
-    from spinescore.runtime.devices import hardware_of
+    from spinescore.runtime.devices import first_gpu
     from spinescore.runtime.engines.places import engine_home, store_engine
     from spinescore.runtime.engines.sidecar import Sidecar, this_platform
     from spinescore.runtime.files import file_sha256
@@ -91,8 +92,8 @@ def build(bundle, options, say, content):
             compute_capabilities=("8.7",),
             hardware="this",
             version_compatible=False,
-            gpu=hardware_of("cuda"),
-            multiprocessors=16,
+            gpu=first_gpu().name,
+            multiprocessors=first_gpu().multiprocessors,
             driver="13.0",
             platform=this_platform(),
             build_seconds=1.0,

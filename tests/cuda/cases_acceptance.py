@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -20,8 +22,8 @@ from spinescore.runtime import EngineError, Scorer, SelfTestError, cli
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.devices import hardware_of
-from spinescore.runtime.engines import onnxruntime, tensorrt
+from spinescore.runtime.devices import first_gpu
+from spinescore.runtime.engines import gpu_of, onnxruntime, tensorrt
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.engines.sidecar import Sidecar, this_platform
 from spinescore.runtime.files import file_sha256
@@ -35,8 +37,8 @@ class WrongEngine(EngineDouble):
 
     def infer(self, inputs, outputs):
         super().infer(inputs, outputs)
-        values = (ctypes.c_float * (outputs.nbytes // 4)).from_address(outputs.address)
-        shaped = np.ctypeslib.as_array(values).reshape(outputs.shape)
+        values = (ctypes.c_ubyte * outputs.nbytes).from_address(outputs.address)
+        shaped = np.frombuffer(values, outputs.dtype).reshape(outputs.shape)
         shaped[:] = np.roll(shaped, 2, axis=-1)
 
 
@@ -48,14 +50,16 @@ def prepare(engine=EngineDouble):
     gate.can_start = lambda: False  # a new process would have no double
     module.fatbin = lambda source, capability: double.fatbin(KERNELS)
 
-    def opened(path, precision, threads=None, *, queue=None):
-        return REAL(path, precision, threads) if queue is None else engine(path, precision, queue)
+    def opened(path, precision, threads=None, *, queue=None, convert=False):
+        if queue is None:
+            return REAL(path, precision, threads)
+        return engine(path, precision, queue, convert=convert)
 
     onnxruntime.OnnxRuntimeEngine = opened
 
 
 def case_shipped_bundle_is_accepted():
-    """`bundle verify --device cuda` accepts ONNX Runtime's engine, and `auto` then scores on the GPU."""
+    """`bundle verify --device cuda` accepts ONNX Runtime in both precisions, and `auto` then scores on the GPU."""
     prepare()
     with pytest.raises(EngineError, match=r"No engine has been accepted.*verify phantom-reference --device cuda"):
         Scorer.open(PHANTOM, "cuda")
@@ -63,12 +67,14 @@ def case_shipped_bundle_is_accepted():
         assert scorer.score({}).device.kind == "cpu"
     with contextlib.redirect_stderr(io.StringIO()):
         assert cli.main(["bundle", "verify", PHANTOM, "--device", "cuda"]) == 0
-    (record,) = (FOLDER / "cache" / "acceptance").glob("*/*.json")
-    assert '"hardware": "driver double"' in record.read_text(encoding="utf-8")
+    records = [path.read_text(encoding="utf-8") for path in (FOLDER / "cache" / "acceptance").glob("*/*.json")]
+    assert sorted(json.loads(record)["precision"] for record in records) == ["fp16", "fp32"]
+    assert all('"hardware": "driver double with 16 multiprocessors"' in record for record in records)
     for device in ("cuda", "auto"):
         with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
             report = scorer.score({})
-            assert (report.device.kind, report.device.precision) == ("cuda", "fp32")
+            assert report.device.kind == "cuda"
+            assert report.device.precision in ("fp16", "fp32")  # the faster one on the double
             assert not [warning for warning in report.warnings if "accept" in warning], report.warnings
     assert_everything_freed()
 
@@ -76,16 +82,18 @@ def case_shipped_bundle_is_accepted():
 def case_wrong_engine_is_not_accepted():
     prepare(WrongEngine)
     folder = write_golden_bundle(FOLDER / "b", "none")
-    (outcome,) = verify_device(Bundle.open(folder), "cuda")
-    assert "p99 shift px 2, at most 1" in outcome.reason, outcome.reason
-    assert not outcome.record.passed
-    with pytest.raises(EngineError, match=r"onnxruntime fp32 was not accepted.*p99 shift px"):
+    outcomes = verify_device(Bundle.open(folder), "cuda")
+    assert [str(outcome.choice) for outcome in outcomes] == ["onnxruntime fp16", "onnxruntime fp32"]
+    for outcome in outcomes:
+        assert "p99 shift px 2, at most 1" in outcome.reason, outcome.reason
+        assert not outcome.record.passed
+    with pytest.raises(EngineError, match=r"onnxruntime fp\d\d was not accepted.*p99 shift px"):
         Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX)
     with pytest.raises(SelfTestError, match=r"computes wrongly in this process.*points shift by more than 1 px"):
         Scorer.open(folder, "cuda", largest_image_px=LARGEST_PX, require_acceptance=False)
     with Scorer.open(folder, threads=1) as scorer:
-        said = "Scored on the CPU. Engine onnxruntime fp32 was not accepted"
-        assert [warning for warning in scorer.score(study()).warnings if warning.startswith(said)]
+        said = r"Scored on the CPU\. Engine onnxruntime fp\d\d was not accepted"
+        assert [warning for warning in scorer.score(study()).warnings if re.match(said, warning)]
     assert_everything_freed()
 
 
@@ -124,13 +132,13 @@ class TensorRTDouble(EngineDouble):
     def __init__(self, path, onnx, queue):
         sidecar = Sidecar.read(path)
         sidecar.check_files(path, onnx)
-        sidecar.check_machine(path, "tensorrt", "10.16", queue.name, queue.compute_capability)
-        super().__init__(onnx, "fp16", queue)
+        sidecar.check_machine(path, "tensorrt", "10.16", gpu_of(queue))
+        super().__init__(onnx, "fp16", queue, batches=(sidecar.least_batch, sidecar.most_batch))
         self.name, self.file, self.framework = path.name, path, "tensorrt 10.16"
 
 
 def write_engines(folder, target):
-    for name in ("localizer", "grader-corners"):
+    for name, batch in (("localizer", 2), ("grader-corners", 12)):
         engine = folder / "engines" / target / f"{name}.fp16.engine"
         engine.parent.mkdir(parents=True, exist_ok=True)
         engine.write_bytes(f"{target} {name}".encode())
@@ -139,16 +147,16 @@ def write_engines(folder, target):
             flavour="tensorrt",
             version="10.16",
             precision="fp16",
-            least_batch=1,
-            most_batch=12,
+            least_batch=batch,
+            most_batch=batch,
             onnx=onnx.name,
             onnx_sha256=file_sha256(onnx),
             engine_sha256=file_sha256(engine),
             compute_capabilities=("8.7",),
             hardware="this",
             version_compatible=False,
-            gpu=hardware_of("cuda"),
-            multiprocessors=16,
+            gpu=first_gpu().name,
+            multiprocessors=first_gpu().multiprocessors,
             driver="13.0",
             platform=this_platform(),
             build_seconds=1.0,

@@ -22,6 +22,7 @@ from spinescore.runtime.opening.request import Request
 
 ENGINE = f"tensorrt {builder.VERSION}"
 BUILDS = FOLDER / "builds"
+GPU = "driver double with 16 multiprocessors"
 
 
 def prepare(name="b", **changes):
@@ -116,9 +117,7 @@ def case_built_in_the_background():
         kind, engine, (on_cpu, being_built) = scored(scorer)
         assert (kind, engine.split()[0]) == ("cpu", "onnxruntime")
         assert on_cpu.startswith("Scored on the CPU. No engine has been accepted")
-        assert being_built == (
-            f"Engines for driver double are being built ({builder.TARGET}); this was scored without them."
-        )
+        assert being_built == (f"Engines for {GPU} are being built ({builder.TARGET}); this was scored without them.")
         effort = scorer._views.efforts[-1]
         scorer.give(effort)
         (FOLDER / "go").touch()
@@ -145,7 +144,7 @@ def case_what_cannot_be_built_is_a_warning_and_not_tried_again():
             reports.append(scored(scorer))
         for kind, _, warnings in reports:
             (told,) = [warning for warning in warnings if reason in warning]
-            assert told.startswith("No engine could be made for driver double. ")
+            assert told.startswith(f"No engine could be made for {GPU}. ")
             assert told.endswith(f"To try again: spinescore engine build {folder}")
             assert (kind, len(warnings)) == ("cpu", 2)
         with pytest.raises(EngineError, match=reason):
@@ -166,14 +165,14 @@ def case_what_the_gate_refuses_is_not_taken():
     with opened(folder, build="background") as scorer:
         wait_for(lambda: scorer._session.engine._opening.build.finished)
         _, _, (_, told) = scored(scorer)
-    assert told.startswith("No engine could be made for driver double. The engines in tensorrt-10")
+    assert told.startswith(f"No engine could be made for {GPU}. The engines in tensorrt-10")
     assert "were not accepted: " in told
     assert "p99 shift px 2, at most 1" in told
     builders("right")
     with opened(folder) as scorer:
         kind, _, (told,) = scored(scorer)
     assert (kind, built()) == ("cpu", ["wrong"])
-    assert "was not accepted for bundle tiny on driver double: " in told
+    assert f"was not accepted for bundle tiny on {GPU}: " in told
     assert "p99 shift px 2, at most 1" in told
     assert_everything_freed()
 

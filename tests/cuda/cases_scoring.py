@@ -150,7 +150,7 @@ def case_shipped_bundle():
 def case_engine_choice():
     """Without a TensorRT engine ONNX Runtime runs the network, and the report says so; with one it is not asked."""
     device = opened(open_engine=None)
-    onnxruntime.OnnxRuntimeEngine = lambda path, precision, queue: EngineDouble(path, precision, queue)
+    onnxruntime.OnnxRuntimeEngine = lambda path, precision, queue, convert: EngineDouble(path, precision, queue)
     with Scorer(bundle(), device) as cuda:
         report = cuda.score(study())
     assert [w for w in report.warnings if w.startswith("localizer.fp32.onnx runs on ONNX Runtime. There is no engine")]
@@ -178,6 +178,18 @@ def case_heads():
             with Scorer(tested, HostDevice(1)) as host:
                 half = changes.get("precision") == "fp16"
                 assert_same(first, host.score(study()), *((1.0, 0.2) if half else ()))
+    assert_everything_freed()
+
+
+def case_a_localizer_for_each_region_and_silent_headers():
+    """Each localizer is asked about both radiographs, though its engine is built for one."""
+    tested = bundle(heads="separate")
+    silent = [tiny.draw(region, tagged=False).radiograph for region in REGIONS]
+    with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
+        for one in (silent, silent[::-1], silent[1:]):
+            report = cuda.score(one)
+            assert_same(report, host.score(one))
+            assert sum(region.status == "scored" for region in report.regions.values()) == len(one)
     assert_everything_freed()
 
 

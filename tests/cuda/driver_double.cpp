@@ -49,6 +49,10 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice) {
 
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
     ENTER(kAlways);
+    if (attribute == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT) {
+        *value = 16;
+        return CUDA_SUCCESS;
+    }
     const bool integrated = attribute == CU_DEVICE_ATTRIBUTE_INTEGRATED && settings["integrated"];
     *value = integrated || attribute == CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY;
     return CUDA_SUCCESS;

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import double
 from engine_double import EngineDouble
@@ -18,7 +19,7 @@ from spinescore.benchmarks.gpu import __main__ as command
 from spinescore.kernels import launch
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.devices import cuda
-from spinescore.runtime.engines import tensorrt
+from spinescore.runtime.engines import flavours
 from spinescore.runtime.errors import EngineError
 
 KERNELS, FAULT = Path(sys.argv[1]), sys.argv[2]
@@ -60,13 +61,26 @@ def no_engine():
     cuda.open_on_gpu = refuse
 
 
-FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "hang": hang, "no-engine": no_engine}
+def unknown_gpu():
+    """A TensorRT-RTX is installed that does not build for this GPU."""
+    sys.modules["tensorrt_rtx"] = SimpleNamespace(ComputeCapability=SimpleNamespace(SM86=1))
+    flavours.installed_flavours = lambda: ("tensorrt_rtx",)
+
+
+FAULTS = {
+    "unknown-gpu": unknown_gpu,
+    "wrong-warp": wrong_warp,
+    "lost-gpu": lost_gpu,
+    "crash": crash,
+    "hang": hang,
+    "no-engine": no_engine,
+}
 
 if __name__ == "__main__":
     gate.can_start = lambda: False  # a new process would have no double
     cuda.fatbin = lambda source, capability: double.fatbin(KERNELS)
     cuda.open_on_gpu = lambda choice, path, precision, queue: (EngineDouble(path, precision, queue), "")
-    tensorrt.installed_flavours = lambda: ()
+    flavours.installed_flavours = lambda: ()
     if FAULT in FAULTS:
         FAULTS[FAULT]()
     sys.exit(command.main(sys.argv[3:], [sys.executable, __file__, str(KERNELS), FAULT]))

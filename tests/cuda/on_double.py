@@ -11,6 +11,7 @@ import numpy as np
 from engine_double import EngineDouble
 
 from helpers import tiny
+from spinescore.export.engine import network_batches
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.cuda import CudaDevice
 
@@ -21,10 +22,14 @@ KERNELS, FOLDER = Path(sys.argv[2]), Path(sys.argv[3])
 
 
 def opened(engines=None, capturable=True, kernels=KERNELS, **options):
-    """A CUDA device on the double, whose engines are appended to `engines`."""
+    """A CUDA device on the double, whose engines are appended to `engines`.
+
+    Each engine takes the batch that the exporter builds it for, and no other.
+    """
 
     def open_engine(path, precision, queue):
-        engine = EngineDouble(path, precision, queue, capturable)
+        batch = network_batches(Bundle.open(path.parent).manifest)[path.name]
+        engine = EngineDouble(path, precision, queue, capturable, (batch, batch))
         if engines is not None:
             engines.append(engine)
         return engine

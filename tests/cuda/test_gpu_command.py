@@ -121,6 +121,13 @@ def test_without_an_engine_the_kernels_are_checked_and_the_networks_skipped(comm
     assert "kernels alone: whole study" in by_status(document, "passed")
 
 
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_skipped(command):
+    status, document, _ = command("unknown-gpu", "networks")
+    assert (status, by_status(document, "failed")) == (0, {})
+    reason = "tensorrt_rtx builds nothing for compute capability 8.7"
+    assert by_status(document, "skipped")["phantom-reference: tensorrt_rtx built and tried"] == reason
+
+
 def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):
     out = tmp_path / "gpu.json"
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

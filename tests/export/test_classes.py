@@ -12,11 +12,11 @@ from onnx import helper
 from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.classes import in_bundle_order
-from spinescore.export.half import to_half
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import InputSize, open_network
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES
 

@@ -17,15 +17,15 @@ from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
-from spinescore.export.half import to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.flavours import logger_of
+from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import make_logger
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256
 
@@ -72,9 +72,8 @@ def test_the_bundle_keeps_its_name(built):
 @pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
 def test_every_tensor_is_half(name, outputs):
     """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
-    logger = make_logger(trt)
-    builder = trt.Builder(logger)
-    network, _parser = define_network(trt, builder, logger, half(name, outputs), name)
+    builder = trt.Builder(logger_of(trt))
+    network, _parser = define_network(trt, builder, half(name, outputs), name)
     assert network.get_input(0).dtype == network.get_output(0).dtype == trt.DataType.HALF
     given = [network.get_layer(number).get_output(0).dtype for number in range(network.num_layers)]
     assert given.count(trt.DataType.HALF) > 100
@@ -94,6 +93,53 @@ def test_full_size_networks(name, outputs, batch, least_mb, tmp_path):
     """The engine holds the weights in half precision: 28.5 and 58.2 million of them."""
     plan = build_engine(trt, half(name, outputs), name, batch, RTX, tmp_path / "cache")
     assert least_mb < len(plan) / 1e6 < 1.2 * least_mb
+
+
+class Noted:
+    """A builder of TensorRT-RTX that notes the shapes of its networks and the limits of its configurations."""
+
+    def __init__(self, logger):
+        self._builder = trt.Builder(logger)
+        self.create_network = self._builder.create_network
+        self.create_optimization_profile = self._builder.create_optimization_profile
+        self.create_builder_config = self._builder.create_builder_config
+
+    def build_serialized_network(self, network, config):
+        limit = config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)
+        Noted.latest = tuple(network.get_input(0).shape), limit
+        return b"plan"
+
+
+@pytest.mark.parametrize("any_batch", [False, True])
+def test_a_batch_is_fixed_and_the_workspace_limited(tmp_path, any_batch):
+    """Shapes that stay free cost TensorRT-RTX kernels of their own; a Jetson has one memory for all."""
+    double = types.ModuleType("tensorrt_rtx")
+    vars(double).update({**vars(trt), "Builder": Noted})
+    options = replace(RTX, any_batch=any_batch)
+    build_engine(double, half("hrnet-w4", 12), "w4", 2, options, tmp_path / "cache", workspace=1 << 28)
+    shape, limit = Noted.latest
+    assert (shape, limit) == ((-1 if any_batch else 2, 3, 256, 192), 1 << 28)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_an_integrated_gpu_has_its_workspace_limited(built, monkeypatch, integrated):
+    limits = []
+
+    def build(*arguments, workspace):
+        limits.append(workspace)
+        raise EngineError("no more is needed")
+
+    monkeypatch.setattr(module, "build_engine", build)
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("GPU", (8, 6), 8, "12.6", integrated))
+    with pytest.raises(EngineError, match="no more"):
+        build_engines(built[0], BuildOptions("tensorrt_rtx"))
+    assert limits == [1 << 30 if integrated else None]
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_named(built, monkeypatch):
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("NVIDIA H200", (9, 0), 132, "13.0"))
+    with pytest.raises(EngineError, match=r"has no target 9\.0; it builds for 7\.5, "):
+        build_engines(built[0], BuildOptions("tensorrt_rtx"))
 
 
 def test_any_batch(tmp_path):
@@ -205,8 +251,12 @@ def test_flavours_that_cannot_do_it(built, monkeypatch):
     monkeypatch.setattr(module, "import_flavour", lambda name: lean)
     with pytest.raises(EngineError, match="only runs engines"):
         build_engines(built[0], BuildOptions("tensorrt_lean"))
-    full = types.SimpleNamespace(Builder=None, **vars(lean))
+    levels = types.SimpleNamespace(AMPERE_PLUS=1)  # as TensorRT 10.3
+    full = types.SimpleNamespace(Builder=None, HardwareCompatibilityLevel=levels, **vars(lean))
     monkeypatch.setattr(module, "import_flavour", lambda name: full)
+    monkeypatch.setattr(module, "first_gpu", lambda: module.Gpu("Orin", (8, 7), 8, "12.6", integrated=True))
+    with pytest.raises(EngineError, match=r"cannot build for all GPUs of one compute capability.*update TensorRT"):
+        build_engines(built[0], BuildOptions("tensorrt", hardware="same-compute-capability"))
     with pytest.raises(EngineError, match="--target is for TensorRT-RTX"):
         build_engines(built[0], BuildOptions("tensorrt", targets=("8.6",)))
     monkeypatch.setattr(module, "first_gpu", lambda: None)

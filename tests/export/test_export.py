@@ -12,10 +12,10 @@ import pytest
 from helpers.golden_networks import SMALL, mean_grader, unpacked, write_inputs
 from spinescore.export.bundle import export_bundle
 from spinescore.export.defaults import read_overrides
-from spinescore.export.half import HALF_MAX
 from spinescore.export.verify import verify_bundle
 from spinescore.runtime import cli
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.half import HALF_MAX
 from spinescore.runtime.errors import BundleError, CheckpointError
 
 

@@ -177,11 +177,10 @@ def test_tensorrts_form_has_zero_points_of_zero_and_is_half(hrnet, images):
 def test_tensorrt_rtx_reads_its_form(hrnet, images):
     trt = pytest.importorskip("tensorrt_rtx", reason='TensorRT-RTX is missing: pip install "spinescore[tensorrt-rtx]"')
     from spinescore.export.engine import define_network
-    from spinescore.runtime.engines.tensorrt import make_logger
+    from spinescore.runtime.engines.flavours import logger_of
 
-    logger = make_logger(trt)
     model = to_tensorrt(quantize(hrnet, calibrate(hrnet, images)["extremes"], set()))
-    network, _parser = define_network(trt, trt.Builder(logger), logger, model, "localizer.int8.onnx")
+    network, _parser = define_network(trt, trt.Builder(logger_of(trt)), model, "localizer.int8.onnx")
     assert sum(network.get_layer(i).type == trt.LayerType.QUANTIZE for i in range(network.num_layers)) > 100
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinescore.export.half import HALF_MAX, to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.rounding import largest_activations, round_like_half
@@ -13,6 +12,7 @@ from spinescore.export.sessions import run_model
 from spinescore.export.sources import parameters_of
 from spinescore.export.synthetic import Synthetic, fit_grader, fit_localizer, parse_synthetic, random_tensors
 from spinescore.kernels.decode import peaks
+from spinescore.runtime.engines.half import HALF_MAX, to_half
 from spinescore.runtime.errors import CheckpointError
 
 RNG = np.random.default_rng(8)

@@ -16,7 +16,7 @@ int cuInit(unsigned flags) { return INIT; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal + 3; return 0; }
 int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "Orin (nvgpu)", length); return device != 3; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute == 16 ? 8 : attribute == 75 ? 8 : attribute == 76 ? 7 : -1;
+    *value = attribute == 16 ? 8 : attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 18 ? 1 : -1;
     return device != 3;
 }
 int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
@@ -39,7 +39,7 @@ def driver(compiler: str, folder: Path, init: int) -> str:
 
 
 def test_facts(compiler, tmp_path):
-    assert first_gpu(driver(compiler, tmp_path, init=0)) == Gpu("Orin (nvgpu)", (8, 7), 8, "12.6")
+    assert first_gpu(driver(compiler, tmp_path, init=0)) == Gpu("Orin (nvgpu)", (8, 7), 8, "12.6", integrated=True)
 
 
 def test_a_driver_without_a_gpu(compiler, tmp_path):

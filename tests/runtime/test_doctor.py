@@ -94,6 +94,69 @@ def test_another_build_of_the_same_library_counts(monkeypatch):
     assert (found.state, found.detail) == ("ok", "1.9 (onnxruntime-gpu)")
 
 
+@pytest.mark.parametrize("has_cuda", [False, True])
+def test_two_builds_of_onnxruntime_are_seen(monkeypatch, has_cuda):
+    """pip installs both into one folder; the package that spinescore needs overwrites the one for the GPU."""
+    import onnxruntime
+
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "1.9" if name == "onnxruntime-gpu" else known(name))
+    providers = ["CUDAExecutionProvider"] * has_cuda + ["CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    findings = doctor.examine()
+    found = named(findings, "two builds")
+    assert found.detail.startswith(f"onnxruntime {known('onnxruntime')} and onnxruntime-gpu 1.9 lie in one folder")
+    assert found.state == ("ok" if has_cuda else "missing")
+    command = "pip uninstall -y onnxruntime && pip install --force-reinstall --no-deps onnxruntime-gpu"
+    assert (command in doctor.findings_text(findings)) == (not has_cuda)
+    assert doctor.can_score(findings)
+
+
+def test_one_build_of_onnxruntime_is_nothing_to_say():
+    assert "two builds" not in [finding.name for finding in doctor.examine()]
+
+
+OWN = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.mark.parametrize(
+    ("place", "state", "words", "fix"),
+    [
+        (f"lib/{OWN}", "missing", "is hidden by this virtual environment", True),
+        ("lib/python3", "missing", "is hidden by this virtual environment", True),
+        (f"local/lib/{OWN}", "missing", "is hidden by this virtual environment", True),
+        ("lib/python3.1", "missing", "is for python3.1: make an environment with python3.1 -m venv --system", False),
+        ("share", "absent", "not installed", False),
+    ],
+)
+def test_jetpacks_tensorrt_that_an_environment_hides(monkeypatch, tmp_path, place, state, words, fix):
+    package = tmp_path / "usr" / place / "dist-packages" / "tensorrt"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(doctor, "_SYSTEM", tmp_path / "usr")
+    monkeypatch.setattr(sys, "prefix", "/home/a/.venv")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    found = named(doctor._gpu(), "TensorRT")
+    assert found.state == state
+    assert words in found.detail
+    assert found.fix == (f"{OWN} -m venv --system-site-packages /home/a/.venv" if fix else "")
+    monkeypatch.setattr(sys, "base_prefix", sys.prefix)  # no environment: nothing is hidden
+    assert named(doctor._gpu(), "TensorRT").state == "absent"
+
+
+def test_the_command_for_a_hidden_package_keeps_the_environment(tmp_path):
+    """It is run on the environment that is there, whose packages stay."""
+    import venv
+
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=False)
+    kept = folder / "kept"
+    kept.touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", str(folder)], check=True)
+    assert "include-system-site-packages = true" in (folder / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert kept.exists()
+
+
 def test_a_syntax_without_decoder_comes_with_the_extra(monkeypatch):
     monkeypatch.setattr("spinescore.runtime.reading.decoding.codecs.installed", lambda syntax: ())
     found = named(doctor.examine(), "JPEG 2000")

@@ -14,7 +14,7 @@ import pytest
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
 from helpers.tiny import write_bundle
-from spinescore.runtime import BundleError, EngineError, Scorer, acceptance, cli
+from spinescore.runtime import BundleError, EngineError, Scorer, acceptance, cli, devices
 from spinescore.runtime.acceptance import (
     AcceptanceRecord,
     Figures,
@@ -27,6 +27,8 @@ from spinescore.runtime.acceptance import (
 )
 from spinescore.runtime.acceptance.gate import verify_device
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.devices import hardware_of
+from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.machine.processor import processor_kind
 from spinescore.runtime.manifest.tolerances import Tolerances
@@ -184,6 +186,18 @@ def test_records_of_another_kind_of_cpu_bundle_or_file_do_not_count(bundle, acce
         assert find_records(bundle, "cpu", processor_kind()).accepted == ()
         path.unlink()
     assert opened(bundle)[1] == "fp32"
+
+
+def test_a_record_is_of_a_gpu_of_one_size(bundle, accepted, monkeypatch):
+    """Every Orin has one name. A record that does not say which one it is of, as older ones, does not count."""
+    nano, agx = (Gpu("Orin", (8, 7), count) for count in (8, 16))
+    monkeypatch.setattr(devices, "first_gpu", lambda: nano)
+    assert hardware_of("cuda") == "Orin with 8 multiprocessors"
+    record = fast(accepted[1])
+    for name, counts in (("Orin", False), (str(agx), False), (str(nano), True)):
+        path = write_record(replace(record, device={**record.device, "kind": "cuda", "hardware": name}), bundle)
+        assert bool(find_records(bundle, "cuda", hardware_of("cuda")).accepted) == counts
+        path.unlink()
 
 
 def test_another_version_of_the_engine_is_passed_over(bundle, accepted):

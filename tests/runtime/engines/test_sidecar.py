@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.tensorrt_double import GPU, write_engine
+from helpers.tensorrt_double import HERE, write_engine
+from spinescore.runtime.engines import Gpu
 from spinescore.runtime.engines import sidecar as module
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import Sidecar, sidecar_path
 from spinescore.runtime.errors import EngineError
 
-CAPABILITY = (8, 9)
+ORIN = Gpu("Orin", (8, 7), 16)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_written_and_read(files, tmp_path):
     assert Sidecar.read(engine) == sidecar
     assert list(engine_paths(tmp_path)) == [engine]
     sidecar.check_files(engine, onnx)
-    sidecar.check_machine(engine, "tensorrt", "10.16.1.11", GPU, CAPABILITY)
+    sidecar.check_machine(engine, "tensorrt", "10.16.1.11", HERE)
     without_gpu = replace(sidecar, gpu=None, multiprocessors=None, driver=None)
     without_gpu.write(engine)
     assert Sidecar.read(engine) == without_gpu
@@ -83,6 +84,7 @@ def test_fields_that_are_wrong(files, field, value):
         Sidecar.read(engine)
 
 
+AGX = {"gpu": "Orin", "multiprocessors": 16, "compute_capabilities": ("8.7",)}
 RTX = {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "gpu": None, "compute_capabilities": ("8.6", "8.9")}
 
 
@@ -91,26 +93,32 @@ RTX = {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "gpu": None, "compute_
     [
         ({}, {"version": "10.16.0.72"}, False),
         ({}, {"flavour": "tensorrt_lean"}, False),
-        ({}, {"gpu": "GeForce RTX 4070"}, False),
-        ({}, {"capability": (8, 6)}, False),
+        ({}, {"gpu": HERE._replace(name="GeForce RTX 4070")}, False),
+        ({}, {"gpu": HERE._replace(compute_capability=(8, 6))}, False),
+        ({}, {"gpu": HERE._replace(multiprocessors=20)}, False),
+        ({"multiprocessors": None}, {}, False),
+        (AGX, {"gpu": ORIN}, True),
+        (AGX, {"gpu": ORIN._replace(multiprocessors=8)}, False),  # an Orin Nano has the same name
+        ({**AGX, "multiprocessors": None}, {"gpu": ORIN}, False),
+        ({**AGX, "hardware": "same-compute-capability"}, {"gpu": ORIN._replace(multiprocessors=8)}, True),
         ({"version_compatible": True}, {"version": "10.17.0.1"}, True),
         ({"version_compatible": True}, {"flavour": "tensorrt_lean"}, True),
         ({"version_compatible": True}, {"flavour": "tensorrt_rtx"}, False),
         ({"version_compatible": True}, {"version": "10.3.0"}, False),
         ({"version_compatible": True}, {"version": "11.4.0.106"}, False),
-        ({"hardware": "same-compute-capability"}, {"gpu": "GeForce RTX 4070"}, True),
-        ({"hardware": "same-compute-capability"}, {"capability": (8, 6)}, False),
-        ({"hardware": "ampere-plus"}, {"gpu": "Orin", "capability": (8, 7)}, True),
-        ({"hardware": "ampere-plus"}, {"gpu": "T4", "capability": (7, 5)}, False),
+        ({"hardware": "same-compute-capability"}, {"gpu": HERE._replace(name="GeForce RTX 4070")}, True),
+        ({"hardware": "same-compute-capability"}, {"gpu": HERE._replace(compute_capability=(8, 6))}, False),
+        ({"hardware": "ampere-plus"}, {"gpu": ORIN}, True),
+        ({"hardware": "ampere-plus"}, {"gpu": Gpu("T4", (7, 5), 40)}, False),
         (RTX, {"flavour": "tensorrt_rtx", "version": "1.7.1.116"}, True),
-        (RTX, {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "capability": (8, 6), "gpu": "RTX A2000"}, True),
-        (RTX, {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "capability": (12, 0)}, False),
+        (RTX, {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "gpu": Gpu("RTX A2000", (8, 6), 26)}, True),
+        (RTX, {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "gpu": Gpu("RTX 5060", (12, 0), 30)}, False),
         (RTX, {"flavour": "tensorrt_rtx", "version": "1.8.0"}, False),
     ],
 )
 def test_machines(files, built, here, runs):
     engine, _, sidecar = files
-    found = {"flavour": "tensorrt", "version": "10.16.1.11", "gpu": GPU, "capability": CAPABILITY, **here}
+    found = {"flavour": "tensorrt", "version": "10.16.1.11", "gpu": HERE, **here}
     sidecar = replace(sidecar, **built)
     if runs:
         sidecar.check_machine(engine, **found)
@@ -119,8 +127,19 @@ def test_machines(files, built, here, runs):
             sidecar.check_machine(engine, **found)
 
 
+def test_the_message_tells_an_orin_from_another(files):
+    engine, _, sidecar = files
+    words = (
+        r"is for Orin with 16 multiprocessors \(compute capability 8\.7\), this is Orin with 8 multiprocessors \(8\.7\)"
+    )
+    with pytest.raises(EngineError, match=words):
+        replace(sidecar, **AGX).check_machine(engine, "tensorrt", "10.16.1.11", ORIN._replace(multiprocessors=8))
+    with pytest.raises(EngineError, match="an unknown number of multiprocessors"):
+        replace(sidecar, multiprocessors=None).check_machine(engine, "tensorrt", "10.16.1.11", HERE)
+
+
 def test_another_platform(files, monkeypatch):
     engine, _, sidecar = files
     monkeypatch.setattr(module.platform, "machine", lambda: "riscv64")
     with pytest.raises(EngineError, match="riscv64"):
-        sidecar.check_machine(engine, "tensorrt", "10.16.1.11", GPU, CAPABILITY)
+        sidecar.check_machine(engine, "tensorrt", "10.16.1.11", HERE)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from helpers.tensorrt_double import GPU, DataType, TensorIOMode, make_double, write_engine
-from spinescore.kernels.signing import sign
+from helpers.tensorrt_double import HERE, DataType, TensorIOMode, make_double, write_engine
+from spinescore.runtime.engines.flavours import logger_of, start
 from spinescore.runtime.engines.sidecar import Sidecar
-from spinescore.runtime.engines.tensorrt import TensorRTEngine, _runtime_config, open_on_gpu
+from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_on_gpu
 from spinescore.runtime.errors import EngineError
 
 HALF = np.dtype(np.float16)
@@ -28,7 +26,8 @@ class Memory:
 
 
 class Queue:
-    name, index, compute_capability, stream_handle = GPU, 0, (8, 9), 77
+    name, compute_capability, multiprocessors = HERE
+    index, stream_handle = 0, 77
 
     def __init__(self):
         self.allocated = []
@@ -77,31 +76,101 @@ def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypat
     assert double.calls == [("load", b"plan")]
 
 
-def test_a_runtime_cache_of_another_machine_is_left_unread(tmp_path, monkeypatch):
-    """As one that came with a bundle, and one that was damaged."""
-    read = []
-    cache = SimpleNamespace(deserialize=read.append, serialize=lambda: b"compiled")
-    config = SimpleNamespace(
-        set_execution_context_allocation_strategy=lambda strategy: None,
-        create_runtime_cache=lambda: cache,
-        set_runtime_cache=lambda cache: None,
+@pytest.fixture
+def rtx(files, monkeypatch):
+    """(network, engine, function that installs a stand-in for TensorRT-RTX anew)."""
+    changes = {"flavour": "tensorrt_rtx", "version": "1.7.1.116", "gpu": None, "multiprocessors": None}
+    replace(Sidecar.read(files[1]), **changes).write(files[1])
+
+    def put(*failing):
+        double = make_double(frozenset(failing), rtx=True)
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", double)
+        return double
+
+    return *files, put
+
+
+def test_the_runtime_cache_is_kept_after_the_first_run(rtx):
+    """A process that is killed has it as well. One that is damaged, or that came with a bundle, is not read."""
+    onnx, engine_path, put = rtx
+    path = engine_path.with_name(f"{engine_path.name}.runtime-cache")
+
+    def run():
+        double = put()
+        open_on_gpu(onnx, "fp16", Queue()).run(IMAGES, HEATMAPS)
+        return [call[1] for call in double.calls if call[0] == "cache"]
+
+    assert run() == []
+    assert path.read_bytes() == b"kernels of 1"
+    assert run() == [b"kernels of 1"]
+    for foreign in (b"Kernels of 1", b""):
+        path.write_bytes(foreign)
+        assert run() == []
+    assert run() == [b"kernels of 1"]
+    put()
+    engine = open_on_gpu(onnx, "fp16", Queue())
+    for _ in range(2):
+        engine.run(IMAGES, HEATMAPS)
+        path.unlink(missing_ok=True)  # not written again: nothing was compiled since
+    engine.run(Memory(3 << 20, IMAGES.shape), HEATMAPS)
+    assert not path.exists()
+
+
+def test_whether_a_run_can_be_captured_is_asked_before_the_capture(rtx):
+    onnx, _, put = rtx
+    double = put()
+    engine = open_on_gpu(onnx, "fp16", Queue())
+    for _ in range(2):
+        engine.run(IMAGES, HEATMAPS)
+    asked = [call for call in double.calls if call[0] in ("capturable", "execute")]
+    assert asked == [("execute", 77), ("capturable", 77), ("execute", 77)]
+    double.calls.clear()
+    assert engine.capturable
+    assert double.calls == []  # a stream that is being captured is not asked
+    put("is_stream_capturable")
+    engine = open_on_gpu(onnx, "fp16", Queue())
+    engine.run(IMAGES, HEATMAPS)
+    assert not engine.capturable
+
+
+@pytest.mark.parametrize("fault", ["create_runtime_config", "create_runtime_cache"])
+def test_a_runtime_configuration_that_cannot_be_made(rtx, fault):
+    rtx[2](fault)
+    with pytest.raises(EngineError, match=f"TensorRT-RTX could not configure an engine: the double failed in {fault}"):
+        open_on_gpu(rtx[0], "fp16", Queue())
+
+
+def test_a_tensorrt_that_cannot_start_is_an_engine_error(files, install):
+    """Its bindings raise TypeError, for example if the driver is too old for it."""
+    double = install("Runtime")
+    words = (
+        r"no engine of localizer\.fp16\.onnx.*tensorrt 10\.16\.1\.11 could not start its Runtime: the double failed in "
+        r"Runtime\. Is the NVIDIA driver as new.*`spinescore doctor`"
     )
-    trt = SimpleNamespace(IRuntimeCache=object, ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED=1))
-    engine = SimpleNamespace(create_runtime_config=lambda: config)
-    path = tmp_path / "g.engine.runtime-cache"
+    with pytest.raises(EngineError, match=words) as raised:
+        open_on_gpu(files[0], "fp16", Queue())
+    assert "small talk" not in str(raised.value)
+    assert double.calls == []
 
-    def opened():
-        read.clear()
-        assert _runtime_config(trt, engine, path, "runtime cache of 12") == (config, cache)
-        return read
 
-    assert opened() == []
-    path.write_bytes(b"compiled")
-    assert opened() == []
-    sign("runtime cache of 12", hashlib.sha256(b"compiled").hexdigest())
-    assert opened() == [b"compiled"]
-    path.write_bytes(b"Compiled")
-    assert opened() == []
+def test_a_start_that_fails_without_a_line_has_the_bindings_words(install):
+    def refuse(logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    with pytest.raises(EngineError, match="could not start its refuse: pybind11::init"):
+        start(install(), refuse)
+
+
+def test_every_engine_has_its_own_lines_of_the_one_logger(files, install):
+    """TensorRT keeps the first logger of a process, and gives it the lines of all engines."""
+    double = install("execute_async_v3")
+    for _ in range(2):
+        engine = open_on_gpu(files[0], "fp16", Queue())
+        for _ in range(2):
+            with pytest.raises(EngineError) as raised:
+                engine.run(IMAGES, HEATMAPS)
+            assert str(raised.value).count("the double failed in execute_async_v3") == 1
+    assert double.registered is logger_of(double)
 
 
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from helpers.golden_bundle import write_golden_bundle
-from helpers.tensorrt_double import GPU, make_double, write_engine
+from helpers.tensorrt_double import HERE, make_double, write_engine
 from helpers.tiny import write_bundle
 from spinescore.runtime import Scorer, cli
 from spinescore.runtime.acceptance import gate
@@ -30,6 +30,7 @@ from spinescore.runtime.scoring.studyscorer import StudyScorer
 
 AUTO = Request("auto")
 TARGET = "tensorrt-10.16.1.11-sm89"
+GPU = str(HERE)
 JOB = BuildJob(GPU, "8.9", (), "tensorrt", TARGET)
 
 
@@ -47,7 +48,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     """A GPU, and a TensorRT that builds for it; both doubles."""
-    monkeypatch.setattr(building, "first_gpu", lambda: (GPU, (8, 9)))
+    monkeypatch.setattr(building, "first_gpu", lambda: HERE)
     monkeypatch.setitem(sys.modules, "tensorrt", make_double())
 
 
@@ -103,7 +104,8 @@ def test_tensorrt_rtx_builds_for_the_gpus_that_it_knows(bundle, monkeypatch):
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is missing")
     monkeypatch.setattr(building, "installed_flavours", lambda: ("tensorrt_rtx",))
     for capability, target in (((8, 9), f"tensorrt_rtx-{trt.__version__}-sm89"), ((8, 7), None)):
-        monkeypatch.setattr(building, "first_gpu", lambda capability=capability: (GPU, capability))
+        gpu = HERE._replace(compute_capability=capability)
+        monkeypatch.setattr(building, "first_gpu", lambda gpu=gpu: gpu)
         job, warnings = find_build(bundle, AUTO)
         assert (job and job.target, warnings) == (target, ())
 
@@ -151,7 +153,7 @@ def test_a_real_build_in_its_process(bundle, tmp_path):
     for path in found:
         sidecar = Sidecar.read(path)
         sidecar.check_files(path, bundle.path(sidecar.onnx))
-        sidecar.check_machine(path, "tensorrt_rtx", sidecar.version, GPU, (8, 9))
+        sidecar.check_machine(path, "tensorrt_rtx", sidecar.version, HERE)
 
 
 def test_the_gate_runs_on_what_was_built(bundle, tmp_path, monkeypatch):

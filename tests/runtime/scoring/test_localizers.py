@@ -10,7 +10,7 @@ import pytest
 
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR, checked, grades, points
-from helpers.tensorrt_double import write_engine
+from helpers.tensorrt_double import HERE, write_engine
 from helpers.tiny import HEIGHT, write_bundle
 from spinescore.runtime import BundleError, EngineError, Scorer, cli
 from spinescore.runtime.acceptance import AcceptanceRecord, find_records, write_record
@@ -173,7 +173,7 @@ def test_the_command_verifies_every_localizer(bundle, capsys):
 
 
 def test_what_is_built_for_a_scorer_is_of_its_localizer(made, monkeypatch):
-    monkeypatch.setattr(building, "first_gpu", lambda: ("GPU", (8, 9)))
+    monkeypatch.setattr(building, "first_gpu", lambda: HERE)
     monkeypatch.setattr(building, "_builder", lambda capability: ("tensorrt", "here"))
     plan, _ = building.find_build(made.with_localizer("thin"), building.Request("auto"))
     assert plan.localizer == "thin"

@@ -9,12 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.golden_networks import golden_run, model_of, unpacked
 from spinescore.export.checkpoints import read_checkpoint
-from spinescore.export.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.rounding import largest_activations, round_like_half
 from spinescore.export.sessions import open_session, run_model
 from spinescore.export.synthetic import parse_synthetic, random_tensors
+from spinescore.runtime.engines.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.runtime.errors import CheckpointError
 
 

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from spinescore.export.graph import check_graph, without_initializers
+from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HALF_MAX", "HalfReport", "LayerCount", "LayerMax", "float_names", "store_half", "to_half"]
@@ -27,7 +27,7 @@ _SMALL = 256  # elements; smaller initializers are not worth a Cast
 
 @dataclass(frozen=True)
 class LayerCount:
-    """How many of a layer's weights something is true of."""
+    """A number of a layer's weights: `count` of `total`."""
 
     layer: str
     count: int
@@ -44,10 +44,10 @@ class LayerMax:
 
 @dataclass(frozen=True)
 class HalfReport:
-    """What half precision does to a network's weights, by layer.
+    """The effect of half precision on a network's weights, by layer.
 
-    `overflowed` becomes infinite; `flushed` was not zero and becomes zero; `subnormal` keeps fewer than 11 bits, and
-    hardware that flushes subnormals makes it zero.
+    `overflowed` weights become infinite. `flushed` weights were not zero and become zero. `subnormal` weights keep
+    fewer than 11 bits, and hardware that flushes subnormals makes them zero.
     """
 
     largest_weight: LayerMax
@@ -57,7 +57,7 @@ class HalfReport:
 
 
 def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
-    """A copy of the FP32 `model` in which every float32 tensor is float16, ends included, and what that costs.
+    """Return a copy of the FP32 `model` in which every float32 tensor is float16, ends included, and a report.
 
     Weights that overflow become infinite; the report names them, and the caller decides. Also undoes `store_half`.
     Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted, and for operators
@@ -88,10 +88,10 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the FP32 `model` that holds its large weights as float16, each with a Cast to float32 behind it.
+    """Return a copy of the FP32 `model` that holds its large weights as float16, each with a Cast to float32 behind it.
 
-    Half the file; engines fold the casts when they load it, and all arithmetic stays FP32. Initializers with a
-    magnitude that half cannot hold stay float32.
+    The file has half the size; engines fold the casts when they load it, and all arithmetic stays FP32. Initializers
+    with a magnitude that half cannot hold stay float32.
     """
     small = without_initializers(model)
     casts = []
@@ -129,7 +129,7 @@ def _refuse_inner_graphs(graph: onnx.GraphProto) -> None:
 
 
 def _drop_casts_of_stored(graph: onnx.GraphProto, stored: set[str]) -> None:
-    """Removes casts of float16 initializers to float32: in a half graph they are what the cast would give."""
+    """Remove casts of float16 initializers to float32: in a half graph the initializers take their place."""
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -153,7 +153,7 @@ def _cast_target(node: onnx.NodeProto) -> int:
 
 
 def float_names(graph: onnx.GraphProto) -> set[str]:
-    """Names of the roi and scales of Resize nodes, and of all that they are computed from up to an initializer."""
+    """Return the names of the roi and scales of Resize nodes, and of all tensors that these are computed from."""
     needed = {
         node.input[index]
         for node in graph.node
