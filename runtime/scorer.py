@@ -21,11 +21,12 @@ from spinescore.runtime.opening.openscorer import Opening, open_bundle
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
+from spinescore.runtime.scoring.crops import Crop
 from spinescore.runtime.scoring.intake import Keypoints, StudyInput
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.scoring.studyscorer import ScoredCrops, StudyScorer
-from spinescore.runtime.scoring.views import Crop, Views
+from spinescore.runtime.scoring.views import Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
 

@@ -58,19 +58,19 @@ _FIRST_IDLE = 2  # studies in which nothing ran before one is tried
 
 @dataclass
 class _Base:
-    """The base of one step, in milliseconds, and how far it is to be believed."""
+    """The base of one step, in milliseconds, and how reliable it is."""
 
     ms: float
     is_assumed: bool = False  # scaled since it was measured
-    passed_over: int = 0  # in so many studies since it ran
-    confirmed: int = 0  # by so many tries in a row
+    passed_over: int = 0  # the number of studies that left the step out since it ran
+    confirmed: int = 0  # the number of tries in a row that found nothing new
     latest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SLOW_RUNS))
 
     def scale(self, factor: float) -> None:
         self.ms, self.is_assumed, self.confirmed = self.ms * factor, True, 0
 
     def tried(self, ms: float, quiet: bool) -> None:
-        """It was run to see whether its base is right, which a study that was slow for other reasons cannot tell."""
+        """Correct the base by a try. A study that was slow for other reasons (not `quiet`) can only lower it."""
         if quiet:
             self.confirmed = self.confirmed + 1 if ms >= _FASTER * self.ms else 0
             self.ms, self.is_assumed = ms if self.is_assumed else min(self.ms, ms), False
@@ -78,10 +78,10 @@ class _Base:
 
 
 class Durations:
-    """How long the steps of one scorer take, in milliseconds; see the module for the rules."""
+    """How long the steps of one scorer take, in milliseconds. The module's text has the rules."""
 
     def __init__(self, averaging_cost: float = 1.0) -> None:
-        """`averaging_cost` says how many plain passes an averaged one takes (`Averaging.cost`)."""
+        """`averaging_cost` is the time of an averaged pass in plain passes (`Averaging.cost`)."""
         self._averaging_cost = averaging_cost
         self._bases: dict[Step, _Base] = {}
         self._first: dict[str, float] = {}  # by the name of a step of two views that never ran
@@ -95,7 +95,7 @@ class Durations:
         self._first = self._first or {"averaged": localizer_ms, "pass": pass_ms, "grade": grader_ms}
 
     def learn(self, took_ms: Took) -> None:
-        """The steps of one study."""
+        """Learn the steps of one study."""
         self.note(took_ms)
         self._raise(took_ms)
         base_ms = sum(self._bases[step].ms for step, _ in took_ms)
@@ -103,7 +103,11 @@ class Durations:
             self._paces.append(sum(ms for _, ms in took_ms) / base_ms)
 
     def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool) -> None:
-        """Count a study that is over: its steps, the steps that did not fit, and whether `is_stuck` had it tried."""
+        """Count a study that is over.
+
+        `took_ms` are its steps, `passed_over` the steps that there was no time for. `tried` says that it was scored
+        because `is_stuck` was true.
+        """
         ran = {step for step, _ in took_ms}
         self._tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
         missed = {near for step in set(passed_over) - ran if (near := self._nearest(step)[1])}
@@ -122,22 +126,23 @@ class Durations:
         return self._tried_last
 
     def is_stuck(self, hard: bool) -> bool:
-        """Whether nothing had time in so many studies that the next one is to be tried."""
+        """Whether there was no time for anything in so many studies that the next one has to be tried."""
         return self._idle >= (_PATIENCE if hard else min(_PATIENCE, _FIRST_IDLE << min(self._tries, 8)))
 
     def least(self, steps: Iterable[Step]) -> float:
-        """The bases together: what the steps take at least, for a hard budget."""
+        """Return the sum of the bases: the least time of the steps, for a hard budget."""
         return sum(self._base_ms(step) or self._first_ms(step) / 2 for step in steps)
 
     def likely(self, steps: Iterable[Step], hard: bool = False, now_ms: Mapping[Step, float] | None = None) -> float:
-        """What the steps are likely to take together. `now_ms` is what they took in this very study, in doubt better.
+        """Return the likely time of the steps together.
 
-        A hard budget forgets nothing, and takes what never ran to be as slow as in the self-test.
+        `now_ms` has times from this very study, which replace a base that is in doubt. For a hard budget no step is
+        tried, and a step that never ran counts with its time in the self-test.
         """
         return self._likely_pace * sum(self._expected(step, hard, now_ms or {}) for step in steps)
 
     def note(self, took_ms: Took) -> None:
-        """Correct the bases by some steps of a study, of which `learn` follows."""
+        """Correct the bases by some steps of a study; `learn` follows with all of them."""
         shortest: dict[Step, float] = {}
         for step, ms in took_ms:
             shortest[step] = min(shortest.get(step, math.inf), max(ms, 0.0))
@@ -189,7 +194,7 @@ class Durations:
         return self._base_ms(step) or (self._first_ms(step) if hard else 0.0)
 
     def _is_overdue(self, step: Step) -> bool:
-        """Whether a step that has a base was passed over so often that it is to be tried."""
+        """Whether a step with a base was passed over so often that it has to be tried."""
         base = self._bases[step]
         believed = base.ms <= _QUIET_PACE * self._typical_ms(step)
         doublings = min(max(0, base.confirmed - _SURE_AFTER + 1), _MOST_DOUBLINGS) if believed else 0
@@ -213,7 +218,7 @@ class Durations:
         return self._base_ms(step)
 
     def _base_ms(self, step: Step) -> float:
-        """Return the base of the step, or of the nearest; at most the base of a step that does the same and more."""
+        """Return the base of the step or of the nearest one; at most that of a step that does the same and more."""
         factor, near = self._nearest(step)
         if near is None:
             return 0.0
