@@ -49,9 +49,10 @@ class Session:
         count_reading: bool,
         on_stage: OnStage | None,
     ) -> Budget:
-        """Return the budget of a call, which counts from now. Raises `ValueError`."""
+        """Return the budget of a call, which counts from now. Raises `TypeError` and `ValueError`."""
         budget_ms = checked_ms(budget_ms) or self._budget_ms
         check_flag("hard", hard)
+        check_flag("count_reading", count_reading)
         _check_caller(cancel, on_stage)
         if hard and budget_ms is None:
             raise ValueError("hard needs a budget_ms, here or where the scorer is opened")

@@ -26,6 +26,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from spinescore.runtime.arguments import check_number
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
 from spinescore.runtime.notices import notice
 from spinescore.runtime.scoring.estimates import Durations, Step
@@ -73,10 +74,7 @@ def checked_ms(budget_ms: object, name: str = "budget_ms") -> float | None:
     """Return the budget as a float, or None. Raises `TypeError` for no number, `ValueError` for one not above 0."""
     if budget_ms is None:
         return None
-    number = budget_ms if isinstance(budget_ms, (int, float)) and not isinstance(budget_ms, bool) else math.nan
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name} must be a number of milliseconds above 0, got {budget_ms!r}")
-    return float(number)
+    return check_number(name, budget_ms, "a number of milliseconds above 0")
 
 
 class Budget:

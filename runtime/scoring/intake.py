@@ -15,6 +15,7 @@ from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.arrays import check_pixels, radiograph_from_array
 from spinescore.runtime.reading.datasets import is_dataset, name_of
+from spinescore.runtime.reading.orientation import TURNS
 from spinescore.runtime.reading.sourcenames import told_apart
 from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Reject, Study
 
@@ -134,16 +135,21 @@ def _of_dataset(ds: Dataset) -> Radiograph | Reject:
 
 
 def _check(radiograph: object) -> None:
-    """Raise `TypeError` or `ValueError` for a radiograph that was made by hand with invalid fields."""
+    """Raise `ValueError` for a radiograph that was made by hand with invalid fields."""
     if not isinstance(radiograph, Radiograph):
-        raise TypeError(f"a study's radiographs must be Radiograph objects, got {shown(radiograph)}; call load_study")
-    name = radiograph.source or "a radiograph"
-    check_pixels(f"the pixels of {name}", radiograph.pixels)
+        raise ValueError(f"a study's radiographs must be Radiograph objects, got {shown(radiograph)}; call load_study")
+    name = str(radiograph.source or "a radiograph")
     table: Any = radiograph.table
     if not isinstance(table, np.ndarray) or table.ndim != 1 or not table.size or table.dtype.kind != "f":
         raise ValueError(f"{name}: its table must be one row of greys, numbers from 0 to 1 of type float32")
-    check_choice(f"the region of {name}", radiograph.region, (None, *REGIONS))
-    check_choice(f"the facing of {name}", radiograph.facing, (None, "left", "right"))
+    if radiograph.turn_deg not in (None, *TURNS):
+        raise ValueError(f"the turn_deg of {name} must be one of {TURNS} or None, got {shown(radiograph.turn_deg)}")
+    try:
+        check_pixels(f"the pixels of {name}", radiograph.pixels)
+        check_choice(f"the region of {name}", radiograph.region, (None, *REGIONS))
+        check_choice(f"the facing of {name}", radiograph.facing, (None, "left", "right"))
+    except TypeError as fault:  # it is about a part of the argument
+        raise ValueError(str(fault)) from None
 
 
 def _native(radiograph: Radiograph) -> Radiograph:
