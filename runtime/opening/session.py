@@ -87,7 +87,8 @@ class Session:
         self.turns.check_may_wait()
         warnings = self.engine.wait()
         with suppress(DeviceError), self.turns.turn():  # closed meanwhile
-            self._renew()
+            self.engine.renew()
+            self.time_steps()
         return warnings
 
     def _score(
@@ -119,27 +120,28 @@ class Session:
                     next_step="Call self_test before the first hard call, or open the scorer with warm_up.",
                 )
             return
-        if self._renew():
-            budget.excuse()
+        delayed = self.engine.renew()
         if not self.engine.scorer.trusted:
-            self.test()
+            self.engine.test()
+            delayed = True
+        if self.time_steps() or delayed:
             budget.excuse()
-
-    def _renew(self) -> bool:
-        renewed = self.engine.renew()
-        if renewed:
-            self.time_steps()
-        return renewed
 
     def test(self) -> None:
         """Test the engine, and take another one if it fails. In a turn; raises as `EngineInUse.test`."""
-        if self.engine.test():
-            self.time_steps()
+        self.engine.test()
+        self.time_steps()
 
-    def time_steps(self) -> None:
-        """Time the steps if there is a budget to divide. In a turn."""
-        if self._budget_ms is not None:
-            self.engine.scorer.time_steps()
+    def time_steps(self) -> bool:
+        """Time the engine's steps if there is a budget to divide and they were not timed; return whether they were now.
+
+        In a turn. If this is cancelled, the next study does it.
+        """
+        scorer = self.engine.scorer
+        needed = self._budget_ms is not None and not scorer.steps_timed
+        if needed:
+            scorer.time_steps()
+        return needed
 
     def repeat_tests(self, studies: int | None, minutes: float | None) -> None:
         """Repeat the self-test every `studies` studies or `minutes` minutes, when no study is being scored."""

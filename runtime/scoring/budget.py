@@ -249,7 +249,7 @@ class Budget:
         """Learn the steps of a study that is over or given up. Calling it twice is no error."""
         if not self._over:
             self._over = True
-            self.durations.end(self.took, self._passed_over, self._is_tried())
+            self.durations.end(self.took, self._passed_over, self._is_tried(), self.hard)
 
     def exceeded(
         self, more: str = "", report: StudyReport | None = None, next_step: str = _NEXT_STEP

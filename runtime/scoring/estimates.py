@@ -21,7 +21,8 @@ A base is the shortest run. Three rules keep it right.
                     their studies, the shortest of them becomes the base.
 
 If no step had time, there is nothing to learn from, and nothing to lose. So after 2 such studies in a row the next one
-is scored whatever it takes, then after 4, 8, 15 and every 15; with a hard budget, after 15.
+is scored whatever it takes, then after 4, 8, 15 and every 15; with a hard budget, after 15. Studies with a hard budget
+are counted apart, and one in which nothing ran passes over no step.
 
 A step that never ran counts as 0 ms, and is tried. A hard budget tries nothing, because a result would be lost: a
 scorer that gets only hard calls never tries a skipped step again. Until the steps have run once, a hard budget is
@@ -86,7 +87,7 @@ class Durations:
         self._bases: dict[Step, _Base] = {}
         self._first: dict[str, float] = {}  # by the name of a step of two views that never ran
         self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
-        self._idle, self._tries = 0, 0  # studies in a row in which nothing ran, or which were tried
+        self._idle, self._tries = {False: 0, True: 0}, 0  # studies in a row in which nothing ran, by hard; or tried
         self._tried_last = False  # whether the latest study tried a step
 
     def assume(self, localizer_ms: float, grader_ms: float) -> None:
@@ -102,22 +103,23 @@ class Durations:
         if base_ms > 0:
             self._paces.append(sum(ms for _, ms in took_ms) / base_ms)
 
-    def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool) -> None:
+    def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool, hard: bool = False) -> None:
         """Count a study that is over.
 
         `took_ms` are its steps, `passed_over` the steps that there was no time for. `tried` says that it was scored
-        because `is_stuck` was true.
+        because `is_stuck` was true. A `hard` study in which nothing ran passes over no step: its caller gave it up, and
+        a later study that is not hard has to choose as if the call had not been.
         """
         ran = {step for step, _ in took_ms}
         self._tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
         missed = {near for step in set(passed_over) - ran if (near := self._nearest(step)[1])}
-        for step in missed:
+        for step in missed if took_ms or not hard else ():
             self._bases[step].passed_over += 1
         if took_ms:
             self.learn(took_ms)
-            self._idle, self._tries = 0, self._tries + 1 if tried else 0
+            self._idle, self._tries = {False: 0, True: 0}, self._tries + 1 if tried else 0
         elif missed:
-            self._idle += 1
+            self._idle[hard] += 1
             self._paces.append(1.0)
 
     @property
@@ -127,7 +129,7 @@ class Durations:
 
     def is_stuck(self, hard: bool) -> bool:
         """Whether there was no time for anything in so many studies that the next one has to be tried."""
-        return self._idle >= (_PATIENCE if hard else min(_PATIENCE, _FIRST_IDLE << min(self._tries, 8)))
+        return self._idle[hard] >= (_PATIENCE if hard else min(_PATIENCE, _FIRST_IDLE << min(self._tries, 8)))
 
     def least(self, steps: Iterable[Step]) -> float:
         """Return the sum of the bases: the least time of the steps, for a hard budget."""

@@ -71,6 +71,7 @@ class StudyScorer:
         self.views = Views(bundle, device, effort, self.caller.begin)
         pipeline = self.views.pipeline
         self.info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
+        self.steps_timed = False  # by `time_steps`
         self._passed = False  # the latest self-test
         self._studies = 0  # scored since then
         if choice is not None and not self.views.testable:
@@ -104,6 +105,7 @@ class StudyScorer:
         """Time the steps of a study, so that a budget can be divided among them."""
         self.caller.begin("the steps are timed, for the budget")
         self.views.warm_up(self.budget(cancel=self.caller.cancel))
+        self.steps_timed = True
 
     def budget(
         self,
