@@ -102,7 +102,7 @@ def check_number(name: str, value: Any, description: str, *, above: float = 0.0,
         raise TypeError(f"{name} must be {description}, got {shown(value)}")
     number = float(value)
     if not above < number < most:
-        raise ValueError(f"{name} must be {description}, got {shown(value)}")
+        raise ValueError(f"{name} must be {description}, got {number:g}")
     return number
 
 

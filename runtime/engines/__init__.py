@@ -17,7 +17,10 @@ from numpy.typing import DTypeLike
 
 __all__ = [
     "ENGINES",
+    "ONNX_RUNTIME",
+    "OPENVINO",
     "PRECISIONS",
+    "TENSORRT",
     "CudaQueue",
     "DeviceMemory",
     "Engine",
@@ -30,6 +33,9 @@ __all__ = [
 B = TypeVar("B", contravariant=True)
 
 EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
+ONNX_RUNTIME: EngineName = "onnxruntime"
+OPENVINO: EngineName = "openvino"
+TENSORRT: EngineName = "tensorrt"
 PrecisionName = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
@@ -71,11 +77,11 @@ class EngineRow:
 
 
 ENGINES: dict[str, EngineRow] = {
-    "onnxruntime": EngineRow(
+    ONNX_RUNTIME: EngineRow(
         {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")}, {"onnxruntime": Framework("ONNX Runtime")}
     ),
-    "openvino": EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
-    "tensorrt": EngineRow(
+    OPENVINO: EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
+    TENSORRT: EngineRow(
         {"cuda": ("fp32", "fp16", "int8")},
         {
             "tensorrt": Framework("TensorRT", "tensorrt"),

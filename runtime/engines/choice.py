@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.engines import ENGINES, CudaQueue, Engine
+from spinescore.runtime.engines import ENGINES, ONNX_RUNTIME, CudaQueue, Engine
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
@@ -45,7 +45,7 @@ class EngineChoice:
         return f"{self.engine} {self.precision}{f' ({self.target})' if self.target else ''}"
 
 
-REFERENCE = EngineChoice("onnxruntime", "fp32")  # on a CPU; all others are compared with it, and it needs no record
+REFERENCE = EngineChoice(ONNX_RUNTIME, "fp32")  # on a CPU; all others are compared with it, and it needs no record
 
 
 def engines_on(device: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from spinescore.kernels.signing import sign, signed_bytes
-from spinescore.runtime.engines import ENGINES, CudaQueue, DeviceMemory
+from spinescore.runtime.engines import ENGINES, TENSORRT, CudaQueue, DeviceMemory
 from spinescore.runtime.engines.places import check_origin, engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
@@ -40,7 +40,7 @@ def import_flavour(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        extra = ENGINES["tensorrt"].frameworks[name].extra
+        extra = ENGINES[TENSORRT].frameworks[name].extra
         raise EngineError(
             f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
             "brings tensorrt)"

@@ -88,7 +88,7 @@ VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("Scorer.score", {"study": replace(IMAGE, pixels=[[1]])}, "the pixels of cervical.dcm must be a NumPy array"),
     ("Scorer.score", {"study": replace(IMAGE, region=3)}, "the region of cervical.dcm must be one of"),
     ("Scorer.score", {"study": {"lumbar": IMAGE}}, "shows the cervical spine and was given as the lumbar image"),
-    ("Scorer.score", {"budget_ms": 0}, "budget_ms must be a number of milliseconds above 0, got int 0"),
+    ("Scorer.score", {"budget_ms": 0}, "budget_ms must be a number of milliseconds above 0, got 0"),
     ("Scorer.score", {"budget_ms": np.float32("nan")}, "budget_ms"),
     ("Scorer.score", {"hard": True}, "hard needs a budget_ms"),
     ("Scorer.score", {"keypoints": {"neck": {}}}, "'neck' is not a region"),
