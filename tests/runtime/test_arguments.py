@@ -48,7 +48,7 @@ STUDIES: list[tuple[Any, str]] = [
     (Study((IMAGE.pixels,)), "must be Radiograph objects, got a ndarray"),
     (replace(IMAGE, region="neck"), "region of cervical.dcm must be one of"),
     (replace(IMAGE, facing="west"), "facing of cervical.dcm must be one of"),
-    (replace(IMAGE, turn_deg=45), r"turn_deg of cervical.dcm must be one of \(0, 90, 180, 270\) or None, got int 45"),
+    (replace(IMAGE, turn_deg=45), "turn_deg of cervical.dcm must be one of .* got int 45"),
     (replace(IMAGE, pixels=IMAGE.pixels.tolist()), "the pixels of cervical.dcm must be a NumPy array"),
     (replace(IMAGE, table=None), "its table"),
     (replace(IMAGE, table=np.arange(256)), "its table"),
