@@ -55,12 +55,12 @@ class Session:
         check_flag("count_reading", count_reading)
         _check_caller(cancel, on_stage)
         if hard and budget_ms is None:
-            raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
+            raise ValueError("hard needs a budget_ms, in this call or in Scorer.open")
         read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
         return self.engine.scorer.budget(budget_ms, hard, read_ms, cancel, on_stage)
 
     def without_budget(self, cancel: threading.Event | None, on_stage: OnStage | None) -> Budget:
-        """Return the budget of a call that takes as long as it takes."""
+        """Return the budget of a call without a time limit."""
         _check_caller(cancel, on_stage)
         return self.engine.scorer.budget(cancel=cancel, on_stage=on_stage)
 
