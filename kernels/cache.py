@@ -14,10 +14,13 @@ CACHE_VARIABLE = "SPINESCORE_CACHE"
 def user_cache() -> Path:
     """Return the folder for what this package makes on this machine: SPINESCORE_CACHE, else in the user's cache folder.
 
-    Raises `OSError` if the user has no home folder.
+    A relative SPINESCORE_CACHE is made absolute here, and in this process's environment: neither a later change of the
+    current folder nor a worker process may find another folder. Raises `OSError` if the user has no home folder.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
+        if not Path(chosen).is_absolute():
+            chosen = os.environ[CACHE_VARIABLE] = str(Path(chosen).absolute())
         return Path(chosen)
     stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME") or ""
     if Path(stated).is_absolute():  # the XDG specification ignores a relative one

@@ -1,4 +1,8 @@
-"""Checks of arguments. An error names the argument, the value, and the right value or call."""
+"""Checks of arguments. An error names the argument, the value, and the right value or call.
+
+One rule holds for all public calls: an argument of the wrong type raises `TypeError`; one of the right type with a
+wrong value, or with something wrong inside it, raises `ValueError`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ __all__ = [
     "check_choice",
     "check_event",
     "check_flag",
+    "check_kind",
+    "check_number",
     "check_open",
     "check_pair",
     "check_path",
@@ -61,10 +67,19 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_choice(name: str, value: object, choices: Sequence[Any], call: str = "") -> None:
-    """Raise `ValueError` for anything but one of the choices."""
+    """Raise `TypeError` for no text (unless it is a choice, as None), `ValueError` for none of the choices."""
     if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}, got {shown(value)}{_then(call)}")
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name} must be one of {listed}, got {shown(value)}{_then(call)}")
+
+
+def check_kind(name: str, value: object, kind: type[Any], call: str = "", *, optional: bool = False) -> None:
+    """Raise `TypeError` if a value is not of the `kind`; None is allowed if the argument is `optional`."""
+    if not isinstance(value, kind) and not (optional and value is None):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        expected = f"{article} {kind.__name__}{' or None' if optional else ''}"
+        raise TypeError(f"{name} must be {expected}, got {shown(value)}{_then(call)}")
 
 
 def check_text(name: str, value: object, call: str = "") -> None:
@@ -81,6 +96,16 @@ def check_path(name: str, value: object, call: str = "", *, optional: bool = Fal
         raise TypeError(f"{name} must be a path{' or None' if optional else ''}, got {shown(value)}{_then(call)}")
 
 
+def check_number(name: str, value: Any, description: str, *, above: float = 0.0, most: float = math.inf) -> float:
+    """Return a real number as a float. Raises `TypeError` for no number, `ValueError` unless above < number < most."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {description}, got {shown(value)}")
+    number = float(value)
+    if not above < number < most:
+        raise ValueError(f"{name} must be {description}, got {number:g}")
+    return number
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite real number, and neither text nor a truth value."""
     return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
@@ -89,19 +114,21 @@ def is_number(value: Any) -> bool:
 def check_pair(
     name: str, value: object, description: str, *, least: float | None = None, above: float | None = None, **texts: Any
 ) -> tuple[float, float]:
-    """Return two finite numbers: the second at least `least`, or both greater than `above`. Raises `ValueError`.
+    """Return two finite numbers: the second at least `least`, or both greater than `above`.
 
-    The message has the `description` of the numbers. `texts` may hold `got`, the value to show instead, and `call`, the
-    call to recommend.
+    Raises `TypeError` if the value is not iterable, `ValueError` if it is not such a pair. The message has the
+    `description` of the numbers. `texts` may hold `got`, the value to show instead, and `call`, the call to recommend.
     """
-    parts = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)) else []
+    can_hold = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping))
+    parts = list(value) if can_hold else []  # type: ignore[call-overload]
     numbers_given = [float(part) for part in parts if is_number(part)]
     valid = len(parts) == len(numbers_given) == 2
     valid = valid and (least is None or numbers_given[1] >= least) and (above is None or min(numbers_given) > above)
     if not valid:
         bound = "" if least is None else f", two numbers with a second of at least {least:g}"
         got = texts.get("got", value)
-        raise ValueError(f"{name} is {description}{bound}, got {shown(got)}{_then(texts.get('call', ''))}")
+        kind = ValueError if can_hold or (isinstance(value, float) and not math.isfinite(value)) else TypeError
+        raise kind(f"{name} is {description}{bound}, got {shown(got)}{_then(texts.get('call', ''))}")
     return numbers_given[0], numbers_given[1]
 
 

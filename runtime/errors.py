@@ -79,7 +79,7 @@ class EngineError(SpineScoreError):
 
 
 class SelfTestError(EngineError):
-    """An engine that computed wrongly in this process, on golden inputs of the bundle. No grades of it were given out.
+    """An engine that computed wrongly in this process, on golden inputs of the bundle. It gave out no grades.
 
     `code` is that of the warning in reports if another engine takes its place.
     """
@@ -94,7 +94,7 @@ class DeviceError(SpineScoreError):
 
 
 class OutputError(SpineScoreError):
-    """A result that cannot be written in the format asked for: no DICOM header to refer to, a library missing."""
+    """A result that cannot be written in this format: there is no DICOM header to refer to, or a library is missing."""
 
     code = "output"
 
@@ -102,8 +102,8 @@ class OutputError(SpineScoreError):
 class BudgetExceeded(SpineScoreError):
     """A hard latency budget that was not kept, or could not be.
 
-    `timings_ms` has each stage that was finished, in order, with the milliseconds that had passed by then; `report` is
-    the study's report where all was done but late (a `StudyReport`), else None.
+    `timings_ms` has each finished stage, in order, with the milliseconds that had passed by then. `report` is the
+    study's `StudyReport` if everything was done, but late, else None.
     """
 
     code = "budget"
@@ -117,7 +117,7 @@ class BudgetExceeded(SpineScoreError):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """What was finished, in order."""
+        """The names of the finished stages, in order."""
         return tuple(self.timings_ms)
 
     def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, dict[str, float], StudyReport | None]]:

@@ -19,12 +19,21 @@ if TYPE_CHECKING:
     from spinescore.runtime.acceptance import AcceptanceRecord, Records
     from spinescore.runtime.scoring.report import RegionReport, StudyReport
 
-__all__ = ["CACHE", "OPENING", "READING", "SCORING", "log_engine", "log_records", "log_study"]
+__all__ = ["CACHE", "OPENING", "READING", "SCORING", "log_engine", "log_once", "log_records", "log_study"]
 
 OPENING = logging.getLogger("spinescore.opening")
 READING = logging.getLogger("spinescore.reading")
 SCORING = logging.getLogger("spinescore.scoring")
 CACHE = logging.getLogger("spinescore.cache")
+
+_logged: set[str] = set()  # what `log_once` has logged in this process
+
+
+def log_once(logger: logging.Logger, text: str) -> None:
+    """Log a line that is true for the whole process, only once."""
+    if logger.isEnabledFor(logging.DEBUG) and text not in _logged:
+        _logged.add(text)
+        logger.debug("%s", text)
 
 
 def log_records(bundle: str, kind: str, hardware: str, records: Records) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spinescore.runtime.arguments import check_event, check_open, shown
+from spinescore.runtime.acceptance.repeats import check_repeats
+from spinescore.runtime.arguments import check_event, check_flag, check_kind, check_open
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices import LARGEST_IMAGE_PX, Device
@@ -21,11 +22,12 @@ from spinescore.runtime.opening.openscorer import Opening, open_bundle
 from spinescore.runtime.opening.request import Request
 from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.budget import Clock, Effort, OnStage, checked_ms
+from spinescore.runtime.scoring.crops import Crop
 from spinescore.runtime.scoring.intake import Keypoints, StudyInput
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.scoring.studyscorer import ScoredCrops, StudyScorer
-from spinescore.runtime.scoring.views import Crop, Views
+from spinescore.runtime.scoring.views import Views
 
 __all__ = ["Crop", "ScoredCrops", "Scorer"]
 
@@ -57,8 +59,7 @@ class Scorer:
         The device's engine need not be accepted, but has to pass its self-test. Each report has `warnings`. `effort` is
         spent on a study if there is time, by default the manifest's. `clock` counts seconds. Raises `SelfTestError`.
         """
-        if not isinstance(bundle, Bundle):
-            raise TypeError(f"bundle must be a Bundle, got {shown(bundle)}; call Scorer.open(bundle, device)")
+        check_kind("bundle", bundle, Bundle, "Scorer.open(bundle, device)")
         scorer = StudyScorer(bundle, device, max_imputed_per_region, effort=effort, warnings=warnings, clock=clock)
         self._set_up(EngineInUse(Opening(scorer)), budget_ms)
         try:
@@ -146,6 +147,7 @@ class Scorer:
             flags={"require_acceptance": require_acceptance, "warm_up": warm_up},
         )  # fmt: skip
         check_event("cancel", cancel)
+        check_repeats(self_test_studies, self_test_minutes)
         caller = Caller(progress, cancel)
         caller.begin(f"the files of bundle {bundle} are checked")
         whole = Bundle.open(bundle)
@@ -178,8 +180,7 @@ class Scorer:
 
     def give(self, effort: Effort) -> None:
         """Work with this effort from the next study on, if there is time; it replaces the manifest's or the plan's."""
-        if not isinstance(effort, Effort):
-            raise TypeError(f"effort must be an Effort, got {shown(effort)}")
+        check_kind("effort", effort, Effort)
         with self._session.turns.turn():
             self._views.give(effort)
 
@@ -281,6 +282,7 @@ class Scorer:
         compressed pixels; the next compressed image starts them again. With `wait=False` it returns immediately and
         another thread does the work; the interpreter waits for that thread. To end sooner, set the study's `cancel`.
         """
+        check_flag("wait", wait)
         self._session.turns.close(wait)
 
     def __enter__(self) -> Scorer:

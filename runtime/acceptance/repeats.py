@@ -6,9 +6,20 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Repeats"]
+from spinescore.runtime.arguments import check_number, check_whole
+
+__all__ = ["Repeats", "check_repeats"]
 
 _RETRY_S = 0.05  # between two looks at a scorer that is busy
+
+
+def check_repeats(studies: int | None, minutes: float | None) -> None:
+    """Raise `TypeError` for no number and `ValueError` for a number that is not above 0."""
+    if studies is not None:
+        check_whole("self_test_studies", studies, 1)
+    if minutes is not None:
+        description = "a number of minutes above 0, at most some centuries"
+        check_number("self_test_minutes", minutes, description, most=threading.TIMEOUT_MAX / 60)
 
 
 class Repeats:
@@ -18,10 +29,7 @@ class Repeats:
     """
 
     def __init__(self, test: Callable[[], bool], studies: int | None, minutes: float | None) -> None:
-        """Start the thread. Raises `ValueError` for a number that is not above 0."""
-        for name, value in (("self_test_studies", studies), ("self_test_minutes", minutes)):
-            if value is not None and not 0 < value < threading.TIMEOUT_MAX / 60:
-                raise ValueError(f"{name} must be above 0, got {value!r}")
+        """Start the thread. The arguments are checked before (`check_repeats`)."""
         self._test, self._every, self._period_s = test, studies, None if minutes is None else 60 * minutes
         self._changed = threading.Condition()
         self._studies, self._since, self._closed = 0, time.monotonic(), False

@@ -17,7 +17,10 @@ from numpy.typing import DTypeLike
 
 __all__ = [
     "ENGINES",
+    "ONNX_RUNTIME",
+    "OPENVINO",
     "PRECISIONS",
+    "TENSORRT",
     "CudaQueue",
     "DeviceMemory",
     "Engine",
@@ -32,6 +35,9 @@ __all__ = [
 B = TypeVar("B", contravariant=True)
 
 EngineName = Literal["onnxruntime", "openvino", "tensorrt"]
+ONNX_RUNTIME: EngineName = "onnxruntime"
+OPENVINO: EngineName = "openvino"
+TENSORRT: EngineName = "tensorrt"
 PrecisionName = Literal["fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
@@ -73,13 +79,13 @@ class EngineRow:
 
 
 ENGINES: dict[str, EngineRow] = {
-    "onnxruntime": EngineRow(
+    ONNX_RUNTIME: EngineRow(
         {"cpu": ("fp32", "fp16", "int8"), "cuda": ("fp16", "fp32")},
         {"onnxruntime": Framework("ONNX Runtime")},
         {**_FILES, "fp16": ("fp16", "fp32")},  # on a GPU an FP32 file is converted when it is loaded
     ),
-    "openvino": EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
-    "tensorrt": EngineRow(
+    OPENVINO: EngineRow({"cpu": ("fp32", "bf16", "fp16", "int8")}, {"openvino": Framework("OpenVINO", "openvino")}),
+    TENSORRT: EngineRow(
         {"cuda": ("fp32", "fp16", "int8")},
         {
             "tensorrt": Framework("TensorRT", "tensorrt"),

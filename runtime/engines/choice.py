@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.engines import ENGINES, CudaQueue, Engine
+from spinescore.runtime.engines import ENGINES, ONNX_RUNTIME, CudaQueue, Engine
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.errors import EngineError
@@ -45,8 +45,8 @@ class EngineChoice:
         return f"{self.engine} {self.precision}{f' ({self.target})' if self.target else ''}"
 
 
-_HALF = EngineChoice("onnxruntime", "fp16")
-REFERENCE = EngineChoice("onnxruntime", "fp32")  # on a CPU; all others are compared with it, and it needs no record
+_HALF = EngineChoice(ONNX_RUNTIME, "fp16")
+REFERENCE = EngineChoice(ONNX_RUNTIME, "fp32")  # on a CPU; all others are compared with it, and it needs no record
 
 
 def engines_on(device: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections import deque
 from functools import cache
 from typing import Any
 
-from spinescore.runtime.engines import ENGINES
+from spinescore.runtime.engines import ENGINES, TENSORRT
 from spinescore.runtime.engines.sidecar import FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
 
@@ -30,7 +30,7 @@ def import_flavour(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        extra = ENGINES["tensorrt"].frameworks[name].extra
+        extra = ENGINES[TENSORRT].frameworks[name].extra
         raise EngineError(
             f'{name} cannot be imported ({error}); install it: pip install "spinescore[{extra}]" (on a Jetson, JetPack '
             "brings tensorrt; `spinescore doctor` says how a virtual environment sees it)"

@@ -20,7 +20,8 @@ from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, key_fault, sign
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256, read_text, write_atomic
-from spinescore.runtime.logs import CACHE
+from spinescore.runtime.logs import CACHE, log_once
+from spinescore.runtime.machine.caches import cache_place
 from spinescore.runtime.machine.processor import processor_kind
 
 try:
@@ -244,24 +245,29 @@ def _settings(floating: str, threads: int | None, streams: int, cache: Path | No
 
 
 def _cache(path: Path) -> Path | None:
-    """Return a folder for compiled networks, which make the next start faster; None if it cannot be written.
+    """Return a folder for compiled networks, which make the next start faster; None if nothing can be kept.
 
-    The plugin reads the files in it, so that files which this machine did not sign are removed.
+    The plugin reads the files in it, so that files which this machine did not sign are removed. The log has one line if
+    nothing can be kept.
     """
-    with suppress(OSError, RuntimeError):
+    try:
         cache = (
             user_cache() / "openvino" / file_sha256(path)[:32]
         )  # the plugin itself looks at the path, not the content
         cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(cache, os.W_OK) or key_fault():
-            CACHE.debug("networks are compiled at each start: %s cannot be written, or nothing can be signed", cache)
-            return None
+        if not os.access(cache, os.W_OK):
+            raise OSError(f"{cache.parent} cannot be written")
+        if fault := key_fault():
+            raise OSError(fault)
         CACHE.debug("compiled networks of %s lie in %s", path.name, cache)
         for file in filter(Path.is_file, cache.iterdir()):
             if not is_signed(*_signed_as(file)):
                 file.unlink()
         return cache
-    return None
+    except (OSError, RuntimeError) as error:
+        place, reason = cache_place() or "no folder", getattr(error, "strerror", None) or error
+        log_once(CACHE, f"networks are compiled at each start, because nothing can be kept in {place} ({reason})")
+        return None
 
 
 def _sign_files(cache: Path | None) -> None:

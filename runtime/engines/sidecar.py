@@ -16,7 +16,7 @@ from typing import Annotated
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.documents import document_of, document_sha256, read
-from spinescore.runtime.engines import ENGINES, Gpu
+from spinescore.runtime.engines import ENGINES, TENSORRT, Gpu
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within, dotted
 from spinescore.runtime.files import file_sha256, write_atomic
@@ -36,7 +36,7 @@ __all__ = [
 SCHEMA = "spinescore.engine/1"
 ENGINE_FOLDER = "engines"  # of a bundle
 SUFFIX = ".engine"
-FLAVOURS = tuple(ENGINES["tensorrt"].frameworks)  # as they are imported
+FLAVOURS = tuple(ENGINES[TENSORRT].frameworks)  # as they are imported
 HARDWARE = ("this", "same-compute-capability", "ampere-plus")  # GPUs that an engine of the full TensorRT runs on
 
 _Count = Annotated[int, Within(1, 4096)]

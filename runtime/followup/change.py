@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
+from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.followup.comparison import (
     ComparedStudy,
@@ -52,6 +53,9 @@ def compare(baseline: StudyReport, followup: StudyReport, rules: Rules | None = 
     both studies were scored with one bundle that states it. Raises `InputRejected` (two-patients) if two reports, or
     two readers' studies, name different patients.
     """
+    check_kind("baseline", baseline, StudyReport)
+    check_kind("followup", followup, StudyReport)
+    check_kind("rules", rules, Rules, optional=True)
     rules = rules or Rules()
     same_bundle = scored_by(baseline.bundle) == scored_by(followup.bundle)
     if rules.sdc is None and same_bundle:

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+from spinescore.runtime.arguments import check_path
 from spinescore.runtime.followup.change import compare, scored_by, study_date
 from spinescore.runtime.followup.comparison import Comparison, Rules
 from spinescore.runtime.followup.patients import Entry, linked
@@ -115,17 +116,19 @@ class Cohort:
         }
 
 
-def read_cohort(*sources: Path) -> Cohort:
+def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
     """Return the reports of files and folders, and readers' CSV files, as a cohort.
 
     Reports are JSON files (`.json`), or JSON Lines (`.json`, `.jsonl` or `.ndjson`). Folders are searched for reports
     with all subfolders; CSV files are read only if they are named. A file that cannot be read is passed over, with a
     note. So is a second report of a study by the same bundle, which would count twice.
     """
+    for source in sources:
+        check_path("a source", source)
     entries: list[Entry] = []
     notes: list[str] = []
     first: dict[tuple[str, str], str] = {}
-    for name, path in _named(sources):
+    for name, path in _named([Path(source) for source in sources]):
         try:
             for place, report in _read(path):
                 if isinstance(report, ValueError):

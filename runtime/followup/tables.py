@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.followup.change import SYNDESMOPHYTE, is_bridge, study_date, unit_score
 from spinescore.runtime.followup.changerows import change_row, corner_change_rows, left_out_row, unit_change_rows
 from spinescore.runtime.followup.cohort import Cohort, Entry
@@ -65,6 +66,8 @@ def tables_of(cohort: Cohort, rules: Rules | None = None) -> dict[str, list[Row]
 
     Text that a spreadsheet would take for a formula has an apostrophe in front.
     """
+    check_kind("cohort", cohort, Cohort, "tables_of(read_cohort(path))")
+    check_kind("rules", rules, Rules, optional=True)
     changes = cohort.consecutive_changes(rules)
     tables = {
         "studies": [_study_row(entry) for entry in cohort.entries],

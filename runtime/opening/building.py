@@ -19,7 +19,7 @@ from spinescore.runtime.acceptance import AcceptanceRecord, find_records
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle, command_name
 from spinescore.runtime.devices import first_gpu
-from spinescore.runtime.engines import Gpu
+from spinescore.runtime.engines import TENSORRT, Gpu
 from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.engines.flavours import builds_for, import_flavour, installed_flavours, runtime_flavour
 from spinescore.runtime.engines.places import (
@@ -40,7 +40,6 @@ from spinescore.runtime.opening.request import Request
 
 __all__ = ["BuildJob", "find_build", "run"]
 
-ENGINE = "tensorrt"
 PRECISION = "fp16"  # INT8 is not built unless a user asks for it
 
 Say = Callable[[str], None]
@@ -71,7 +70,7 @@ class BuildJob:
         targets = ", ".join(self.targets)
         what = f"are being built ({targets})" if self.flavour else f"are being checked ({targets})"
         text = f"Engines for {self.gpu} {what}; this was scored without them."
-        return notice("engine-checking", text, engine=ENGINE)
+        return notice("engine-checking", text, engine=TENSORRT)
 
     def begin(self, bundle: Bundle) -> None:
         """Note nothing: a build that is ended is tried again."""
@@ -89,19 +88,19 @@ class BuildJob:
 
     def then(self, request: Request) -> Request:
         """Return how to open the engine that was accepted."""
-        return replace(request, device="cuda", engine=ENGINE, precision=PRECISION)
+        return replace(request, device="cuda", engine=TENSORRT, precision=PRECISION)
 
 
 def _not_made(bundle: Bundle, gpu: str, reason: str) -> str:
     """Return the warning that no engine could be made for a GPU."""
     again = f"spinescore engine build {command_name(bundle.folder)}"
     text = f"No engine could be made for {gpu}. {reason} To try again: {again}"
-    return notice("engine-refused", text, engine=ENGINE)
+    return notice("engine-refused", text, engine=TENSORRT)
 
 
 def find_build(bundle: Bundle, request: Request) -> tuple[BuildJob | None, tuple[str, ...]]:
     """Return what is to be built for this bundle and GPU, if anything, and warnings on what failed before."""
-    asked = request.device != "cpu" and request.allows(EngineChoice(ENGINE, PRECISION)) and request.require_acceptance
+    asked = request.device != "cpu" and request.allows(EngineChoice(TENSORRT, PRECISION)) and request.require_acceptance
     if not (asked and has_golden(bundle) and can_start()):
         return None, ()
     try:
@@ -186,7 +185,7 @@ def _outcome(bundle: Bundle, job: BuildJob, target: str, say: Say) -> str:
     from spinescore.runtime.acceptance.gate import verify_device
 
     if (record := _record(bundle, job, target)) is None:
-        outcomes = verify_device(bundle, "cuda", ENGINE, PRECISION, say=say, target=target)
+        outcomes = verify_device(bundle, "cuda", TENSORRT, PRECISION, say=say, target=target)
         refused = " ".join(outcome.reason for outcome in outcomes if outcome.record is None)
         if refused or not outcomes:
             return refused or f"There are no engines in {target}."

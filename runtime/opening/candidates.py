@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from spinescore.runtime.acceptance import AcceptanceRecord, Records, find_records, verify_command
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import first_gpu, gpu_is_there, hardware_of
-from spinescore.runtime.engines import ENGINES
+from spinescore.runtime.engines import ENGINES, OPENVINO, TENSORRT
 from spinescore.runtime.engines.choice import REFERENCE, EngineChoice, choices_on, extra_for, installed_openvino
 from spinescore.runtime.engines.places import engine_paths
 from spinescore.runtime.engines.sidecar import ENGINE_FOLDER, Sidecar
@@ -141,7 +141,7 @@ def finding_of(failed: SelfTestError) -> Finding:
 
 def other_version(record: AcceptanceRecord) -> str | None:
     """Return the installed OpenVINO if the record is of another version of it; nothing is loaded."""
-    installed = installed_openvino() if record.engine == "openvino" else None
+    installed = installed_openvino() if record.engine == OPENVINO else None
     return None if installed in (None, record.framework) else installed
 
 
@@ -197,7 +197,7 @@ def _not_judged(bundle: Bundle, records: Records) -> list[str]:
             "engine-passed-over",
             f"The engines in {ENGINE_FOLDER}/{target} have not been accepted, and were passed over: "
             f"{verify_command(bundle, 'cuda')}",
-            engine=f"tensorrt ({target})",
+            engine=f"{TENSORRT} ({target})",
         )
         for target in targets
         if target not in judged

@@ -24,6 +24,7 @@ from spinescore.kernels.signing import key_fault
 from spinescore.runtime.acceptance import find_records, verify_command
 from spinescore.runtime.acceptance.golden import has_golden
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines import OPENVINO
 from spinescore.runtime.engines.choice import choices_on, installed_openvino
 from spinescore.runtime.engines.places import locked
 from spinescore.runtime.files import write_atomic
@@ -36,7 +37,6 @@ from spinescore.runtime.opening.request import Request
 
 __all__ = ["Check", "find_check", "run"]
 
-ENGINE = "openvino"
 VARIABLE = "SPINESCORE_CHECK"
 
 Say = Callable[[str], None]
@@ -147,7 +147,7 @@ def run(whole: Bundle, check: Check, say: Say) -> tuple[str, bool]:
             return "", True
         reasons, judged = [], True
         for precision in left:
-            (outcome,) = verify_device(bundle, "cpu", ENGINE, precision, say=say)
+            (outcome,) = verify_device(bundle, "cpu", OPENVINO, precision, say=say)
             if outcome.record is not None and outcome.record.passed:
                 return "", True
             judged &= outcome.record is not None
@@ -160,7 +160,7 @@ def _judged(bundle: Bundle, framework: str) -> tuple[bool, tuple[str, ...]]:
     records = find_records(bundle, "cpu", processor_kind())
     tried = {record.precision for record in records.failed if record.framework == framework}
     choices = choices_on("cpu", bundle.manifest.networks, bundle.folder)
-    possible = {choice.precision for choice in choices if choice.engine == ENGINE}
+    possible = {choice.precision for choice in choices if choice.engine == OPENVINO}
     here = set(instruction_sets())
     left = (name for name, sets in _FAST.items() if name in possible - tried and (not sets or here & set(sets)))
     return any(record.framework == framework for record in records.accepted), tuple(left)

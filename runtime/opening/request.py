@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from spinescore.runtime.arguments import shown
 from spinescore.runtime.caller import Caller
 from spinescore.runtime.devices import DEVICES, LARGEST_IMAGE_PX
 from spinescore.runtime.engines import ENGINES, PRECISIONS
@@ -25,7 +26,8 @@ BUILDS: tuple[BuildMode, ...] = get_args(BuildMode)
 class Request:
     """How a bundle is to be opened: the arguments of `Scorer.open`, and below them what a plan adds.
 
-    None leaves a choice to the acceptance records. Raises `ValueError` for an unknown name.
+    None leaves a choice to the acceptance records. Raises `TypeError` for a name that is no text, `ValueError` for an
+    unknown one.
     """
 
     device: str
@@ -53,6 +55,8 @@ class Request:
             ("precision", self.precision, (None, *PRECISIONS)),
             ("build", self.build, BUILDS),
         ):
+            if name is not None and not isinstance(name, str):
+                raise TypeError(f"{what} must be one of {', '.join(filter(None, names))}, got {shown(name)}")
             if name not in names:
                 raise ValueError(f"there is no {what} {name!r}; choose one of {', '.join(filter(None, names))}")
 

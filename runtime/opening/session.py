@@ -49,17 +49,18 @@ class Session:
         count_reading: bool,
         on_stage: OnStage | None,
     ) -> Budget:
-        """Return the budget of a call, which counts from now. Raises `ValueError`."""
+        """Return the budget of a call, which counts from now. Raises `TypeError` and `ValueError`."""
         budget_ms = checked_ms(budget_ms) or self._budget_ms
         check_flag("hard", hard)
+        check_flag("count_reading", count_reading)
         _check_caller(cancel, on_stage)
         if hard and budget_ms is None:
-            raise ValueError("hard needs a budget_ms, here or where the scorer is opened")
+            raise ValueError("hard needs a budget_ms, in this call or in Scorer.open")
         read_ms = (study.read_ms or 0.0) if isinstance(study, Study) and count_reading else 0.0
         return self.engine.scorer.budget(budget_ms, hard, read_ms, cancel, on_stage)
 
     def without_budget(self, cancel: threading.Event | None, on_stage: OnStage | None) -> Budget:
-        """Return the budget of a call that takes as long as it takes."""
+        """Return the budget of a call without a time limit."""
         _check_caller(cancel, on_stage)
         return self.engine.scorer.budget(cancel=cancel, on_stage=on_stage)
 
@@ -86,7 +87,8 @@ class Session:
         self.turns.check_may_wait()
         warnings = self.engine.wait()
         with suppress(DeviceError), self.turns.turn():  # closed meanwhile
-            self._renew()
+            self.engine.renew()
+            self.time_steps()
         return warnings
 
     def _score(
@@ -118,27 +120,28 @@ class Session:
                     next_step="Call self_test before the first hard call, or open the scorer with warm_up.",
                 )
             return
-        if self._renew():
-            budget.excuse()
+        delayed = self.engine.renew()
         if not self.engine.scorer.trusted:
-            self.test()
+            self.engine.test()
+            delayed = True
+        if self.time_steps() or delayed:
             budget.excuse()
-
-    def _renew(self) -> bool:
-        renewed = self.engine.renew()
-        if renewed:
-            self.time_steps()
-        return renewed
 
     def test(self) -> None:
         """Test the engine, and take another one if it fails. In a turn; raises as `EngineInUse.test`."""
-        if self.engine.test():
-            self.time_steps()
+        self.engine.test()
+        self.time_steps()
 
-    def time_steps(self) -> None:
-        """Time the steps if there is a budget to divide. In a turn."""
-        if self._budget_ms is not None:
-            self.engine.scorer.time_steps()
+    def time_steps(self) -> bool:
+        """Time the engine's steps if there is a budget to divide and they were not timed; return whether they were now.
+
+        In a turn. If this is cancelled, the next study does it.
+        """
+        scorer = self.engine.scorer
+        needed = self._budget_ms is not None and not scorer.steps_timed
+        if needed:
+            scorer.time_steps()
+        return needed
 
     def repeat_tests(self, studies: int | None, minutes: float | None) -> None:
         """Repeat the self-test every `studies` studies or `minutes` minutes, when no study is being scored."""

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.outputs.source import (
@@ -82,6 +83,7 @@ def objects_by_region(
     that a result can refer to.
     """
     highdicom()
+    check_kind("created", created, datetime, optional=True)
     scored_study = study_of(study, report)
     check_references(report)
     name = content_name(report)

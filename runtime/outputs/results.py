@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.arguments import shown
+from spinescore.runtime.arguments import check_kind, check_path, shown
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.outputs.formats import DEFAULT_FORMATS, FORMATS, ResultFormat, Writer
@@ -121,6 +121,8 @@ def write_results(
     then OutputError is raised.
     """
     chosen = check_formats(formats)
+    check_kind("created", created, datetime, optional=True)
+    check_path("folder", folder)
     scored_study, place = study_of(study, report), Path(folder)
     files, faults, cause = _make_files(chosen, scored_study, report, created)
     for stale in sorted(_FILES - set(files)):

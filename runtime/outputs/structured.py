@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.outputs import codes
 from spinescore.runtime.outputs.contentitems import (
@@ -58,6 +59,7 @@ def structured_report(study: StudyInput, report: StudyReport, *, created: dateti
     `write_results`. Raises OutputError if the report belongs to another study, or if a radiograph has no header that a
     result can refer to.
     """
+    check_kind("created", created, datetime, optional=True)
     scored_study = study_of(study, report)
     check_references(report)
     with caught_warnings():  # about values of the source's header

@@ -87,7 +87,7 @@ def radiograph_from_array(
     check_choice("region", region, (None, *REGIONS), _CALL)
     check_choice("facing", facing, (None, "left", "right"), _CALL)
     check_choice("photometric", photometric, (None, *_PHOTOMETRIC), _CALL)
-    for argument, words in (("study", study), ("patient", patient), ("name", name)):
+    for argument, words in (("study", study), ("study_date", study_date), ("patient", patient), ("name", name)):
         check_text(argument, words, _CALL)
     check_whole("max_pixels", max_pixels, 1)
     if header is not None and not is_dataset(header):

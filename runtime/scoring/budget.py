@@ -1,22 +1,22 @@
-"""The latency budget of a study: what there is time for, and what is skipped.
+"""The latency budget of a study: which steps there is time for, and which are skipped.
 
-What is skipped, in this order, where the whole does not fit (`SKIPPABLE`):
+If there is no time for all steps, these are skipped, in this order (`SKIPPABLE`):
 
-    test-time    each pass runs the localizer once, at its input's own size, and averages nothing. Asked again on a CPU
-                 before the second pass.
-    second-pass  the localizer looks once. Asked again on a CPU when the first pass is over; on a GPU a study's steps
-                 are one graph, and one of the graphs is chosen before it is launched.
-    evidence     pictures are not asked, as they are and mirrored, for what can be done without: of several radiographs
-                 of a region the first is taken, with a warning; one that is rejected for low confidence is not
-                 compared with the other region.
-    antialias    one sample for each pixel of the networks' inputs in place of the manifest's n x n.
+    test-time    Each pass runs the localizer once, at its input's own size, and averages nothing. On a CPU this is
+                 decided again before the second pass.
+    second-pass  The localizer makes one pass. On a CPU this is decided again after the first pass. On a GPU all steps
+                 of a study are one graph, and the graph is chosen before it is launched.
+    evidence     The localizer is not asked about a picture and its mirror image if the study can be scored without. Of
+                 several radiographs of a region the first is taken, with a warning. A radiograph that is rejected for
+                 low confidence is not compared with the other region.
+    antialias    The networks' inputs have one sample a pixel, and not the manifest's n x n.
 
-Region and facing are never guessed: where the header does not tell them the picture is asked even if nothing else than
-the plainest way to score has time after that, and where that has none the radiograph is rejected (`no-time`).
+Region and facing are never guessed. If the header does not state them, the localizer is asked, as long as there is time
+for the plainest way to score after that. If there is not, the radiograph is rejected (`no-time`).
 
-A step is given the time that it is likely to take, by how long this scorer's steps have taken so far (`estimates`). The
-budget counts from the call: waiting for another study uses it too, and so does reading (`Study.read_ms`) if the caller
-asks for that. Where an engine is replaced or tested within a call, nothing more is skipped for the time that takes.
+The likely time of a step comes from the earlier studies of this scorer (`estimates`). The budget counts from the call:
+waiting for another study uses it, too, and so does reading (`Study.read_ms`) if the caller asks for that. If an engine
+is replaced or tested in a call, nothing is skipped because of the time that this takes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+from spinescore.runtime.arguments import check_number
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, SpineScoreError
 from spinescore.runtime.notices import notice
 from spinescore.runtime.scoring.estimates import Durations, Step
@@ -53,10 +54,10 @@ __all__ = [
 Answer = TypeVar("Answer")
 Stage = Literal["select", "upload", "localize", "crop", "grade", "report"]
 STAGES: tuple[Stage, ...] = ("select", "upload", "localize", "crop", "grade", "report")
-OnStage = Callable[[str, int, int], object]  # a stage begins, its number from 1 on, and how many there are
+OnStage = Callable[[str, int, int], object]  # the stage that begins, its number from 1, and the number of stages
 
 Clock = Callable[[], float]  # seconds, as time.perf_counter
-Boundary = Callable[[str], bool]  # told the stage that comes next; false where that is not to be run
+Boundary = Callable[[str], bool]  # gets the next stage, and returns whether to run it
 
 _SKIPPED = {
     "test-time": "the localizer's heatmaps were not averaged over scales and flips",
@@ -70,17 +71,14 @@ _BEFORE = {"second-pass": "localize", "crop": "localize", "grade": "crop"}
 
 
 def checked_ms(budget_ms: object, name: str = "budget_ms") -> float | None:
-    """The budget, or None. Raises `ValueError` with its name where it is no number of milliseconds above 0."""
+    """Return the budget as a float, or None. Raises `TypeError` for no number, `ValueError` for one not above 0."""
     if budget_ms is None:
         return None
-    number = budget_ms if isinstance(budget_ms, (int, float)) and not isinstance(budget_ms, bool) else math.nan
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name} must be a number of milliseconds above 0, got {budget_ms!r}")
-    return float(number)
+    return check_number(name, budget_ms, "a number of milliseconds above 0")
 
 
 class Budget:
-    """One study against its budget, if it has one, and against its caller's wish to give up."""
+    """The time that one study has, and its caller's wish to cancel. A study may have no budget (`ms` is None)."""
 
     def __init__(
         self,
@@ -98,13 +96,13 @@ class Budget:
         self._skipped = dict.fromkeys(SKIPPABLE, False)
         self._passed_over: set[Step] = set()
         self._excused_ms, self._over = 0.0, False
-        self._tried: bool | None = None  # not known before it is asked
+        self._tried: bool | None = None  # None until `_is_tried` decides it
         self.read_ms, self._clock, self._started = read_ms, clock, clock()
         self._done: dict[str, float] = {"read": read_ms} if read_ms else {}
 
     @property
     def elapsed_ms(self) -> float:
-        """Since the call, with what reading took where that counts."""
+        """The time since the call, and the time of reading if that counts."""
         return self.read_ms + (self._clock() - self._started) * 1e3
 
     @property
@@ -112,7 +110,7 @@ class Budget:
         return math.inf if self.ms is None else self.ms - self.elapsed_ms + self._excused_ms
 
     def excuse(self) -> None:
-        """Skip nothing for the time that has passed: it went into a new engine, or a test, and the study is late."""
+        """Skip nothing because of the time so far, which a new engine or a self-test took. The study is late anyway."""
         self._excused_ms = self.elapsed_ms
 
     @property
@@ -121,14 +119,14 @@ class Budget:
 
     @property
     def warnings(self) -> list[str]:
-        """What was skipped, as a sentence for the report."""
-        done = [_SKIPPED[name] for name in self.skipped]
-        why = "By its plan" if self.ms is None else f"For the budget of {self.ms:g} ms"
-        text = f"{why} {' and '.join(done)}."
-        return [notice("steps-skipped", text, steps=list(self.skipped), budget_ms=self.ms)] if done else []
+        """The warning on the skipped steps, if there are any."""
+        effects = [_SKIPPED[name] for name in self.skipped]
+        reason = "By its plan" if self.ms is None else f"For the budget of {self.ms:g} ms"
+        text = f"{reason} {' and '.join(effects)}."
+        return [notice("steps-skipped", text, steps=list(self.skipped), budget_ms=self.ms)] if effects else []
 
     def acquire(self, lock: threading.Lock) -> None:
-        """Wait for the scorer. Raises as `go_on` does, as soon as there is reason to."""
+        """Wait for the scorer's lock. Raises as `go_on` does, while it waits."""
         if self.cancel is None and not self.hard:
             lock.acquire()
             return
@@ -137,14 +135,14 @@ class Budget:
             self.go_on()
 
     def done(self, stage: str) -> None:
-        """The stage is over."""
+        """Note that a stage is finished."""
         self._done[stage] = self.elapsed_ms
 
     def go_on(self, needed: Iterable[Step] = ()) -> None:
-        """A boundary between stages; `needed` are the steps that come and cannot be skipped.
+        """Check, between two stages, that the study may go on. `needed` are the next steps that cannot be skipped.
 
-        Raises `Cancelled`, and where the budget is hard `BudgetExceeded` if it is used up, or would be by those steps
-        even if they were as fast as ever.
+        Raises `Cancelled`. Raises `BudgetExceeded` if a hard budget is used up, or is too short for those steps even if
+        they are as fast as they ever were.
         """
         self._heed()
         steps = tuple(needed)
@@ -156,7 +154,7 @@ class Budget:
             raise self.exceeded(f", and what is left takes {least:.1f} ms at least" if least else "")
 
     def begin(self, stage: Stage) -> None:
-        """A stage begins: the caller is told, in its own thread, of each stage once and in their order.
+        """Tell the caller that a stage begins: in the caller's thread, each stage once, in order.
 
         Raises `Cancelled`, and what the caller's `on_stage` raises.
         """
@@ -168,17 +166,18 @@ class Budget:
                 self._on_stage(stage, number, len(STAGES))
 
     def choose(self, efforts: Sequence[Effort], views: int, full: Effort) -> Effort:
-        """The first effort that fits, or the last; notes what it skips of the full one."""
-        found = next((effort for effort in efforts if self._fits(Launches(effort, views).steps)), efforts[-1])
-        self._skipped["test-time"] |= found.test_time < full.test_time
-        self._skipped["second-pass"] |= found.passes < full.passes
-        self._skipped["antialias"] |= found.antialias < full.antialias
-        return found
+        """Return the first effort that there is time for, or the last; note what it skips of the full effort."""
+        chosen = next((effort for effort in efforts if self._fits(Launches(effort, views).steps)), efforts[-1])
+        self._skipped["test-time"] |= chosen.test_time < full.test_time
+        self._skipped["second-pass"] |= chosen.passes < full.passes
+        self._skipped["antialias"] |= chosen.antialias < full.antialias
+        return chosen
 
     def allows_evidence(self, networks: int, efforts: Sequence[Effort], views: int, needed: bool = False) -> bool:
-        """Whether there is time to ask a picture, and then for the views with the last effort; notes it where not.
+        """Whether there is time to ask for evidence, and then to score the views with the last effort.
 
-        What is `needed` is asked in a study that is tried; without it there is time for none of the efforts.
+        If there is not, that is noted. `needed` evidence is always asked for in a study that is tried: if there is no
+        time for it, there is none for any effort.
         """
         if needed and self._is_tried():
             return True
@@ -189,12 +188,12 @@ class Budget:
         return allowed
 
     def needs_ms(self, networks: int, efforts: Sequence[Effort], views: int) -> float:
-        """A budget that would have allowed to ask a picture now, and then to score the views with the last effort."""
+        """Return a budget that would be enough to ask for evidence now and then score with the last effort."""
         likely_ms = self.durations.likely([_evidence(networks), *Launches(efforts[-1], views).steps], hard=True)
         return self.elapsed_ms - self._excused_ms + likely_ms
 
     def ask(self, networks: int, look: Callable[[], Answer]) -> Answer:
-        """What `look` sees in a picture; how long that takes is learnt at once, for what comes next in the study."""
+        """Return what `look` sees in a picture. Its time is learnt immediately, for the next steps of this study."""
         began_ms = self.elapsed_ms
         answer = look()
         took = [(_evidence(networks), self.elapsed_ms - began_ms)]
@@ -204,7 +203,10 @@ class Budget:
         return answer
 
     def boundary(self, launches: Launches) -> Boundary:
-        """What a pipeline asks before each stage of these launches, from any thread. Raises as `go_on` does."""
+        """Return the function that a pipeline calls before each stage of these launches, from any thread.
+
+        The function raises as `go_on` does.
+        """
         deciding = threading.Lock()
 
         def before(stage: str) -> bool:
@@ -226,7 +228,7 @@ class Budget:
                 return True
             step = launches.plain if name == "second-pass" else launches.one[0]
             now_ms = {launches.one[0]: launches.first_ms[-1]}
-            with deciding:  # once for the views of a launch, which a device may run side by side
+            with deciding:  # once for all views of a launch: a device may run them side by side
                 if name not in launches.decided:
                     launches.decided[name] = self._allows(name, [step, *needed], now_ms)
                     if not launches.decided[name]:
@@ -236,7 +238,7 @@ class Budget:
         return before
 
     def finish(self) -> float:
-        """The study is over: its steps are learnt. Returns the milliseconds that it took in all."""
+        """Learn the steps of a study that is over; return the milliseconds that it took in all."""
         elapsed_ms = self.elapsed_ms
         if self.took:
             self.took.append((REPORT, elapsed_ms - max(self._done.values())))
@@ -244,10 +246,10 @@ class Budget:
         return elapsed_ms
 
     def end(self) -> None:
-        """The study is over, or given up: what is known of its steps is learnt. Twice is no error."""
+        """Learn the steps of a study that is over or given up. Calling it twice is no error."""
         if not self._over:
             self._over = True
-            self.durations.end(self.took, self._passed_over, self._is_tried())
+            self.durations.end(self.took, self._passed_over, self._is_tried(), self.hard)
 
     def exceeded(
         self, more: str = "", report: StudyReport | None = None, next_step: str = _NEXT_STEP
@@ -277,7 +279,7 @@ class Budget:
         return False
 
     def _is_tried(self) -> bool:
-        """Whether this study is to be scored whatever it takes, because nothing had time in those before."""
+        """Whether this study is scored however long it takes, because there was no time for the studies before it."""
         if self._tried is None:
             self._tried = self.ms is not None and self.durations.is_stuck(self.hard)
         return self._tried

@@ -1,4 +1,4 @@
-"""What a report says of the bundle: its identity, and the rules that results show."""
+"""The bundle's part of a report: its identity, and the rules that results show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["bundle_info"]
 
 
 def bundle_info(bundle: Bundle) -> BundleInfo:
-    """The bundle's part of a report."""
+    """Return the bundle's part of a report."""
     manifest, grader = bundle.manifest, bundle.manifest.grader
     return BundleInfo(
         manifest.name,

@@ -21,7 +21,8 @@ A base is the shortest run. Three rules keep it right.
                     their studies, the shortest of them becomes the base.
 
 If no step had time, there is nothing to learn from, and nothing to lose. So after 2 such studies in a row the next one
-is scored whatever it takes, then after 4, 8, 15 and every 15; with a hard budget, after 15.
+is scored whatever it takes, then after 4, 8, 15 and every 15; with a hard budget, after 15. Studies with a hard budget
+are counted apart, and one in which nothing ran passes over no step.
 
 A step that never ran counts as 0 ms, and is tried. A hard budget tries nothing, because a result would be lost: a
 scorer that gets only hard calls never tries a skipped step again. Until the steps have run once, a hard budget is
@@ -58,19 +59,19 @@ _FIRST_IDLE = 2  # studies in which nothing ran before one is tried
 
 @dataclass
 class _Base:
-    """The base of one step, in milliseconds, and how far it is to be believed."""
+    """The base of one step, in milliseconds, and how reliable it is."""
 
     ms: float
     is_assumed: bool = False  # scaled since it was measured
-    passed_over: int = 0  # in so many studies since it ran
-    confirmed: int = 0  # by so many tries in a row
+    passed_over: int = 0  # the number of studies that left the step out since it ran
+    confirmed: int = 0  # the number of tries in a row that found nothing new
     latest_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SLOW_RUNS))
 
     def scale(self, factor: float) -> None:
         self.ms, self.is_assumed, self.confirmed = self.ms * factor, True, 0
 
     def tried(self, ms: float, quiet: bool) -> None:
-        """It was run to see whether its base is right, which a study that was slow for other reasons cannot tell."""
+        """Correct the base by a try. A study that was slow for other reasons (not `quiet`) can only lower it."""
         if quiet:
             self.confirmed = self.confirmed + 1 if ms >= _FASTER * self.ms else 0
             self.ms, self.is_assumed = ms if self.is_assumed else min(self.ms, ms), False
@@ -78,15 +79,15 @@ class _Base:
 
 
 class Durations:
-    """How long the steps of one scorer take, in milliseconds; see the module for the rules."""
+    """How long the steps of one scorer take, in milliseconds. The module's text has the rules."""
 
     def __init__(self, averaging_cost: float = 1.0) -> None:
-        """`averaging_cost` says how many plain passes an averaged one takes (`Averaging.cost`)."""
+        """`averaging_cost` is the time of an averaged pass in plain passes (`Averaging.cost`)."""
         self._averaging_cost = averaging_cost
         self._bases: dict[Step, _Base] = {}
         self._first: dict[str, float] = {}  # by the name of a step of two views that never ran
         self._paces: deque[float] = deque(maxlen=_LATEST_STUDIES)
-        self._idle, self._tries = 0, 0  # studies in a row in which nothing ran, or which were tried
+        self._idle, self._tries = {False: 0, True: 0}, 0  # studies in a row in which nothing ran, by hard; or tried
         self._tried_last = False  # whether the latest study tried a step
 
     def assume(self, localizer_ms: float, grader_ms: float) -> None:
@@ -95,25 +96,30 @@ class Durations:
         self._first = self._first or {"averaged": localizer_ms, "pass": pass_ms, "grade": grader_ms}
 
     def learn(self, took_ms: Took) -> None:
-        """The steps of one study."""
+        """Learn the steps of one study."""
         self.note(took_ms)
         self._raise(took_ms)
         base_ms = sum(self._bases[step].ms for step, _ in took_ms)
         if base_ms > 0:
             self._paces.append(sum(ms for _, ms in took_ms) / base_ms)
 
-    def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool) -> None:
-        """Count a study that is over: its steps, the steps that did not fit, and whether `is_stuck` had it tried."""
+    def end(self, took_ms: Took, passed_over: Iterable[Step], tried: bool, hard: bool = False) -> None:
+        """Count a study that is over.
+
+        `took_ms` are its steps, `passed_over` the steps that there was no time for. `tried` says that it was scored
+        because `is_stuck` was true. A `hard` study in which nothing ran passes over no step: its caller gave it up, and
+        a later study that is not hard has to choose as if the call had not been.
+        """
         ran = {step for step, _ in took_ms}
         self._tried_last = tried or any(self._is_overdue(near) for step in ran if (near := self._nearest(step)[1]))
         missed = {near for step in set(passed_over) - ran if (near := self._nearest(step)[1])}
-        for step in missed:
+        for step in missed if took_ms or not hard else ():
             self._bases[step].passed_over += 1
         if took_ms:
             self.learn(took_ms)
-            self._idle, self._tries = 0, self._tries + 1 if tried else 0
+            self._idle, self._tries = {False: 0, True: 0}, self._tries + 1 if tried else 0
         elif missed:
-            self._idle += 1
+            self._idle[hard] += 1
             self._paces.append(1.0)
 
     @property
@@ -122,22 +128,23 @@ class Durations:
         return self._tried_last
 
     def is_stuck(self, hard: bool) -> bool:
-        """Whether nothing had time in so many studies that the next one is to be tried."""
-        return self._idle >= (_PATIENCE if hard else min(_PATIENCE, _FIRST_IDLE << min(self._tries, 8)))
+        """Whether there was no time for anything in so many studies that the next one has to be tried."""
+        return self._idle[hard] >= (_PATIENCE if hard else min(_PATIENCE, _FIRST_IDLE << min(self._tries, 8)))
 
     def least(self, steps: Iterable[Step]) -> float:
-        """The bases together: what the steps take at least, for a hard budget."""
+        """Return the sum of the bases: the least time of the steps, for a hard budget."""
         return sum(self._base_ms(step) or self._first_ms(step) / 2 for step in steps)
 
     def likely(self, steps: Iterable[Step], hard: bool = False, now_ms: Mapping[Step, float] | None = None) -> float:
-        """What the steps are likely to take together. `now_ms` is what they took in this very study, in doubt better.
+        """Return the likely time of the steps together.
 
-        A hard budget forgets nothing, and takes what never ran to be as slow as in the self-test.
+        `now_ms` has times from this very study, which replace a base that is in doubt. For a hard budget no step is
+        tried, and a step that never ran counts with its time in the self-test.
         """
         return self._likely_pace * sum(self._expected(step, hard, now_ms or {}) for step in steps)
 
     def note(self, took_ms: Took) -> None:
-        """Correct the bases by some steps of a study, of which `learn` follows."""
+        """Correct the bases by some steps of a study; `learn` follows with all of them."""
         shortest: dict[Step, float] = {}
         for step, ms in took_ms:
             shortest[step] = min(shortest.get(step, math.inf), max(ms, 0.0))
@@ -189,7 +196,7 @@ class Durations:
         return self._base_ms(step) or (self._first_ms(step) if hard else 0.0)
 
     def _is_overdue(self, step: Step) -> bool:
-        """Whether a step that has a base was passed over so often that it is to be tried."""
+        """Whether a step with a base was passed over so often that it has to be tried."""
         base = self._bases[step]
         believed = base.ms <= _QUIET_PACE * self._typical_ms(step)
         doublings = min(max(0, base.confirmed - _SURE_AFTER + 1), _MOST_DOUBLINGS) if believed else 0
@@ -213,7 +220,7 @@ class Durations:
         return self._base_ms(step)
 
     def _base_ms(self, step: Step) -> float:
-        """Return the base of the step, or of the nearest; at most the base of a step that does the same and more."""
+        """Return the base of the step or of the nearest one; at most that of a step that does the same and more."""
         factor, near = self._nearest(step)
         if near is None:
             return 0.0

@@ -1,15 +1,14 @@
-"""The score that the probabilities expect: its distribution, mean, standard deviation and interval.
+"""The expected score by the networks' probabilities: its distribution, mean, standard deviation and interval.
 
-The model, disc by disc. A bridge is shared by the two corners that face a disc, so these are not independent: there is
-one with the mean of their p3 (the number that `grading` compares with the threshold), and then both grades are 3.
-Otherwise the two corners are independent, each with its own p0 .. p2 made to sum to 1. Discs are taken as independent
-of each other, so that the distribution of a sum of discs is the convolution of theirs, with nothing approximated.
+The model of one disc: its two corners share a bridge, so they are not independent. The probability of a bridge is the
+mean of their p3 (`grading` compares the same number with the threshold), and then both grades are 3. Without a bridge
+the two corners are independent, each with its own p0 .. p2, scaled to the sum 1. Discs are independent of each other,
+so the distribution of a sum of discs is the exact convolution of theirs.
 
-A corner on which the network abstained counts with its probabilities. One that could not be read has none and is never
-taken for a 0: it counts with the mean of its region's readable corners (`with_prior`), as the total replaces it by the
-mean of the region's grades, so that a total and its interval rest on the same assumption. The interval says how unsure
-the network is of its grades; it is as good as the probabilities are calibrated, and knows nothing of an error that the
-discs of a picture have in common.
+An abstained corner counts with its probabilities. An unreadable corner has none and never counts as 0: it counts with
+the mean of its region's readable corners (`with_prior`). The total replaces it by the mean of the region's grades, so a
+total and its interval rest on the same assumption. The interval says how unsure the network is of its grades. It is as
+good as the probabilities are calibrated, and does not cover an error that all discs of a picture have in common.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = [
 Score = Annotated[float, Within(0, 72)]  # units of the mSASSS
 Span = tuple[Annotated[int, Within(0, 72)], Annotated[int, Within(0, 72)]]  # the least and the greatest total
 
-UNKNOWN = (0.25, 0.25, 0.25, 0.25)  # p0 .. p3 of a corner of which nothing is known
+UNKNOWN = (0.25, 0.25, 0.25, 0.25)  # p0 .. p3 of a corner about which nothing is known
 
 _BRIDGE = 3
 _OUTSIDE = 0.025  # on either side of the interval
@@ -48,7 +47,7 @@ _OUTSIDE = 0.025  # on either side of the interval
 
 @dataclass(frozen=True)
 class Expected:
-    """Units of the mSASSS. `interval` holds at least 95 % of the probability, at most 2.5 % lies on either side."""
+    """An expected score in mSASSS units. `interval` holds at least 95 % of the probability, at most 2.5 % per side."""
 
     mean: Score
     sd: Score
@@ -56,24 +55,24 @@ class Expected:
 
 
 def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """p0 .. p3 of a region's corners (.., 4), those that are not `readable` (..) with the mean of the others.
+    """Return p0 .. p3 (.., 4) of a region's corners; those not `readable` (..) get the mean of the others.
 
-    If no corner is readable, all of them count as `UNKNOWN`.
+    If no corner is readable, all of them get `UNKNOWN`.
     """
     prior = probabilities[readable].mean(axis=0) if readable.any() else np.array(UNKNOWN)
     return np.where(readable[..., None], probabilities, prior)
 
 
 def corner_distribution(corners: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """The probability of each grade 0 .. 3 of one corner of a disc, (4,), from p0 .. p3 of both, (2, 4)."""
+    """Return the probability of each grade of one corner of a disc, (4,), from p0 .. p3 of both, (2, 4)."""
     bridge = corners[:, _BRIDGE].mean()
     return np.append(_without_bridge(corners)[side] * (1 - bridge), bridge)
 
 
 def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each total 0 .. 6 of discs, (..., 7), from p0 .. p3 of their two corners, (..., 2, 4).
+    """Return the probability of each total of discs, (..., 7), from p0 .. p3 of their corners, (..., 2, 4).
 
-    A corner whose p3 is 1 says nothing of what it is where there is no bridge: then 0, 1 and 2 are taken alike.
+    The p0 .. p2 of a corner with a p3 of 1 are all 0. Without a bridge its grades 0, 1 and 2 are equally likely.
     """
     bridge = corners[..., _BRIDGE].mean(axis=-1)
     others = _without_bridge(corners)
@@ -87,7 +86,7 @@ def disc_distribution(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _without_bridge(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p0 .. p2 of corners (..., 3) where there is no bridge, with the sum 1."""
+    """Return p0 .. p2 of corners, (..., 3), for a disc without a bridge, with the sum 1."""
     others = corners[..., :_BRIDGE]
     whole = others.sum(axis=-1, keepdims=True)
     alone: NDArray[np.float64] = np.where(whole > 0, others / np.where(whole > 0, whole, 1.0), 1 / _BRIDGE)
@@ -95,12 +94,12 @@ def _without_bridge(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def total_distribution(discs: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each total 0 .. 6 n of n discs, (6 n + 1,), from their corners (n, 2, 4)."""
+    """Return the probability of each total of n discs, (6 n + 1,), from their corners (n, 2, 4)."""
     return reduce(np.convolve, disc_distribution(np.reshape(discs, (-1, 2, 4))), np.ones(1))
 
 
 def expected_score(distribution: NDArray[np.float64]) -> Expected:
-    """Mean, standard deviation and 95 % interval of a total whose probabilities are `distribution`."""
+    """Return mean, standard deviation and 95 % interval of a total with this `distribution`."""
     values = np.arange(len(distribution))
     mean = float(distribution @ values)
     variance = float(distribution @ (values - mean) ** 2)
@@ -109,7 +108,7 @@ def expected_score(distribution: NDArray[np.float64]) -> Expected:
 
 
 def interval_of(distribution: NDArray[np.float64]) -> tuple[int, int]:
-    """The places of the least and the greatest value of the 95 % interval; values stand in ascending order."""
+    """Return the indices of the first and the last value in the 95 % interval; the values are in ascending order."""
     below = np.cumsum(distribution)
     low, high = (int(np.searchsorted(below, share)) for share in (_OUTSIDE, 1 - _OUTSIDE))
     return low, min(high, len(distribution) - 1)

@@ -1,4 +1,4 @@
-"""Geometry on the host: the whole radiograph's matrix, rotations, outlines of crops, and what cannot be a spine.
+"""Geometry on the host: the whole radiograph's matrix, rotations, outlines of crops, and points that are no spine.
 
 Pixel convention as in `spinescore.kernels.warp`: integer coordinates are pixel centres, x right, y down; matrices map
 output pixels to source pixels.
@@ -33,8 +33,8 @@ __all__ = [
 Shown = Literal["left", "right", "as-is"]
 
 # A lateral spine's six disc centres, from above. The bounds are wide: of 40,000 spines drawn from the statistics of
-# real ones (4,902 cervical, 663 lumbar cases) none leaves them; swapped points, a doubled or skipped level and a stray
-# point do.
+# real ones (4,902 cervical, 663 lumbar cases) none leaves them. Swapped points, a doubled or skipped level and a stray
+# point leave them.
 MAX_LEAN_DEG = 60.0  # of the line from the first to the last disc against the vertical
 MAX_BEND_DEG = 60.0  # between neighbouring steps
 STEP_RATIO = (0.5, 1.7)  # of a step between neighbouring discs, against the median step
@@ -51,11 +51,11 @@ def whole_image(
     shown: Shown = "left",
     turn_deg: Turn = 0,
 ) -> NDArray[np.void]:
-    """The ROI record (shape ()) that brings a whole radiograph into a network's input of `size` (height, width).
+    """Return the ROI record (shape ()) that maps a whole radiograph to a network's input of `size` (height, width).
 
-    `stretch` fills the input, as cv2.resize does; `letterbox` keeps the aspect and centres. The input shows a patient
-    who looks to the side `shown`: a radiograph that faces the other side is mirrored, with `as-is` none. One that
-    `turn_deg` brings upright is turned.
+    `stretch` fills the input, as cv2.resize does; `letterbox` keeps the aspect ratio and centres the picture. The
+    radiograph is turned by `turn_deg`. In the input the patient looks to the side `shown`: a radiograph that faces the
+    other side is mirrored. With `as-is` none is mirrored.
     """
     height, width = size
     upright_rows, upright_columns = (columns, rows) if turn_deg in (90, 270) else (rows, columns)
@@ -74,36 +74,36 @@ def whole_image(
 
 
 def scaled_rois(rois: NDArray[np.void], scale: float) -> NDArray[np.void]:
-    """ROIs whose output is `scale` times as large and shows the same field, edge to edge, sampled from the source."""
+    """Return ROIs of the same field, edge to edge, with an output that is `scale` times as large."""
     scaled = rois.copy()
     matrix = rois["matrix"].astype(np.float64)
-    edge = (1 / scale - 1) / 2  # where the larger output's first pixel lies in the smaller one, in its pixels
+    edge = (1 / scale - 1) / 2  # place of the larger output's first pixel, in pixels of the smaller output
     scaled["matrix"][..., :2] = matrix[..., :2] / scale
     scaled["matrix"][..., 2] = matrix[..., 2] + matrix[..., :2].sum(axis=-1) * edge
     return scaled
 
 
 def is_mirrored(facing: Facing, shown: Shown) -> bool:
-    """Whether a radiograph with this `facing` is mirrored for a localizer to which patients are `shown` in this way."""
+    """Whether a radiograph with this `facing` is mirrored for a localizer that sees patients `shown` this way."""
     return shown != "as-is" and facing != shown
 
 
 def mirrored_views(views: NDArray[np.void], shown: Shown) -> NDArray[np.void]:
-    """A copy of the records `VIEW` in which those that are mirrored for the localizer face right, and no others."""
+    """Return a copy of `VIEW` records in which exactly those that are mirrored for the localizer face right."""
     changed = views.copy()
     changed["faces_right"] = [is_mirrored("right" if right else "left", shown) for right in views["faces_right"]]
     return changed
 
 
 def to_source(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Output pixels (.., 2) of a ROI as source pixels."""
+    """Return output pixels (.., 2) of a ROI as source pixels."""
     matrix = roi["matrix"].astype(np.float64)
     mapped: NDArray[np.float64] = np.asarray(xy, np.float64) @ matrix[:, :2].T + matrix[:, 2] + roi["origin"]
     return mapped
 
 
 def to_input(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Source pixels (.., 2) as output pixels of a ROI: the inverse of `to_source`."""
+    """Return source pixels (.., 2) as output pixels of a ROI: the inverse of `to_source`."""
     matrix = roi["matrix"].astype(np.float64)
     relative = np.asarray(xy, np.float64) - matrix[:, 2] - roi["origin"]
     mapped: NDArray[np.float64] = relative @ np.linalg.inv(matrix[:, :2]).T
@@ -111,26 +111,26 @@ def to_input(roi: NDArray[np.void], xy: NDArray[np.floating]) -> NDArray[np.floa
 
 
 def crop_outline(roi: NDArray[np.void], size: int) -> NDArray[np.float64]:
-    """The four corners (4, 2) of a square crop in source pixels: upper left, upper right, lower right, lower left."""
+    """Return the corners (4, 2) of a square crop in source pixels, clockwise from the upper left one."""
     low, high = -0.5, size - 0.5
     return to_source(roi, np.array([[low, low], [high, low], [high, high], [low, high]]))
 
 
 def forward(facing: Facing) -> int:
-    """The sign of x towards which the patient looks."""
+    """Return the sign of x in the direction in which the patient looks."""
     return 1 if facing == "right" else -1
 
 
 def facing_of(centre: NDArray[np.floating], anterior: NDArray[np.floating]) -> Facing:
-    """The side to which the anterior points (n, 2) lie of their discs' centres."""
+    """Return the side of the discs' centres (n, 2) on which their anterior points (n, 2) lie."""
     return "right" if float(np.sum(np.asarray(anterior)[:, 0] - np.asarray(centre)[:, 0])) > 0 else "left"
 
 
 def rotation_deg(centre: NDArray[np.floating], anterior: NDArray[np.floating], facing: Facing) -> NDArray[np.float64]:
-    """Angles of the lines centre-anterior (..., 2) against the horizontal, positive where the anterior end lies lower.
+    """Return the angles of the lines centre-anterior (..., 2); positive if the anterior end lies lower.
 
-    Taken along the patient's line of sight, so that a radiograph and its mirror image have the same angle; beyond
-    +-90 degrees the anterior point lies behind the centre.
+    They are against the horizontal along the patient's line of sight, so that a radiograph and its mirror image have
+    the same angle. Beyond +-90 degrees the anterior point lies behind the centre.
     """
     line = np.asarray(anterior, np.float64) - np.asarray(centre, np.float64)
     angle: NDArray[np.float64] = np.degrees(np.arctan2(line[..., 1], forward(facing) * line[..., 0]))
@@ -140,10 +140,10 @@ def rotation_deg(centre: NDArray[np.floating], anterior: NDArray[np.floating], f
 def implausible(
     centre: NDArray[np.floating], anterior: NDArray[np.floating], known: NDArray[np.bool_], facing: Facing
 ) -> str | None:
-    """Why points cannot be the six discs of a lateral spine, as half a sentence; None where they can.
+    """Return why points cannot be the six discs of a lateral spine, as half a sentence; None if they can.
 
-    `centre` and `anterior` are (6, 2) in pixels of the upright picture, from above; only discs that are `known` are
-    judged, and the steps between them are taken per level.
+    `centre` and `anterior` are (6, 2) in pixels of the upright picture, from above. Only `known` (6,) discs are judged;
+    a step across unknown discs is divided by its number of levels.
     """
     index = np.flatnonzero(known)
     if len(index) < 2:

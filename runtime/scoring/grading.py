@@ -1,4 +1,4 @@
-"""Logits to corner grades: probabilities for the three kinds of head, the bridge rule, abstention."""
+"""From logits to corner grades: probabilities for the three kinds of head, the bridge rule, abstention."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BRIDGE = 3  # the grade of a bridge, and the index of its probability
 
 @dataclass(frozen=True)
 class CornerGrade:
-    """One corner: its grade (None unless scored) and p0 .. p3 (None where the network gave no finite number)."""
+    """One corner: its grade (None unless scored) and p0 .. p3 (None if one of them is not finite)."""
 
     grade: int | None
     probabilities: tuple[float, float, float, float] | None
@@ -29,11 +29,12 @@ class CornerGrade:
 
 
 def probabilities(logits: Mapping[str, NDArray[np.floating]], head: str) -> NDArray[np.float64]:
-    """p0 .. p3 of each disc's two corners: (discs, 2, 4), the upper vertebra's corner first.
+    """Return p0 .. p3 of each disc's two corners, (discs, 2, 4), the upper vertebra's corner first.
 
-    `logits` by network, a row per crop, disc by disc: `corners` of head corners4 (discs, 8), of head corner4
-    (2 discs, 4); `bridge` (discs, 2), class 1 the bridge, and `grades` (2 discs, 3). Where there are two crops per
-    disc, the upper corner's comes first. Not-finite logits give not-finite probabilities.
+    `logits` has an array for each network, with a row for each crop, disc by disc. Head `corners4` has `corners`
+    (discs, 8), head `corner4` has `corners` (2 discs, 4). Head `bridge+grades` has `bridge` (discs, 2), class 1 is the
+    bridge, and `grades` (2 discs, 3). If a disc has two crops, the upper corner's comes first. Logits that are not
+    finite give probabilities that are not finite.
     """
     if head == "bridge+grades":
         bridge = _softmax(logits["bridge"].reshape(-1, 1, 2))[..., 1:]
@@ -45,11 +46,12 @@ def probabilities(logits: Mapping[str, NDArray[np.floating]], head: str) -> NDAr
 def grade_discs(
     corner_probabilities: NDArray[np.float64], readable: NDArray[np.bool_], grader: Grader
 ) -> list[tuple[CornerGrade, CornerGrade]]:
-    """The grades of each disc's two corners, from p0 .. p3 (discs, 2, 4).
+    """Return the grades of each disc's two corners, from p0 .. p3 (discs, 2, 4).
 
-    A disc is a bridge where the mean of its corners' p3 reaches `bridge_threshold`: both are 3. Otherwise each takes
-    the largest of p0 .. p2, the lowest grade on ties. The probability of what was decided (for a bridge the mean p3)
-    below `abstain_below` gives `abstained`; a disc that is not readable, or has no finite probability, `unreadable`.
+    A disc is a bridge if the mean p3 of its corners reaches `bridge_threshold`: then both grades are 3. Otherwise each
+    corner takes the grade with the largest of p0 .. p2, the lowest one on ties. A corner is `abstained` if the
+    probability of its grade (for a bridge the mean p3) is below `abstain_below`. It is `unreadable` if the disc is not
+    `readable` (discs), or a probability is not finite.
     """
     return [
         _grade_disc(upper, lower, bool(seen), grader)
@@ -65,13 +67,13 @@ def _grade_disc(
     readable = readable and all(map(math.isfinite, (*upper, *lower)))
 
     def corner(p: list[float]) -> CornerGrade:
-        known = (p[0], p[1], p[2], p[3]) if all(map(math.isfinite, p)) else None
+        finite = (p[0], p[1], p[2], p[3]) if all(map(math.isfinite, p)) else None
         if not readable:
-            return CornerGrade(None, known, "unreadable")
+            return CornerGrade(None, finite, "unreadable")
         grade = BRIDGE if is_bridge else p.index(max(p[:BRIDGE]))
         if (bridge if is_bridge else p[grade]) < grader.abstain_below:
-            return CornerGrade(None, known, "abstained")
-        return CornerGrade(grade, known, "scored")
+            return CornerGrade(None, finite, "abstained")
+        return CornerGrade(grade, finite, "scored")
 
     return corner(upper), corner(lower)
 

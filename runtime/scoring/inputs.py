@@ -1,4 +1,4 @@
-"""What the networks get of a radiograph: its grey tables, its place in the input, its view; and an input as greys."""
+"""The networks' inputs from a radiograph: its grey tables, its place in the input, its view; and an input as greys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["input_greys", "source_of", "view_of", "whole_of"]
 
 
 def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
-    """The radiograph with the tables through which a bundle's localizer and grader see it."""
+    """Return the radiograph's pixels with the tables through which localizer and grader see it."""
     localizer, grader = manifest.localizer, manifest.grader
     tables = [_table(radiograph, localizer.contrast, localizer.input)]
     same = (localizer.contrast, localizer.input.levels) == (grader.contrast, grader.input.levels)
@@ -28,14 +28,14 @@ def source_of(radiograph: Radiograph, manifest: Manifest) -> Source:
 
 
 def whole_of(source: int, chosen: Chosen, localizer: Localizer) -> NDArray[np.void]:
-    """The ROI record that brings the whole radiograph into the localizer's input."""
+    """Return the ROI record that maps the whole radiograph to the localizer's input."""
     size, image = localizer.input, chosen.radiograph
     fit, shape, shown = size.fit or "stretch", (size.height, size.width), localizer.facing
     return whole_image(source, image.rows, image.columns, shape, fit, chosen.facing, shown, chosen.turn_deg)
 
 
 def input_greys(pictures: NDArray[Any], size: NetworkInput) -> NDArray[np.float32]:
-    """A network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
+    """Return a network's normalised inputs (N, C, H, W) as grey (N, H, W) in 0 .. 1, before mean and std."""
     greys: NDArray[np.float32] = np.clip(pictures[:, 0].astype(np.float32) * size.std[0] + size.mean[0], 0, 1)
     return greys
 
@@ -49,7 +49,7 @@ def _table(radiograph: Radiograph, contrast: Contrast, size: NetworkInput) -> ND
 
 
 def view_of(view: int, chosen: Chosen, given: Any) -> NDArray[np.void]:
-    """The record `VIEW` of view 0 or 1, with the points that are given by disc."""
+    """Return the `VIEW` record of view 0 or 1, with a reader's points by disc, (2, 2) each."""
     parameters = np.zeros((), VIEW)
     parameters["source"] = parameters["region"] = view
     parameters["faces_right"] = chosen.facing == "right"

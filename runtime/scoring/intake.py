@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.arguments import check_choice, shown
+from spinescore.runtime.arguments import shown
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.notices import notice
-from spinescore.runtime.reading.arrays import check_pixels, radiograph_from_array
+from spinescore.runtime.reading.arrays import radiograph_from_array
 from spinescore.runtime.reading.datasets import is_dataset, name_of
 from spinescore.runtime.reading.sourcenames import told_apart
+from spinescore.runtime.scoring.handmade import check_study
 from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Reject, Study
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def as_study(study: StudyInput) -> Study:
     `ValueError` for anything else, `InputRejected` for radiographs of two patients.
     """
     if isinstance(study, Study):
-        converted = replace(study, radiographs=tuple(study.radiographs))
+        listed = not isinstance(study.radiographs, (Iterator, ValuesView))
+        converted = study if listed else replace(study, radiographs=tuple(study.radiographs))
     elif isinstance(study, Mapping):
         unknown = [name for name in study if name not in REGIONS]
         if unknown:
@@ -70,8 +72,7 @@ def as_study(study: StudyInput) -> Study:
                         "score({'cervical': pixels, 'lumbar': pixels}) or score(load_study(path))")  # fmt: skip
     else:
         converted = _of_images([_of_dataset(item) if is_dataset(item) else item for item in study])
-    for radiograph in converted.radiographs:
-        _check(radiograph)
+    check_study(converted)
     patients = {radiograph.patient_key for radiograph in converted.radiographs} - {None}
     if len(patients) > 1:
         raise InputRejected(
@@ -131,19 +132,6 @@ def _of_dataset(ds: Dataset) -> Radiograph | Reject:
         return load_radiograph(ds)
     except InputRejected as fault:
         return Reject(fault.code, str(fault), name_of(ds))
-
-
-def _check(radiograph: object) -> None:
-    """Raise `TypeError` or `ValueError` for a radiograph that was made by hand with invalid fields."""
-    if not isinstance(radiograph, Radiograph):
-        raise TypeError(f"a study's radiographs must be Radiograph objects, got {shown(radiograph)}; call load_study")
-    name = radiograph.source or "a radiograph"
-    check_pixels(f"the pixels of {name}", radiograph.pixels)
-    table: Any = radiograph.table
-    if not isinstance(table, np.ndarray) or table.ndim != 1 or not table.size or table.dtype.kind != "f":
-        raise ValueError(f"{name}: its table must be one row of greys, numbers from 0 to 1 of type float32")
-    check_choice(f"the region of {name}", radiograph.region, (None, *REGIONS))
-    check_choice(f"the facing of {name}", radiograph.facing, (None, "left", "right"))
 
 
 def _native(radiograph: Radiograph) -> Radiograph:

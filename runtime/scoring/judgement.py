@@ -1,4 +1,4 @@
-"""Judges whether the points that were found in a region are to be trusted, and grades its corners."""
+"""Judge whether a region's points can be trusted, and grade its corners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinescore.runtime.study import LEVELS, Finding, Region, Reject
 
 __all__ = ["MIN_KNOWN_DISCS", "RegionResult", "judge", "strictly"]
 
-# With fewer discs found than this, the others may as well be one level off, and the region is not scored.
+# If fewer discs are found, they may be one level off, and the region is not scored.
 MIN_KNOWN_DISCS = 4
 
 Grades = Sequence[tuple[CornerGrade, CornerGrade]]
@@ -26,9 +26,9 @@ Grades = Sequence[tuple[CornerGrade, CornerGrade]]
 
 @dataclass(frozen=True, eq=False)
 class RegionResult:
-    """One region's points (6, 2) in source pixels, disc confidences (6), and grades; or why it is rejected.
+    """One region's points (6, 2) in source pixels, confidences (6) and grades, or the reason of its reject.
 
-    `given` holds the numbers of the discs whose points are a reader's.
+    `given` has the numbers of the discs with points from a reader.
     """
 
     region: Region
@@ -39,9 +39,9 @@ class RegionResult:
     grades: Grades
     reject: Reject | None
     given: Collection[int] = ()
-    known: NDArray[np.bool_] | None = None  # the discs whose points are to be trusted; else those with a grade
-    findings: tuple[Finding, ...] = ()  # of how the picture stands
-    stands_as_seen: bool = False  # the localizer was asked how it stands, and agrees
+    known: NDArray[np.bool_] | None = None  # the discs with trusted points; if None, those that are readable
+    findings: tuple[Finding, ...] = ()  # on the picture's orientation
+    stands_as_seen: bool = False  # the localizer was asked about the orientation, and agrees
 
     @property
     def upright(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -50,7 +50,7 @@ class RegionResult:
         return to_upright(self.centre, turn_deg), to_upright(self.anterior, turn_deg)
 
     def rather(self, other: Region) -> RegionResult:
-        """The same, rejected because the picture shows the other region."""
+        """Return this result, rejected because the picture shows the other region."""
         name = self.chosen.radiograph.source or "The radiograph"
         message = f"{name} is said to show the {self.region} spine, but looks like the {other} one; correct its region."
         return replace(self, reject=Reject("wrong-region", message, self.chosen.radiograph.source, self.region))
@@ -66,8 +66,8 @@ def judge(
 ) -> RegionResult:
     """Judge one region from its points (6, 2) of dtype `POINT` and its corners' p0 .. p3 (6, 2, 4).
 
-    A disc whose confidence is below `min_confidence`, or whose points lie outside of the picture, is not readable.
-    `given` are the discs whose points a reader gave.
+    A disc is not readable if its confidence is below `min_confidence`, or a point lies outside the picture. `given` are
+    the numbers of the discs with points from a reader.
     """
     radiograph, least = chosen.radiograph, manifest.localizer.min_confidence
     xy = points["xy"].astype(np.float64)
@@ -95,10 +95,10 @@ def judge(
 
 
 def strictly(results: Mapping[Region, RegionResult], findings: Sequence[Finding]) -> dict[Region, RegionResult]:
-    """The results with every region rejected of which there is a finding; one without a region is of both."""
+    """Return the results, with every region rejected that has a finding; one without a region counts for both."""
     rejects = {
-        region: as_reject(found, region)
-        for found in reversed(findings)
-        for region in ([found.region] if found.region else results)
+        region: as_reject(finding, region)
+        for finding in reversed(findings)
+        for region in ([finding.region] if finding.region else results)
     }
     return {region: replace(result, reject=result.reject or rejects.get(region)) for region, result in results.items()}

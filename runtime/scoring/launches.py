@@ -1,4 +1,4 @@
-"""How much work a study gets (its effort), and the launches and steps that this takes."""
+"""The effort that a study gets, and the launches and steps that it takes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ SKIPPABLE: tuple[Skippable, ...] = ("test-time", "second-pass", "evidence", "ant
 
 REPORT: Step = ("report", 0, True)
 
-_ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}  # where a stage stands in a launch
+# The number of a launch's steps (`Launches.one`) that are over when a stage begins.
+_ORDER = {"localize": 0, "second-pass": 1, "test-time": 1, "crop": 1, "grade": 2}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How a study is worked on. `apart` runs its two views one after the other in place of both at once.
+    """How thoroughly a study is scored. `apart` runs its two views one after the other, and not both at once.
 
     `test_time` averages heatmaps over the manifest's scales and flips.
     """
@@ -34,16 +35,19 @@ class Effort:
 
 
 def alternatives(effort: Effort, antialiased: bool) -> tuple[Effort, ...]:
-    """The effort, then less and less of it in the order of `SKIPPABLE`. `antialiased`: the manifest asks for it."""
+    """Return the effort, then ever smaller ones in the order of `SKIPPABLE`.
+
+    `antialiased` says whether the manifest asks for antialiasing.
+    """
     plain = replace(effort, test_time=False)
-    found = [effort, plain, replace(plain, passes=1)]
+    efforts = [effort, plain, replace(plain, passes=1)]
     if antialiased:
-        found.append(replace(plain, passes=1, antialias=False))
-    return tuple(dict.fromkeys(found))
+        efforts.append(replace(plain, passes=1, antialias=False))
+    return tuple(dict.fromkeys(efforts))
 
 
 class Launches:
-    """The launches of one study, both views in one or each in its own, and what is left of them."""
+    """The launches of one study (both views in one launch, or each in its own), and the steps that are left."""
 
     def __init__(self, effort: Effort, views: int) -> None:
         at_once, self._count = (1, views) if effort.apart else (views, 1)
@@ -56,45 +60,49 @@ class Launches:
         )
         self.passes = [self.one[0]] * (effort.passes * self._count)
         self.steps = [*self.passes, *[*self.one[1:]] * self._count, REPORT]
-        self.decided: dict[Skippable, bool] = {}  # of this launch: whether it has a second pass, and how that is made
-        self.first_ms: list[float] = []  # of each launch's first pass, where a device tells
+        self.decided: dict[Skippable, bool] = {}  # whether this launch has a second pass, and whether that is averaged
+        self.first_ms: list[float] = []  # of each launch's first pass, on a device that tells it
 
     @property
     def plainest(self) -> list[Step]:
-        """What cannot be skipped of all launches."""
+        """The steps of all launches that cannot be skipped."""
         return [*self.one * self._count, REPORT]
 
     def begin(self, at_ms: float) -> None:
-        """The next launch."""
+        """Begin the next launch."""
         self._left, self.decided, self._began_ms = self._left - 1, {}, at_ms
 
     def localized(self, at_ms: float) -> None:
-        """The launch has made its first pass, or more."""
+        """Note that the launch has made its first pass, or more."""
         if len(self.first_ms) < self._count - self._left:
             self.first_ms.append(at_ms - self._began_ms)
 
     def without(self, stage: Skippable) -> None:
-        """This launch does without the second pass (`second-pass`), or without its averaging (`test-time`)."""
+        """Leave the second pass of this launch out (`second-pass`), or its averaging (`test-time`)."""
         self.passes.remove(self.one[0])
         if stage == "test-time":
             self.passes.append(self.plain)
 
     def needed(self, stage: str) -> list[Step]:
-        """What cannot be skipped from the stage on: the rest of this launch, those to come, and the report."""
+        """Return the steps from this stage on that cannot be skipped: of this launch, of later ones, and the report."""
         return [*self.one[_ORDER[stage] :], *self.one * self._left, REPORT]
 
     def took(self, stages_ms: Mapping[str, float]) -> list[tuple[Step, float]]:
-        """The steps with their times, from those of the stages localize, crop and grade over all launches."""
+        """Return the steps with their times, from the times of localize, crop and grade over all launches."""
         kinds = [(step, stages_ms[stage]) for step, stage in zip(self.one[1:], ("crop", "grade"), strict=True)]
         passes_ms = self._passes_ms(stages_ms["localize"])
         return [*passes_ms, *((step, ms / self._count) for step, ms in kinds for _ in range(self._count))]
 
     def so_far(self) -> list[tuple[Step, float]]:
-        """The first passes with their times, of launches that are given up."""
+        """Return the first passes with their times, for launches that are given up."""
         return [(self.one[0], ms) for ms in self.first_ms]
 
     def _passes_ms(self, all_ms: float) -> list[tuple[Step, float]]:
-        """Each pass with its time. The second passes are told from the first by when these ended, else left out."""
+        """Return each pass with its time.
+
+        The second passes took the rest of the time after the first ones. If those times are not known, or the second
+        passes are of two kinds, the second passes are left out.
+        """
         if len(set(self.passes)) == 1:
             return [(step, all_ms / len(self.passes)) for step in self.passes]
         second = list(self.passes)

@@ -1,4 +1,4 @@
-"""Whether points that a reader gave are counted as the localizer counts them: levels off by one."""
+"""Detect a reader's points that are one level off, by the localizer's own points."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_COUNTED", "miscounted"]
 
 LEAST_COUNTED = 3  # discs that must agree: fewer could be one stray point
-NEAR = 0.35  # of the step between discs, within which two points are of one disc
+NEAR = 0.35  # of the step between discs; two points within this distance belong to one disc
 
 
 def miscounted(result: RegionResult, seen: NDArray[np.void], min_confidence: float) -> Finding | None:
-    """The finding `level-shift` if given discs lie where the localizer sees those one level away.
+    """Return the finding `level-shift` if given discs lie where the localizer sees those one level away.
 
-    `seen` (6, 2) of dtype `POINT` is what the localizer finds by itself; only discs that it is sure of count.
+    `seen` (6, 2) of dtype `POINT` are the localizer's own points; only discs with a high confidence count.
     """
     given = np.array([disc in result.given for disc in range(len(seen))])
     sure = seen["confidence"].min(axis=1) >= UNSURE_FACTOR * min_confidence
     near = NEAR * median_step(result)
 
     def agreeing(shift: int) -> int:
-        """How many given discs lie by the disc that the localizer counts `shift` levels lower."""
+        """Return how many given discs lie near the disc that the localizer counts `shift` levels lower."""
         discs = np.flatnonzero(given)
         discs = discs[(discs + shift >= 0) & (discs + shift < len(seen))]
         apart = np.linalg.norm(result.centre[discs] - seen["xy"][discs + shift, 0], axis=1)
@@ -41,6 +41,6 @@ def miscounted(result: RegionResult, seen: NDArray[np.void], min_confidence: flo
     best = max(counts, key=lambda shift: counts[shift])
     if best == 0 or counts[best] < LEAST_COUNTED:
         return None
-    where = "lower" if best > 0 else "higher"
-    what = f"{counts[best]} of the discs given lie where the localizer finds the disc one level {where}"
-    return finding("level-shift", result.chosen.radiograph.source, what, result.region)
+    direction = "lower" if best > 0 else "higher"
+    text = f"{counts[best]} of the discs given lie where the localizer finds the disc one level {direction}"
+    return finding("level-shift", result.chosen.radiograph.source, text, result.region)

@@ -1,9 +1,9 @@
-"""The mSASSS: 24 sites, totals per region and study, and what becomes of corners that could not be scored.
+"""The mSASSS: 24 sites, totals per region and study, and the rule for corners that could not be scored.
 
-A missing corner never becomes 0. Up to `max_imputed_per_region` missing of a region's 12 are replaced by the mean of
-that region's scored corners; above that the region has no total (common practice, see `DEFAULT_MAX_IMPUTED`). The
-range of totals that the missing corners leave open is always given. It does not make use of a bridge's being shared:
-that a scored corner is no bridge is a grade like any other, and no fact about the corner that is missing.
+A missing corner never counts as 0. If at most `max_imputed_per_region` of a region's 12 corners are missing, each is
+replaced by the mean of the region's scored corners; otherwise the region has no total (common practice, see
+`DEFAULT_MAX_IMPUTED`). The range of totals that the missing corners allow is always given. A missing corner may have
+any grade in it, also if the other corner of its disc was scored.
 
 A disc with its two corners is the vertebral unit of van der Heijde et al. 2008 (ASSERT).
 """
@@ -28,13 +28,13 @@ __all__ = [
 
 MAX_GRADE = 3
 
-# Practice of clinical trials with the mSASSS; no primary source was at hand, hence a parameter.
+# The practice of clinical trials with the mSASSS. It is a parameter, because no primary source was at hand.
 DEFAULT_MAX_IMPUTED = 3
 
 
 @dataclass(frozen=True)
 class DiscScore:
-    """A disc's total, 0 to 6 (None where a corner is missing and not imputed), and the least and greatest it can be."""
+    """A disc's total, 0 to 6, with its range. `total` is None if a corner is missing and not imputed."""
 
     total: float | None
     range: tuple[int, int]
@@ -42,18 +42,18 @@ class DiscScore:
 
 @dataclass(frozen=True)
 class RegionScore:
-    """A region's total (None where too many corners are missing), and the least and greatest that it can be."""
+    """A region's total with its range. `total` is None if too many corners are missing."""
 
     total: float | None
     range: tuple[int, int]
     missing: int
     imputed: Mapping[str, float]  # site -> value that counts in the total
-    discs: tuple[DiscScore, ...]  # from above; where there is a total, theirs add up to it
+    discs: tuple[DiscScore, ...]  # from above; their totals add up to `total`
 
 
 @dataclass(frozen=True)
 class StudyScore:
-    """The study's total; `imputed` says that missing corners were replaced, `incomplete` that there is no total."""
+    """The study's total. Status `imputed`: missing corners were replaced; `incomplete`: there is no total."""
 
     value: float | None
     range: tuple[int, int]
@@ -70,14 +70,14 @@ def score_region(
 ) -> RegionScore:
     """Score a region's 12 corners, in the order of `SITES[region]`; None is a missing corner.
 
-    With `fractional` grades may lie between whole ones, as readers' half points and means of readers do.
+    With `fractional`, grades need not be whole numbers: readers give half points, and means of readers are fractions.
+    Raises `ValueError` for another number of grades, or for an invalid one.
     """
     sites = SITES[region]
-    known = [grade for grade in grades if grade is not None]
-    good = all(0 <= grade <= MAX_GRADE if fractional else grade in range(MAX_GRADE + 1) for grade in known)
-    if len(grades) != len(sites) or not good:
-        raise ValueError(f"the {region} region has {len(sites)} grades, each 0, 1, 2, 3 or None; got {list(grades)}")
     scored = [grade for grade in grades if grade is not None]
+    valid = all(0 <= grade <= MAX_GRADE if fractional else grade in range(MAX_GRADE + 1) for grade in scored)
+    if len(grades) != len(sites) or not valid:
+        raise ValueError(f"the {region} region has {len(sites)} grades, each 0, 1, 2, 3 or None; got {list(grades)}")
     missing = len(grades) - len(scored)
     imputed = {}
     if missing and scored and missing <= max_imputed_per_region:
@@ -100,7 +100,7 @@ def _score_disc(sites: Sequence[str], grades: Sequence[int | None], imputed: Map
 
 
 def score_study(regions: Mapping[Region, RegionScore]) -> StudyScore:
-    """Add the regions up; a region that is not in `regions` could not be scored at all."""
+    """Return the study's score; a region that is not in `regions` could not be scored."""
     unseen = {region: score_region(region, [None] * len(SITES[region])) for region in REGIONS if region not in regions}
     scores = [{**regions, **unseen}[region] for region in REGIONS]
     bounds = (sum(score.range[0] for score in scores), sum(score.range[1] for score in scores))

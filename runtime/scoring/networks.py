@@ -1,14 +1,15 @@
-"""The networks of a bundle for the pipeline: checked against the manifest, with their buffers."""
+"""The networks of a bundle for the pipeline: loaded, checked against the manifest, with their buffers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spinescore.kernels.average import AverageSpec, Run
 from spinescore.kernels.decode import DISCS, BoxSpec, CropSpec
 from spinescore.kernels.warp import ROI, WarpSpec
+from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.engines import Engine
 from spinescore.runtime.errors import BundleError
@@ -22,12 +23,11 @@ __all__ = [
     "VIEWS",
     "GraderNetwork",
     "LocalizerRuns",
+    "Networks",
     "average_spec",
-    "check_localizers",
     "crop_spec",
-    "grader_network",
     "heatmap_size",
-    "localizer_runs",
+    "load_networks",
     "scaled_name",
     "warp_spec",
 ]
@@ -36,14 +36,14 @@ VIEWS = len(REGIONS)
 HEATMAP_STRIDE = 4
 LOCALIZER_TABLE = 0  # of the tables that are uploaded with a source
 
-# Which crops a network of the grader sees of each disc: False as it is (for the lower vertebra's corner, or for both),
-# True flipped vertically (for the upper vertebra's corner); the upper corner's crop comes first.
+# The crops that a network of the grader sees of each disc, the upper corner's crop first. False: not flipped (for the
+# lower vertebra's corner, or for both corners). True: flipped vertically (for the upper vertebra's corner).
 FLIPS = {"corners8": (False,), "bridge2": (False,), "corners4": (True, False), "grades3": (True, False)}
 
 
 @dataclass(frozen=True)
 class GraderNetwork:
-    """One network of the grader and its buffers, all with six rows per view (times the flips)."""
+    """One network of the grader and its buffers, with six rows per view for each flip."""
 
     role: str
     engine: Engine[Any]
@@ -62,9 +62,9 @@ class GraderNetwork:
 
 @dataclass(frozen=True)
 class LocalizerRuns:
-    """The localizer's runs at one scale and their buffers: rows for the views, as all buffers of views.
+    """The localizer's runs at one scale and their buffers, with a row for each view.
 
-    `mirrored` and `turned` are input and heatmaps of the run on the mirrored input, None where there is none.
+    `mirrored` and `turned` are input and heatmaps of the run on the mirrored input; None if there is no such run.
     """
 
     scale: float
@@ -79,17 +79,61 @@ class LocalizerRuns:
 
     @property
     def outputs(self) -> tuple[Any, ...]:
-        """The heatmaps of the runs, in the order of `average_spec`."""
+        """The heatmaps of all runs, in the order of `average_spec`."""
         return (self.heatmaps,) if self.turned is None else (self.heatmaps, self.turned)
 
 
-def localizer_runs(localizer: Localizer, device: Device[Any], engine: Engine[Any]) -> tuple[LocalizerRuns, ...]:
-    """The runs at every scale, those at the input's own size first."""
-    return tuple(_runs_at(scale, localizer, device, engine) for scale in _scales(localizer))
+@dataclass(frozen=True)
+class Networks:
+    """All networks of a bundle. `localizers` are engines, each with the views that it serves."""
+
+    localizers: tuple[tuple[Engine[Any], slice], ...]
+    runs: tuple[LocalizerRuns, ...]  # at every scale, the input's own size first
+    graders: tuple[GraderNetwork, ...]
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the input buffers by network; a localizer has one for each scale."""
+        return {
+            **{scaled_name(name, runs.scale): runs.inputs[part] for name, part in self._parts for runs in self.runs},
+            **{f"grader {network.role}": network.crops for network in self.graders},
+        }
+
+    def outputs(self, heatmaps: Any) -> dict[str, Any]:
+        """Return the output buffers by network; `heatmaps` is the buffer of the localizers."""
+        return {
+            **{name: heatmaps[part] for name, part in self._parts},
+            **{f"grader {network.role}": network.logits for network in self.graders},
+        }
+
+    @property
+    def _parts(self) -> list[tuple[str, slice]]:
+        """The name of each localizer, with the views that it serves."""
+        shared = len(self.localizers) == 1
+        return [(f"localizer {'both' if shared else REGIONS[part.start]}", part) for _, part in self.localizers]
+
+
+def load_networks(bundle: Bundle, device: Device[Any], before: Callable[[str], None] | None = None) -> Networks:
+    """Load a bundle's networks on a device and allocate their buffers, which belong to the device.
+
+    `before` gets a line of text before each network is loaded. Raises `BundleError` if a network does not fit the
+    manifest, `EngineError` if one cannot be loaded, and what `before` raises.
+    """
+    localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+    parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
+    roles = HEAD_OUTPUTS[grader.head]
+    files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
+    engines = device.engines([bundle.network(network, device.precisions) for network in files], before)
+    localizers, graders = engines[: len(parts)], engines[len(parts) :]
+    _check_localizers(localizers, localizer)
+    return Networks(
+        tuple(zip(localizers, parts, strict=True)),
+        tuple(_runs_at(scale, localizer, device, localizers[0]) for scale in _scales(localizer)),
+        tuple(_grader_network(grader, device, *named) for named in zip(roles, graders, strict=True)),
+    )
 
 
 def average_spec(localizer: Localizer) -> AverageSpec:
-    """How the heatmaps of all runs become one, scale by scale, the plain run before the flipped one."""
+    """Return how the heatmaps of all runs become one: scale by scale, the plain run before the flipped one."""
     averaging = localizer.averaging
     flips = (False, True) if averaging.flip else (False,)
     runs = tuple(Run(scale, flip) for scale in _scales(localizer) for flip in flips)
@@ -130,8 +174,8 @@ def _runs_at(scale: float, localizer: Localizer, device: Device[Any], engine: En
     )
 
 
-def check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
-    """Each is as the manifest has it, and all are alike."""
+def _check_localizers(engines: Sequence[Engine[Any]], localizer: Localizer) -> None:
+    """Raise `BundleError` unless each engine fits the manifest, and all have the same heatmaps and precision."""
     for engine in engines:
         _check_localizer(engine, localizer)
         if (engine.output_shape, engine.dtype) != (engines[0].output_shape, engines[0].dtype):
@@ -151,12 +195,12 @@ def _check_localizer(engine: Engine[Any], localizer: Localizer) -> None:
     if len(scales) > 1 and any((*engine.input_shape[1:], *engine.output_shape[1:])):
         others = " and ".join(f"{scale:g}" for scale in scales if scale != 1.0)
         raise BundleError(
-            f"Network {engine.name} takes pictures of {size.height} x {size.width} pixels alone, and "
+            f"Network {engine.name} only takes pictures of {size.height} x {size.width} pixels, but "
             f"localizer.test_time.scales asks for scale {others} too; export the bundle again with those scales."
         )
 
 
-def grader_network(grader: Grader, device: Device[Any], role: str, engine: Engine[Any]) -> GraderNetwork:
+def _grader_network(grader: Grader, device: Device[Any], role: str, engine: Engine[Any]) -> GraderNetwork:
     outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     _check_shape(engine, "logits", engine.output_shape, (outputs,))
@@ -172,15 +216,16 @@ def grader_network(grader: Grader, device: Device[Any], role: str, engine: Engin
     )
 
 
-def _check_shape(engine: Engine[Any], tensor: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    fits = len(found) == len(wanted) and all(size in (0, want) for size, want in zip(found, wanted, strict=True))
+def _check_shape(engine: Engine[Any], tensor: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise `BundleError` if a tensor has another shape per image; 0 stands for any size."""
+    fits = len(shape) == len(expected) and all(size in (0, own) for size, own in zip(shape, expected, strict=True))
     if not fits:
         raise BundleError(
-            f"Network {engine.name}: tensor {tensor} is {found} per image, the manifest describes {wanted}; export the "
-            "bundle again."
+            f"Network {engine.name}: tensor {tensor} is {shape} per image, the manifest describes {expected}; export "
+            "the bundle again."
         )
 
 
 def crop_spec(grader: Grader, flips: tuple[bool, ...]) -> CropSpec:
-    """The crops of a network that sees each disc with these flips, as the manifest has them."""
+    """Return the crops, by the manifest, of a network that sees each disc with these flips."""
     return CropSpec(grader.input.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)

@@ -1,7 +1,7 @@
-"""From uploaded radiographs to logits: the verbs in order, captured at open and replayed per study.
+"""From uploaded radiographs to logits: the steps in order, captured at open and replayed per study.
 
-View 0 is the cervical radiograph, view 1 the lumbar one; view i reads the source image i. What changes between studies
-(source sizes, facing, given points) stands in two small buffers that are written before a replay; nothing between the
+View 0 is the cervical radiograph, view 1 the lumbar one; view i reads source image i. The values that change between
+studies (source sizes, facing, given points) are written into two small buffers before a replay. Nothing between the
 upload and the logits returns to the host.
 """
 
@@ -21,7 +21,6 @@ from spinescore.kernels.warp import WarpSpec
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device, Replay
 from spinescore.runtime.engines import Engine
-from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.scoring.budget import Boundary, Effort
 from spinescore.runtime.scoring.geometry import mirrored_views, scaled_rois
 from spinescore.runtime.scoring.networks import (
@@ -30,10 +29,7 @@ from spinescore.runtime.scoring.networks import (
     VIEWS,
     LocalizerRuns,
     average_spec,
-    check_localizers,
-    grader_network,
-    localizer_runs,
-    scaled_name,
+    load_networks,
     warp_spec,
 )
 from spinescore.runtime.study import REGIONS
@@ -45,7 +41,10 @@ GRADER_TABLE = 1  # of the tables that are uploaded with a source
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What replays left, per view of the slice: points (V, 6, 2) of dtype `POINT`, logits by network, marks."""
+    """The results of replays for V views: points (V, 6, 2) of dtype `POINT`, logits by network, and times.
+
+    `stages_ms` has the time at the end of each stage, since the launch began.
+    """
 
     points: NDArray[np.void]
     logits: dict[str, NDArray[Any]]
@@ -53,16 +52,15 @@ class Results:
 
     @property
     def durations_ms(self) -> dict[str, float]:
-        """Of the stages between the marks: localize, crop and grade."""
-        marks = itertools.pairwise(self.stages_ms.items())
-        return {stage: at - before for (_, before), (stage, at) in marks}
+        """The durations of localize, crop and grade."""
+        return _durations(self.stages_ms)
 
 
 class Pipeline:
     """The networks of a bundle on a device. Buffers are allocated here, once, and belong to the device.
 
-    The steps are captured with the usual effort, by default the manifest's, and with another when it is first wanted.
-    Nothing of it is run until `run_networks` or a study does that.
+    The steps are captured here for the usual effort, by default the manifest's, and for another effort when it is first
+    used. No network runs before `run_networks` or a study.
     """
 
     def __init__(
@@ -72,29 +70,22 @@ class Pipeline:
         effort: Effort | None = None,
         before: Callable[[str], None] | None = None,
     ) -> None:
-        """`before` is told what comes next: each network that is loaded. What it raises ends the opening."""
-        localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
+        """Load the networks; `before` gets a line of text before each, and what it raises ends the opening."""
+        localizer = bundle.manifest.localizer
         self._device = device
         self._effort = effort or Effort(localizer.passes, test_time=localizer.averaging.runs > 1)
-        parts = [slice(0, VIEWS)] if localizer.shared else [slice(view, view + 1) for view in range(VIEWS)]
-        roles = HEAD_OUTPUTS[grader.head]
-        files = [*(localizer.files[REGIONS[part.start]] for part in parts), *(grader.files[role] for role in roles)]
-        engines = device.engines([bundle.network(network, device.precisions) for network in files], before)
-        localizers, graders = engines[: len(parts)], engines[len(parts) :]
-        check_localizers(localizers, localizer)
-        self._localizers = list(zip(localizers, parts, strict=True))
-        self._runs = localizer_runs(localizer, device, localizers[0])
+        self._loaded = loaded = load_networks(bundle, device, before)
+        self._localizers, self._runs, self._networks = loaded.localizers, loaded.runs, loaded.graders
         self._average = average_spec(localizer)
         self._averages = len(self._average.runs) > 1
         base = self._runs[0].heatmaps
         self._heatmaps = device.allocate(base.shape, base.dtype) if self._averages else base  # of all runs
         self._views = device.allocate((VIEWS,), VIEW)
-        self._shown = localizer.facing  # `boxes` mirrors by its views' facing, which is then not that of `crops`
+        self._shown = localizer.facing  # unless it is left, `boxes` needs views with another facing than `crops`
         self._box_views = self._views if self._shown == "left" else device.allocate((VIEWS,), VIEW)
         self._points = device.allocate((VIEWS, DISCS, 2), POINT)
-        self._warp_crops = warp_spec(grader.input, GRADER_TABLE)
+        self._warp_crops = warp_spec(bundle.manifest.grader.input, GRADER_TABLE)
         self._decode = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
-        self._networks = [grader_network(grader, device, *named) for named in zip(roles, graders, strict=True)]
         self._boundary: Boundary = _go_on
         self._networks_alone: Replay | None = None
         self._replays: dict[Effort, Replay] = {}
@@ -102,9 +93,8 @@ class Pipeline:
 
     @property
     def precision(self) -> str:
-        return "+".join(
-            dict.fromkeys([self._localizers[0][0].precision, *(n.engine.precision for n in self._networks)])
-        )
+        precisions = [self._localizers[0][0].precision, *(network.engine.precision for network in self._networks)]
+        return "+".join(dict.fromkeys(precisions))
 
     @property
     def framework(self) -> str:
@@ -116,11 +106,11 @@ class Pipeline:
 
     @property
     def localizers(self) -> int:
-        """The number of networks that localize."""
+        """The number of localizer networks."""
         return len(self._localizers)
 
     def prepare(self, effort: Effort) -> Replay:
-        """Capture the steps with this effort, unless they are."""
+        """Capture the steps for this effort if they are not captured yet, and return their replay."""
         key = replace(effort, apart=False)
         if key not in self._replays:
             self._replays[key] = self._device.capture(partial(self._steps, key))
@@ -134,10 +124,10 @@ class Pipeline:
         effort: Effort | None = None,
         boundary: Boundary | None = None,
     ) -> Results:
-        """Replay for a slice of the views. `whole` (2, dtype `ROI`) and `parameters` (2, dtype `VIEW`) have both.
+        """Score a slice of the views by a replay; `whole` (2,) of `ROI` and `parameters` (2,) of `VIEW` are for both.
 
-        `boundary` is asked before each launch, and before each stage where a device runs steps and not a graph of
-        them; what it raises ends the study.
+        `boundary` is called before each launch and, on a device that runs steps and not a graph of them, before each
+        stage. What it raises ends the study.
         """
         device, effort = self._device, effort or self._effort
         replay = self.prepare(effort)
@@ -162,16 +152,16 @@ class Pipeline:
     def run_networks(
         self, images: Mapping[str, NDArray[np.float32]] | None = None, boundary: Boundary | None = None
     ) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-        """Outputs of all networks for given images, and the milliseconds of localizer and grader.
+        """Return the outputs of all networks for `images`, and the milliseconds of localizer and grader.
 
         The networks run as in a study: on its buffers, with its batches, both views at once. `images` has the inputs of
-        each network (N, C, H, W, normalised) as `golden.GoldenNetwork.images` names them; without them the networks run
-        on what their buffers hold, which makes the first study as quick as the others. A localizer's output is the mean
-        of all its runs' heatmaps. What `boundary` raises between the networks of a device without graphs ends the run.
+        each network (N, C, H, W, normalised) by the names of `golden.GoldenNetwork.images`. Without them the networks
+        run on the present content of their buffers; that warms them up for the first study. A localizer's output is
+        the mean of all its runs' heatmaps. `boundary` is called as by `score`, and what it raises ends the run.
         """
         if self._networks_alone is None:
             self._networks_alone = self._device.capture(self._network_steps)
-        inputs, outputs = self._ends()
+        inputs, outputs = self._loaded.inputs(), self._loaded.outputs(self._heatmaps)
         for name, buffer in inputs.items() if images is not None else ():
             with np.errstate(over="ignore"):
                 self._device.write(buffer, images[name].astype(buffer.dtype))  # type: ignore[index]
@@ -181,25 +171,24 @@ class Pipeline:
             self._networks_alone(slice(0, VIEWS))
         finally:
             self._boundary = _go_on
-        marks = itertools.pairwise(self._device.marks_ms().items())
-        stages_ms = {stage: at - before for (_, before), (stage, at) in marks}
-        found = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
-        return found, {"localizer": stages_ms["localize"], "grader": stages_ms["grade"]}
+        durations_ms = _durations(self._device.marks_ms())
+        results = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
+        return results, {"localizer": durations_ms["localize"], "grader": durations_ms["grade"]}
 
     def evidence(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.float64]:
-        """Mean peak per region of two views: (2 views, 2 regions), each within [0, 1]."""
+        """Return the mean peak of each region in two views: (2 views, 2 regions), each within [0, 1]."""
         points = self.look(whole, parameters)
-        found: NDArray[np.float64] = np.clip(points["confidence"].astype(np.float64), 0, 1).mean(axis=(2, 3)).T
-        return found
+        means: NDArray[np.float64] = np.clip(points["confidence"].astype(np.float64), 0, 1).mean(axis=(2, 3)).T
+        return means
 
     def look(self, whole: NDArray[np.void], parameters: NDArray[np.void]) -> NDArray[np.void]:
-        """Each region's points in two views, from one pass: (2 regions, 2 views, 6, 2) of dtype `POINT`.
+        """Return each region's points in two views, from one pass: (2 regions, 2 views, 6, 2) of dtype `POINT`.
 
-        Outside of the captured steps: asked only if the header does not tell the region or the facing, or in doubt. It
-        is of one run, at the input's own size.
+        This is not among the captured steps: it is needed only if the header does not state the region or the facing,
+        or they are in doubt. It is one run, at the input's own size.
         """
         device, both, base = self._device, slice(0, VIEWS), self._runs[0]
-        found = np.zeros((len(REGIONS), VIEWS, DISCS, 2), POINT)
+        points = np.zeros((len(REGIONS), VIEWS, DISCS, 2), POINT)
         device.write(base.whole, whole)
         device.warp(base.whole, base.warp, base.inputs)
         for region in range(len(REGIONS)):
@@ -211,28 +200,15 @@ class Pipeline:
                     rows = slice(first, first + built)
                     device.run(engine, base.inputs[rows], base.heatmaps[rows])
             device.decode(base.heatmaps, base.whole, self._views, self._decode, self._points)
-            found[region] = device.read(self._points[both])
-        return found
+            points[region] = device.read(self._points[both])
+        return points
 
     def crops(self, views: slice) -> dict[str, NDArray[Any]]:
-        """By network, what the latest replay cut: (V x 6 x flips, channels, height, width), normalised."""
+        """Return the latest replay's crops by network: (V x 6 x flips, channels, height, width), normalised."""
         return {network.role: self._device.read(network.crops[network.rows(views)]) for network in self._networks}
 
     def flips(self, role: str) -> tuple[bool, ...]:
         return next(network.spec.flips for network in self._networks if network.role == role)
-
-    def _ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The buffers for inputs and for outputs, by network; a localizer has an input for each scale."""
-        shared = len(self._localizers) == 1
-        inputs: dict[str, Any] = {}
-        outputs: dict[str, Any] = {}
-        for _, part in self._localizers:
-            name = f"localizer {'both' if shared else REGIONS[part.start]}"
-            inputs |= {scaled_name(name, runs.scale): runs.inputs[part] for runs in self._runs}
-            outputs[name] = self._heatmaps[part]
-        for network in self._networks:
-            inputs[f"grader {network.role}"], outputs[f"grader {network.role}"] = network.crops, network.logits
-        return inputs, outputs
 
     def _network_steps(self, views: slice) -> None:
         device = self._device
@@ -247,7 +223,7 @@ class Pipeline:
         device.mark("grade")
 
     def _infer(self, runs: LocalizerRuns, views: slice, flip: bool) -> None:
-        """Run the localizer at one scale; if that is asked for, on the mirrored input besides."""
+        """Run the localizer at one scale; with `flip` also on the mirrored input, if the bundle has such a run."""
         self._localize(runs.inputs, runs.heatmaps, views)
         if flip and runs.mirrored is not None:
             self._device.mirror(runs.inputs[views], runs.mirrored[views])
@@ -260,7 +236,7 @@ class Pipeline:
                 self._device.run(engine, inputs[rows], heatmaps[rows])
 
     def _merge(self, views: slice) -> None:
-        """The mean of all runs' heatmaps, where there are several."""
+        """Average the heatmaps of all runs, if there are several."""
         if self._averages:
             outputs = [output[views] for runs in self._runs for output in runs.outputs]
             self._device.average(outputs, self._average, self._heatmaps[views])
@@ -288,7 +264,7 @@ class Pipeline:
         device.mark("grade")
 
     def _find(self, effort: Effort, views: slice, again: bool) -> None:
-        """One pass: the points in the whole radiographs, or again in the box of those of the pass before."""
+        """Make one pass: find the points in the whole radiographs, or `again` in the box of the first pass's points."""
         device, base = self._device, self._runs[0]
         averaged = effort.test_time and (not again or self._boundary("test-time"))
         for runs in self._runs if averaged else self._runs[:1]:
@@ -310,6 +286,12 @@ def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:
 def _launches(views: slice, apart: bool) -> list[slice]:
     """The slice, or one for each of its views."""
     return [slice(view, view + 1) for view in range(views.start, views.stop)] if apart else [views]
+
+
+def _durations(marks_ms: Mapping[str, float]) -> dict[str, float]:
+    """Return the durations of the stages from the times of their marks, the first one their start."""
+    pairs = itertools.pairwise(marks_ms.items())
+    return {stage: at - before for (_, before), (stage, at) in pairs}
 
 
 def _go_on(stage: str) -> bool:

@@ -1,4 +1,4 @@
-"""Builds the report of a study from the results of its regions: totals, warnings, rejects and times."""
+"""Build the report of a study from the results of its regions: totals, warnings, rejects and times."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def study_report(
     results: Mapping[Region, RegionResult],
     max_imputed: int,
 ) -> StudyReport:
-    """The report of one study, without times; regions without a result are rejected or missing."""
+    """Return the report of one study, without times; regions without a result are rejected or missing."""
     scores = {
         region: score_region(region, [corner.grade for disc in result.grades for corner in disc], max_imputed)
         for region, result in results.items()
@@ -80,7 +80,7 @@ def study_report(
         budget_ms=None,
         within_budget=None,
         warnings=(),
-        rejects=tuple(RejectInfo(found.code, found.message, found.source, found.region) for found in rejected),
+        rejects=tuple(RejectInfo(one.code, one.message, one.source, one.region) for one in rejected),
         findings=(*rejected, *selection.findings),
         software_version=software_version(),
     )
@@ -89,7 +89,7 @@ def study_report(
 
 
 def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
-    """The report with its times, up to now, and with what became of the budget."""
+    """Return the report with its times up to now, the skipped steps, and whether the budget was kept."""
     spent_ms = round(budget.finish(), 3)
     total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
     parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
@@ -105,35 +105,35 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
 
 
 def with_findings(report: StudyReport, findings: Sequence[Finding]) -> StudyReport:
-    """The report with findings that are of no radiograph, and the sentences that they are."""
+    """Return the report with findings that belong to no radiograph, and with their sentences."""
     return _with_notices(replace(report, findings=(*report.findings, *findings)), findings)
 
 
 def _with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
-    """The report with more warnings, each once, and their sentences."""
+    """Return the report with more warnings and their sentences, each once."""
     notices = tuple(dict.fromkeys((*report.notices, *more)))
-    return replace(report, notices=notices, warnings=tuple(dict.fromkeys(found.message for found in notices)))
+    return replace(report, notices=notices, warnings=tuple(dict.fromkeys(one.message for one in notices)))
 
 
 def _rejected(selection: Selection, results: Mapping[Region, RegionResult]) -> tuple[Finding, ...]:
-    """The rejects as findings, each once."""
+    """Return the rejects as findings, each once."""
     rejects = [*selection.rejects, *(result.reject for result in results.values() if result.reject is not None)]
-    found = (Finding(reject.code, "reject", reject.message, reject.region, reject.source or None) for reject in rejects)
-    return tuple(dict.fromkeys(found))
+    findings = (Finding(one.code, "reject", one.message, one.region, one.source or None) for one in rejects)
+    return tuple(dict.fromkeys(findings))
 
 
 def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> dict[Region, Reject]:
-    """The reject that stands for each region without a result.
+    """Return the reject to show for each region without a result.
 
-    A refused file that did not tell its region may have been any region that has no radiograph: such files are
-    taken in order, and the last one stands for what is left.
+    A refused file that does not state its region may show any region that has no radiograph. Such files are taken in
+    order, one for each region; the last one is shown for all regions that are left.
     """
     nameless = [reject for reject in selection.rejects if reject.region is None]
     refused = {}
     for region in (region for region in REGIONS if region not in results):
-        named = [reject for reject in selection.rejects if reject.region == region]
-        if named:
-            refused[region] = named[0]
+        own = [reject for reject in selection.rejects if reject.region == region]
+        if own:
+            refused[region] = own[0]
         elif nameless:
             refused[region] = nameless.pop(0) if len(nameless) > 1 else nameless[0]
     return refused
@@ -168,7 +168,7 @@ def _unscored(region: Region, result: RegionResult | None, refused: Reject | Non
 
 
 def _untrusted_points(result: RegionResult) -> tuple[UntrustedPoints, ...]:
-    """The points of a rejected region, without the discs that have none."""
+    """Return the points of a rejected region, without the discs that have none."""
     discs = zip(LEVELS[result.region], result.centre, result.anterior, result.confidence.tolist(), strict=True)
     return tuple(
         UntrustedPoints(level, _xy(centre), _xy(anterior), round(confidence, 4), _origin(result, level))
@@ -214,25 +214,25 @@ def _origin(result: RegionResult, level: str) -> PointsOrigin:
 
 
 def _expected(distribution: NDArray[np.float64]) -> Expected:
-    """What is expected of a sum whose probabilities are `distribution`, with three decimals."""
-    found = expected_score(distribution)
-    return Expected(round(found.mean, 3), round(found.sd, 3), found.interval)
+    """Return the expected score of a total with this `distribution`, with three decimals."""
+    expected = expected_score(distribution)
+    return Expected(round(expected.mean, 3), round(expected.sd, 3), expected.interval)
 
 
 def _believed(result: RegionResult) -> NDArray[np.float64]:
-    """p0 .. p3 (6, 2, 4); what a network said of a corner that was not to be read counts for nothing."""
-    said = np.array([[corner.probabilities or UNKNOWN for corner in disc] for disc in result.grades])
+    """Return p0 .. p3 (6, 2, 4); the probabilities of an unreadable corner do not count."""
+    probabilities = np.array([[corner.probabilities or UNKNOWN for corner in disc] for disc in result.grades])
     readable = [
         [corner.status != "unreadable" and corner.probabilities is not None for corner in disc]
         for disc in result.grades
     ]
-    return with_prior(said, np.array(readable))
+    return with_prior(probabilities, np.array(readable))
 
 
 def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:
-    known = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
+    probabilities = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
     status = grade.status if imputed is None else "imputed"
-    return CornerReport(site, grade.grade, known, status, _shown(imputed))
+    return CornerReport(site, grade.grade, probabilities, status, _shown(imputed))
 
 
 def _radiograph_info(chosen: Chosen) -> RadiographInfo:
@@ -255,5 +255,5 @@ def _reject_info(reject: Reject) -> RejectInfo:
 
 
 def _shown(value: float | None) -> float | None:
-    """Scores with three decimals, whole ones (all but those with imputed corners) as whole numbers."""
+    """Return a score with three decimals; one without imputed corners stays a whole number."""
     return value if value is None or isinstance(value, int) else round(value, 3)

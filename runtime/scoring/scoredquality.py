@@ -1,7 +1,7 @@
-"""What shows after the points were found: cropped or obscured corners, levels that may be off by one, wrong sizes.
+"""Findings from the points: cropped or obscured corners, levels that may be off by one, wrong sizes.
 
-Only regions that were scored are looked at. Lengths are taken in units of the median step between neighbouring discs.
-Thresholds as in `quality`: each names its source or its measurement.
+Only scored regions are examined. Lengths are in units of the median step between neighbouring discs. As in `quality`,
+each threshold names its source or its measurement.
 """
 
 from __future__ import annotations
@@ -22,102 +22,104 @@ if TYPE_CHECKING:
 
 __all__ = ["of_results"]
 
-# A corner and what grows from it lie within this of the disc's anterior point; seen in 48 x 48 samples.
+# A corner and its bone growth lie within this distance of the disc's anterior point. It is sampled at 48 x 48 places.
 NEIGHBOURHOOD = 0.3
 _SAMPLES = 48
 
 # Peaks of 240 sound phantom views are at least 0.75, while shifts by one level had a lowest peak of 0.35 to 0.48.
-# A bundle's own least confidence (0.3 where those were measured) tells what its peaks are like.
+# The factor is on a bundle's own least confidence, because peaks differ between bundles (0.3 in this measurement).
 UNSURE_FACTOR = 1.75
 
-# Metal and text are white and end within two samples, by this much of the range, and so does the sample beside;
-# counted against the four outlines of a neighbourhood. 720 neighbourhoods of sound phantoms have at most 0.14, those
-# of noisy ones (a tenth of the range) 0.21; a screw over them gives 0.6, letters 1.3 (medians of 120).
+# Metal and text are white, and become darker by this much of the range within two samples, as does the sample beside.
+# The number of such edges is divided by the samples on the four sides of a neighbourhood. 720 neighbourhoods of sound
+# phantoms have at most 0.14, noisy ones (a tenth of the range) 0.21; with a screw 0.6, with letters 1.3 (medians of
+# 120).
 EDGE, EDGE_WHITE, MOST_EDGES = 0.15, 0.99, 0.25
 MOST_WHITE = 0.6  # of a neighbourhood; sound phantoms have at most 0.32
 
-# Means of 18.5 and 37 mm (standard deviations 1.4 and 2.6, as the phantoms have them), divided and multiplied by 1.7:
-# wider than stature and magnification, narrower than a plate that was read at half its resolution.
+# Means of 18.5 and 37 mm (standard deviations 1.4 and 2.6, as in the phantoms), divided and multiplied by 1.7. Stature
+# and magnification change a step by less than that, a plate that was read at half its resolution by more.
 STEP_MM: Mapping[Region, tuple[float, float]] = {"cervical": (11.0, 31.0), "lumbar": (22.0, 63.0)}
 # Lumbar vertebrae are about twice as high as cervical ones (Gilad and Nissan 1985, Br J Radiol 58:1031).
 LUMBAR_OVER_CERVICAL = (1.3, 3.0)
 
-# Log odds for another level. Of 1,500 spines drawn from the statistics in `shape` 0.5 % and 0.1 % exceed them; of 240
-# shifts by one level of found points 82 % of cervical ones do, and 20 % of lumbar ones, whose levels are alike. An
-# unsure point lowers them.
+# Log odds for another level. Of 1,500 spines drawn from the statistics in `shape` 0.5 % (cervical) and 0.1 % (lumbar)
+# exceed them. Of 240 sets of points that were shifted by one level 82 % do so in the cervical region, and 20 % in the
+# lumbar region, where levels are alike. With an unsure point the lower bound applies.
 LEVEL_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 LEVEL_ODDS_UNSURE = 1.0
-# The end of each region by which levels are told: the axis with its dens, and the sacrum.
+# The end of each region from which levels are counted: the axis with its dens, and the sacrum.
 ANCHOR: Mapping[Region, int] = {"cervical": 0, "lumbar": -1}
-# Distances across discs that were not found, per level and over the median. In phantom radiographs that were cut off,
-# those with a level named twice or left out have at most 0.63 (18 of 18), the others lie within these bounds (59).
+# Distances across discs that were not found, per level, over the median. Of phantom radiographs that were cut off, 18
+# have a level named twice or left out, and at most 0.63; the 59 others lie within these bounds.
 ACROSS = (0.75, 1.35)
-# Log odds for a spine upside down where the localizer could not be asked.
+# Log odds for a spine upside down, for the case that the localizer could not be asked.
 UPSIDE_DOWN_ODDS: Mapping[Region, float] = {"cervical": 2.5, "lumbar": 4.5}
 
 
 def of_results(results: Mapping[Region, RegionResult], min_confidence: float) -> list[Finding]:
-    """Findings on the regions that were scored; `min_confidence` is that of the bundle's localizer."""
+    """Return the findings on the scored regions; `min_confidence` is that of the bundle's localizer."""
     scored = {region: results[region] for region in REGIONS if region in results and results[region].reject is None}
     steps_mm = {region: _step_mm(result) for region, result in scored.items()}
-    found: list[Finding] = []
-    found.extend(one for result in results.values() for one in result.findings)
+    findings = [one for result in results.values() for one in result.findings]
     for region, result in scored.items():
         name = result.chosen.radiograph.source
-        what_is_so = _of_region(result, steps_mm[region], min_confidence)
-        found.extend(finding(code, name, what, region, **values) for code, what, values in what_is_so)
+        facts = _of_region(result, steps_mm[region], min_confidence)
+        findings.extend(finding(code, name, text, region, **values) for code, text, values in facts)
     if len(scored) == len(REGIONS):
-        found.extend(_of_both(scored, steps_mm))
-    return found
+        findings.extend(_of_both(scored, steps_mm))
+    return findings
 
 
 def _of_region(
     result: RegionResult, step_mm: float | None, min_confidence: float
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Codes, what is the case, and its values."""
-    levels = LEVELS[result.region]
+    """Yield the code, the text and the values of each finding on a region."""
     known = known_discs(result)
     unsure = result.confidence < UNSURE_FACTOR * min_confidence
     step = median_step(result)
 
-    def those(which: NDArray[np.bool_]) -> list[str]:
-        return [level for level, yes in zip(levels, which, strict=True) if yes]
+    def levels(discs: NDArray[np.bool_]) -> list[str]:
+        return [level for level, is_in in zip(LEVELS[result.region], discs, strict=True) if is_in]
 
-    def named(which: NDArray[np.bool_]) -> str:
-        return ", ".join(those(which))
+    def names(discs: NDArray[np.bool_]) -> str:
+        return ", ".join(levels(discs))
 
     greys, outside = _neighbourhoods(result.chosen.radiograph, result.anterior, NEIGHBOURHOOD * step)
     cut = outside & known | _beyond(result, known, step)
     if cut.any():
-        yield "cropped-spine", f"corners of {named(cut)} lie at or beyond the picture's border", {"levels": those(cut)}
+        yield "cropped-spine", f"corners of {names(cut)} lie at or beyond the picture's border", {"levels": levels(cut)}
     if unsure.any():
         lowest = float(result.confidence[unsure].min())
-        what = f"the confidence of {named(unsure)} is low (lowest {lowest:.2f})"
-        yield "unsure-points", what, {"levels": those(unsure), "lowest": round(lowest, 4)}
+        text = f"the confidence of {names(unsure)} is low (lowest {lowest:.2f})"
+        yield "unsure-points", text, {"levels": levels(unsure), "lowest": round(lowest, 4)}
     miscounted = _miscounted(result, known, unsure)
-    if miscounted is not None and all(found.code != "level-shift" for found in result.findings):
+    if miscounted is not None and all(one.code != "level-shift" for one in result.findings):
         yield "level-shift", miscounted, {}
     if not result.stands_as_seen and upside_down_odds(result) > UPSIDE_DOWN_ODDS[result.region]:
         yield "not-upright", "the discs' shape fits a spine upside down better", {}
     white = ((greys >= WHITE).mean(axis=(1, 2)) > MOST_WHITE) & known
     if white.any():
-        yield "saturated", f"corners of {named(white)} lie in white without detail", {"levels": those(white)}
+        yield "saturated", f"corners of {names(white)} lie in white without detail", {"levels": levels(white)}
     covered = (_edges(greys) > MOST_EDGES) & known
     if covered.any():
-        what = f"white, sharp-edged shapes lie by the corners of {named(covered)}"
-        yield "obscured-corner", what, {"levels": those(covered)}
+        text = f"white, sharp-edged shapes lie by the corners of {names(covered)}"
+        yield "obscured-corner", text, {"levels": levels(covered)}
     if step_mm is not None and _plausible(result.region, step_mm) is None:
         low, high = STEP_MM[result.region]
-        what = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
-        yield "implausible-spacing", what, {"step_mm": round(step_mm, 2), "low_mm": low, "high_mm": high}
+        text = f"its discs would be {step_mm:.1f} mm apart, {low:g} to {high:g} mm are expected"
+        yield "implausible-spacing", text, {"step_mm": round(step_mm, 2), "low_mm": low, "high_mm": high}
 
 
 def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[np.bool_]) -> str | None:
-    """Why levels may be off by one, or None: by the discs' shape, a level left out, or no end to count from."""
+    """Return why levels may be off by one, or None.
+
+    The reasons are the shape of the discs, a level that was left out, or no sure disc to count from.
+    """
     levels, anchor = LEVELS[result.region], ANCHOR[result.region]
-    odds, where = shifted_odds(result)
+    odds, direction = shifted_odds(result)
     if odds > (LEVEL_ODDS_UNSURE if unsure.any() else LEVEL_ODDS[result.region]):
-        return f"the discs' shape fits better one level {where} than where they were found"
+        return f"the discs' shape fits better one level {direction} than where they were found"
     index = np.flatnonzero(known)
     steps = np.linalg.norm(np.diff(result.centre[index], axis=0), axis=1) / np.diff(index)
     ratios, across = steps / median(steps), np.diff(index) > 1
@@ -125,8 +127,8 @@ def _miscounted(result: RegionResult, known: NDArray[np.bool_], unsure: NDArray[
         between = f"between {levels[index[number]]} and {levels[index[number + 1]]}"
         return f"{between} the discs are {ratios[number]:.1f} times as far apart as elsewhere, per level"
     if unsure[anchor]:
-        said = f"{levels[anchor]}, from which levels are counted, was found with confidence"
-        return f"{said} {result.confidence[anchor]:.2f} only"
+        text = f"{levels[anchor]}, from which levels are counted, was found with confidence"
+        return f"{text} {result.confidence[anchor]:.2f} only"
     return None
 
 
@@ -145,16 +147,16 @@ def _of_both(scored: Mapping[Region, RegionResult], steps_mm: Mapping[Region, fl
     elif steps[0] is not None and steps[1] is not None:
         ratio, (low, high) = steps[1] / steps[0], LUMBAR_OVER_CERVICAL
         if not low <= ratio <= high:
-            what = f"lumbar discs would be {ratio:.1f} times as far apart as cervical ones, about twice is usual"
-            yield finding("views-contradict", name, what, ratio=round(ratio, 2))
+            text = f"lumbar discs would be {ratio:.1f} times as far apart as cervical ones, about twice is usual"
+            yield finding("views-contradict", name, text, ratio=round(ratio, 2))
 
 
 def _same_picture(one: Radiograph, other: Radiograph) -> bool:
-    """By every 16th pixel of every 16th row: no two exposures agree in all of them."""
+    """Whether every 16th pixel of every 16th row is the same, which is never so for two exposures."""
     if one.pixels.shape != other.pixels.shape:
         return False
     first, second = (image.pixels[::16, ::16] for image in (one, other))
-    middle = len(first) // 2  # this row alone tells nearly all apart, and the others need not be fetched
+    middle = len(first) // 2  # this row differs in nearly all pairs, and saves reading the other rows
     return np.array_equal(first[middle], second[middle]) and np.array_equal(first, second)
 
 
@@ -166,7 +168,7 @@ def _step_mm(result: RegionResult) -> float | None:
 
 
 def _plausible(region: Region, step_mm: float | None) -> float | None:
-    """The same; None where no person fits it, of which there is a finding of its own."""
+    """Return `step_mm`, or None if it is outside the human range (which is reported separately)."""
     low, high = STEP_MM[region]
     return step_mm if step_mm is not None and low <= step_mm <= high else None
 
@@ -174,9 +176,9 @@ def _plausible(region: Region, step_mm: float | None) -> float | None:
 def _neighbourhoods(
     radiograph: Radiograph, points: NDArray[np.float64], reach: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Greys (n, 48, 48) within `reach` pixels of points (n, 2), and whether part of that lies outside of the picture.
+    """Return the greys (n, 48, 48) within `reach` pixels of points (n, 2), and which reach beyond the picture (n).
 
-    Of what lies outside, and of a point that is no number, the nearest pixels are shown.
+    Outside the picture the nearest pixels are used, also for a point that is not a number.
     """
     places = np.rint(points[:, ::-1, None] + np.linspace(-reach, reach, _SAMPLES))  # (n, row and column, 48)
     last = np.array(radiograph.pixels.shape)[:, None] - 1
@@ -187,9 +189,10 @@ def _neighbourhoods(
 
 
 def _edges(greys: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Pairs of neighbours that are white where two samples farther it is darker by `EDGE`, against four outlines.
+    """Return the length of white, sharp edges in each neighbourhood of `greys` (n, 48, 48), (n,).
 
-    Of each neighbourhood in `greys` (n, 48, 48).
+    An edge is a pair of neighbouring white samples, both darker by `EDGE` two samples away. The unit is the number of
+    samples on the four sides of the neighbourhood.
     """
     count = np.zeros(len(greys))
     bright = np.flatnonzero((greys >= EDGE_WHITE).any(axis=(1, 2)))
@@ -201,7 +204,7 @@ def _edges(greys: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _beyond(result: RegionResult, known: NDArray[np.bool_], step: float) -> NDArray[np.bool_]:
-    """First or last discs that were not found, and would lie at or beyond the border where the spine goes on."""
+    """Return which end discs were not found because, if the spine continues, they lie at or beyond the border."""
     beyond = np.zeros(len(known), bool)
     size = np.array(result.chosen.radiograph.pixels.shape[::-1])
     for end, next_one, after in ((0, 1, 2), (-1, -2, -3)):

@@ -1,6 +1,6 @@
-"""Chooses the radiograph of each region and its orientation, by the header or else by evidence.
+"""Choose the radiograph of each region and its orientation, by the header or else by evidence.
 
-Evidence is the mean peak of a region's heatmaps, for the radiograph as it is and mirrored, at a turn.
+Evidence is the mean peak of a region's heatmaps at one turn of the radiograph, as it is and mirrored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from spinescore.runtime.study import REGIONS, Facing, Finding, Radiograph, Regio
 
 __all__ = ["Chosen", "Evidence", "Selection", "other_region", "select"]
 
-# Of a radiograph at a turn, (facing, region) -> mean peak in [0, 1]; told whether it cannot be scored without.
+# (radiograph, turn, whether it cannot be scored without the answer) -> mean peaks in [0, 1] (facing, region)
 Evidence = Callable[[Radiograph, Turn, bool], NDArray[np.float64]]
 Asked = Callable[[Radiograph, bool], "Seen"]
 
-# A radiograph with one of these is taken only where a region has no other.
+# A radiograph with one of these findings is taken only if the region has no other one.
 SECOND_CHOICE = ("other-body-part", "not-neutral")
 
 
@@ -44,7 +44,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Seen:
-    """The localizer's mean peaks (facing, region) in a radiograph, at the turn where they are highest."""
+    """The localizer's mean peaks (facing, region) in a radiograph, at the turn with the highest ones."""
 
     turn_deg: Turn
     peaks: NDArray[np.float64]
@@ -52,15 +52,15 @@ class Seen:
 
 @dataclass
 class Selection:
-    """The radiographs to score, why others are not, and what the user should know of the choice."""
+    """The radiographs to score, the reasons why others are not scored, and warnings for the user."""
 
     chosen: dict[Region, Chosen] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)  # warnings of the radiographs that were chosen
+    findings: list[Finding] = field(default_factory=list)  # warnings on the chosen radiographs
 
     def follow(self, stands: Mapping[Region, Chosen]) -> None:
-        """Look again at pictures that turned out to stand otherwise: `inverted` depends on where the sides are."""
+        """Renew the finding `inverted` of pictures with a corrected turn, on which it depends."""
         for region, chosen in stands.items():
             if chosen.turn_deg != (chosen.radiograph.turn_deg or 0):
                 self.findings = [one for one in self.findings if (one.code, one.region) != ("inverted", region)]
@@ -71,36 +71,36 @@ class Selection:
 def select(
     study: Study, localizer: Localizer, given: GivenPoints, evidence: Evidence, strict: bool = False
 ) -> Selection:
-    """Choose a radiograph per region. `evidence` is asked only where the header does not tell.
+    """Choose a radiograph for each region. `evidence` is called only for facts that the header does not state.
 
-    `InputRejected` that it raises rejects a radiograph whose region or facing nothing else tells.
-    Where it is `strict`, a radiograph with a finding is rejected with the finding's code.
+    If `evidence` raises `InputRejected`, a radiograph that cannot be scored without it is rejected. With `strict`, a
+    radiograph with a finding is rejected with the finding's code.
     """
     selection = Selection(rejects=list(study.rejects), warnings=list(study.warnings))
-    known: dict[int, Seen] = {}
+    answers: dict[int, Seen] = {}
 
     def asked(radiograph: Radiograph, needed: bool) -> Seen:
-        if id(radiograph) not in known:
-            known[id(radiograph)] = _at_its_best(radiograph, evidence, needed, localizer.min_confidence)
-        return known[id(radiograph)]
+        if id(radiograph) not in answers:
+            answers[id(radiograph)] = _at_its_best(radiograph, evidence, needed, localizer.min_confidence)
+        return answers[id(radiograph)]
 
     candidates: dict[Region, list[Radiograph]] = {region: [] for region in REGIONS}
-    seen: dict[int, tuple[Finding, ...]] = {}
+    findings: dict[int, tuple[Finding, ...]] = {}
     for radiograph in study.radiographs:
-        found: Reject | Region | None = vet(radiograph)
-        if found is None:
-            seen[id(radiograph)] = (*radiograph.findings, *picture_findings(radiograph))
-            found = _refused(radiograph, seen[id(radiograph)], "reject")
-        found = found or radiograph.region or _region(radiograph, localizer, asked)
-        if strict and not isinstance(found, Reject):
-            found = _refused(replace(radiograph, region=found), seen[id(radiograph)], "warning") or found
-        if isinstance(found, Reject):
-            selection.rejects.append(found)
+        outcome: Reject | Region | None = vet(radiograph)
+        if outcome is None:
+            findings[id(radiograph)] = (*radiograph.findings, *picture_findings(radiograph))
+            outcome = _refused(radiograph, findings[id(radiograph)], "reject")
+        outcome = outcome or radiograph.region or _region(radiograph, localizer, asked)
+        if strict and not isinstance(outcome, Reject):
+            outcome = _refused(replace(radiograph, region=outcome), findings[id(radiograph)], "warning") or outcome
+        if isinstance(outcome, Reject):
+            selection.rejects.append(outcome)
         else:
-            candidates[found].append(radiograph)
+            candidates[outcome].append(radiograph)
     for index, region in enumerate(REGIONS):
         if candidates[region]:
-            first = _first_choice(candidates[region], region, seen, selection.warnings)
+            first = _first_choice(candidates[region], region, findings, selection.warnings)
             best = _best(first, index, asked, selection.warnings)
             if given.get(region) and len(candidates[region]) > 1:
                 text = f"The {region} points given were taken for points of {_name(best)}."
@@ -112,7 +112,7 @@ def select(
                 continue
             selection.chosen[region] = chosen
             selection.warnings.extend(as_notice(warning).at(region, best.source) for warning in best.warnings)
-            selection.findings.extend(replace(found, region=region) for found in seen[id(best)])
+            selection.findings.extend(replace(one, region=region) for one in findings[id(best)])
             if chosen.turn_deg != (best.turn_deg or 0):
                 selection.findings.append(contradiction(best, (chosen.turn_deg, chosen.facing), region))
     selection.warnings.extend(_unused(selection, given))
@@ -120,7 +120,7 @@ def select(
 
 
 def _unused(selection: Selection, given: GivenPoints) -> list[str]:
-    """A sentence for each region whose given points are of no radiograph."""
+    """Return a warning for each region with given points but without a chosen radiograph."""
     regions = (region for region in REGIONS if given.get(region) and region not in selection.chosen)
     return [
         notice(
@@ -134,12 +134,12 @@ def _unused(selection: Selection, given: GivenPoints) -> list[str]:
 
 
 def _refused(radiograph: Radiograph, findings: tuple[Finding, ...], severity: str) -> Reject | None:
-    """The reject of the first finding that is as severe."""
-    return next((as_reject(found, radiograph.region) for found in findings if found.severity == severity), None)
+    """Return the reject for the first finding of that severity, if there is one."""
+    return next((as_reject(one, radiograph.region) for one in findings if one.severity == severity), None)
 
 
 def other_region(region: Region, evidence: NDArray[np.float64], localizer: Localizer) -> Region | None:
-    """The other region where the evidence (.., region) clearly speaks for it, else None."""
+    """Return the other region if the evidence (.., region) is clearly higher for it, else None."""
     if not localizer.tells_regions:
         return None
     own, other = REGIONS.index(region), 1 - REGIONS.index(region)
@@ -149,7 +149,10 @@ def other_region(region: Region, evidence: NDArray[np.float64], localizer: Local
 
 
 def _at_its_best(radiograph: Radiograph, evidence: Evidence, needed: bool, min_confidence: float) -> Seen:
-    """Return the peaks at the header's turn, or upright; at other turns too if they are needed and in doubt."""
+    """Return the peaks at the header's turn, or upright if it states none.
+
+    If they are `needed` and in doubt, other turns are tried as well, and the clearly best one is returned.
+    """
     stated: Turn = radiograph.turn_deg or 0
     seen = {stated: evidence(radiograph, stated, needed)}
     if not needed or is_sure(float(seen[stated].max()), min_confidence):
@@ -194,20 +197,20 @@ def _region(radiograph: Radiograph, localizer: Localizer, asked: Asked) -> Regio
 
 
 def _first_choice(
-    candidates: list[Radiograph], region: Region, seen: Mapping[int, tuple[Finding, ...]], warnings: list[str]
+    candidates: list[Radiograph], region: Region, findings: Mapping[int, tuple[Finding, ...]], warnings: list[str]
 ) -> list[Radiograph]:
-    """The candidates without those that others are to be preferred to."""
+    """Return the candidates without those of second choice, unless all are of second choice."""
     first: list[Radiograph] = []
     second: list[Radiograph] = []
     for radiograph in candidates:
-        codes = {found.code for found in seen[id(radiograph)]}
+        codes = {one.code for one in findings[id(radiograph)]}
         (second if codes & set(SECOND_CHOICE) else first).append(radiograph)
     if not first or not second:
         return candidates
     for radiograph in second:
-        reasons = {found.code: found.message for found in seen[id(radiograph)] if found.code in SECOND_CHOICE}
-        why = next(iter(reasons.values()))
-        text = f"{_name(radiograph)} was not scored, because another radiograph suits better. {why}"
+        reasons = {one.code: one.message for one in findings[id(radiograph)] if one.code in SECOND_CHOICE}
+        reason = next(iter(reasons.values()))
+        text = f"{_name(radiograph)} was not scored, because another radiograph suits better. {reason}"
         warnings.append(notice("second-choice", text, region, radiograph.source, reasons=list(reasons)))
     return first
 
@@ -229,7 +232,10 @@ def _best(candidates: list[Radiograph], region: int, asked: Asked, warnings: lis
 
 
 def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked: Asked, warnings: list[str]) -> Chosen:
-    """A reader's points tell the facing best, then the header, then the evidence of both flips (left on a tie)."""
+    """Return the radiograph with its orientation.
+
+    The facing is that of a reader's points, else that of the header, else that of the higher evidence (left on a tie).
+    """
     points = np.array(list(given.get(region, {}).values()))
     if len(points):
         turn_deg: Turn = radiograph.turn_deg or 0
@@ -250,7 +256,7 @@ def _oriented(radiograph: Radiograph, region: Region, given: GivenPoints, asked:
     by_program = radiograph.facing_from == "program" or (
         radiograph.header is None and radiograph.facing_from == "header"
     )
-    if radiograph.turn_deg is None and not by_program:  # a program that states a facing gives pictures that are upright
+    if radiograph.turn_deg is None and not by_program:  # a program that states a facing has upright pictures
         with suppress(InputRejected):
             seen = asked(radiograph, True)
             return stated if seen.turn_deg == stated.turn_deg else _as_seen(radiograph, region, seen)

@@ -1,7 +1,8 @@
-"""How well the shape of six discs fits their levels: against those one level off, and against a spine upside down.
+"""The odds, by their shape, that six discs are one level off or that the spine is upside down.
 
-The shape is what tells levels apart in any picture: how steps and reaches grow from disc to disc, and how lumbar discs
-are rotated. Likelihoods are normal, from statistics of real spines.
+The shape does not depend on the picture's size: how steps and reaches grow from disc to disc, and how lumbar discs are
+rotated. (A step is the distance to the next disc, a reach that from a disc's centre to its anterior point.) Likelihoods
+are normal, from statistics of real spines.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["known_discs", "median_step", "shifted_odds", "upside_down_odds"]
 
-# Mean and standard deviation by level, from above, of what tells levels apart: logarithm of the next step over this
-# one, logarithm of the next distance from centre to anterior point over this one, and, of lumbar discs alone, rotation
-# in degrees (that of cervical ones follows the head). From 4,000 spines drawn per region from the statistics of 4,902
-# cervical and 663 lumbar radiographs (benchmarks/phantom/spine_shape.json).
+# Mean and standard deviation by level, from above: logarithm of the next step over this one, logarithm of the next
+# reach over this one, and, for lumbar discs only, rotation in degrees (that of cervical discs follows the head). From
+# 4,000 spines per region, drawn from the statistics of 4,902 cervical and 663 lumbar radiographs
+# (benchmarks/phantom/spine_shape.json).
 SHAPE: Mapping[Region, Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "cervical": {
         "step": ((0.031, -0.043, 0.030, 0.121), (0.021, 0.031, 0.028, 0.038)),
@@ -37,37 +38,37 @@ SHAPE: Mapping[Region, Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
         "rotation": ((-11.5, -10.6, -6.9, 1.2, 11.7, 22.2), (8.5, 7.5, 7.3, 7.5, 7.9, 13.6)),
     },
 }
-SHAPE_WIDENED = 1.5  # found points scatter more than landmarks set by hand
+SHAPE_WIDENED = 1.5  # a localizer's points scatter more than landmarks set by hand
 _FARTHEST = 9.0  # the square of a deviation counts no more than this, so that no single disc decides
 
 
 def known_discs(result: RegionResult) -> NDArray[np.bool_]:
-    """The discs whose points are to be trusted, at least `assemble.MIN_KNOWN_DISCS` in a region that was scored."""
+    """Return which discs have trusted points (6,): at least `judgement.MIN_KNOWN_DISCS` in a scored region."""
     if result.known is not None:
         return result.known
     return np.array([upper.status != "unreadable" for upper, _ in result.grades])
 
 
 def median_step(result: RegionResult, unit: tuple[float, float] = (1.0, 1.0)) -> float:
-    """The median distance per level between neighbouring known discs; `unit` is the size of a pixel."""
+    """Return the median distance per level between neighbouring known discs; `unit` is the size of a pixel."""
     index = np.flatnonzero(known_discs(result))
     return median(np.linalg.norm(np.diff((result.centre * np.array(unit))[index], axis=0), axis=1) / np.diff(index))
 
 
 def shifted_odds(result: RegionResult) -> tuple[float, str]:
-    """The greater log odds that the discs are those one level below or above, and which of the two."""
+    """Return the log odds that the discs are those one level `lower` or `higher`, the greater of both, and its name."""
     shape = _shape(result)
     lower, higher = (_log_odds(shape, *_compared(result.region, shift)) for shift in (1, -1))
     return (lower, "lower") if lower >= higher else (higher, "higher")
 
 
 def upside_down_odds(result: RegionResult) -> float:
-    """The log odds that the discs stand upside down: the first is the last, and all that grows shrinks."""
+    """Return the log odds that the spine is upside down: the first disc is the last, and growth is shrinking."""
     return _log_odds(_shape(result), *_reversed(result.region))
 
 
 def _shape(result: RegionResult) -> NDArray[np.float64]:
-    """Return the values that `SHAPE` has statistics of, in its order; NaN if a disc is not known."""
+    """Return the values for which `SHAPE` has statistics, in its order; NaN if a disc is not known."""
     centre, anterior = (np.where(known_discs(result)[:, None], points, np.nan) for points in result.upright)
     steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
     reach = np.linalg.norm(anterior - centre, axis=1)
@@ -77,13 +78,13 @@ def _shape(result: RegionResult) -> NDArray[np.float64]:
             "reach": np.log(reach[1:] / reach[:-1]),
             "rotation": rotation_deg(centre, anterior, result.chosen.facing),
         }
-    found = np.concatenate([shape[name] for name in SHAPE[result.region]])
-    return np.where(np.isfinite(found), found, np.nan)
+    values = np.concatenate([shape[name] for name in SHAPE[result.region]])
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 @cache
 def _compared(region: Region, shift: int) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Where in `_shape` a value stands (n), and mean and deviation (2, n) there and `shift` levels lower."""
+    """Return indices in `_shape` (n), and means and deviations (2, n) for the disc itself and `shift` levels lower."""
     places, statistics, start = [], [], 0
     for means, deviations in SHAPE[region].values():
         index = np.arange(max(0, -shift), min(len(means), len(means) - shift))
@@ -97,7 +98,7 @@ def _compared(region: Region, shift: int) -> tuple[NDArray[np.intp], NDArray[np.
 
 @cache
 def _reversed(region: Region) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Return `_compared` of the spine upside down: its order is reversed, and every value changes its sign."""
+    """Return as `_compared`, for the spine upside down: the order is reversed, and every value changes its sign."""
     statistics = []
     for means, deviations in SHAPE[region].values():
         both = np.array([means, SHAPE_WIDENED * np.array(deviations)])
@@ -109,6 +110,6 @@ def _reversed(region: Region) -> tuple[NDArray[np.intp], NDArray[np.float64], ND
 def _log_odds(
     shape: NDArray[np.float64], index: NDArray[np.intp], mean: NDArray[np.float64], deviation: NDArray[np.float64]
 ) -> float:
-    """Log likelihood of the other statistics against that of the discs' own, by normal distributions."""
+    """Return the log likelihood of the other statistics over that of the discs' own, by normal distributions."""
     own, other = np.minimum(((shape[index] - mean) / deviation) ** 2, _FARTHEST) / 2 + np.log(deviation)
     return float(np.nansum(own - other))

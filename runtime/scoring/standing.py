@@ -1,8 +1,8 @@
-"""How a picture stands when its header is silent or wrong: what the localizer sees of it at every turn.
+"""The orientation of a picture if its header is silent or wrong: the localizer's peaks at every turn.
 
-The localizer is asked only where there is doubt, since each turn costs a pass: where its peaks are low, the points are
-no spine, or the shape of the discs fits one upside down. Of 480 phantom radiographs the mean peak at the right turn is
-at least 0.90, upside down at most 0.83, on the side 0.06, and mirrored 0.07.
+Each turn costs a pass, so the localizer is asked only if there is doubt: its peaks are low, its points are no spine, or
+the discs' shape fits a spine upside down. In 480 phantom radiographs the mean peak at the right turn is at least 0.90,
+upside down at most 0.83, on the side 0.06, and mirrored 0.07.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = [
 
 FACINGS: tuple[Facing, Facing] = ("left", "right")
 
-# By how much a mean peak must exceed another before a picture is taken to show the other region or to stand otherwise.
+# A mean peak must exceed another by this much, so that the other region or another orientation is assumed.
 MARGIN = 0.1
-# A bundle's least confidence (0.3 where peaks were measured) tells what its peaks are like. From so many times it on, a
-# mean peak of the whole picture is sure, and the mean confidence of the discs.
+# A mean peak of the whole picture, and the mean confidence of the discs, leave no doubt from this many times the
+# bundle's least confidence on, because peaks differ between bundles (0.3 in this measurement).
 SURE_FACTOR, DISCS_SURE_FACTOR = 2.75, 2.0
-# A facing that a user or a program states is trusted less than a header's. Of 80 lumbar phantoms with a wrong one, two
-# had discs of a mean confidence of 0.77 and 0.83 all the same; 120 that stood as stated had at least 0.91.
+# A facing from a user or a program is trusted less than a header's. Of 80 lumbar phantoms with a wrong one, two still
+# had discs with a mean confidence of 0.77 and 0.83; 120 with a right one had at least 0.91.
 STATED_SURE_FACTOR, STATED_MARGIN = 3.0, 0.05
-# Log odds for a spine upside down from which the localizer is asked, without and with an unsure disc. 240 sound phantom
-# radiographs have at most -5 (cervical) and 2.5 (lumbar, of which 6 % exceed 1); none has an unsure disc.
+# The localizer is asked if the log odds for a spine upside down exceed these, without and with an unsure disc. 240
+# sound phantom radiographs have at most -5 (cervical) and 2.5 (lumbar; 6 % exceed 1), and no unsure disc.
 DOUBTED_ODDS: Mapping[Region, float] = {"cervical": 1.5, "lumbar": 1.0}
 DOUBTED_ODDS_UNSURE: Mapping[Region, float] = {"cervical": -5.0, "lumbar": -4.0}
 
@@ -56,12 +56,12 @@ Seen = Mapping[Turn, NDArray[np.float64]]  # turn -> mean peaks (facing, region)
 
 
 def is_sure(peak: float, min_confidence: float) -> bool:
-    """Whether a mean peak leaves no doubt of how the picture stands."""
+    """Whether a mean peak leaves no doubt about the picture's orientation."""
     return peak >= min(SURE_FACTOR * min_confidence, 1.0 - MARGIN)  # upside down 0.83 at most, upright 0.90 at least
 
 
 def is_doubtful(result: RegionResult, min_confidence: float) -> bool:
-    """Whether it is worth asking the localizer how the picture stands."""
+    """Whether the localizer has to be asked about the picture's orientation."""
     if result.reject is not None:
         return result.reject.code in ("low-confidence", "implausible-geometry")
     stated = result.chosen.radiograph.facing_from != "header" and not result.given
@@ -73,10 +73,10 @@ def is_doubtful(result: RegionResult, min_confidence: float) -> bool:
 
 
 def by_points(result: RegionResult) -> Orientation | None:
-    """The orientation in which points that are no spine would be one, if the localizer found them all.
+    """Return the orientation in which the localizer's points, now no spine, are a spine; None if there is none.
 
-    A localizer that finds the same points in every orientation shows so how the picture stands. Levels that a reader
-    named in the wrong order would look alike, so that given points say nothing.
+    Some localizers find the same points in every orientation. A reader's points are not used: levels in the wrong order
+    would look the same.
     """
     if result.reject is None or result.reject.code != "implausible-geometry" or result.given:
         return None
@@ -92,13 +92,13 @@ def by_points(result: RegionResult) -> Orientation | None:
 
 
 def others(own: Turn) -> tuple[Turn, Turn, Turn]:
-    """The other turns, the likeliest first: upside down, then on its sides."""
+    """Return the other turns, the likeliest first: upside down, then on either side."""
     first, second, third = (TURNS[(own // 90 + quarter) % 4] for quarter in (2, 1, 3))
     return first, second, third
 
 
 def is_worth_asking(seen: Seen, turn_deg: Turn, min_confidence: float) -> bool:
-    """Whether to ask at a turn after what was seen: a picture that lies on its side shows next to nothing."""
+    """Whether to try a turn, given the peaks so far. A picture on its side has next to no peaks."""
     own = next(iter(seen))
     best = max(float(peaks.max()) for peaks in seen.values())
     return (turn_deg - own) % 180 == 0 or best < min_confidence
@@ -107,7 +107,7 @@ def is_worth_asking(seen: Seen, turn_deg: Turn, min_confidence: float) -> bool:
 def rather(
     seen: Seen, region: Region, own: Orientation, min_confidence: float, margin: float = MARGIN
 ) -> Orientation | None:
-    """Return the orientation that the peaks clearly speak for, by this margin, if it is not the `own`; else None."""
+    """Return the orientation with peaks that are higher than the `own` one's by the margin; None if there is none."""
     column = REGIONS.index(region)
     turn_deg, number = max(
         ((turn, number) for turn in seen for number in range(len(FACINGS))),
@@ -119,28 +119,27 @@ def rather(
 
 
 def stands(seen: Seen, region: Region, own: Orientation) -> bool:
-    """Whether the picture clearly stands as its header has it: the peaks upside down were asked for, and are lower."""
+    """Whether the `own` orientation is clearly right: the peaks upside down are known, and lower by the margin."""
     column, opposite = REGIONS.index(region), others(own[0])[0]
     return opposite in seen and bool(seen[own[0]][:, column].max() >= seen[opposite][:, column].max() + MARGIN)
 
 
-def contradiction(radiograph: Radiograph, found: Orientation, region: Region) -> Finding:
-    """The finding on a radiograph that was scored as the picture shows it, and not as its header or the caller says."""
-    turn_deg, facing = found
+def contradiction(radiograph: Radiograph, orientation: Orientation, region: Region) -> Finding:
+    """Return the finding on a radiograph that was scored in another orientation than its header or caller states."""
+    turn_deg, facing = orientation
     name = radiograph.source
     if radiograph.turn_deg is None and turn_deg:
-        what = f"it was turned by {turn_deg} degrees clockwise, because only then it shows the {region} spine"
-        return finding("not-upright", name, what, region, turn_deg=turn_deg)
-    said = "" if radiograph.turn_deg is None else f"{_standing(radiograph.turn_deg)} "
-    said += f"facing {radiograph.facing}" if radiograph.facing else ""
+        text = f"it was turned by {turn_deg} degrees clockwise, because only then it shows the {region} spine"
+        return finding("not-upright", name, text, region, turn_deg=turn_deg)
+    shown = f"{_standing(turn_deg)} facing {facing}, and was followed"
     if radiograph.facing_from != "header":
-        what = f"the facing was given as {radiograph.facing}, the picture shows a patient {_standing(turn_deg)} facing"
+        text = f"the facing was given as {radiograph.facing}, the picture shows a patient {shown}"
         step = "look at the overlay, and correct the facing that is given"
-        what += f" {facing}, and was followed"
-        return finding("orientation-contradicts", name, what, region, step, turn_deg=turn_deg, facing=facing)
-    what = f"its header states a patient {said.strip()}, the picture shows one {_standing(turn_deg)} facing {facing}"
-    what += ", and was followed"
-    return finding("orientation-contradicts", name, what, region, turn_deg=turn_deg, facing=facing)
+        return finding("orientation-contradicts", name, text, region, step, turn_deg=turn_deg, facing=facing)
+    stated = "" if radiograph.turn_deg is None else f"{_standing(radiograph.turn_deg)} "
+    stated += f"facing {radiograph.facing}" if radiograph.facing else ""
+    text = f"its header states a patient {stated.strip()}, the picture shows one {shown}"
+    return finding("orientation-contradicts", name, text, region, turn_deg=turn_deg, facing=facing)
 
 
 def _standing(turn_deg: Turn) -> str:

@@ -16,6 +16,7 @@ from spinescore.runtime.engines.choice import EngineChoice
 from spinescore.runtime.errors import CODES, SelfTestError
 from spinescore.runtime.logs import log_study
 from spinescore.runtime.scoring.budget import Budget, Clock, OnStage
+from spinescore.runtime.scoring.crops import Crop, latest_crops
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import strictly
 from spinescore.runtime.scoring.launches import Effort
@@ -24,7 +25,7 @@ from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.scoring.reporting import study_report, timed, with_findings
 from spinescore.runtime.scoring.scoredquality import of_results
 from spinescore.runtime.scoring.selection import select
-from spinescore.runtime.scoring.views import Crop, Views
+from spinescore.runtime.scoring.views import Views
 from spinescore.runtime.study import Finding, Study
 
 __all__ = ["ScoredCrops", "StudyScorer"]
@@ -70,6 +71,7 @@ class StudyScorer:
         self.views = Views(bundle, device, effort, self.caller.begin)
         pipeline = self.views.pipeline
         self.info = DeviceInfo(device.kind, device.name, pipeline.framework, pipeline.precision)
+        self.steps_timed = False  # by `time_steps`
         self._passed = False  # the latest self-test
         self._studies = 0  # scored since then
         if choice is not None and not self.views.testable:
@@ -103,6 +105,7 @@ class StudyScorer:
         """Time the steps of a study, so that a budget can be divided among them."""
         self.caller.begin("the steps are timed, for the budget")
         self.views.warm_up(self.budget(cancel=self.caller.cancel))
+        self.steps_timed = True
 
     def budget(
         self,
@@ -160,7 +163,8 @@ class StudyScorer:
         selection.findings.extend(of_results(results, localizer.min_confidence))
         if strict:
             results = strictly(results, selection.findings)
-        crops = views.crops(results) if with_crops else ()
+        size = self.bundle.manifest.grader.input
+        crops = latest_crops(views.pipeline, size, results) if with_crops else ()
         report = study_report(study, self.bundle, self.info, selection, results, self._max_imputed)
         report = timed(with_findings(report, self.findings), study.read_ms, stages_ms, budget)
         log_study(report)

@@ -1,7 +1,7 @@
-"""Training data: what the networks of a manifest will see of radiographs whose points are known. No network runs.
+"""Training data: the inputs that a manifest's networks will get of radiographs with known points. No network runs.
 
-The pictures are cut by the host device with the pipeline's own tables, matrices and kernels, so that what is trained on
-is what will be run.
+The host device cuts the pictures with the pipeline's own tables, matrices and kernels, so that training and scoring use
+the same inputs.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Points = Mapping[int, NDArray[np.float32]]  # disc -> (centre|anterior, xy), in 
 
 @dataclass(frozen=True, eq=False)
 class SeenDisc:
-    """A disc whose points are known: (2, 2) centre and anterior point x, y, in the radiograph and in two grids.
+    """A disc with known points: (2, 2) centre and anterior point x, y, in the radiograph and in two grids.
 
-    `input_px` are pixels of the localizer's input and `heatmap_px` of its heatmaps; both None for the grader's crops.
+    `input_px` are pixels of the localizer's input and `heatmap_px` of its heatmaps; both are None for a grader's crop.
     """
 
     level: str
@@ -50,9 +50,9 @@ class SeenDisc:
 
 @dataclass(frozen=True, eq=False)
 class SeenPicture:
-    """One picture as a network will see it: grey (H x W, float32, 0 .. 1), before mean and std.
+    """One input of a network: grey (H x W, float32, 0 .. 1), before mean and std.
 
-    `network` is `localizer`, `localizer-pass-2` or one of the grader's; `sites` are those that the grader grades in it.
+    `network` is `localizer`, `localizer-pass-2` or one of the grader's. `sites` are graded in this picture.
     """
 
     region: Region
@@ -64,7 +64,7 @@ class SeenPicture:
 
 @dataclass(eq=False)
 class SeenStudy:
-    """A study's pictures as networks see them, the radiograph of each region, warnings, and what is left out."""
+    """A study's pictures for training, the radiograph of each region, warnings, and why others are left out."""
 
     study: Study
     pictures: list[SeenPicture] = field(default_factory=list)
@@ -74,10 +74,7 @@ class SeenStudy:
 
 
 class TrainingInputs:
-    """Cuts what the networks of `manifest` see; with `localizer_inputs` what the localizer sees besides.
-
-    Use it as a context manager.
-    """
+    """Cuts the grader's inputs by `manifest`; with `localizer_inputs` also the localizer's. A context manager."""
 
     def __init__(self, manifest: Manifest, localizer_inputs: bool = False) -> None:
         self._manifest, self._localizer_inputs = manifest, localizer_inputs
@@ -92,10 +89,11 @@ class TrainingInputs:
         self._device.close()
 
     def of(self, study: Study, given: GivenPoints, strict: bool = False) -> SeenStudy:
-        """The pictures of a study with its points `given`; with `strict` none of a radiograph with a quality warning.
+        """Return the pictures of a study with its points `given`.
 
-        Points make a picture: a region without them has none. A radiograph that states no region is taken for the one
-        region whose points are left, if it is the only such radiograph.
+        With `strict`, a radiograph with a quality warning gives none. A region without points gives none. A radiograph
+        that states no region is taken for the one region with points that has no other radiograph, if it is the only
+        such radiograph.
         """
         seen = SeenStudy(as_study(study))
         seen.warnings.extend(study.warnings)
@@ -128,7 +126,7 @@ class TrainingInputs:
         marked: NDArray[np.void],
         discs: Mapping[int, SeenDisc],
     ) -> Iterator[SeenPicture]:
-        """The whole radiograph and, for a localizer with two passes, the box about the points."""
+        """Yield the whole radiograph and, for a localizer with two passes, the box around the points."""
         localizer = self._manifest.localizer
         size = localizer.input
         rois = {"localizer": whole_of(REGIONS.index(region), chosen, localizer).reshape(1)}
@@ -174,7 +172,7 @@ class TrainingInputs:
 
 
 def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region, Radiograph]:
-    """The one radiograph of each region that can be used; what cannot is said."""
+    """Return the one usable radiograph of each region, and note in `seen` why others are left out."""
     candidates: dict[Region | None, list[Radiograph]] = {}
     for radiograph in seen.study.radiographs:
         findings = (*radiograph.findings, *picture_findings(radiograph))
@@ -198,7 +196,7 @@ def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region
             f"{_named(nameless)}: nothing states the region, and no network is asked; state it with --region, or in "
             "the list of --inputs."
         )
-    found: dict[Region, Radiograph] = {}
+    usable: dict[Region, Radiograph] = {}
     for region in (region for region in REGIONS if region in candidates):
         radiographs = candidates[region]
         if len(radiographs) > 1:
@@ -209,12 +207,12 @@ def _by_region(seen: SeenStudy, given: GivenPoints, strict: bool) -> dict[Region
         elif not given.get(region):
             seen.left_out.append(f"{_named(radiographs)}: no points of {region} discs are given for it.")
         else:
-            found[region] = radiographs[0]
-    return found
+            usable[region] = radiographs[0]
+    return usable
 
 
 def _inside(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Points) -> Points:
-    """The discs whose points lie in the picture; what else is wrong with the points is said."""
+    """Return the discs with points in the picture, and note in `seen` which lie outside."""
     last = np.array([radiograph.columns, radiograph.rows]) - 0.5
     kept = {disc: pair for disc, pair in points.items() if ((pair >= -0.5) & (pair <= last)).all()}
     outside = [LEVELS[region][disc] for disc in points if disc not in kept]
@@ -227,7 +225,7 @@ def _inside(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Poi
 
 
 def _faced(seen: SeenStudy, region: Region, radiograph: Radiograph, points: Points) -> Chosen:
-    """The radiograph with the turn that it states and the facing that the points tell, as in scoring."""
+    """Return the radiograph with its stated turn and the facing of the points, as in scoring."""
     turn_deg = radiograph.turn_deg or 0
     pairs = to_upright(np.array(list(points.values()), np.float64), turn_deg)
     facing = facing_of(pairs[:, 0], pairs[:, 1])

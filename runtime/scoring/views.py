@@ -1,11 +1,11 @@
-"""The radiographs of a study on a device: uploaded, asked for evidence, scored by the pipeline, cropped."""
+"""The radiographs of a study on a device: uploaded, localized for evidence, scored by the pipeline."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from spinescore.runtime.errors import DeviceError, InputRejected, SelfTestError
 from spinescore.runtime.scoring.budget import Boundary, Budget, Effort, Launches, alternatives
 from spinescore.runtime.scoring.estimates import Durations
 from spinescore.runtime.scoring.grading import probabilities
-from spinescore.runtime.scoring.inputs import input_greys, source_of, view_of, whole_of
+from spinescore.runtime.scoring.inputs import source_of, view_of, whole_of
 from spinescore.runtime.scoring.intake import GivenPoints
 from spinescore.runtime.scoring.judgement import RegionResult, judge
 from spinescore.runtime.scoring.levels import LEAST_COUNTED, miscounted
@@ -41,28 +41,17 @@ from spinescore.runtime.scoring.standing import (
     rather,
     stands,
 )
-from spinescore.runtime.study import LEVELS, REGIONS, Radiograph, Region, Turn, sites_of
+from spinescore.runtime.study import REGIONS, Radiograph, Region, Turn
 
-__all__ = ["Crop", "Views"]
+__all__ = ["Views"]
 
-_WARM_UP_SHAPE = (1200, 960)  # of the picture that stands for a radiograph while steps are timed at opening
-
-
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """One picture as a network of the grader sees it: grey (H x W, float32, 0 .. 1), before mean and std."""
-
-    region: Region
-    level: str
-    sites: tuple[str, ...]  # that the network grades in it
-    network: str
-    image: NDArray[np.float32]
+_WARM_UP_SHAPE = (1200, 960)  # of the synthetic picture with which steps are timed at opening
 
 
 class Views:
-    """A bundle's pipeline on a device, which it owns, and what it knows of how long its steps take.
+    """A bundle's pipeline on a device, which it owns, with estimates of how long its steps take.
 
-    `effort` is what a study is given where there is time, by default the manifest's. Not for two threads at once.
+    `effort` is that of a study if there is time, by default the manifest's. It is for one thread at a time.
     """
 
     def __init__(
@@ -72,7 +61,7 @@ class Views:
         effort: Effort | None = None,
         before: Callable[[str], None] | None = None,
     ) -> None:
-        """`before` is told what is loaded; what it raises ends that, with the device closed."""
+        """Load the networks. `before` gets a line of text before each; if anything raises, the device is closed."""
         self._bundle, self._manifest, self.device = bundle, bundle.manifest, device
         localizer = bundle.manifest.localizer
         self.durations = Durations(localizer.averaging.cost)
@@ -88,17 +77,17 @@ class Views:
             raise
 
     def give(self, effort: Effort) -> None:
-        """What a study is given from now on, where there is time; else one of its alternatives."""
+        """Score with this effort from now on if there is time, else with one of its alternatives."""
         inputs = (self._manifest.localizer.input, self._manifest.grader.input)
         self.efforts = alternatives(effort, any(size.antialias > 1 for size in inputs))
 
     @property
     def testable(self) -> bool:
-        """Whether the bundle has golden inputs, by which the engine can be tested."""
+        """Whether the bundle has golden inputs, with which the engine can be tested."""
         return self._self_test is not None
 
     def self_test(self, boundary: Boundary | None = None) -> None:
-        """Run the networks on golden inputs as in a study, which also makes the first study as quick as the others.
+        """Run the networks on golden inputs as in a study, which also warms them up.
 
         Raises `SelfTestError` if an output is beyond the bundle's tolerances, `EngineError` if a network fails, and
         what `boundary` raises.
@@ -118,44 +107,45 @@ class Views:
             )
 
     def close(self) -> None:
-        """Free the device and the buffers. Twice is no error; nothing else can be done afterwards."""
+        """Free the device and the buffers. Closing twice is no error; nothing else may be called afterwards."""
         self.device.close()
         self.__dict__.pop("pipeline", None)
 
     def warm_up(self, budget: Budget) -> None:
-        """Make every effort ready, and time the steps with a made picture in which all points are given."""
+        """Prepare every effort, and time the steps with a synthetic picture with given points."""
         for effort in self.efforts:
             budget.go_on()
             self.pipeline.prepare(effort)
         picture = np.arange(_WARM_UP_SHAPE[1], dtype=np.uint16) + np.zeros(_WARM_UP_SHAPE, np.uint16)
-        made = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
+        synthetic = Chosen(Radiograph(picture, np.linspace(0, 1, 2**12, dtype=np.float32)), "left")
         pairs = {disc: np.array([[x, 150 + 150 * disc] for x in (480, 400)], np.float32) for disc in range(DISCS)}
-        chosen, given = dict.fromkeys(REGIONS, made), dict.fromkeys(REGIONS, pairs)
+        chosen, given = dict.fromkeys(REGIONS, synthetic), dict.fromkeys(REGIONS, pairs)
         full = self.efforts[0]
         try:
             for effort in dict.fromkeys((full, replace(full, test_time=False), self.efforts[-1])):
                 launches, _, stages_ms = self._launch(chosen, given, budget, (effort,))
                 self.durations.learn(launches.took(stages_ms))
-            self._asked(budget, made.radiograph, 0)
-        except DeviceError:  # opened for smaller pictures
+            self._asked(budget, synthetic.radiograph, 0)
+        except DeviceError:  # the scorer was opened for smaller pictures
             return
 
     def score(
         self, chosen: dict[Region, Chosen], given: GivenPoints, budget: Budget
     ) -> tuple[dict[Region, RegionResult], dict[str, float]]:
-        """The regions' results, and the milliseconds of the stages localize, crop and grade."""
+        """Return the regions' results, and the milliseconds of the stages localize, crop and grade."""
         if not chosen:
             return {}, {}
         launches, results, stages_ms = self._launch(chosen, given, budget, self.efforts)
         budget.took += launches.took(stages_ms)
-        self._doubted(chosen, given, results, stages_ms, budget)
-        self._counted(results, budget)
+        self._recheck_doubtful(chosen, given, results, stages_ms, budget)
+        self._check_levels(results, budget)
         return results, stages_ms
 
     def within(self, budget: Budget, count: int) -> Evidence:
-        """`evidence` of one of so many radiographs, while there is time: it raises `InputRejected` (`no-time`).
+        """Return the function that gives the evidence of one of `count` radiographs within a budget.
 
-        What is needed may leave time for the least effort alone; nothing else is worth the antialiasing.
+        It raises `InputRejected` (`no-time`) if there is no time. Needed evidence may use the time of all but the least
+        effort; other evidence may not use the time of antialiasing.
         """
         antialiased = [effort for effort in self.efforts if effort.antialias == self.efforts[0].antialias]
 
@@ -172,31 +162,16 @@ class Views:
         return budget.ask(self.pipeline.localizers, partial(self.evidence, radiograph, turn_deg))
 
     def evidence(self, radiograph: Radiograph, turn_deg: Turn = 0) -> NDArray[np.float64]:
-        """Mean peaks (facing, region), for the radiograph turned by `turn_deg` clockwise, as it is and mirrored."""
+        """Return mean peaks (facing, region) of a radiograph, turned by `turn_deg` clockwise, as it is and mirrored."""
         return self.pipeline.evidence(*self._flips(radiograph, turn_deg))
 
     def _flips(self, radiograph: Radiograph, turn_deg: Turn) -> tuple[NDArray[np.void], NDArray[np.void]]:
-        """Upload a radiograph, and the ROIs and records `VIEW` that show it as it is and mirrored."""
+        """Upload a radiograph; return the ROIs and `VIEW` records that show it as it is and mirrored."""
         self._upload(0, radiograph)
         parameters = np.zeros(VIEWS, VIEW)
         parameters["faces_right"] = [facing == "right" for facing in FACINGS]
         whole = np.array([self._whole(0, Chosen(radiograph, facing, turn_deg)) for facing in FACINGS], ROI)
         return whole, parameters
-
-    def crops(self, results: Mapping[Region, RegionResult]) -> tuple[Crop, ...]:
-        """What the grader saw of the regions that were scored last."""
-        found = []
-        size = self._manifest.grader.input
-        for network, pictures in self.pipeline.crops(slice(0, VIEWS)).items():
-            flips = self.pipeline.flips(network)
-            greys = input_greys(pictures, size).reshape(VIEWS, -1, len(flips), size.height, size.width)
-            for region in (region for region in REGIONS if region in results and results[region].reject is None):
-                for disc, level in enumerate(LEVELS[region]):
-                    for number in range(len(flips)):
-                        sites = sites_of(level) if len(flips) == 1 else sites_of(level)[number : number + 1]
-                        image = greys[REGIONS.index(region), disc, number]
-                        found.append(Crop(region, level, sites, network, image))
-        return tuple(found)
 
     def _launch(
         self, chosen: Mapping[Region, Chosen], given: GivenPoints, budget: Budget, efforts: Sequence[Effort]
@@ -214,19 +189,19 @@ class Views:
         budget.done("upload")
         effort = budget.choose(efforts, views.stop - views.start, self._full)
         launches = Launches(effort, views.stop - views.start)
-        budget.go_on(launches.plainest)  # before steps are captured
-        results = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
+        budget.go_on(launches.plainest)  # before steps are captured, which takes time
+        outputs = self.pipeline.score(views, whole, parameters, effort, budget.boundary(launches))
         budget.done("grade")
         head = self._manifest.grader.head
-        p = probabilities(results.logits, head).reshape(len(results.points), -1, 2, 4)
-        found = {}
+        p = probabilities(outputs.logits, head).reshape(len(outputs.points), -1, 2, 4)
+        results = {}
         for region in (region for region in REGIONS if region in chosen):
             row = REGIONS.index(region) - views.start
             discs = given.get(region, {}).keys()
-            found[region] = judge(region, chosen[region], results.points[row], p[row], self._manifest, discs)
-        return launches, found, results.durations_ms
+            results[region] = judge(region, chosen[region], outputs.points[row], p[row], self._manifest, discs)
+        return launches, results, outputs.durations_ms
 
-    def _doubted(
+    def _recheck_doubtful(
         self,
         chosen: Mapping[Region, Chosen],
         given: GivenPoints,
@@ -234,9 +209,9 @@ class Views:
         stages_ms: dict[str, float],
         budget: Budget,
     ) -> None:
-        """Where there is doubt, see whether a radiograph shows the other region, or stands otherwise than it should.
+        """Check doubtful results: whether the radiograph shows the other region, or has another orientation.
 
-        One that does stand otherwise is scored anew as the picture has it.
+        A radiograph with another orientation is scored again in it.
         """
         localizer, turned = self._manifest.localizer, dict(chosen)
         for region, result in results.items():
@@ -257,17 +232,17 @@ class Views:
                 results[region] = replace(result, stands_as_seen=stands(seen, region, own))
         if turned == chosen:
             return
-        launches, anew, more_ms = self._launch(turned, given, budget, self.efforts)
+        launches, again, more_ms = self._launch(turned, given, budget, self.efforts)
         budget.took += launches.took(more_ms)
         for stage, ms in more_ms.items():
             stages_ms[stage] = stages_ms.get(stage, 0.0) + ms
         for region in (region for region in turned if turned[region] != chosen[region]):
             now = turned[region]
-            found = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
-            results[region] = replace(anew[region], findings=(found,), stands_as_seen=True)
+            finding = contradiction(now.radiograph, (now.turn_deg, now.facing), region)
+            results[region] = replace(again[region], findings=(finding,), stands_as_seen=True)
 
-    def _counted(self, results: dict[Region, RegionResult], budget: Budget) -> None:
-        """Where a reader gave points, see whether the localizer finds the same discs one level away."""
+    def _check_levels(self, results: dict[Region, RegionResult], budget: Budget) -> None:
+        """Check whether the localizer finds a reader's discs one level away."""
         for region, result in results.items():
             enough = result.reject is None and len(result.given) >= LEAST_COUNTED
             if enough and budget.allows_evidence(self.pipeline.localizers, self.efforts, 0):
@@ -275,12 +250,12 @@ class Views:
                 whole, parameters = self._flips(result.chosen.radiograph, result.chosen.turn_deg)
                 points = budget.ask(self.pipeline.localizers, partial(self.pipeline.look, whole, parameters))
                 seen = points[REGIONS.index(region), FACINGS.index(result.chosen.facing)]
-                found = miscounted(result, seen, self._manifest.localizer.min_confidence)
-                if found is not None:
-                    results[region] = replace(result, findings=(*result.findings, found))
+                finding = miscounted(result, seen, self._manifest.localizer.min_confidence)
+                if finding is not None:
+                    results[region] = replace(result, findings=(*result.findings, finding))
 
     def _every_turn(self, chosen: Chosen, budget: Budget) -> dict[Turn, NDArray[np.float64]]:
-        """Mean peaks (facing, region) by turn, its own first; fewer where they suffice or there is no time."""
+        """Return mean peaks (facing, region) by turn, its own first, as far as they are needed and there is time."""
         seen: dict[Turn, NDArray[np.float64]] = {}
         least = self._manifest.localizer.min_confidence
         for turn_deg in (chosen.turn_deg, *others(chosen.turn_deg)):

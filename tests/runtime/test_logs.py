@@ -64,6 +64,18 @@ def test_a_record_that_is_not_taken_is_told(tmp_path, caplog, monkeypatch):
     assert "warning engine-passed-over: An engine was passed over." in text
 
 
+def test_compiled_networks_that_cannot_be_kept_are_told_once(tmp_path, caplog, monkeypatch):
+    openvino = pytest.importorskip("spinescore.runtime.engines.openvino")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "file"))
+    for name in ("first", "second"):
+        (tmp_path / name).write_bytes(name.encode())
+    caplog.set_level(logging.DEBUG, "spinescore")
+    assert [openvino._cache(tmp_path / name) for name in ("first", "second", "first")] == [None, None, None]
+    (line,) = caplog.messages
+    assert line.startswith(f"networks are compiled at each start, because nothing can be kept in {tmp_path / 'file'} (")
+
+
 def test_no_word_of_a_patient_is_logged(bundle, tmp_path, caplog):
     caplog.set_level(logging.DEBUG, "spinescore")
     study = write_study(tmp_path / "Quorvexel")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from helpers.golden_bundle import write_golden_bundle
+from helpers.scoring import CERVICAL
 from spinescore.runtime import Cancelled, Scorer
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.caller import Caller
@@ -24,7 +25,9 @@ from spinescore.runtime.opening.checking import Check
 from spinescore.runtime.opening.inuse import EngineInUse
 from spinescore.runtime.opening.openscorer import Opening
 from spinescore.runtime.opening.request import Request
+from spinescore.runtime.opening.session import Session
 from spinescore.runtime.scoring.studyscorer import StudyScorer
+from spinescore.runtime.scoring.views import Views
 
 LONG_S = 60
 CHECK = Check("openvino 2026.4.1", ("int8",))
@@ -127,6 +130,32 @@ def test_a_study_that_is_cancelled_leaves_the_new_engine_to_the_next_one(whole, 
     assert engine.scorer is not first
     assert (engine.renew(), engine.warnings) == (False, ())
     engine.close()
+
+
+def test_steps_whose_timing_was_cancelled_are_timed_for_the_next_study(whole, monkeypatch):
+    """A study takes the new engine, and is cancelled while that engine's steps are timed."""
+    cancel, warm_up = threading.Event(), Views.warm_up
+    timed = []
+
+    def cancelled_once(views, budget):
+        if not timed:
+            cancel.set()
+        timed.append(views)
+        warm_up(views, budget)
+
+    engine = EngineInUse(Opening(StudyScorer(whole, HostDevice(1))), whole, Request("cpu"))
+    session = Session(engine, 1e6)
+    engine.scorer.test()
+    monkeypatch.setattr(Views, "warm_up", cancelled_once)
+    study = [CERVICAL.radiograph]
+    with pytest.raises(Cancelled):
+        session.score(study, None, session.budget(study, None, False, cancel, False, None), False)
+    assert not engine.scorer.steps_timed
+    for _ in range(2):
+        session.score(study, None, session.budget(study, None, False, None, False, None), False)
+        assert engine.scorer.steps_timed
+    assert timed == [engine.scorer.views] * 2  # once without success
+    session.turns.close()
 
 
 PARENT = """

@@ -258,7 +258,7 @@ def test_a_study_is_measured_from_its_files(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget-ms", "0"], "--budget-ms must be a number of milliseconds above 0, got 0.0"),
+        (["--budget-ms", "0"], "--budget-ms must be a number of milliseconds above 0, got 0"),
         (["--budget-ms", "-5"], "--budget-ms must be a number of milliseconds above 0"),
         (["--budget-ms", "nan"], "--budget-ms must be a number of milliseconds above 0"),
         (["--budget-ms", "50", "--percentile", "100"], "--percentile is 50 or more and below 100"),

@@ -355,16 +355,26 @@ def test_who_must_not_wait_gets_nothing_where_another_study_is_scored(bundle):
     assert seen == [None]
 
 
-@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), "50", True])
-def test_a_budget_is_a_number_above_0(bundle, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (0, ValueError),
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("50", TypeError),
+        (True, TypeError),
+    ],
+)
+def test_a_budget_is_a_number_above_0(bundle, wrong, kind):
     scorer, _ = opened(bundle, budget_ms=None)
     with scorer:
         for call in (scorer.score, scorer.try_score):
-            with pytest.raises(ValueError, match="budget_ms must be a number of milliseconds above 0, got"):
+            with pytest.raises(kind, match="budget_ms must be a number of milliseconds above 0, got"):
                 call(STUDY, wrong)
         with pytest.raises(ValueError, match="hard needs a budget_ms"):
             scorer.score(STUDY, hard=True)
-    with pytest.raises(ValueError, match="budget_ms must be a number of milliseconds above 0"):
+    with pytest.raises(kind, match="budget_ms must be a number of milliseconds above 0"):
         Scorer.open(bundle.folder, "cpu", budget_ms=wrong)
     with pytest.raises(BundleError, match="budget_ms: expected a number"):
         Manifest.from_dict({**listed(manifest()), "budget_ms": wrong})

@@ -259,3 +259,31 @@ def test_a_noisy_machine_is_late_in_few_studies(seed, graphs, budget_ms):
         late += one.ms > budget_ms
     if budget_ms > 1.25 * sum(TOOK_MS[name, name not in ("pass", "crop")] for name in PLAINEST):
         assert late <= 40
+
+
+SOFT_BUDGETS = [half / 2 + 0.3 for half in range(1, 320, 29)]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("states_facing", [False, True])
+@pytest.mark.parametrize("calls", [1, 2, 15])
+def test_hard_calls_that_were_given_up_leave_a_scorer_as_it_was_opened(graphs, states_facing, calls):
+    for budget_ms in SOFT_BUDGETS:
+        machine, fresh = opened(graphs), opened(graphs)
+        nothing = [machine.score(0.8, states_facing=states_facing, hard=True) for _ in range(calls)]
+        assert {one.effort for one in nothing} == {None}
+        found = [one.score(budget_ms, states_facing=states_facing).choice for one in (machine, fresh)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("hard_ms", [15.3, 29.8, 58.8, 87.8])
+def test_a_scorer_that_has_seen_only_hard_calls_chooses_sensibly(graphs, hard_ms):
+    """As one that was opened freshly or knows all steps; after many calls one study may try what they passed over."""
+    for budget_ms in SOFT_BUDGETS:
+        fresh, (_, settled) = opened(graphs).score(budget_ms).choice, settled_machine(budget_ms, graphs, views=2)
+        for calls, tries in ((3, 0), (20, 1)):
+            machine = opened(graphs)
+            for _ in range(calls):
+                machine.score(hard_ms, hard=True)
+            assert [machine.score(budget_ms).choice for _ in range(tries + 1)][tries] in (fresh, settled)

@@ -1,14 +1,14 @@
 """What may be handed to a scorer, what is rejected and why, and a reader's points."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from helpers.scoring import CERVICAL, LUMBAR, assert_found, blank, checked, grades, points, spineless
 from helpers.tiny import draw, write_bundle
-from spinescore.runtime import InputRejected, Scorer, Study
+from spinescore.runtime import InputRejected, Radiograph, Scorer, Study
 from spinescore.runtime.study import LEVELS, Reject
 
 
@@ -206,6 +206,31 @@ def test_arrays(scorer):
 def test_studies_of_the_wrong_form(scorer, study):
     with pytest.raises(ValueError, match=r"region|array|study|stored values|table"):
         scorer.score(study)
+
+
+ODD = (None, -3, 2.5, float("nan"), "text", (), {}, object(), True, np.zeros(0), b"x", (1, 2, 3))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Radiograph)])
+def test_an_odd_field_of_a_radiograph_is_refused_by_its_name_or_scored(scorer, field):
+    for odd in ODD:
+        try:
+            json.loads(scorer.score(replace(CERVICAL.radiograph, **{field: odd})).to_json())
+        except ValueError as error:  # noqa: PERF203
+            assert field.removesuffix("s") in str(error), (odd, error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Study)])
+def test_an_odd_field_of_a_study_is_refused_by_its_name_or_scored(scorer, field):
+    for odd in ODD:
+        try:
+            json.loads(scorer.score(replace(Study((CERVICAL.radiograph,)), **{field: odd})).to_json())
+        except ValueError as error:  # noqa: PERF203
+            assert f"the study's {field}" in str(error), (odd, error)  # noqa: PT017
+
+
+def test_a_study_may_hold_an_iterator(scorer):
+    assert_found(scorer.score(Study(iter([CERVICAL.radiograph]))).regions["cervical"], CERVICAL)
 
 
 @pytest.mark.parametrize("budget", [0, -5, float("nan"), float("inf")])

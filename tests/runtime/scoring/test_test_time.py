@@ -147,7 +147,7 @@ def test_a_network_of_one_size_is_refused_for_several(tmp_path):
         tmp_path / "b", **{"localizer.test_time": {"scales": [1.0, 2], "flip": False, "flip_shift": False}}
     )
     with pytest.raises(
-        BundleError, match=r"localizer\.fp32\.onnx takes pictures of 256 x 192 pixels alone.*scale 2 too"
+        BundleError, match=r"localizer\.fp32\.onnx only takes pictures of 256 x 192 pixels.*scale 2 too"
     ):
         Scorer(Bundle.open(folder), HostDevice(1))
 
