@@ -142,20 +142,24 @@ def read_config(path: Path) -> Config:
 def _faults(document: dict[str, Any]) -> Iterator[str]:
     """Yield every fault: after each one its field is taken out, or what is around it, and reading begins again."""
     broken: set[str] = set()
-    while True:
-        try:
-            read(Config, document)
+    while (fault := _first_fault(document)) is not None:
+        place, parents = _place(document, fault)
+        field = fault.partition(": ")[0]
+        if field not in broken:
+            yield fault
+        broken.update((field, *parents))
+        if place is None:
             return
-        except ValueError as error:
-            place, parents = _place(document, str(error))
-            field = str(error).partition(": ")[0]
-            if field not in broken:
-                yield str(error)
-            broken.update((field, *parents))
-            if not place:
-                return
-            container, key = place
-            del container[key]
+        container, key = place
+        del container[key]
+
+
+def _first_fault(document: dict[str, Any]) -> str | None:
+    try:
+        read(Config, document)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _place(document: dict[str, Any], message: str) -> tuple[tuple[Any, Any] | None, list[str]]:
@@ -164,10 +168,13 @@ def _place(document: dict[str, Any], message: str) -> tuple[tuple[Any, Any] | No
     For a missing field that is the object in which it is missing; None for a missing table.
     """
     here: Any = document
-    path, names, place = "", [], None
+    path, place = "", None
+    names: list[str] = []
     while isinstance(here, (dict, list)):
-        keys = here if isinstance(here, dict) else range(len(here))
-        named = [(key, dotted(path, key) if isinstance(here, dict) else f"{path}[{key}]") for key in keys]
+        if isinstance(here, dict):
+            named: list[tuple[Any, str]] = [(key, dotted(path, key)) for key in here]
+        else:
+            named = [(number, f"{path}[{number}]") for number in range(len(here))]
         inside = [(key, name) for key, name in named if re.match(rf"{re.escape(name)}[.:\[]", message)]
         if not inside:
             break

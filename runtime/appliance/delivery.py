@@ -6,7 +6,7 @@
     waiting -> cancelled              a later revision of the study takes the place of this one
 
 A row that was `sending` when its process ended has an unclear outcome: the destination is asked before anything is
-sent again, as a second copy is not harmless in every archive.
+sent again, as a second copy is not harmless in every archive. The list of a result set (`set.json`) goes last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
 from spinescore.runtime.text import brief
 
-__all__ = ["Deliverer", "Destination", "Outcome", "Parcel", "SENT"]
+__all__ = ["SENT", "Deliverer", "Destination", "Outcome", "Parcel"]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _EXPIRES_S = 7 * 86400.0
@@ -99,7 +99,9 @@ class Deliverer:
         row: sqlite3.Row | None = self._index.one(
             "SELECT d.*, s.id AS study, s.uid, r.revision AS of_revision FROM deliveries d JOIN results r "
             "USING (input_key) JOIN studies s ON s.id = r.study WHERE d.destination = ? AND d.state = 'waiting' AND "
-            "d.next_s <= ? ORDER BY d.next_s, d.id LIMIT 1", self._destination.name, now,
+            "d.next_s <= ? AND (d.kind != 'set' OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.input_key = "
+            "d.input_key AND o.destination = d.destination AND o.kind != 'set' AND o.state IN ('waiting', 'sending'))) "
+            "ORDER BY d.next_s, d.id LIMIT 1", self._destination.name, now,
         )  # fmt: skip
         if row is None:
             return None
@@ -131,7 +133,9 @@ class Deliverer:
     def _finish(self, row: sqlite3.Row, outcome: Outcome | None) -> None:
         now = self._clock.now()
         since_s = now - (row["first_s"] if row["first_s"] is not None else now)
-        fault, state, next_s = None, "cancelled" if outcome is None else outcome.kind, now
+        fault: Fault | None = None
+        state: str = "cancelled" if outcome is None else outcome.kind
+        next_s = now
         if outcome is not None and outcome.kind == "refused":
             text = f"{self._destination.name} refused {row['file']}: {outcome.message}"
             fault = Fault("delivery-refused", f"{text}; correct that, then call spinescore study deliver")

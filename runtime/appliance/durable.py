@@ -26,7 +26,7 @@ def sync_tree(folder: Path) -> None:
 
 def move(source: Path, target: Path) -> None:
     """Give a synced file or folder its final name; a file there is replaced. It is on the disk then."""
-    os.replace(source, target)
+    source.replace(target)
     sync(target.parent)
 
 

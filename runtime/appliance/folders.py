@@ -22,6 +22,7 @@ __all__ = ["FolderDestination", "FolderSource"]
 _BLOCK = 1 << 20
 _UNFINISHED = (".part", ".partial", ".tmp", ".filepart", ".crdownload")
 _PARTS = ".spinescore-parts"
+_GIVE_UP_S = 600.0  # after which a file that does not grow any more counts as damaged
 
 
 @dataclass
@@ -59,9 +60,12 @@ class FolderSource:
                         self.faults.append(error.fault)
                         if error.fault.code == "no-space":  # it is tried again at the next look
                             return waiting + 1
-                    except FileNotFoundError:  # it was removed meanwhile
-                        self._seen.pop(path, None)
-                        continue
+                    except OSError as error:
+                        if error.filename != str(path):  # not the file, but the spool
+                            raise
+                        if not isinstance(error, FileNotFoundError):  # it was removed meanwhile
+                            text = f"a file of the source {self._source.name} cannot be read ({error.strerror})"
+                            self.faults.append(Fault("file-unreadable", f"{text}; correct its permissions"))
                     else:
                         if self._source.remove:
                             path.unlink(missing_ok=True)
@@ -78,10 +82,16 @@ class FolderSource:
             found[path] = seen
             if seen.done:
                 continue
-            if now - seen.since_s >= self._source.settle_s and is_whole(path):
-                ready.append(path)
-            else:
+            if now - seen.since_s < self._source.settle_s:
                 waiting += 1
+            elif is_whole(path):
+                ready.append(path)
+            elif now - seen.since_s < _GIVE_UP_S:
+                waiting += 1
+            else:
+                text = f"a file of the source {self._source.name} ends before its pixels do; copy it there again"
+                self.faults.append(Fault("file-unreadable", text))
+                seen.done = True  # until it changes
         self._seen = found
         return ready, waiting
 

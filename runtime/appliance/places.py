@@ -14,7 +14,7 @@ from pathlib import Path
 from spinescore.runtime.appliance.durable import make_folder
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["FULL", "Places", "filesystem_of", "is_running", "locked", "make_places"]
+__all__ = ["FULL", "Places", "filesystem_of", "is_running", "locked", "make_places", "network_fault"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT) if sys.platform != "win32" else (errno.ENOSPC,)
 
@@ -66,19 +66,26 @@ class Places:
 
 def make_places(root: Path, reserve_bytes: int) -> Places:
     """Make the spool's folders. Raises SpineScoreError for a disk on the network, or folders on different disks."""
+    if fault := network_fault(root):
+        raise SpineScoreError(fault)
     make_folder(root)
-    kind = filesystem_of(root)
-    if kind in _NETWORK:
-        raise SpineScoreError(
-            f"the spool {root} is on a disk of the network ({kind}), where the index could be damaged; name a folder "
-            "on a local disk"
-        )
     places = Places(root, reserve_bytes)
     for folder in (places.incoming, places.objects, places.results, places.quarantine):
         make_folder(folder)
         if folder.stat().st_dev != root.stat().st_dev:
             raise SpineScoreError(f"{folder} is on another disk than {root}; keep all of the spool on one disk")
     return places
+
+
+def network_fault(root: Path) -> str | None:
+    """Return a sentence if the spool would be on a disk of the network; None if not."""
+    kind = filesystem_of(root)
+    if kind not in _NETWORK:
+        return None
+    return (
+        f"the spool {root} is on a disk of the network ({kind}), where the index could be damaged; name a folder on a "
+        "local disk"
+    )
 
 
 def filesystem_of(path: Path, mounts: str | None = None) -> str:

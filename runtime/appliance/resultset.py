@@ -34,7 +34,7 @@ from spinescore.runtime.study import Study
 __all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "make_results",
            "read_results"]  # fmt: skip
 
-SCHEMA = "spinescore.result-set/1"
+SCHEMA: Literal["spinescore.result-set/1"] = "spinescore.result-set/1"
 SET, NOT_SCORED = "set.json", "not-scored.json"
 
 _Text = Annotated[str, Length(0, 8192)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config, Destination
@@ -15,10 +14,13 @@ from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.resultset import SET, Document, Job, JobObject, ResultSet, read_results
 from spinescore.runtime.appliance.studies import advance, change_state, input_key, park, settle
 from spinescore.runtime.documents import document_of, read
+from spinescore.runtime.files import file_sha256
 
 __all__ = ["ScoreQueue"]
 
 _MOST_ATTEMPTS = 2
+
+File = tuple[str, str, str, "str | None", "Fault | None"]  # name, kind, hash, SOP Instance UID, why it was not made
 
 
 class ScoreQueue:
@@ -32,11 +34,11 @@ class ScoreQueue:
         """Make studies due that need not wait any longer."""
         advance(self._index, self._clock, self._config.study)
 
-    def take(self) -> Job | None:
-        """Return the next due study as a job, which is `scoring` then; None if none is due.
+    def take(self) -> tuple[Job, bool] | None:
+        """Return the next due study as a job, which is `scoring` then, and whether its results are there already.
 
-        A study whose results are there already is not scored again. Studies whose scoring was interrupted by the end of
-        the service come last, so that a study that ends the service does not hold up the others.
+        Returns None if none is due. Studies whose scoring was interrupted by the end of the service come last, so that
+        a study that ends the service does not hold up the others.
         """
         while True:
             row = self._index.one(
@@ -45,18 +47,14 @@ class ScoreQueue:
             if row is None:
                 return None
             job = self._job(row)
-            done = self._has_results(job.input_key)
             with self._index.transaction():
                 taken = self._index.change(
                     "UPDATE studies SET state = 'scoring', input_key = ?, changed_s = ? WHERE id = ? AND "
                     "state = 'due' AND revision = ? AND last_s = ?",
                     job.input_key, self._clock.now(), row["id"], row["revision"], row["last_s"],
                 )  # fmt: skip
-            if not taken:  # an object arrived meanwhile
-                continue
-            if not done:
-                return job
-            self.finished(job)
+            if taken:  # or else an object arrived meanwhile
+                return job, self._has_results(job.input_key)
 
     def _has_results(self, key: str) -> bool:
         known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", key) is not None
@@ -79,9 +77,10 @@ class ScoreQueue:
     def _predecessor(self, study: int, key: str) -> tuple[Document | None, str | None]:
         """Return the newest earlier structured report of a study that was sent, or may have been, and its folder."""
         row = self._index.one(
-            "SELECT r.input_key, r.document FROM results r WHERE r.study = ? AND r.input_key != ? AND r.document IS NOT "
-            "NULL AND EXISTS (SELECT 1 FROM deliveries d WHERE d.input_key = r.input_key AND d.kind = 'sr' AND "
-            "(d.state IN ('sending', 'sent', 'committed') OR d.unclear = 1)) ORDER BY r.revision DESC LIMIT 1",
+            "SELECT r.input_key, r.document FROM results r WHERE r.study = ? AND r.input_key != ? AND "
+            "r.document IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries d WHERE "
+            "d.input_key = r.input_key AND d.kind = 'sr' AND (d.state IN "
+            "('sending', 'sent', 'committed') OR d.unclear = 1)) ORDER BY r.revision DESC LIMIT 1",
             study, key,
         )  # fmt: skip
         if row is None:
@@ -117,9 +116,11 @@ class ScoreQueue:
                 continue
             for file in _in_order(results, destination.results):
                 self._deliver(job, destination, file, now)
+            if destination.kind == "folder":
+                sha256 = file_sha256(self._places.results / job.input_key / SET)
+                self._deliver(job, destination, (SET, "set", sha256, None, None), now)
 
-    def _deliver(self, job: Job, destination: Destination, file: tuple[str, str, str, str | None, Fault | None],
-                 now: float) -> None:  # fmt: skip
+    def _deliver(self, job: Job, destination: Destination, file: File, now: float) -> None:
         name, kind, sha256, uid, fault = file
         sent = uid is not None and self._index.one(
             "SELECT 1 FROM deliveries WHERE destination = ? AND sop_instance_uid = ? AND attempts > 0",
@@ -156,14 +157,10 @@ class ScoreQueue:
                 change_state(self._index, self._clock, job.study, "due")
 
 
-def _in_order(
-    results: ResultSet, kinds: Sequence[str]
-) -> list[tuple[str, str, str, str | None, Fault | None]]:
+def _in_order(results: ResultSet, kinds: Sequence[str]) -> list[File]:
     """Return the files of these kinds; a format that could not be made is a file that is parked from the start."""
-    files: list[tuple[str, str, str, str | None, Fault | None]] = [
-        (file.name, file.kind, file.sha256, file.sop_instance_uid, None)
-        for file in results.files
-        if file.kind in kinds
+    files: list[File] = [
+        (file.name, file.kind, file.sha256, file.sop_instance_uid, None) for file in results.files if file.kind in kinds
     ]
     files += [
         (kind, kind, "", None, Fault("output", message)) for kind, message in results.not_made.items() if kind in kinds

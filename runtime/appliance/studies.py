@@ -39,10 +39,7 @@ def note_object(
     their study scored again without end.
     """
     now, at = clock.now(), clock.date().isoformat(timespec="seconds")
-    if identity.code is None:
-        study = _note_study(index, identity.study_uid, now, at)
-    else:
-        study = None
+    study = _note_study(index, identity.study_uid, now, at) if identity.code is None else None
     if not index.change("UPDATE objects SET removed = 0 WHERE sha256 = ?", sha256):
         index.insert(
             "objects", sha256=sha256, sop_instance_uid=identity.sop_instance_uid, sop_class_uid=identity.sop_class_uid,
@@ -61,7 +58,8 @@ def _note_study(index: Index, uid: str, now: float, at: str) -> int:
     begun = row["state"] not in ("collecting", "due") and row["code"] != "object-missing"
     index.change(
         "UPDATE studies SET revision = revision + ?, state = 'collecting', code = NULL, message = NULL, "
-        "input_key = NULL, attempts = 0, interruptions = 0, last_s = ?, changed_s = ? WHERE id = ?", int(begun), now, now, number,
+        "input_key = NULL, attempts = 0, interruptions = 0, last_s = ?, changed_s = ? WHERE id = ?",
+        int(begun), now, now, number,
     )  # fmt: skip
     if begun:
         index.change(
