@@ -56,7 +56,8 @@ class Places:
         part = self.incoming / "reserve.part"
         try:
             with part.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES) if sys.platform != "win32" else None
+                if sys.platform != "win32":
+                    os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
             part.replace(self.reserve)
         except OSError as error:
             part.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import queue
 import subprocess
@@ -96,7 +97,7 @@ class ProcessWorker:
             pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
             return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return pages * mmap.PAGESIZE
 
     def kill(self) -> None:
         process, self._process = self._process, None
