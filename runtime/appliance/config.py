@@ -1,0 +1,210 @@
+"""The appliance's configuration: a TOML file as frozen dataclasses, with every fault of it said at once."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from spinescore.runtime.documents import read
+from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
+from spinescore.runtime.files import read_text
+from spinescore.runtime.names import DeviceName
+from spinescore.runtime.outputs.formats import ResultFormat
+
+__all__ = ["Config", "ConfigError", "Destination", "ResultKind", "Score", "Source", "SpoolPart", "StudyTimes",
+           "read_config"]  # fmt: skip
+
+ResultKind = Literal[ResultFormat, "not-scored"]
+DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_DAY_S = 86400.0
+
+Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
+Path_ = Annotated[str, Length(1, 4096)]
+
+
+@dataclass(frozen=True)
+class StudyTimes:
+    """When a study is due. See `spinescore.runtime.appliance.due`."""
+
+    quiet_s: Seconds = 60.0
+    quiet_complete_s: Seconds = 2.0
+    hold_s: Seconds = 600.0
+
+    def _check_fields(self, path: str) -> None:
+        if self.quiet_complete_s > self.quiet_s:
+            raise ValueError(f"{path}.quiet_complete_s: expected at most quiet_s ({self.quiet_s:g})")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How studies are scored. A worker that says nothing for `timeout_s` seconds, or holds more memory, is ended."""
+
+    bundle: Path_
+    device: Annotated[DeviceName, OPTIONAL] = "auto"
+    timeout_s: Annotated[float, Within(1.0, 3600.0), OPTIONAL] = 60.0
+    memory_mb: Annotated[int, Within(256, 1 << 20), OPTIONAL] = 8192
+    strict: Annotated[bool, OPTIONAL] = False
+    shadow: Annotated[bool, OPTIONAL] = False  # score and keep, and deliver nothing
+
+
+@dataclass(frozen=True)
+class SpoolPart:
+    """Where objects and results are kept, and how long after their delivery."""
+
+    path: Path_
+    reserve_gb: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 5.0
+    max_object_mb: Annotated[int, Within(1, 1024), OPTIONAL] = 256
+    objects_h: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 24.0
+    results_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 30.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder that is watched. With `remove`, a file is removed there after it was taken in."""
+
+    name: Annotated[str, Length(1, 64)]
+    kind: Literal["folder"]
+    path: Path_
+    settle_s: Seconds = 2.0  # a file is taken in when it has not changed for so long
+    poll_s: Annotated[float, Within(0.05, 3600.0), OPTIONAL] = 1.0
+    remove: Annotated[bool, OPTIONAL] = False
+
+    def _check_fields(self, path: str) -> None:
+        _check_name(self.name, path)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder that gets the results. It must exist: a disk that is not mounted would be taken for an empty one."""
+
+    name: Annotated[str, Length(1, 64)]
+    kind: Literal["folder"]
+    path: Path_
+    results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = DEFAULT_RESULTS
+
+    def _check_fields(self, path: str) -> None:
+        _check_name(self.name, path)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration. Paths are absolute."""
+
+    spool: SpoolPart
+    score: Score
+    study: Annotated[StudyTimes, OPTIONAL] = StudyTimes()
+    source: Annotated[tuple[Source, ...], OPTIONAL] = ()
+    destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
+
+    def _check_fields(self, path: str) -> None:
+        for kind, entries in (("source", self.source), ("destination", self.destination)):
+            names = [entry.name for entry in entries]
+            for place, name in enumerate(names):
+                if name in names[:place]:
+                    raise ValueError(f"{kind}[{place}].name: {name!r} is the name of an earlier {kind}; give another")
+
+    @property
+    def formats(self) -> tuple[ResultFormat, ...]:
+        """The formats that are made of each study: the report, and all that a destination gets."""
+        kinds = {kind for destination in self.destination for kind in destination.results}
+        order: tuple[ResultFormat, ...] = ("json", "html", "png", "csv", "sr", "gsps", "sc")
+        return tuple(name for name in order if name == "json" or name in kinds)
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; `faults` has a sentence for each fault."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        super().__init__(f"{path}: {'; '.join(faults)}")
+        self.path, self.faults = path, faults
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration of a TOML file. Raises ConfigError with all faults that it has."""
+    try:
+        document = _parse_toml(read_text(path))
+    except OSError as error:
+        raise ConfigError(path, [f"it cannot be read ({error.strerror or type(error).__name__})"]) from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise ConfigError(path, [f"it is no TOML ({error})"]) from None
+    faults = list(_faults(document))
+    if faults:
+        raise ConfigError(path, faults)
+    return _absolute(read(Config, document), path.absolute().parent)
+
+
+def _faults(document: dict[str, Any]) -> Iterator[str]:
+    """Yield every fault: after each one its field is taken out, or what is around it, and reading begins again."""
+    broken: set[str] = set()
+    while (fault := _first_fault(document)) is not None:
+        place, parents = _place(document, fault)
+        field = fault.partition(": ")[0]
+        if field not in broken:
+            yield fault
+        broken.update((field, *parents))
+        if place is None:
+            return
+        container, key = place
+        del container[key]
+
+
+def _first_fault(document: dict[str, Any]) -> str | None:
+    try:
+        read(Config, document)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _place(document: dict[str, Any], message: str) -> tuple[tuple[Any, Any] | None, list[str]]:
+    """Return the container and the key of the field that a message begins with, and the names around the field.
+
+    For a missing field that is the object in which it is missing; None for a missing table.
+    """
+    here: Any = document
+    path, place = "", None
+    names: list[str] = []
+    while isinstance(here, (dict, list)):
+        if isinstance(here, dict):
+            named: list[tuple[Any, str]] = [(key, dotted(path, key)) for key in here]
+        else:
+            named = [(number, f"{path}[{number}]") for number in range(len(here))]
+        inside = [(key, name) for key, name in named if re.match(rf"{re.escape(name)}[.:\[]", message)]
+        if not inside:
+            break
+        key, path = max(inside, key=lambda pair: len(pair[1]))
+        names, place, here = [*names, path], (here, key), here[key]
+    return place, names
+
+
+def _check_name(name: str, path: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{path}.name: expected small letters, digits and hyphens, found {name!r}")
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    """Return the configuration with paths that do not depend on the working folder."""
+    bundle = config.score.bundle
+    near = folder / bundle
+    return replace(
+        config,
+        spool=replace(config.spool, path=str(folder / config.spool.path)),
+        score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
+        source=tuple(replace(source, path=str(folder / source.path)) for source in config.source),
+        destination=tuple(replace(one, path=str(folder / one.path)) for one in config.destination),
+    )
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    document: dict[str, Any] = tomllib.loads(text)
+    return document

@@ -1,0 +1,151 @@
+"""The processes of a running service, and the loop of each: receive, send, and the supervisor with the worker.
+
+    supervisor   starts the others and starts them again if they end; gives studies to the worker
+    receive      looks into the sources, one after the other
+    send         delivers, one thread for each destination
+    work         holds the scorer (`workerprocess`)
+
+Each ends with the supervisor, and all of them hold the spool's lock, so that no two services work on one spool.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from spinescore.runtime.appliance.clock import ServiceClock, read_clock
+from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.delivery import Deliverer
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
+from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.places import Places, make_places
+from spinescore.runtime.appliance.spool import Spool
+from spinescore.runtime.documents import read
+from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.text import brief, one_line
+
+__all__ = ["open_places", "receive", "send"]
+
+_GIB = 1 << 30
+_LOOK_S = 0.25  # between two looks for deliveries
+_FAULT_S = 600.0  # after which the same fault is noted again
+
+
+def open_places(config: Config) -> Places:
+    """Return the spool's folders, made if they are missing. Raises SpineScoreError."""
+    return make_places(Path(config.spool.path), int(config.spool.reserve_gb * _GIB))
+
+
+def receive(request: str) -> None:
+    """Look into every source again and again. This is the main function of a process."""
+    with _process(request) as (config, places, clock, index, say):
+        spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
+        sources = {source.name: FolderSource(source, spool, clock) for source in config.source}
+        for name in sources:
+            spool.close_associations(name)
+        noted: dict[tuple[str, str], float] = {}
+        next_s = dict.fromkeys(sources, clock.now())
+        pending = dict.fromkeys(sources, 1)
+        while True:
+            for source in config.source:
+                if clock.now() < next_s[source.name]:
+                    continue
+                pending[source.name], faults = _look(sources[source.name], source.name)
+                next_s[source.name] = clock.now() + source.poll_s
+                _note(index, clock, noted, faults)
+            say(pending=sum(pending.values()))
+            time.sleep(max(0.02, min(next_s.values(), default=clock.now() + 1.0) - clock.now()))
+
+
+def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
+    """Return how many files of a source wait, and the faults of those that were not taken in."""
+    try:
+        waiting = source.poll()
+    except IndexFull:
+        return 1, [Fault("no-space", "the spool's disk is full; free space there")]
+    except FileNotFoundError as error:
+        if error.filename is None:
+            raise
+        text = f"the folder of the source {name} is not there; mount or make it"
+        return 0, [Fault("source-unreachable", text)]
+    return waiting, source.faults
+
+
+def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float], faults: list[Fault]) -> None:
+    """Keep faults for `status`, the same one not again and again."""
+    for fault in faults:
+        key, now = (fault.code, fault.message), clock.now()
+        if now - noted.get(key, -_FAULT_S) < _FAULT_S:
+            continue
+        noted[key] = now
+        _tell(f"{fault.code}: {fault.message}")
+        try:
+            with index.transaction():
+                index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+        except IndexFull:
+            del noted[key]
+
+
+def send(request: str) -> None:
+    """Deliver to every destination, each in a thread. This is the main function of a process."""
+    with _process(request) as (config, places, clock, _, say):
+        for destination in config.destination:
+            folder = FolderDestination(destination.name, Path(destination.path))
+            arguments = (folder, places, clock)
+            threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
+        while True:
+            say(alive=True)
+            time.sleep(1.0)
+
+
+def _deliver(destination: FolderDestination, places: Places, clock: ServiceClock) -> NoReturn:
+    """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
+    try:
+        index = Index(places.index, places.release_reserve)
+        deliverer = Deliverer(index, clock, places, destination)
+        deliverer.recover()
+        destination.clear()
+        while True:
+            try:
+                again = deliverer.step()
+            except IndexFull:
+                deliverer.recover()
+                again = False
+            if not again:
+                time.sleep(_LOOK_S)
+    except BaseException as error:
+        _tell(f"the delivery to {destination.name} ended and is started again ({brief(error)})")
+        os._exit(1)
+
+
+def _tell(text: str) -> None:
+    """Print a message without patient data on standard error, which is the service's log."""
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _process(request: str) -> Iterator[tuple[Config, Places, ServiceClock, Index, Any]]:
+    """Set up a process of the service: its configuration, clock, index, and the pipe to the supervisor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    end_with_parent()
+    os.umask(0o077)
+    config = read(Config, json.loads(request))
+    places = open_places(config)
+    index = Index(places.index, places.release_reserve)
+
+    def say(**message: Any) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    yield config, places, read_clock(index), index, say

@@ -1,0 +1,46 @@
+"""The tiny bundle, open once, and appliances in one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from helpers import appliance
+
+if sys.platform == "win32":
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    return appliance.write_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def score(bundle):
+    scorer = appliance.open_scorer(bundle)
+    yield scorer.score
+    scorer.close()
+
+
+@pytest.fixture
+def make(tmp_path, bundle, score):
+    """A function that opens an appliance in the test's folder, as a start of the service does."""
+    opened = []
+    umask = os.umask(0o077)
+
+    def start(clock=None, score=score, **changes):
+        opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
+        return opened[-1]
+
+    yield start
+    os.umask(umask)
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def files(tmp_path):
+    return appliance.tiny_files(tmp_path / "study")
