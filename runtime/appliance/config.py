@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,16 @@ from spinescore.runtime.files import read_text
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.outputs.formats import ResultFormat
 
-__all__ = ["Config", "ConfigError", "Destination", "ResultKind", "Score", "Source", "SpoolPart", "StudyTimes",
-           "read_config"]  # fmt: skip
+__all__ = ["Config", "ConfigError", "Destination", "Node", "Peer", "ResultKind", "Score", "SopClassName", "Source",
+           "SpoolPart", "StudyTimes", "Tls", "read_config"]  # fmt: skip
 
 ResultKind = Literal[ResultFormat, "not-scored"]
 DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
 
+_DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc")
+SopClassName = Literal[
+    "CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"
+]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
 
@@ -80,16 +85,87 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Files in PEM: a certificate, its key, and the authority that the other side's certificate must be of."""
+
+    cert: Path_
+    key: Path_
+    ca: Path_
+
+
+@dataclass(frozen=True)
+class Node:
+    """The DICOM node that peers send to. Without this table the appliance listens on no port."""
+
+    ae_title: Annotated[str, Length(1, 16), OPTIONAL] = "SPINESCORE"
+    host: Annotated[str, Length(1, 255), OPTIONAL] = "0.0.0.0"  # the address that it listens on
+    port: Annotated[int, Within(1, 65535), OPTIONAL] = 11112
+    tls: Annotated[Tls | None, OPTIONAL] = None
+    max_associations: Annotated[int, Within(1, 200), OPTIONAL] = 10
+    max_pdu: Annotated[int, Within(4096, 1 << 20), OPTIONAL] = 131_072
+
+    def _check_fields(self, path: str) -> None:
+        _check_ae_title(self.ae_title, path)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that may send to the node: its AE title, its address or network, and the SOP classes that it sends.
+
+    Over TLS `cert_sha256`, the SHA-256 of its certificate in DER, makes sure that it is no other.
+    """
+
+    ae_title: Annotated[str, Length(1, 16)]
+    host: Annotated[str, Length(1, 64)]
+    cert_sha256: Annotated[str | None, OPTIONAL, Length(64, 64)] = None
+    classes: Annotated[tuple[SopClassName, ...], OPTIONAL, Length(1, 16)] = ("DX", "CR")
+
+    def _check_fields(self, path: str) -> None:
+        _check_ae_title(self.ae_title, path)
+        try:
+            ipaddress.ip_network(self.host, strict=False)
+        except ValueError:
+            text = f"expected an address or a network, as 10.1.2.3 or 10.1.2.0/24, found {self.host!r}"
+            raise ValueError(f"{path}.host: {text}") from None
+
+
+@dataclass(frozen=True)
 class Destination:
-    """A folder that gets the results. It must exist: a disk that is not mounted would be taken for an empty one."""
+    """A place that gets the results: a folder, or a DICOM archive.
+
+    A folder must exist: a disk that is not mounted would be taken for an empty one. An archive has a host, a port and
+    an AE title, and gets the results that are DICOM objects.
+    """
 
     name: Annotated[str, Length(1, 64)]
-    kind: Literal["folder"]
-    path: Path_
-    results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = DEFAULT_RESULTS
+    kind: Literal["folder", "dicom"]
+    path: Annotated[str | None, OPTIONAL, Length(1, 4096)] = None
+    host: Annotated[str | None, OPTIONAL, Length(1, 255)] = None
+    port: Annotated[int | None, OPTIONAL, Within(1, 65535)] = None
+    ae_title: Annotated[str | None, OPTIONAL, Length(1, 16)] = None
+    tls: Annotated[Tls | None, OPTIONAL] = None
+    results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = ()  # empty: what the kind usually gets
 
     def _check_fields(self, path: str) -> None:
         _check_name(self.name, path)
+        if self.ae_title is not None:
+            _check_ae_title(self.ae_title, path)
+        own = {"folder": ("path",), "dicom": ("host", "port", "ae_title", "tls")}
+        for name in ("path", "host", "port", "ae_title", "tls"):
+            is_given = getattr(self, name) is not None
+            if name in own[self.kind] and name != "tls" and not is_given:
+                raise ValueError(f"{path}.{name}: missing; a destination of the kind {self.kind} needs it")
+            if name not in own[self.kind] and is_given:
+                raise ValueError(f"{path}.{name}: a destination of the kind {self.kind} has no {name}; remove it")
+        other = [kind for kind in self.results if self.kind == "dicom" and kind not in _DICOM_RESULTS]
+        if other:
+            text = f"{other[0]} is no DICOM object; an archive takes {', '.join(_DICOM_RESULTS)}"
+            raise ValueError(f"{path}.results: {text}")
+
+    @property
+    def gets(self) -> tuple[ResultKind, ...]:
+        """The kinds of results that it gets."""
+        return self.results or (("sr",) if self.kind == "dicom" else DEFAULT_RESULTS)
 
 
 @dataclass(frozen=True)
@@ -99,10 +175,16 @@ class Config:
     spool: SpoolPart
     score: Score
     study: Annotated[StudyTimes, OPTIONAL] = StudyTimes()
+    node: Annotated[Node | None, OPTIONAL] = None
+    peer: Annotated[tuple[Peer, ...], OPTIONAL] = ()
     source: Annotated[tuple[Source, ...], OPTIONAL] = ()
     destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
 
     def _check_fields(self, path: str) -> None:
+        if self.node is not None and not self.peer:
+            raise ValueError("peer: missing; without a [[peer]] the node would refuse every association")
+        if self.peer and self.node is None:
+            raise ValueError("node: missing; peers can send only to a [node]")
         for kind, entries in (("source", self.source), ("destination", self.destination)):
             names = [entry.name for entry in entries]
             for place, name in enumerate(names):
@@ -112,7 +194,7 @@ class Config:
     @property
     def formats(self) -> tuple[ResultFormat, ...]:
         """The formats that are made of each study: the report, and all that a destination gets."""
-        kinds = {kind for destination in self.destination for kind in destination.results}
+        kinds = {kind for destination in self.destination for kind in destination.gets}
         order: tuple[ResultFormat, ...] = ("json", "html", "png", "csv", "sr", "gsps", "sc")
         return tuple(name for name in order if name == "json" or name in kinds)
 
@@ -188,6 +270,12 @@ def _check_name(name: str, path: str) -> None:
         raise ValueError(f"{path}.name: expected small letters, digits and hyphens, found {name!r}")
 
 
+def _check_ae_title(title: str, path: str) -> None:
+    """Check an AE title (PS3.5, section 6.2): printable ASCII characters without a backslash, and not blanks only."""
+    if not title.strip() or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError(f"{path}.ae_title: expected 1 to 16 ASCII characters, found {title!r}")
+
+
 def _absolute(config: Config, folder: Path) -> Config:
     """Return the configuration with paths that do not depend on the working folder."""
     bundle = config.score.bundle
@@ -197,8 +285,16 @@ def _absolute(config: Config, folder: Path) -> Config:
         spool=replace(config.spool, path=str(folder / config.spool.path)),
         score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
         source=tuple(replace(source, path=str(folder / source.path)) for source in config.source),
-        destination=tuple(replace(one, path=str(folder / one.path)) for one in config.destination),
+        destination=tuple(
+            replace(one, path=one.path and str(folder / one.path), tls=_absolute_tls(one.tls, folder))
+            for one in config.destination
+        ),
+        node=config.node and replace(config.node, tls=_absolute_tls(config.node.tls, folder)),
     )
+
+
+def _absolute_tls(tls: Tls | None, folder: Path) -> Tls | None:
+    return tls and Tls(*(str(folder / path) for path in (tls.cert, tls.key, tls.ca)))
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ SENT = Outcome("sent")
 
 
 class Destination(Protocol):
-    """A place that gets results. Both methods may raise anything, which counts as `later`."""
+    """A place that gets results. `send` and `holds` may raise anything, which counts as `later`."""
 
     name: str
 
@@ -62,6 +62,12 @@ class Destination(Protocol):
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the destination has the file already; None if it cannot say now."""
+
+    def clear(self) -> None:
+        """Remove what an earlier process left there. Called once, before anything is sent."""
+
+    def rest(self) -> None:
+        """Nothing is due now: let go of what need not be held meanwhile."""
 
 
 class Deliverer:

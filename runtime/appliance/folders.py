@@ -153,6 +153,9 @@ class FolderDestination:
         target = self._target(parcel)
         return target.is_file() and file_sha256(target) == parcel.sha256
 
+    def rest(self) -> None:
+        """A folder is held by nothing."""
+
     def _target(self, parcel: Parcel) -> Path:
         uid = parcel.study_instance_uid
         safe = uid if uid.replace(".", "").isalnum() and uid.isascii() and uid.strip(".") == uid else uid.encode().hex()

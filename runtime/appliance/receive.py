@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
-from pathlib import Path
 from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -34,6 +33,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
+from spinescore.runtime.appliance.config import Peer, SopClassName
 from spinescore.runtime.appliance.guard import GuardedServer, Limits
 from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.reading.decoding.syntaxes import (
@@ -44,7 +44,7 @@ from spinescore.runtime.reading.decoding.syntaxes import (
     SYNTAXES,
 )
 
-__all__ = ["CLASSES", "TRANSFER_SYNTAXES", "Arrival", "Events", "NotStored", "Peer", "Receiver", "server_context"]
+__all__ = ["CLASSES", "TRANSFER_SYNTAXES", "Arrival", "Events", "NotStored", "Receiver"]
 
 _IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: a resend must give the same file
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
@@ -52,7 +52,7 @@ _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: r
 _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try again
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
 
-CLASSES = {
+CLASSES: dict[SopClassName, str] = {
     "CR": "1.2.840.10008.5.1.4.1.1.1",
     "DX": "1.2.840.10008.5.1.4.1.1.1.1",
     "DX for processing": "1.2.840.10008.5.1.4.1.1.1.1.1",
@@ -63,20 +63,6 @@ CLASSES = {
     "Enhanced XRF": "1.2.840.10008.5.1.4.1.1.12.2.1",
 }
 TRANSFER_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED, *SYNTAXES)
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A peer that may send: its AE title, its address, its certificate if TLS is used, and its SOP classes."""
-
-    ae_title: str
-    host: str  # an address, or a network as 10.1.2.0/24
-    cert_sha256: str | None = None  # of the certificate in DER, hexadecimal
-    classes: tuple[str, ...] = ("DX", "CR")
-
-    def has_address(self, address: str) -> bool:
-        """Return whether the address is the peer's."""
-        return ipaddress.ip_address(address) in ipaddress.ip_network(self.host, strict=False)
 
 
 @dataclass(frozen=True)
@@ -112,20 +98,6 @@ class Events(Protocol):
 
     def committed(self, peer: Peer, report: Dataset) -> None:
         """A peer says which results it keeps (Storage Commitment, PS3.4, annex J). Return after it is on the disk."""
-
-
-def server_context(certificate: Path, key: Path, authority: Path | None = None) -> ssl.SSLContext:
-    """Return the context of a TLS server: TLS 1.2 or later; with an authority, peers must show a certificate of it.
-
-    Raises `OSError` or `ssl.SSLError` if a file cannot be read or does not fit.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    if authority is not None:
-        context.load_verify_locations(authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 class Receiver:
@@ -201,7 +173,7 @@ class Receiver:
             association.join(wait_s)
 
     def _allows(self, address: str) -> bool:
-        return any(peer.has_address(address) for peer in self._peers)
+        return any(_is_of(peer, address) for peer in self._peers)
 
     def _request(self, event: evt.Event) -> None:
         """Admit or reject an association. Until it is admitted its association supports nothing, whatever fails."""
@@ -224,7 +196,7 @@ class Receiver:
         """Return the answer and the reason if the association is refused; else note its peer and its contexts."""
         if called != association.acceptor.ae_title.strip():
             return _UNKNOWN_CALLED, f"it calls {called}, which is not this node's AE title"
-        peers = [peer for peer in self._peers if peer.ae_title == calling and peer.has_address(address)]
+        peers = [peer for peer in self._peers if peer.ae_title == calling and _is_of(peer, address)]
         if not peers:
             return _UNKNOWN_CALLING, "no peer has this AE title and address"
         fingerprint = _fingerprint(connection)
@@ -300,7 +272,12 @@ def _arrival(event: evt.Event, number: int, peer: Peer) -> Arrival:
     return Arrival(number, peer, sop_class, instance, syntax, (bytes(128) + b"DICM", head.getvalue(), encoded))
 
 
-def _contexts(classes: Sequence[str]) -> list[PresentationContext]:
+def _is_of(peer: Peer, address: str) -> bool:
+    """Return whether the address is the peer's, or of its network."""
+    return ipaddress.ip_address(address) in ipaddress.ip_network(peer.host, strict=False)
+
+
+def _contexts(classes: Sequence[SopClassName]) -> list[PresentationContext]:
     """Return the presentation contexts for a peer's SOP classes: one for each class and transfer syntax."""
     commitment = build_context(StorageCommitmentPushModel, [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN])
     commitment.scu_role, commitment.scp_role = False, True  # the archive reports to us: the roles are reversed

@@ -112,9 +112,9 @@ class ScoreQueue:
                                "input_key = ? AND state = 'cancelled'", now, now, job.input_key)  # fmt: skip
             return
         for destination in self._config.destination:
-            if not results.scored and "not-scored" not in destination.results:
+            if not results.scored and "not-scored" not in destination.gets:
                 continue
-            for file in _in_order(results, destination.results):
+            for file in _in_order(results, destination.gets):
                 self._deliver(job, destination, file, now)
             if destination.kind == "folder":
                 sha256 = file_sha256(self._places.results / job.input_key / SET)

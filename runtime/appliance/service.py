@@ -19,21 +19,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
-from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.config import Config, Destination, Node
 from spinescore.runtime.appliance.delivery import Deliverer
+from spinescore.runtime.appliance.delivery import Destination as Place
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.places import Places, make_places
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.documents import read
 from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.text import brief, one_line
 
-__all__ = ["open_places", "receive", "send"]
+if TYPE_CHECKING:
+    from spinescore.runtime.appliance.node import NodeEvents
+    from spinescore.runtime.appliance.receive import Receiver
+
+__all__ = ["open_destination", "open_places", "receive", "send"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
@@ -55,15 +61,45 @@ def receive(request: str) -> None:
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
+        node = _start_node(config, places, clock, spool)
         while True:
+            if node is not None:
+                _note(index, clock, noted, node.faults())
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
                 pending[source.name], faults = _look(sources[source.name], source.name)
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
-            say(pending=sum(pending.values()))
+            say(pending=sum(pending.values()) + (0 if node is None else node.associations()))
             time.sleep(max(0.02, min(next_s.values(), default=clock.now() + 1.0) - clock.now()))
+
+
+class _Node:
+    """The DICOM node, as the loop of its process sees it."""
+
+    def __init__(self, receiver: Receiver, events: NodeEvents) -> None:
+        self._receiver, self._events = receiver, events
+
+    def associations(self) -> int:
+        return self._receiver.associations
+
+    def faults(self) -> list[Fault]:
+        """Return what was refused since the last call."""
+        return [self._events.faults.get() for _ in range(self._events.faults.qsize())]
+
+
+def _start_node(config: Config, places: Places, clock: ServiceClock, spool: Spool) -> _Node | None:
+    """Start the DICOM node; return None if none is configured."""
+    if config.node is None:
+        return None
+    from spinescore.runtime.appliance import node
+
+    spool.close_associations(node.SOURCE)
+    events = node.NodeEvents(places, clock, config.spool.max_object_mb << 20)
+    receiver = node.open_receiver(config, config.node, events)
+    receiver.start()
+    return _Node(receiver, events)
 
 
 def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
@@ -99,15 +135,30 @@ def send(request: str) -> None:
     """Deliver to every destination, each in a thread. This is the main function of a process."""
     with _process(request) as (config, places, clock, _, say):
         for destination in config.destination:
-            folder = FolderDestination(destination.name, Path(destination.path))
-            arguments = (folder, places, clock)
+            arguments = (open_destination(destination, config, clock), places, clock)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
             say(alive=True)
             time.sleep(1.0)
 
 
-def _deliver(destination: FolderDestination, places: Places, clock: ServiceClock) -> NoReturn:
+def open_destination(destination: Destination, config: Config, clock: ServiceClock) -> Place:
+    """Return the place that a table `destination` of the configuration means. Raises `OSError` for files of TLS."""
+    if destination.kind == "folder":
+        assert destination.path is not None
+        return FolderDestination(destination.name, Path(destination.path))
+    from spinescore.runtime.appliance.senddicom import Archive, DicomDestination
+
+    assert destination.host is not None
+    assert destination.port is not None
+    assert destination.ae_title is not None
+    tls = None if destination.tls is None else client_context(destination.tls)
+    calling = config.node.ae_title if config.node else Node().ae_title
+    archive = Archive(destination.host, destination.port, destination.ae_title, calling, tls)
+    return DicomDestination(destination.name, archive, clock)
+
+
+def _deliver(destination: Place, places: Places, clock: ServiceClock) -> NoReturn:
     """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
     try:
         index = Index(places.index, places.release_reserve)
@@ -121,6 +172,7 @@ def _deliver(destination: FolderDestination, places: Places, clock: ServiceClock
                 deliverer.recover()
                 again = False
             if not again:
+                destination.rest()
                 time.sleep(_LOOK_S)
     except BaseException as error:
         _tell(f"the delivery to {destination.name} ended and is started again ({brief(error)})")

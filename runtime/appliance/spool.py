@@ -58,10 +58,14 @@ class Spool:
         try:
             yield association
         finally:
-            if association.number is not None:
-                with self.index.transaction():
-                    self.index.change("UPDATE associations SET closed_s = ? WHERE id = ?", self._clock.now(),
-                                      association.number)  # fmt: skip
+            self.end(association)
+
+    def end(self, association: Association) -> None:
+        """Let the association's studies wait for it no more."""
+        if association.number is not None:
+            with self.index.transaction():
+                self.index.change("UPDATE associations SET closed_s = ? WHERE id = ?", self._clock.now(),
+                                  association.number)  # fmt: skip
 
     def close_associations(self, source: str) -> None:
         """Close the associations that an earlier process of this source left open."""

@@ -13,6 +13,7 @@ from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.network import check_network
 from spinescore.runtime.appliance.places import Places, locked
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
@@ -81,6 +82,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
     """
     os.umask(0o077)
     bundle = Bundle.open(config.score.bundle)
+    check_network(config)
     places = open_places(config)
     with ExitStack() as opened:
         lock = opened.enter_context(locked(places))

@@ -106,17 +106,19 @@ def read(path: Path) -> Config:
 
 def _check(config: Config, path: Path) -> int:
     """Check what the configuration names. Raises UsageError after a message for every fault."""
+    from spinescore.runtime.appliance.network import check_network
     from spinescore.runtime.appliance.places import network_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.results import check_formats
 
     faults = []
     for kind, entries in (("source", config.source), ("destination", config.destination)):
-        missing = [one for one in entries if not Path(one.path).is_dir()]
+        missing = [one for one in entries if one.kind == "folder" and not Path(str(one.path)).is_dir()]
         faults += [f"{kind} {one.name}: there is no folder {one.path}; mount or make it" for one in missing]
     checks: tuple[Callable[[], object], ...] = (
         lambda: check_formats(config.formats),
         lambda: Bundle.open(config.score.bundle),
+        lambda: check_network(config),
     )
     faults += [fault for check in checks if (fault := _fault_of(check))]
     if fault := network_fault(Path(config.spool.path)):

@@ -107,7 +107,7 @@ def test_no_code_of_the_table_is_unused():
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id == "reject"
+                and node.func.id in ("reject", "Fault")
                 and node.args
             ):
                 used.add(getattr(node.args[0], "value", None))  # a helper of `vet`

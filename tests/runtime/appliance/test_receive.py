@@ -12,6 +12,7 @@ import subprocess
 import threading
 from io import BytesIO
 from pathlib import Path
+from typing import get_args
 
 import pydicom
 import pytest
@@ -28,8 +29,10 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from spinescore.runtime.appliance.config import Peer, SopClassName, Tls
 from spinescore.runtime.appliance.guard import LimitError, Limits, PduGuard
-from spinescore.runtime.appliance.receive import Arrival, NotStored, Peer, Receiver, server_context
+from spinescore.runtime.appliance.network import client_context, server_context
+from spinescore.runtime.appliance.receive import CLASSES, Arrival, NotStored, Receiver
 from spinescore.runtime.phantom import write_study
 
 MODALITY = Peer("MODALITY", "127.0.0.1", classes=("DX", "CR"))
@@ -381,18 +384,34 @@ def certificates(tmp_path_factory):
     for name in ("ca", "server", "client", "other"):
         signer = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
         openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ),
             *("-keyout", f"{name}.key", "-out", f"{name}.pem", *signer),
         )
     return folder
 
 
-def client_context(folder: Path, name: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=folder / "ca.pem")
-    context.check_hostname = False
-    if name:
-        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
-    return context
+def tls_of(folder: Path, name: str) -> Tls:
+    return Tls(*(str(folder / file) for file in (f"{name}.pem", f"{name}.key", "ca.pem")))
+
+
+def client(folder: Path, name: str | None) -> tuple[ssl.SSLContext, str]:
+    """The TLS arguments of a client that has a certificate, or none."""
+    context = client_context(tls_of(folder, name or "client"))
+    if name is None:
+        context = ssl.create_default_context(cafile=folder / "ca.pem")
+    return context, "localhost"
 
 
 def sha256_of(certificate: Path) -> str:
@@ -404,14 +423,14 @@ def sha256_of(certificate: Path) -> str:
 def test_over_tls_the_certificate_decides(certificates, radiographs):
     sent = object_of(radiographs[0])
     peer = Peer("MODALITY", "127.0.0.1", cert_sha256=sha256_of(certificates / "client.pem"))
-    tls = server_context(certificates / "server.pem", certificates / "server.key", certificates / "ca.pem")
+    tls = server_context(tls_of(certificates, "server"))
     with node(peer, tls=tls) as (receiver, heard):
         contexts = (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)
-        with associated(receiver, contexts, tls_args=(client_context(certificates, "client"), None)) as association:
+        with associated(receiver, contexts, tls_args=client(certificates, "client")) as association:
             assert association.send_c_store(sent).Status == 0
-        with associated(receiver, contexts, tls_args=(client_context(certificates, "other"), None)) as association:
+        with associated(receiver, contexts, tls_args=client(certificates, "other")) as association:
             assert not association.is_established
-        with associated(receiver, contexts, tls_args=(client_context(certificates, None), None)) as association:
+        with associated(receiver, contexts, tls_args=client(certificates, None)) as association:
             assert not association.is_established
         with associated(receiver, contexts) as association:  # without TLS
             assert not association.is_established
@@ -422,16 +441,18 @@ def test_over_tls_the_certificate_decides(certificates, radiographs):
 
 
 def test_old_tls_is_refused(certificates):
-    tls = server_context(certificates / "server.pem", certificates / "server.key")
+    tls = server_context(tls_of(certificates, "server"))
     assert tls.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_a_silent_tls_client_stops_nobody(certificates):
-    tls = server_context(certificates / "server.pem", certificates / "server.key", certificates / "ca.pem")
-    with node(tls=tls) as (receiver, _), socket.create_connection(("127.0.0.1", receiver.port), timeout=10):
-        context = client_context(certificates, "client")
-        with associated(receiver, Verification, tls_args=(context, None)) as association:
-            assert association.send_c_echo().Status == 0
+    tls = server_context(tls_of(certificates, "server"))
+    with (
+        node(tls=tls) as (receiver, _),
+        socket.create_connection(("127.0.0.1", receiver.port), timeout=10),
+        associated(receiver, Verification, tls_args=client(certificates, "client")) as association,
+    ):
+        assert association.send_c_echo().Status == 0
 
 
 def test_threads_and_descriptors_come_back():
@@ -493,3 +514,9 @@ def test_a_pdu_of_six_bytes_is_no_header():
     guard.recv(6)
     with pytest.raises(LimitError):
         guard.recv(200_000)
+
+
+def test_a_class_that_can_be_configured_has_its_uid():
+    assert set(CLASSES) == set(get_args(SopClassName))
+    names = [pydicom.uid.UID(uid).name for uid in CLASSES.values()]
+    assert all(name.endswith(("Storage", "Presentation", "Processing")) for name in names)
