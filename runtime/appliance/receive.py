@@ -44,9 +44,9 @@ from spinescore.runtime.reading.decoding.syntaxes import (
     SYNTAXES,
 )
 
-__all__ = ["CLASSES", "TRANSFER_SYNTAXES", "Arrival", "Events", "NotStored", "Receiver"]
+__all__ = ["CLASSES", "IMPLEMENTATION_CLASS_UID", "TRANSFER_SYNTAXES", "Arrival", "Events", "NotStored", "Receiver"]
 
-_IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: a resend must give the same file
+IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: a resend must give the same file
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: result, source, diagnostic
 _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try again
@@ -122,7 +122,7 @@ class Receiver:
         self._number_of: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
         entity = AE(ae_title)
         entity.maximum_pdu_size = limits.max_pdu
-        entity.implementation_class_uid = UID(_IMPLEMENTATION_CLASS_UID)
+        entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         entity.implementation_version_name = "SPINESCORE"
         entity.maximum_associations = 1_000_000  # `_refusal` counts; pynetdicom counts connections too
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # its messages show patients' data
@@ -266,7 +266,7 @@ def _arrival(event: evt.Event, number: int, peer: Peer) -> Arrival:
     meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = UID(instance)
     meta.TransferSyntaxUID = UID(syntax)
-    meta.ImplementationClassUID = UID(_IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     head = DicomBytesIO()
     write_file_meta_info(head, meta, enforce_standard=True)
     return Arrival(number, peer, sop_class, instance, syntax, (bytes(128) + b"DICM", head.getvalue(), encoded))

@@ -23,7 +23,7 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
-__all__ = ["SENT_CLASSES", "Archive", "DicomDestination"]
+__all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
 
 SENT_CLASSES = (
     Comprehensive3DSRStorage,
@@ -31,7 +31,7 @@ SENT_CLASSES = (
     SecondaryCaptureImageStorage,
 )
 _ASK = StudyRootQueryRetrieveInformationModelFind
-_SYNTAXES = [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
+SENT_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 _SUCCESS, _DUPLICATE = 0x0000, 0x0111
 _STORED_WITH_WARNING = range(0xB000, 0xC000)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
@@ -115,7 +115,7 @@ class DicomDestination:
         entity = AE(archive.calling_ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = entity.network_timeout = _TIMEOUT_S
         for sop_class in (*SENT_CLASSES, _ASK):
-            entity.add_requested_context(sop_class, _SYNTAXES)
+            entity.add_requested_context(sop_class, list(SENT_SYNTAXES))
         tls = None if archive.tls is None else (archive.tls, archive.host)
         association = entity.associate(archive.host, archive.port, ae_title=archive.ae_title, tls_args=tls)
         if association.is_established:
