@@ -31,7 +31,8 @@ def make(tmp_path, bundle, score):
     opened = []
     umask = os.umask(0o077)
 
-    def start(clock=None, score=score, **changes):
+    def start(clock=None, score=score, settings=None, **changes):
+        changes |= {} if settings is None else {"score": settings}
         opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
         return opened[-1]
 
