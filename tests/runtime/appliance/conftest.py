@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +47,11 @@ def make(tmp_path, bundle, score):
 @pytest.fixture
 def files(tmp_path):
     return appliance.tiny_files(tmp_path / "study")
+
+
+@pytest.fixture
+def memory_folder(tmp_path):
+    """A folder in memory if there is one, where an fsync takes no time."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
