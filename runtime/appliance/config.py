@@ -135,6 +135,9 @@ def read_config(path: Path) -> Config:
     """Return the configuration of a TOML file. Raises ConfigError with all faults that it has."""
     try:
         document = _parse_toml(read_text(path))
+    except ModuleNotFoundError:
+        text = "Python 3.10 reads TOML with tomli, which is missing: pip install 'spinescore[appliance]'"
+        raise ConfigError(path, [text]) from None
     except OSError as error:
         raise ConfigError(path, [f"it cannot be read ({error.strerror or type(error).__name__})"]) from None
     except ValueError as error:  # of TOML, or of UTF-8

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helpers.documentation import blocks
 from spinescore.runtime.appliance.config import Config, ConfigError, Score, SpoolPart, read_config
 from spinescore.runtime.documents import document_of, read
 
@@ -95,6 +97,15 @@ def test_every_fault_is_said_at_once(tmp_path):
 def test_faults_begin_with_their_place(tmp_path, text, places):
     said = faults(tmp_path, text)
     assert [fault.startswith(place) for fault, place in zip(said, places, strict=False)] == [True] * len(places)
+
+
+def test_the_configuration_of_the_page_is_valid(tmp_path):
+    (text,) = blocks("docs/appliance.md", "ini")
+    config = read_config(config_in(tmp_path, text))
+    least = read_config(config_in(tmp_path, LEAST))
+    assert config.score == least.score  # the page shows the defaults
+    assert config.study == least.study
+    assert replace(config.spool, path="") == replace(least.spool, path="")
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
