@@ -164,7 +164,8 @@ def _mend(document: dict[str, Any], fault: str, number: int) -> None:
     """Give the field that a fault begins with a value that fits, or take the field out if it is not needed."""
     around: Any = None
     here: Any = document
-    path, key = "", None
+    path = ""
+    key: Any = None
     while isinstance(here, (dict, list)):
         keys: Iterable[Any] = here if isinstance(here, dict) else range(len(here))
         names = {one: f"{path}[{one}]" if isinstance(here, list) else dotted(path, one) for one in keys}
