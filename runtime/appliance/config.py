@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +29,11 @@ SopClassName = Literal[
 ]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
+
+# Values that fit, in the place of faulty ones, so that the faults behind them are found too.
+_FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
+                            "kind": "folder", "quiet_complete_s": 0.0}  # fmt: skip
+_MOST_FAULTS = 100
 
 Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
 Path_ = Annotated[str, Length(1, 4096)]
@@ -211,6 +217,9 @@ def read_config(path: Path) -> Config:
     """Return the configuration of a TOML file. Raises ConfigError with all faults that it has."""
     try:
         document = _parse_toml(read_text(path))
+    except ModuleNotFoundError:
+        text = "Python 3.10 reads TOML with tomli, which is missing: pip install 'spinescore[appliance]'"
+        raise ConfigError(path, [text]) from None
     except OSError as error:
         raise ConfigError(path, [f"it cannot be read ({error.strerror or type(error).__name__})"]) from None
     except ValueError as error:  # of TOML, or of UTF-8
@@ -222,47 +231,43 @@ def read_config(path: Path) -> Config:
 
 
 def _faults(document: dict[str, Any]) -> Iterator[str]:
-    """Yield every fault: after each one its field is taken out, or what is around it, and reading begins again."""
-    broken: set[str] = set()
-    while (fault := _first_fault(document)) is not None:
-        place, parents = _place(document, fault)
-        field = fault.partition(": ")[0]
-        if field not in broken:
-            yield fault
-        broken.update((field, *parents))
-        if place is None:
+    """Yield every fault: after each one its field is mended, and reading begins again."""
+    for number in range(_MOST_FAULTS):
+        try:
+            read(Config, document)
             return
-        container, key = place
-        del container[key]
+        except ValueError as error:
+            fault = str(error)
+        yield fault
+        _mend(document, fault, number)
 
 
-def _first_fault(document: dict[str, Any]) -> str | None:
-    try:
-        read(Config, document)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _place(document: dict[str, Any], message: str) -> tuple[tuple[Any, Any] | None, list[str]]:
-    """Return the container and the key of the field that a message begins with, and the names around the field.
-
-    For a missing field that is the object in which it is missing; None for a missing table.
-    """
+def _mend(document: dict[str, Any], fault: str, number: int) -> None:
+    """Give the field that a fault begins with a value that fits, or take the field out if it is not needed."""
+    around: Any = None
     here: Any = document
-    path, place = "", None
-    names: list[str] = []
+    path = ""
+    key: Any = None
     while isinstance(here, (dict, list)):
-        if isinstance(here, dict):
-            named: list[tuple[Any, str]] = [(key, dotted(path, key)) for key in here]
-        else:
-            named = [(number, f"{path}[{number}]") for number in range(len(here))]
-        inside = [(key, name) for key, name in named if re.match(rf"{re.escape(name)}[.:\[]", message)]
+        keys: Iterable[Any] = here if isinstance(here, dict) else range(len(here))
+        names = {one: f"{path}[{one}]" if isinstance(here, list) else dotted(path, one) for one in keys}
+        inside = [one for one, name in names.items() if re.match(rf"{re.escape(name)}[.:\[]", fault)]
         if not inside:
             break
-        key, path = max(inside, key=lambda pair: len(pair[1]))
-        names, place, here = [*names, path], (here, key), here[key]
-    return place, names
+        key = max(inside, key=lambda one: len(names[one]))
+        around, here, path = here, here[key], names[key]
+    if not fault.startswith(f"{path}:"):  # the field is missing
+        around, key = here, fault[len(path) :].lstrip(".").partition(":")[0]
+    if re.fullmatch(r"(source|destination)\[\d+\]", path) and isinstance(around, list):
+        around[key] = {"name": f"x{number}", "kind": "folder", "path": "x"}
+    elif isinstance(around, list):
+        around[key] = "json"
+    elif key == "name":
+        around[key] = f"x{number}"
+    elif key in _FITTING:
+        around[key] = copy(_FITTING[key])
+    else:
+        around.pop(key, None)
 
 
 def _check_name(name: str, path: str) -> None:

@@ -113,8 +113,8 @@ class Deliverer:
             return None
         with self._index.transaction():
             claimed = self._index.change(
-                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, first_s = coalesce(first_s, ?), "
-                "changed_s = ? WHERE id = ? AND state = 'waiting'", now, now, row["id"],
+                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, changed_s = ? WHERE id = ? AND "
+                "state = 'waiting'", now, row["id"],
             )  # fmt: skip
         return row if claimed else None
 
@@ -138,7 +138,7 @@ class Deliverer:
 
     def _finish(self, row: sqlite3.Row, outcome: Outcome | None) -> None:
         now = self._clock.now()
-        since_s = now - (row["first_s"] if row["first_s"] is not None else now)
+        since_s = now - row["first_s"]
         fault: Fault | None = None
         state: str = "cancelled" if outcome is None else outcome.kind
         next_s = now

@@ -37,8 +37,9 @@ _TABLES = {
         removed INTEGER NOT NULL DEFAULT 0""",
     "deliveries": """id INTEGER PRIMARY KEY, input_key TEXT NOT NULL REFERENCES results, file TEXT NOT NULL,
         kind TEXT NOT NULL, sha256 TEXT NOT NULL, sop_instance_uid TEXT, destination TEXT NOT NULL,
-        state TEXT NOT NULL, unclear INTEGER NOT NULL, attempts INTEGER NOT NULL, first_s REAL, next_s REAL NOT NULL,
-        code TEXT, message TEXT, changed_s REAL NOT NULL, UNIQUE (input_key, file, destination)""",
+        state TEXT NOT NULL, unclear INTEGER NOT NULL, attempts INTEGER NOT NULL, first_s REAL NOT NULL,
+        next_s REAL NOT NULL, code TEXT, message TEXT, changed_s REAL NOT NULL,
+        UNIQUE (input_key, file, destination)""",
     "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
 }
 _INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",

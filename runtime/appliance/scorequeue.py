@@ -129,7 +129,7 @@ class ScoreQueue:
         self._index.insert(
             "deliveries", input_key=job.input_key, file=name, kind=kind, sha256=sha256, sop_instance_uid=uid,
             destination=destination.name, state="waiting" if fault is None else "parked",
-            unclear=int(bool(sent)), attempts=0, next_s=now, changed_s=now, code=fault and fault.code,
+            unclear=int(bool(sent)), attempts=0, first_s=now, next_s=now, changed_s=now, code=fault and fault.code,
             message=fault and fault.message,
         )  # fmt: skip
 

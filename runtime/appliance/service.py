@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.appliance.node import NodeEvents
     from spinescore.runtime.appliance.receive import Receiver
 
-__all__ = ["open_destination", "open_places", "receive", "send"]
+__all__ = ["main", "open_destination", "open_places"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
@@ -51,9 +51,15 @@ def open_places(config: Config) -> Places:
     return make_places(Path(config.spool.path), int(config.spool.reserve_gb * _GIB))
 
 
-def receive(request: str) -> None:
-    """Look into every source again and again. This is the main function of a process."""
-    with _process(request) as (config, places, clock, index, say):
+def main(request: str) -> None:
+    """Be a process of the service. `request` is JSON: the role, and the configuration."""
+    options = json.loads(request)
+    {"receive": _receive, "send": _send}[options["role"]](read(Config, options["config"]))
+
+
+def _receive(config: Config) -> None:
+    """Look into every source again and again."""
+    with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
         sources = {source.name: FolderSource(source, spool, clock) for source in config.source}
         for name in sources:
@@ -131,9 +137,9 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
             del noted[key]
 
 
-def send(request: str) -> None:
-    """Deliver to every destination, each in a thread. This is the main function of a process."""
-    with _process(request) as (config, places, clock, _, say):
+def _send(config: Config) -> None:
+    """Deliver to every destination, each in a thread."""
+    with _process(config) as (places, clock, _, say):
         for destination in config.destination:
             arguments = (open_destination(destination, config, clock), places, clock)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
@@ -185,14 +191,13 @@ def _tell(text: str) -> None:
 
 
 @contextmanager
-def _process(request: str) -> Iterator[tuple[Config, Places, ServiceClock, Index, Any]]:
-    """Set up a process of the service: its configuration, clock, index, and the pipe to the supervisor."""
+def _process(config: Config) -> Iterator[tuple[Places, ServiceClock, Index, Any]]:
+    """Set up a process of the service: its folders, clock, index, and the pipe to the supervisor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     end_with_parent()
     os.umask(0o077)
-    config = read(Config, json.loads(request))
     places = open_places(config)
     index = Index(places.index, places.release_reserve)
 
@@ -200,4 +205,4 @@ def _process(request: str) -> Iterator[tuple[Config, Places, ServiceClock, Index
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    yield config, places, read_clock(index), index, say
+    yield places, read_clock(index), index, say

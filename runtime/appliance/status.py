@@ -118,11 +118,11 @@ def deliver_again(index: Index, clock: Clock, study: int, destination: str | Non
     with index.transaction():
         row = index.one("SELECT * FROM studies WHERE id = ?", study)
         count = index.change(
-            "UPDATE deliveries SET state = 'waiting', unclear = max(unclear, attempts > 0), first_s = NULL, "
+            "UPDATE deliveries SET state = 'waiting', unclear = max(unclear, attempts > 0), first_s = ?, "
             "next_s = ?, code = NULL, message = NULL, changed_s = ? WHERE input_key = ? AND state IN "
             "('parked', 'sent', 'committed', 'waiting') AND sha256 != '' AND (? IS NULL OR destination = ?) "
             "AND input_key NOT IN (SELECT input_key FROM results WHERE removed = 1)",
-            now, now, row["input_key"], destination, destination,
+            now, now, now, row["input_key"], destination, destination,
         )  # fmt: skip
         if count:
             change_state(index, clock, study, "delivering")

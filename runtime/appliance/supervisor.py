@@ -35,9 +35,10 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 class _Child:
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
-    def __init__(self, role: str, request: str, lock: int, clock: ServiceClock, said: Say) -> None:
+    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, said: Say) -> None:
         self.role, self._clock, self._lock, self._say = role, clock, lock, said
-        self._command = worker_command("spinescore.runtime.appliance.service", request, role)
+        request = json.dumps({"role": role, "config": document_of(config)})
+        self._command = worker_command("spinescore.runtime.appliance.service", request)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = self._next_s = clock.now()
         self._failures = 0
@@ -95,8 +96,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         worker = ProcessWorker(config.score, (lock,))
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score)
         opened.callback(dispatcher.close)
-        request = json.dumps(document_of(config))
-        children = [_Child(role, request, lock, clock, say) for role in ("receive", "send")]
+        children = [_Child(role, config, lock, clock, say) for role in ("receive", "send")]
         for child in children:
             opened.callback(child.close)
         say(f"serving on the spool {places.root}")

@@ -28,9 +28,11 @@ from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
-from spinescore.runtime.text import brief
 
-__all__ = ["main"]
+__all__ = ["do_job", "main"]
+
+Say = Callable[..., None]
+Score = Callable[[Study], StudyReport]
 
 _IDLE_BEAT_S = 1.0
 
@@ -56,11 +58,17 @@ def main(request: str) -> None:
         say(refused=str(error))
         sys.exit(1)
     say(ready=True)
+
+    def score(study: Study) -> StudyReport:
+        strict = options["strict"]
+        return scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage))
+
     with os.fdopen(options["jobs"], "rb", buffering=0) as jobs:
-        _work(scorer, jobs, options["strict"], say)
+        _work(jobs, score, say)
 
 
-def _work(scorer: Scorer, jobs: Any, strict: bool, say: Callable[..., None]) -> None:
+def _work(jobs: Any, score: Score, say: Say) -> None:
+    """Do the jobs that come through a pipe until it ends."""
     text = b""
     while True:
         if not select.select([jobs], [], [], _IDLE_BEAT_S)[0]:
@@ -71,22 +79,23 @@ def _work(scorer: Scorer, jobs: Any, strict: bool, say: Callable[..., None]) -> 
             return
         *lines, text = (text + piece).split(b"\n")
         for line in lines:
-            _do(read(Job, json.loads(line)), scorer, strict, say)
+            if not do_job(read(Job, json.loads(line)), score, say):
+                sys.exit(1)
 
 
-def _do(job: Job, scorer: Scorer, strict: bool, say: Callable[..., None]) -> None:
-    """Do one job and say how it ended. A fault of the program or the engine ends the process, so that it is new."""
+def do_job(job: Job, score: Score, say: Say) -> bool:
+    """Do one job and say how it ended. Return False if this process should end, so that the next one is new."""
     engine = ""
 
-    def score(study: Study) -> StudyReport:
+    def noted(study: Study) -> StudyReport:
         nonlocal engine
-        report = scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage))
+        report = score(study)
         engine = f"{report.device.engine} {report.device.precision} on {report.device.kind}"
         return report
 
     failed = partial(say, failed=job.input_key)
     try:
-        make_results(job, score, lambda step: say(beat=step))
+        make_results(job, noted, lambda step: say(beat=step))
     except JobFault as error:
         failed(code=error.fault.code, message=error.fault.message, again=False)
     except OSError as error:
@@ -94,10 +103,11 @@ def _do(job: Job, scorer: Scorer, strict: bool, say: Callable[..., None]) -> Non
             raise
         failed(code="no-space", message="the spool's disk is full; free space there", again=True)
     except Exception as error:
-        failed(code="worker-crashed", message=f"scoring the study failed ({brief(error)})", again=True)
-        sys.exit(1)
+        failed(code="worker-crashed", message=f"scoring the study failed ({type(error).__name__})", again=True)
+        return False
     else:
         say(done=job.input_key, engine=engine)
+    return True
 
 
 def _die_with_parent() -> None:

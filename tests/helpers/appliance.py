@@ -14,9 +14,9 @@ from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import make_places
 from spinescore.runtime.appliance.recovery import recover
-from spinescore.runtime.appliance.resultset import make_results
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.spool import Spool
+from spinescore.runtime.appliance.workerprocess import do_job
 from spinescore.runtime.scorer import Scorer
 
 OUT = "out"
@@ -52,10 +52,10 @@ class InlineWorker:
 
     def __init__(self, score) -> None:
         self.score, self.said, self.jobs, self.starts, self.killed = score, [], [], 0, 0
-        self.memory, self.end = 0, None
+        self.memory, self.end, self.silent = 0, None, False
 
     def start(self) -> None:
-        self.starts, self.end = self.starts + 1, None
+        self.starts, self.end, self.silent, self.memory = self.starts + 1, None, False, 0
         self.said.append({"ready": True})
 
     def send(self, job) -> None:
@@ -63,12 +63,14 @@ class InlineWorker:
         self.said += self.act(job)
 
     def act(self, job):
-        make_results(job, self.score, lambda step: None)
-        return [{"done": job.input_key, "engine": "onnxruntime fp32 on cpu"}]
+        said = []
+        if not do_job(job, self.score, lambda **message: said.append(message)):
+            self.end = "exit status 1"
+        return said
 
     def messages(self, wait_s):
         said, self.said = self.said, []
-        return said
+        return said if self.silent else [*said, {"beat": "idle"}]
 
     def ended(self):
         return self.end

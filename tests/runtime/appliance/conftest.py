@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +33,8 @@ def make(tmp_path, bundle, score):
     opened = []
     umask = os.umask(0o077)
 
-    def start(clock=None, score=score, **changes):
+    def start(clock=None, score=score, settings=None, **changes):
+        changes |= {} if settings is None else {"score": settings}
         opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
         return opened[-1]
 
@@ -44,3 +47,11 @@ def make(tmp_path, bundle, score):
 @pytest.fixture
 def files(tmp_path):
     return appliance.tiny_files(tmp_path / "study")
+
+
+@pytest.fixture
+def memory_folder(tmp_path):
+    """A folder in memory if there is one, where an fsync takes no time."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)

@@ -73,7 +73,7 @@ def test_the_same_uid_with_other_content_goes_to_quarantine(make, files, tmp_pat
     ("content", "code"), [(b"no DICOM at all", "not-dicom"), (b"", "not-dicom"), (b"\0" * (2 << 20), "too-large")]
 )
 def test_what_cannot_be_taken_in_leaves_nothing(make, content, code):
-    appliance = make(spool=None or SpoolPart(str(make().places.root), reserve_gb=0.0, max_object_mb=1))
+    appliance = make(spool=SpoolPart(str(make().places.root), reserve_gb=0.0, max_object_mb=1))
     with pytest.raises(Refused) as caught:
         appliance.spool.receive([content])
     assert caught.value.fault.code == code
