@@ -150,6 +150,7 @@ class Destination:
     port: Annotated[int | None, OPTIONAL, Within(1, 65535)] = None
     ae_title: Annotated[str | None, OPTIONAL, Length(1, 16)] = None
     tls: Annotated[Tls | None, OPTIONAL] = None
+    commitment: Annotated[bool, OPTIONAL] = False  # ask the archive to confirm that it keeps each object
     results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = ()  # empty: what the kind usually gets
 
     def _check_fields(self, path: str) -> None:
@@ -163,6 +164,8 @@ class Destination:
                 raise ValueError(f"{path}.{name}: missing; a destination of the kind {self.kind} needs it")
             if name not in own[self.kind] and is_given:
                 raise ValueError(f"{path}.{name}: a destination of the kind {self.kind} has no {name}; remove it")
+        if self.commitment and self.kind != "dicom":
+            raise ValueError(f"{path}.commitment: only an archive of the kind dicom confirms; remove it")
         other = [kind for kind in self.results if self.kind == "dicom" and kind not in _DICOM_RESULTS]
         if other:
             text = f"{other[0]} is no DICOM object; an archive takes {', '.join(_DICOM_RESULTS)}"

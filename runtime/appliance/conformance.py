@@ -54,7 +54,7 @@ def statement() -> str:
             "|---|---|---|",
             _row(Verification, "explicit and implicit little endian"),
             *(_row(uid, "all of the next table") for uid in CLASSES.values()),
-            _row(StorageCommitmentPushModel, "explicit and implicit little endian; as SCU with reversed roles"),
+            _row(StorageCommitmentPushModel, "explicit and implicit little endian; for reports, with reversed roles"),
             "",
             *_syntaxes(TRANSFER_SYNTAXES),
             "",
@@ -74,6 +74,7 @@ def statement() -> str:
             "|---|---|---|",
             *(_row(uid, "explicit and implicit little endian") for uid in SENT_CLASSES),
             _row(StudyRootQueryRetrieveInformationModelFind, "explicit and implicit little endian"),
+            _row(StorageCommitmentPushModel, "explicit and implicit little endian; if configured"),
             "",
             *_syntaxes(SENT_SYNTAXES),
             "",
@@ -81,6 +82,10 @@ def statement() -> str:
             "tried again after 5 s to 15 min, for 7 days. Any other status parks the file. If the outcome of a C-STORE",
             "is unclear, the archive is asked with C-FIND (Study Root, level IMAGE) before the object is sent again;",
             "an archive that takes no C-FIND gets the same instance again.",
+            "",
+            "A report of Storage Commitment may come on the association of the request or on one that the archive",
+            "opens to the node. Without a report the archive is asked again after an hour. The failure reason 0112",
+            "has the instance sent again; 0119 and 0122 park it; after any other one the archive is asked again.",
             "",
         ]
     )

@@ -1,6 +1,6 @@
 """Deliveries: each result file to each destination once, tried again until it is there or a person has to look.
 
-    waiting -> sending -> sent        (-> committed, for destinations that confirm the storage later)
+    waiting -> sending -> sent        or committing, for archives that are asked to confirm it (`commitment`)
                    |-> waiting        the destination is not reachable; tried again after 5 s to 15 min, for 7 days
                    |-> parked         it refused the file, or was not reachable for 7 days
     waiting -> cancelled              a later revision of the study takes the place of this one
@@ -23,10 +23,10 @@ from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
 from spinescore.runtime.text import brief
 
-__all__ = ["SENT", "Deliverer", "Destination", "Outcome", "Parcel"]
+__all__ = ["EXPIRES_S", "SENT", "Deliverer", "Destination", "Outcome", "Parcel", "fault_of", "parcel_of"]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
-_EXPIRES_S = 7 * 86400.0
+EXPIRES_S = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ class Destination(Protocol):
 class Deliverer:
     """Delivers to one destination, one file after the other. Use it in one thread."""
 
-    def __init__(self, index: Index, clock: Clock, places: Places, destination: Destination) -> None:
+    def __init__(
+        self, index: Index, clock: Clock, places: Places, destination: Destination, *, confirms: bool = False
+    ) -> None:
+        """With `confirms` the destination is asked later whether it keeps each instance (`commitment`)."""
+        self._confirms = confirms
         self._index, self._clock, self._places, self._destination = index, clock, places, destination
         self._held_until_s = 0.0  # the destination was not reachable
 
@@ -88,10 +92,8 @@ class Deliverer:
         row = self._claim()
         if row is None:
             return False
-        parcel = Parcel(self._places.results / row["input_key"] / row["file"], row["kind"], row["sha256"],
-                        row["sop_instance_uid"], row["uid"], row["of_revision"])  # fmt: skip
         try:
-            outcome = self._try(row, parcel)
+            outcome = self._try(row, parcel_of(self._places, row))
         except Exception as error:  # a destination is a network: nothing that it does may end the service
             outcome = Outcome("later", brief(error))
         self._finish(row, outcome)
@@ -144,15 +146,17 @@ class Deliverer:
         next_s = now
         if outcome is not None and outcome.kind == "refused":
             text = f"{self._destination.name} refused {row['file']}: {outcome.message}"
-            fault = Fault("delivery-refused", f"{text}; correct that, then call spinescore study deliver")
+            fault = fault_of("delivery-refused", text)
         elif outcome is not None and outcome.kind == "later":
             next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(row["attempts"], 10))
             state, self._held_until_s = "waiting", next_s
-            if since_s > _EXPIRES_S:
+            if since_s > EXPIRES_S:
                 text = f"{self._destination.name} was not reachable for 7 days ({outcome.message})"
-                fault = Fault("delivery-expired", f"{text}; correct that, then call spinescore study deliver")
+                fault = fault_of("delivery-expired", text)
         if fault is not None:
             state = "parked"
+        if state == "sent" and self._confirms and row["sop_instance_uid"]:
+            state = "committing"
         with self._index.transaction():
             self._index.change(
                 "UPDATE deliveries SET state = ?, unclear = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
@@ -161,5 +165,16 @@ class Deliverer:
             )  # fmt: skip
             if not self._is_superseded(row):
                 settle(self._index, self._clock, row["study"])
-        if state == "sent":
+        if state in ("sent", "committing"):
             self._held_until_s = 0.0
+
+
+def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
+    """Return the file that a row of the deliveries is about, with its study's UID and revision."""
+    path = places.results / row["input_key"] / row["file"]
+    return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
+
+
+def fault_of(code: str, text: str) -> Fault:
+    """Return the fault of a delivery that is parked."""
+    return Fault(code, f"{text}; correct that, then call spinescore study deliver")

@@ -40,6 +40,7 @@ _TABLES = {
         state TEXT NOT NULL, unclear INTEGER NOT NULL, attempts INTEGER NOT NULL, first_s REAL NOT NULL,
         next_s REAL NOT NULL, code TEXT, message TEXT, changed_s REAL NOT NULL,
         UNIQUE (input_key, file, destination)""",
+    "commitments": "transaction_uid TEXT PRIMARY KEY, destination TEXT NOT NULL, asked_s REAL NOT NULL",
     "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
 }
 _INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",

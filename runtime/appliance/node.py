@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from pydicom import Dataset
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.commitment import note_report
 from spinescore.runtime.appliance.config import Config, Node, Peer
 from spinescore.runtime.appliance.fault import Fault, Refused
 from spinescore.runtime.appliance.guard import Limits
@@ -64,7 +65,8 @@ class NodeEvents:
         self.faults.put(Fault("peer-refused", f"{peer} was refused: {reason}"))
 
     def committed(self, peer: Peer, report: Dataset) -> None:
-        """Pass over a report about Storage Commitment: this node asks for none."""
+        """Note what an archive says that it keeps."""
+        note_report(self._places, self._clock, report)
 
     @contextmanager
     def _spool(self) -> Iterator[Spool]:

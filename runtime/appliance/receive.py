@@ -35,6 +35,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # typ
 
 from spinescore.runtime.appliance.config import Peer, SopClassName
 from spinescore.runtime.appliance.guard import GuardedServer, Limits
+from spinescore.runtime.appliance.index import IndexFull
 from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.reading.decoding.syntaxes import (
     DEFLATED,
@@ -237,7 +238,7 @@ class Receiver:
         """Hand on a report about Storage Commitment. A failure is answered as one, so that the peer reports again."""
         try:
             self._events.committed(self._admitted[event.assoc], event.event_information)
-        except OSError:
+        except (OSError, IndexFull):
             return 0x0213, None  # PS3.7, annex C: resource limitation
         return _SUCCESS, None
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.delivery import EXPIRES_S
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.objects import read_identity
@@ -16,7 +17,7 @@ from spinescore.runtime.files import file_sha256
 __all__ = ["clean", "recover"]
 
 _HOUR_S, _DAY_S = 3600.0, 86400.0
-_OPEN = "('waiting', 'sending', 'parked')"  # states of deliveries whose files are still needed
+_OPEN = "('waiting', 'sending', 'committing', 'parked')"  # states of deliveries whose files are still needed
 
 
 def recover(places: Places, index: Index, clock: Clock) -> None:
@@ -74,6 +75,7 @@ def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_
     now = clock.now()
     with index.transaction():
         index.keep("latest_s", repr(now))
+        index.change("DELETE FROM commitments WHERE asked_s < ?", now - 2 * EXPIRES_S)
         index.change("DELETE FROM associations WHERE closed_s < ? AND NOT EXISTS (SELECT 1 FROM objects o JOIN studies "
                      "s ON s.id = o.study WHERE o.association = associations.id AND s.state = 'collecting')",
                      now - _DAY_S)  # fmt: skip

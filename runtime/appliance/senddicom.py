@@ -7,15 +7,18 @@ when nothing was due for a few seconds.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset, dcmread
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     SecondaryCaptureImageStorage,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelFind,
 )
 
@@ -54,7 +57,11 @@ class Archive:
 class DicomDestination:
     """Sends result files to one archive. Use it in one thread, and close it."""
 
-    def __init__(self, name: str, archive: Archive, clock: Clock) -> None:
+    def __init__(
+        self, name: str, archive: Archive, clock: Clock, reported: Callable[[Dataset], None] = lambda report: None
+    ) -> None:
+        """`reported` gets the reports of Storage Commitment that come on its associations, in another thread."""
+        self._reported = reported
         self.name, self._archive, self._clock = name, archive, clock
         self._association: Association | None = None
         self._used_s = clock.now()
@@ -63,7 +70,7 @@ class DicomDestination:
         """Send one file. Raises `ConnectionError` if the archive cannot be reached, or does not answer."""
         association = self._associate()
         ds = dcmread(parcel.path)
-        if all(context.abstract_syntax != ds.SOPClassUID for context in association.accepted_contexts):
+        if not _accepts(association, ds.SOPClassUID):
             return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
         status = association.send_c_store(ds)
         self._used_s = self._clock.now()
@@ -75,7 +82,7 @@ class DicomDestination:
         An archive that cannot be asked gets the instance again: the same bytes under the same UID.
         """
         association = self._associate()
-        if all(context.abstract_syntax != _ASK for context in association.accepted_contexts):
+        if not _accepts(association, _ASK):
             return False
         ds = dcmread(parcel.path, stop_before_pixels=True)
         query = Dataset()
@@ -91,6 +98,31 @@ class DicomDestination:
                 held = held or None
         self._used_s = self._clock.now()
         return held
+
+    def ask(self, parcels: Sequence[Parcel], transaction_uid: str) -> Outcome:
+        """Ask the archive to confirm that it keeps these files (Storage Commitment). Raises `ConnectionError`."""
+        association = self._associate()
+        if not _accepts(association, StorageCommitmentPushModel):
+            return Outcome("refused", "it takes no Storage Commitment; set commitment = false")
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = []
+        for parcel in parcels:
+            ds, item = dcmread(parcel.path, stop_before_pixels=True), Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+            request.ReferencedSOPSequence.append(item)
+        status, _ = association.send_n_action(
+            request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        self._used_s = self._clock.now()
+        answer = self._answered(status)
+        if answer == _SUCCESS:
+            return SENT
+        return Outcome("later", f"it answered a request for Storage Commitment with the status 0x{answer:04X}")
+
+    def _take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
+        self._reported(event.event_information)
+        return _SUCCESS, None
 
     def clear(self) -> None:
         """An archive keeps no parts of objects."""
@@ -114,10 +146,13 @@ class DicomDestination:
         archive = self._archive
         entity = AE(archive.calling_ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = entity.network_timeout = _TIMEOUT_S
-        for sop_class in (*SENT_CLASSES, _ASK):
+        for sop_class in (*SENT_CLASSES, _ASK, StorageCommitmentPushModel):
             entity.add_requested_context(sop_class, list(SENT_SYNTAXES))
         tls = None if archive.tls is None else (archive.tls, archive.host)
-        association = entity.associate(archive.host, archive.port, ae_title=archive.ae_title, tls_args=tls)
+        association = entity.associate(
+            archive.host, archive.port, ae_title=archive.ae_title, tls_args=tls,
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take_report)],
+        )  # fmt: skip
         if association.is_established:
             self._association, self._used_s = association, self._clock.now()
             return association
@@ -132,6 +167,10 @@ class DicomDestination:
             self._association = None
             raise ConnectionError(f"{self._archive.ae_title} did not answer")
         return int(status.Status)
+
+
+def _accepts(association: Association, sop_class: str) -> bool:
+    return any(context.abstract_syntax == sop_class for context in association.accepted_contexts)
 
 
 def _outcome(status: int, comment: str) -> Outcome:

@@ -18,10 +18,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
+from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
 from spinescore.runtime.appliance.config import Config, Destination, Node
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
@@ -141,14 +143,16 @@ def _send(config: Config) -> None:
     """Deliver to every destination, each in a thread."""
     with _process(config) as (places, clock, _, say):
         for destination in config.destination:
-            arguments = (open_destination(destination, config, clock), places, clock)
+            place = open_destination(destination, config, clock, places)
+            ask: Ask | None = getattr(place, "ask", None) if destination.commitment else None
+            arguments = (place, ask, places, clock)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
             say(alive=True)
             time.sleep(1.0)
 
 
-def open_destination(destination: Destination, config: Config, clock: ServiceClock) -> Place:
+def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:
     """Return the place that a table `destination` of the configuration means. Raises `OSError` for files of TLS."""
     if destination.kind == "folder":
         assert destination.path is not None
@@ -161,19 +165,20 @@ def open_destination(destination: Destination, config: Config, clock: ServiceClo
     tls = None if destination.tls is None else client_context(destination.tls)
     calling = config.node.ae_title if config.node else Node().ae_title
     archive = Archive(destination.host, destination.port, destination.ae_title, calling, tls)
-    return DicomDestination(destination.name, archive, clock)
+    return DicomDestination(destination.name, archive, clock, partial(note_report, places, clock))
 
 
-def _deliver(destination: Place, places: Places, clock: ServiceClock) -> NoReturn:
+def _deliver(destination: Place, ask: Ask | None, places: Places, clock: ServiceClock) -> NoReturn:
     """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
     try:
         index = Index(places.index, places.release_reserve)
-        deliverer = Deliverer(index, clock, places, destination)
+        deliverer = Deliverer(index, clock, places, destination, confirms=ask is not None)
+        committer = None if ask is None else Committer(index, clock, places, destination.name, ask)
         deliverer.recover()
         destination.clear()
         while True:
             try:
-                again = deliverer.step()
+                again = deliverer.step() or (committer is not None and committer.step())
             except IndexFull:
                 deliverer.recover()
                 again = False

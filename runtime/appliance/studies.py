@@ -132,7 +132,7 @@ def settle(index: Index, clock: Clock, study: int) -> None:
         "AND d.state != 'cancelled' ORDER BY d.id", study, row["input_key"],
     )  # fmt: skip
     parked = [one for one in deliveries if one["state"] == "parked"]
-    if any(one["state"] in ("waiting", "sending") for one in deliveries):
+    if any(one["state"] in ("waiting", "sending", "committing") for one in deliveries):
         state = "delivering"
     elif parked:
         if row["state"] != "parked":

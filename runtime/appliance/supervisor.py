@@ -136,5 +136,5 @@ class _Loop:
 def _is_idle(index: Index) -> bool:
     """Return whether no study and no delivery waits for the service."""
     studies = "SELECT 1 FROM studies WHERE state IN ('collecting', 'due', 'scoring', 'delivering')"
-    deliveries = "SELECT 1 FROM deliveries WHERE state IN ('waiting', 'sending')"
+    deliveries = "SELECT 1 FROM deliveries WHERE state IN ('waiting', 'sending', 'committing')"
     return index.one(studies) is None and index.one(deliveries) is None

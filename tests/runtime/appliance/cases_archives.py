@@ -172,17 +172,18 @@ def case_an_archive_that_is_not_there_is_tried_later(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def service(folder: Path, port: int, title: str) -> Path:
-    """The configuration of a node with one peer and one archive."""
+def service(folder: Path, port: int, title: str, more: str = "") -> Path:
+    """The configuration of a node with a modality, and an archive that may report to it."""
     bundle = appliance.write_bundle(folder / "bundle")
     path = folder / "appliance.toml"
     path.write_text(
         f'[node]\nhost = "127.0.0.1"\nport = {NODE}\n'
         '[[peer]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\n'
+        f'[[peer]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
         f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
         "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
         f'[[destination]]\nname = "archive"\nkind = "dicom"\nhost = "127.0.0.1"\nport = {port}\nae_title = "{title}"\n'
-        'results = ["sr", "sc"]\n'
+        f'results = ["sr", "sc"]\n{more}'
     )
     return path
 
@@ -238,6 +239,22 @@ def case_an_archive_that_was_down_gets_each_report_once(folder: Path) -> None:
         wait_until(lambda: len(instances()) >= 9, "the delivery of three reports and six pictures")
         time.sleep(1.0)
         assert len(instances()) == len(sent) * 3
+
+
+def case_orthanc_confirms_what_it_keeps(folder: Path) -> None:
+    """With dcmsend and Orthanc, whose reports come on associations of its own."""
+    config = service(folder, ORTHANC, "ORTHANC", "commitment = true\n")
+    node = {"DicomModalities": {"spinescore": ["SPINESCORE", "127.0.0.1", NODE]}}
+    with orthanc(folder / "orthanc", **node), serve(config):
+        send_studies(folder, 2)
+        words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
+
+        def confirmed() -> bool:
+            told = subprocess.run(words, capture_output=True, text=True, check=True)
+            return json.loads(told.stdout)["destinations"].get("archive") == {"committed": 6}
+
+        wait_until(confirmed, "the confirmation of two reports and four pictures")
+        assert len(instances()) == 6
 
 
 if __name__ == "__main__":
