@@ -306,6 +306,7 @@ def test_a_worker_that_cannot_open_its_bundle_blames_no_study(make, files):
 def test_the_check_of_faster_engines_is_shown_until_it_is_done(make):
     appliance = make()
     appliance.step()
+    appliance.step()
     appliance.worker.said = [{"check": "OpenVINO int8 is being checked"}]
     appliance.step()
     appliance.step()
