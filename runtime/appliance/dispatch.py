@@ -146,7 +146,7 @@ class Dispatcher:
 
     def _show(self, **facts: Any) -> None:
         """Keep the worker's state for `spinescore status`."""
-        kept = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
+        kept: dict[str, Any] = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
         self._shown = {**kept, **facts}
         with suppress(IndexFull), self._index.transaction():
             self._index.keep("worker", json.dumps(self._shown))
