@@ -94,6 +94,11 @@ class Dispatcher:
             self._show(state="ready")
         elif "refused" in message:
             self._show(state="refused", message=message["refused"])
+        elif "check" in message:
+            self._show(**{**self._shown, "check": message["check"]})
+        elif message.get("checking") is False and "check" in self._shown:
+            del self._shown["check"]
+            self._show(**self._shown)
         elif "beat" in message and not self._ready:
             self._show(state="opening", step=message["beat"])
         elif job is not None and message.get("done") == job.input_key:
@@ -141,7 +146,7 @@ class Dispatcher:
 
     def _show(self, **facts: Any) -> None:
         """Keep the worker's state for `spinescore status`."""
-        kept = {"engine": self._shown["engine"]} if "engine" in self._shown else {}
+        kept: dict[str, Any] = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
         self._shown = {**kept, **facts}
         with suppress(IndexFull), self._index.transaction():
             self._index.keep("worker", json.dumps(self._shown))

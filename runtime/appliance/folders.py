@@ -67,10 +67,22 @@ class FolderSource:
                             text = f"a file of the source {self._source.name} cannot be read ({error.strerror})"
                             self.faults.append(Fault("file-unreadable", f"{text}; correct its permissions"))
                     else:
-                        if self._source.remove:
-                            path.unlink(missing_ok=True)
+                        self._let_go(path)
                     self._seen[path].done = True
         return waiting
+
+    def _let_go(self, path: Path) -> None:
+        """Remove a file that was taken in, if that is wanted."""
+        try:
+            if self._source.remove:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            text = f"a file of the source {self._source.name} was taken in and cannot be removed ({error.strerror})"
+            self.faults.append(Fault("file-unreadable", f"{text}; correct the folder's permissions, and remove it"))
+
+    def contains(self, path: Path) -> bool:
+        """Return whether a path is the folder or in it."""
+        return self._folder == path or self._folder in path.parents
 
     def _look(self) -> tuple[list[Path], int]:
         """Return the files that are ready, and the number of those that are not."""
@@ -117,7 +129,10 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 class FolderDestination:
-    """Puts results into `FOLDER/<study instance UID>/revision-<n>/`; each file appears whole, and is on the disk."""
+    """Puts results into `FOLDER/<study instance UID>/revision-<n>/`; each file appears whole, and is on the disk.
+
+    Files and folders can be read by those that can read `FOLDER` itself.
+    """
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self._folder = name, folder
@@ -134,11 +149,15 @@ class FolderDestination:
         target = self._target(parcel)
         part = self._folder / _PARTS / f"{uuid.uuid4().hex}.part"
         try:
+            mode = self._folder.stat().st_mode & 0o777
             for folder in (part.parent, target.parent.parent, target.parent):
-                durable.make_folder(folder)
+                if not folder.is_dir():
+                    durable.make_folder(folder)
+                    folder.chmod(mode)
             with part.open("xb") as file:
                 for piece in _pieces(parcel.path):
                     file.write(piece)
+            part.chmod(mode & 0o666)
             durable.sync(part)
             durable.move(part, target)
         except OSError as error:

@@ -65,8 +65,12 @@ def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
     known = {row["sha256"] for row in index.rows("SELECT sha256 FROM quarantine")}
     for path in sorted(places.quarantine.glob("*.dcm")):
         if path.stem not in known:
+            try:
+                uid = read_identity(path).sop_instance_uid
+            except Refused:  # a file of somebody else
+                continue
             with index.transaction():
-                index.insert("quarantine", sha256=path.stem, sop_instance_uid=read_identity(path).sop_instance_uid,
+                index.insert("quarantine", sha256=path.stem, sop_instance_uid=uid,
                              received_at=clock.date().isoformat(timespec="seconds"))  # fmt: skip
 
 

@@ -116,10 +116,10 @@ def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
         waiting = source.poll()
     except IndexFull:
         return 1, [Fault("no-space", "the spool's disk is full; free space there")]
-    except FileNotFoundError as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None or not source.contains(Path(error.filename)):
             raise
-        text = f"the folder of the source {name} is not there; mount or make it"
+        text = f"a folder of the source {name} cannot be read ({error.strerror}); mount or make it, or let it be read"
         return 0, [Fault("source-unreachable", text)]
     return waiting, source.faults
 

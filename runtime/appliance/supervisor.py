@@ -27,7 +27,7 @@ __all__ = ["serve"]
 
 Say = Callable[[str], None]
 
-_LISTEN_S = 0.1
+_LISTEN_S = 0.25
 _CLEAN_S = 60.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 

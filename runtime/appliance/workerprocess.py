@@ -2,6 +2,7 @@
 
     {"beat": step}                 work goes on; a worker that is silent for too long is ended
     {"ready": true}                the bundle is open, and studies can be scored
+    {"check": text}                faster engines are being checked, or built, meanwhile
     {"done": input_key, "engine": ..}                      the results are in their folder
     {"failed": input_key, "code": .., "message": .., "again": bool}   they could not be made
     {"refused": message}           the bundle cannot be opened
@@ -16,12 +17,14 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from spinescore.runtime.appliance.places import FULL
 from spinescore.runtime.appliance.resultset import Job, JobFault, make_results
+from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.processes import end_with_parent
@@ -46,14 +49,19 @@ def main(request: str) -> None:
     end_with_parent()
     os.umask(0o077)
 
+    writing = threading.Lock()  # progress comes from another thread
+
     def say(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        with writing:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+
+    def progress(line: str) -> None:
+        say(**{"beat" if line.startswith(PREFIX) else "check": line})
 
     options = json.loads(request)
     try:
-        scorer = Scorer.open(options["bundle"], options["device"], build="background",
-                             progress=lambda line: say(beat=line))  # fmt: skip
+        scorer = Scorer.open(options["bundle"], options["device"], build="background", progress=progress)
     except SpineScoreError as error:
         say(refused=str(error))
         sys.exit(1)
@@ -64,15 +72,15 @@ def main(request: str) -> None:
         return scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage))
 
     with os.fdopen(options["jobs"], "rb", buffering=0) as jobs:
-        _work(jobs, score, say)
+        _work(jobs, score, say, lambda: say(beat="idle", checking=scorer.is_checking))
 
 
-def _work(jobs: Any, score: Score, say: Say) -> None:
+def _work(jobs: Any, score: Score, say: Say, rest: Callable[[], None]) -> None:
     """Do the jobs that come through a pipe until it ends."""
     text = b""
     while True:
         if not select.select([jobs], [], [], _IDLE_BEAT_S)[0]:
-            say(beat="idle")
+            rest()
             continue
         piece = jobs.read(1 << 16)
         if not piece:

@@ -78,7 +78,7 @@ def test_processes_killed_at_random_lose_and_double_nothing(memory_folder, bundl
                 time.sleep(chance.uniform(0.2, 1.0))
             os.killpg(service.pid, signal.SIGKILL)
     with serve(config, "--until-idle") as service:
-        _, said = service.communicate(timeout=120)
+        _, said = service.communicate(timeout=300)
     assert service.returncode == 0, said
     assert set(map(tuple, revisions(memory_folder).values())) == {("revision-1",)}
     for uid in STUDIES:

@@ -303,6 +303,19 @@ def test_a_worker_that_cannot_open_its_bundle_blames_no_study(make, files):
     assert json.loads(appliance.index.fact("worker"))["message"] == "the bundle is altered"
 
 
+def test_the_check_of_faster_engines_is_shown_until_it_is_done(make):
+    appliance = make()
+    appliance.step()
+    appliance.step()
+    appliance.worker.said = [{"check": "OpenVINO int8 is being checked"}]
+    appliance.step()
+    appliance.step()
+    assert json.loads(appliance.index.fact("worker")) == {"state": "ready", "check": "OpenVINO int8 is being checked"}
+    appliance.worker.said = [{"beat": "idle", "checking": False}]
+    appliance.step()
+    assert json.loads(appliance.index.fact("worker")) == {"state": "ready"}
+
+
 def test_a_damaged_object_parks_its_study(make, files):
     appliance = make()
     received = appliance.receive(*files)
@@ -384,6 +397,16 @@ def test_an_unclear_outcome_is_asked_before_anything_is_sent_again(make, files):
     again.run(3)
     assert (sorted(asked), sent) == (["json", "set", "sr"], ["sr"])
     assert again.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}
+
+
+def test_results_are_as_open_as_their_folder(make, files):
+    appliance = make()
+    (appliance.root / OUT).chmod(0o750)
+    appliance.receive(*files)
+    appliance.run(5)
+    folder = appliance.root / OUT / "1.2.3.4" / "revision-1"
+    assert folder.stat().st_mode & 0o777 == 0o750
+    assert (folder / "sr.dcm").stat().st_mode & 0o777 == 0o640
 
 
 def test_results_wait_for_a_folder_that_is_not_mounted(make, files):

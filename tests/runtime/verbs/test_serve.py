@@ -129,3 +129,10 @@ def test_windows_is_told(monkeypatch, capsys):
     monkeypatch.setattr("spinescore.runtime.verbs.serve.sys.platform", "win32")
     status, _, said = run(capsys, "serve")
     assert (status, "Linux only" in said) == (4, True)
+
+
+def test_the_states_of_the_option_are_those_there_are():
+    from spinescore.runtime.appliance.studies import STATES
+    from spinescore.runtime.verbs import study
+
+    assert study._STATES == STATES
