@@ -6,8 +6,8 @@
 the time runs from the association's release to the arrival of the structured report at the archive, and
 `above_scoring` is that time less the report's own. `receiving`: objects of full size are sent in one association, each
 acknowledged after it is on the disk. `steady`: many small studies; memory, descriptors and threads of every process of
-the service after each tenth of them. `idle`: the processor time of all processes while nothing is sent. The modality and
-the archive are pynetdicom's, in this process, and share the machine's cores with the service. Needs the extra
+the service after each tenth of them. `idle`: the processor time of all processes while nothing is sent. The modality
+and the archive are pynetdicom's, in this process, and share the machine's cores with the service. Needs the extra
 `appliance`.
 """
 
@@ -93,10 +93,8 @@ class _Archive:
 class _Service:
     """A running service in a folder, with an archive."""
 
-    def __init__(
-        self, folder: Path, bundle: str, archive: _Archive, port: int, process: subprocess.Popen[bytes]
-    ) -> None:
-        self.folder, self.bundle, self.archive, self._port, self._process = folder, bundle, archive, port, process
+    def __init__(self, folder: Path, archive: _Archive, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.folder, self.archive, self._port, self._process = folder, archive, port, process
 
     def send(self, files: Sequence[Path]) -> tuple[float, float]:
         """Send files in one association; return the seconds of the sending, and the time of its end."""
@@ -148,7 +146,7 @@ def _service(
     words = [*SPINESCORE, "serve", "--config", str(folder / "appliance.toml")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            service = _Service(folder, bundle, archive, port, process)
+            service = _Service(folder, archive, port, process)
             [first] = write_studies(folder / "first", 1, seed=77)
             _wait_until(lambda: _listens(port))
             service.send(sorted(first.glob("*.dcm")))
@@ -173,9 +171,8 @@ def _latency(service: _Service, count: int) -> dict[str, Any]:
         _, ended_s = service.send(sorted(study.glob("*.dcm")))
         service.archive.wait_for(before + 1)
         total_s.append(service.archive.arrived_s[uid] - ended_s)
-        newest = max(
-            (service.folder / "spool" / "results").glob("*/report.json"), key=lambda path: path.stat().st_mtime
-        )
+        reports = (service.folder / "spool" / "results").glob("*/report.json")
+        newest = max(reports, key=lambda path: path.stat().st_mtime)
         report = json.loads(newest.read_text(encoding="utf-8"))
         above_s.append(total_s[-1] - report["timings_ms"]["total"] / 1e3)
     return {
@@ -259,8 +256,8 @@ def _copy(film: Path, path: Path, number: int) -> Path:
 
 
 def _role(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
-    return words[-1] if words[-1] in ("receive", "send") else "work"
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    return next((role for role in ("receive", "send") if f'"role": "{role}"' in words), "work")
 
 
 def _process_figures(pid: int) -> dict[str, float]:
