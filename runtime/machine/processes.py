@@ -38,6 +38,8 @@ __all__ = [
 _WORKER = "--spinescore-worker"  # the first argument of a frozen program that is to be a worker
 _WORKERS = (  # an argument can run these functions and no others
     "spinescore.runtime.acceptance.runs:main",
+    "spinescore.runtime.appliance.service:main",
+    "spinescore.runtime.appliance.workerprocess:main",
     "spinescore.runtime.opening.builder:main",
     "spinescore.runtime.reading.decoding.worker:main",
 )

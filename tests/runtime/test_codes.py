@@ -21,7 +21,7 @@ SOURCES = [*RUNTIME.rglob("*.py"), *(RUNTIME.parent / "export").rglob("*.py")]
 PAGE = (RUNTIME / "codes.md").read_text("utf-8")
 
 # What takes a code, and the place of that argument; `corrupt(..)` and its like are functions that hold a code.
-TAKERS = {"notice": 0, "finding": 0, "Reject": 0, "RejectInfo": 0, "InputRejected": 0, "as_notice": 1}
+TAKERS = {"notice": 0, "finding": 0, "Reject": 0, "RejectInfo": 0, "InputRejected": 0, "Fault": 0, "as_notice": 1}
 
 
 def rows():
@@ -107,7 +107,7 @@ def test_no_code_of_the_table_is_unused():
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id == "reject"
+                and node.func.id in ("reject", "Fault")
                 and node.args
             ):
                 used.add(getattr(node.args[0], "value", None))  # a helper of `vet`

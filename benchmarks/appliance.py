@@ -1,0 +1,303 @@
+"""Measures the appliance: a service on the loopback interface, a modality that sends to it, and an archive.
+
+    python -m spinescore.benchmarks.appliance [--latency N] [--received N] [--studies N] [--idle S] [--out F]
+
+`latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
+the time runs from the association's release to the arrival of the structured report at the archive, and
+`above_scoring` is that time less the report's own. `receiving`: objects of full size are sent in one association, each
+acknowledged after it is on the disk. `steady`: many small studies; memory, descriptors and threads of every process of
+the service after each tenth of them. `idle`: the processor time of all processes while nothing is sent. The modality
+and the archive are pynetdicom's, in this process, and share the machine's cores with the service. Needs the extra
+`appliance`.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from spinescore.benchmarks.harness.child import SPINESCORE
+from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.manystudies import write_studies
+
+__all__ = ["main"]
+
+SCHEMA = "spinescore.appliance/1"
+_WAIT_S = 300.0
+_LOOKS = 10
+_MIB = 1 << 20
+_CONFIG = """\
+[node]
+host = "127.0.0.1"
+port = {port}
+[[peer]]
+ae_title = "MODALITY"
+host = "127.0.0.1"
+[spool]
+path = "spool"
+reserve_gb = 0.1
+[score]
+bundle = "{bundle}"
+device = "cpu"
+[study]
+quiet_s = {quiet_s}
+quiet_complete_s = {quiet_complete_s}
+[[destination]]
+name = "archive"
+kind = "dicom"
+host = "127.0.0.1"
+port = {archive}
+ae_title = "ARCHIVE"
+"""
+
+
+class _Archive:
+    """A storage SCP that notes when the report of each study arrives."""
+
+    def __init__(self) -> None:
+        from pynetdicom import AE, evt
+        from pynetdicom.sop_class import Comprehensive3DSRStorage  # type: ignore[attr-defined]
+
+        self.arrived_s: dict[str, float] = {}
+        self._news = threading.Condition()
+        entity = AE("ARCHIVE")
+        entity.add_supported_context(Comprehensive3DSRStorage)
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
+        self.port = self._server.server_address[1]
+
+    def _take(self, event: Any) -> int:
+        with self._news:
+            self.arrived_s[str(event.dataset.StudyInstanceUID)] = time.perf_counter()
+            self._news.notify_all()
+        return 0x0000
+
+    def wait_for(self, count: int) -> None:
+        """Wait until `count` reports arrived. Raises `TimeoutError`."""
+        with self._news:
+            if not self._news.wait_for(lambda: len(self.arrived_s) >= count, _WAIT_S):
+                raise TimeoutError(f"{len(self.arrived_s)} of {count} reports arrived within {_WAIT_S:g} s")
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+class _Service:
+    """A running service in a folder, with an archive."""
+
+    def __init__(self, folder: Path, archive: _Archive, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.folder, self.archive, self._port, self._process = folder, archive, port, process
+
+    def send(self, files: Sequence[Path]) -> tuple[float, float]:
+        """Send files in one association; return the seconds of the sending, and the time of its end."""
+        from pydicom import dcmread
+        from pynetdicom import AE
+
+        objects = [dcmread(path) for path in files]
+        entity = AE("MODALITY")
+        for ds in objects:
+            if all(context.abstract_syntax != ds.SOPClassUID for context in entity.requested_contexts):
+                entity.add_requested_context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
+        association = entity.associate("127.0.0.1", self._port, ae_title="SPINESCORE")
+        started = time.perf_counter()
+        statuses = [association.send_c_store(ds).Status for ds in objects]
+        seconds = time.perf_counter() - started
+        association.release()
+        if any(statuses):
+            raise RuntimeError(f"the service answered with {statuses}")
+        return seconds, time.perf_counter()
+
+    def processes(self) -> dict[str, int]:
+        """Return the process ids of the service by role."""
+        ids = {"supervisor": self._process.pid}
+        for path in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
+            for word in path.read_text().split():
+                ids[_role(int(word))] = int(word)
+        return ids
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return resident MiB, descriptors and threads of each process."""
+        return {role: _process_figures(pid) for role, pid in self.processes().items()}
+
+    def processor_s(self) -> float:
+        """Return the processor time of all processes of the service, in seconds."""
+        return sum(_processor_s(pid) for pid in self.processes().values())
+
+
+@contextmanager
+def _service(
+    scratch: Path, name: str, bundle: str, quiet_s: float = 60.0, quiet_complete_s: float = 0.0
+) -> Iterator[_Service]:
+    """Run a service until the block ends; it has opened its bundle when the block begins."""
+    folder = scratch / name
+    folder.mkdir()
+    archive, port = _Archive(), _free_port()
+    settings = {"port": port, "archive": archive.port, "bundle": bundle}
+    text = _CONFIG.format(**settings, quiet_s=quiet_s, quiet_complete_s=quiet_complete_s)
+    (folder / "appliance.toml").write_text(text, encoding="utf-8")
+    words = [*SPINESCORE, "serve", "--config", str(folder / "appliance.toml")]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            service = _Service(folder, archive, port, process)
+            [first] = write_studies(folder / "first", 1, seed=77)
+            _wait_until(lambda: _listens(port))
+            service.send(sorted(first.glob("*.dcm")))
+            if quiet_complete_s < quiet_s:
+                archive.wait_for(1)  # the bundle is open, and its engine was chosen
+            yield service
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            archive.close()
+
+
+def _latency(service: _Service, count: int) -> dict[str, Any]:
+    """Return the seconds from the last association's end to the report at the archive, and those of the scoring."""
+    import json
+
+    total_s, above_s = [], []
+    for number in range(count):
+        [study] = write_studies(service.folder / f"latency-{number}", 1, seed=5000 + number)
+        uid = _renamed(study, f"1.2.826.0.1.3680043.8.498.78.{number}")
+        before = len(service.archive.arrived_s)
+        _, ended_s = service.send(sorted(study.glob("*.dcm")))
+        service.archive.wait_for(before + 1)
+        total_s.append(service.archive.arrived_s[uid] - ended_s)
+        reports = (service.folder / "spool" / "results").glob("*/report.json")
+        newest = max(reports, key=lambda path: path.stat().st_mtime)
+        report = json.loads(newest.read_text(encoding="utf-8"))
+        above_s.append(total_s[-1] - report["timings_ms"]["total"] / 1e3)
+    return {
+        "studies": count,
+        "received_to_delivered_s": _spread(total_s),
+        "above_scoring_s": _spread(above_s),
+    }
+
+
+def _receiving(service: _Service, count: int) -> dict[str, Any]:
+    [study] = write_studies(service.folder / "received", 1, seed=6000)
+    film = sorted(study.glob("*.dcm"))[-1]
+    files = [_copy(film, study / f"copy-{number}.dcm", number) for number in range(count)]
+    sizes = sum(path.stat().st_size for path in files)
+    seconds, _ = service.send(files)
+    return {"objects": count, "megabytes": round(sizes / 1e6), "megabytes_per_s": round(sizes / 1e6 / seconds, 1)}
+
+
+def _steady(service: _Service, count: int) -> dict[str, Any]:
+    """Return the figures of every process after each tenth of the studies."""
+    before = len(service.archive.arrived_s)
+    folders = write_studies(service.folder / "steady", count + 1, seed=7000)[1:]
+    looks = []
+    for number, folder in enumerate(folders, 1):
+        service.send(sorted(folder.glob("*.dcm")))
+        if number % max(1, count // _LOOKS) == 0:
+            service.archive.wait_for(before + number)
+            looks.append({"studies": number, **service.figures()})
+    return {"studies": count, "delivered": len(service.archive.arrived_s) - before, "after": looks}
+
+
+def _idle(service: _Service, seconds: float) -> dict[str, Any]:
+    before = service.processor_s()
+    time.sleep(seconds)
+    return {"seconds": seconds, "core_percent": round(100 * (service.processor_s() - before) / seconds, 2)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0."""
+    command = Command("appliance", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--latency", type=int, default=20, metavar="N", help="studies of full size whose way is timed (20)")
+    add("--received", type=int, default=40, metavar="N", help="objects of full size in one association (40)")
+    add("--studies", type=int, default=1000, metavar="N", help="small studies in a row (1000)")
+    add("--idle", type=float, default=60.0, metavar="S", help="seconds in which nothing is sent (60)")
+    add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
+    arguments = command.start(argv)
+    with tempfile.TemporaryDirectory(prefix="spinescore-appliance-") as name:
+        with _service(Path(name), "scoring", arguments.bundle) as service:
+            figures = {
+                "latency": _latency(service, arguments.latency),
+                "idle": _idle(service, arguments.idle),
+                "steady": _steady(service, arguments.studies),
+            }
+        with _service(Path(name), "receiving", arguments.bundle, 3600.0, 3600.0) as service:
+            figures["receiving"] = _receiving(service, arguments.received)
+    command.publish(figures)
+    return 0
+
+
+def _renamed(study: Path, uid: str) -> str:
+    """Give the radiographs of a study other UIDs; return its Study Instance UID."""
+    from pydicom import dcmread
+
+    for number, path in enumerate(sorted(study.glob("*.dcm"))):
+        ds = dcmread(path)
+        ds.StudyInstanceUID, ds.SOPInstanceUID = uid, f"{uid}.{number}"
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(path)
+    return uid
+
+
+def _copy(film: Path, path: Path, number: int) -> Path:
+    from pydicom import dcmread
+
+    ds = dcmread(film)
+    ds.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.79.{number}"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.StudyInstanceUID}.1"
+    ds.save_as(path)
+    return path
+
+
+def _role(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    return next((role for role in ("receive", "send") if f'"role": "{role}"' in words), "work")
+
+
+def _process_figures(pid: int) -> dict[str, float]:
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {
+        "resident_mib": round(int(fields["VmRSS"].split()[0]) / 1024, 1),
+        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "threads": int(fields["Threads"]),
+    }
+
+
+def _processor_s(pid: int) -> float:
+    import os
+
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    return {"p50": round(median(seconds), 3), "min": round(min(seconds), 3), "max": round(max(seconds), 3)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait_until(condition: Any) -> None:
+    end = time.monotonic() + _WAIT_S
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the service did not start")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

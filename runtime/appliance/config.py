@@ -1,0 +1,314 @@
+"""The appliance's configuration: a TOML file as frozen dataclasses, with every fault of it said at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from spinescore.runtime.documents import read
+from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
+from spinescore.runtime.files import read_text
+from spinescore.runtime.names import DeviceName
+from spinescore.runtime.outputs.formats import ResultFormat
+
+__all__ = ["Config", "ConfigError", "Destination", "Node", "Peer", "ResultKind", "Score", "SopClassName", "Source",
+           "SpoolPart", "StudyTimes", "Tls", "read_config"]  # fmt: skip
+
+ResultKind = Literal[ResultFormat, "not-scored"]
+DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
+
+_DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc")
+SopClassName = Literal[
+    "CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"
+]
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_DAY_S = 86400.0
+
+# Values that fit, in the place of faulty ones, so that the faults behind them are found too.
+_FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
+                            "kind": "folder", "quiet_complete_s": 0.0}  # fmt: skip
+_MOST_FAULTS = 100
+
+Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
+Path_ = Annotated[str, Length(1, 4096)]
+
+
+@dataclass(frozen=True)
+class StudyTimes:
+    """When a study is due. See `spinescore.runtime.appliance.due`."""
+
+    quiet_s: Seconds = 60.0
+    quiet_complete_s: Seconds = 2.0
+    hold_s: Seconds = 600.0
+
+    def _check_fields(self, path: str) -> None:
+        if self.quiet_complete_s > self.quiet_s:
+            raise ValueError(f"{path}.quiet_complete_s: expected at most quiet_s ({self.quiet_s:g})")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How studies are scored. A worker that says nothing for `timeout_s` seconds, or holds more memory, is ended."""
+
+    bundle: Path_
+    device: Annotated[DeviceName, OPTIONAL] = "auto"
+    timeout_s: Annotated[float, Within(1.0, 3600.0), OPTIONAL] = 60.0
+    memory_mb: Annotated[int, Within(256, 1 << 20), OPTIONAL] = 8192
+    strict: Annotated[bool, OPTIONAL] = False
+    shadow: Annotated[bool, OPTIONAL] = False  # score and keep, and deliver nothing
+
+
+@dataclass(frozen=True)
+class SpoolPart:
+    """Where objects and results are kept, and how long after their delivery."""
+
+    path: Path_
+    reserve_gb: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 5.0
+    max_object_mb: Annotated[int, Within(1, 1024), OPTIONAL] = 256
+    objects_h: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 24.0
+    results_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 30.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder that is watched. With `remove`, a file is removed there after it was taken in."""
+
+    name: Annotated[str, Length(1, 64)]
+    kind: Literal["folder"]
+    path: Path_
+    settle_s: Seconds = 2.0  # a file is taken in when it has not changed for so long
+    poll_s: Annotated[float, Within(0.05, 3600.0), OPTIONAL] = 1.0
+    remove: Annotated[bool, OPTIONAL] = False
+
+    def _check_fields(self, path: str) -> None:
+        _check_name(self.name, path)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM: a certificate, its key, and the authority that the other side's certificate must be of."""
+
+    cert: Path_
+    key: Path_
+    ca: Path_
+
+
+@dataclass(frozen=True)
+class Node:
+    """The DICOM node that peers send to. Without this table the appliance listens on no port."""
+
+    ae_title: Annotated[str, Length(1, 16), OPTIONAL] = "SPINESCORE"
+    host: Annotated[str, Length(1, 255), OPTIONAL] = "0.0.0.0"  # the address that it listens on
+    port: Annotated[int, Within(1, 65535), OPTIONAL] = 11112
+    tls: Annotated[Tls | None, OPTIONAL] = None
+    max_associations: Annotated[int, Within(1, 200), OPTIONAL] = 10
+    max_pdu: Annotated[int, Within(4096, 1 << 20), OPTIONAL] = 131_072
+
+    def _check_fields(self, path: str) -> None:
+        _check_ae_title(self.ae_title, path)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that may send to the node: its AE title, its address or network, and the SOP classes that it sends.
+
+    Over TLS `cert_sha256`, the SHA-256 of its certificate in DER, makes sure that it is no other.
+    """
+
+    ae_title: Annotated[str, Length(1, 16)]
+    host: Annotated[str, Length(1, 64)]
+    cert_sha256: Annotated[str | None, OPTIONAL, Length(64, 64)] = None
+    classes: Annotated[tuple[SopClassName, ...], OPTIONAL, Length(1, 16)] = ("DX", "CR")
+
+    def _check_fields(self, path: str) -> None:
+        _check_ae_title(self.ae_title, path)
+        try:
+            ipaddress.ip_network(self.host, strict=False)
+        except ValueError:
+            text = f"expected an address or a network, as 10.1.2.3 or 10.1.2.0/24, found {self.host!r}"
+            raise ValueError(f"{path}.host: {text}") from None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A place that gets the results: a folder, or a DICOM archive.
+
+    A folder must exist: a disk that is not mounted would be taken for an empty one. An archive has a host, a port and
+    an AE title, and gets the results that are DICOM objects.
+    """
+
+    name: Annotated[str, Length(1, 64)]
+    kind: Literal["folder", "dicom"]
+    path: Annotated[str | None, OPTIONAL, Length(1, 4096)] = None
+    host: Annotated[str | None, OPTIONAL, Length(1, 255)] = None
+    port: Annotated[int | None, OPTIONAL, Within(1, 65535)] = None
+    ae_title: Annotated[str | None, OPTIONAL, Length(1, 16)] = None
+    tls: Annotated[Tls | None, OPTIONAL] = None
+    commitment: Annotated[bool, OPTIONAL] = False  # ask the archive to confirm that it keeps each object
+    results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = ()  # empty: what the kind usually gets
+
+    def _check_fields(self, path: str) -> None:
+        _check_name(self.name, path)
+        if self.ae_title is not None:
+            _check_ae_title(self.ae_title, path)
+        own = {"folder": ("path",), "dicom": ("host", "port", "ae_title", "tls")}
+        for name in ("path", "host", "port", "ae_title", "tls"):
+            is_given = getattr(self, name) is not None
+            if name in own[self.kind] and name != "tls" and not is_given:
+                raise ValueError(f"{path}.{name}: missing; a destination of the kind {self.kind} needs it")
+            if name not in own[self.kind] and is_given:
+                raise ValueError(f"{path}.{name}: a destination of the kind {self.kind} has no {name}; remove it")
+        if self.commitment and self.kind != "dicom":
+            raise ValueError(f"{path}.commitment: only an archive of the kind dicom confirms; remove it")
+        other = [kind for kind in self.results if self.kind == "dicom" and kind not in _DICOM_RESULTS]
+        if other:
+            text = f"{other[0]} is no DICOM object; an archive takes {', '.join(_DICOM_RESULTS)}"
+            raise ValueError(f"{path}.results: {text}")
+
+    @property
+    def gets(self) -> tuple[ResultKind, ...]:
+        """The kinds of results that it gets."""
+        return self.results or (("sr",) if self.kind == "dicom" else DEFAULT_RESULTS)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration. Paths are absolute."""
+
+    spool: SpoolPart
+    score: Score
+    study: Annotated[StudyTimes, OPTIONAL] = StudyTimes()
+    node: Annotated[Node | None, OPTIONAL] = None
+    peer: Annotated[tuple[Peer, ...], OPTIONAL] = ()
+    source: Annotated[tuple[Source, ...], OPTIONAL] = ()
+    destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
+
+    def _check_fields(self, path: str) -> None:
+        if self.node is not None and not self.peer:
+            raise ValueError("peer: missing; without a [[peer]] the node would refuse every association")
+        if self.peer and self.node is None:
+            raise ValueError("node: missing; peers can send only to a [node]")
+        for kind, entries in (("source", self.source), ("destination", self.destination)):
+            names = [entry.name for entry in entries]
+            for place, name in enumerate(names):
+                if name in names[:place]:
+                    raise ValueError(f"{kind}[{place}].name: {name!r} is the name of an earlier {kind}; give another")
+
+    @property
+    def formats(self) -> tuple[ResultFormat, ...]:
+        """The formats that are made of each study: the report, and all that a destination gets."""
+        kinds = {kind for destination in self.destination for kind in destination.gets}
+        order: tuple[ResultFormat, ...] = ("json", "html", "png", "csv", "sr", "gsps", "sc")
+        return tuple(name for name in order if name == "json" or name in kinds)
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; `faults` has a sentence for each fault."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        super().__init__(f"{path}: {'; '.join(faults)}")
+        self.path, self.faults = path, faults
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration of a TOML file. Raises ConfigError with all faults that it has."""
+    try:
+        document = _parse_toml(read_text(path))
+    except ModuleNotFoundError:
+        text = "Python 3.10 reads TOML with tomli, which is missing: pip install 'spinescore[appliance]'"
+        raise ConfigError(path, [text]) from None
+    except OSError as error:
+        raise ConfigError(path, [f"it cannot be read ({error.strerror or type(error).__name__})"]) from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise ConfigError(path, [f"it is no TOML ({error})"]) from None
+    faults = list(_faults(document))
+    if faults:
+        raise ConfigError(path, faults)
+    return _absolute(read(Config, document), path.absolute().parent)
+
+
+def _faults(document: dict[str, Any]) -> Iterator[str]:
+    """Yield every fault: after each one its field is mended, and reading begins again."""
+    for number in range(_MOST_FAULTS):
+        try:
+            read(Config, document)
+            return
+        except ValueError as error:
+            fault = str(error)
+        yield fault
+        _mend(document, fault, number)
+
+
+def _mend(document: dict[str, Any], fault: str, number: int) -> None:
+    """Give the field that a fault begins with a value that fits, or take the field out if it is not needed."""
+    around: Any = None
+    here: Any = document
+    path = ""
+    key: Any = None
+    while isinstance(here, (dict, list)):
+        keys: Iterable[Any] = here if isinstance(here, dict) else range(len(here))
+        names = {one: f"{path}[{one}]" if isinstance(here, list) else dotted(path, one) for one in keys}
+        inside = [one for one, name in names.items() if re.match(rf"{re.escape(name)}[.:\[]", fault)]
+        if not inside:
+            break
+        key = max(inside, key=lambda one: len(names[one]))
+        around, here, path = here, here[key], names[key]
+    if not fault.startswith(f"{path}:"):  # the field is missing
+        around, key = here, fault[len(path) :].lstrip(".").partition(":")[0]
+    if re.fullmatch(r"(source|destination)\[\d+\]", path) and isinstance(around, list):
+        around[key] = {"name": f"x{number}", "kind": "folder", "path": "x"}
+    elif isinstance(around, list):
+        around[key] = "json"
+    elif key == "name":
+        around[key] = f"x{number}"
+    elif key in _FITTING:
+        around[key] = copy(_FITTING[key])
+    else:
+        around.pop(key, None)
+
+
+def _check_name(name: str, path: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{path}.name: expected small letters, digits and hyphens, found {name!r}")
+
+
+def _check_ae_title(title: str, path: str) -> None:
+    """Check an AE title (PS3.5, section 6.2): printable ASCII characters without a backslash, and not blanks only."""
+    if not title.strip() or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError(f"{path}.ae_title: expected 1 to 16 ASCII characters, found {title!r}")
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    """Return the configuration with paths that do not depend on the working folder."""
+    bundle = config.score.bundle
+    near = folder / bundle
+    return replace(
+        config,
+        spool=replace(config.spool, path=str(folder / config.spool.path)),
+        score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
+        source=tuple(replace(source, path=str(folder / source.path)) for source in config.source),
+        destination=tuple(
+            replace(one, path=one.path and str(folder / one.path), tls=_absolute_tls(one.tls, folder))
+            for one in config.destination
+        ),
+        node=config.node and replace(config.node, tls=_absolute_tls(config.node.tls, folder)),
+    )
+
+
+def _absolute_tls(tls: Tls | None, folder: Path) -> Tls | None:
+    return tls and Tls(*(str(folder / path) for path in (tls.cert, tls.key, tls.ca)))
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    document: dict[str, Any] = tomllib.loads(text)
+    return document

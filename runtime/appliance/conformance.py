@@ -1,0 +1,103 @@
+"""The DICOM conformance statement (PS3.2), written from the constants that negotiate: `docs/conformance.md`.
+
+`python -m spinescore.runtime.appliance.conformance > docs/conformance.md` writes it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydicom.uid import UID
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from spinescore.runtime.appliance.config import Node
+from spinescore.runtime.appliance.guard import Limits
+from spinescore.runtime.appliance.receive import CLASSES, IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES
+from spinescore.runtime.appliance.senddicom import SENT_CLASSES, SENT_SYNTAXES
+
+__all__ = ["statement"]
+
+
+def statement() -> str:
+    """Return the conformance statement as Markdown."""
+    node, limits = Node(), Limits()
+    return "\n".join(
+        [
+            "# DICOM conformance statement",
+            "",
+            "The appliance (`spinescore serve`) receives radiographs, scores them and sends the results. A peer is",
+            "admitted by its AE title, its address and, over TLS, its certificate; each peer has its own list of SOP",
+            "classes (`[[peer]]` in the configuration).",
+            "",
+            "| fact | value |",
+            "|---|---|",
+            f"| AE title, port | `{node.ae_title}`, {node.port}; both can be configured |",
+            f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
+            "| Implementation Version Name | SPINESCORE |",
+            f"| largest PDU received | {limits.max_pdu} bytes, configurable |",
+            f"| associations at a time | {limits.max_associations}, configurable; more are rejected as transient |",
+            f"| largest object | {limits.max_object >> 20} MiB, configurable |",
+            f"| time for an association's request, a PDU, an object | {limits.request_s:g}, {limits.pdu_s:g}, "
+            f"{limits.object_s:g} s |",
+            f"| an association on which nothing moves is aborted after | {limits.idle_s:g} s |",
+            "| asynchronous operations, extended negotiation | not supported |",
+            "| character sets | objects are kept as they are; results have the character set of their radiograph |",
+            "| security | TLS 1.2 or later, both sides with certificates (`tls`); no user identity negotiation |",
+            "",
+            "## As a service class provider",
+            "",
+            "| SOP class | UID | transfer syntaxes |",
+            "|---|---|---|",
+            _row(Verification, "explicit and implicit little endian"),
+            *(_row(uid, "all of the next table") for uid in CLASSES.values()),
+            _row(StorageCommitmentPushModel, "explicit and implicit little endian; for reports, with reversed roles"),
+            "",
+            *_syntaxes(TRANSFER_SYNTAXES),
+            "",
+            "| status of a C-STORE | meaning |",
+            "|---|---|",
+            "| 0000 | the object is on the disk, and cannot be lost any more |",
+            "| A700 | the spool has no room; nothing of the object was kept, send it again later |",
+            "| A900 | the object's SOP class is not that of its presentation context |",
+            "| C000 | the object is no DICOM object with UIDs |",
+            "",
+            "An object that was sent twice is stored once. An object of an accepted class that is no radiograph is",
+            "kept and not scored. An object that is too large ends its association.",
+            "",
+            "## As a service class user",
+            "",
+            "| SOP class | UID | transfer syntaxes |",
+            "|---|---|---|",
+            *(_row(uid, "explicit and implicit little endian") for uid in SENT_CLASSES),
+            _row(StudyRootQueryRetrieveInformationModelFind, "explicit and implicit little endian"),
+            _row(StorageCommitmentPushModel, "explicit and implicit little endian; if configured"),
+            "",
+            *_syntaxes(SENT_SYNTAXES),
+            "",
+            "The statuses 0000, B000 to BFFF and 0111 (duplicate SOP instance) count as stored. 0110 and A7xx are",
+            "tried again after 5 s to 15 min, for 7 days. Any other status parks the file. If the outcome of a C-STORE",
+            "is unclear, the archive is asked with C-FIND (Study Root, level IMAGE) before the object is sent again;",
+            "an archive that takes no C-FIND gets the same instance again.",
+            "",
+            "A report of Storage Commitment may come on the association of the request or on one that the archive",
+            "opens to the node. Without a report the archive is asked again after an hour. The failure reason 0112",
+            "has the instance sent again; 0119 and 0122 park it; after any other one the archive is asked again.",
+            "",
+        ]
+    )
+
+
+def _row(uid: str, syntaxes: str) -> str:
+    return f"| {UID(uid).name} | {uid} | {syntaxes} |"
+
+
+def _syntaxes(uids: Sequence[str]) -> Iterable[str]:
+    return ["| transfer syntax | UID |", "|---|---|", *(f"| {UID(uid).name} | {uid} |" for uid in uids)]
+
+
+if __name__ == "__main__":
+    print(statement(), end="")

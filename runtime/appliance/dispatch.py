@@ -1,0 +1,152 @@
+"""Gives studies to the worker, one at a time, and ends a worker that is silent, has crashed, or holds too much memory.
+
+A study whose worker crashed, was silent or grew too large is tried once more, and then parked. All other studies go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.config import Score
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.resultset import Job
+from spinescore.runtime.appliance.scorequeue import ScoreQueue
+from spinescore.runtime.appliance.worker import Worker
+
+__all__ = ["Dispatcher"]
+
+_OPENING_S = 600.0  # that a worker may be silent while it opens its bundle
+_FULL_S = 5.0  # between two studies when the disk was full
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+
+
+class Dispatcher:
+    """Moves studies from `collecting` to their results; `step` is called again and again, in one thread."""
+
+    def __init__(
+        self, queue: ScoreQueue, worker: Worker, index: Index, places: Places, clock: Clock, score: Score
+    ) -> None:
+        self._queue, self._worker, self._index, self._places = queue, worker, index, places
+        self._clock, self._score = clock, score
+        self._job: Job | None = None
+        self._outcome: Callable[[], None] | None = None  # of the job; kept until the index has it
+        self._idle_until_s = clock.now()
+        self._ready = self._started = False
+        self._heard_s = self._start_s = clock.now()
+        self._failures = 0  # of the worker, since it last finished a study or became ready
+        self._shown: dict[str, Any] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker has opened its bundle."""
+        return self._ready
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the worker has a study."""
+        return self._job is not None
+
+    def step(self, wait_s: float = 0.0) -> None:
+        """Listen to the worker for at most `wait_s` seconds, and do all that can be done now."""
+        for message in self._worker.messages(wait_s) if self._started else ():
+            self._heard_s = self._clock.now()
+            self._hear(message)
+        self._watch()
+        if self._outcome is not None:
+            self._outcome()  # if the disk is full it raises, and is called again at the next step
+            self._job = self._outcome = None
+        self._queue.advance()
+        if self._ready and self._job is None and self._clock.now() >= self._idle_until_s and self._places.has_room():
+            self._take()
+
+    def _take(self) -> None:
+        taken = self._queue.take()
+        if taken is None:
+            return
+        self._job, done = taken
+        if done:  # it is not scored again
+            self._outcome = partial(self._queue.finished, self._job)
+            return
+        self._heard_s = self._clock.now()
+        self._worker.send(self._job)
+        self._show(state="scoring", study=self._job.study)
+
+    def close(self) -> None:
+        """End the worker; the study that it has is due again."""
+        self._worker.kill()
+        if self._outcome is not None:
+            self._outcome()
+        elif self._job is not None:
+            self._queue.give_back(self._job)
+        self._job, self._outcome, self._ready, self._started = None, None, False, False
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        job = self._job
+        if "ready" in message:
+            self._ready, self._failures = True, 0
+            self._show(state="ready")
+        elif "refused" in message:
+            self._show(state="refused", message=message["refused"])
+        elif "check" in message:
+            self._show(**{**self._shown, "check": message["check"]})
+        elif message.get("checking") is False and "check" in self._shown:
+            del self._shown["check"]
+            self._show(**self._shown)
+        elif "beat" in message and not self._ready:
+            self._show(state="opening", step=message["beat"])
+        elif job is not None and message.get("done") == job.input_key:
+            self._outcome, self._failures = partial(self._queue.finished, job), 0
+            self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
+        elif job is not None and message.get("failed") == job.input_key:
+            if message["code"] == "no-space":
+                self._outcome = partial(self._queue.give_back, job)
+                self._idle_until_s = self._clock.now() + _FULL_S
+            else:
+                fault = Fault(message["code"], message["message"])
+                self._outcome = partial(self._queue.failed, job, fault, again=message["again"])
+            self._show(state="ready")
+
+    def _watch(self) -> None:
+        """Start the worker, or end it for its faults."""
+        now = self._clock.now()
+        if not self._started:
+            if now >= self._start_s:
+                self._worker.start()
+                self._started, self._heard_s = True, now
+            return
+        ended = self._worker.ended()
+        silent_s, limit_s = now - self._heard_s, self._score.timeout_s if self._ready else _OPENING_S
+        megabytes = self._worker.memory_bytes() >> 20
+        if ended is not None:
+            self._restart(Fault("worker-crashed", f"the worker ended while it scored the study ({ended})"))
+        elif silent_s > limit_s:
+            self._restart(Fault("worker-timeout", f"the worker was silent for {limit_s:g} s (score.timeout_s)"))
+        elif megabytes > self._score.memory_mb:
+            text = f"the worker held {megabytes} MiB of memory (score.memory_mb is {self._score.memory_mb})"
+            self._restart(Fault("worker-memory", text))
+
+    def _restart(self, fault: Fault) -> None:
+        """End the worker and blame its study. A worker that fails again and again is started later and later."""
+        self._worker.kill()
+        if self._job is not None and self._outcome is None:
+            self._outcome = partial(self._queue.failed, self._job, fault, again=True)
+        wait_s = 0.0 if self._ready else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))
+        self._ready = self._started = False
+        self._failures += 1
+        self._start_s = self._clock.now() + wait_s
+        if self._shown.get("state") != "refused":
+            self._show(state="restarting", message=fault.message)
+
+    def _show(self, **facts: Any) -> None:
+        """Keep the worker's state for `spinescore status`."""
+        kept: dict[str, Any] = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
+        self._shown = {**kept, **facts}
+        with suppress(IndexFull), self._index.transaction():
+            self._index.keep("worker", json.dumps(self._shown))

@@ -1,0 +1,37 @@
+"""Files and folders that are on the disk when a function returns, whatever happens to the power afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["make_folder", "move", "sync", "sync_tree"]
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and the files in it are on the disk. It has no folders in it."""
+    for path in sorted(folder.iterdir()):
+        sync(path)
+    sync(folder)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a synced file or folder its final name; a file there is replaced. It is on the disk then."""
+    source.replace(target)
+    sync(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only this user can read, if it is not there, so that it is on the disk."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync(folder.parent)

@@ -1,0 +1,29 @@
+"""What went wrong with an object, a study or a delivery: a code of the table of codes, and a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spinescore.runtime.codes import CODES
+
+__all__ = ["Fault", "Refused"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A code of `spinescore.runtime.CODES` and a sentence without patient data."""
+
+    code: str
+    message: str
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"{self.code!r} is no code of the table; add it to codes.json")
+
+
+class Refused(Exception):
+    """An object that was not taken in. Nothing of it is left in the spool; the sender has to keep it."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.code}: {fault.message}")
+        self.fault = fault

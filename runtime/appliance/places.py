@@ -1,0 +1,150 @@
+"""The spool's folders on a local disk, its lock, and the room that is kept free on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spinescore.runtime.appliance.durable import make_folder
+from spinescore.runtime.errors import SpineScoreError
+
+__all__ = ["FULL", "Places", "filesystem_of", "is_running", "locked", "make_places", "network_fault"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT) if sys.platform != "win32" else (errno.ENOSPC,)
+
+_RESERVE_BYTES = 64 << 20
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs",
+            "fuse.glusterfs", "beegfs")  # fmt: skip
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+class Places:
+    """The spool's folders and files. `reserve_bytes` of its disk are never filled with objects."""
+
+    def __init__(self, root: Path, reserve_bytes: int) -> None:
+        self.root, self.reserve_bytes = root, reserve_bytes
+        self.index, self.lock, self.reserve = root / "index.sqlite", root / "lock", root / "reserve.bin"
+        self.incoming, self.objects = root / "incoming", root / "objects"
+        self.results, self.quarantine = root / "results", root / "quarantine"
+
+    def object(self, sha256: str) -> Path:
+        """Return the place of a received object."""
+        return self.objects / sha256[:2] / f"{sha256}.dcm"
+
+    def free_bytes(self) -> int:
+        """Return the bytes that are free on the spool's disk."""
+        return shutil.disk_usage(self.root).free
+
+    def has_room(self, byte_count: int = 0) -> bool:
+        """Return whether so many more bytes leave the reserve free."""
+        return self.free_bytes() - byte_count >= self.reserve_bytes
+
+    def release_reserve(self) -> None:
+        """Remove the reserve file, so that the index can commit on a full disk."""
+        self.reserve.unlink(missing_ok=True)
+
+    def fill_reserve(self) -> None:
+        """Write the reserve file if it is missing and there is room."""
+        if self.reserve.exists() or not self.has_room(2 * _RESERVE_BYTES):
+            return
+        part = self.incoming / "reserve.part"
+        try:
+            with part.open("wb") as file:
+                if sys.platform != "win32":
+                    os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+            part.replace(self.reserve)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno not in FULL:
+                raise
+
+
+def make_places(root: Path, reserve_bytes: int) -> Places:
+    """Make the spool's folders. Raises SpineScoreError for a disk on the network, or folders on different disks."""
+    if fault := network_fault(root):
+        raise SpineScoreError(fault)
+    make_folder(root)
+    places = Places(root, reserve_bytes)
+    for folder in (places.incoming, places.objects, places.results, places.quarantine):
+        make_folder(folder)
+        if folder.stat().st_dev != root.stat().st_dev:
+            raise SpineScoreError(f"{folder} is on another disk than {root}; keep all of the spool on one disk")
+    return places
+
+
+def network_fault(root: Path) -> str | None:
+    """Return a sentence if the spool would be on a disk of the network; None if not."""
+    kind = filesystem_of(root)
+    if kind not in _NETWORK:
+        return None
+    return (
+        f"the spool {root} is on a disk of the network ({kind}), where the index could be damaged; name a folder on a "
+        "local disk"
+    )
+
+
+def filesystem_of(path: Path, mounts: str | None = None) -> str:
+    """Return the kind of file system that a folder is on; empty if the system does not say."""
+    if mounts is None:
+        mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
+    resolved, kinds = path.resolve(), {}
+    for line in mounts.splitlines():  # 36 35 98:0 / /mount/point options .. - kind source options
+        before, separator, after = line.partition(" - ")
+        words = before.split()
+        if separator and len(words) > 4:
+            point = Path(words[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
+            if resolved == point or point in resolved.parents:
+                kinds[len(point.parts)] = after.split()[0]  # a later mount covers an earlier one
+    return kinds[max(kinds)] if kinds else ""
+
+
+@contextmanager
+def locked(places: Places, wait_s: float = 5.0) -> Iterator[int]:
+    """Hold the spool for one service; yield the lock's descriptor, which its processes inherit.
+
+    The lock lasts until all of them have ended, so that a new service never works beside processes of an old one.
+    Raises SpineScoreError if another service still holds it after `wait_s` seconds.
+    """
+    descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    give_up_s = time.monotonic() + wait_s
+    try:
+        while not _lock(descriptor):
+            if time.monotonic() < give_up_s:
+                time.sleep(0.05)
+                continue
+            raise SpineScoreError(
+                f"another service, or a process of one that is ending, works on the spool {places.root}; end it first "
+                "or name another spool"
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_running(places: Places) -> bool:
+    """Return whether a service holds the spool now."""
+    if not places.lock.exists():
+        return False
+    descriptor = os.open(places.lock, os.O_RDWR)
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        raise SpineScoreError("the appliance runs on Linux only")
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,126 @@
+"""What a service does before its processes start, and from time to time: nothing is lost, and nothing is left over."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.delivery import EXPIRES_S
+from spinescore.runtime.appliance.fault import Refused
+from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.objects import read_identity
+from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.studies import note_object
+from spinescore.runtime.files import file_sha256
+
+__all__ = ["clean", "recover"]
+
+_HOUR_S, _DAY_S = 3600.0, 86400.0
+_OPEN = "('waiting', 'sending', 'committing', 'parked')"  # states of deliveries whose files are still needed
+
+
+def recover(places: Places, index: Index, clock: Clock) -> None:
+    """Bring spool and index together after a service ended at any line. Call it under the lock.
+
+    Parts are removed. Objects that the index does not have were never acknowledged, and are indexed now. A study whose
+    scoring was interrupted is due again.
+    """
+    for path in places.incoming.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _index_objects(places, index, clock)
+    _index_quarantine(places, index, clock)
+    with index.transaction():
+        index.change("UPDATE associations SET closed_s = ? WHERE closed_s IS NULL", clock.now())
+        index.change("UPDATE studies SET state = 'due', interruptions = interruptions + 1 WHERE state = 'scoring'")
+    needed = {row["input_key"] for row in index.rows("SELECT input_key FROM results WHERE removed = 0 UNION "
+                                                     "SELECT input_key FROM studies WHERE state = 'due'")}  # fmt: skip
+    for folder in places.results.iterdir():
+        if folder.name not in needed:
+            _remove_folder(places, folder)
+
+
+def _index_objects(places: Places, index: Index, clock: Clock) -> None:
+    known = {row["sha256"]: row["removed"] for row in index.rows("SELECT sha256, removed FROM objects")}
+    for path in sorted(places.objects.glob("*/*.dcm")):
+        if known.get(path.stem) == 0:
+            continue
+        if known.get(path.stem) == 1 or file_sha256(path) != path.stem:
+            path.unlink()
+            continue
+        try:
+            identity = read_identity(path)
+        except Refused:
+            path.unlink()
+            continue
+        query = "SELECT 1 FROM objects WHERE sop_instance_uid = ?"
+        if index.one(query, identity.sop_instance_uid) is not None:
+            path.replace(places.quarantine / path.name)
+            continue
+        with index.transaction():
+            note_object(index, clock, identity, path.stem, path.stat().st_size, None)
+
+
+def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
+    known = {row["sha256"] for row in index.rows("SELECT sha256 FROM quarantine")}
+    for path in sorted(places.quarantine.glob("*.dcm")):
+        if path.stem not in known:
+            try:
+                uid = read_identity(path).sop_instance_uid
+            except Refused:  # a file of somebody else
+                continue
+            with index.transaction():
+                index.insert("quarantine", sha256=path.stem, sop_instance_uid=uid,
+                             received_at=clock.date().isoformat(timespec="seconds"))  # fmt: skip
+
+
+def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_d: float) -> None:
+    """Remove objects and results some time after their last delivery, but none that may still be needed."""
+    now = clock.now()
+    with index.transaction():
+        index.keep("latest_s", repr(now))
+        index.change("DELETE FROM commitments WHERE asked_s < ?", now - 2 * EXPIRES_S)
+        index.change("DELETE FROM associations WHERE closed_s < ? AND NOT EXISTS (SELECT 1 FROM objects o JOIN studies "
+                     "s ON s.id = o.study WHERE o.association = associations.id AND s.state = 'collecting')",
+                     now - _DAY_S)  # fmt: skip
+    _clean_objects(places, index, now - objects_h * _HOUR_S)
+    _clean_results(places, index, now - results_d * _DAY_S)
+    places.fill_reserve()
+
+
+def _clean_objects(places: Places, index: Index, before_s: float) -> None:
+    rows = index.rows(
+        "SELECT o.sha256 FROM objects o LEFT JOIN studies s ON s.id = o.study WHERE o.removed = 0 AND "
+        "((s.state IN ('delivered', 'scored') AND s.changed_s < ?) OR (o.study IS NULL AND o.received_s < ?))",
+        before_s, before_s,
+    )  # fmt: skip
+    for row in rows:
+        with index.transaction():
+            removed = index.change(
+                "UPDATE objects SET removed = 1 WHERE sha256 = ? AND (study IS NULL OR study IN "
+                "(SELECT id FROM studies WHERE state IN ('delivered', 'scored') AND changed_s < ?))",
+                row["sha256"], before_s,
+            )  # fmt: skip
+        if removed:
+            places.object(row["sha256"]).unlink(missing_ok=True)
+
+
+def _clean_results(places: Places, index: Index, before_s: float) -> None:
+    rows = index.rows(
+        "SELECT r.input_key FROM results r JOIN studies s ON s.id = r.study WHERE r.removed = 0 AND r.made_s < ? AND "
+        f"NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.input_key = r.input_key AND (d.state IN {_OPEN} OR "
+        "d.changed_s >= ?)) AND (s.input_key IS NOT r.input_key OR (s.state IN ('delivered', 'scored') AND "
+        "s.changed_s < ?))", before_s, before_s, before_s,
+    )  # fmt: skip
+    for row in rows:
+        with index.transaction():
+            index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
+        _remove_folder(places, places.results / row["input_key"])
+
+
+def _remove_folder(places: Places, folder: Path) -> None:
+    """Remove a result folder; after a crash in between, either all of it is there or only a part in `incoming`."""
+    if folder.is_dir():
+        aside = places.incoming / f"{folder.name}.removed"
+        folder.replace(aside)
+        shutil.rmtree(aside)

@@ -1,0 +1,234 @@
+"""A study's results as one folder that is written once and never changed: scored or not, with a list of its files.
+
+The folder has the name of the study's `input_key`. It appears whole, with everything in it on the disk. `set.json`
+(`spinescore.result-set/1`) lists the files. Its DICOM objects are sent as they are here: made again after an update of
+the software they would have other UIDs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from spinescore.runtime.appliance import durable
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.codes import CODES
+from spinescore.runtime.documents import document_of, read
+from spinescore.runtime.errors import InputRejected, OutputError
+from spinescore.runtime.fields import Length
+from spinescore.runtime.files import file_sha256
+from spinescore.runtime.jsonfile import read_json
+from spinescore.runtime.outputs.dicomobjects import write_dicom
+from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
+from spinescore.runtime.outputs.structured import structured_report
+from spinescore.runtime.reading.studies import load_study
+from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.study import Study
+
+__all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "make_results",
+           "read_results"]  # fmt: skip
+
+SCHEMA: Literal["spinescore.result-set/1"] = "spinescore.result-set/1"
+SET, NOT_SCORED = "set.json", "not-scored.json"
+
+_Text = Annotated[str, Length(0, 8192)]
+Beat = Callable[[str], None]  # says that work goes on, and which step begins
+
+
+@dataclass(frozen=True)
+class Document:
+    """The DICOM structured report of a revision, as a later one names its predecessor (0040,A360)."""
+
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class JobObject:
+    sha256: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One revision of a study to score; `results` and `incoming` are folders of the spool."""
+
+    study: int
+    study_instance_uid: str
+    revision: int
+    input_key: str
+    objects: tuple[JobObject, ...]
+    formats: tuple[ResultFormat, ...]
+    predecessor: Document | None
+    predecessor_folder: str | None  # with the files of the predecessor, if they are still there
+    results: str
+    incoming: str
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    name: str
+    kind: str
+    sha256: str
+    sop_instance_uid: str | None
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """`code` and `message` say why a study was not scored; `not_made` has a sentence for each format that failed."""
+
+    schema: Literal["spinescore.result-set/1"]
+    input_key: str
+    study_instance_uid: str
+    revision: int
+    scored: bool
+    code: str | None
+    message: _Text | None
+    predecessor: Document | None
+    document: Document | None
+    not_made: Mapping[str, _Text]
+    files: tuple[ResultFile, ...]
+
+
+class JobFault(Exception):
+    """A study that cannot be scored now, for a reason that is not in its pictures."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def make_results(job: Job, score: Callable[[Study], StudyReport], beat: Beat) -> None:
+    """Score a study and write its results. Raises JobFault, and whatever `score` and the disk raise.
+
+    If the results are there already, nothing is done.
+    """
+    final = Path(job.results) / job.input_key
+    if final.is_dir():
+        return
+    part = Path(job.incoming) / f"{uuid.uuid4().hex}.results"
+    part.mkdir(mode=0o700)
+    try:
+        study, report, code, message = _score(job, score, beat)
+        not_made = {} if report is None or study is None else _write_formats(part, job, study, report, beat)
+        if code is not None:
+            text = {"schema": "spinescore.not-scored/1", "study_instance_uid": job.study_instance_uid, "code": code,
+                    "message": message, "next_step": CODES[code].next_step}  # fmt: skip
+            (part / NOT_SCORED).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        beat("write")
+        files, document = _files(part, job.formats)
+        results = ResultSet(SCHEMA, job.input_key, job.study_instance_uid, job.revision, code is None, code,
+                            message, job.predecessor, document, not_made, files)  # fmt: skip
+        (part / SET).write_text(json.dumps(document_of(results), indent=2) + "\n", encoding="utf-8")
+        durable.sync_tree(part)
+        durable.move(part, final)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def read_results(folder: Path) -> ResultSet:
+    """Return the list of a folder with results. Raises `OSError` or `ValueError`."""
+    return read(ResultSet, read_json(folder / SET))
+
+
+def _score(
+    job: Job, score: Callable[[Study], StudyReport], beat: Beat
+) -> tuple[Study | None, StudyReport | None, str | None, str | None]:
+    """Return the study and its report, and code and message of the reason if no region was scored."""
+    beat("read")
+    for one in job.objects:
+        try:
+            digest = file_sha256(one.path)
+        except FileNotFoundError:
+            text = "a radiograph of the study is not in the spool any more; have the study sent again"
+            raise JobFault(Fault("object-missing", text)) from None
+        if digest != one.sha256:
+            text = f"the object {one.sha256}.dcm is damaged on the disk; check the disk, and have the study sent again"
+            raise JobFault(Fault("object-damaged", text))
+    try:
+        study = load_study(*(one.path for one in job.objects))
+        beat("score")
+        report = score(study)
+    except InputRejected as error:
+        return None, None, error.code, str(error)
+    if any(region.status == "scored" for region in report.regions.values()):
+        return study, report, None, None
+    rejects = [*(region.reject for region in report.regions.values() if region.reject), *report.rejects]
+    if rejects:
+        return study, report, rejects[0].code, rejects[0].message
+    return study, report, "no-image", "the study holds no radiograph that can be scored"
+
+
+def _write_formats(part: Path, job: Job, study: Study, report: StudyReport, beat: Beat) -> dict[str, str]:
+    """Write the files of all formats; return a sentence for each format that cannot be made of this study.
+
+    `outputs.write_results` does the same for people, but does not tell a full disk from a format that cannot be made.
+    """
+    not_made: dict[str, str] = {}
+    created = datetime.now(timezone.utc).replace(tzinfo=None)
+    for name in job.formats:
+        beat(name)
+        try:
+            if name == "sr":
+                write_dicom(part / FORMATS["sr"].file, _report(job, study, report, created))
+                continue
+            for file, write in FORMATS[name].make(study, report, created):
+                write(part / file)
+        except OutputError as error:
+            not_made[name] = str(error)
+    _take_over(part, job)
+    return not_made
+
+
+def _report(job: Job, study: Study, report: StudyReport, created: datetime) -> Any:
+    """Return the structured report; it names the report of the revision that it replaces (PS3.3 C.17.2.3)."""
+    from pydicom.dataset import Dataset
+
+    ds, before = structured_report(study, report, created=created), job.predecessor
+    if before is not None and before.sop_instance_uid != ds.SOPInstanceUID:
+        reference, series, item = Dataset(), Dataset(), Dataset()
+        reference.ReferencedSOPClassUID = before.sop_class_uid
+        reference.ReferencedSOPInstanceUID = before.sop_instance_uid
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = before.series_instance_uid, [reference]
+        item.StudyInstanceUID, item.ReferencedSeriesSequence = ds.StudyInstanceUID, [series]
+        ds.PredecessorDocumentsSequence = [item]
+    return ds
+
+
+def _take_over(part: Path, job: Job) -> None:
+    """Replace DICOM files by those of the predecessor that have their UID: one UID never stands for two contents."""
+    if job.predecessor_folder is None or not Path(job.predecessor_folder).is_dir():
+        return
+    for path in part.glob("*.dcm"):
+        before = Path(job.predecessor_folder) / path.name
+        if before.exists() and _uids(before) == _uids(path):
+            shutil.copyfile(before, path)
+
+
+def _files(part: Path, formats: Sequence[ResultFormat]) -> tuple[tuple[ResultFile, ...], Document | None]:
+    """Return the files of a folder, and the structured report among them."""
+    files, document = [], None
+    for path in sorted(part.iterdir()):
+        kind = "not-scored" if path.name == NOT_SCORED else _kind(path.name, formats)
+        uids = _uids(path) if path.suffix == ".dcm" else None
+        files.append(ResultFile(path.name, kind, file_sha256(path), uids.sop_instance_uid if uids else None))
+        document = uids if kind == "sr" else document
+    return tuple(files), document
+
+
+def _kind(name: str, formats: Sequence[ResultFormat]) -> str:
+    return next(kind for kind in formats if name.startswith(FORMATS[kind].file.partition("{")[0].removesuffix(".dcm")))
+
+
+def _uids(path: Path) -> Document:
+    from pydicom import dcmread
+
+    ds = dcmread(path, stop_before_pixels=True)
+    return Document(str(ds.SeriesInstanceUID), str(ds.SOPClassUID), str(ds.SOPInstanceUID))

@@ -1,0 +1,131 @@
+"""The state of the appliance as an operator sees it, read from the index."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.places import Places, is_running
+from spinescore.runtime.appliance.studies import STATES, change_state
+from spinescore.runtime.codes import CODES
+
+__all__ = ["SCHEMA", "deliver_again", "find_study", "list_studies", "retry", "show_study", "status"]
+
+SCHEMA = "spinescore.appliance-status/1"
+
+_LAST_FAULTS = 10
+_WAITING = "('collecting', 'due', 'scoring', 'delivering')"
+
+
+def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
+    """Return the whole state as a JSON document (`spinescore.appliance-status/1`), without patient data."""
+    counts = {row["state"]: row["n"] for row in index.rows("SELECT state, count(*) AS n FROM studies GROUP BY state")}
+    oldest = index.one(f"SELECT min(last_s) AS s FROM studies WHERE state IN {_WAITING}")["s"]
+    objects = index.one("SELECT count(*) AS n, coalesce(sum(code IS NOT NULL), 0) AS other FROM objects")
+    faults = index.rows("SELECT * FROM faults ORDER BY id DESC LIMIT ?", _LAST_FAULTS)
+    running = is_running(places)
+    return {
+        "schema": SCHEMA,
+        "running": running,
+        "worker": json.loads(index.fact("worker") or "{}") if running else {"state": "not running"},
+        "studies": {state: counts.get(state, 0) for state in STATES},
+        "parked": _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code"),
+        "oldest_waiting_s": None if oldest is None else round(max(0.0, clock.now() - oldest), 1),
+        "received_objects": objects["n"],
+        "not_radiographs": _counts(
+            index, "SELECT code, count(*) AS n FROM objects WHERE code IS NOT NULL GROUP BY code"
+        ),
+        "quarantined": index.one("SELECT count(*) AS n FROM quarantine")["n"],
+        "destinations": _destinations(index),
+        "free_bytes": places.free_bytes(),
+        "reserve_bytes": places.reserve_bytes,
+        "has_room": places.has_room(),
+        "last_faults": [
+            {"at": row["at"], "code": row["code"], "message": row["message"], "study": row["study"],
+             "next_step": CODES[row["code"]].next_step} for row in faults
+        ],
+    }  # fmt: skip
+
+
+def _counts(index: Index, query: str) -> dict[str, int]:
+    return {row["code"]: row["n"] for row in index.rows(query)}
+
+
+def _destinations(index: Index) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for row in index.rows("SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state"):
+        counts.setdefault(row["destination"], {})[row["state"]] = row["n"]
+    return counts
+
+
+def list_studies(index: Index, state: str | None = None) -> list[dict[str, Any]]:
+    """Return the studies, the newest first; with `state` only those."""
+    where, values = ("WHERE state = ?", (state,)) if state else ("", ())
+    rows = index.rows(f"SELECT * FROM studies {where} ORDER BY id DESC", *values)
+    return [_study(row) for row in rows]
+
+
+def _study(row: sqlite3.Row) -> dict[str, Any]:
+    return {"study": row["id"], "study_instance_uid": row["uid"], "state": row["state"], "revision": row["revision"],
+            "code": row["code"], "message": row["message"], "received_at": row["received_at"]}  # fmt: skip
+
+
+def find_study(index: Index, name: str) -> int | None:
+    """Return the number of a study that is named by its number or its Study Instance UID; None if there is none."""
+    row = index.one("SELECT id FROM studies WHERE uid = ?", name)
+    if row is None and name.isascii() and name.isdecimal():
+        row = index.one("SELECT id FROM studies WHERE id = ?", int(name[:18]))
+    return None if row is None else int(row["id"])
+
+
+def show_study(index: Index, study: int) -> dict[str, Any]:
+    """Return a study with its objects, results and deliveries."""
+    objects = index.rows("SELECT * FROM objects WHERE study = ? ORDER BY received_s", study)
+    results = index.rows("SELECT * FROM results WHERE study = ? ORDER BY revision, made_s", study)
+    deliveries = index.rows("SELECT d.* FROM deliveries d JOIN results r USING (input_key) WHERE r.study = ? "
+                            "ORDER BY d.id", study)  # fmt: skip
+    names = {
+        "objects": (objects, ("sop_instance_uid", "sha256", "region", "bytes", "received_at", "removed")),
+        "results": (results, ("input_key", "revision", "scored", "code", "made_at", "removed")),
+        "deliveries": (deliveries, ("input_key", "file", "destination", "state", "attempts", "code", "message")),
+    }
+    parts = {name: [{key: row[key] for key in keys} for row in rows] for name, (rows, keys) in names.items()}
+    return {**_study(index.one("SELECT * FROM studies WHERE id = ?", study)), **parts}
+
+
+def retry(index: Index, clock: Clock, study: int) -> str:
+    """Have a parked study scored again, and return a sentence on it. Results that are there are not made again."""
+    with index.transaction():
+        row = index.one("SELECT * FROM studies WHERE id = ?", study)
+        if row["state"] != "parked":
+            return f"study {study} is {row['state']}, not parked; nothing was changed"
+        if index.one("SELECT 1 FROM results WHERE input_key = ?", row["input_key"]) is not None:
+            return f"study {study} has its results; call spinescore study deliver {study}"
+        index.change("UPDATE studies SET attempts = 0, interruptions = 0 WHERE id = ?", study)
+        change_state(index, clock, study, "due")
+    return f"study {study} is due again"
+
+
+def deliver_again(index: Index, clock: Clock, study: int, destination: str | None = None) -> str:
+    """Have the results of a study delivered again, and return a sentence on it.
+
+    A file that the destination may have is asked for first, so that no second copy is sent.
+    """
+    now = clock.now()
+    with index.transaction():
+        row = index.one("SELECT * FROM studies WHERE id = ?", study)
+        count = index.change(
+            "UPDATE deliveries SET state = 'waiting', unclear = max(unclear, attempts > 0), first_s = ?, "
+            "next_s = ?, code = NULL, message = NULL, changed_s = ? WHERE input_key = ? AND state IN "
+            "('parked', 'sent', 'committed', 'waiting') AND sha256 != '' AND (? IS NULL OR destination = ?) "
+            "AND input_key NOT IN (SELECT input_key FROM results WHERE removed = 1)",
+            now, now, now, row["input_key"], destination, destination,
+        )  # fmt: skip
+        if count:
+            change_state(index, clock, study, "delivering")
+    if not count:
+        return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
+    return f"{count} files of study {study} are delivered again, those that are not there yet"

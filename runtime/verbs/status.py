@@ -1,0 +1,97 @@
+"""`spinescore status`: the state of the appliance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.text import lines
+from spinescore.runtime.verbs import OK, show, show_json
+from spinescore.runtime.verbs.serve import add_config, read
+
+if TYPE_CHECKING:
+    from spinescore.runtime.appliance.clock import Clock
+    from spinescore.runtime.appliance.index import Index
+    from spinescore.runtime.appliance.places import Places
+
+__all__ = ["add_arguments", "opened", "run", "study_of"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `spinescore status`."""
+    add_config(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(verb=run)
+
+
+@contextmanager
+def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
+    """Open the index of the appliance with this configuration. Raises UsageError or SpineScoreError."""
+    from spinescore.runtime.appliance.clock import read_clock
+    from spinescore.runtime.appliance.index import Index
+    from spinescore.runtime.appliance.places import Places
+
+    spool = read(config).spool
+    places = Places(Path(spool.path), int(spool.reserve_gb * (1 << 30)))
+    index = Index(places.index, places.release_reserve, make=False)
+    try:
+        yield places, index, read_clock(index)
+    finally:
+        index.close()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the state. Return the exit status."""
+    from spinescore.runtime.appliance.status import status
+
+    with opened(arguments.config) as (places, index, clock):
+        state = status(places, index, clock)
+    if arguments.json:
+        show_json(json.dumps(state, indent=2))
+    else:
+        show(lines(_lines(state)))
+    return OK
+
+
+def _lines(state: dict[str, Any]) -> Iterator[str]:
+    worker = state["worker"]
+    details = [str(worker[name]) for name in ("step", "engine", "message", "check") if worker.get(name)]
+    if "study" in worker:
+        details.insert(0, f"study {worker['study']}")
+    yield f"service      {'running' if state['running'] else 'not running'}"
+    yield f"worker       {worker.get('state', 'starting')}{': ' * bool(details)}{', '.join(details)}"
+    yield f"studies      {_counted(state['studies'])}"
+    if state["parked"]:
+        yield f"parked       {_counted(state['parked'])}"
+    waiting_s = state["oldest_waiting_s"]
+    yield f"oldest wait  {'nothing waits' if waiting_s is None else f'{waiting_s:.0f} s'}"
+    yield f"objects      {state['received_objects']} received, {state['quarantined']} in quarantine"
+    if state["not_radiographs"]:
+        yield f"not scored   {_counted(state['not_radiographs'])}"
+    for name, counts in state["destinations"].items():
+        yield f"destination  {name}: {_counted(counts)}"
+    room = "" if state["has_room"] else "; NO OBJECT IS TAKEN IN: free space on the spool's disk"
+    free, kept = (state[name] / 1e9 for name in ("free_bytes", "reserve_bytes"))
+    yield f"disk         {free:.1f} GB free, {kept:.1f} GB of it kept{room}"
+    for fault in state["last_faults"]:
+        study = "" if fault["study"] is None else f" (study {fault['study']})"
+        yield f"fault        {fault['at']} {fault['code']}{study}: {fault['message']}"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+def study_of(index: Index, name: str) -> int:
+    """Return the number of the study that a command names. Raises SpineScoreError if there is none."""
+    from spinescore.runtime.appliance.status import find_study
+
+    study = find_study(index, name)
+    if study is None:
+        raise SpineScoreError(f"there is no study {name}; spinescore study list shows those there are")
+    return study

@@ -1,0 +1,264 @@
+"""Run as `python cases_archives.py CASE FOLDER` in a network namespace: see test_archives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pytest
+from pydicom import dcmread
+
+from helpers import appliance
+from spinescore.runtime.appliance.delivery import SENT, Parcel
+from spinescore.runtime.appliance.senddicom import Archive, DicomDestination
+
+STORESCP, ORTHANC, NODE = 11113, 4242, 11112
+WEB = 8042
+WAIT_S = 60.0
+
+
+def raise_loopback() -> None:
+    """Bring the namespace's loopback interface up (SIOCSIFFLAGS with IFF_UP)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 1))
+
+
+def wait_until(condition, what: str) -> None:
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not happen within {WAIT_S:g} s")
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def process(*words: object, port: int | None = None, **settings) -> Iterator[subprocess.Popen]:
+    """A process that listens on `port`, and is ended by its own process id."""
+    with subprocess.Popen([str(word) for word in words], **settings) as running:
+        try:
+            if port is not None:
+                wait_until(lambda: listens(port), f"{words[0]} listening")
+            yield running
+        finally:
+            running.send_signal(signal.SIGTERM)
+            try:
+                running.wait(20)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+def storescp(folder: Path, *options: str):
+    folder.mkdir(exist_ok=True)
+    return process("storescp", *options, "-od", folder, STORESCP, port=STORESCP)
+
+
+def orthanc(folder: Path, **changes):
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "Plugins": [],
+        "HttpPort": WEB,
+        "DicomPort": ORTHANC,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "UnknownSopClassAccepted": True,
+        **changes,
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    return process("Orthanc", folder / "orthanc.json", port=WEB, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def instances() -> list[str]:
+    """The SOP Instance UIDs that Orthanc has."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{WEB}/instances?expand") as answer:
+        return sorted(one["MainDicomTags"]["SOPInstanceUID"] for one in json.load(answer))
+
+
+def parcels(folder: Path) -> list[Parcel]:
+    """The DICOM results of one scored study."""
+    from spinescore.runtime import load_study, write_results
+
+    bundle = appliance.write_bundle(folder / "bundle")
+    study = load_study(*appliance.tiny_files(folder / "study"))
+    report = appliance.open_scorer(bundle).score(study)
+    paths = write_results(study, report, folder / "results", formats=("sr", "gsps", "sc"))
+    uids = [(path, dcmread(path, stop_before_pixels=True)) for path in sorted(Path(one) for one in paths)]
+    return [Parcel(path, "sr", "", ds.SOPInstanceUID, ds.StudyInstanceUID, 1) for path, ds in uids]
+
+
+def destination(port: int, title: str = "ARCHIVE") -> DicomDestination:
+    return DicomDestination("archive", Archive("127.0.0.1", port, title, "SPINESCORE"), appliance.FakeClock())
+
+
+def case_storescp_stores_the_same_objects(folder: Path) -> None:
+    """With storescp."""
+    sent = parcels(folder)
+    archive = destination(STORESCP)
+    with storescp(folder / "archive"):
+        assert [archive.send(parcel) for parcel in sent] == [SENT] * len(sent)
+        assert archive.holds(sent[0]) is False  # it cannot be asked
+        archive.close()
+    stored = {dcmread(path).SOPInstanceUID: dcmread(path) for path in (folder / "archive").iterdir()}
+    assert len(stored) == len(sent) >= 3
+    assert all(stored[parcel.sop_instance_uid] == dcmread(parcel.path) for parcel in sent)
+
+
+def case_orthanc_says_what_it_has(folder: Path) -> None:
+    """With Orthanc."""
+    sent = parcels(folder)
+    archive = destination(ORTHANC, "ORTHANC")
+    with orthanc(folder / "orthanc"):
+        assert archive.holds(sent[0]) is False
+        assert archive.send(sent[0]) == SENT
+        assert archive.holds(sent[0]) is True
+        assert archive.holds(sent[1]) is False
+        assert archive.send(sent[0]) == SENT  # a resend is no fault
+        archive.close()
+        assert instances() == [sent[0].sop_instance_uid]
+
+
+def case_an_archive_that_takes_no_reports_refuses_them_alone(folder: Path) -> None:
+    """With storescp, which is told to take secondary captures only."""
+    profile = folder / "scp.cfg"
+    profile.write_text(
+        "[[TransferSyntaxes]]\n[Plain]\nTransferSyntax1 = LocalEndianExplicit\nTransferSyntax2 = LittleEndianImplicit\n"
+        "[[PresentationContexts]]\n[Pictures]\nPresentationContext1 = SecondaryCaptureImageStorage\\Plain\n"
+        "[[Profiles]]\n[Default]\nPresentationContexts = Pictures\n"
+    )
+    sent = parcels(folder)
+    archive = destination(STORESCP)
+    with storescp(folder / "archive", "-xf", str(profile), "Default"):
+        outcomes = {dcmread(parcel.path).SOPClassUID.name: archive.send(parcel) for parcel in sent}
+        archive.close()
+    assert outcomes["Secondary Capture Image Storage"] == SENT
+    report = outcomes["Comprehensive 3D SR Storage"]
+    assert report.kind == "refused"
+    assert "Comprehensive 3D SR Storage" in report.message
+
+
+def case_an_archive_that_is_not_there_is_tried_later(folder: Path) -> None:
+    """With storescp, which is started late and ended in between."""
+    sent = parcels(folder)
+    archive = destination(STORESCP)
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match=r"ARCHIVE at 127.0.0.1:11113 cannot be reached"):
+            archive.send(sent[0])
+        with storescp(folder / "archive"):
+            assert archive.send(sent[0]) == SENT
+        wait_until(lambda: not listens(STORESCP), "storescp ending")
+        while archive._association and archive._association.is_established:
+            time.sleep(0.05)
+
+
+def service(folder: Path, port: int, title: str, more: str = "") -> Path:
+    """The configuration of a node with a modality, and an archive that may report to it."""
+    bundle = appliance.write_bundle(folder / "bundle")
+    path = folder / "appliance.toml"
+    path.write_text(
+        f'[node]\nhost = "127.0.0.1"\nport = {NODE}\n'
+        '[[peer]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\n'
+        f'[[peer]]\nae_title = "{title}"\nhost = "127.0.0.1"\n'
+        f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
+        "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
+        f'[[destination]]\nname = "archive"\nkind = "dicom"\nhost = "127.0.0.1"\nport = {port}\nae_title = "{title}"\n'
+        f'results = ["sr", "sc"]\n{more}'
+    )
+    return path
+
+
+def serve(config: Path):
+    words = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
+    return process(*words, port=NODE, env={**os.environ, "SPINESCORE_CACHE": str(config.parent / "cache")})
+
+
+def send_studies(folder: Path, count: int) -> set[str]:
+    """Send studies with dcmsend; return their Study Instance UIDs."""
+    uids = set()
+    for number in range(count):
+        files = appliance.tiny_files(folder / f"study{number}", f"1.2.3.{number + 1}")
+        uids.add(str(dcmread(files[0]).StudyInstanceUID))
+        words = ["dcmsend", "-aet", "MODALITY", "-aec", "SPINESCORE", "127.0.0.1", NODE, *files]
+        subprocess.run([str(word) for word in words], check=True)
+    return uids
+
+
+def reports(folder: Path) -> list[str]:
+    """The Study Instance UIDs of the structured reports in a folder."""
+    whole = []
+    for path in folder.glob("SR*"):
+        with contextlib.suppress(Exception):
+            whole.append(str(dcmread(path).StudyInstanceUID))
+    return sorted(whole)
+
+
+def case_a_study_goes_from_the_modality_to_the_archive(folder: Path) -> None:
+    """With dcmsend and storescp."""
+    archive = folder / "archive"
+    with storescp(archive), serve(service(folder, STORESCP, "ARCHIVE")):
+        sent = send_studies(folder, 3)
+        wait_until(lambda: len(reports(archive)) >= 3, "the delivery of three reports")
+        wait_until(lambda: len(list(archive.glob("SC*"))) >= 6, "the delivery of six pictures")
+        time.sleep(1.0)
+        assert reports(archive) == sorted(sent)
+        assert len(list(archive.glob("SC*"))) == 6
+
+
+def case_an_archive_that_was_down_gets_each_report_once(folder: Path) -> None:
+    """With dcmsend and Orthanc; the service is killed meanwhile."""
+    config = service(folder, ORTHANC, "ORTHANC")
+    with serve(config) as running:
+        sent = send_studies(folder, 3)
+        spool = folder / "spool"
+        wait_until(lambda: len(list((spool / "results").glob("*/set.json"))) == 3, "the scoring of three studies")
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    wait_until(lambda: not listens(NODE), "the end of the service")
+    with orthanc(folder / "orthanc"), serve(config):
+        wait_until(lambda: len(instances()) >= 9, "the delivery of three reports and six pictures")
+        time.sleep(1.0)
+        assert len(instances()) == len(sent) * 3
+
+
+def case_orthanc_confirms_what_it_keeps(folder: Path) -> None:
+    """With dcmsend and Orthanc, whose reports come on associations of its own."""
+    config = service(folder, ORTHANC, "ORTHANC", "commitment = true\n")
+    node = {"DicomModalities": {"spinescore": ["SPINESCORE", "127.0.0.1", NODE]}}
+    with orthanc(folder / "orthanc", **node), serve(config):
+        send_studies(folder, 2)
+        words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
+
+        def confirmed() -> bool:
+            told = subprocess.run(words, capture_output=True, text=True, check=True)
+            return json.loads(told.stdout)["destinations"].get("archive") == {"committed": 6}
+
+        wait_until(confirmed, "the confirmation of two reports and four pictures")
+        assert len(instances()) == 6
+
+
+if __name__ == "__main__":
+    raise_loopback()
+    target = Path(sys.argv[2])
+    globals()[f"case_{sys.argv[1]}"](target)
+    shutil.rmtree(target, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""The tiny bundle, open once, and appliances in one process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from helpers import appliance
+
+if sys.platform == "win32":
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    return appliance.write_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def score(bundle):
+    scorer = appliance.open_scorer(bundle)
+    yield scorer.score
+    scorer.close()
+
+
+@pytest.fixture
+def make(tmp_path, bundle, score):
+    """A function that opens an appliance in the test's folder, as a start of the service does."""
+    opened = []
+    umask = os.umask(0o077)
+
+    def start(clock=None, score=score, settings=None, **changes):
+        changes |= {} if settings is None else {"score": settings}
+        opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
+        return opened[-1]
+
+    yield start
+    os.umask(umask)
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def files(tmp_path):
+    return appliance.tiny_files(tmp_path / "study")
+
+
+@pytest.fixture
+def memory_folder(tmp_path):
+    """A folder in memory if there is one, where an fsync takes no time."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)

@@ -1,0 +1,113 @@
+"""The configuration: every fault of the file is said at once, with its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from helpers.documentation import blocks
+from spinescore.runtime.appliance.config import Config, ConfigError, Score, SpoolPart, read_config
+from spinescore.runtime.documents import document_of, read
+
+pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
+
+LEAST = '[spool]\npath = "spool"\n[score]\nbundle = "phantom-reference"\n'
+
+
+def config_in(folder: Path, text: str) -> Path:
+    path = folder / "appliance.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_config(config_in(folder, text))
+    return caught.value.faults
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    (tmp_path / "mine").mkdir()
+    text = LEAST.replace("phantom-reference", "mine") + '[[source]]\nname = "a"\nkind = "folder"\npath = "in"\n'
+    config = read_config(config_in(tmp_path, text))
+    assert config.spool.path == str(tmp_path / "spool")
+    assert config.score.bundle == str(tmp_path / "mine")
+    assert config.source[0].path == str(tmp_path / "in")
+    assert read_config(config_in(tmp_path, LEAST)).score.bundle == "phantom-reference"
+
+
+def test_a_process_gets_the_same_configuration(tmp_path):
+    text = LEAST + '[[destination]]\nname = "a"\nkind = "folder"\npath = "out"\nresults = ["sr", "not-scored"]\n'
+    config = read_config(config_in(tmp_path, text))
+    assert read(Config, document_of(config)) == config
+    assert config.formats == ("json", "sr")
+    assert read(Config, document_of(Config(SpoolPart("/s"), Score("b")))) == Config(SpoolPart("/s"), Score("b"))
+
+
+MANY = """\
+odd = 1
+[spool]
+path = ""
+reserve_gb = "much"
+typo_h = 3
+[score]
+bundle = "b"
+device = "gpu"
+[study]
+quiet_s = 5
+quiet_complete_s = 9
+[[source]]
+name = "In Box"
+kind = "folder"
+path = "a"
+[[source]]
+name = "c"
+kind = "ftp"
+path = "c"
+[[destination]]
+name = "d"
+kind = "folder"
+results = ["sr", "pdf"]
+"""
+
+
+def test_every_fault_is_said_at_once(tmp_path):
+    said = faults(tmp_path, MANY)
+    places = [fault.partition(":")[0] for fault in said]
+    assert sorted(places) == [
+        "destination[0].path", "destination[0].results[1]", "odd", "score.device", "source[0].name", "source[1].kind",
+        "spool.path", "spool.reserve_gb", "spool.typo_h", "study.quiet_complete_s",
+    ]  # fmt: skip
+    assert all(": " in fault for fault in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("", ["spool"]),
+        ("[spool\n", ["it is no TOML"]),
+        ("spool = 3\nscore = 4", ["spool"]),
+        (LEAST + "[node]\nport = 104\n", ["node"]),
+        (LEAST + '[[source]]\nname = "a"\nkind = "folder"\npath = "a"\n' * 2, ["source[1].name"]),
+        (LEAST + '["a.b: c"]\nd = 1\n', ["a.b: c"]),
+    ],
+)
+def test_faults_begin_with_their_place(tmp_path, text, places):
+    said = faults(tmp_path, text)
+    assert [fault.startswith(place) for fault, place in zip(said, places, strict=False)] == [True] * len(places)
+
+
+def test_the_configuration_of_the_page_is_valid(tmp_path):
+    (text,) = blocks("docs/appliance.md", "ini")
+    config = read_config(config_in(tmp_path, text))
+    least = read_config(config_in(tmp_path, LEAST))
+    assert config.score == least.score  # the page shows the defaults
+    assert config.study == least.study
+    assert replace(config.spool, path="") == replace(least.spool, path="")
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "none.toml")

@@ -1,0 +1,25 @@
+"""Wherever a service ends: after the next start each study has exactly one set of results, delivered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.appliance import tiny_files
+from spinescore.runtime import load_study
+
+TESTS = Path(__file__).resolve().parents[2]
+
+
+def test_an_end_before_each_step_on_the_disk_loses_and_doubles_nothing(memory_folder, bundle, score, tmp_path):
+    """The steps are those of receiving, of the results and of delivering."""
+    report = tmp_path / "report.json"
+    report.write_text(score(load_study(*tiny_files(tmp_path / "study"))).to_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "helpers.appliance_crashes", str(memory_folder), str(bundle), str(report)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["wrong"] == {}, done.stderr
+    assert outcome["steps"] > 50

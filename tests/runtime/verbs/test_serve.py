@@ -1,0 +1,138 @@
+"""`spinescore serve`, `status` and `study`: what they print and what they return."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+
+from helpers import appliance, dicom_files
+from helpers.appliance import tiny_files
+from spinescore.runtime import cli, load_study
+
+pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
+if sys.platform == "win32":
+    pytest.skip("the appliance runs on Linux only", allow_module_level=True)
+
+CONFIG = """\
+[spool]
+path = "spool"
+reserve_gb = 0.001
+[score]
+bundle = "bundle"
+[study]
+quiet_s = 0.5
+quiet_complete_s = 0.1
+[[source]]
+name = "inbox"
+kind = "folder"
+path = "inbox"
+settle_s = 0.1
+poll_s = 0.1
+[[destination]]
+name = "out"
+kind = "folder"
+path = "out"
+"""
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def config(tmp_path, umask):
+    appliance.write_bundle(tmp_path / "bundle")
+    for name in ("inbox", "out"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "appliance.toml").write_text(CONFIG)
+    return tmp_path / "appliance.toml"
+
+
+def run(capsys, *words):
+    status = cli.main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_a_folder_is_served_until_nothing_is_left_to_do(config, capsys):
+    tiny_files(config.parent / "inbox" / "study")
+    assert run(capsys, "serve", "--config", config, "--until-idle")[0] == 0
+    study = config.parent / "out" / "1.2.3.4" / "revision-1"
+    assert sorted(path.name for path in study.iterdir()) == ["report.json", "set.json", "sr.dcm"]
+    assert load_study(study / "sr.dcm").rejects
+    status, out, _ = run(capsys, "status", "--config", config)
+    assert status == 0
+    assert "1 delivered" in out
+    assert "not running" in out
+    document = json.loads(run(capsys, "status", "--config", config, "--json")[1])
+    assert document["schema"] == "spinescore.appliance-status/1"
+    assert document["studies"]["delivered"] == 1
+    assert document["destinations"] == {"out": {"sent": 3}}
+    assert "1.2.3.4" in run(capsys, "study", "list", "--config", config)[1]
+    assert run(capsys, "study", "list", "--config", config, "--state", "parked")[1].strip() == "no studies"
+    shown = json.loads(run(capsys, "study", "show", "1.2.3.4", "--config", config, "--json")[1])
+    assert len(shown["objects"]) == 2
+    assert "sr.dcm" in run(capsys, "study", "show", "1", "--config", config)[1]
+    assert "not parked" in run(capsys, "study", "retry", "1", "--config", config)[2]
+    assert run(capsys, "study", "retry", "77", "--config", config)[0] == 4
+    assert run(capsys, "study", "deliver", "1", "--destination", "pacs", "--config", config)[0] == 2
+    (study / "sr.dcm").unlink()
+    assert "3 files" in run(capsys, "study", "deliver", "1", "--config", config)[2]
+    assert run(capsys, "serve", "--config", config, "--until-idle")[0] == 0
+    assert (study / "sr.dcm").exists()
+
+
+def test_nothing_of_a_patient_is_in_messages_or_the_status(config, capfd):
+    ds = dicom_files.radiograph_dataset(PatientName="Quorvexel^Zarnith", PatientID="MRN7355608")
+    dicom_files.write(ds, config.parent / "inbox" / "Quorvexel.dcm")
+    (config.parent / "inbox" / "Zarnith.txt").write_text("no DICOM")
+    for words in (["serve", "--until-idle"], ["status"], ["status", "--json"]):
+        assert cli.main([*words, "--config", str(config)]) == 0
+    said = "".join(capfd.readouterr())
+    assert "not-dicom" in said
+    assert not [word for word in ("Quorvexel", "Zarnith", "MRN7355608", "1.2.3.4") if word in said]
+
+
+def test_a_configuration_is_checked(config, capsys):
+    assert run(capsys, "serve", "--config", config, "--check")[:2] == (
+        0, f"{config} is valid: 1 sources, 1 destinations, bundle {config.parent / 'bundle'}\n",
+    )  # fmt: skip
+    (config.parent / "out").rmdir()
+    (config.parent / "bundle" / "bundle.json").write_text("{}")
+    status, _, said = run(capsys, "serve", "--config", config, "--check")
+    assert status == 2
+    assert "destination out: there is no folder" in said
+    assert "bundle" in said.split("destination out")[1]
+    config.write_text(CONFIG + "[nodes]\nx = 1\n[spools]\n")
+    status, _, said = run(capsys, "serve", "--config", config, "--check")
+    assert (status, said.count("no such field")) == (2, 2)
+    assert run(capsys, "status", "--config", config)[0] == 2
+
+
+def test_without_an_index_there_is_nothing_to_show(config, capsys):
+    status, _, said = run(capsys, "status", "--config", config)
+    assert (status, "there is no index" in said) == (4, True)
+
+
+def test_a_bundle_that_is_refused_ends_the_start(config, capsys):
+    (config.parent / "bundle" / "bundle.json").write_text("{}")
+    assert run(capsys, "serve", "--config", config, "--until-idle")[0] == 4
+
+
+def test_windows_is_told(monkeypatch, capsys):
+    monkeypatch.setattr("spinescore.runtime.verbs.serve.sys.platform", "win32")
+    status, _, said = run(capsys, "serve")
+    assert (status, "Linux only" in said) == (4, True)
+
+
+def test_the_states_of_the_option_are_those_there_are():
+    from spinescore.runtime.appliance.studies import STATES
+    from spinescore.runtime.verbs import study
+
+    assert study._STATES == STATES
