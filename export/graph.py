@@ -23,7 +23,7 @@ __all__ = [
     "OPSET",
     "Graph",
     "check_graph",
-    "finish_model",
+    "empty_model",
     "free_size",
     "with_weights_apart",
     "without_initializers",
@@ -38,12 +38,15 @@ _PLAIN_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, Tensor
 FloatArray = NDArray[np.floating]
 
 
-def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """The model around `graph`, with this module's opset and IR version, checked with shape inference."""
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="spinescore")
-    model.ir_version = IR_VERSION
-    check_graph(model)
-    return model
+def empty_model(name: str) -> onnx.ModelProto:
+    """Return a model with this module's opset and IR version, whose graph `name` has no nodes yet.
+
+    It is filled in place: ONNX's own helpers copy every weight twice more.
+    """
+    opset = [helper.make_opsetid("", OPSET)]
+    return onnx.ModelProto(
+        ir_version=IR_VERSION, producer_name="spinescore", opset_import=opset, graph=onnx.GraphProto(name=name)
+    )
 
 
 def check_graph(model: onnx.ModelProto) -> None:
@@ -89,14 +92,17 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """A copy of `model` whose large initializers are marked as external data, and their values by name.
+def with_weights_apart(
+    model: onnx.ModelProto, weights: onnx.ModelProto
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """Return a copy of `model` with the initializers of `weights`, and the values of the large ones by name.
 
-    An engine that takes values from memory need not be given the graph as one long message.
+    In the copy the large ones are marked as external data. An engine that takes values from memory need not be given
+    the graph as one long message.
     """
     light, values = without_initializers(model), {}
-    inputs = {value.name for value in model.graph.input}  # whose initializers are defaults
-    for tensor in model.graph.initializer:
+    inputs = {value.name for value in model.graph.input}  # an initializer of the same name is an input's default
+    for tensor in weights.graph.initializer:
         is_large = np.prod(tensor.dims) > _SMALL and tensor.HasField("raw_data")
         if not is_large or tensor.data_type not in _PLAIN_TYPES or tensor.name in inputs:
             light.graph.initializer.append(tensor)
@@ -133,18 +139,20 @@ class Graph:
     """
 
     def __init__(self, name: str, channels: int, height_px: int, width_px: int) -> None:
-        self.name = name
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
         self.shapes: dict[str, tuple[int, ...]] = {"image": (channels, height_px, width_px)}
+        self._model = empty_model(name)
+        self._constants: set[str] = set()
 
     def _add(self, operator: str, inputs: Sequence[str], name: str, shape: tuple[int, ...], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self._model.graph.node.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         self.shapes[name] = shape
         return name
 
     def _constant(self, name: str, value: FloatArray) -> str:
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+        if name not in self._constants:
+            self._constants.add(name)
+            data = np.ascontiguousarray(value, np.float32).tobytes()
+            self._model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=value.shape, raw_data=data)
         return name
 
     def conv(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str, stride: int = 1) -> str:
@@ -206,10 +214,11 @@ class Graph:
 
     def model(self, value: str, output: str) -> onnx.ModelProto:
         """The finished model, whose only output is `value` under the name `output`."""
-        if self.nodes[-1].output[0] != value:
+        graph = self._model.graph
+        if graph.node[-1].output[0] != value:
             raise ValueError(f"{value} is not the last node's value")
-        self.nodes[-1].output[0] = output
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.shapes["image"]])
-        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shapes[value]])
-        graph = helper.make_graph(self.nodes, self.name, [image], [result], list(self.initializers.values()))
-        return finish_model(graph)
+        graph.node[-1].output[0] = output
+        graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.shapes["image"]]))
+        graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shapes[value]]))
+        check_graph(self._model)
+        return self._model

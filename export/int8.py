@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.averaged import Images
-from spinescore.export.graph import finish_model
+from spinescore.export.graph import check_graph, empty_model, without_initializers
 from spinescore.export.half import to_half
 from spinescore.export.sessions import map_batches, open_session
 
@@ -56,13 +56,12 @@ def calibrate(model: onnx.ModelProto, images: Images) -> dict[str, Ranges]:
     `extremes` takes all values, `percentile` 99.99 % of their magnitudes, and `least-squares` cuts where the mean
     squared error of rounding and cutting is least.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = without_initializers(model)
     graph = probed.graph
     names = [node.output[0] for node in graph.node if node.op_type in (*_COMPUTED, *_CARRIED, "Relu")]
     known = {value.name for value in graph.output}
     graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in known)
-    session = open_session(probed)
+    session = open_session(probed, model)
     entry = graph.input[0].name
 
     def look(image: NDArray[np.floating]) -> list[tuple[float, float, Array]]:
@@ -161,8 +160,13 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> o
             nodes += _pair(node.output[0], scales, constants)
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    found = helper.make_graph(nodes, graph.name, graph.input, graph.output, [*kept, *constants.values()])
-    return finish_model(found)
+    quantized = empty_model(graph.name)
+    quantized.graph.node.extend(nodes)
+    quantized.graph.input.extend(graph.input)
+    quantized.graph.output.extend(graph.output)
+    quantized.graph.initializer.extend([*kept, *constants.values()])
+    check_graph(quantized)
+    return quantized
 
 
 def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -57,8 +57,7 @@ def largest_activations(model: onnx.ModelProto, images: Images, label: str = "")
 
     A result that is chosen among the values of one listed before, as by a ReLU, is not listed: it is no larger.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = without_initializers(model)
     graph = probed.graph
     floats = _float_tensors(model)
     values = _computed(graph, floats)
@@ -71,7 +70,7 @@ def largest_activations(model: onnx.ModelProto, images: Images, label: str = "")
             nodes.append(helper.make_node("ReduceMax", [name], [f"{name}.max"], keepdims=0))
     _replace_nodes(graph, nodes)
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ends)
-    session, entry = open_session(probed), graph.input[0].name
+    session, entry = open_session(probed, model), graph.input[0].name
 
     def run(image: NDArray[np.floating]) -> NDArray[np.float32]:
         magnitudes = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)

@@ -40,14 +40,18 @@ def _caller_count() -> int:
     return min(thread_count(), _MOST_CALLERS)
 
 
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A CPU session of `model` for several callers; raises `CheckpointError` if ONNX Runtime refuses the model."""
+def open_session(model: onnx.ModelProto, weights_of: onnx.ModelProto | None = None) -> onnxruntime.InferenceSession:
+    """Return a CPU session of `model` that several threads may run at the same time.
+
+    If `weights_of` is given, `model` has no initializers of its own and uses those of `weights_of`.
+    Raises `CheckpointError` if ONNX Runtime refuses the model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count() // _caller_count()
     options.enable_mem_pattern = False  # a pattern takes all activations of a run as one block
     options.log_severity_level = 4  # errors arrive as exceptions
     give_back()
-    light, weights = with_weights_apart(model)  # a graph with its weights would be copied three times
+    light, weights = with_weights_apart(model, weights_of or model)  # ONNX Runtime copies a whole graph three times
     try:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)
