@@ -86,7 +86,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
     """Build every network of the bundle into `engines/<target>/`; returns the engines' paths. `say` gets progress.
 
     Where the bundle's folder cannot be written, they go into the user's cache folder, where they are found as well. An
-    engine that is there already is replaced. Raises `EngineError` where the flavour cannot build here, or a network
+    engine that is there already is replaced. Raises `EngineError` if the flavour cannot build here, or a network
     cannot be built, and `BundleError` where neither folder can be written.
     """
     trt = import_flavour(options.flavour)

@@ -1,9 +1,8 @@
 """A small ONNX builder: the handful of operators that HRNet and ResNet are made of.
 
-Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the height
-and width of an exported network are fixed by its bundle, unless it runs at several scales (`free_size`). Nodes and
-initializers carry the names of the layers that they came from, so that a message about one can be traced to the
-checkpoint.
+Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the bundle
+fixes the height and width of a network, unless it runs at several scales (`free_size`). Nodes and initializers have the
+names of their layers in the checkpoint, so that messages about them can be traced.
 """
 
 from __future__ import annotations
@@ -52,15 +51,15 @@ def empty_model(name: str) -> onnx.ModelProto:
 def check_graph(model: onnx.ModelProto) -> None:
     """Check a graph of this package as ONNX does, with shape inference; raises what `onnx.checker` raises.
 
-    Its large weights, which NumPy wrote, are taken for inputs of the same shape: the checker would copy them twice.
+    Large weights stand in as inputs of the same shape, because the checker would copy the weights twice.
     """
     onnx.checker.check_model(without_weights(model), full_check=True)
 
 
 def free_size(model: onnx.ModelProto) -> None:
-    """Make height and width of the ends symbolic, in place: one file then serves every scale, as it serves every batch.
+    """Make height and width of the ends symbolic, in place, so that one file serves every scale.
 
-    The sizes inside follow the input, so shapes that were noted for one size are dropped.
+    The sizes inside follow the input, so the shapes in the file, which hold for one size, are dropped.
     """
     for end, names in ((model.graph.input[0], ("height", "width")), (model.graph.output[0], ("rows", "columns"))):
         for dimension, name in zip(end.type.tensor_type.shape.dim[2:], names, strict=True):
@@ -70,9 +69,9 @@ def free_size(model: onnx.ModelProto) -> None:
 
 
 def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` without initializers.
+    """Return a copy of `model` without initializers.
 
-    Their memory would stay with the copy, even after they are replaced: a message frees its parts as one.
+    Initializers that are copied and replaced later would keep their memory: a message frees all its parts at once.
     """
     copy = onnx.ModelProto()
     _copy_fields(model, copy, left_out="graph")
@@ -81,7 +80,7 @@ def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large initializers are inputs of the same type and shape, for what reads the graph alone."""
+    """Return a copy whose large initializers are inputs of the same type and shape, to read the graph alone."""
     light = without_initializers(model)
     inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
@@ -133,7 +132,7 @@ def _copy_fields(source: Any, target: Any, left_out: str) -> None:
 
 
 class Graph:
-    """Nodes in the order they are added. A value is known by its name; its shape (channels, height, width) is kept.
+    """A graph in the order its nodes are added. Values go by name; `shapes` has each one's (channels, height, width).
 
     The input is `image`, float32 (N, channels, height_px, width_px).
     """
@@ -156,7 +155,7 @@ class Graph:
         return name
 
     def conv(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str, stride: int = 1) -> str:
-        """Convolution with `weight` (out, in, k, k), k odd, and zero padding k // 2 on every side."""
+        """Add a convolution with `weight` (out, in, k, k), k odd, and zero padding k // 2 on every side."""
         channels, height, width = self.shapes[x]
         if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
             raise CheckpointError(f"{name}: its weight has shape {weight.shape}; expected (out, in, k, k) with odd k")
@@ -185,7 +184,7 @@ class Graph:
         return self._add("Add", [x, y], name, self.shapes[x])
 
     def upsample(self, x: str, factor: int, *, name: str) -> str:
-        """Each pixel repeated `factor` times in both directions."""
+        """Repeat each pixel `factor` times in both directions."""
         channels, height, width = self.shapes[x]
         scales = self._constant(f"upsample.scales{factor}", np.array([1, 1, factor, factor], np.float32))
         shape = (channels, height * factor, width * factor)
@@ -193,7 +192,7 @@ class Graph:
         return self._add("Resize", [x, "", scales], name, shape, **modes)
 
     def max_pool(self, x: str, *, name: str) -> str:
-        """3x3 maximum, stride 2, padding 1. After a ReLU, padding with zeros or with nothing is the same."""
+        """Add a 3x3 maximum, stride 2, padding 1. After a ReLU, padding with zeros or with nothing is the same."""
         channels, height, width = self.shapes[x]
         shape = (channels, (height - 1) // 2 + 1, (width - 1) // 2 + 1)
         return self._add("MaxPool", [x], name, shape, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -204,7 +203,7 @@ class Graph:
         return self._add("Flatten", [pooled], f"{name}.flat", (channels,))
 
     def dense(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str) -> str:
-        """x @ weight + bias, with `weight` (in, out)."""
+        """Add x @ weight + bias, with `weight` (in, out)."""
         if weight.ndim != 2 or self.shapes[x] != weight.shape[:1]:
             raise CheckpointError(f"{name}: its weight has shape {weight.shape}, but {self.shapes[x]} features arrive")
         if bias.shape != weight.shape[1:]:
@@ -213,7 +212,7 @@ class Graph:
         return self._add("Gemm", inputs, name, (int(weight.shape[1]),))
 
     def model(self, value: str, output: str) -> onnx.ModelProto:
-        """The finished model, whose only output is `value` under the name `output`."""
+        """Finish and return the model, whose only output is `value` under the name `output`."""
         graph = self._model.graph
         if graph.node[-1].output[0] != value:
             raise ValueError(f"{value} is not the last node's value")

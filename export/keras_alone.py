@@ -30,7 +30,7 @@ _IDLE_NAMES = re.compile(rf"({'|'.join(sorted(_IDLE))})(_\d+)?", re.ASCII)
 
 
 def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
-    """Raises `CheckpointError` where layers of `classes` are more or fewer than the network of the tensors `names` has.
+    """Raises `CheckpointError` if layers of `classes` are more or fewer than the network of the tensors `names` has.
 
     A file that lists no layer without variables says nothing, and passes.
     """
@@ -57,7 +57,7 @@ def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
 
 
 def check_names(layers: Sequence[str], weighted: Iterable[str], names: Iterable[str]) -> None:
-    """Raises `CheckpointError` where one of `layers` has no weights and is not known by its name.
+    """Raises `CheckpointError` if one of `layers` has no weights and is not known by its name.
 
     `layers` are in the model's order, `weighted` those that have weights, `names` the tensors. Files of other networks
     than a ResNet pass.

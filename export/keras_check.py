@@ -32,7 +32,7 @@ _CORNER_GRADES = 4  # of the 8 outputs, corner by corner
 def check_layers(layers: Sequence[KerasLayer], names: Iterable[str]) -> tuple[str, ...]:
     """The Dense layers' names, first to last; empty without `layers`, where nothing is known.
 
-    `names` are those of the file's tensors (`conv1_conv/kernel`, ..). Raises `CheckpointError` where `layers`, as
+    `names` are those of the file's tensors (`conv1_conv/kernel`, ..). Raises `CheckpointError` if `layers`, as
     `connected_layers` gives them, describe another network than the weights are read as.
     """
     return _Walk(layers, frozenset(names)).check() if layers else ()

@@ -20,7 +20,7 @@ Slot = tuple[
 
 
 def resnet_names(slots: Sequence[Slot]) -> dict[str, str]:
-    """Layer names of `keras.applications` by place. Raises CheckpointError where the shapes are no ResNet's."""
+    """Layer names of `keras.applications` by place. Raises CheckpointError if the shapes are no ResNet's."""
     if not slots:
         return {}
     by_kind: dict[str, list[Slot]] = {"conv2d": [], "batch_normalization": [], "dense": []}

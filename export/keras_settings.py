@@ -63,7 +63,7 @@ def activation_of(layer: KerasLayer) -> str:
 
 
 def check_settings(layer: KerasLayer, wanted: Mapping[str, Sequence[Any]], *, idle: bool = False) -> None:
-    """Raises `CheckpointError` where a setting of `layer` has an effect that the graph does not have.
+    """Raises `CheckpointError` if a setting of `layer` has an effect that the graph does not have.
 
     `wanted` are the values that may stand at this place, besides those that its class may have anywhere. Of a layer
     that does nothing (`idle`) only the precision is looked at.

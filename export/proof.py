@@ -38,7 +38,7 @@ def prove(
 
     `given` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing. `kind`
     says what a grader's outputs are where the file does not. With `stored_half` the difference that rounding the stored
-    weights makes is noted too. Raises `CheckpointError` where a network gives something else.
+    weights makes is noted too. Raises `CheckpointError` if a network gives something else.
     """
     if given is None:
         return

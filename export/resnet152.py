@@ -60,7 +60,7 @@ def build_resnet(
 
     Softmax at the end is no tensor, so it is not part of the graph. Several dense layers after the pooling are read as
     a chain with ReLU between them, in the order of `layers`, or if their shapes allow one order only. `layers`, a Keras
-    model's configuration where the file has one, is held against the graph. Raises `CheckpointError` where a tensor is
+    model's configuration where the file has one, is held against the graph. Raises `CheckpointError` if a tensor is
     missing, left over or of a wrong shape, or where the configuration says otherwise.
     """
     order: tuple[str, ...] = ()

@@ -84,7 +84,7 @@ class Network:
 
 
 def split_sources(text: str, keys: tuple[str, str]) -> dict[str, str]:
-    """`F` is {"": F}; `cervical=F,lumbar=G` is one each. Raises `CheckpointError` where one of the two is missing."""
+    """`F` is {"": F}; `cervical=F,lumbar=G` is one each. Raises `CheckpointError` if one of the two is missing."""
     parts = re.split(rf"(?:^|,)({'|'.join(keys)})=", text)
     if len(parts) == 1:
         return {"": text}
@@ -109,7 +109,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
     """Reads the network `source`, a file, `FILE:key` or `synthetic:..`.
 
     `role` is a region or "" for both; `corners`, `bridge` or `grades`.
-    Raises `CheckpointError` where it cannot be read, or is no HRNet or ResNet with that input.
+    Raises `CheckpointError` if it cannot be read, or is no HRNet or ResNet with that input.
     """
     if source.startswith(PREFIX):
         return _synthetic(source, kind, role, size)

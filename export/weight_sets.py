@@ -117,7 +117,7 @@ def choose_weights(
 ) -> Chosen:
     """The network among `entries`; `key` names where ("." the top), `architecture` what it is (None: either).
 
-    Raises CheckpointError, which names every set of weights, where more than one could be it.
+    Raises CheckpointError, which names every set of weights, if more than one could be it.
     """
     if key == _TOP:
         inside, key = [entry for entry in entries if not entry.container], ""

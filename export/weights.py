@@ -66,7 +66,7 @@ class Weights:
         return taken
 
     def close(self) -> None:
-        """Raises `CheckpointError` where a tensor was not used."""
+        """Raises `CheckpointError` if a tensor was not used."""
         left = [name for name in self._tensors if name not in self._taken]
         if left:
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""

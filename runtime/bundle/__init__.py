@@ -44,7 +44,7 @@ class Bundle:
 
         What its networks take is checked once on a machine, and remembered by a signature. `any_network` leaves that
         check away, for a caller that runs none.
-        Raises `BundleError` where the folder, the manifest or a file is not what it should be.
+        Raises `BundleError` if the folder, the manifest or a file is not what it should be.
         """
         folder = _find(bundle)
         manifest = Manifest.from_dict(_read_json(folder / MANIFEST_NAME))
@@ -76,7 +76,7 @@ class Bundle:
     def with_localizer(self, name: str | None) -> Bundle:
         """This bundle with one localizer alone: the alternative `name`, or None for the bundle's own.
 
-        The hash stays that of the whole bundle. Raises `BundleError` where it has no such alternative.
+        The hash stays that of the whole bundle. Raises `BundleError` if it has no such alternative.
         """
         whole = self.manifest.localizer
         files = {alternative.name: alternative.files for alternative in whole.alternatives}
