@@ -1,4 +1,4 @@
-"""Every field that a manifest file may set, with its default and meaning; for a commented file and the check of names."""
+"""Every field that a manifest file may set, with default and meaning: for a commented file, and to check names."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _ARCHITECTURE = "HRNet"
 def build_hrnet(
     tensors: Mapping[str, NDArray[np.generic]], height_px: int = 256, width_px: int = 192
 ) -> onnx.ModelProto:
-    """Build the FP32 graph from `image` (N, channels, height, width) to raw `heatmaps` (N, joints, height / 4, width / 4).
+    """Build the graph from `image` (N, channels, height, width) to raw `heatmaps` (N, joints, height / 4, width / 4).
 
     Raises `CheckpointError` if a tensor is missing, left over or of a wrong shape.
     """
@@ -60,7 +60,7 @@ def build_hrnet(
 def _transition(graph: Graph, weights: Weights, branches: list[str], stage: int) -> list[str]:
     """Return one value per branch of `stage`: old branches as they are or after a 3x3, a new one at half the size.
 
-    The official code feeds every transition from the coarsest old branch. For an old branch that changes its width, this
+    The official code feeds every transition from the coarsest old branch. For an old branch that changes width, this
     works in the first transition alone; in later ones its tensors stay unused, which `Weights.close` refuses.
     """
     name = f"transition{stage - 1}"
@@ -80,7 +80,7 @@ def _transition(graph: Graph, weights: Weights, branches: list[str], stage: int)
 
 
 def _module(graph: Graph, weights: Weights, branches: list[str], prefix: str, finest_only: bool) -> list[str]:
-    """Add residual blocks to every branch; then each branch becomes the ReLU of the sum of all, in its size and width."""
+    """Add residual blocks to every branch; then each branch is the ReLU of the sum of all, in its size and width."""
     values = []
     for branch, value in enumerate(branches):
         x = value
