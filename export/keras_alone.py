@@ -59,8 +59,8 @@ def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
 def check_names(layers: Sequence[str], weighted: Iterable[str], names: Iterable[str]) -> None:
     """Check that every one of `layers` without weights has a name that a ResNet's layers have.
 
-    `layers` are in the model's order, `weighted` are those with weights, `names` are the tensors. Files of networks that
-    are no ResNet are not checked. Raises `CheckpointError` for an unknown name.
+    `layers` are in the model's order, `weighted` are those with weights, `names` are the tensors. Files of other
+    networks than a ResNet are not checked. Raises `CheckpointError` for an unknown name.
     """
     weighted = set(weighted)
     if "conv1_conv/kernel" not in names:

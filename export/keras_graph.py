@@ -41,7 +41,7 @@ def connected_layers(root: dict[str, Any]) -> tuple[KerasLayer, ...]:
 def _open(
     entry: dict[str, Any], source: str | None, path: tuple[str, ...], layers: dict[str, KerasLayer]
 ) -> str | None:
-    """Add the layers of the model `entry`, whose input is layer `source`; return its output's key."""
+    """Add the layers of the model `entry`, whose input is layer `source`; return its end's key."""
     model = model_in(entry)
     if model is None or kind_of(entry) not in _MODELS:
         raise _refused(

@@ -36,9 +36,9 @@ def prove(
 ) -> None:
     """Compare `networks`, all localizers or all graders, with REF files; record the result in each network.
 
-    `references` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing. `kind`
-    is the kind of a grader's outputs if the file does not state it. With `stored_half`, the difference that rounding
-    the stored weights makes is recorded too. Raises `CheckpointError` if a network's outputs differ.
+    `references` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing.
+    `kind` is the kind of a grader's outputs if the file does not state it. With `stored_half`, the difference that
+    rounding the stored weights makes is recorded too. Raises `CheckpointError` if a network's outputs differ.
     """
     if references is None:
         return
@@ -92,9 +92,9 @@ def _refusal(network: Network, runner: Runner, reference: Reference, size: Netwo
         f"{network.provenance['source']} does not give what {reference.source} says: {difference:.1e} of the outputs' "
         f"range off, {TOLERANCE:.0e} is allowed, so nothing was written."
     )
-    explanation = explain(network, runner, reference, size, difference, TOLERANCE)
-    if explanation is not None:
-        return f"{head} It would be {explanation.difference:.1e} off with {explanation.mistake}. {explanation.remedy}"
+    reason = explain(network, runner, reference, size, difference, TOLERANCE)
+    if reason is not None:
+        return f"{head} It would be {reason.difference:.1e} off with {reason.mistake}. {reason.remedy}"
     return (
         f"{head} None of the usual mistakes (normalisation, channel order, logits or probabilities, class order, axes, "
         "pixel alignment) explains it. Weights do not tell strides, activations, BatchNorm's epsilon or upsampling: if "

@@ -146,7 +146,7 @@ def _outputs(values: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArra
             f"'outputs' has shape {values.shape}; the network gives ({count}, {', '.join(map(str, shape))}) for these "
             "pictures. Save what it gives in evaluation mode, before any decoding or rounding to a class"
         )
-    numbers = values.astype(np.float64)
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise CheckpointError("'outputs' holds NaN or infinity; compute it again, in float32")
     spread = float(np.ptp(values))

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 def thread_count() -> int:
-    """The threads that networks run in: those of OMP_NUM_THREADS, else one for each core."""
+    """Return the number of threads for networks: OMP_NUM_THREADS, or else one for each core."""
     return int(os.environ.get("OMP_NUM_THREADS") or 0) or core_count()
 
 
@@ -92,7 +92,7 @@ def _batches(images: NDArray[np.floating] | Images, most: int) -> Iterator[NDArr
 
 
 def run_model(model: onnx.ModelProto, images: NDArray[np.floating] | Images, label: str = "") -> NDArray[np.float32]:
-    """The only output of `model` for `images` (N, C, H, W), as float32 whatever precision the model's ends have.
+    """Return the only output of `model` for `images` (N, C, H, W), as float32 for any precision of the model's ends.
 
     For images at several scales, the result is the mean heatmaps of all runs.
     """

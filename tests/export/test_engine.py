@@ -16,7 +16,8 @@ from onnx import numpy_helper
 from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
-from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
+from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network
+from spinescore.export.engineinputs import network_batches
 from spinescore.export.half import to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
