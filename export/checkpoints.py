@@ -7,7 +7,6 @@ A file's format is told by its bytes, not by its name: PyTorch's two formats, sa
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import struct
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
+from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total, open_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import open_regular, read_bytes
@@ -151,21 +150,14 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:
-    """Read NumPy's archive of arrays (numpy/lib/_format_impl.py). Arrays of objects, which are pickles, are refused."""
+    """Read NumPy's archive of arrays. Arrays of objects, which are pickles, are refused."""
     result: dict[str, NDArray[np.float32]] = {}
     for entry in archive.entries:
         name = entry.removesuffix(".npy")
-        stream = io.BytesIO(archive.read(entry))
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); get it again") from None
+        raw, shape, fortran, dtype = open_npy(name, archive.read(entry), "get it again")
         if dtype.hasobject or dtype.kind not in "fiub":
             what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, no numbers"
             raise CheckpointError(f"entry {name!r} {what}; save the weights as float32 arrays")
-        raw = stream.getbuffer()[stream.tell() :]
         shape = check_shape(name, shape, dtype.itemsize, len(raw))
         array = array_from(raw, dtype.str, shape[::-1] if fortran else shape)
         weights = as_float32(name, array.T if fortran else array)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.variants import softmax
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["check_heatmaps", "cut_to_logits", "probe_pictures", "rename_value"]
@@ -81,7 +82,7 @@ def cut_to_logits(
         raise CheckpointError(f"{at_end}, and no Softmax node at its end that could be cut off. {_FLAT}")
     _cut(model.graph, nodes, path)
     logits = run()
-    again = _softmax(logits, groups.size)
+    again = softmax(logits.astype(np.float64), groups.size)
     before = np.exp(answers) if kinds == ["LogSoftmax"] else answers
     if not np.allclose(again[:ORDINARY], before[:ORDINARY], atol=_CLOSE):
         raise CheckpointError(f"{at_end}, which are more than the {kinds[0]} at its end. {_FLAT}")
@@ -114,9 +115,9 @@ def rename_value(graph: onnx.GraphProto, old: str, new: str) -> None:
         for node in graph.node:
             node.input[:] = [target if name == source else name for name in node.input]
             node.output[:] = [target if name == source else name for name in node.output]
-        for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-            if named.name == source:
-                named.name = target
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            if value.name == source:
+                value.name = target
 
 
 def _within(values: Floats) -> bool:
@@ -145,13 +146,6 @@ def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
         return f"probabilities: groups of {groups.size} outputs that sum to {groups.total:.4g}{order}"
     end = f" (it ends in {', '.join(kinds)})" if kinds else ""
     return f"{'values within 0..1, as a sigmoid does' if confined else 'bounded values'}{end}"
-
-
-def _softmax(values: Floats, size: int) -> Floats:
-    parts = values.reshape(len(values), -1, size).astype(np.float64)
-    parts = np.exp(parts - parts.max(2, keepdims=True))
-    whole: Floats = (parts / parts.sum(2, keepdims=True)).reshape(values.shape).astype(np.float32)
-    return whole
 
 
 def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:

@@ -8,7 +8,6 @@ pickles, are refused.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.untrusted import Zip, check_shape
+from spinescore.export.untrusted import Zip, check_shape, open_npy
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import read_bytes
 
@@ -84,17 +83,10 @@ def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
             f"entry {name!r} has {entry.file_size} bytes, more than {MOST_PICTURES} pictures of this network have; "
             f"{_WRITE}"
         )
-    stream = io.BytesIO(archive.read(f"{name}.npy"))
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
-        raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); {_WRITE}") from None
+    raw, shape, fortran, dtype = open_npy(name, archive.read(f"{name}.npy"), _WRITE)
     if dtype.hasobject or dtype.kind not in "fuiUS":
         what = "is pickled, and would run code when loaded" if dtype.hasobject else f"is of type {dtype}"
         raise CheckpointError(f"entry {name!r} {what}; {_WRITE}")
-    raw = stream.getbuffer()[stream.tell() :]
     shape = check_shape(name, shape, max(dtype.itemsize, 1), len(raw))
     count = prod(shape)
     if dtype.itemsize == 0 or count == 0:

@@ -11,13 +11,14 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total"]
+__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total", "open_npy"]
 
 MAX_DIMENSIONS = 8
 MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more than this as a whole is a bomb
@@ -96,6 +97,21 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
             f"entry {entry!r} holds values that float32 cannot (beyond 3.4e38); it cannot be exported"
         )
     return result
+
+
+def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple[int, ...], bool, np.dtype[Any]]:
+    """Return an .npy file's data, shape, whether it is in Fortran's order, and type. The data is not checked.
+
+    Raises CheckpointError, which ends with `remedy`, if the header is damaged (numpy/lib/_format_impl.py).
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise CheckpointError(f"entry {entry!r} has a damaged header ({str(error)[:100]}); {remedy}") from None
+    return stream.getbuffer()[stream.tell() :], shape, fortran, dtype
 
 
 class Zip:

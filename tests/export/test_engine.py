@@ -1,4 +1,4 @@
-"""Engines built by TensorRT-RTX without a GPU, and what the command line says of them."""
+"""Engines built by TensorRT-RTX without a GPU, and the command line's output about them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_bundle_keeps_its_name(built):
 
 @pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
 def test_every_tensor_is_half(name, outputs):
-    """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
+    """The ends and, since the network is strongly typed, every layer's result; only Resize's scales stay float."""
     logger = make_logger(trt)
     builder = trt.Builder(logger)
     network, _parser = define_network(trt, builder, logger, half(name, outputs), name)
@@ -92,7 +92,7 @@ def test_thin_networks(name, outputs, batch, tmp_path):
     ("name", "outputs", "batch", "least_mb"), [("hrnet-w32", 24, 2, 56), ("resnet152", 8, 12, 115)]
 )
 def test_full_size_networks(name, outputs, batch, least_mb, tmp_path):
-    """The engine holds the weights in half precision: 28.5 and 58.2 million of them."""
+    """The engine has 28.5 or 58.2 million weights in half precision."""
     plan = build_engine(trt, half(name, outputs), name, batch, RTX, tmp_path / "cache")
     assert least_mb < len(plan) / 1e6 < 1.2 * least_mb
 
@@ -106,7 +106,7 @@ def test_any_batch(tmp_path):
 
 
 def test_a_profile_for_every_scale(tmp_path):
-    """The engine is built for these shapes and no others, as its sidecar says."""
+    """The engine is built for these shapes and no others, as its sidecar states."""
     test_time = ([1.0, 1.5, 0.5], True, True)
     bundle = Bundle.open(tiny.write_bundle(tmp_path, precision="fp16", test_time=test_time, alternatives={"narrow": 1}))
     localizer, grader, narrow = map(Sidecar.read, build_engines(bundle, BuildOptions("tensorrt_rtx", targets=("8.9",))))
@@ -117,7 +117,7 @@ def test_a_profile_for_every_scale(tmp_path):
 
 
 class Profiles:
-    """As much of TensorRT's builder as profiles need."""
+    """The part of TensorRT's builder that profiles need."""
 
     shape, name = (-1, 3, -1, -1), "image"
 
@@ -233,7 +233,7 @@ def test_command_builds_lists_and_verifies(tmp_path, capsys):
 
 
 def with_int8(folder: Path) -> Bundle:
-    """The tiny bundle, its localizer in INT8 besides."""
+    """Return the tiny bundle, with its localizer in INT8 as well."""
     path = tiny.write_bundle(folder)
     model = onnx.load(str(path / "localizer.fp32.onnx"))
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
