@@ -1,6 +1,6 @@
 """From trained weights to a bundle that the runtime runs; neither PyTorch nor TensorFlow is needed.
 
-The public door: what is named in `__all__` is imported when it is first asked for.
+The public door: each name of `__all__` is imported at its first use.
 """
 
 from __future__ import annotations

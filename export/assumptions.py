@@ -1,4 +1,4 @@
-"""Lists what an export took for granted of a network: neither its weights nor the owner's manifest say it."""
+"""Lists the assumptions of an export about a network, which neither its weights nor the manifest file state."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Document = Mapping[str, Any]
 
 
 def assumed_of(network: Network, document: Document, overrides: Document) -> list[str]:
-    """A short list for people; what a check against the framework shows is left out if there was one.
+    """Return the assumptions about `network`, for people to read.
 
-    `document` is the manifest as it will be written, `overrides` what its owner stated of it.
+    If the network was checked against its framework, only those are left that such a check cannot show. `document` is
+    the manifest as it will be written, `overrides` are the fields that the owner's manifest file sets.
     """
     meaning = _meaning(network, overrides)
     if network.checked is not None:
@@ -29,7 +30,7 @@ def assumed_of(network: Network, document: Document, overrides: Document) -> lis
 
 
 def _meaning(network: Network, overrides: Document) -> list[str]:
-    """The meaning of the outputs, which no output of the framework tells."""
+    """Return assumptions about the meaning of the outputs. A check against the framework cannot show it."""
     if network.kind == "grader":
         return [] if network.classes else [f"class order: {', '.join(CLASSES[network.outputs])}"]
     if "keypoints" in overrides.get("localizer", {}):
@@ -38,16 +39,16 @@ def _meaning(network: Network, overrides: Document) -> list[str]:
 
 
 def _normalisation(network: Network, document: Document, overrides: Document) -> list[str]:
-    given = overrides.get(network.kind, {}).get("input", {})
-    if "preprocessing" in given or ("mean" in given and "std" in given):
+    stated = overrides.get(network.kind, {}).get("input", {})
+    if "preprocessing" in stated or ("mean" in stated and "std" in stated):
         return []
-    size = document[network.kind]["input"]
-    mean, std = (", ".join(f"{value:.4g}" for value in size[name]) for name in ("mean", "std"))
+    written = document[network.kind]["input"]
+    mean, std = (", ".join(f"{value:.4g}" for value in written[name]) for name in ("mean", "std"))
     return [f"normalisation: mean {mean}, std {std} of grey 0..1"]
 
 
 def _layers(network: Network) -> list[str]:
-    """Of weights alone. A graph (ONNX) and a Keras model's configuration have their layers in the file."""
+    """Return assumptions about the layers, if the file has weights alone: neither a graph nor a configuration."""
     if network.model is None or network.layout not in ("torch", "keras"):
         return []
     if network.kind == "localizer":

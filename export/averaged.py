@@ -1,4 +1,4 @@
-"""Golden pictures as a localizer sees them at test time: at several scales and mirrored, its heatmaps averaged."""
+"""Golden pictures for a localizer that runs at several scales or mirrored, and averages its heatmaps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Images", "ScaledImages", "scaled_images"]
 class ScaledImages:
     """The same N pictures at every scale, (N, C, H, W) each, the input's own size first.
 
-    It has a length and slices as an array of the pictures has.
+    `len` and slices work as on an array of the N pictures.
     """
 
     scales: tuple[NDArray[np.float32], ...]
@@ -40,7 +40,7 @@ class ScaledImages:
                 yield np.ascontiguousarray(mirror(images))
 
     def average(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The mean heatmaps of the outputs of all runs, in float32 as the host device has it."""
+        """Return the mean heatmaps of all runs' outputs, in float32 as the host device computes it."""
         height, width = outputs[0].shape[2:]
         return average(outputs, self.spec, (height, width), np.float32)
 

@@ -11,7 +11,7 @@ TORCH_EPSILON = 1e-5  # the default of torch.nn.BatchNorm2d, which neither archi
 
 
 def conv_norm(graph: Graph, weights: Weights, x: str, conv: str, norm: str, stride: int = 1) -> str:
-    """Convolution `conv` with the batch normalisation `norm` folded into it; no activation."""
+    """Add the convolution `conv` with the batch normalisation `norm` folded into it; return its value's name."""
     weight = weights.take(f"{conv}.weight", 4)
     bias = weights.take(f"{conv}.bias", 1) if f"{conv}.bias" in weights else None
     parts = ("weight", "bias", "running_mean", "running_var")
@@ -21,7 +21,7 @@ def conv_norm(graph: Graph, weights: Weights, x: str, conv: str, norm: str, stri
 
 
 def residual(graph: Graph, weights: Weights, x: str, prefix: str, stride: int = 1) -> str:
-    """torchvision's BasicBlock (two convolutions) or Bottleneck (three; the stride in the 3x3)."""
+    """Add torchvision's BasicBlock (two convolutions) or Bottleneck (three, the stride in the 3x3)."""
     bottleneck = f"{prefix}.conv3.weight" in weights
     strides = (1, stride, 1) if bottleneck else (stride, 1)
     y = x

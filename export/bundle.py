@@ -1,4 +1,4 @@
-"""Trained networks to a bundle: the whole export as one function."""
+"""The export as one function: from trained networks to a bundle."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from spinescore.export.assumptions import assumed_of
 from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
 from spinescore.export.golden import phantom_views, read_views
 from spinescore.export.networks import open_alternatives, open_graders, open_localizers
 from spinescore.export.proof import prove
+from spinescore.export.provenance import network_records
 from spinescore.export.reference import Kind
 from spinescore.export.sensitivity import Int8Result
 from spinescore.export.sources import Network
@@ -37,7 +37,7 @@ from spinescore.export.truth import PointError, likely_exchange, point_errors
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import check_networks
-from spinescore.runtime.engines.half import HALF_MAX, HalfReport
+from spinescore.runtime.engines.half import HALF_MAX
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances
@@ -52,13 +52,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote, how half precision and INT8 agree with FP32 on the golden inputs, and what to know of it.
+    """The bundle that an export wrote, and how half precision and INT8 agree with FP32 on the golden inputs.
 
-    `points` by localizer. Without FP16 files there is nothing to compare: `points` is empty and `grades` None. `int8`
-    by network, with every choice that was tried; empty where INT8 was not asked for. `alternatives` by network: how far
-    from the localizer's points each one finds them, both in FP32. `errors` by localizer and region: how far off the
-    true points of golden phantoms, where there are some. `notes` say what was chosen and changed, by network;
-    `warnings` what may be wrong.
+    `points` are by localizer; without FP16 files it is empty, and `grades` is None. `int8`, by network, has every
+    choice that was tried; it is empty if INT8 was not requested. `alternatives`, by network, has the distance of each
+    one's points from the localizer's, both in FP32. `errors`, by localizer and region, has the distance from the true
+    points of golden phantoms, if they have any. `notes` are choices and changes by network, `warnings` possible faults.
     """
 
     folder: Path
@@ -94,20 +93,21 @@ def export_bundle(
 ) -> ExportReport:
     """Write the bundle `out` from trained networks, and check half precision against FP32 on golden inputs.
 
-    `localizer` is a checkpoint, an ONNX file or `synthetic:hrnet-w32`, or `cervical=F,lumbar=F`; `grader` likewise, or
-    `bridge=F,grades=F`. `alternatives` are other localizers, the most accurate first, each `NAME=F` with `F` as for the
-    localizer. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are radiographs to check
-    on; without them, phantoms of `golden_studies` studies (216 corners at 9). `weights="half"` stores the FP32 graphs'
-    weights in half precision, and `precisions=("fp32",)` leaves the FP16 files away. `int8` adds INT8 files, calibrated
-    on the golden inputs, with as many layers in FP32 as the manifest's tolerances ask for.
+    `localizer` is a checkpoint, an ONNX file or `synthetic:hrnet-w32`, or two as `cervical=F,lumbar=F`; `grader` is the
+    same, or `bridge=F,grades=F`. `alternatives` are other localizers, the most accurate first, each `NAME=F` with `F`
+    as for the localizer. `manifest` is a TOML or JSON file that sets any field of the manifest. `golden` are
+    radiographs to check on; without them, phantoms of `golden_studies` studies are drawn (216 corners at 9).
+    `weights="half"` stores the FP32 graphs' weights in half precision, and `precisions=("fp32",)` omits the FP16 files.
+    `int8` adds INT8 files, calibrated on the golden inputs, with as many layers in FP32 as the manifest's tolerances
+    require.
 
-    `check_localizer` and `check_grader` are files of pictures with what the owner's code gives for them (see `proof`),
-    one or, as the networks, two; `check_kind` says what a grader's outputs in them are, where they do not.
-    `bridge_class` is the output of a 2-class network that means bridge, where `manifest` does not state it.
+    `check_localizer` and `check_grader` are files of pictures with the outputs of the owner's code (see `proof`), one,
+    or two as the networks; `check_kind` is the kind of a grader's outputs if the file does not state it. `bridge_class`
+    is the output of a 2-class network that means bridge, if `manifest` does not state it.
 
-    A network that overflows in half precision, or that no INT8 graph represents within them, is written without
-    that file, with a warning; with `strict` that is an error.
-    Raises `CheckpointError` for networks and `BundleError` for the manifest or `out`; then `out` is as it was.
+    A network that overflows in half precision, or that has no INT8 graph within the tolerances, is written without that
+    file, with a warning; with `strict` this is an error.
+    Raises `CheckpointError` for networks and `BundleError` for the manifest or `out`; then `out` stays as it was.
     """
     if "fp32" not in precisions or golden_studies < 1:
         raise ValueError(f"precisions {precisions} must hold fp32, golden_studies {golden_studies} be at least 1")
@@ -139,10 +139,13 @@ def export_bundle(
         warnings = _warnings([*located, *graded], strict) + likely_exchange(located, views, draft.localizer, errors)
         if options.fp16:
             warnings += _out_of_bounds(moved, changed, draft.bounds)
-        provenance = _provenance([*located, *graded], beside, weights, len(golden))
-        for network in networks:
-            provenance["networks"][network.stem] |= _trust(network, document, overrides)
-        document["provenance"] = {**document["provenance"], **provenance}
+        document["provenance"] = {
+            **document["provenance"],
+            "exporter": f"spinescore {installed_version('spinescore')}",
+            "stored_weights": "float16" if weights == "half" else "float32",
+            "golden_inputs": "radiographs given at export" if golden else "phantoms",
+            "networks": network_records([*located, *graded], beside, document, overrides),
+        }
         files = _files(located, graded)
         written = _manifest(document, networks, files)
         for path, content in files.items():
@@ -150,26 +153,26 @@ def export_bundle(
         warnings += _costly(folder, written)
         text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         write_synced(folder / MANIFEST_NAME, text.encode())
-    Bundle(out, written, manifest_sha256(written)).trust_networks()  # they ran here
-    compared = options.fp16
+    Bundle(out, written, manifest_sha256(written)).trust_networks()  # they have just run on this machine
     notes = tuple(f"{network.stem}: {note}" for network in networks for note in network.notes)
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
     return ExportReport(
-        out, written, moved if compared else {}, changed if compared else None, tuple(warnings), quantized, beside,
-        errors, notes,
+        out, written, moved if options.fp16 else {}, changed if options.fp16 else None, tuple(warnings), quantized,
+        beside, errors, notes,
     )  # fmt: skip
 
 
 def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, bytes]) -> Manifest:
-    """The manifest over `files`, checked as any reader checks it; raises `BundleError` that names a wrong field."""
+    """Return the manifest over `files`, checked like any bundle's. Raises `BundleError` that names a wrong field."""
     paths: dict[str, dict[str, dict[str, str]]] = {}  # by alternative, then by region or role
     for network in networks:
-        named = {precision: f"{network.stem}.{precision}.onnx" for precision in PRECISIONS}
-        present = {precision: path for precision, path in named.items() if path in files}
+        possible = {precision: f"{network.stem}.{precision}.onnx" for precision in PRECISIONS}
+        present = {precision: path for precision, path in possible.items() if path in files}
         keys = network.regions if network.kind == "localizer" else (network.role,)
         paths.setdefault(network.alternative, {}).update(dict.fromkeys(keys, present))
     own = paths.pop("")
-    others = {"alternatives": [{"name": name, "files": found} for name, found in paths.items()]} if paths else {}
+    alternatives = [{"name": name, "files": by_region} for name, by_region in paths.items()]
+    others = {"alternatives": alternatives} if alternatives else {}
     return Manifest.from_dict(
         {
             **document,
@@ -195,7 +198,7 @@ def _no_golden() -> dict[str, bytes]:
 
 
 def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes]:
-    """Contents by path: the networks, then the golden inputs with what FP32 gives for them."""
+    """Return contents by path: the networks, then the golden inputs with their FP32 outputs."""
     files = {}
     for trial in (*located, *graded):
         files[f"{trial.network.stem}.fp32.onnx"] = trial.model.SerializeToString()
@@ -208,7 +211,7 @@ def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes
         for trial in trials:
             role = trial.network.role or "both"
             other = f"_{trial.network.alternative}" if trial.network.alternative else ""
-            arrays[f"image_{role}"] = trial.pictures  # an alternative sees those of the localizer
+            arrays[f"image_{role}"] = trial.pictures  # an alternative has the localizer's pictures
             arrays[f"expected_{role}{other}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
             arrays |= {f"image_{role}_x{scale:g}": pictures for scale, pictures in trial.scaled.items()}
             if kind == "localizer":
@@ -220,7 +223,7 @@ def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes
 
 
 def _compact(heatmaps: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, Any]:
-    """Heatmaps as half, which is near enough to recognise them and a quarter of the bundle smaller."""
+    """Return heatmaps as half if they fit: precise enough to compare, and the bundle is a quarter smaller."""
     return heatmaps.astype(np.float16) if np.abs(heatmaps).max() <= HALF_MAX else heatmaps
 
 
@@ -253,7 +256,7 @@ def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:
 
 
 def _costly(folder: Path, manifest: Manifest) -> list[str]:
-    """A warning if other machines refuse the networks for what they may take."""
+    """Return a warning if other machines will refuse the networks because of their costs."""
     try:
         check_networks(folder, manifest)
     except BundleError as error:
@@ -264,10 +267,10 @@ def _costly(folder: Path, manifest: Manifest) -> list[str]:
 
 def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement, bounds: Tolerances) -> list[str]:
     warnings = [
-        f"{stem}: half precision moves points by {found.median_shift_px:.3f} heatmap pixels in the median; "
+        f"{stem}: half precision moves points by {agreement.median_shift_px:.3f} heatmap pixels in the median; "
         f"{bounds.median_shift_px:g} is the bound"
-        for stem, found in points.items()
-        if not found.moves_little(bounds)
+        for stem, agreement in points.items()
+        if not agreement.moves_little(bounds)
     ]
     if not grades.keeps_grades(bounds):
         warnings.append(
@@ -275,41 +278,3 @@ def _out_of_bounds(points: Mapping[str, PointAgreement], grades: GradeAgreement,
             "the bound"
         )
     return warnings
-
-
-def _provenance(
-    trials: Sequence[Trial], beside: Mapping[str, PointAgreement], weights: str, radiographs: int
-) -> Document:
-    networks = {}
-    for trial in trials:
-        entry = {**trial.network.provenance, "changes": [*trial.network.notes, *trial.network.warnings]}
-        if trial.half is not None:
-            entry["half_precision"] = {"fault": trial.half.fault}
-            if trial.half.weights is not None and trial.half.largest_activation is not None:
-                entry["half_precision"] |= _counts(trial.half.weights)
-                entry["half_precision"]["largest_activation"] = asdict(trial.half.largest_activation)
-        if trial.int8 is not None:
-            entry["int8"] = {"fault": trial.int8.fault, "steps": [asdict(step) for step in trial.int8.steps]}
-        if trial.network.stem in beside:
-            entry["beside_localizer"] = asdict(beside[trial.network.stem])
-        networks[trial.network.stem] = entry
-    return {
-        "exporter": f"spinescore {installed_version('spinescore')}",
-        "stored_weights": "float16" if weights == "half" else "float32",
-        "golden_inputs": "radiographs given at export" if radiographs else "phantoms",
-        "networks": networks,
-    }
-
-
-def _trust(network: Network, document: Document, overrides: Document) -> Document:
-    """How the network was checked, or what was taken for granted; nothing of random weights."""
-    if network.tensors:
-        return {}
-    checked = {} if network.checked is None else {"checked": network.checked}
-    return {**checked, "assumed": assumed_of(network, document, overrides)}
-
-
-def _counts(report: HalfReport) -> Document:
-    lost = {"overflowed": report.overflowed, "flushed": report.flushed, "subnormal": report.subnormal}
-    counts = {name: sum(layer.count for layer in layers) for name, layers in lost.items()}
-    return {"largest_weight": asdict(report.largest_weight), **counts}

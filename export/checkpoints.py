@@ -1,13 +1,12 @@
 """Trained weights from a file, read without the framework that wrote them and without running anything in it.
 
-What a file is follows from its bytes, not from its name: PyTorch's two formats, safetensors, NumPy's .npz, and Keras'
+A file's format is told by its bytes, not by its name: PyTorch's two formats, safetensors, NumPy's .npz, and Keras'
 .h5, .weights.h5 and .keras. SavedModel folders and TensorFlow's .ckpt are refused with the line that converts them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import struct
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from spinescore.export.hdf5 import HDF5_MAGIC
 from spinescore.export.keras import read_h5, read_keras
 from spinescore.export.keras_advice import from_checkpoint, from_saved_model
 from spinescore.export.torchfiles import LEGACY_MAGIC, is_torch, read_legacy, read_zip
-from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total
+from spinescore.export.untrusted import KerasLayer, Zip, array_from, as_float32, check_shape, check_total, open_npy
 from spinescore.export.weight_sets import Architecture, Chosen, Entry, Loader, Tensors, choose_weights
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import open_regular, read_bytes
@@ -47,11 +46,12 @@ _SAFETENSORS = {
 class Checkpoint:
     """The floating-point tensors of one file, float32 in C order, in the file's order.
 
-    `framework` is whose names and layouts they have: "torch" (`conv1.weight`, OIHW; a beginning such as `module.` and
+    `framework` says which names and layouts they have: "torch" (`conv1.weight`, OIHW; a beginning such as `module.` and
     containers such as `state_dict` are gone) or "keras" (`conv1_conv/kernel`, HWIO; submodels' names are gone).
-    `layers` is the Keras model's configuration in its order, without the models themselves; empty where the file has
-    none. Integer tensors (step counts) are left out. `source` is the file's name without its folder. `key` is what
-    stood before the tensors' names in the file; `notes` are sentences that say what was chosen and left out.
+    `layers` are the layers in the Keras model's configuration, in order, without the submodels themselves; empty if the
+    file has no configuration. Integer tensors (step counts) are left out. `source` is the file's name without its
+    folder. `key` is the beginning of the tensors' names in the file; `notes` are sentences on what was chosen and left
+    out.
     """
 
     framework: Literal["torch", "keras"]
@@ -69,10 +69,10 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
     """Read the weights in `path`.
 
     A file of PyTorch, safetensors or .npz may hold several sets of weights: `key` names one, as `state_dict_ema`.
-    Without it the only set that has the names of `architecture` (None: of HRNet or ResNet) is taken.
+    Without it, the file must hold one set with the names of `architecture` (None: of HRNet or ResNet).
 
     Raises CheckpointError, which names the entry at fault, for a file that is damaged, that would run code, that holds
-    several sets, or whose format is not read; the error of a format that can be converted gives the line that does it.
+    several sets, or whose format is not read. If the format can be converted, the error gives the command for it.
     """
     path = Path(path)
     _refuse_tensorflow(path)
@@ -85,7 +85,7 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read: {error.strerror or error}; check its path") from None
     try:
-        found, chosen, layers = _read(data, key, architecture)
+        kind, chosen, layers = _read(data, key, architecture)
         if not chosen.tensors:
             raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
     except CheckpointError as error:
@@ -95,40 +95,39 @@ def read_checkpoint(path: str | Path, key: str = "", architecture: Architecture 
     except (TypeError, ValueError, struct.error) as error:
         raise _damaged(path, error) from None
     framework: Literal["keras", "torch"] = "torch"
-    if found.startswith("keras") or any("/" in name for name in chosen.tensors):
+    if kind.startswith("keras") or any("/" in name for name in chosen.tensors):
         framework = "keras"
     digest, tensors = hashlib.sha256(data).hexdigest(), chosen.tensors
-    return Checkpoint(framework, found, tensors, path.name, digest, len(data), layers, chosen.key, chosen.notes)
+    return Checkpoint(framework, kind, tensors, path.name, digest, len(data), layers, chosen.key, chosen.notes)
 
 
 _Format = Literal["torch-zip", "torch-legacy", "safetensors", "npz", "keras-h5", "keras-zip"]
-_Found = tuple[_Format, Chosen, tuple[KerasLayer, ...]]
 
 
-def _read(data: bytes, key: str, architecture: Architecture | None) -> _Found:
-    """Choose the reader by the file's first bytes, and the network among what it reads."""
+def _read(data: bytes, key: str, architecture: Architecture | None) -> tuple[_Format, Chosen, tuple[KerasLayer, ...]]:
+    """Return the format, the network and the Keras layers; the reader is chosen by the file's first bytes."""
     archive = Zip(data) if data.startswith(b"PK\x03\x04") else None
     if archive and ("config.json" in archive.entries or "model.weights.h5" in archive.entries):
         return "keras-zip", *_keras(read_keras(archive), key)
     if data.startswith(HDF5_MAGIC):
         return "keras-h5", *_keras(read_h5(data), key)
-    found: _Format
+    kind: _Format
     if archive and is_torch(archive):
-        found, (entries, load) = "torch-zip", read_zip(archive, len(data))
+        kind, (entries, load) = "torch-zip", read_zip(archive, len(data))
     elif archive and archive.entries and all(name.endswith(".npy") for name in archive.entries):
-        found, (entries, load) = "npz", _as_entries(_read_npz(archive))
+        kind, (entries, load) = "npz", _as_entries(_read_npz(archive))
     elif archive:
         raise CheckpointError("the zip archive is neither of PyTorch, nor of Keras, nor an .npz; give the file itself")
     elif data.startswith(LEGACY_MAGIC):
-        found, (entries, load) = "torch-legacy", read_legacy(data)
+        kind, (entries, load) = "torch-legacy", read_legacy(data)
     elif data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
-        found, (entries, load) = "safetensors", _as_entries(_read_safetensors(data))
+        kind, (entries, load) = "safetensors", _as_entries(_read_safetensors(data))
     else:
         raise CheckpointError(
             f"its {len(data)} bytes are none of: PyTorch (.pth, .pt), safetensors, .npz, Keras (.h5, .weights.h5, "
             ".keras); it may be truncated, or a pickle of another kind, which is never loaded"
         )
-    return found, choose_weights(entries, load, key, architecture), ()
+    return kind, choose_weights(entries, load, key, architecture), ()
 
 
 def _keras(read: tuple[Tensors, tuple[KerasLayer, ...]], key: str) -> tuple[Chosen, tuple[KerasLayer, ...]]:
@@ -138,7 +137,7 @@ def _keras(read: tuple[Tensors, tuple[KerasLayer, ...]], key: str) -> tuple[Chos
 
 
 def _as_entries(tensors: Tensors) -> tuple[list[Entry], Loader]:
-    """Tensors that were read already, in the form in which PyTorch's files list theirs."""
+    """Return tensors that are read already as entries and their loader, as PyTorch's files give them."""
     if not tensors:
         raise CheckpointError("the file holds no floating-point tensor; give the file with the trained weights")
     entries = [Entry("", name, tensor.shape, floats=True, value=name) for name, tensor in tensors.items()]
@@ -151,21 +150,14 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:
-    """NumPy's archive of arrays (numpy/lib/_format_impl.py); arrays of objects, which are pickles, are refused."""
+    """Read NumPy's archive of arrays. Arrays of objects, which are pickles, are refused."""
     result: dict[str, NDArray[np.float32]] = {}
     for entry in archive.entries:
         name = entry.removesuffix(".npy")
-        stream = io.BytesIO(archive.read(entry))
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); get it again") from None
+        raw, shape, fortran, dtype = open_npy(name, archive.read(entry), "get it again")
         if dtype.hasobject or dtype.kind not in "fiub":
             what = "is pickled, and would run code when loaded" if dtype.hasobject else f"holds {dtype}, no numbers"
             raise CheckpointError(f"entry {name!r} {what}; save the weights as float32 arrays")
-        raw = stream.getbuffer()[stream.tell() :]
         shape = check_shape(name, shape, dtype.itemsize, len(raw))
         array = array_from(raw, dtype.str, shape[::-1] if fortran else shape)
         weights = as_float32(name, array.T if fortran else array)
@@ -175,7 +167,7 @@ def _read_npz(archive: Zip) -> dict[str, NDArray[np.float32]]:
 
 
 def _read_safetensors(data: bytes) -> dict[str, NDArray[np.float32]]:
-    """The safetensors format: a length, a JSON header, and the tensors' bytes side by side."""
+    """Read the safetensors format: a length, a JSON header, and the tensors' bytes side by side."""
     length = int.from_bytes(data[:8], "little")
     if length > MAX_SAFETENSORS_HEADER:
         raise CheckpointError(f"the header has {length} bytes, more than safetensors allows; the file is damaged")
@@ -226,7 +218,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_tensorflow(path: Path) -> None:
-    """SavedModel folders and .ckpt pairs hold a program or need one; say how to get weights out of them."""
+    """Refuse SavedModel folders and .ckpt pairs, which hold or need a program, with the way to get their weights."""
     if path.is_dir() and any((path / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise CheckpointError(
             f"{path.name} is a SavedModel folder, which holds a program and is not read. "
@@ -243,7 +235,7 @@ def _refuse_tensorflow(path: Path) -> None:
 
 
 def _index_of(stem: Path) -> bytes:
-    """The start of a TensorFlow checkpoint's table of names, as far as there is one."""
+    """Return the start of a TensorFlow checkpoint's table of names; empty if there is none."""
     try:
         with open_regular(stem.with_name(f"{stem.name}.index")) as file:
             return file.read(1 << 20)

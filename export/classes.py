@@ -1,4 +1,4 @@
-"""The meaning of a grader's outputs: the order that its owner states is brought to the order of bundles."""
+"""Brings a grader's outputs from the order that its owner states to the order of bundles."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Document = dict[str, Any]
 def in_bundle_order(
     networks: Sequence[Network], overrides: Document, bridge_class: Literal[0, 1] | None = None
 ) -> list[Network]:
-    """The grader's networks with their outputs in the order of `CLASSES`, from the order that was stated.
+    """Return the grader's networks with their outputs in the order of `CLASSES`.
 
     `overrides` may have `grader.classes`, the order of each network's outputs by its role; `bridge_class` is the output
-    of the 2-class network that means bridge. Without a statement the outputs are taken to be in the bundle's order,
-    except those of a 2-class network, which has no usual one.
-    Raises `BundleError` for a statement that is no order, `CheckpointError` for a 2-class network without one.
+    of the 2-class network that means bridge. If no order is stated, the outputs are taken to be in the bundle's order,
+    except those of a 2-class network, which has no usual order.
+    Raises `BundleError` if the stated order is not valid, `CheckpointError` for a 2-class network without one.
     """
     stated = overrides.get("grader", {}).get("classes", {})
     roles = [network.role for network in networks]
@@ -44,7 +44,7 @@ def in_bundle_order(
 def stated_order(
     network: Network, stated: Document, bridge_class: Literal[0, 1] | None = None
 ) -> tuple[str, ...] | None:
-    """The order of the outputs as the owner states it; None if nothing is stated and nothing needs to be."""
+    """Return the order of the outputs that the owner states; None if none is stated and none is needed."""
     usual = CLASSES[network.outputs]
     order = stated.get(network.role)
     if order is not None:
@@ -71,7 +71,7 @@ def stated_order(
 
 
 def columns_of(order: Sequence[str]) -> list[int]:
-    """For each class in the bundle's order, the output that stands for it in `order`."""
+    """Return, for each class in the bundle's order, its place in `order`."""
     return [list(order).index(name) for name in CLASSES[len(order)]]
 
 
@@ -84,9 +84,10 @@ def _ordered(network: Network, order: tuple[str, ...] | None) -> Network:
 
 
 def _with_columns(model: onnx.ModelProto, columns: list[int]) -> onnx.ModelProto:
-    """A copy whose output i is output `columns[i]` of `model`: its last dense layer's rows are exchanged.
+    """Return a copy whose output i is output `columns[i]` of `model`.
 
-    Where the graph does not end in a dense layer with weights of its own, a Gather is put behind it.
+    The rows of its last dense layer are exchanged. If the graph does not end in a dense layer with weights of its own,
+    a Gather is put behind it.
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""The manifest's fields that training decides: defaults written out in full, and a file that overrides any of them."""
+"""Defaults of the manifest's fields that depend on training, and the file that overrides them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ __all__ = ["InputSize", "contract", "input_size", "named_in_faults", "read_overr
 Document = dict[str, Any]
 
 _SIZES = {"localizer": (256, 192), "grader": (224, 224)}
-_WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from what is exported
+_WRITTEN_HERE = ("schema", "files", "golden", "alternatives")  # fields that follow from the networks
 
 
 @dataclass(frozen=True)
 class InputSize:
-    """A network's input as the manifest states it; `channels` None takes the network's own.
+    """A network's input as the manifest states it.
 
-    `preprocessing` is None where the manifest does not state it; `confidence_stated`: it sets a localizer's least one.
-    `scales` are those at which a localizer runs.
+    `channels` is None if the network's own number is taken, `preprocessing` if the manifest does not state it.
+    `confidence_stated` says whether the manifest sets a localizer's least confidence. `scales` are the factors of its
+    size at which a localizer runs.
     """
 
     channels: int | None
@@ -47,7 +48,7 @@ class InputSize:
 
 
 def read_overrides(path: Path | None) -> Document:
-    """The TOML or JSON file of manifest fields; empty without one. Raises `BundleError` for what is neither."""
+    """Read the TOML or JSON file of manifest fields; empty without a file. Raises `BundleError` if it is neither."""
     if path is None:
         return {}
     try:
@@ -72,7 +73,7 @@ def read_overrides(path: Path | None) -> Document:
 
 
 def _without_empty_tables(document: Document, table: str = "") -> Document:
-    """A table whose fields are all comments is as if it were left out."""
+    """Return the document without tables whose fields are all comments."""
     kept = {}
     for name, value in document.items():
         inside = isinstance(value, dict) and f"{table}{name}" not in FREE_TABLES
@@ -82,7 +83,7 @@ def _without_empty_tables(document: Document, table: str = "") -> Document:
 
 @contextmanager
 def named_in_faults(path: Path | None) -> Iterator[None]:
-    """A `BundleError` that is raised inside begins with the manifest file, if there is one."""
+    """Put the manifest file's path, if there is one, before every `BundleError` raised inside."""
     try:
         yield
     except BundleError as error:
@@ -92,24 +93,24 @@ def named_in_faults(path: Path | None) -> Iterator[None]:
 
 
 def input_size(overrides: Document, kind: str) -> InputSize:
-    """What `overrides` says of the input of the networks of `kind`; its size is the published one unless given."""
-    given = overrides.get(kind, {}).get("input", {})
-    if not isinstance(given, dict):
+    """Return the input of the networks of `kind` as `overrides` states it; the published size if it states none."""
+    fields = overrides.get(kind, {}).get("input", {})
+    if not isinstance(fields, dict):
         raise BundleError(f"{kind}.input must be an object of fields")
-    height, width = (given.get(name, usual) for name, usual in zip(("height", "width"), _SIZES[kind], strict=True))
-    channels = given.get("channels")
+    height, width = (fields.get(name, usual) for name, usual in zip(("height", "width"), _SIZES[kind], strict=True))
+    channels = fields.get("channels")
     for name, value in (("height", height), ("width", width), ("channels", 1 if channels is None else channels)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BundleError(f"{kind}.input.{name} is {value!r}; it must be a whole number of at least 1")
     confidence = "min_confidence" in overrides.get(kind, {})
     scales = _scales(overrides, height, width) if kind == "localizer" else (1.0,)
-    return InputSize(channels, height, width, stated_preprocessing(given, kind), confidence, scales)
+    return InputSize(channels, height, width, stated_preprocessing(fields, kind), confidence, scales)
 
 
 def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
-    """Those at which the localizer runs; what else its test time says is read with the manifest."""
-    given = overrides.get("localizer", {}).get("test_time", {})
-    stated = {"scales": given["scales"]} if isinstance(given, dict) and "scales" in given else {}
+    """Return the scales at which the localizer runs; the rest of its test time is read with the manifest."""
+    fields = overrides.get("localizer", {}).get("test_time", {})
+    stated = {"scales": fields["scales"]} if isinstance(fields, dict) and "scales" in fields else {}
     place = "localizer.test_time"
     try:
         averaging = read(Averaging, {**_test_time({}), **stated}, place)
@@ -120,15 +121,15 @@ def _scales(overrides: Document, height: int, width: int) -> tuple[float, ...]:
 
 
 def _test_time(overrides: Document) -> Document:
-    """Its defaults. Turned heatmaps are shifted as the official HRNet does it, whose alignment leaves them one off."""
+    """Return the defaults. Heatmaps that are turned back are shifted only with the official HRNet's alignment."""
     shifted = overrides.get("localizer", {}).get("align", "stride") == "stride"
     return {"scales": [1.0], "flip": False, "flip_shift": shifted}
 
 
 def contract(localizers: Mapping[str, Network], head: str, grader: Network, overrides: Document) -> Document:
-    """`localizer`, `grader`, names and intended use as the manifest has them, without files: defaults, then overrides.
+    """Return the manifest's document without its files: the defaults, changed by `overrides`.
 
-    `localizers` by region, the same network twice where it is shared.
+    `localizers` are by region; a shared network stands there twice.
     """
     documents: Document = {
         "version": "1",
@@ -163,12 +164,12 @@ def contract(localizers: Mapping[str, Network], head: str, grader: Network, over
 
 
 def _without_short_forms(overrides: Document) -> Document:
-    """`overrides` without `preprocessing`, which the networks' mean and std were written out from."""
+    """Return `overrides` without `preprocessing`: the networks' mean and std are written out from it."""
     plain = dict(overrides)
     for kind in _SIZES:
         if "input" in overrides.get(kind, {}):
-            given = {name: value for name, value in overrides[kind]["input"].items() if name != "preprocessing"}
-            plain[kind] = {**overrides[kind], "input": given}
+            fields = {name: value for name, value in overrides[kind]["input"].items() if name != "preprocessing"}
+            plain[kind] = {**overrides[kind], "input": fields}
     return plain
 
 
@@ -188,7 +189,7 @@ def _input(network: Network) -> Document:
 
 
 def _keypoints(localizers: Mapping[str, Network], overrides: Document) -> Document:
-    """12 channels serve their region, or both, disc by disc from above, centre then anterior; 24 cervical, lumbar."""
+    """Return the usual channels: disc by disc from above, centre then anterior; of 24, the cervical ones first."""
     if "keypoints" in overrides.get("localizer", {}):
         return {}
     keypoints: Document = {}
@@ -209,7 +210,7 @@ def _keypoints(localizers: Mapping[str, Network], overrides: Document) -> Docume
 
 
 def _merged(base: Document, changes: Mapping[str, Any]) -> Document:
-    """`base` with `changes`, object by object; lists and values are replaced whole."""
+    """Return `base` with `changes`, object by object; lists and values are replaced whole."""
     merged = dict(base)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)

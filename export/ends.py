@@ -1,7 +1,8 @@
-"""The end of a ready graph is told from the numbers that it gives; probabilities are cut back to logits.
+"""Tells from its numbers how a ready graph ends, and cuts probabilities back to logits.
 
-A softmax or sigmoid can be the last node, lie behind shapes and names, or be written out in other operators. What the
-graph gives for pictures far from any that it was trained on does not depend on that: probabilities stay within 0..1.
+A softmax or sigmoid can be the last node, lie before nodes that only change shapes, or be written out in other
+operators. The numbers show it in every case: for pictures far from any that the network was trained on, probabilities
+still stay within 0..1.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from spinescore.export.variants import softmax
 from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["check_heatmaps", "cut_to_logits", "probe_pictures", "rename_value"]
@@ -34,7 +36,7 @@ Floats = NDArray[np.float32]
 
 
 def probe_pictures(channels: int, height_px: int, width_px: int) -> Floats:
-    """Eight pictures (N, C, H, W), the first `ORDINARY` as networks see them, the others far outside."""
+    """Return eight pictures (N, C, H, W): the first `ORDINARY` as networks see them, the others far outside."""
     rng = np.random.default_rng(0)
     shape = (channels, height_px, width_px)
     ordinary = [rng.random((2, *shape)), rng.normal(0, 1, (2, *shape))]
@@ -44,7 +46,7 @@ def probe_pictures(channels: int, height_px: int, width_px: int) -> Floats:
 
 @dataclass(frozen=True)
 class _Groups:
-    """Outputs (N, n) whose groups of `size` have the constant sum `total`: neighbours, or every (n / size)-th."""
+    """Outputs (N, n) in groups of `size` with the constant sum `total`: neighbours, or every (n / size)-th."""
 
     size: int
     total: float
@@ -52,14 +54,15 @@ class _Groups:
 
 
 def cut_to_logits(
-    model: onnx.ModelProto, found: Floats, grades: int, run: Callable[[], Floats], name: str
+    model: onnx.ModelProto, answers: Floats, grades: int, run: Callable[[], Floats], name: str
 ) -> tuple[str, ...]:
-    """Notes on what was cut from `model`, whose answers to the probes are `found` (N, n), so that it gives raw logits.
+    """Cut `model` in place so that it gives raw logits; return notes on the change.
 
-    `grades` is the number of a corner's grades among n outputs, `run` answers the probes anew. Raises `CheckpointError`
-    for probabilities that cannot be cut back exactly, and for sigmoids and other bounded ends.
+    `answers` (N, n) are its outputs for the probes, `grades` is the number of a corner's grades among n outputs, and
+    `run` answers the probes again. Raises `CheckpointError` for probabilities that cannot be cut back exactly, and for
+    sigmoids and other bounded ends.
     """
-    finite = found[np.isfinite(found).all(1)]
+    finite = answers[np.isfinite(answers).all(1)]
     groups = _groups(np.exp(np.minimum(finite, 0)) if (finite <= _CLOSE).all() else finite)
     nodes, path = _last_nodes(model.graph)
     kinds = sorted({node.op_type for node in nodes})
@@ -71,7 +74,7 @@ def cut_to_logits(
         raise CheckpointError(
             f"{at_end}. Bundles hold raw logits, whose softmax is the grades' probabilities. {_RETRAIN}"
         )
-    if not groups.neighbours or groups.size not in (grades, found.shape[1]):
+    if not groups.neighbours or groups.size not in (grades, answers.shape[1]):
         raise CheckpointError(f"{at_end}; read are groups of {grades}, corner by corner. {_RETRAIN}")
     if not nodes or not set(kinds) <= set(_SOFTMAX):
         if (finite <= _CLOSE).all():
@@ -79,17 +82,17 @@ def cut_to_logits(
         raise CheckpointError(f"{at_end}, and no Softmax node at its end that could be cut off. {_FLAT}")
     _cut(model.graph, nodes, path)
     logits = run()
-    again = _softmax(logits, groups.size)
-    given = np.exp(found) if kinds == ["LogSoftmax"] else found
-    if not np.allclose(again[:ORDINARY], given[:ORDINARY], atol=_CLOSE):
+    again = softmax(logits.astype(np.float64), groups.size)
+    before = np.exp(answers) if kinds == ["LogSoftmax"] else answers
+    if not np.allclose(again[:ORDINARY], before[:ORDINARY], atol=_CLOSE):
         raise CheckpointError(f"{at_end}, which are more than the {kinds[0]} at its end. {_FLAT}")
     note = f"the last {' and '.join(kinds)} was removed: bundles hold raw logits"
     return (note,) if groups.size == grades else (note, f"it was one {kinds[0]} over all {groups.size} outputs")
 
 
-def check_heatmaps(found: Floats, stated: bool, name: str) -> tuple[str, ...]:
-    """Notes on heatmaps (N, ..) that stay within 0..1: `stated` says that the manifest sets their least confidence."""
-    finite = found[np.isfinite(found).reshape(len(found), -1).all(1)]
+def check_heatmaps(heatmaps: Floats, stated: bool, name: str) -> tuple[str, ...]:
+    """Return notes on heatmaps (N, ..) that stay within 0..1; refuse them unless their least confidence is `stated`."""
+    finite = heatmaps[np.isfinite(heatmaps).reshape(len(heatmaps), -1).all(1)]
     if not _within(finite):
         return ()
     sums = [finite.sum(axes) for axes in ((2, 3), (1, 2), (1,), (3,))]
@@ -105,16 +108,16 @@ def check_heatmaps(found: Floats, stated: bool, name: str) -> tuple[str, ...]:
 
 
 def rename_value(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """`old` becomes `new` everywhere; a tensor that bears `new` already makes way."""
+    """Rename the value `old` to `new` everywhere; another value of that name is renamed as well."""
     if old == new:
         return
     for source, target in ((new, f"{new}.before"), (old, new)):
         for node in graph.node:
             node.input[:] = [target if name == source else name for name in node.input]
             node.output[:] = [target if name == source else name for name in node.output]
-        for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-            if named.name == source:
-                named.name = target
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            if value.name == source:
+                value.name = target
 
 
 def _within(values: Floats) -> bool:
@@ -122,7 +125,7 @@ def _within(values: Floats) -> bool:
 
 
 def _groups(values: Floats) -> _Groups | None:
-    """The groups of outputs that have one sum whatever the picture; None for outputs that have none."""
+    """Return the groups of outputs whose sum is the same for every picture; None if there are none."""
     outputs = values.shape[1]
     if values.min() < -_CLOSE * max(1.0, float(values.max())):
         return None
@@ -145,17 +148,13 @@ def _described(groups: _Groups | None, confined: bool, kinds: list[str]) -> str:
     return f"{'values within 0..1, as a sigmoid does' if confined else 'bounded values'}{end}"
 
 
-def _softmax(values: Floats, size: int) -> Floats:
-    parts = values.reshape(len(values), -1, size).astype(np.float64)
-    parts = np.exp(parts - parts.max(2, keepdims=True))
-    whole: Floats = (parts / parts.sum(2, keepdims=True)).reshape(values.shape).astype(np.float32)
-    return whole
-
-
 def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """The last nodes that compute, and those behind them that only shape or join: none where they lead elsewhere."""
+    """Return the last nodes that compute, and the nodes after them that only reshape or join.
+
+    Both are empty if a way back from the output ends without a node that computes.
+    """
     producers = {name: node for node in graph.node for name in node.output}
-    found: list[onnx.NodeProto] = []
+    last: list[onnx.NodeProto] = []
     path: list[onnx.NodeProto] = []
     pending = [graph.output[0].name]
     while pending:
@@ -165,21 +164,21 @@ def _last_nodes(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx
         if node.op_type in _SHAPES or node.op_type == "Concat":
             path.append(node)
             pending.extend(node.input if node.op_type == "Concat" else node.input[:1])
-        elif not any(node is other for other in found):
-            found.append(node)
-    return found, path
+        elif not any(node is other for other in last):
+            last.append(node)
+    return last, path
 
 
 def _cut(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], path: list[onnx.NodeProto]) -> None:
-    """Give the nodes behind `nodes` the inputs of these, and remove those that nothing reads any more."""
+    """Connect the nodes after `nodes` to the inputs of `nodes`; remove those of `nodes` that nothing reads any more."""
     for node in nodes:
-        source, given = node.input[0], node.output[0]
+        source, result = node.input[0], node.output[0]
         for behind in path:
-            behind.input[:] = [source if name == given else name for name in behind.input]
-        last = graph.output[0].name == given
+            behind.input[:] = [source if name == result else name for name in behind.input]
+        last = graph.output[0].name == result
         if last:
             graph.output[0].name = source
-        if not any(given in other.input for other in graph.node):
+        if not any(result in other.input for other in graph.node):
             graph.node.remove(node)
         if last:
-            rename_value(graph, source, given)
+            rename_value(graph, source, result)

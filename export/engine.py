@@ -1,8 +1,8 @@
-"""Networks of a bundle to TensorRT engines, for this machine's GPU or, with TensorRT-RTX, for named ones.
+"""Builds TensorRT engines of a bundle's networks, for this machine's GPU or, with TensorRT-RTX, for named ones.
 
-Every network is strongly typed: the precision is what its ONNX says (TensorRT 11 has no other way). A network that its
-bundle holds in FP32 alone is converted to FP16 first, and an INT8 file to the form that TensorRT takes. One engine per
-network, with the batch that the pipeline runs, and of a localizer that runs at several scales a profile for each.
+Every network is strongly typed: the ONNX graph states the precision (TensorRT 11 has no other way). A network that the
+bundle has in FP32 alone is converted to FP16 first, and an INT8 file to TensorRT's form. Each network becomes one
+engine with the pipeline's batch, and with a profile for each scale of the localizer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import onnx
 
+from spinescore.export.engineinputs import Size, network_batches, network_sizes
 from spinescore.export.folder import write_synced
 from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
-from spinescore.kernels.decode import DISCS
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
@@ -29,27 +29,22 @@ from spinescore.runtime.engines.places import engine_home, store_engine, target_
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.files import file_sha256
-from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
-from spinescore.runtime.scoring.networks import FLIPS, VIEWS
 
-__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "network_batches", "network_sizes"]
+__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network"]
 
 _TIMING_CACHE = "timing.cache"
-_PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # of a network's files
 _SAY_EVERY_S = 1.0
 _SHARED_WORKSPACE = 1 << 30  # bytes; without a limit a build may take all memory that GPU and host share
-
-Size = tuple[int, int]  # height and width of a network's input
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """How engines are built.
 
-    `targets` are compute capabilities as `8.6` (TensorRT-RTX alone; none: this GPU's). `precision` is `fp16`, or `int8`
-    for the networks that the bundle holds so and FP16 for the others. `any_batch` serves 1 up to the pipeline's batch.
-    `version_compatible` engines run on later TensorRT of the same major number and on the lean runtime, `hardware`
-    chooses the GPUs that an engine runs on (the full TensorRT alone).
+    `targets` are compute capabilities as `8.6` (TensorRT-RTX alone; if empty, this GPU's). `precision` is `fp16`, or
+    `int8` for the networks that the bundle has in INT8 and FP16 for the others. With `any_batch` an engine serves 1 up
+    to the pipeline's batch. `version_compatible` engines run on later TensorRT of the same major number and on the lean
+    runtime; `hardware` chooses the GPUs that an engine runs on (both for the full TensorRT alone).
     """
 
     flavour: str
@@ -60,41 +55,18 @@ class BuildOptions:
     precision: str = "fp16"
 
 
-def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, int]:
-    """Network file for `precision` -> images that the pipeline gives it at once; alternative localizers come last."""
-    batches, localizer = dict[str, int](), manifest.localizer
-    each = VIEWS if localizer.shared else 1
-    batches.update({_source(files, precision): each for files in localizer.files.values()})
-    head = manifest.grader.head
-    for role, files in manifest.grader.files.items():
-        flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
-        batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
-    others = [files for alternative in localizer.alternatives for files in alternative.files.values()]
-    return {**batches, **{_source(files, precision): each for files in others}}
-
-
-def network_sizes(manifest: Manifest, name: str) -> tuple[Size, ...]:
-    """Heights and widths at which the network file `name` runs; none where the file has its one size."""
-    localizer = manifest.localizer
-    scales, files = localizer.averaging.scales, [*localizer.files.values()]
-    files += [files for alternative in localizer.alternatives for files in alternative.files.values()]
-    if len(scales) == 1 or not any(name in found.values() for found in files):
-        return ()
-    return tuple((size.height, size.width) for size in map(localizer.input_at, scales))
-
-
 def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], None] = lambda line: None) -> list[Path]:
-    """Build every network of the bundle into `engines/<target>/`; returns the engines' paths. `say` gets progress.
+    """Build every network of the bundle into `engines/<target>/`; return the engines' paths. `say` gets progress.
 
-    Where the bundle's folder cannot be written, they go into the user's cache folder, where they are found as well. An
-    engine that is there already is replaced. Raises `EngineError` where the flavour cannot build here, or a network
-    cannot be built, and `BundleError` where neither folder can be written.
+    If the bundle's folder cannot be written, they go into the user's cache folder, which is searched too. An existing
+    engine is replaced. Raises `EngineError` if the flavour cannot build here, or a network cannot be built, and
+    `BundleError` if neither folder can be written.
     """
     trt = import_flavour(options.flavour)
     gpu = first_gpu()
     _check_options(trt, options, gpu)
     folder = engine_home(bundle.folder) / _target_name(trt, options, gpu)
-    batches, made = network_batches(bundle.manifest, options.precision), []
+    batches, paths = network_batches(bundle.manifest, options.precision), []
     if options.precision == "int8" and not any(_precision_of(name) == "int8" for name in batches):
         raise EngineError(
             f"Bundle {bundle.manifest.name} has no network in INT8; make them: spinescore export .. --int8"
@@ -109,17 +81,16 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
         workspace = _SHARED_WORKSPACE if gpu and gpu.integrated else None
         plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes, workspace=workspace)
         seconds = time.perf_counter() - start
-        sidecar = _describe(trt, plan, bundle.path(name), batch, options, gpu, seconds)
-        sidecar = replace(sidecar, sizes=sizes)
+        sidecar = replace(_describe(trt, plan, bundle.path(name), batch, options, gpu, seconds), sizes=sizes)
         try:
             store_engine(path, plan, sidecar)
         except OSError as error:
             raise BundleError(
                 f"{path} cannot be written ({error.strerror}); copy the bundle to a folder of yours"
             ) from error
-        made.append(path)
+        paths.append(path)
         say(f"  {path}: {len(plan) / 1e6:.1f} MB in {seconds:.1f} s")
-    return made
+    return paths
 
 
 def _describe(
@@ -168,14 +139,14 @@ def build_engine(
     if not options.any_batch:
         image = network.get_input(0)
         image.shape = (batch, *tuple(image.shape)[1:])
-    config = _made(builder.create_builder_config(), trt, f"configure the build of {name}")
+    config = _checked(builder.create_builder_config(), trt, f"configure the build of {name}")
     for size in sizes or (None,):
         _add_profile(builder, config, network, batch, options.any_batch, size)
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     cache = _configure(trt, config, options, timing_cache)
     config.progress_monitor = monitor = _monitor(trt, name, say)
-    plan = _made(builder.build_serialized_network(network, config), trt, f"build {name}")
+    plan = _checked(builder.build_serialized_network(network, config), trt, f"build {name}")
     del monitor  # TensorRT holds no reference of its own to it
     if cache is not None:
         with suppress(OSError):  # it only makes the next build faster
@@ -186,7 +157,7 @@ def build_engine(
 
 
 def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
-    """Says once a second how far the build is. A full TensorRT can try kernels for minutes."""
+    """Return a monitor that reports the build's progress once a second. A full TensorRT can try kernels for minutes."""
 
     class Progress(trt.IProgressMonitor):  # type: ignore[misc]  # the base is known when the flavour is imported
         def __init__(self) -> None:
@@ -210,9 +181,9 @@ def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
 
 
 def define_network(trt: Any, builder: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
-    """(network definition, the parser that keeps its weights alive). Refuses ends that are not half precision."""
+    """Return the network definition, and its parser, which keeps the weights alive. Refuses ends that are not half."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = start(trt, trt.OnnxParser, _made(network, trt, f"define {name}"))
+    parser = start(trt, trt.OnnxParser, _checked(network, trt, f"define {name}"))
     if not parser.parse(model.SerializeToString()):
         faults = [parser.get_error(number) for number in range(parser.num_errors)]
         reasons = "; ".join(f"{fault.node_operator()} {fault.node_name()}: {fault.desc()}" for fault in faults)
@@ -239,7 +210,7 @@ def _add_profile(builder: Any, config: Any, network: Any, batch: int, any_batch:
 
 
 def _configure(trt: Any, config: Any, options: BuildOptions, timing_cache: Path) -> Any:
-    """What differs between flavours and versions, told apart by what they have; returns the timing cache, if used."""
+    """Set options that only some flavours and versions have; return the timing cache, if one is used."""
     flags = trt.BuilderFlag
     if options.version_compatible:
         config.set_flag(flags.VERSION_COMPATIBLE)
@@ -270,12 +241,12 @@ def _timings(timing_cache: Path) -> str:
 
 
 def _capability(trt: Any, target: str) -> Any:
-    found = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}", None)
-    if found is None or "." not in target:
+    capability = getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}", None)
+    if capability is None or "." not in target:
         names = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
-        known = ", ".join(f"{name[:-1]}.{name[-1]}" for name in names)
-        raise EngineError(f"{trt.__name__} {trt.__version__} has no target {target}; it builds for {known}.")
-    return found
+        targets = ", ".join(f"{name[:-1]}.{name[-1]}" for name in names)
+        raise EngineError(f"{trt.__name__} {trt.__version__} has no target {target}; it builds for {targets}.")
+    return capability
 
 
 def _check_options(trt: Any, options: BuildOptions, gpu: Gpu | None) -> None:
@@ -308,33 +279,29 @@ def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
     return () if gpu is None else (f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",)
 
 
-def _source(files: Any, wanted: str) -> str:
-    return str(next(files[precision] for precision in _PREFERRED[wanted] if precision in files))
-
-
 def _model(path: Path, precision: str) -> onnx.ModelProto:
     if precision == "int8":
         return to_tensorrt(onnx.load(str(path)))
     model, report = to_half(onnx.load(str(path)))
     if report.overflowed:
-        layers = ", ".join(found.layer for found in report.overflowed[:3])
+        layers = ", ".join(count.layer for count in report.overflowed[:3])
         raise EngineError(f"Network {path.name} overflows in half precision in {layers}; no FP16 engine can be built.")
     return model
 
 
 def _precision_of(name: str) -> str:
-    """Of the engine of a network file: INT8 stays, all others become FP16."""
+    """Return the precision of a network file's engine: INT8 stays, all others become FP16."""
     return "int8" if name.endswith(".int8.onnx") else "fp16"
 
 
-def _made(made: Any, trt: Any, action: str) -> Any:
-    if made is None:
+def _checked(handle: Any, trt: Any, action: str) -> Any:
+    if handle is None:
         raise EngineError(
             f"TensorRT could not {action}: {lines_of(trt)}. Check the GPU's driver and free memory, then try again."
         )
-    return made
+    return handle
 
 
 def sort_targets(targets: Sequence[str]) -> tuple[str, ...]:
-    """Without repetition, in ascending order."""
+    """Return the targets without repetition, in ascending order."""
     return tuple(sorted(set(targets), key=lambda text: [int(part) for part in text.split(".") if part.isdecimal()]))

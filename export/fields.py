@@ -1,4 +1,4 @@
-"""The fields that a manifest file may set, with default and meaning: as a commented file, and to check names."""
+"""Every field that a manifest file may set, with default and meaning: for a commented file, and to check names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from spinescore.runtime.study import LEVELS, REGIONS
 
 __all__ = ["FREE_TABLES", "check_names", "commented_manifest"]
 
-Table = dict[str, tuple[Any, str]]  # by field: its default, or an example where the meaning says what the default is
+Table = dict[str, tuple[Any, str]]  # by field: its default, or an example if the meaning names the default
 
-FREE_TABLES = ("provenance",)  # their fields are anything that the owner wants to keep
+FREE_TABLES = ("provenance",)  # tables whose fields the owner chooses
 
 _HEAD = """\
 # The manifest file of `spinescore export --manifest`: what weights cannot say about how networks were trained.
@@ -35,8 +35,8 @@ _INPUT: Table = {
     ),
     "mean": ([0.485, 0.456, 0.406], "per channel, in grey 0-1 (black 0, white 1): the input is (grey - mean) / std"),
     "std": ([0.229, 0.224, 0.225], "per channel, as mean"),
-    "channels": (3, "that the network takes; the one grey of a radiograph stands in all of them (default: the file's)"),
-    "levels": (256, "grey is rounded to so many steps, for networks trained on 8-bit pictures (default: not rounded)"),
+    "channels": (3, "that the network takes; a radiograph's one grey goes into all of them (default: the file's)"),
+    "levels": (256, "number of grey levels, for networks trained on 8-bit pictures (default: grey is not rounded)"),
 }
 _CONTRAST: Table = {
     "mode": (
@@ -50,7 +50,7 @@ _CONTRAST: Table = {
 
 
 def _keypoints() -> Table:
-    """As of a localizer with 24 heatmaps."""
+    """Return the usual keypoints of a localizer with 24 heatmaps."""
     return {
         region: (
             [
@@ -81,7 +81,7 @@ _TABLES: dict[str, Table] = {
             "Not stated by the maker of this bundle; not for clinical use.",
             "printed with every report and overlay",
         ),
-        "budget_ms": (250.0, "of a study, in milliseconds, where nothing else is said (default: none)"),
+        "budget_ms": (250.0, "time of a study, in milliseconds, if the caller sets none (default: none)"),
         "smallest_detectable_change": (
             2.0,
             "of the total, in units, as `spinescore evaluate` measured it; stands beside verdicts (default: none)",
@@ -91,7 +91,7 @@ _TABLES: dict[str, Table] = {
         "align": ("stride", "stride: x = 4 x_heatmap, as the official HRNet; centre: x = 4 (x_heatmap + 0.5) - 0.5"),
         "decode": ("dark", "how a point is found in its heatmap: argmax, quarter or dark"),
         "passes": (1, "2 looks again inside the box of the first pass's points"),
-        "box_padding": (1.25, "that box is so many times as large as the points need, 1-4"),
+        "box_padding": (1.25, "size of that box, in multiples of the box around the points, 1-4"),
         "facing": (
             "left",
             "left, right: radiographs that face the other side are mirrored for the localizer; as-is: none is mirrored",
@@ -151,7 +151,7 @@ _TABLES: dict[str, Table] = {
 
 
 def commented_manifest() -> str:
-    """Every field that a manifest file may set, as TOML in which all fields are comments."""
+    """Return every field that a manifest file may set, as TOML in which all fields are comments."""
     lines = [_HEAD]
     for table, fields in _TABLES.items():
         lines += ["", f"[{table}]"] if table else [""]
@@ -162,7 +162,7 @@ def commented_manifest() -> str:
 
 
 def _toml(name: str, value: Any) -> list[str]:
-    """The field's lines; in a list of tables each has one."""
+    """Return the field's lines. In a list of tables, each table has a line."""
     if isinstance(value, list) and isinstance(value[0], dict):
         return [f"{name} = [", *(f"    {_value(item)}," for item in value), "]"]
     return [f"{name} = {_value(value)}"]
@@ -175,12 +175,12 @@ def _value(value: Any) -> str:
 
 
 def check_names(document: Mapping[str, Any], path: object) -> None:
-    """Raises `BundleError` for the first field of the manifest file `path` that there is not, with the one meant."""
-    known = [f"{table}.{name}" if table else name for table, fields in _TABLES.items() for name in fields]
+    """Check the field names of the manifest file `path`. Raises `BundleError` that suggests the likely name."""
+    fields = [f"{table}.{name}" if table else name for table, rows in _TABLES.items() for name in rows]
     for field in _names(document):
-        if field not in known and field not in _TABLES:
-            elsewhere = [name for name in known if name.rpartition(".")[2] == field.rpartition(".")[2]]
-            near = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else near_name(field, [*known, *_TABLES])
+        if field not in fields and field not in _TABLES:
+            elsewhere = [name for name in fields if name.rpartition(".")[2] == field.rpartition(".")[2]]
+            near = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else near_name(field, [*fields, *_TABLES])
             near = near or "; `spinescore export --print-manifest` shows all of them"
             raise BundleError(f"{path}: {field}: no such field is known{near}")
 

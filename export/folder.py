@@ -20,7 +20,7 @@ _DRAFT = ".part"  # how the names of drafts end
 
 
 def check_target(target: Path) -> None:
-    """Raises `BundleError` where `target` is something else than a bundle, an empty folder or nothing."""
+    """Check that `target` may be replaced: a bundle, an empty folder or nothing. Raises `BundleError` if not."""
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir() or target.is_symlink():
@@ -31,10 +31,10 @@ def check_target(target: Path) -> None:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` to write into; it takes the place of `target` when the block ends without error.
+    """Yield a new folder beside `target`, which replaces `target` when the block ends without an error.
 
-    Otherwise it is removed and `target` stays as it was. The exchange is two renames: a power cut between them leaves
-    the old folder beside it, under a name that ends in `.old`.
+    After an error it is removed, and `target` stays as it was. The exchange is two renames: a power cut between them
+    leaves the old folder beside it, under a name that ends in `.old`.
     """
     check_target(target)
     target = target.absolute()
@@ -56,7 +56,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove the drafts of exports to the same folder that were killed; those of running ones are held."""
+    """Remove the drafts that killed exports to the same folder left; a running export holds its own."""
     for draft in target.parent.glob(f".{glob.escape(target.name)}.*{_DRAFT}"):
         if draft.is_dir() and not draft.is_symlink() and (held := _hold(draft)) is not None:
             shutil.rmtree(draft, ignore_errors=True)
@@ -64,8 +64,8 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _hold(draft: Path) -> int | None:
-    """A descriptor by which this process alone holds the folder until it is closed; None if that cannot be had."""
-    if sys.platform == "win32":  # which cannot lock folders: their drafts stay
+    """Lock the folder for this process; return the descriptor that holds the lock, or None if it is locked already."""
+    if sys.platform == "win32":  # Windows cannot lock folders: drafts that were left stay
         return None
     import fcntl
 
@@ -79,7 +79,7 @@ def _hold(draft: Path) -> int | None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Writes `data`, and returns when it is on the disk."""
+    """Write `data`, and return when it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(data)

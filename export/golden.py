@@ -1,6 +1,6 @@
-"""Golden inputs: what the networks see of real radiographs or of phantoms, as 8-bit pictures.
+"""Golden inputs: the networks' pictures of real radiographs or of phantoms, in 8 bits.
 
-They are cut by the runtime's own host device and kernels, so that an export is checked on what will be run.
+They are cut by the runtime's own host device and kernels, so that an export is checked on the inputs of later runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FIRST_SEED = 900_000  # neither among the phantoms that train (below 100,000) n
 
 @dataclass(frozen=True, eq=False)
 class GoldenView:
-    """One radiograph file; `points_px` (6, 2, 2), centre and anterior xy, where they are known."""
+    """One radiograph file; `points_px` (6, 2, 2) are the discs' centre and anterior xy, if they are known."""
 
     path: Path
     region: Region
@@ -43,7 +43,7 @@ class GoldenView:
     points_px: NDArray[np.float32] | None = None
 
     def parameters(self) -> NDArray[np.void]:
-        """The `VIEW` record (shape (1,)) of this radiograph as source 0."""
+        """Return the `VIEW` record, shape (1,), of this radiograph as source 0."""
         view = np.zeros(1, VIEW)
         view["region"], view["faces_right"] = REGIONS.index(self.region), self.faces_right
         if self.points_px is not None:
@@ -52,7 +52,7 @@ class GoldenView:
 
 
 def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
-    """Both radiographs of so many phantom studies, written into `folder`."""
+    """Draw that many phantom studies into `folder`; return both radiographs of each."""
     from spinescore.runtime.phantom import write_study
 
     views = []
@@ -63,15 +63,15 @@ def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
     for written in folders:
         truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
         for region in REGIONS:
-            found = truth["regions"][region]
-            points = [[disc["centre_px"], disc["anterior_px"]] for disc in found["discs"]]
-            faces_right = found["radiograph"]["facing"] == "right"
+            drawn_view = truth["regions"][region]
+            points = [[disc["centre_px"], disc["anterior_px"]] for disc in drawn_view["discs"]]
+            faces_right = drawn_view["radiograph"]["facing"] == "right"
             views.append(GoldenView(written / f"{region}.dcm", region, faces_right, np.array(points, np.float32)))
     return views
 
 
 def read_views(paths: Sequence[Path]) -> list[GoldenView]:
-    """The radiographs among `paths` (files and folders). Where the header names no region, they take turns."""
+    """Return the radiographs in `paths` (files and folders). Those whose header names no region get them in turn."""
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     views: list[GoldenView] = []
     for file in (file for file in files if file.is_file() or file in paths):
@@ -89,7 +89,7 @@ def read_views(paths: Sequence[Path]) -> list[GoldenView]:
 
 
 def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer, scale: float = 1.0) -> NDArray[np.uint8]:
-    """The whole radiographs as the localizer sees them at one scale, (N, height, width)."""
+    """Return the whole radiographs as the localizer sees them at one scale, (N, height, width)."""
     size = localizer.input_at(scale)
     pictures = []
     for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
@@ -102,9 +102,9 @@ def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer, scale:
 def locate(
     views: Sequence[GoldenView], heatmaps: Sequence[NDArray[np.float32]], localizer: Localizer
 ) -> NDArray[np.void]:
-    """Points (N, 6, 2) of dtype `POINT`: the known ones, else those that one pass of the localizer finds.
+    """Return points (N, 6, 2) of dtype `POINT`: the known ones, else those in the heatmaps.
 
-    `heatmaps` (joints, h, w) per view.
+    `heatmaps` has one array (joints, h, w) for each view.
     """
     points = np.zeros((len(views), DISCS, 2), POINT)
     spec = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
@@ -118,12 +118,12 @@ def locate(
 def crop_pictures(
     views: Sequence[GoldenView], points: NDArray[np.void], grader: Grader, flips: tuple[bool, ...]
 ) -> NDArray[np.uint8]:
-    """The crops of all discs as the grader sees them, (discs x flips, size, size), view by view from above."""
+    """Return the crops of all discs as the grader sees them, (discs x flips, size, size), view by view from above."""
     size = grader.input
     spec = CropSpec(size.height, grader.crop.unit, grader.crop.extent, grader.crop.anterior, flips)
     pictures = []
-    for view, found in zip(tqdm(views, desc="golden crops", leave=False, disable=None), points, strict=True):
-        rois = crops(found[None], view.parameters(), spec).reshape(-1)
+    for view, points_of_view in zip(tqdm(views, desc="golden crops", leave=False, disable=None), points, strict=True):
+        rois = crops(points_of_view[None], view.parameters(), spec).reshape(-1)
         pictures.append(_cut(load_radiograph(view.path), rois, size, grader.contrast))
     return np.concatenate(pictures)
 

@@ -1,9 +1,8 @@
 """A small ONNX builder: the handful of operators that HRNet and ResNet are made of.
 
-Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the height
-and width of an exported network are fixed by its bundle, unless it runs at several scales (`free_size`). Nodes and
-initializers carry the names of the layers that they came from, so that a message about one can be traced to the
-checkpoint.
+Opset 17 and IR version 8, which ONNX Runtime 1.20 and TensorRT 10.3 both read. Only the batch is symbolic: the bundle
+fixes the height and width of a network, unless it runs at several scales (`free_size`). Nodes and initializers have the
+names of their layers in the checkpoint, so that messages about them can be traced.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = [
     "OPSET",
     "Graph",
     "check_graph",
-    "finish_model",
+    "empty_model",
     "free_size",
     "with_weights_apart",
     "without_initializers",
@@ -39,18 +38,21 @@ _PLAIN_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, Tensor
 FloatArray = NDArray[np.floating]
 
 
-def finish_model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    """The model around `graph`, with this module's opset and IR version, checked with shape inference."""
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="spinescore")
-    model.ir_version = IR_VERSION
-    check_graph(model)
-    return model
+def empty_model(name: str) -> onnx.ModelProto:
+    """Return a model with this module's opset and IR version, whose graph `name` has no nodes yet.
+
+    It is filled in place: ONNX's own helpers copy every weight twice more.
+    """
+    opset = [helper.make_opsetid("", OPSET)]
+    return onnx.ModelProto(
+        ir_version=IR_VERSION, producer_name="spinescore", opset_import=opset, graph=onnx.GraphProto(name=name)
+    )
 
 
 def free_size(model: onnx.ModelProto) -> None:
-    """Make height and width of the ends symbolic, in place: one file then serves every scale, as it serves every batch.
+    """Make height and width of the ends symbolic, in place, so that one file serves every scale.
 
-    The sizes inside follow the input, so shapes that were noted for one size are dropped.
+    The sizes inside follow the input, so the shapes in the file, which hold for one size, are dropped.
     """
     for end, names in ((model.graph.input[0], ("height", "width")), (model.graph.output[0], ("rows", "columns"))):
         for dimension, name in zip(end.type.tensor_type.shape.dim[2:], names, strict=True):
@@ -59,14 +61,17 @@ def free_size(model: onnx.ModelProto) -> None:
     check_graph(model)
 
 
-def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """A copy of `model` whose large initializers are marked as external data, and their values by name.
+def with_weights_apart(
+    model: onnx.ModelProto, weights: onnx.ModelProto
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """Return a copy of `model` with the initializers of `weights`, and the values of the large ones by name.
 
-    An engine that takes values from memory need not be given the graph as one long message.
+    In the copy the large ones are marked as external data. An engine that takes values from memory need not be given
+    the graph as one long message.
     """
     light, values = without_initializers(model), {}
-    inputs = {value.name for value in model.graph.input}  # whose initializers are defaults
-    for tensor in model.graph.initializer:
+    inputs = {value.name for value in model.graph.input}  # an initializer of the same name is an input's default
+    for tensor in weights.graph.initializer:
         is_large = np.prod(tensor.dims) > _SMALL and tensor.HasField("raw_data")
         if not is_large or tensor.data_type not in _PLAIN_TYPES or tensor.name in inputs:
             light.graph.initializer.append(tensor)
@@ -85,28 +90,30 @@ def with_weights_apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[st
 
 
 class Graph:
-    """Nodes in the order they are added. A value is known by its name; its shape (channels, height, width) is kept.
+    """A graph in the order its nodes are added. Values go by name; `shapes` has each one's (channels, height, width).
 
     The input is `image`, float32 (N, channels, height_px, width_px).
     """
 
     def __init__(self, name: str, channels: int, height_px: int, width_px: int) -> None:
-        self.name = name
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
         self.shapes: dict[str, tuple[int, ...]] = {"image": (channels, height_px, width_px)}
+        self._model = empty_model(name)
+        self._constants: set[str] = set()
 
     def _add(self, operator: str, inputs: Sequence[str], name: str, shape: tuple[int, ...], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        self._model.graph.node.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
         self.shapes[name] = shape
         return name
 
     def _constant(self, name: str, value: FloatArray) -> str:
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+        if name not in self._constants:
+            self._constants.add(name)
+            data = np.ascontiguousarray(value, np.float32).tobytes()
+            self._model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=value.shape, raw_data=data)
         return name
 
     def conv(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str, stride: int = 1) -> str:
-        """Convolution with `weight` (out, in, k, k), k odd, and zero padding k // 2 on every side."""
+        """Add a convolution with `weight` (out, in, k, k), k odd, and zero padding k // 2 on every side."""
         channels, height, width = self.shapes[x]
         if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
             raise CheckpointError(f"{name}: its weight has shape {weight.shape}; expected (out, in, k, k) with odd k")
@@ -135,7 +142,7 @@ class Graph:
         return self._add("Add", [x, y], name, self.shapes[x])
 
     def upsample(self, x: str, factor: int, *, name: str) -> str:
-        """Each pixel repeated `factor` times in both directions."""
+        """Repeat each pixel `factor` times in both directions."""
         channels, height, width = self.shapes[x]
         scales = self._constant(f"upsample.scales{factor}", np.array([1, 1, factor, factor], np.float32))
         shape = (channels, height * factor, width * factor)
@@ -143,7 +150,7 @@ class Graph:
         return self._add("Resize", [x, "", scales], name, shape, **modes)
 
     def max_pool(self, x: str, *, name: str) -> str:
-        """3x3 maximum, stride 2, padding 1. After a ReLU, padding with zeros or with nothing is the same."""
+        """Add a 3x3 maximum, stride 2, padding 1. After a ReLU, padding with zeros or with nothing is the same."""
         channels, height, width = self.shapes[x]
         shape = (channels, (height - 1) // 2 + 1, (width - 1) // 2 + 1)
         return self._add("MaxPool", [x], name, shape, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
@@ -154,7 +161,7 @@ class Graph:
         return self._add("Flatten", [pooled], f"{name}.flat", (channels,))
 
     def dense(self, x: str, weight: FloatArray, bias: FloatArray, *, name: str) -> str:
-        """x @ weight + bias, with `weight` (in, out)."""
+        """Add x @ weight + bias, with `weight` (in, out)."""
         if weight.ndim != 2 or self.shapes[x] != weight.shape[:1]:
             raise CheckpointError(f"{name}: its weight has shape {weight.shape}, but {self.shapes[x]} features arrive")
         if bias.shape != weight.shape[1:]:
@@ -163,11 +170,12 @@ class Graph:
         return self._add("Gemm", inputs, name, (int(weight.shape[1]),))
 
     def model(self, value: str, output: str) -> onnx.ModelProto:
-        """The finished model, whose only output is `value` under the name `output`."""
-        if self.nodes[-1].output[0] != value:
+        """Finish and return the model, whose only output is `value` under the name `output`."""
+        graph = self._model.graph
+        if graph.node[-1].output[0] != value:
             raise ValueError(f"{value} is not the last node's value")
-        self.nodes[-1].output[0] = output
-        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.shapes["image"]])
-        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shapes[value]])
-        graph = helper.make_graph(self.nodes, self.name, [image], [result], list(self.initializers.values()))
-        return finish_model(graph)
+        graph.node[-1].output[0] = output
+        graph.input.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", *self.shapes["image"]]))
+        graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shapes[value]]))
+        check_graph(self._model)
+        return self._model

@@ -1,10 +1,10 @@
 """The part of HDF5 that Keras writes, read from bytes with every offset checked.
 
-The HDF5 library itself cannot be given files from anywhere: with a few bytes of a Keras file changed at random it read
-outside its memory, or never came back. What Keras writes through h5py needs little of the format: superblock 0, groups
-as symbol tables, object headers of version 1, contiguous datasets, and attributes of text. All else is refused, above
-all what leads out of the file: external and soft links, external and virtual storage. An object is read once, so that
-neither loops nor one block of bytes shown many times can grow what is read beyond the file.
+The HDF5 library itself is not safe for files of unknown origin: with a few bytes of a Keras file changed at random, it
+read outside its memory or never returned. Keras' files, written through h5py, use little of the format: superblock 0,
+groups as symbol tables, object headers of version 1, contiguous datasets, and attributes of text. All else is refused,
+above all references to other files: external and soft links, external and virtual storage. Each object is read once, so
+neither a loop nor a block that is referred to many times makes the result larger than the file.
 
 Section numbers: HDF5 File Format Specification, version 3.0.
 """
@@ -35,7 +35,7 @@ _FLOATS = {  # size, exponent bits, mantissa bits of a floating-point datatype (
 
 @dataclass(frozen=True)
 class Dataset:
-    """`raw` are the elements, of NumPy type `dtype` ('bfloat16' and 'opaque' aside)."""
+    """`raw` holds the elements, of NumPy type `dtype` (or 'bfloat16' or 'opaque')."""
 
     path: str
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class _Datatype:
 
 
 def read_hdf5(data: bytes) -> Group:
-    """The root group of a file. Raises CheckpointError for what is damaged, or not written as Keras writes it."""
+    """Return the root group. Raises CheckpointError if the file is damaged, or not of the layout that Keras writes."""
     return _Reader(memoryview(data)).root()
 
 
@@ -68,10 +68,10 @@ class _Reader:
         self._data = data
         self._seen: set[int] = set()
         self._steps_left = _MAX_STEPS
-        self._text_left = len(data)  # attributes may show the same text often; in total no more than the file's size
+        self._text_left = len(data)  # attributes may share text; in total they hold no more than the file's size
 
     def root(self) -> Group:
-        """The superblock (II.A) and the root group behind it."""
+        """Read the superblock (II.A) and return the root group after it."""
         if bytes(self._take(0, 8, "the superblock")) != HDF5_MAGIC:
             raise CheckpointError("the file does not start as HDF5 does")
         version, offset_size, length_size = (self._data[position] for position in (8, 13, 14))
@@ -81,10 +81,10 @@ class _Reader:
         base, _, end, _, _, header = self._unpack("<6Q", start, "the superblock")
         if base != 0 or end > len(self._data):
             raise CheckpointError(f"the HDF5 file has {len(self._data)} of {end} bytes; it is truncated, get it again")
-        found = self._object(header, "", 0)
-        if not isinstance(found, Group):
+        root = self._object(header, "", 0)
+        if not isinstance(root, Group):
             raise CheckpointError("the HDF5 file's root is no group; it is damaged")
-        return found
+        return root
 
     def _object(self, address: int, path: str, depth: int) -> Group | Dataset:
         self._visit(address, path)
@@ -99,17 +99,17 @@ class _Reader:
                 f"group {path or '/'!r} holds links that Keras does not write (external ones?); {_AGAIN}"
             )
         attributes = self._attributes([body for kind, body in messages if kind == 0x0C], path)
-        found = {kind: body for kind, body in messages if kind != 0x0C}
-        if 0x11 in found:
-            return self._group(found[0x11], path, attributes, depth)
+        bodies = {kind: body for kind, body in messages if kind != 0x0C}
+        if 0x11 in bodies:
+            return self._group(bodies[0x11], path, attributes, depth)
         if {0x01, 0x03, 0x08} <= kinds:
-            return self._dataset(found, path, attributes)
+            return self._dataset(bodies, path, attributes)
         raise CheckpointError(f"entry {path!r} is neither a group nor a dataset; the file is damaged")
 
     # Object headers (IV.A.1.a)
 
     def _messages(self, address: int, path: str) -> list[tuple[int, memoryview]]:
-        """The type and body of each message of the object header, continuation blocks included."""
+        """Return type and body of each message in the object header, continuation blocks included."""
         version, count, _, size = self._unpack("<BxHII", address, path)
         if version != 1:
             raise CheckpointError(f"entry {path!r} is of an HDF5 layout that Keras does not write; {_AGAIN}")
@@ -144,15 +144,15 @@ class _Reader:
             name = bytes(names[offset : offset + end]).decode("utf-8", "replace") if end > 0 else ""
             if not name or "/" in name or name in group.groups or name in group.datasets:
                 raise CheckpointError(f"group {path or '/'!r} has an entry without a name of its own; it is damaged")
-            found = self._object(address, f"{path}/{name}" if path else name, depth + 1)
-            if isinstance(found, Group):
-                group.groups[name] = found
+            member = self._object(address, f"{path}/{name}" if path else name, depth + 1)
+            if isinstance(member, Group):
+                group.groups[name] = member
             else:
-                group.datasets[name] = found
+                group.datasets[name] = member
         return group
 
     def _entries(self, address: int, path: str, depth: int) -> list[tuple[int, int]]:
-        """Offset of the name and address of the header of each link of a group, through its B-tree."""
+        """Return the name's offset and the header's address for each link in a group's B-tree."""
         self._visit(address, path)
         signature = bytes(self._take(address, 4, path))
         if signature == b"TREE" and depth < _MAX_DEPTH:
@@ -192,14 +192,12 @@ class _Reader:
     # Attributes (IV.A.2.m) and the global heap (III.E)
 
     def _attributes(self, bodies: list[memoryview], path: str) -> dict[str, str | list[str]]:
-        """The attributes that hold text; numbers have no use here and are left out."""
+        """Return the attributes that hold text; numbers are not needed and left out."""
         result: dict[str, str | list[str]] = {}
         for body in bodies:
             version, flags, *sizes = struct.unpack_from("<BBHHH", _at_least(body, 8, path))
             if version not in (1, 2, 3) or (version > 1 and flags):
-                raise CheckpointError(
-                    f"entry {path!r} has an attribute of a layout that Keras does not write; {_AGAIN}"
-                )
+                raise CheckpointError(f"entry {path!r} has an attribute that Keras does not write so; {_AGAIN}")
             position, parts = 9 if version == 3 else 8, []
             for size in sizes:
                 parts.append(_at_least(body[position:], size, path)[:size])
@@ -220,8 +218,8 @@ class _Reader:
         return decoded if shape else decoded[0]
 
     def _heap_text(self, cell: memoryview, entry: str) -> bytes:
-        """A string of variable length: its length, and where in which collection of the global heap it lies."""
-        length, address, wanted = struct.unpack_from("<IQI", _at_least(cell, 16, entry))
+        """Return a string of variable length from the global heap; `cell` has its length, collection and index."""
+        length, address, number = struct.unpack_from("<IQI", _at_least(cell, 16, entry))
         if length == 0:
             return b""
         self._text_left -= length
@@ -233,7 +231,7 @@ class _Reader:
         while bytes(heap[:4]) == b"GCOL" and position + 16 <= len(heap):
             self._step()
             index, _, extent = struct.unpack_from("<HH4xQ", heap, position)
-            if index == wanted:
+            if index == number:
                 return bytes(_at_least(heap[position + 16 :], length, entry)[:length])
             if index == 0:
                 break
@@ -270,7 +268,7 @@ def _at_least(body: memoryview, size: int, entry: str) -> memoryview:
 
 
 def _shape(body: memoryview, path: str) -> tuple[int, ...]:
-    """The current dimensions of a dataspace; () is a scalar (IV.A.2.b)."""
+    """Return the current dimensions of a dataspace; () is a scalar (IV.A.2.b)."""
     version, rank, _, kind = _at_least(body, 4, path)[:4]
     if version not in (1, 2) or (version == 2 and kind == 2):
         return (0,)  # a null dataspace: no elements
@@ -280,7 +278,7 @@ def _shape(body: memoryview, path: str) -> tuple[int, ...]:
 
 
 def _datatype(body: memoryview, path: str) -> _Datatype:
-    """Numbers and text as Keras writes them (IV.A.2.d); 'other' is refused where its values are needed."""
+    """Return the type of numbers or text (IV.A.2.d); 'other' is refused when its values are needed."""
     bits, _, _, size = struct.unpack_from("<BBBI", _at_least(body, 8, path), 1)
     order = ">" if bits & 1 else "<"
     kind = body[0] & 0x0F

@@ -27,9 +27,9 @@ _ARCHITECTURE = "HRNet"
 def build_hrnet(
     tensors: Mapping[str, NDArray[np.generic]], height_px: int = 256, width_px: int = 192
 ) -> onnx.ModelProto:
-    """FP32 graph from `image` (N, channels, height, width) to raw `heatmaps` (N, joints, height / 4, width / 4).
+    """Build the graph from `image` (N, channels, height, width) to raw `heatmaps` (N, joints, height / 4, width / 4).
 
-    Raises `CheckpointError` where a tensor is missing, left over or of a wrong shape.
+    Raises `CheckpointError` if a tensor is missing, left over or of a wrong shape.
     """
     if height_px % 32 or width_px % 32:
         raise CheckpointError(f"{_ARCHITECTURE}: input {height_px}x{width_px} px; both must be multiples of 32")
@@ -58,10 +58,10 @@ def build_hrnet(
 
 
 def _transition(graph: Graph, weights: Weights, branches: list[str], stage: int) -> list[str]:
-    """One value per branch of `stage`: old branches as they are or through a 3x3, new ones at half the coarsest size.
+    """Return one value per branch of `stage`: old branches as they are or after a 3x3, a new one at half the size.
 
-    The official code feeds every transition from the coarsest old branch. Where a branch that exists already changes
-    its width that works for the first transition alone, so later ones are left to the account of unused tensors.
+    The official code feeds every transition from the coarsest old branch. For an old branch that changes width, this
+    works in the first transition alone; in later ones its tensors stay unused, which `Weights.close` refuses.
     """
     name = f"transition{stage - 1}"
     result = []
@@ -80,7 +80,7 @@ def _transition(graph: Graph, weights: Weights, branches: list[str], stage: int)
 
 
 def _module(graph: Graph, weights: Weights, branches: list[str], prefix: str, finest_only: bool) -> list[str]:
-    """Residual blocks on every branch, then each branch the ReLU of the sum of all, brought to its size and width."""
+    """Add residual blocks to every branch; then each branch is the ReLU of the sum of all, in its size and width."""
     values = []
     for branch, value in enumerate(branches):
         x = value
@@ -98,7 +98,7 @@ def _module(graph: Graph, weights: Weights, branches: list[str], prefix: str, fi
 
 
 def _fuse(graph: Graph, weights: Weights, x: str, name: str, coarser: int) -> str:
-    """`x` brought to a branch that is `coarser` steps finer (1x1, then nearest) or -`coarser` steps coarser (3x3s)."""
+    """Bring `x` to a branch that is `coarser` steps finer (1x1, then nearest) or -`coarser` steps coarser (3x3s)."""
     if coarser > 0:
         x = conv_norm(graph, weights, x, f"{name}.0", f"{name}.1")
         return graph.upsample(x, 2**coarser, name=f"{name}.2")

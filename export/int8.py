@@ -1,4 +1,4 @@
-"""FP32 graphs to INT8 by static quantization: QuantizeLinear and DequantizeLinear around what runs in 8 bits.
+"""FP32 graphs to INT8 by static quantization, with QuantizeLinear and DequantizeLinear around the 8-bit layers.
 
 Weights are signed and symmetric, one scale per output channel; biases are left alone. An activation that is never
 negative is unsigned with zero point 0, so that an engine drops the ReLU before it; any other is unsigned with zero
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.export.averaged import Images
-from spinescore.export.graph import finish_model
+from spinescore.export.graph import check_graph, empty_model, without_initializers
 from spinescore.export.sessions import map_batches, open_session
 from spinescore.runtime.engines.half import to_half
 
@@ -26,8 +26,8 @@ __all__ = ["RULES", "Ranges", "calibrate", "layers", "quantize", "sample_first",
 RULES = ("extremes", "percentile", "least-squares")  # by which an activation's range is taken
 
 _COMPUTED = ("Conv", "Gemm", "Add")  # in 8 bits
-_CARRIED = ("Resize", "MaxPool")  # hand values on: what leaves has the scale of what entered
-_SAMPLES = 2048  # values of an activation and image, from which its range is taken
+_CARRIED = ("Resize", "MaxPool")  # hand values on: the output has the scale of the input
+_SAMPLES = 2048  # values of an activation that are kept of each image, to choose its range
 _PERCENTILE = 99.99
 _CUTS = np.linspace(0.2, 1.0, 33)  # shares of the largest magnitude
 _LEVELS, _SIGNED_LEVELS = 255, 127
@@ -40,10 +40,10 @@ Ranges = dict[str, tuple[float, float]]  # activation -> least and greatest valu
 
 
 def layers(model: onnx.ModelProto, *operators: str) -> list[str]:
-    """What can run in 8 bits, in the graph's order; of `operators` (Conv, Gemm, Add) alone if named.
+    """Return the layers that can run in 8 bits, in the graph's order; only those of `operators`, if any are given.
 
-    A layer is known by its result, since ready graphs need not name their nodes. A convolution or dense layer is one
-    whose weights are stored in the file as float32.
+    A layer goes by the name of its result, since ready graphs need not name their nodes. Convolutions and dense layers
+    count only if their weights are stored in the file as float32.
     """
     stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     nodes = [node for node in model.graph.node if node.op_type in (operators or _COMPUTED)]
@@ -51,38 +51,37 @@ def layers(model: onnx.ModelProto, *operators: str) -> list[str]:
 
 
 def calibrate(model: onnx.ModelProto, images: Images) -> dict[str, Ranges]:
-    """Ranges of all activations of the FP32 `model` over `images` (N, C, H, W), by each of the `RULES`.
+    """Return the ranges of all activations of the FP32 `model` over `images` (N, C, H, W), by each of the `RULES`.
 
-    `extremes` takes all values, `percentile` 99.99 % of their magnitudes, and `least-squares` cuts where the mean
-    squared error of rounding and cutting is least.
+    `extremes` takes all values, `percentile` 99.99 % of their magnitudes, and `least-squares` cuts at the magnitude
+    that makes the mean squared error of rounding and cutting least.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = without_initializers(model)
     graph = probed.graph
     names = [node.output[0] for node in graph.node if node.op_type in (*_COMPUTED, *_CARRIED, "Relu")]
-    known = {value.name for value in graph.output}
-    graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in known)
-    session = open_session(probed)
+    outputs = {value.name for value in graph.output}
+    graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in outputs)
+    session = open_session(probed, model)
     entry = graph.input[0].name
 
     def look(image: NDArray[np.floating]) -> list[tuple[float, float, Array]]:
-        """For the input and each activation: its least and greatest value, and some of its values."""
+        """Return, for the input and each activation, its least and greatest value and some of its values."""
         flats = [value.ravel() for value in (image, *session.run(names, {entry: image}))]
         return [(float(flat.min()), float(flat.max()), flat[:: flat.size // _SAMPLES | 1].copy()) for flat in flats]
 
     by_image = map_batches(look, images, most=1)  # all activations of a full-size network take 200 MB
-    found: dict[str, Ranges] = {rule: {} for rule in RULES}
+    ranges: dict[str, Ranges] = {rule: {} for rule in RULES}
     for name, seen in zip((entry, *names), zip(*by_image, strict=True), strict=True):
         low, high = min(least for least, _, _ in seen), max(greatest for _, greatest, _ in seen)
         pooled = np.concatenate([sample for _, _, sample in seen])
         limits = (np.inf, float(np.percentile(np.abs(pooled), _PERCENTILE)), _least_squares(pooled, low, high))
         for rule, limit in zip(RULES, limits, strict=True):
-            found[rule][name] = (max(low, -limit), min(high, limit))
-    return found
+            ranges[rule][name] = (max(low, -limit), min(high, limit))
+    return ranges
 
 
 def _least_squares(values: Array, low: float, high: float) -> float:
-    """The magnitude at which cutting `values` off gives the least mean squared error after 8 bits."""
+    """Return the magnitude at which cutting `values` off gives the least mean squared error in 8 bits."""
     largest = max(abs(low), abs(high))
     errors = []
     for limit in largest * _CUTS:
@@ -93,12 +92,11 @@ def _least_squares(values: Array, low: float, high: float) -> float:
 
 
 def sample_first(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the FP32 `model` that gives the same values, without 1x1 convolutions that skip pixels together.
+    """Return a copy of the FP32 `model` that gives the same values, with fewer 1x1 convolutions that skip pixels.
 
-    Where everything that reads a value is a 1x1 convolution with the same stride (the blocks of a ResNet in Keras'
-    layout), one pooling of single pixels takes the samples, and the convolutions have stride 1. OpenVINO would make the
-    same change by itself, but between an activation and its quantization: the convolutions would then leave 8-bit
-    arithmetic, and be computed from weights that are scaled when the network is loaded.
+    If all readers of a value are 1x1 convolutions with the same stride (the blocks of a ResNet in Keras' layout), one
+    pooling of single pixels takes the samples, and the convolutions get stride 1. OpenVINO would make the same change
+    by itself, but between an activation and its quantization: the convolutions would then leave 8-bit arithmetic.
     """
     sampled = onnx.ModelProto()
     sampled.CopyFrom(model)
@@ -107,19 +105,19 @@ def sample_first(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         for name in node.input:
             strides.setdefault(name, set()).add(_strides_of_point(node))
-    taken: dict[str, onnx.NodeProto] = {}
+    samplings: dict[str, onnx.NodeProto] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         source = node.input[0] if node.input else ""
         stride = next(iter(strides[source])) if len(strides.get(source, ())) == 1 else None
         if stride is not None and stride != (1, 1):
-            if source not in taken:
+            if source not in samplings:
                 name = f"{source}.sampled"
-                taken[source] = helper.make_node(
+                samplings[source] = helper.make_node(
                     "MaxPool", [source], [name], name=name, kernel_shape=[1, 1], strides=stride
                 )
-                nodes.append(taken[source])
-            node.input[0] = taken[source].output[0]
+                nodes.append(samplings[source])
+            node.input[0] = samplings[source].output[0]
             next(a for a in node.attribute if a.name == "strides").ints[:] = [1, 1]
         nodes.append(node)
     del graph.node[:]
@@ -129,16 +127,16 @@ def sample_first(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _strides_of_point(node: onnx.NodeProto) -> tuple[int, ...] | None:
-    """The strides of a 1x1 convolution without padding; None for any other node."""
+    """Return the strides of a 1x1 convolution without padding; None for any other node."""
     attributes = {attribute.name: list(attribute.ints) for attribute in node.attribute}
     point = node.op_type == "Conv" and attributes.get("kernel_shape") == [1, 1]
     return tuple(attributes.get("strides", [])) or None if point and not any(attributes.get("pads", [])) else None
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> onnx.ModelProto:
-    """A copy of the FP32 `model` whose convolutions, dense layers and sums run in 8 bits, those in `keep` aside.
+    """Return a copy of the FP32 `model` whose convolutions, dense layers and sums, except `keep`, run in 8 bits.
 
-    `ranges` are the activations' (least, greatest). Input and output stay float32, and the weights of what is kept.
+    `ranges` are the activations' (least, greatest). The input, the output and the weights of `keep` stay float32.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
@@ -154,21 +152,26 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> o
             if f"{node.input[1]}.int8" not in constants:  # layers may share their weights
                 nodes.append(_packed(node, weights, constants))
             node.input[1] = f"{node.input[1]}.dequantized"
-        if node.output[0] in computed or node.op_type in _CARRIED:  # what is kept reads what was not rounded
+        if node.output[0] in computed or node.op_type in _CARRIED:  # layers in FP32 read values that were not rounded
             node.input[:] = [f"{name}.dequantized" if name in scales else name for name in node.input]
         nodes.append(node)
         if node.output[0] in scales:
             nodes += _pair(node.output[0], scales, constants)
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    found = helper.make_graph(nodes, graph.name, graph.input, graph.output, [*kept, *constants.values()])
-    return finish_model(found)
+    quantized = empty_model(graph.name)
+    quantized.graph.node.extend(nodes)
+    quantized.graph.input.extend(graph.input)
+    quantized.graph.output.extend(graph.output)
+    quantized.graph.initializer.extend([*kept, *constants.values()])
+    check_graph(quantized)
+    return quantized
 
 
 def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of what `quantize` made as TensorRT takes it: signed activations, and half precision for all the rest.
+    """Return a copy of an INT8 graph in TensorRT's form: signed activations, and half precision for all the rest.
 
-    An activation that is never negative has 127 steps then in place of 255.
+    An activation that is never negative then has 127 steps instead of 255.
     """
     signed = onnx.ModelProto()
     signed.CopyFrom(model)
@@ -186,10 +189,10 @@ def to_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _scales(graph: onnx.GraphProto, ranges: Ranges, computed: Collection[str]) -> dict[str, tuple[float, int]]:
-    """(scale, zero point) of each activation that is quantized.
+    """Return (scale, zero point) of each activation that is quantized.
 
-    It is one that a layer of `computed`, in 8 bits, reads, and not the result of a sum or a convolution that a ReLU
-    alone reads: such a result exists only inside of the layer.
+    These are the activations that a layer of `computed`, in 8 bits, reads. The result of a sum or convolution that only
+    a ReLU reads is not one of them: it exists only inside of the layer.
     """
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -202,21 +205,21 @@ def _scales(graph: onnx.GraphProto, ranges: Ranges, computed: Collection[str]) -
             for node in readers.get(name, ())
         )
 
-    found: dict[str, tuple[float, int]] = {}
-    made_by = {node.output[0]: node for node in graph.node}
-    for name in [graph.input[0].name, *made_by]:
-        maker = made_by.get(name)
+    scales: dict[str, tuple[float, int]] = {}
+    producers = {node.output[0]: node for node in graph.node}
+    for name in [graph.input[0].name, *producers]:
+        producer = producers.get(name)
         if name not in ranges or not is_read(name):
             continue
-        if maker is not None and maker.op_type in _CARRIED and maker.input[0] in found:
-            found[name] = found[maker.input[0]]
+        if producer is not None and producer.op_type in _CARRIED and producer.input[0] in scales:
+            scales[name] = scales[producer.input[0]]
         else:
-            found[name] = _scale(*ranges[name])
-    return found
+            scales[name] = _scale(*ranges[name])
+    return scales
 
 
 def _scale(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point of an unsigned activation."""
+    """Return scale and zero point of an unsigned activation."""
     scale, zero = (high / _LEVELS, 0) if low >= 0 else (max(-low, high) / _SIGNED_LEVELS, _MIDDLE)
     return max(scale, float(_SMALLEST_SCALE)), zero
 
@@ -224,7 +227,7 @@ def _scale(low: float, high: float) -> tuple[float, int]:
 def _pair(
     name: str, scales: Mapping[str, tuple[float, int]], constants: dict[str, onnx.TensorProto]
 ) -> Iterable[onnx.NodeProto]:
-    """Quantize `name` and dequantize it again."""
+    """Return the nodes that quantize `name` and dequantize it again."""
     scale, zero = scales[name]
     parameters = [f"{name}.scale", f"{name}.zero"]
     constants[parameters[0]] = numpy_helper.from_array(np.array(scale, np.float32), parameters[0])
@@ -239,7 +242,7 @@ def _pair(
 def _packed(
     node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], constants: dict[str, onnx.TensorProto]
 ) -> onnx.NodeProto:
-    """Store a layer's weights in 8 bits; the node that dequantizes them."""
+    """Store a layer's weights in 8 bits in `constants`; return the node that dequantizes them."""
     name = node.input[1]
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     axis = 0 if node.op_type == "Conv" or transposed else 1  # of the output channels

@@ -1,11 +1,11 @@
-"""Keras' weights without Keras: `.h5` (whole model and weights only), `.weights.h5` and `.keras`.
+"""Reads Keras' weights without Keras: `.h5` (whole model and weights only), `.weights.h5` and `.keras`.
 
-Names come out as "<layer>/<variable>" (`conv1_conv/kernel`), without the submodels that a layer is nested in.
+Tensors are named "<layer>/<variable>" (`conv1_conv/kernel`), without the submodels around the layer.
 
 Keras 2, and the `.h5` files of Keras 3, name each variable. `.weights.h5` and `.keras` number them by class instead
-("layers/conv2d_3/vars/0", keras/src/saving/saving_lib.py); which layer `conv2d_3` is follows from, in this order,
-the model's configuration, the layer's name that newer Keras 3 writes beside its variables, and the order in which
-Keras lists the layers of its own ResNets. Where none of them decides, the file is refused.
+("layers/conv2d_3/vars/0", keras/src/saving/saving_lib.py). The name of layer `conv2d_3` then comes from the model's
+configuration; else from the name that newer Keras 3 writes beside the variables; else from the order in which Keras
+lists the layers of its own ResNets. If none of them decides, the file is refused.
 The configuration is read for names and settings; nothing in it is built or run.
 """
 
@@ -44,7 +44,7 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class _Leaf:
-    """One layer's variables in a file that numbers them. `slot` is its place, "layers/conv2d_3"."""
+    """One layer's variables in a file that numbers them; `slot` is its place, as "layers/conv2d_3"."""
 
     slot: str
     kind: str
@@ -55,7 +55,7 @@ class _Leaf:
 
 
 def read_keras(archive: Zip) -> tuple[Tensors, tuple[KerasLayer, ...]]:
-    """Tensors and layers of a `.keras` file: a zip of the configuration and a `.weights.h5`."""
+    """Return the tensors and layers of a `.keras` file: a zip of the configuration and a `.weights.h5`."""
     for name in ("config.json", "model.weights.h5"):
         if name not in archive.entries:
             raise CheckpointError(f"the .keras archive has no entry {name!r}; save the model again")
@@ -63,7 +63,7 @@ def read_keras(archive: Zip) -> tuple[Tensors, tuple[KerasLayer, ...]]:
 
 
 def read_h5(data: bytes, config: str | None = None) -> tuple[Tensors, tuple[KerasLayer, ...]]:
-    """Tensors and layers of an HDF5 file of Keras; `config` where the configuration stands outside of it."""
+    """Return the tensors and layers of an HDF5 file; `config` is the configuration if it lies outside the file."""
     root = read_hdf5(data)
     config = config if config is not None else _one(root.attributes.get("model_config"))
     whole = parse_config(config) if config else None
@@ -100,7 +100,7 @@ def _array(dataset: Dataset) -> NDArray[np.generic]:
 
 
 def _names(group: Group, attribute: str) -> list[str] | None:
-    """A list of names; Keras cuts it into `attribute0`, `attribute1`, .. where it is too long for one."""
+    """Return a list of names; Keras cuts a long one into `attribute0`, `attribute1`, .. None if there is none."""
     if attribute in group.attributes:
         value = group.attributes[attribute]
         return value if isinstance(value, list) else None
@@ -113,7 +113,7 @@ def _names(group: Group, attribute: str) -> list[str] | None:
 
 
 def _by_name(weights: Group) -> Iterator[tuple[str, Dataset]]:
-    """Each variable's name and dataset, in the order of layers and weights that the file states."""
+    """Yield each variable's name and dataset, in the file's order of layers and weights."""
     taken: dict[str, str] = {}
     for layer in _names(weights, "layer_names") or []:
         group = weights.groups.get(layer)
@@ -170,7 +170,7 @@ def _by_number(root: Group, tree: dict[str, Any] | None) -> Iterator[tuple[str, 
 
 
 def _leaves(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_Leaf]:
-    """The layers below a model's group, those of nested models included."""
+    """Yield the layers below a model's group, those of nested models included."""
     for name, inner in group.groups.items():
         if not path and (name in (*_NOT_THE_MODEL, "vars") or _METRICS.search(name)):
             continue
@@ -181,8 +181,8 @@ def _leaves(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_L
                 f"the file is of a model of a class of its own, which keeps layers in {name!r}; what it computes with "
                 f"them is code, which is not read. {TO_FUNCTIONAL}"
             )
-        elif name != "vars":  # what a layer or a model holds besides: a seed, a layer that it wraps
-            yield from _slot(name, inner, None, f"{path}{name}", known=False)
+        elif name != "vars":  # other parts of a layer or a model: a seed, a layer that it wraps
+            yield from _slot(name, inner, None, f"{path}{name}", listed=False)
 
 
 def _container(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator[_Leaf]:
@@ -192,19 +192,22 @@ def _container(group: Group, tree: dict[str, Any] | None, path: str) -> Iterator
         entry = entries.get(slot)
         if tree is not None and entry is None and any(True for _ in _all(group.groups[slot])):
             raise CheckpointError(f"entry {path + slot!r} belongs to no layer of the model's configuration")
-        yield from _slot(slot, group.groups[slot], entry, path + slot, known=tree is not None)
+        yield from _slot(slot, group.groups[slot], entry, path + slot, listed=tree is not None)
 
 
 def _classes(group: Group) -> Iterator[str]:
-    """The class of every layer that a file lists, with and without variables."""
+    """Yield the class of every layer that a file lists, with and without variables."""
     for name in _CONTAINERS:
         for slot, inner in (group.groups[name].groups if name in group.groups else {}).items():
             yield _class_and_number(slot)[0]
             yield from _classes(inner)
 
 
-def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, known: bool) -> Iterator[_Leaf]:
-    """One layer's own variables, then those of the layers inside it."""
+def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, listed: bool) -> Iterator[_Leaf]:
+    """Yield one layer's own variables, then those of the layers inside it.
+
+    `listed` says whether the configuration lists the layer; then layers inside it that it does not list are refused.
+    """
     variables = group.groups.get("vars")
     kind, number = _class_and_number(slot)
     if variables is not None:
@@ -219,13 +222,13 @@ def _slot(slot: str, group: Group, entry: dict[str, Any] | None, path: str, *, k
             raise CheckpointError(f"entry {path + '/vars'!r} does not number its variables from 0; it is damaged")
         yield _Leaf(path, kind, number, layer, layer.name if layer is not None else stated, values)
     nested = model_in(entry) if entry is not None else None
-    if known and nested is None and any(container in group.groups for container in _CONTAINERS):
+    if listed and nested is None and any(container in group.groups for container in _CONTAINERS):
         nested = {"layers": []}
     yield from _leaves(group, nested, path + "/")
 
 
 def _variables(leaf: _Leaf) -> list[str]:
-    """The names of a layer's variables, in the order in which Keras numbers them."""
+    """Return the names of a layer's variables, in the order in which Keras numbers them."""
     count, names = len(leaf.variables), list(_VARIABLES.get(leaf.kind, ()))
     if leaf.kind == "batch_normalization" and count != 4:
         config = leaf.layer.config if leaf.layer is not None else {}
@@ -242,8 +245,8 @@ def _variables(leaf: _Leaf) -> list[str]:
 
 
 def _class_and_number(slot: str) -> tuple[str, int]:
-    found = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", slot, re.DOTALL)
-    return (found[1], int(found[2] or 0)) if found else (slot, 0)
+    match = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", slot, re.DOTALL)
+    return (match[1], int(match[2] or 0)) if match else (slot, 0)
 
 
 def _one(value: str | list[str] | None) -> str | None:

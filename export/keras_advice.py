@@ -23,7 +23,7 @@ TO_FUNCTIONAL = (
 
 
 def from_saved_model(folder: str, name: str) -> str:
-    """The next step for the SavedModel `folder`, whichever Keras wrote it."""
+    """Return the next step for the SavedModel `folder`, whichever Keras wrote it."""
     return (
         "Convert it where TensorFlow and tf2onnx are installed: "
         f"python -m tf2onnx.convert --saved-model '{folder}' --output '{name}.onnx' --opset 17; {_STATE}"
@@ -31,7 +31,7 @@ def from_saved_model(folder: str, name: str) -> str:
 
 
 def from_checkpoint(stem: str, name: str, index: bytes) -> str:
-    """The next step for the TensorFlow checkpoint `stem`; `index` is the content of its .index file."""
+    """Return the next step for the TensorFlow checkpoint `stem`; `index` is the content of its .index file."""
     old = (
         "set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported (TensorFlow 2.16 and later also need the package "
         f"tf_keras), then: model.load_weights('{stem}').expect_partial(); model.save('{name}.h5')"

@@ -1,8 +1,8 @@
-"""Files of Keras weights without the model's configuration: what they tell of layers that have no weights.
+"""Checks Keras weights without the model's configuration by their list of layers.
 
-They list every layer, also those without variables: `.weights.h5` by class ("layers/zero_padding2d_1"), the older
-`.h5` by name. A list that holds more than a ResNet (v1) with its head, or not all of it, is refused, because nothing
-says what the other layers compute. Settings, activations of Dense layers and operators stay unseen.
+The files list every layer, also those without variables: `.weights.h5` by class ("layers/zero_padding2d_1"), the older
+`.h5` by name. A list with more layers than a ResNet (v1) and its head, or with fewer, is refused, because the file does
+not tell what the other layers compute. Settings, activations of Dense layers and operators cannot be checked.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _IDLE_NAMES = re.compile(rf"({'|'.join(sorted(_IDLE))})(_\d+)?", re.ASCII)
 
 
 def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
-    """Raises `CheckpointError` where layers of `classes` are more or fewer than the network of the tensors `names` has.
+    """Check the number of layers of each class against the network of the tensors `names`.
 
-    A file that lists no layer without variables says nothing, and passes.
+    A file that lists only layers with variables is not checked. Raises `CheckpointError` for too many or too few.
     """
     names = set(names)
     counts = Counter(classes)
     blocks = sum(name.endswith("_3_conv/kernel") for name in names)
-    wanted = {
+    expected = {
         "activation": 1 + 3 * blocks, "add": blocks, "zero_padding2d": 2, "max_pooling2d": 1,
         "global_average_pooling2d": 1,
     }  # fmt: skip
@@ -45,22 +45,22 @@ def check_classes(classes: Sequence[str], names: Iterable[str]) -> None:
     models = ("functional", "model", "sequential")
     if "conv1_conv/kernel" not in names or set(counts) <= {*with_variables, *models}:
         return
-    most = {**wanted, "input_layer": 1 + sum(counts[kind] for kind in models)}
+    most = {**expected, "input_layer": 1 + sum(counts[kind] for kind in models)}
     for kind, count in counts.items():
         if kind not in most and kind not in (*with_variables, *models) and kind not in _IDLE:
             raise _unknown(f"a layer of class {kind!r}")
         if count > most.get(kind, count):
             raise _unknown(f"{count} layers of class {kind!r}, {count - most[kind]} more than the network has")
-    for kind, count in wanted.items():
+    for kind, count in expected.items():
         if counts[kind] < count:
             raise _unknown(f"{counts[kind]} of the {count} layers of class {kind!r} that the network has")
 
 
 def check_names(layers: Sequence[str], weighted: Iterable[str], names: Iterable[str]) -> None:
-    """Raises `CheckpointError` where one of `layers` has no weights and is not known by its name.
+    """Check that every one of `layers` without weights has a name that a ResNet's layers have.
 
-    `layers` are in the model's order, `weighted` those that have weights, `names` the tensors. Files of other networks
-    than a ResNet pass.
+    `layers` are in the model's order, `weighted` are those with weights, `names` are the tensors. Files of other
+    networks than a ResNet are not checked. Raises `CheckpointError` for an unknown name.
     """
     weighted = set(weighted)
     if "conv1_conv/kernel" not in names:
@@ -69,8 +69,8 @@ def check_names(layers: Sequence[str], weighted: Iterable[str], names: Iterable[
     plain = [name for name in layers if name not in weighted]
     for name in plain:
         first = flat and name == layers[0] and layers[1:2] == ["conv1_pad"]
-        known = (_BACKBONE, _INPUT, _MEAN, _IDLE_NAMES)
-        if not first and not any(pattern.fullmatch(name) for pattern in known):
+        usual = (_BACKBONE, _INPUT, _MEAN, _IDLE_NAMES)
+        if not first and not any(pattern.fullmatch(name) for pattern in usual):
             raise _unknown(f"the layer {name!r}, which has no weights")
         if _MEAN.fullmatch(name):
             early = [other for other in layers[: layers.index(name)] if other in weighted]

@@ -1,9 +1,9 @@
-"""What a Keras model's configuration says of a ResNet, held against what its weights are read as.
+"""Checks a Keras model's configuration against the ResNet that its weights are read as.
 
-Weights alone do not tell strides, epsilons, activations or layers without weights. Where the file has the
-configuration, the whole graph must be keras.applications' ResNet (v1; keras/src/applications/resnet.py) with a head of
-Dense layers: from the output back to the input every layer is one that is allowed there, with settings that are
-allowed. Everything else is refused by name instead of computed wrongly.
+Weights alone do not tell strides, epsilons, activations or layers without weights. If the file has the configuration,
+the whole graph must be keras.applications' ResNet (v1; keras/src/applications/resnet.py) with a head of Dense layers:
+from the output back to the input, every layer and its settings must be allowed in that place. Everything else is
+refused by name instead of computed wrongly.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ _CORNER_GRADES = 4  # of the 8 outputs, corner by corner
 
 
 def check_layers(layers: Sequence[KerasLayer], names: Iterable[str]) -> tuple[str, ...]:
-    """The Dense layers' names, first to last; empty without `layers`, where nothing is known.
+    """Check the layers and return the Dense layers' names, first to last; empty without `layers`.
 
-    `names` are those of the file's tensors (`conv1_conv/kernel`, ..). Raises `CheckpointError` where `layers`, as
-    `connected_layers` gives them, describe another network than the weights are read as.
+    `layers` come from `connected_layers`, `names` are those of the file's tensors (`conv1_conv/kernel`, ..). Raises
+    `CheckpointError` if the layers describe another network than the weights are read as.
     """
     return _Walk(layers, frozenset(names)).check() if layers else ()
 
 
 class _Walk:
-    """From the model's output to its input: each method takes the key of a layer and returns that before its part."""
+    """Walks from the model's output to its input.
+
+    Each method takes the key of the last layer of a part, checks the part, and returns the key of the layer before it.
+    """
 
     def __init__(self, layers: Sequence[KerasLayer], names: frozenset[str]) -> None:
         self._layers = {layer.key: layer for layer in layers}
@@ -64,7 +67,7 @@ class _Walk:
         return tuple(dense)
 
     def _head(self, x: str) -> tuple[str, list[str]]:
-        """Dense layers with ReLU between them; behind the last one softmax or nothing."""
+        """Check the Dense layers, with ReLU between them and softmax or nothing after the last one."""
         dense: list[KerasLayer] = []
         active: list[tuple[KerasLayer, str]] = []
         shapes: list[KerasLayer] = []
@@ -91,9 +94,9 @@ class _Walk:
     @staticmethod
     def _check_activation(layer: KerasLayer, active: Sequence[str], *, last: bool) -> None:
         if list(active) not in ([[], ["softmax"]] if last else [["relu"]]):
-            wanted = "softmax or nothing" if last else "relu, once"
-            found = ", ".join(reversed(active)) or "nothing"
-            raise CheckpointError(f"after layer {layer.name} comes {found}; read is {wanted}. {TO_ONNX}")
+            expected = "softmax or nothing" if last else "relu, once"
+            actual = ", ".join(reversed(active)) or "nothing"
+            raise CheckpointError(f"after layer {layer.name} comes {actual}; read is {expected}. {TO_ONNX}")
 
     def _blocks(self, stage: int) -> int:
         prefix, suffix = f"conv{stage}_block", "_1_conv/kernel"
@@ -150,7 +153,7 @@ class _Walk:
         return self._layers[key]
 
     def _idle(self, x: str) -> str:
-        """The key of the layer before those that do nothing."""
+        """Return the key of the first layer, from `x` backwards, that does something."""
         while x in self._layers and self._does_nothing(self._layers[x]):
             x = self._pass(x, {})
         return x
@@ -174,7 +177,7 @@ class _Walk:
         return self._pass(layer.key, {} if layer.kind == "ReLU" else settings)
 
     def _pass(self, key: str, settings: dict[str, Any]) -> str:
-        """The key of the one layer before `key`, whose own settings are checked."""
+        """Check the settings of the layer `key`, and return the key of the one layer before it."""
         layer = self._layers[key]
         check_settings(layer, settings, idle=layer.kind in IDLE_LAYERS)
         sources = layer.sources or ()
@@ -185,7 +188,7 @@ class _Walk:
 
 
 def _check_groups(shape: KerasLayer, last: KerasLayer) -> None:
-    """A shape behind the last Dense layer may only set one corner's grades beside the other's."""
+    """Check that a Reshape after the last Dense layer only separates one corner's grades from the other's."""
     if shape.kind == "Flatten":
         return
     units, target = last.config.get("units"), shape.config.get("target_shape")

@@ -1,4 +1,4 @@
-"""The layers of a Keras model and their inputs, from its configuration; nested models are opened.
+"""Connects the layers of a Keras model by its configuration; nested models are replaced by their layers.
 
 Keras 2 writes a call as `[[name, node, tensor, kwargs], ..]` (keras/src/engine/functional.py), Keras 3 as
 `{"args": .., "kwargs": ..}` with tensors as `__keras_tensor__` (keras/src/models/functional.py). A Sequential model is
@@ -24,7 +24,7 @@ _NEUTRAL = (("training", False), ("mask", None), ("training", None))  # argument
 
 
 def connected_layers(root: dict[str, Any]) -> tuple[KerasLayer, ...]:
-    """Every layer that is no model itself, each after those that it takes, with `sources` set.
+    """Return every layer that is no model itself, each after its inputs, with `sources` set.
 
     `root` is the whole configuration, as `parse_config` gives it. Raises `CheckpointError` for several inputs or
     outputs, and for layers that are called twice or with arguments of their own.
@@ -38,8 +38,10 @@ def connected_layers(root: dict[str, Any]) -> tuple[KerasLayer, ...]:
     return tuple(layers.values())
 
 
-def _open(entry: dict[str, Any], given: str | None, path: tuple[str, ...], layers: dict[str, KerasLayer]) -> str | None:
-    """Adds the layers of the model `entry`, whose input is `given`, and returns the key of its output."""
+def _open(
+    entry: dict[str, Any], source: str | None, path: tuple[str, ...], layers: dict[str, KerasLayer]
+) -> str | None:
+    """Add the layers of the model `entry`, whose input is layer `source`; return its end's key."""
     model = model_in(entry)
     if model is None or kind_of(entry) not in _MODELS:
         raise _refused(
@@ -52,13 +54,13 @@ def _open(entry: dict[str, Any], given: str | None, path: tuple[str, ...], layer
             if len(ends) != 1:
                 raise _refused(f"the model {_named(model)} has {len(ends)} {side}s ({_shown(ends)}), not one")
     outputs: dict[str, str | None] = {}
-    last = given
+    last = source
     for layer in model["layers"]:
         name = str(layer_of(layer).name) if model_in(layer) is None else _name(layer)
         if name in outputs:
             raise _refused(f"two layers are called {name!r}")
-        if kind_of(layer) == _INPUT and given is not None:
-            outputs[name] = given
+        if kind_of(layer) == _INPUT and source is not None:
+            outputs[name] = source
             continue
         sources = ([last] if last is not None else []) if chain else _sources(layer, name, outputs)
         last = _add(layer, sources, (*path, name), layers)
@@ -82,7 +84,7 @@ def _add(entry: dict[str, Any], sources: list[str], path: tuple[str, ...], layer
 
 
 def _sources(entry: dict[str, Any], name: str, outputs: dict[str, str | None]) -> list[str]:
-    """The keys of what the layer `entry` takes."""
+    """Return the keys of the layers whose outputs the layer `entry` takes."""
     calls = entry.get("inbound_nodes")
     calls = calls if isinstance(calls, list) else []
     if kind_of(entry) == _INPUT and not calls:
@@ -90,7 +92,7 @@ def _sources(entry: dict[str, Any], name: str, outputs: dict[str, str | None]) -
     if len(calls) != 1:
         raise _refused(f"layer {name!r} ({kind_of(entry)}) is called {len(calls)} times, not once")
     call = calls[0]
-    found: list[str] = []
+    keys: list[str] = []
     for tensor, arguments in _call_3(call, name) if isinstance(call, dict) else _call_2(call, name):
         for argument, value in arguments.items():
             if (argument, value) not in _NEUTRAL and value is not None:
@@ -106,8 +108,8 @@ def _sources(entry: dict[str, Any], name: str, outputs: dict[str, str | None]) -
             raise _refused(
                 f"layer {name!r} ({kind_of(entry)}) takes {str(source)[:40]!r}, which does not come before it"
             )
-        found.append(key)
-    return found
+        keys.append(key)
+    return keys
 
 
 _Call = Iterator[tuple[list[Any] | None, dict[str, Any]]]
@@ -140,7 +142,7 @@ def _call_2(call: Any, name: str) -> _Call:
 
 
 def _references(value: Any) -> Iterator[str]:
-    """The names in `input_layers` or `output_layers`: `[name, 0, 0]`, or several of it as a list or by name."""
+    """Yield the names in `input_layers` or `output_layers`: one `[name, 0, 0]`, or a list or dictionary of them."""
     if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
         yield value[0]
     elif isinstance(value, (list, dict)):

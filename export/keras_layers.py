@@ -17,7 +17,7 @@ _KERAS = re.compile(r"(tf_)?keras(\.src)?(\.(layers|models|engine)(\..*)?)?")
 
 
 def parse_config(text: str) -> dict[str, Any]:
-    """The configuration of the whole model (its class, `config` and layers), refused where it holds code of its own."""
+    """Return the configuration of the whole model (class, `config`, layers). Refuses code inside it."""
     try:
         tree: object = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -47,7 +47,7 @@ def parse_config(text: str) -> dict[str, Any]:
 
 
 def model_in(entry: dict[str, Any]) -> dict[str, Any] | None:
-    """The configuration of a model, as one dictionary with `layers`; None for a plain layer."""
+    """Return a model's configuration as one dictionary with `layers`; None for a plain layer."""
     config = entry.get("config")
     if isinstance(config, list):  # Sequential models before Keras 2.2.3
         config = {"layers": config}
@@ -60,7 +60,7 @@ def model_in(entry: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def kind_of(entry: dict[str, Any]) -> str:
-    """The entry's class: by its name alone where it is one of Keras' layers or models, else with what it comes from."""
+    """Return the entry's class: the name alone for Keras' own layers and models, else with its module."""
     kind, module, registered = entry["class_name"], entry.get("module"), entry.get("registered_name")
     if isinstance(registered, str) and registered != kind:
         return registered
@@ -68,7 +68,7 @@ def kind_of(entry: dict[str, Any]) -> str:
 
 
 def layer_of(entry: dict[str, Any], path: tuple[str, ...] = ()) -> KerasLayer:
-    """The layer that `entry` describes, in the models `path`; its `sources` are not known here."""
+    """Return the layer that `entry` describes, inside the models `path`; its `sources` are not set."""
     config = entry.get("config")
     config = config if isinstance(config, dict) else {}
     name = config.get("name") or entry.get("name")
@@ -87,7 +87,7 @@ def _check_names(model: dict[str, Any]) -> None:
 
 
 def slots_of(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The slots of a model's layers ("conv2d_3"): its layers in order, counted by class. Operators have none."""
+    """Return a model's layers by slot ("conv2d_3"): in order, counted by class. Operators have no slot."""
     counts: Counter[str] = Counter()
     result = {}
     for entry in tree["layers"]:
@@ -100,7 +100,7 @@ def slots_of(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def slot_class(kind: str) -> str:
-    """The name that Keras gives to the slots of a class: `ZeroPadding2D` is `zero_padding2d`."""
+    """Return the name of the slots of a class: `zero_padding2d` for `ZeroPadding2D`."""
     kind = re.sub(r"\W+", "", kind)
     kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", kind)
     return re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()

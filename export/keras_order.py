@@ -1,4 +1,4 @@
-"""Which convolution is which in weights of a Keras ResNet that only number them.
+"""Names the layers of a Keras ResNet whose file only numbers them.
 
 Keras lists a functional model's layers by depth, so that the shortcut of a stage's first block (`_0_`) stands after the
 block's second convolution and before its third (keras/src/applications/resnet.py, keras/src/models/functional.py):
@@ -14,13 +14,12 @@ from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["resnet_names"]
 
-Slot = tuple[
-    str, str, int, tuple[int, ...]
-]  # place in the file, class, number within the class, first variable's shape
+# Place in the file, class, number within the class, shape of the first variable.
+Slot = tuple[str, str, int, tuple[int, ...]]
 
 
 def resnet_names(slots: Sequence[Slot]) -> dict[str, str]:
-    """Layer names of `keras.applications` by place. Raises CheckpointError where the shapes are no ResNet's."""
+    """Return the layer names of `keras.applications` by place. Raises CheckpointError if the shapes fit none."""
     if not slots:
         return {}
     by_kind: dict[str, list[Slot]] = {"conv2d": [], "batch_normalization": [], "dense": []}
@@ -28,9 +27,9 @@ def resnet_names(slots: Sequence[Slot]) -> dict[str, str]:
         if slot[1] not in by_kind:
             raise _ambiguous(f"{slot[0]!r} is no layer of a ResNet")
         by_kind[slot[1]].append(slot)
-    convolutions, norms, heads = (sorted(found, key=lambda slot: slot[2]) for found in by_kind.values())
-    for found in (convolutions, norms):
-        if len({slot[0].rpartition("/")[0] for slot in found}) > 1:
+    convolutions, norms, heads = (sorted(group, key=lambda slot: slot[2]) for group in by_kind.values())
+    for group in (convolutions, norms):
+        if len({slot[0].rpartition("/")[0] for slot in group}) > 1:
             raise _ambiguous("its layers are spread over several submodels")
     names = list(_blocks([slot[3] for slot in convolutions]))
     if len(norms) != len(convolutions) or any(n[3] != c[3][-1:] for n, c in zip(norms, convolutions, strict=True)):
@@ -43,7 +42,7 @@ def resnet_names(slots: Sequence[Slot]) -> dict[str, str]:
 
 
 def _blocks(shapes: list[tuple[int, ...]]) -> Iterator[str]:
-    """Walk the kernels' shapes (height, width, inputs, outputs) block by block."""
+    """Yield the convolutions' names, from the kernels' shapes (height, width, inputs, outputs)."""
     if not shapes or len(shapes[0]) != 4 or shapes[0][:2] != (7, 7):
         raise _ambiguous("the first convolution is not 7x7")
     yield "conv1"

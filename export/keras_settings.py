@@ -1,4 +1,4 @@
-"""Settings of Keras layers, held against the values that a ResNet's graph is built with."""
+"""Checks settings of Keras layers against the values that a ResNet's graph is built with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["KERAS_EPSILON", "activation_of", "check_settings", "refused"]
 
 KERAS_EPSILON = 1.001e-5
 
-# What a layer of each class must have; where a file leaves a setting out, Keras' own default counts.
+# The values that a class's settings may have. A setting that a file leaves out has Keras' own default.
 _SETTINGS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "Add": {},
     "BatchNormalization": {
@@ -38,7 +38,7 @@ _DEFAULTS = {
     "max_value": None, "negative_slope": 0, "threshold": 0,
 }  # fmt: skip
 
-# What has no say in a model's answer.
+# Settings that do not change a model's answers.
 _FOR_TRAINING = (
     "name", "trainable", "momentum", "batch_input_shape", "batch_shape", "shape", "filters", "units", "target_shape",
     "synchronized", "fused", "renorm_momentum",
@@ -50,30 +50,30 @@ _PRECISIONS = tuple(
 
 
 def activation_of(layer: KerasLayer) -> str:
-    """The activation that a layer applies: `relu`, `softmax`, `linear`, or what else its configuration names."""
+    """Return the activation that a layer applies: `relu`, `softmax`, `linear`, or another name in its configuration."""
     if layer.kind in ("ReLU", "Softmax"):
         return layer.kind.lower()
-    given = layer.config.get("activation")
-    if given is None:
+    activation = layer.config.get("activation")
+    if activation is None:
         return "linear"
-    if isinstance(given, dict):  # a function or a layer of the user's
-        inner = given.get("config")
-        return f"{given.get('class_name')} {inner if isinstance(inner, str) else ''}".strip()
-    return str(given)
+    if isinstance(activation, dict):  # a function or a layer of the user's
+        inner = activation.get("config")
+        return f"{activation.get('class_name')} {inner if isinstance(inner, str) else ''}".strip()
+    return str(activation)
 
 
-def check_settings(layer: KerasLayer, wanted: Mapping[str, Sequence[Any]], *, idle: bool = False) -> None:
-    """Raises `CheckpointError` where a setting of `layer` has an effect that the graph does not have.
+def check_settings(layer: KerasLayer, expected: Mapping[str, Sequence[Any]], *, idle: bool = False) -> None:
+    """Check that the settings of `layer` have no effect that the graph lacks. Raises `CheckpointError`.
 
-    `wanted` are the values that may stand at this place, besides those that its class may have anywhere. Of a layer
-    that does nothing (`idle`) only the precision is looked at.
+    `expected` are the values allowed in this place, besides those that its class may have anywhere. For a layer that
+    does nothing (`idle`) only the precision is checked.
     """
     if idle:
         _check_precision(layer, layer.config.get("dtype"))
         return
-    allowed = {**_SETTINGS.get(layer.kind, {}), **wanted}
+    allowed = {**_SETTINGS.get(layer.kind, {}), **expected}
     if layer.kind in ("Dense", "Activation"):
-        allowed.setdefault("activation", (activation_of(layer),))  # the head looks at it
+        allowed.setdefault("activation", (activation_of(layer),))  # checked with the head
     for key in dict.fromkeys((*allowed, *layer.config)):
         value = _plain(layer.config.get(key, _DEFAULTS.get(key)))
         if key == "activation":
@@ -89,12 +89,12 @@ def check_settings(layer: KerasLayer, wanted: Mapping[str, Sequence[Any]], *, id
 
 
 def refused(layer: KerasLayer, why: str) -> CheckpointError:
-    """The error that `layer` is not what the graph is built as."""
+    """Return the error that `layer` does not fit the graph that is built."""
     return CheckpointError(f"layer {layer.name} ({layer.kind}) {why}. {TO_ONNX}")
 
 
 def _check_precision(layer: KerasLayer, value: Any) -> None:
-    """Weights are float32 and computed so; `dtype` is a name, or a policy's configuration."""
+    """Check that the layer computes in floating point; `value` is a type's name, or a policy's configuration."""
     if isinstance(value, dict):
         inner = value.get("config")
         value = inner.get("name", inner) if isinstance(inner, dict) else value.get("class_name")
@@ -103,7 +103,7 @@ def _check_precision(layer: KerasLayer, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists; a NumPy number as newer Keras 2 writes it as the number."""
+    """Return tuples as lists, and a NumPy number in the form of newer Keras 2 as a plain number."""
     if isinstance(value, dict) and value.get("class_name") == "__numpy__" and isinstance(value.get("config"), dict):
         return _plain(value["config"].get("value"))
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""The ways in which pictures may have gone into a network other than the manifest says."""
+"""Ways in which pictures may have entered a network that differ from the manifest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.export.normalisation import USUAL
 from spinescore.export.reference import Reference
 from spinescore.export.sources import Network
 from spinescore.export.variants import Change
@@ -19,13 +20,10 @@ __all__ = ["MistakenInput", "as_it_is", "mistaken_inputs"]
 Array = NDArray[np.float64]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of grey 0..1, per channel
 
-_IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CAFFE: Normalisation = (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 3)
-
 
 @dataclass(frozen=True)
 class MistakenInput:
-    """One way: `size` has the normalisation, `change` is what happens to the grey pictures before it."""
+    """One such way: `change` is applied to the grey pictures, then the normalisation of `size`."""
 
     mistake: str
     remedy: str
@@ -34,12 +32,12 @@ class MistakenInput:
 
 
 def as_it_is(size: NetworkInput) -> MistakenInput:
-    """As the manifest says."""
+    """Return the manifest's own way, without a mistake."""
     return MistakenInput("", "", size)
 
 
 def mistaken_inputs(network: Network, reference: Reference, size: NetworkInput) -> Iterator[MistakenInput]:
-    """Every other way that is tried, the likelier first."""
+    """Yield every other way to try, the likelier first."""
     yield from _normalisations(network, size)
     yield from _depths(reference, size)
     yield from _geometries(network, size)
@@ -56,29 +54,29 @@ def _normalisations(network: Network, size: NetworkInput) -> Iterator[MistakenIn
 
 
 def _usual(size: NetworkInput) -> dict[str, Normalisation]:
-    """The usual normalisations in words, for the input's channels."""
-    imagenet, caffe = _IMAGENET, _CAFFE
-    found = {"the channels in the opposite order (BGR for RGB)": (size.mean[::-1], size.std[::-1])}
+    """Return the usual normalisations for the input's channels, by their description."""
+    imagenet, caffe = USUAL["imagenet"], USUAL["caffe"]
+    usual = {"the channels in the opposite order (BGR for RGB)": (size.mean[::-1], size.std[::-1])}
     if size.channels == 3:
-        found["ImageNet's mean and std, in the order BGR"] = (imagenet[0][::-1], imagenet[1][::-1])
-        found["Keras' 'caffe' means, in the order RGB"] = (caffe[0][::-1], caffe[1])
+        usual["ImageNet's mean and std, in the order BGR"] = (imagenet[0][::-1], imagenet[1][::-1])
+        usual["Keras' 'caffe' means, in the order RGB"] = (caffe[0][::-1], caffe[1])
     else:
         count = size.channels
         means = [(sum(values) / 3,) * count for pair in (imagenet, caffe) for values in pair]
         imagenet, caffe = (means[0], means[1]), (means[2], means[3])
-        found["ImageNet's mean 0.485 and std 0.229"] = ((0.485,) * count, (0.229,) * count)
-    found["ImageNet's mean and std of grey 0..1 (RGB)"] = imagenet
-    found["Keras' 'caffe' normalisation (BGR, 0..255 minus the means)"] = caffe
+        usual["ImageNet's mean 0.485 and std 0.229"] = ((0.485,) * count, (0.229,) * count)
+    usual["ImageNet's mean and std of grey 0..1 (RGB)"] = imagenet
+    usual["Keras' 'caffe' normalisation (BGR, 0..255 minus the means)"] = caffe
     for words, mean, std in (
         ("no normalisation (grey 0..1)", 0.0, 1.0),
         ("no normalisation (grey 0..255)", 0.0, 1 / 255),
         ("grey brought to -1..1", 0.5, 0.5),
     ):
-        found[words] = ((mean,) * size.channels, (std,) * size.channels)
+        usual[words] = ((mean,) * size.channels, (std,) * size.channels)
     for words, (mean_of, std_of) in (("ImageNet's mean and std", imagenet), ("the stated mean and std", _stated(size))):
         undivided = tuple(value / 255 for value in mean_of), tuple(value / 255 for value in std_of)
-        found[f"{words} taken of grey 0..255 (not divided by 255)"] = undivided
-    return found
+        usual[f"{words} taken of grey 0..255 (not divided by 255)"] = undivided
+    return usual
 
 
 def _stated(size: NetworkInput) -> Normalisation:
@@ -86,7 +84,7 @@ def _stated(size: NetworkInput) -> Normalisation:
 
 
 def _depths(reference: Reference, size: NetworkInput) -> Iterator[MistakenInput]:
-    """Pictures of 8, 10, 12 or 14 bits, saved in a wider type."""
+    """Yield pictures of 8, 10, 12 or 14 bits that were saved in a wider type."""
     most = float(reference.grey.max())
     for bits in (8, 10, 12, 14):
         factor = 65535 / (2**bits - 1)
@@ -114,14 +112,14 @@ def _geometries(network: Network, size: NetworkInput) -> Iterator[MistakenInput]
 
 
 def _moved(grey: Array, down: int, right: int) -> Array:
-    """The pictures moved by one pixel; the border's pixels are repeated."""
+    """Return the pictures moved by one pixel; the border's pixels are repeated."""
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     height, width = grey.shape[1:]
     return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
 
 
 def _of_each_picture(network: Network, size: NetworkInput) -> Iterator[MistakenInput]:
-    """What each picture's own figures normalise, which no manifest can say."""
+    """Yield normalisations by each picture's own grey values, which a manifest cannot state."""
     remedy = (
         "No manifest says that: put it into the network, export that to ONNX, and state "
         f"[{network.kind}.input] mean = {[0.0] * size.channels}, std = {[1.0] * size.channels}."

@@ -1,7 +1,7 @@
-"""Why a network does not give what its reference says: the usual mistakes, tried one by one and in pairs.
+"""Explains why a network differs from its reference: tries the usual mistakes, one by one and in pairs.
 
-A mistake changes either what goes in (normalisation, channel order, an axis, a pixel) or what comes out (probabilities,
-class order, an axis, a pixel). Each is tried on a few pictures; the one that makes the reference fit is named.
+A mistake changes either the input (normalisation, channel order, an axis, a pixel) or the output (probabilities, class
+order, an axis, a pixel). Each is tried on a few pictures; the one that makes the reference fit is reported.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from spinescore.runtime.manifest import CLASSES, NetworkInput
 __all__ = ["Explanation", "explain"]
 
 _PICTURES = 8
-_CLOSER = 20  # so many times nearer counts as explained, where the rest is another network's rounding
-_NEAR = 1e-2  # and no farther than this
+_CLOSER = 20  # a mistake explains the difference if it makes it this many times smaller
+_NEAR = 1e-2  # and at most this large
 _UNCHANGED = ("", "")
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Explanation:
-    """A mistake in words ("pictures that ..."), how to mend it, and the difference of range that is left then."""
+    """A mistake in words ("pictures that ..."), how to mend it, and the difference of range without it."""
 
     mistake: str
     remedy: str
@@ -41,33 +41,30 @@ class Explanation:
 def explain(
     network: Network, runner: Runner, reference: Reference, size: NetworkInput, difference: float, tolerance: float
 ) -> Explanation | None:
-    """The mistake that makes `reference` fit, single ones before pairs; None if none of the usual ones does.
+    """Return the mistake that makes `reference` fit, a single one before a pair; None if no usual one does.
 
-    `difference` is what there is without any. `runner` is the network's own.
+    `difference` is the difference of range as it is, `runner` runs the network.
     """
     few = replace(reference, grey=reference.grey[:_PICTURES], outputs=reference.outputs[:_PICTURES])
     enough = max(tolerance, min(_NEAR, difference / _CLOSER))
     pairs: list[Explanation] = []
     singles: list[Explanation] = []
-    for number, given in enumerate([as_it_is(size), *mistaken_inputs(network, reference, size)]):
-        output = runner(few.grey, given.size, given.change)
+    for number, way in enumerate([as_it_is(size), *mistaken_inputs(network, reference, size)]):
+        output = runner(few.grey, way.size, way.change)
         for changed, expected, mistake, remedy in _readings(network, few, output):
-            words = [part for part in (given.mistake, mistake) if part]
-            found = difference_of_range(expected, changed)
-            if not words or not found <= enough:
+            words = [part for part in (way.mistake, mistake) if part]
+            rest = difference_of_range(expected, changed)
+            if not words or not rest <= enough:
                 continue
-            remedies = " ".join(part for part in (given.remedy, remedy) if part)
-            (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, found))
+            remedies = " ".join(part for part in (way.remedy, remedy) if part)
+            (singles if len(words) == 1 else pairs).append(Explanation(" and ".join(words), remedies, rest))
         if any(number == 0 or one.difference <= tolerance for one in singles):  # if number is 0, the pictures are right
             break
-    for found_ones in (singles, pairs):
-        if found_ones:
-            return min(found_ones, key=lambda one: one.difference)
-    return None
+    return min(singles or pairs, key=lambda one: one.difference, default=None)
 
 
 def _readings(network: Network, reference: Reference, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
-    """(what the network gives, what the reference says, mistake, remedy) for every way to read the outputs."""
+    """Yield (the network's output, the reference's, mistake, remedy) for every way to read the outputs."""
     if network.kind == "localizer":
         yield output, reference.outputs, *_UNCHANGED
         yield from _heatmaps(reference.outputs, output)
@@ -101,12 +98,12 @@ def _kinds(reference: Reference, output: Array) -> Iterator[tuple[Array, Array, 
 
 
 def _orders(network: Network, expected: Array, output: Array) -> Iterator[tuple[Array, Array, str, str]]:
-    """The outputs in another order, found column by column."""
+    """Yield the outputs in another order, if matching each column to the nearest gives one."""
     columns = _matching(expected, output)
     if columns is None:
         return
     names = CLASSES[network.outputs]
-    raw = [""] * len(names)  # what each of the network's outputs stands for, if REF is in the stated order
+    raw = [""] * len(names)  # the class of each of the network's outputs, if REF is in the stated order
     stated = network.classes or names
     to_raw = [stated.index(name) for name in names]
     for place, column in enumerate(columns):
@@ -139,14 +136,14 @@ def _heatmaps(expected: Array, output: Array) -> Iterator[tuple[Array, Array, st
 
 
 def _overlap(heatmaps: Array, down: int, right: int) -> Array:
-    """The part that is still inside if the heatmaps move by so many pixels."""
+    """Return the part that stays inside if the heatmaps move by that many pixels."""
     height, width = heatmaps.shape[2:]
     rows = slice(max(-down, 0), height - max(down, 0))
     return heatmaps[:, :, rows, slice(max(-right, 0), width - max(right, 0))]
 
 
 def _matching(expected: Array, output: Array) -> list[int] | None:
-    """For each channel of `expected` the channel of `output` that is nearest; None unless that is another order."""
+    """Return, for each channel of `expected`, the nearest channel of `output`; None if that is no other order."""
     nearest = [
         int(np.argmin([np.abs(output[:, other] - expected[:, own]).max() for other in range(output.shape[1])]))
         for own in range(expected.shape[1])

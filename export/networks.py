@@ -1,4 +1,4 @@
-"""The networks that an export is asked for, opened, and held against each other."""
+"""Opens the networks of an export, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Document = dict[str, Any]
 
 
 def open_localizers(text: str, overrides: Document) -> list[Network]:
-    """One for both regions, or one for each. Raises `CheckpointError`, `BundleError` for the input in `overrides`."""
+    """Open one localizer for both regions, or one for each.
+
+    Raises `CheckpointError`, and `BundleError` for the input in `overrides`.
+    """
     size = input_size(overrides, "localizer")
     networks = _open(split_sources(text, ("cervical", "lumbar")), "localizer", size)
     if len({_kind(network) for network in networks}) > 1:
@@ -29,35 +32,35 @@ def open_localizers(text: str, overrides: Document) -> list[Network]:
 
 
 def open_alternatives(texts: Sequence[str], localizers: Sequence[Network], overrides: Document) -> list[Network]:
-    """The networks of every `NAME=F`, where `F` is as for the localizer. Raises `CheckpointError`.
+    """Open the networks of every `NAME=F`, with `F` as for the localizer. Raises `CheckpointError`.
 
-    They answer as `localizers` do: the same regions, input, heatmaps and preprocessing.
+    They must have the same regions, input, heatmaps and preprocessing as `localizers`.
     """
-    found: dict[str, list[Network]] = {}
+    alternatives: dict[str, list[Network]] = {}
     for text in texts:
-        name, given, source = text.partition("=")
-        if not (given and source):
+        name, equals, source = text.partition("=")
+        if not (equals and source):
             raise CheckpointError(f"the alternative {text!r} is not NAME=FILE, as w18=narrow.pth")
         if not is_alternative_name(name):
             raise CheckpointError(f"the alternative {text!r}: {NAME_RULE}")
-        if name in found:
+        if name in alternatives:
             raise CheckpointError(f"two alternatives are called {name!r}; give each a name of its own")
-        found[name] = [replace(network, alternative=name) for network in open_localizers(source, overrides)]
-        if [network.role for network in found[name]] != [network.role for network in localizers]:
+        alternatives[name] = [replace(network, alternative=name) for network in open_localizers(source, overrides)]
+        if [network.role for network in alternatives[name]] != [network.role for network in localizers]:
             raise CheckpointError(
                 f"the alternative {name} must be given as the localizer is: one file, or cervical=FILE,lumbar=FILE"
             )
-        if _kind(found[name][0]) != _kind(localizers[0]):
+        if _kind(alternatives[name][0]) != _kind(localizers[0]):
             theirs, ours = (
                 f"{network.channels} channels, {network.outputs} heatmaps and {network.preprocessing} preprocessing"
-                for network in (found[name][0], localizers[0])
+                for network in (alternatives[name][0], localizers[0])
             )
             raise CheckpointError(f"the alternative {name} has {theirs}, the localizer {ours}; they must answer alike")
-    return [network for networks in found.values() for network in networks]
+    return [network for networks in alternatives.values() for network in networks]
 
 
 def open_graders(text: str, overrides: Document) -> tuple[str, list[Network]]:
-    """The head's name, and its networks. Raises as `open_localizers` does."""
+    """Return the head's name, and its networks. Raises the same errors as `open_localizers`."""
     size = input_size(overrides, "grader")
     networks = _open(split_sources(text, ("bridge", "grades")), "grader", size)
     heads = [_head(network) for network in networks]
@@ -79,7 +82,7 @@ def _open(sources: Mapping[str, str], kind: Kind, size: InputSize) -> list[Netwo
 
 
 def _open_one(source: str, kind: Kind, role: str, size: InputSize) -> Network:
-    """The network of one source; an error says which of two it is of, as their files may have the same name."""
+    """Open the network of one source. An error names its role: two files may have the same name."""
     try:
         return open_network(source, kind, role or ("corners" if kind == "grader" else ""), size)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""How the grey [0, 1] of a picture becomes a network's input: the usual choices, and what a manifest file states."""
+"""How grey [0, 1] becomes a network's input: the usual normalisations, and the statement in a manifest file."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from typing import Any, Literal, get_args
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.fields import near_name
 
-__all__ = ["Preprocessing", "mean_and_std", "not_stated", "stated_preprocessing"]
+__all__ = ["USUAL", "Preprocessing", "mean_and_std", "not_stated", "stated_preprocessing"]
 
-Preprocessing = Literal["imagenet", "caffe", "none", "stated"]  # stated: mean and std stand in the manifest file
+Preprocessing = Literal["imagenet", "caffe", "none", "stated"]  # stated: the manifest file has mean and std
 
 # Per channel, in grey [0, 1]. ImageNet as in torchvision and the official HRNet; 'caffe' as in Keras' preprocess_input:
 # blue, green, red of 0 .. 255 minus the mean, without scaling. A radiograph's one grey stands in every channel.
-_USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": (tuple(mean / 255 for mean in (103.939, 116.779, 123.68)), (1 / 255,) * 3),
     "none": ((0.0,) * 3, (1.0,) * 3),
 }
 
 
-def stated_preprocessing(given: Mapping[str, Any], kind: str) -> Preprocessing | None:
-    """What the manifest file's fields `given` of `kind`.input state; None where mean and std are not both there.
+def stated_preprocessing(fields: Mapping[str, Any], kind: str) -> Preprocessing | None:
+    """Return the preprocessing that the manifest file's `fields` of `kind`.input state; None if they state none.
 
     Raises `BundleError` for an unknown short form, and for one beside mean or std.
     """
-    name = given.get("preprocessing")
-    parts = [part for part in ("mean", "std") if part in given]
+    name = fields.get("preprocessing")
+    parts = [part for part in ("mean", "std") if part in fields]
     for part in parts:
-        if isinstance(given[part], str):
+        if isinstance(fields[part], str):
             raise BundleError(
-                f"{kind}.input.{part} is {given[part]!r}, but it is a list of numbers, per channel; "
-                f"{_instead(given[part])}"
+                f"{kind}.input.{part} is {fields[part]!r}, but it is a list of numbers, per channel; "
+                f"{_instead(fields[part])}"
             )
     if name is None:
         return "stated" if len(parts) == 2 else None
-    if not isinstance(name, str) or name not in _USUAL:
-        near = near_name(name, _USUAL) if isinstance(name, str) else ""
+    if not isinstance(name, str) or name not in USUAL:
+        near = near_name(name, USUAL) if isinstance(name, str) else ""
         raise BundleError(
-            f"{kind}.input.preprocessing is {name!r}; known are {', '.join(_USUAL)}{near}. For another give mean and "
+            f"{kind}.input.preprocessing is {name!r}; known are {', '.join(USUAL)}{near}. For another give mean and "
             "std, per channel in grey 0-1"
         )
     if parts:
         raise BundleError(
             f"{kind}.input has preprocessing and {parts[0]}; preprocessing stands for both, leave one out"
         )
-    found: Preprocessing = next(known for known in get_args(Preprocessing) if known == name)
-    return found
+    choice: Preprocessing = next(choice for choice in get_args(Preprocessing) if choice == name)
+    return choice
 
 
 def _instead(name: str) -> str:
-    """What to write instead of a short form that stands in place of numbers."""
-    if name in _USUAL:
+    """Return the advice for a short form that stands in place of numbers."""
+    if name in USUAL:
         return f'write preprocessing = "{name}" instead of mean and std'
-    return f"give numbers, or preprocessing instead of mean and std; known are {', '.join(_USUAL)}"
+    return f"give numbers, or preprocessing instead of mean and std; known are {', '.join(USUAL)}"
 
 
 def mean_and_std(preprocessing: Preprocessing, channels: int) -> dict[str, list[float]]:
-    """`mean` and `std` as the manifest has them; of one channel the average of three. Empty where there is no rule."""
+    """Return `mean` and `std` for the manifest; for one channel, the average of three. Empty if there is no rule."""
     if preprocessing == "none":
         return {"mean": [0.0] * channels, "std": [1.0] * channels}
     if preprocessing == "stated":
         return {}
-    mean, std = _USUAL[preprocessing]
+    mean, std = USUAL[preprocessing]
     if channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
     elif channels != 3:
@@ -72,7 +72,7 @@ def mean_and_std(preprocessing: Preprocessing, channels: int) -> dict[str, list[
 
 
 def not_stated(source: str, kind: str, channels: int) -> CheckpointError:
-    """The error that nothing says how the input of an ONNX file is normalised, with the lines that say it."""
+    """Return the error for an ONNX file whose normalisation is not stated, with the lines that state it."""
     scale = f"mean = {[0.0] * channels} and std = {[round(1 / 255, 10)] * channels}"
     return CheckpointError(
         f"{source}: an ONNX file does not say how its input is normalised, and nothing is assumed. State it in the "

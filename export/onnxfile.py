@@ -1,4 +1,4 @@
-"""ONNX files as they lie on disk: read whole, with weights from a second file taken in, and nothing read elsewhere."""
+"""Reads ONNX files whole, with weights in a second file beside them, and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _ONE_FILE = "python -c \"import onnx; onnx.save(onnx.load('{name}'), 'one.onnx')
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model with its weights inlined. Weights in a second file must lie beside `path`, under a plain name.
+    """Return the model with its weights inlined. A second file of weights must lie beside `path`, under a plain name.
 
-    Raises `CheckpointError` for what is no ONNX file, and for weights that are missing, elsewhere or too many.
+    Raises `CheckpointError` if `path` is no ONNX file, and for weights that are missing, elsewhere or too many.
     """
     try:
         if path.exists() and not path.is_file():
@@ -46,9 +46,9 @@ def load_model(path: Path) -> onnx.ModelProto:
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> None:
-    """The initializers' external data, each from its file's bytes, which are read once."""
+    """Replace the initializers' external data by values; each file is read once."""
     files: dict[str, bytes] = {}
-    taken = 0
+    total = 0
     for tensor in model.graph.initializer:
         if not external_data_helper.uses_external_data(tensor):
             continue
@@ -60,14 +60,14 @@ def _inline(model: onnx.ModelProto, path: Path) -> None:
             files[location] = _beside(path, tensor.name, location)
         data, offset = files[location], int(place.get("offset", "0"))
         size = _bytes_of(tensor, path)
-        found = max(0, min(len(data) - offset, len(data) if length is None else int(length)))
-        taken += size
-        if found < size or (found > size and length is not None):
+        present = max(0, min(len(data) - offset, len(data) if length is None else int(length)))
+        total += size
+        if present < size or (present > size and length is not None):
             raise CheckpointError(
-                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {found} bytes instead of "
+                f"{path.name}: tensor {tensor.name} cannot be read from {location}: {present} bytes instead of "
                 f"{size}; copy both files again"
             )
-        if taken > sum(map(len, files.values())):
+        if total > sum(map(len, files.values())):
             raise CheckpointError(f"{path.name}: its tensors share bytes of {location}; it is damaged or forged")
         tensor.raw_data = data[offset : offset + size]
         tensor.data_location = TensorProto.DEFAULT
@@ -105,7 +105,7 @@ def _bytes_of(tensor: TensorProto, path: Path) -> int:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of the model, those in attributes, subgraphs and functions included."""
+    """Yield every tensor of the model, those in attributes, subgraphs and functions included."""
     graphs = [model.graph, *(part for step in model.training_info for part in (step.initialization, step.algorithm))]
     nodes = [node for function in model.functions for node in function.node]
     while graphs or nodes:

@@ -1,4 +1,4 @@
-"""What the names and calls in a PyTorch pickle stand for: tensors, plain containers, and inert stubs for all else.
+"""Turns the names and calls in a PyTorch pickle into tensors, plain containers, and inert stubs for all else.
 
 No name is ever looked up and nothing is called. Names and signatures: torch/_utils.py and torch/storage.py of PyTorch.
 """
@@ -42,7 +42,7 @@ _STORAGES = {
     "ComplexFloatStorage": "<c8",
     "ComplexDoubleStorage": "<c16",
 }
-# Storages of no weights that are read. They may stand beside the network; the legacy format needs their sizes in bytes.
+# Storages that are not read as weights, with their element's bytes. They may stand beside the network.
 _OTHER_STORAGES = {
     "QInt8Storage": 1,
     "QUInt8Storage": 1,
@@ -59,9 +59,9 @@ _DICTIONARIES = ("collections.OrderedDict", "collections.defaultdict", "collecti
 _RECONSTRUCTORS = tuple(
     f"{home}.{name}" for home in ("copyreg", "copy_reg") for name in ("_reconstructor", "__newobj__")
 )
-_MOST = 1 << 63  # no size, stride or offset of PyTorch's reaches this
+_MOST = 1 << 63  # PyTorch's sizes, strides and offsets are smaller
 _MAX_AXES = 64  # as PyTorch has it
-# A file that names one of these is hostile: naming it is refused, although nothing would be run.
+# A file that names one of these is hostile. It is refused, although nothing would be run.
 _REFUSED_MODULES = frozenset(
     """
     os posix nt sys subprocess importlib runpy ctypes socket shutil pty code codeop pickle _pickle marshal webbrowser
@@ -89,9 +89,9 @@ class Global:
 
 @dataclass(eq=False, slots=True)
 class Stub:
-    """Something that is no tensor: an object of the class `made_by`, or what that function would give if `called`.
+    """An object that is no tensor: of the class `made_by`, or the result of that function if `called`.
 
-    `items` are those of a class that behaves as a dictionary.
+    `items` are the items of a class that behaves like a dictionary.
     """
 
     made_by: str
@@ -118,7 +118,7 @@ class StorageRef:
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor before its bytes are read. Equal ones are the same elements of the same storage."""
+    """A tensor before its bytes are read. Two that are equal are the same elements of the same storage."""
 
     storage: StorageRef
     offset: int
@@ -127,7 +127,7 @@ class TensorRef:
 
 
 def name_of(module: str, name: str) -> Global:
-    """A name that the pickle mentions. It is never looked up."""
+    """Return a name that the pickle mentions, without looking it up. Raises CheckpointError for a hostile one."""
     full = f"{module}.{name}"
     homes = {module.split(".")[0], *name.split(".")[:-1]}  # "pathlib", "os.system" would reach os as well
     builtin = not homes.isdisjoint(_BUILTINS) and not _REFUSED_BUILTINS.isdisjoint(name.split("."))
@@ -137,16 +137,16 @@ def name_of(module: str, name: str) -> Global:
 
 
 def instance(kind: object) -> object:
-    """An object whose class's own code was not run."""
+    """Return an object of a class, without running the class's code."""
     name = kind.name if isinstance(kind, Global) else kind.made_by if isinstance(kind, Stub) else type(kind).__name__
     return {} if name in _DICTIONARIES else Stub(name)
 
 
 def call(function: str, arguments: tuple[Any, ...]) -> object:
-    """What a call stands for: a tensor or a plain container; for all else a stub, as nothing is called."""
+    """Return the tensor or plain container that a call stands for; for all else a stub. Nothing is called."""
     if function in _TENSORS:
         return _tensor(arguments)
-    if function == "torch._utils._rebuild_tensor_v3":  # the types that have no storage of their own, as float8
+    if function == "torch._utils._rebuild_tensor_v3":  # types without a storage of their own, as float8
         return Stub(next((part.name for part in arguments if isinstance(part, Global)), function), called=True)
     if function in _PARAMETERS:
         return arguments[0]
@@ -166,7 +166,7 @@ def call(function: str, arguments: tuple[Any, ...]) -> object:
 
 
 def copied(function: str, arguments: tuple[Any, ...]) -> int:
-    """How many items `call` copies. One list can be given to any number of calls, so they are counted beforehand."""
+    """Return how many items `call` will copy. A pickle may pass one list to any number of calls, so they count."""
     if function in _DICTIONARIES or function == "torch.Size":
         return len(arguments[0]) if arguments and isinstance(arguments[0], (list, tuple)) else 0
     return 0
@@ -193,7 +193,7 @@ def _tensor(arguments: tuple[Any, ...]) -> TensorRef:
 
 
 def fill(target: object, items: list[Any]) -> None:
-    """Set keys and values that alternate in `items`. Keys that are no plain value have no use here and are dropped."""
+    """Set the keys and values that alternate in `items`. Keys that are no plain value are not needed and dropped."""
     if isinstance(target, Stub):
         target.items = target.items if target.items is not None else {}
         target = target.items
@@ -207,7 +207,7 @@ def _pairs(items: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def refusal(function: str) -> CheckpointError:
-    """The error for a file that asks to run `function`."""
+    """Return the error for a file that asks to run `function`."""
     return CheckpointError(
         f"the file asks to run {function[:100]!r}, which no set of weights needs; nothing was run. If you trust "
         "where it comes from, save the weights alone there: torch.save(model.state_dict(), 'weights.pth')"
@@ -215,7 +215,7 @@ def refusal(function: str) -> CheckpointError:
 
 
 def storage_of(identity: Any) -> object:
-    """What a persistent id stands for: a storage, or a class (the legacy format adds its source, dropped here)."""
+    """Return the storage or class of a persistent id. The source that the legacy format adds is dropped."""
     if isinstance(identity, tuple) and len(identity) == 4 and identity[0] == "module":
         return identity[1]
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":

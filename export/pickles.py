@@ -1,9 +1,9 @@
-"""Pickles of PyTorch without unpickling: tensors and plain containers come out, nothing is imported or called.
+"""Reads PyTorch's pickles without unpickling: nothing is imported or called.
 
-A pickle is a program for a small stack machine. Python's own unpickler imports and calls what the program names; the
-machine here has no way to do either: a name stays a name, and a call becomes a tensor or a plain container if it
-stands in a table (`pickle_names`). Everything else that a checkpoint has (an optimizer, NumPy scalars, settings,
-objects of any class) becomes an inert stub. Opcodes: `pickletools` of the standard library.
+A pickle is a program for a small stack machine. Python's own unpickler imports and calls the names in the program. The
+machine here cannot: a name stays a name, and a call becomes a tensor or a plain container if it is in a table
+(`pickle_names`). Everything else in a checkpoint (an optimizer, NumPy scalars, settings, objects of any class) becomes
+an inert stub. Opcodes: `pickletools` of the standard library.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PickleMachine:
         self._steps = 0
 
     def run(self, stream: io.BytesIO) -> Any:
-        """Run one pickle from the stream's position; the stream is left behind its end."""
+        """Run one pickle from the stream's position and return its object; the stream then stands after it."""
         for opcode, argument, _ in pickletools.genops(stream):
             self._spend(1)
             name = opcode.name
@@ -140,7 +140,7 @@ class PickleMachine:
         self._call(function, arguments)
 
     def _call(self, function: Global | Stub, arguments: tuple[Any, ...]) -> None:
-        if isinstance(function, Stub):  # a function that another one would have made
+        if isinstance(function, Stub):  # the result of a call that was not made
             self._stack.append(Stub(function.made_by, called=True))
             return
         self._spend(copied(function.name, arguments))
@@ -155,7 +155,7 @@ class PickleMachine:
         self._stack.append(instance(kind))
 
     def old_object(self, name: str | None) -> None:
-        """An object of a class of Python 2's: named by the opcode, or first on the stack."""
+        """Push an object of a Python 2 class, which the opcode names or which is first on the stack."""
         items = self._pop_mark()
         self._instance(name_of(*name.split(" ", 1)) if name is not None else items[0])
 
@@ -169,10 +169,10 @@ class PickleMachine:
         self._stack.append(self._storage(self._stack.pop()))
 
     def _storage(self, identity: Any) -> object:
-        found = storage_of(identity)
-        if isinstance(found, StorageRef) and self.storages.setdefault(found.key, found) != found:
-            raise CheckpointError(f"storage {found.key!r} is described in two ways; the file is damaged")
-        return found
+        storage = storage_of(identity)
+        if isinstance(storage, StorageRef) and self.storages.setdefault(storage.key, storage) != storage:
+            raise CheckpointError(f"storage {storage.key!r} is described in two ways; the file is damaged")
+        return storage
 
 
 _LITERALS = frozenset(

@@ -1,4 +1,4 @@
-"""A network in half precision, and whether it holds on golden inputs."""
+"""Converts a network to half precision, and tries it on golden inputs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spinescore.runtime.errors import CheckpointError
 
 __all__ = ["HalfResult", "make_half"]
 
-_SAMPLE = 8  # images on which the activations' magnitude is taken
-_FILE_SAMPLE = 2  # images on which the FP16 file itself runs: all of its weights take part in each
-_FILE_TOLERANCE = 0.05  # of the range: a file that was written wrongly is far beyond, rounding far below
+_SAMPLE = 8  # images on which the largest activations are measured
+_FILE_SAMPLE = 2  # images for the FP16 file itself: each image uses all weights
+_FILE_TOLERANCE = 0.05  # of the range: rounding stays far below, a wrong file far above
 
 
 @dataclass(frozen=True, eq=False)
 class HalfResult:
-    """The FP16 graph and what it gave for the golden inputs; both None where `fault` says why there is none.
+    """The FP16 graph and its outputs for the golden inputs; both are None if there is none, as `fault` explains.
 
-    `weights` and `largest_activation` are None where the graph cannot be converted at all.
+    `weights` and `largest_activation` are None if the graph cannot be converted at all.
     """
 
     model: onnx.ModelProto | None
@@ -37,7 +37,7 @@ class HalfResult:
 
 
 def make_half(model: onnx.ModelProto, images: Images, reference: NDArray[np.float32], name: str) -> HalfResult:
-    """The FP32 `model` in half precision, tried on `images`; `reference` is what FP32 gave for them."""
+    """Convert the FP32 `model` to half precision, and try it on `images`; `reference` has the FP32 outputs."""
     try:
         half, weights = to_half(model)
     except CheckpointError as error:
@@ -50,8 +50,9 @@ def make_half(model: onnx.ModelProto, images: Images, reference: NDArray[np.floa
         return HalfResult(None, None, weights, largest, fault)
     output = run_session(open_session(round_like_half(model)), images, f"{name}: half precision")
     if not np.isfinite(output).all() or _magnitude(largest) > HALF_MAX:
-        found = largest_activations(model, images, f"{name}: looking for the overflow")
-        first_over = next((layer for layer in found if _magnitude(layer) > HALF_MAX), max(found, key=_magnitude))
+        activations = largest_activations(model, images, f"{name}: looking for the overflow")
+        above = [layer for layer in activations if _magnitude(layer) > HALF_MAX]
+        first_over = above[0] if above else max(activations, key=_magnitude)
         fault = f"the output of layer {first_over.layer} reaches {first_over.value:.3g}, half ends at {HALF_MAX:.0f}"
         return HalfResult(None, None, weights, first_over, fault)
     difference = difference_of_range(

@@ -1,7 +1,7 @@
-"""The owner's proof: an exported network held against what the owner's own code gives for the same grey pictures.
+"""Compares an exported network with the outputs of the owner's own code for the same grey pictures.
 
-The whole way from grey to output is compared: normalisation, channels, layers, head. It shows that the export computes
-what was trained; what the outputs stand for (class order, keypoints) no output can tell.
+The comparison covers the whole way from grey to output: normalisation, channels, layers, head. It shows that the export
+computes the trained network. It cannot show the meaning of the outputs (class order, keypoints).
 """
 
 from __future__ import annotations
@@ -32,21 +32,23 @@ _KEYS = {"localizer": ("cervical", "lumbar"), "grader": ("bridge", "grades")}
 
 
 def prove(
-    networks: Sequence[Network], given: str | None, size: NetworkInput, kind: Kind | None, stored_half: bool
+    networks: Sequence[Network], references: str | None, size: NetworkInput, kind: Kind | None, stored_half: bool
 ) -> None:
-    """Hold `networks`, all localizers or all of the grader, against the REF files `given`, and note it in them.
+    """Compare `networks`, all localizers or all graders, with REF files; record the result in each network.
 
-    `given` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing. `kind`
-    says what a grader's outputs are where the file does not. With `stored_half` the difference that rounding the stored
-    weights makes is noted too. Raises `CheckpointError` where a network gives something else.
+    `references` is a file, or `cervical=R,lumbar=S` or `bridge=R,grades=S` for two networks; None checks nothing.
+    `kind` is the kind of a grader's outputs if the file does not state it. With `stored_half`, the difference that
+    rounding the stored weights makes is recorded too. Raises `CheckpointError` if a network's outputs differ.
     """
-    if given is None:
+    if references is None:
         return
     keys = _KEYS[networks[0].kind]
-    paths = split_sources(given, keys)
+    paths = split_sources(references, keys)
     if len(paths) != len(networks):
         one = f"one file ({keys[0]}=, {keys[1]}= are of two)" if len(networks) == 1 else f"{keys[0]}=REF,{keys[1]}=REF"
-        raise CheckpointError(f"--check-{networks[0].kind} {given}: {len(networks)} network(s) to check; give {one}")
+        raise CheckpointError(
+            f"--check-{networks[0].kind} {references}: {len(networks)} network(s) to check; give {one}"
+        )
     for network in networks:
         path = Path(paths[""] if len(paths) == 1 else paths[network.role])
         network.checked = _check(network, path, size, kind, stored_half)
@@ -63,9 +65,9 @@ def _check(network: Network, path: Path, size: NetworkInput, kind: Kind | None, 
     if network.classes:
         reference = replace(reference, outputs=reference.outputs[:, columns_of(network.classes)])
     runner = Runner(network.model)
-    found = runner(reference.grey, size, label=f"{network.stem}: check")
-    found = softmax(found) if reference.kind == "probabilities" else found
-    difference = difference_of_range(reference.outputs, found)
+    outputs = runner(reference.grey, size, label=f"{network.stem}: check")
+    outputs = softmax(outputs) if reference.kind == "probabilities" else outputs
+    difference = difference_of_range(reference.outputs, outputs)
     if not difference <= TOLERANCE:
         raise CheckpointError(_refusal(network, runner, reference, size, difference))
     record = {
@@ -75,7 +77,7 @@ def _check(network: Network, path: Path, size: NetworkInput, kind: Kind | None, 
         "pictures": len(reference.grey),
         "kind": reference.kind,
         "difference_of_range": difference,
-        "largest_difference": float(np.abs(found - reference.outputs).max()),
+        "largest_difference": float(np.abs(outputs - reference.outputs).max()),
         "range": float(np.ptp(reference.outputs)),
     }
     if stored_half:
@@ -90,9 +92,9 @@ def _refusal(network: Network, runner: Runner, reference: Reference, size: Netwo
         f"{network.provenance['source']} does not give what {reference.source} says: {difference:.1e} of the outputs' "
         f"range off, {TOLERANCE:.0e} is allowed, so nothing was written."
     )
-    found = explain(network, runner, reference, size, difference, TOLERANCE)
-    if found is not None:
-        return f"{head} It would be {found.difference:.1e} off with {found.mistake}. {found.remedy}"
+    reason = explain(network, runner, reference, size, difference, TOLERANCE)
+    if reason is not None:
+        return f"{head} It would be {reason.difference:.1e} off with {reason.mistake}. {reason.remedy}"
     return (
         f"{head} None of the usual mistakes (normalisation, channel order, logits or probabilities, class order, axes, "
         "pixel alignment) explains it. Weights do not tell strides, activations, BatchNorm's epsilon or upsampling: if "

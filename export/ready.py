@@ -1,8 +1,8 @@
-"""A ready ONNX file in place of a checkpoint: checked, and brought to the form that bundles have.
+"""Reads a ready ONNX file in place of a checkpoint, and brings it to the form of bundles.
 
 Files from torch.onnx and tf2onnx differ in names, in layout (tf2onnx keeps TensorFlow's NHWC), in whether the weights
 lie in a second file, and in whether a softmax ends the network. What can be brought to `image` (NCHW, symbolic batch,
-float32) -> `heatmaps` or `logits` without a guess is; everything else is refused with what to change.
+float32) -> `heatmaps` or `logits` without a guess is accepted; everything else is refused with the change to make.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEWEST_OPSET, _NEWEST_IR = 21, 10  # what ONNX Runtime 1.20, the oldest support
 _STANDARD = ("", "ai.onnx")
 _ENDLESS = ("Loop", "Scan")
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
-_GRADES = {8: 4}  # outputs to a corner's grades, where that is not all of them
+_GRADES = {8: 4}  # number of outputs -> grades of a corner, if that is not all of them
 _SAME = 1e-3  # of the output's range: how far a picture's answer may differ with the batch that it comes in
 _FREE_BATCH = (
     "Export it with a free batch: torch.onnx.export(model, (image,), 'net.onnx', dynamic_shapes=({0: "
@@ -58,21 +58,20 @@ def read_ready(
     confidence_stated: bool = False,
     other_sizes: Sequence[tuple[int, int]] = (),
 ) -> Ready:
-    """Reads `path` and checks that it maps (N, channels, height, width) to `heatmaps` or `logits`.
+    """Read `path` and check that it maps (N, channels, height, width) to `heatmaps` or `logits`.
 
-    `channels` None takes the file's own, where its shape tells them. `confidence_stated`: the manifest sets the least
-    confidence of a point, so heatmaps that end in a sigmoid or softmax are taken as they are. `other_sizes` are heights
-    and widths at which the network runs too.
-    Raises `CheckpointError` for a file that is no FP32 ONNX graph of standard operators, for more than one input or
-    output, for shapes that do not fit, and for probabilities that cannot be cut back to logits.
+    If `channels` is None, the number comes from the file's input shape. If `confidence_stated`, the manifest sets the
+    least confidence of a point, so heatmaps that end in a sigmoid or softmax are taken as they are. `other_sizes` are
+    further heights and widths at which the network runs.
+    Raises `CheckpointError` if the file is no FP32 ONNX graph of standard operators, for more than one input or output,
+    for shapes that do not fit, and for probabilities that cannot be cut back to logits.
     """
     model = load_model(path)
     notes: list[str] = []
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     _check_operators(model, path)
-    given = _only_input(model, path)
-    rename_value(model.graph, given, "image")
+    rename_value(model.graph, _only_input(model, path), "image")
     rename_value(model.graph, model.graph.output[0].name, output)
     channels = channels or _channels(model.graph, path)
     image = (channels, height_px, width_px)
@@ -97,16 +96,15 @@ def read_ready(
 
 
 def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
-    """Frees height and width of a localizer, whatever its file declares; refuses one that does not follow them."""
+    """Make height and width of a localizer symbolic, and check that it runs at all `sizes`."""
     outputs = _dimensions(model.graph.output[0])[1]
     free_size(model)
     for height, width in sizes:
-        wanted = (outputs, height // 4, width // 4)
         try:
-            found = run_model(model, probe_pictures(channels, height, width)[:1]).shape[1:]
+            shape = run_model(model, probe_pictures(channels, height, width)[:1]).shape[1:]
         except Exception:  # ONNX Runtime's exceptions share no base class of its own
-            found = ()
-        if found != wanted:
+            shape = ()
+        if shape != (outputs, height // 4, width // 4):
             raise CheckpointError(
                 f"{path.name}: does not take pictures of {height}x{width} pixels, as localizer.test_time.scales asks. "
                 "Export it with free height and width: torch.onnx.export(model, (image,), 'net.onnx', "
@@ -116,7 +114,7 @@ def _free_size(model: onnx.ModelProto, path: Path, channels: int, sizes: Sequenc
 
 
 def _only_input(model: onnx.ModelProto, path: Path) -> str:
-    """The name of the one input; refuses several inputs or outputs, and ends that are not float32."""
+    """Return the name of the one input. Refuses several inputs or outputs, and ends that are not float32."""
     inputs, outputs = _real_inputs(model.graph), list(model.graph.output)
     if len(inputs) != 1 or len(outputs) != 1:
         names = ", ".join(value.name for value in (*inputs, *outputs))
@@ -136,21 +134,21 @@ def _only_input(model: onnx.ModelProto, path: Path) -> str:
 
 
 def _answers(model: onnx.ModelProto, path: Path, probes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the graph gives for `probes`, each on its own as in a batch, and finite for ordinary pictures."""
+    """Return the outputs for `probes`; check that they are finite, and the same for a picture alone."""
     batch = len(probes)
     try:
-        found = run_model(model, probes)
+        answers = run_model(model, probes)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}; export it again") from error
     except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
         raise CheckpointError(
             f"{path.name}: does not run on a batch of {batch} pictures {probes.shape[1:]}: {error}. {_FREE_BATCH}"
         ) from error
-    if found.ndim < 2 or len(found) != batch:
+    if answers.ndim < 2 or len(answers) != batch:
         raise CheckpointError(
-            f"{path.name}: a batch of {batch} pictures gives {found.shape}, not an answer for each. {_FREE_BATCH}"
+            f"{path.name}: a batch of {batch} pictures gives {answers.shape}, not an answer for each. {_FREE_BATCH}"
         )
-    if not np.isfinite(found[:ORDINARY]).all():
+    if not np.isfinite(answers[:ORDINARY]).all():
         raise CheckpointError(
             f"{path.name}: gives NaN or infinity for ordinary pictures; are its weights those after training?"
         )
@@ -159,13 +157,13 @@ def _answers(model: onnx.ModelProto, path: Path, probes: NDArray[np.float32]) ->
             alone = run_model(model, probes[number : number + 1])
         except Exception as error:
             raise CheckpointError(f"{path.name}: does not run on one picture: {error}. {_FREE_BATCH}") from error
-        off = np.abs(alone[0] - found[number]).max() if alone[0].shape == found[number].shape else np.inf
-        if not off <= _SAME * max(float(np.ptp(found[:ORDINARY])), 1e-6):
+        off = np.abs(alone[0] - answers[number]).max() if alone[0].shape == answers[number].shape else np.inf
+        if not off <= _SAME * max(float(np.ptp(answers[:ORDINARY])), 1e-6):
             raise CheckpointError(
                 f"{path.name}: answers the same picture differently alone and in a batch, as a Dropout or "
                 "BatchNormalization in training mode does, or a softmax over the batch; export it after model.eval()"
             )
-    return found
+    return answers
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:
@@ -199,41 +197,38 @@ def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list[int]:
-    """The shape with 0 for what is symbolic."""
+    """Return the shape, with 0 for symbolic dimensions."""
     return [int(dim.dim_value) if dim.HasField("dim_value") else 0 for dim in value.type.tensor_type.shape.dim]
 
 
 def _channels(graph: onnx.GraphProto, path: Path) -> int:
-    found = _dimensions(next(value for value in graph.input if value.name == "image"))
-    fitting = [found[axis] for axis in (1, 3) if len(found) == 4 and found[axis] in (1, 3)]
+    shape = _dimensions(next(value for value in graph.input if value.name == "image"))
+    fitting = [shape[axis] for axis in (1, 3) if len(shape) == 4 and shape[axis] in (1, 3)]
     if len(fitting) != 1:
         raise CheckpointError(
-            f"{path.name}: its input has shape {found} (0 is free), which does not tell the channels; set the "
+            f"{path.name}: its input has shape {shape} (0 is free), which does not tell the channels; set the "
             "network's input.channels in the manifest"
         )
     return fitting[0]
 
 
-def _fits(found: list[int], wanted: tuple[int, ...]) -> bool:
-    return len(found) == len(wanted) and all(a in (0, b) for a, b in zip(found, wanted, strict=True))
+def _fits(shape: list[int], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(a in (0, b) for a, b in zip(shape, expected, strict=True))
 
 
 def _settle_input(graph: onnx.GraphProto, path: Path, image: tuple[int, int, int], notes: list[str]) -> None:
-    """Makes the input NCHW with a symbolic batch, by a Transpose where the network wants NHWC."""
+    """Make the input NCHW with a symbolic batch, by a Transpose if the network takes NHWC."""
     value = next(value for value in graph.input if value.name == "image")
-    found = _dimensions(value)
+    shape = _dimensions(value)
     channels, height, width = image
-    if _fits(found[1:], image):
-        layout_nhwc = False
-    elif _fits(found[1:], (height, width, channels)):
-        layout_nhwc = True
-    else:
+    is_nhwc = not _fits(shape[1:], image)
+    if is_nhwc and not _fits(shape[1:], (height, width, channels)):
         raise CheckpointError(
-            f"{path.name}: its input has shape {found} (0 is free); the bundle wants "
+            f"{path.name}: its input has shape {shape} (0 is free); the bundle wants "
             f"(N, {channels}, {height}, {width}) or the same as NHWC. Set the network's input in the manifest, "
             "or export it with that size"
         )
-    if layout_nhwc:
+    if is_nhwc:
         for node in graph.node:
             node.input[:] = ["image.nhwc" if name == "image" else name for name in node.input]
         transpose = helper.make_node("Transpose", ["image"], ["image.nhwc"], name="to_nhwc", perm=_TO_NHWC)
@@ -250,7 +245,7 @@ def _settle_output(
     answers: NDArray[np.float32],
     notes: list[str],
 ) -> int:
-    """Checks the shape of what the graph gives, and declares it; returns the number of outputs."""
+    """Check the shape of the answers, and declare it; return the number of outputs."""
     graph = model.graph
     shape = answers.shape[1:]
     if output == "heatmaps":
@@ -263,10 +258,10 @@ def _settle_output(
             notes.append("the heatmaps are NHWC: a Transpose was put behind them")
             shape = (shape[2], height, width)
         fits = len(shape) == 3 and shape[1:] == (height, width)
-        wanted = f"(N, joints, {height}, {width})"
+        expected = f"(N, joints, {height}, {width})"
     else:
-        fits, wanted = len(shape) == 1, "(N, outputs)"
+        fits, expected = len(shape) == 1, "(N, outputs)"
     if not fits:
-        raise CheckpointError(f"{path.name}: its output has shape {('N', *shape)}; the bundle wants {wanted}")
+        raise CheckpointError(f"{path.name}: its output has shape {('N', *shape)}; the bundle wants {expected}")
     graph.output[0].CopyFrom(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *shape]))
     return int(shape[0])

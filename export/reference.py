@@ -1,14 +1,13 @@
-"""REF files: pictures, and what the owner's own code gives for them. Read without running anything in them.
+"""REF files: pictures, and the outputs of the owner's own code for them. Read without running anything in them.
 
-An .npz of `images` (N, H, W), grey as the owner's code has it before its normalisation, `outputs`, what that code then
-gives, and optionally `kind`. Sizes are checked before memory is taken, and arrays of objects, which are pickles, are
-refused.
+An .npz with `images` (N, H, W), the grey pictures before the owner's normalisation; `outputs`, the results of the
+owner's code for them; and optionally `kind`. Sizes are checked before memory is taken. Arrays of objects, which are
+pickles, are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.export.untrusted import Zip, check_shape
+from spinescore.export.untrusted import Zip, check_shape, open_npy
 from spinescore.runtime.errors import CheckpointError
 from spinescore.runtime.files import read_bytes
 
@@ -35,7 +34,7 @@ _WRITE = "write it with np.savez(REF, images=.., outputs=.., kind=..), as README
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """One REF file: `grey` (N, H, W) in 0..1, and `outputs` (N, joints, h, w) or (N, classes) as `kind` says."""
+    """One REF file: `grey` (N, H, W) in 0..1, and `outputs` of that `kind`, (N, joints, h, w) or (N, classes)."""
 
     source: str
     sha256: str
@@ -46,9 +45,9 @@ class Reference:
 
 
 def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], kind: Kind | None = None) -> Reference:
-    """Read `path` for a network that takes pictures of `size` (height, width) and gives `outputs` for each.
+    """Read `path` for a network with pictures of `size` (height, width) and outputs of the shape `outputs`.
 
-    `kind` of a grader's outputs comes before what the file says. Raises `CheckpointError`, which names file and entry.
+    `kind`, of a grader's outputs, overrides the file's own. Raises `CheckpointError`, which names file and entry.
     """
     try:
         if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
@@ -58,13 +57,13 @@ def read_reference(path: Path, size: tuple[int, int], outputs: tuple[int, ...], 
             raise CheckpointError(f"it is no .npz file; {_WRITE}")
         archive = _opened(data)
         grey = _grey(_array(archive, "images", prod(size)), size)
-        found = _outputs(_array(archive, "outputs", prod(outputs)), len(grey), outputs)
-        said = kind or _kind(archive, outputs)
+        values = _outputs(_array(archive, "outputs", prod(outputs)), len(grey), outputs)
+        kind = kind or _kind(archive, outputs)
     except CheckpointError as error:
         raise CheckpointError(f"{path.name}: {error}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); check its path") from None
-    return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, found, said)
+    return Reference(path.name, hashlib.sha256(data).hexdigest(), len(data), grey, values, kind)
 
 
 def _opened(data: bytes) -> Zip:
@@ -75,7 +74,7 @@ def _opened(data: bytes) -> Zip:
 
 
 def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
-    """The array `name`, of at most so many numbers for each picture."""
+    """Return the array `name`, of at most that many numbers for each picture."""
     entry = archive.entries.get(f"{name}.npy")
     if entry is None:
         raise CheckpointError(f"it has no entry {name!r}; {_WRITE}")
@@ -84,17 +83,10 @@ def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
             f"entry {name!r} has {entry.file_size} bytes, more than {MOST_PICTURES} pictures of this network have; "
             f"{_WRITE}"
         )
-    stream = io.BytesIO(archive.read(f"{name}.npy"))
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
-        raise CheckpointError(f"entry {name!r} has a damaged header ({str(error)[:100]}); {_WRITE}") from None
+    raw, shape, fortran, dtype = open_npy(name, archive.read(f"{name}.npy"), _WRITE)
     if dtype.hasobject or dtype.kind not in "fuiUS":
         what = "is pickled, and would run code when loaded" if dtype.hasobject else f"is of type {dtype}"
         raise CheckpointError(f"entry {name!r} {what}; {_WRITE}")
-    raw = stream.getbuffer()[stream.tell() :]
     shape = check_shape(name, shape, max(dtype.itemsize, 1), len(raw))
     count = prod(shape)
     if dtype.itemsize == 0 or count == 0:
@@ -104,7 +96,7 @@ def _array(archive: Zip, name: str, numbers: int) -> NDArray[Any]:
 
 
 def _grey(images: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
-    """The pictures in 0..1; refuses what is no set of different grey pictures of `size`."""
+    """Return the pictures in 0..1. Refuses anything but a set of different grey pictures of `size`."""
     if images.ndim == 4 and 1 in (images.shape[1], images.shape[3]):
         images = images[:, 0] if images.shape[1] == 1 else images[..., 0]
     if images.shape[1:] != size:
@@ -133,20 +125,20 @@ def _grey(images: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
     return grey
 
 
-def _outputs(found: NDArray[Any], count: int, wanted: tuple[int, ...]) -> NDArray[np.float64]:
-    """The outputs (N, *wanted); Keras' channels come last and are brought to the front."""
-    if found.dtype.kind != "f" or found.dtype.itemsize < 4:
-        raise CheckpointError(f"'outputs' is of type {found.dtype}, which is too coarse to compare; save float32")
-    if found.shape == (count, 2, 4) and wanted == (8,):
-        found = found.reshape(count, 8)
-    if found.shape != (count, *wanted) and len(wanted) == 3 and found.shape == (count, *wanted[1:], wanted[0]):
-        found = found.transpose(0, 3, 1, 2)
-    if found.shape != (count, *wanted):
+def _outputs(values: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the outputs (N, *shape). Channels that come last, as Keras has them, are brought to the front."""
+    if values.dtype.kind != "f" or values.dtype.itemsize < 4:
+        raise CheckpointError(f"'outputs' is of type {values.dtype}, which is too coarse to compare; save float32")
+    if values.shape == (count, 2, 4) and shape == (8,):
+        values = values.reshape(count, 8)
+    if values.shape != (count, *shape) and len(shape) == 3 and values.shape == (count, *shape[1:], shape[0]):
+        values = values.transpose(0, 3, 1, 2)
+    if values.shape != (count, *shape):
         raise CheckpointError(
-            f"'outputs' has shape {found.shape}; the network gives ({count}, {', '.join(map(str, wanted))}) for these "
+            f"'outputs' has shape {values.shape}; the network gives ({count}, {', '.join(map(str, shape))}) for these "
             "pictures. Save what it gives in evaluation mode, before any decoding or rounding to a class"
         )
-    values = found.astype(np.float64)
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise CheckpointError("'outputs' holds NaN or infinity; compute it again, in float32")
     spread = float(np.ptp(values))
@@ -171,7 +163,7 @@ def _kind(archive: Zip, outputs: tuple[int, ...]) -> Kind:
         return "logits"
     if text == "probabilities":
         return "probabilities"
-    found = f"its entry 'kind' is {text!r}" if text else "it has no entry 'kind'"
+    fault = f"its entry 'kind' is {text!r}" if text else "it has no entry 'kind'"
     raise CheckpointError(
-        f'{found}; save kind="logits" or kind="probabilities", or give --check-kind logits|probabilities'
+        f'{fault}; save kind="logits" or kind="probabilities", or give --check-kind logits|probabilities'
     )

@@ -1,7 +1,7 @@
-"""Networks that bear the names of HRNet or of torchvision's ResNet and compute something else, and how they are told.
+"""Refuses networks that have the tensor names of HRNet or torchvision's ResNet but compute something else.
 
-Weights say nothing of strides, pooling and activations. Where their names or shapes show another family, the network is
-refused with what it is, before it is read as something that it is not.
+Weights do not show strides, pooling and activations. If names or shapes show another family, the network is refused
+under its real name, before it is read as something that it is not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ONNX = (
 )
 _IN_BLOCK = r"^layer\d\.\d+\."
 
-# A pattern in a tensor's name, and what it shows of the network.
+# A pattern in a tensor's name, and the property of the network that it shows.
 _Signs = tuple[tuple[str, str], ...]
 _CHANGED: _Signs = (
     (r"weight_mask$", "is pruned; call torch.nn.utils.prune.remove(module, 'weight') for every layer before saving"),
@@ -60,7 +60,7 @@ _HRNETS_WITHOUT_FINAL_LAYER: _Signs = (
 
 
 def check_hrnet_relatives(weights: Weights) -> None:
-    """Raises CheckpointError if the weights bear HRNet's names and are of another network."""
+    """Refuse weights that have HRNet's names but belong to another network. Raises CheckpointError."""
     signs = _CHANGED + _HRNETS
     if "final_layer.weight" not in weights:
         signs += _HRNETS_WITHOUT_FINAL_LAYER
@@ -68,8 +68,8 @@ def check_hrnet_relatives(weights: Weights) -> None:
 
 
 def check_resnet_relatives(weights: Weights) -> None:
-    """Raises CheckpointError if the weights bear torchvision's names and are of another network."""
-    if weights.names("stage2."):  # an HRNet in the grader's place; the account of its tensors says so
+    """Refuse weights that have torchvision's names but belong to another network. Raises CheckpointError."""
+    if weights.names("stage2."):  # an HRNet in the grader's place, which `Weights.close` refuses
         return
     for reason in (
         _monai(weights),
@@ -90,10 +90,10 @@ def _refuse(weights: Weights, reason: str) -> None:
 
 
 def _sign(weights: Weights, signs: _Signs) -> str:
-    for pattern, what in signs:
+    for pattern, trait in signs:
         name = next((name for name in weights.names() if re.search(pattern, name)), "")
         if name:
-            return f"by its tensor {name[:100]} the network {what}"
+            return f"by its tensor {name[:100]} the network {trait}"
     return ""
 
 
@@ -154,9 +154,9 @@ def _convolution(weights: Weights) -> str:
             )
         second = re.fullmatch(r"(layer\d\.\d+)\.conv2\.weight", name)
         if second and f"{second[1]}.conv1.weight" in weights:
-            takes, given = weights.shape(name), weights.shape(f"{second[1]}.conv1.weight")
-            if len(takes) == len(given) == 4 and takes[1] and takes[1] < given[0] and given[0] % takes[1] == 0:
-                return f"{name} is grouped: it takes {takes[1]} of {given[0]} channels, as ResNeXt, which is not read"
+            takes, first = weights.shape(name), weights.shape(f"{second[1]}.conv1.weight")
+            if len(takes) == len(first) == 4 and takes[1] and takes[1] < first[0] and first[0] % takes[1] == 0:
+                return f"{name} is grouped: it takes {takes[1]} of {first[0]} channels, as ResNeXt, which is not read"
     return ""
 
 

@@ -29,7 +29,7 @@ __all__ = ["HEADS", "Head", "build_resnet", "head_of", "is_keras_resnet"]
 
 Head = Literal["corners4", "corner4", "grades", "bridge"]
 
-# What a grader's outputs mean follows from their number.
+# The number of a grader's outputs decides their meaning.
 HEADS: dict[int, Head] = {8: "corners4", 4: "corner4", 3: "grades", 2: "bridge"}
 
 _KERAS = "ResNet (Keras layout)"
@@ -37,12 +37,12 @@ _TORCH = "ResNet (torchvision layout)"
 
 
 def head_of(outputs: int) -> Head:
-    """The head that `outputs` logits make; raises `CheckpointError` for a number that none has."""
+    """Return the head with `outputs` logits. Raises `CheckpointError` if there is none."""
     if outputs in HEADS:
         return HEADS[outputs]
-    known = ", ".join(f"{number} ({head})" for number, head in HEADS.items())
+    heads = ", ".join(f"{number} ({head})" for number, head in HEADS.items())
     raise CheckpointError(
-        f"the grader has {outputs} outputs; known are {known}. Replace its final layer and train it on corners"
+        f"the grader has {outputs} outputs; known are {heads}. Replace its final layer and train it on corners"
     )
 
 
@@ -56,12 +56,12 @@ def build_resnet(
     width_px: int = 224,
     layers: Sequence[KerasLayer] = (),
 ) -> onnx.ModelProto:
-    """FP32 graph from `image` (N, channels, height, width) to raw `logits` (N, outputs), in either layout.
+    """Build the graph from `image` (N, channels, height, width) to raw `logits` (N, outputs), in either layout.
 
-    Softmax at the end is no tensor, so it is not part of the graph. Several dense layers after the pooling are read as
-    a chain with ReLU between them, in the order of `layers`, or if their shapes allow one order only. `layers`, a Keras
-    model's configuration where the file has one, is held against the graph. Raises `CheckpointError` where a tensor is
-    missing, left over or of a wrong shape, or where the configuration says otherwise.
+    A softmax at the end has no tensors, so it is not part of the graph. Several dense layers after the pooling are read
+    as a chain with ReLU between them, in the order of `layers`, or if their shapes allow one order only. `layers`, a
+    Keras model's configuration if the file has one, is checked against the graph. Raises `CheckpointError` if a tensor
+    is missing, left over or of a wrong shape, or if the configuration contradicts the graph.
     """
     order: tuple[str, ...] = ()
     if is_keras_resnet(tensors):
@@ -83,17 +83,17 @@ def build_resnet(
         graph, features = _torch_features(weights, height_px, width_px)
         kernels = [name for name in weights.names("fc.") if name.endswith("weight")]
         dense = {name[: -len(".weight")]: (weights.take(name, 2).T, f"{name[:-6]}bias") for name in kernels}
-    known = {
+    head = {
         name: (kernel, weights.take(bias, 1) if bias in weights else np.zeros(kernel.shape[1]))
         for name, (kernel, bias) in dense.items()
     }
     weights.close()
-    if order and set(order) != set(known):
+    if order and set(order) != set(head):
         raise CheckpointError(
-            f"the model's configuration has the dense layers {', '.join(order)}, its weights {', '.join(known)}; the "
+            f"the model's configuration has the dense layers {', '.join(order)}, its weights {', '.join(head)}; the "
             "file is damaged, save the model again"
         )
-    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), known, order)
+    logits = _dense_chain(graph, graph.global_mean(features, name="avg_pool"), head, order)
     return graph.model(logits, "logits")
 
 
@@ -141,8 +141,10 @@ def _keras_block(graph: Graph, weights: Weights, x: str, prefix: str, stride: in
 
 
 def _keras_conv_norm(graph: Graph, weights: Weights, x: str, prefix: str, stride: int = 1) -> str:
-    """`prefix`_conv with `prefix`_bn folded into it. Keras pads nothing here; the layers before it add k // 2 zeros
-    (`conv1_pad`) or `padding="same"` does, which is the same for an odd kernel at stride 1.
+    """Add `prefix`_conv with `prefix`_bn folded into it.
+
+    The k // 2 zeros around the picture come from a layer of their own in Keras (`conv1_pad`) or from `padding="same"`,
+    which is equal for an odd kernel at stride 1.
     """
     name = f"{prefix}_conv"
     weight = weights.take(f"{name}/kernel", 4).transpose(3, 2, 0, 1)
@@ -161,7 +163,7 @@ def _input_channels(weights: Weights, name: str, axis: int) -> int:
 
 
 def _dense_chain(graph: Graph, x: str, layers: Mapping[str, tuple[Array64, Array64]], order: Sequence[str] = ()) -> str:
-    """The dense layers in `order`, or in the only one that their shapes allow, with ReLU between them."""
+    """Add the dense layers in `order`, or in the only order that their shapes allow, with ReLU between them."""
     if not layers:
         raise CheckpointError("ResNet: no dense layer after the pooling; give the weights with the trained top")
     rest = dict(layers)

@@ -1,8 +1,8 @@
-"""What FP16 does to activations, measured on the CPU.
+"""Measures on the CPU how FP16 changes activations.
 
-ONNX Runtime's CPU provider computes an FP16 graph in FP32 and elides the casts between its nodes, so running the FP16
-file there shows the rounding of weights and ends alone. `round_like_half` rounds by casts of its own, which are kept:
-products and sums in FP32, each result stored as half, as a GPU's tensor cores do it.
+ONNX Runtime's CPU provider computes an FP16 graph in FP32 and removes the casts between its nodes, so running the FP16
+file there shows the rounding of weights and ends alone. `round_like_half` adds casts that are kept: products and sums
+are FP32, and each result is stored as half, as on a GPU's tensor cores.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from spinescore.runtime.engines.half import LayerMax, float_names
 
 __all__ = ["largest_activations", "round_like_half"]
 
-_CHOOSING = ("Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose")  # give values of their inputs, or 0
+# Their results are values of their inputs, or 0.
+_CHOOSING = ("Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose")
 
 
 def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the FP32 `model` in which the input, weights and every node's result are rounded to half.
+    """Return a copy of the FP32 `model` with the input, weights and every node's result rounded to half.
 
-    Results that need no cast have none: those of operators that only choose among halves, and those that only a ReLU
-    reads, since a ReLU of a rounded value is the rounded ReLU of the value. This leaves a convolution and its ReLU one
-    operation, as engines run them.
+    Two kinds of results need no cast: those of operators that only choose among halves, and those that only a ReLU
+    reads, since rounding before or after a ReLU is the same. So a convolution and its ReLU stay one operation, as
+    engines run them.
     """
     rounded = without_initializers(model)
     graph = rounded.graph
@@ -53,12 +54,11 @@ def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def largest_activations(model: onnx.ModelProto, images: Images, label: str = "") -> list[LayerMax]:
-    """The largest magnitude that each node's result takes over `images` (N, C, H, W), in the graph's order.
+    """Return the largest magnitude of each node's result over `images` (N, C, H, W), in the graph's order.
 
-    A result that is chosen among the values of one listed before, as by a ReLU, is not listed: it is no larger.
+    A result that an operator such as ReLU chooses from an earlier result is left out: it is no larger.
     """
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
+    probed = without_initializers(model)
     graph = probed.graph
     floats = _float_tensors(model)
     values = _computed(graph, floats)
@@ -71,20 +71,20 @@ def largest_activations(model: onnx.ModelProto, images: Images, label: str = "")
             nodes.append(helper.make_node("ReduceMax", [name], [f"{name}.max"], keepdims=0))
     _replace_nodes(graph, nodes)
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ends)
-    session, entry = open_session(probed), graph.input[0].name
+    session, entry = open_session(probed, model), graph.input[0].name
 
     def run(image: NDArray[np.floating]) -> NDArray[np.float32]:
         magnitudes = np.abs(session.run(ends, {entry: image})).reshape(len(values), 2)
         largest_of_each: NDArray[np.float32] = magnitudes.max(axis=1)
         return largest_of_each
 
-    found = map_batches(run, images, label, most=1)  # all activations of an image take 200 MB
-    largest = np.max([np.zeros(len(values), np.float32), *found], axis=0)
+    by_image = map_batches(run, images, label, most=1)  # all activations of an image take 200 MB
+    largest = np.max([np.zeros(len(values), np.float32), *by_image], axis=0)
     return [LayerMax(name, value) for name, value in zip(values, largest.tolist(), strict=True)]
 
 
 def _computed(graph: onnx.GraphProto, floats: set[str]) -> list[str]:
-    """Names of the float32 results that are not chosen among the values of an earlier result."""
+    """Return the names of float32 results that are not chosen from the values of an earlier result."""
     results: set[str] = set()
     computed = []
     for node in graph.node:
@@ -95,22 +95,22 @@ def _computed(graph: onnx.GraphProto, floats: set[str]) -> list[str]:
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of all float32 tensors: initializers, inputs and nodes' results."""
+    """Return the names of all float32 tensors: initializers, inputs and nodes' results."""
     graph = onnx.shape_inference.infer_shapes(without_weights(model)).graph
     described = (*graph.input, *graph.output, *graph.value_info)
-    found = {value.name for value in described if value.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return found | {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    values = {value.name for value in described if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return values | {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
 
 
 def _rounded_later(graph: onnx.GraphProto, floats: set[str]) -> set[str]:
-    """Names of the results that only ReLUs read, and that are no output of the graph."""
+    """Return the names of results that only ReLUs read and that are no output of the graph."""
     readers: dict[str, set[str]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, set()).add(node.op_type)
     outputs = {value.name for value in graph.output}
-    made = {name for node in graph.node for name in node.output if name in floats} - outputs
-    return {name for name in made if readers.get(name) == {"Relu"}}
+    results = {name for node in graph.node for name in node.output if name in floats} - outputs
+    return {name for name in results if readers.get(name) == {"Relu"}}
 
 
 def _rounded(tensor: TensorProto) -> TensorProto:

@@ -1,9 +1,9 @@
-"""Which layers may run in 8 bits: quantization tried choice by choice, until the outputs agree as they must.
+"""Chooses the layers that run in 8 bits, choice by choice, until the outputs keep within the tolerances.
 
-First the rule for the activations' ranges is chosen, with all layers in 8 bits but the first and the last. Where that
-is not enough the sums stay in FP32, which leave a residual network's main path unrounded; where that is not either, the
-layers are taken in groups of neighbours, ordered by the error that each causes alone, and kept in FP32 one group after
-the other.
+First the rule for the activations' ranges is chosen, with all layers but the first and the last in 8 bits. If that is
+not enough, the sums stay in FP32, so that a residual network's main path is not rounded. If that is not enough either,
+groups of neighbouring layers are kept in FP32 one after the other, the group that alone causes the largest error
+first.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from spinescore.runtime.manifest.tolerances import Tolerances
 
 __all__ = ["MIN_IMAGES", "Int8Result", "Step", "make_int8"]
 
-MIN_IMAGES = 8  # fewer do not show the range of an activation
-_CALIBRATED = 64  # images, evenly taken from all of them
+MIN_IMAGES = 8  # fewer do not show an activation's range
+_CALIBRATED = 64  # images at most, taken evenly from all
 _LEAST_LAYERS = 3
 _GROUPS = 16
 _MOST_KEPT = 8  # groups; beyond half of the network INT8 is not worth a file
@@ -38,10 +38,10 @@ Agreement = PointAgreement | GradeAgreement
 
 @dataclass(frozen=True)
 class Step:
-    """One choice and what it cost: the mean error of the output in shares of its range, and how results changed.
+    """One choice, the output's mean error in shares of its range, and the change of the results.
 
-    `rule` is that of the activations' ranges; `kept` is what stays in FP32 besides the first and the last layer:
-    `sums`, and groups of layers as `first .. last`.
+    `rule` is the rule of the activations' ranges; `kept` stays in FP32 besides the first and the last layer: `sums`,
+    and groups of layers as `first .. last`.
     """
 
     rule: str
@@ -49,14 +49,14 @@ class Step:
     error: float
     agreement: Agreement
     within: bool
-    faults: str = ""  # what is beyond the tolerances, in words
+    faults: str = ""  # the figures beyond the tolerances, in words
 
     def __str__(self) -> str:
-        found = self.agreement
-        if isinstance(found, GradeAgreement):
-            change = f"{found.flips} of {found.corners} grades flip"
+        agreement = self.agreement
+        if isinstance(agreement, GradeAgreement):
+            change = f"{agreement.flips} of {agreement.corners} grades flip"
         else:
-            change = f"points move by {found.median_shift_px:.3f} heatmap pixels in the median"
+            change = f"points move by {agreement.median_shift_px:.3f} heatmap pixels in the median"
         kept = f", {', '.join(self.kept)} in FP32" if self.kept else ""
         beyond = f"; beyond the tolerances: {self.faults}" if self.faults else ""
         return f"ranges by {self.rule}{kept}: error {self.error:.2e} of the range, {change}{beyond}"
@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Int8Result:
-    """The INT8 graph that was chosen, None where `fault` says why there is none."""
+    """The INT8 graph that was chosen; None if there is none, as `fault` explains."""
 
     model: onnx.ModelProto | None
     steps: tuple[Step, ...]
@@ -79,11 +79,10 @@ def make_int8(
     bounds: Tolerances,
     name: str,
 ) -> Int8Result:
-    """The FP32 `model` in INT8, tried on normalised `images` (N, C, H, W) for which FP32 gave `reference`.
+    """Convert the FP32 `model` to INT8, and try it on normalised `images` (N, C, H, W).
 
-    `judge` compares an output with the reference, and `bounds` are what it is held to: the same criteria as in the
-    acceptance gate, all of them. Raises `CheckpointError`
-    for images that cannot calibrate: too few, or all blank.
+    `reference` has the FP32 outputs for the images, `judge` compares an output with it, and `bounds` are the limits:
+    the criteria of the acceptance gate. Raises `CheckpointError` if too few images show anything to calibrate on.
     """
     weighted, sums = layers(model, "Conv", "Gemm"), layers(model, "Add")
     if len(weighted) < _LEAST_LAYERS:
@@ -123,7 +122,7 @@ def make_int8(
 
 
 def mean_error(reference: Array, other: Array) -> float:
-    """Mean |other - reference| in shares of the reference's range; infinite where `other` is not finite."""
+    """Return the mean |other - reference| in shares of the reference's range; infinity if `other` is not finite."""
     if not np.isfinite(other).all():
         return float("inf")
     return float(np.abs(other - reference).mean() / max(float(np.ptp(reference)), np.finfo(np.float32).tiny))
@@ -142,7 +141,7 @@ def _check(images: Images, name: str) -> None:
 def _ranked(
     model: onnx.ModelProto, ranges: Ranges, images: Images, reference: Array, keep: Collection[str], name: str
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """The groups of layers with their names, the one that causes the largest error first."""
+    """Return the groups of layers with their names, the group that causes the largest error first."""
     images, reference = images[:_PROBES], reference[:_PROBES]
     free = [layer for layer in layers(model) if layer not in keep]
     groups = [tuple(str(layer) for layer in part) for part in np.array_split(np.array(free), _GROUPS) if len(part)]

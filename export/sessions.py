@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 def thread_count() -> int:
-    """The threads that networks run in: those of OMP_NUM_THREADS, else one for each core."""
+    """Return the number of threads for networks: OMP_NUM_THREADS, or else one for each core."""
     return int(os.environ.get("OMP_NUM_THREADS") or 0) or core_count()
 
 
@@ -40,14 +40,18 @@ def _caller_count() -> int:
     return min(thread_count(), _MOST_CALLERS)
 
 
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A CPU session of `model` for several callers; raises `CheckpointError` if ONNX Runtime refuses the model."""
+def open_session(model: onnx.ModelProto, weights_of: onnx.ModelProto | None = None) -> onnxruntime.InferenceSession:
+    """Return a CPU session of `model` that several threads may run at the same time.
+
+    If `weights_of` is given, `model` has no initializers of its own and uses those of `weights_of`.
+    Raises `CheckpointError` if ONNX Runtime refuses the model.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count() // _caller_count()
     options.enable_mem_pattern = False  # a pattern takes all activations of a run as one block
     options.log_severity_level = 4  # errors arrive as exceptions
     give_back()
-    light, weights = with_weights_apart(model)  # a graph with its weights would be copied three times
+    light, weights = with_weights_apart(model, weights_of or model)  # ONNX Runtime copies a whole graph three times
     try:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)
@@ -88,7 +92,7 @@ def _batches(images: NDArray[np.floating] | Images, most: int) -> Iterator[NDArr
 
 
 def run_model(model: onnx.ModelProto, images: NDArray[np.floating] | Images, label: str = "") -> NDArray[np.float32]:
-    """The only output of `model` for `images` (N, C, H, W), as float32 whatever precision the model's ends have.
+    """Return the only output of `model` for `images` (N, C, H, W), as float32 for any precision of the model's ends.
 
     For images at several scales, the result is the mean heatmaps of all runs.
     """

@@ -1,4 +1,4 @@
-"""Where a bundle's networks come from: a checkpoint, a ready ONNX file, or `synthetic:` with no file at all."""
+"""Opens a bundle's networks: from a checkpoint, from a ready ONNX file, or as `synthetic:` without a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from spinescore.runtime.study import REGIONS, Region
 __all__ = ["InputSize", "Network", "open_network", "parameters_of", "split_key", "split_sources"]
 
 Kind = Literal["localizer", "grader"]
-Layout = Literal["torch", "keras", "whole"]  # whose layers weights alone are taken to be; "whole": the file has them
+Layout = Literal["torch", "keras", "whole"]  # the layers that weights alone are read as; "whole": the file has them
 
 _JOINTS = 12
 _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
@@ -41,7 +41,7 @@ _SYNTHETIC_OUTPUTS = {"corners": 8, **HEAD_OUTPUTS["bridge+grades"]}
 class Network:
     """One network on its way into a bundle.
 
-    `model` is the FP32 graph; a synthetic network has it once `fit` has seen images. `outputs` are joints or logits.
+    `model` is the FP32 graph; a synthetic network gets it from `fit`. `outputs` is the number of joints or logits.
     """
 
     kind: Kind
@@ -51,18 +51,18 @@ class Network:
     outputs: int
     preprocessing: Preprocessing
     provenance: dict[str, Any]
-    notes: tuple[str, ...] = ()  # what was chosen, left out or changed
+    notes: tuple[str, ...] = ()  # choices, omissions and changes
     model: onnx.ModelProto | None = None
     tensors: Tensors = field(default_factory=dict)
     alternative: str = ""  # the name of another localizer than the bundle's own
     layout: Layout = "whole"
     classes: tuple[str, ...] | None = None  # the order of its outputs as the owner states it
-    checked: dict[str, Any] | None = None  # how it was held against its framework
-    warnings: tuple[str, ...] = ()  # what may be wrong with it
+    checked: dict[str, Any] | None = None  # the record of its check against its framework
+    warnings: tuple[str, ...] = ()  # possible faults
 
     @property
     def stem(self) -> str:
-        """Of its files' names: localizer, localizer-cervical, localizer-NAME, grader, grader-bridge, .."""
+        """The beginning of its files' names: localizer, localizer-cervical, localizer-NAME, grader-bridge, .."""
         role = "" if self.role == "corners" else self.role
         return "-".join(part for part in (self.kind, self.alternative, role) if part)
 
@@ -72,7 +72,7 @@ class Network:
         return tuple(region for region in REGIONS if self.role in ("", region))
 
     def fit(self, images: Images) -> onnx.ModelProto:
-        """The FP32 graph; a synthetic one is fitted to `images` (N, C, H, W), normalised, at the first call."""
+        """Return the FP32 graph; a synthetic one is fitted to normalised `images` (N, C, H, W) at the first call."""
         if self.model is None:
             images = images.scales[0] if isinstance(images, ScaledImages) else images
             fitted = (
@@ -84,20 +84,20 @@ class Network:
 
 
 def split_sources(text: str, keys: tuple[str, str]) -> dict[str, str]:
-    """`F` is {"": F}; `cervical=F,lumbar=G` is one each. Raises `CheckpointError` where one of the two is missing."""
+    """Return {"": F} for `F`, or two files by key for `cervical=F,lumbar=G`. Raises `CheckpointError` for one alone."""
     parts = re.split(rf"(?:^|,)({'|'.join(keys)})=", text)
     if len(parts) == 1:
         return {"": text}
-    found = dict(zip(parts[1::2], parts[2::2], strict=True))
-    if parts[0] or len(parts) != 5 or set(found) != set(keys) or not all(found.values()):
+    sources = dict(zip(parts[1::2], parts[2::2], strict=True))
+    if parts[0] or len(parts) != 5 or set(sources) != set(keys) or not all(sources.values()):
         raise CheckpointError(f"{text}: give one file, or both of {keys[0]}=FILE,{keys[1]}=FILE")
-    return found
+    return sources
 
 
 def split_key(source: str) -> tuple[Path, str]:
-    """`FILE:key` as the file and the key of one set of weights in it; the key is "" if there is none.
+    """Split `FILE:key` into the file and the key of one set of weights; the key is "" if there is none.
 
-    The colon of a Windows drive (`C:\\nets\\w.pth`) and one in the name of a file that exists start no key.
+    The colon of a Windows drive (`C:\\nets\\w.pth`) and a colon in the name of an existing file start no key.
     """
     file, colon, key = source.rpartition(":")
     if not colon or len(file) < 2 or not key or set(key) & set("/\\") or Path(source).exists():
@@ -106,10 +106,10 @@ def split_key(source: str) -> tuple[Path, str]:
 
 
 def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network:
-    """Reads the network `source`, a file, `FILE:key` or `synthetic:..`.
+    """Read the network `source`: a file, `FILE:key` or `synthetic:..`.
 
-    `role` is a region or "" for both; `corners`, `bridge` or `grades`.
-    Raises `CheckpointError` where it cannot be read, or is no HRNet or ResNet with that input.
+    `role` is a region or "" for both; of a grader `corners`, `bridge` or `grades`.
+    Raises `CheckpointError` if it cannot be read, or is no HRNet or ResNet with that input.
     """
     if source.startswith(PREFIX):
         return _synthetic(source, kind, role, size)
@@ -135,7 +135,8 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
             "leave input.channels out of the manifest, or correct it"
         )
     keras = kind == "grader" and is_keras_resnet(checkpoint.tensors)
-    preprocessing, said = _chosen(size, "caffe" if keras else "imagenet", "a Keras file" if keras else "a PyTorch file")
+    usual: tuple[Preprocessing, str] = ("caffe", "a Keras file") if keras else ("imagenet", "a PyTorch file")
+    preprocessing, stated = _chosen(size, *usual)
     provenance = {
         "source": path.name,
         "source_sha256": checkpoint.sha256,
@@ -144,7 +145,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
         "framework": checkpoint.framework,
         "architecture": "HRNet" if kind == "localizer" else "ResNet",
         "parameters": parameters_of(model),
-        "normalisation": said,
+        "normalisation": stated,
     }
     outputs = _output_shape(model)[1]
     network = Network(kind, role, size, channels, outputs, preprocessing, provenance, checkpoint.notes, model)
@@ -154,7 +155,7 @@ def open_network(source: str, kind: Kind, role: str, size: InputSize) -> Network
 
 
 def _chosen(size: InputSize, usual: Preprocessing, files: str) -> tuple[Preprocessing, str]:
-    """The normalisation of an input, and a sentence's part that says where it comes from."""
+    """Return the normalisation of an input, and a phrase for its origin."""
     if size.preprocessing is None:
         return usual, f"{usual}, assumed for {files}"
     if size.preprocessing == "stated":
@@ -163,7 +164,7 @@ def _chosen(size: InputSize, usual: Preprocessing, files: str) -> tuple[Preproce
 
 
 def _warnings_of_keras(checkpoint: Checkpoint, size: InputSize) -> tuple[str, ...]:
-    """Return warnings on a ResNet in a Keras file that the check of its layers does not refuse."""
+    """Return warnings about a ResNet in a Keras file that passed the check of its layers."""
     if not checkpoint.layers:
         warning = (
             "weights alone do not show operators (as x / 255.), settings and activations: read as keras.applications' "
@@ -183,19 +184,19 @@ def _warnings_of_keras(checkpoint: Checkpoint, size: InputSize) -> tuple[str, ..
 
 
 def parameters_of(model: onnx.ModelProto) -> int:
-    """Trainable numbers of the graph, batch normalisation folded."""
+    """Return the number of trainable values in the graph, with batch normalisation folded."""
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type in kinds)
 
 
 def _refuse_exchanged(name: str, tensors: Mapping[str, NDArray[Any]], kind: Kind) -> None:
-    """Raises `CheckpointError` if the names are those of the other kind of network."""
+    """Refuse tensors whose names belong to the other kind of network. Raises `CheckpointError`."""
     grader = is_keras_resnet(tensors) or any(tensor.startswith("fc.") for tensor in tensors)
     localizer = "final_layer.weight" in tensors
     if (grader and not localizer) if kind == "localizer" else (localizer and not grader):
-        found, wanted = ("a ResNet", "an HRNet") if grader else ("an HRNet", "a ResNet")
+        actual, expected = ("a ResNet", "an HRNet") if grader else ("an HRNet", "a ResNet")
         raise CheckpointError(
-            f"{name}: its tensors are those of {found}, and the {kind} is {wanted}; are --localizer and --grader "
+            f"{name}: its tensors are those of {actual}, and the {kind} is {expected}; are --localizer and --grader "
             "exchanged?"
         )
 
@@ -229,7 +230,7 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
     ready = read_ready(path, output, size.channels, size.height_px, size.width_px, size.confidence_stated, others)
     if size.preprocessing is None:
         raise not_stated(path.name, kind, ready.channels)
-    preprocessing, said = _chosen(size, size.preprocessing, "")
+    preprocessing, stated = _chosen(size, size.preprocessing, "")
     producer = ready.model.producer_name
     content = read_bytes(path, 2 << 30)
     provenance = {
@@ -239,7 +240,7 @@ def _ready(path: Path, kind: Kind, role: str, size: InputSize) -> Network:
         "framework": f"ONNX by {producer or 'an unnamed producer'}",
         "architecture": "as in the ONNX file",
         "parameters": parameters_of(ready.model),
-        "normalisation": said,
+        "normalisation": stated,
     }
     return Network(kind, role, size, ready.channels, ready.outputs, preprocessing, provenance, ready.notes, ready.model)
 

@@ -1,7 +1,7 @@
 """Networks with seeded random weights, for people who measure latency and have no weights.
 
 `synthetic:hrnet-w32` and `synthetic:resnet152` have the published shapes; any other width is `hrnet-w16` or
-`resnet152-w16` (the base width, 64 where it is not said). Activations keep a magnitude of about one through the whole
+`resnet152-w16` (the base width; 64 if it is not stated). Activations keep a magnitude of about one through the whole
 depth, so that FP16 behaves as with trained weights. The final layers are fitted to the features that real inputs give:
 the localizer's so that points spread over the image in a spine's order, the grader's so that all grades occur.
 """
@@ -43,19 +43,19 @@ class Synthetic:
 
 
 def parse_synthetic(name: str) -> Synthetic:
-    """What `synthetic:...` asks for; raises `CheckpointError` for an unknown name."""
-    found = re.fullmatch(r"synthetic:(?:(hrnet)-w(\d{1,3})|(resnet(?:50|101|152))(?:-w(\d{1,3}))?)", name)
-    width = int((found[2] or found[4] or 64) if found else 0)
-    if not found or width == 0:
+    """Return the architecture of `synthetic:...`. Raises `CheckpointError` for an unknown name."""
+    match = re.fullmatch(r"synthetic:(?:(hrnet)-w(\d{1,3})|(resnet(?:50|101|152))(?:-w(\d{1,3}))?)", name)
+    width = int((match[2] or match[4] or 64) if match else 0)
+    if not match or width == 0:
         raise CheckpointError(
             f"{name}: unknown; give synthetic:hrnet-w18, -w32, -w48 or synthetic:resnet50, 101, 152 "
             "(another width: resnet152-w16)"
         )
-    return Synthetic(found[1] or found[3], width)
+    return Synthetic(match[1] or match[3], width)
 
 
 def random_tensors(synthetic: Synthetic, outputs: int, channels: int, seed: int = 0) -> Tensors:
-    """Random weights under the official PyTorch names, the final layer's included. Deterministic by seed."""
+    """Return random weights under the official PyTorch names, the final layer included. The seed decides them."""
     drawing = _Drawing(np.random.default_rng(seed))
     if synthetic.architecture == "hrnet":
         _draw_hrnet(drawing, synthetic.width, outputs, channels)
@@ -140,7 +140,7 @@ def _draw_exchange(drawing: _Drawing, prefix: str, widths: list[int], targets: i
 
 
 def fit_localizer(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
-    """`tensors` with a final layer whose heatmaps peak, as far as random features allow, along an upright spine.
+    """Return `tensors` with a final layer whose heatmaps peak, as far as possible, along an upright spine.
 
     `images` is (N, C, H, W), normalised. Least squares over all pixels of all images, so the layer comes out centred;
     then scaled so that peaks are about one.
@@ -168,13 +168,13 @@ def fit_localizer(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
 
 
 def _upright_spine(joints: int, height: int, width: int) -> NDArray[np.float64]:
-    """Points (joints, 2) in heatmap pixels, disc by disc from above, centre then anterior, twelve to a region."""
+    """Return points (joints, 2) in heatmap pixels, disc by disc from above, centre then anterior, 12 to a region."""
     disc, anterior = np.divmod(np.arange(joints) % 12, 2)
     return np.stack([width * (0.5 - 0.15 * anterior), height * (0.2 + 0.12 * disc)], axis=1)
 
 
 def fit_grader(tensors: Tensors, images: NDArray[np.float32]) -> Tensors:
-    """`tensors` with a final layer under which every grade occurs equally often on `images` (N, C, H, W), normalised.
+    """Return `tensors` with a final layer that gives every grade equally often on normalised `images` (N, C, H, W).
 
     The features' main direction over the images is cut at its quantiles: each class is the nearest of as many centres,
     which as logits is linear. The second corner's direction leans on the second component, so that corners differ.

@@ -1,4 +1,4 @@
-"""Facts about this machine's first GPU for an engine's sidecar, asked of the driver by ctypes."""
+"""Facts about this machine's first GPU for an engine's sidecar, from the driver through ctypes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Gpu:
 
 
 def first_gpu(library: str | None = None) -> Gpu | None:
-    """None where there is no driver or no GPU. `library` is the driver's (libcuda.so.1, nvcuda.dll)."""
+    """Return the first GPU; None without a driver or a GPU. `library` is the driver's (libcuda.so.1, nvcuda.dll)."""
     try:
         cuda: Any = ctypes.CDLL(library or DRIVER_LIBRARY)
     except OSError:

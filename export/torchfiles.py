@@ -1,6 +1,6 @@
 """PyTorch checkpoints in both formats, legacy and zip, without PyTorch.
 
-The pickle inside runs on the restricted machine of `pickles`; here its tensors meet the bytes of their storages.
+The pickle inside runs on the restricted machine of `pickles`; this module joins its tensors and their bytes.
 Layout of the files: torch/serialization.py of PyTorch (`_legacy_save`, `_save`).
 """
 
@@ -29,7 +29,7 @@ _MAX_DEPTH = 8
 _MAX_ENTRIES = 100_000
 _MAX_KEY, _MAX_NAME = 100, 1000  # characters
 _SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pth')"
-_REMEDIES = {  # by a word of what makes the tensor
+_REMEDIES = {  # by a word in the name of the tensor's constructor
     "sparse": "is sparse; save it dense: "
     "torch.save({name: value.to_dense() for name, value in model.state_dict().items()}, 'weights.pth')",
     "qtensor": "is quantised; give the weights from before the quantisation (the export quantises them with --int8)",
@@ -41,7 +41,7 @@ _REMEDIES = {  # by a word of what makes the tensor
 
 
 def is_torch(archive: Zip) -> bool:
-    """Whether the archive is one of PyTorch's; raises CheckpointError for those that hold a program."""
+    """Return whether the archive is one of PyTorch's. Raises CheckpointError if it holds a program."""
     last = {name.split("/", 1)[-1] for name in archive.entries}
     if not last.isdisjoint(("archive_format", "models/model.json", "serialized_exported_program.json")):
         raise CheckpointError(
@@ -52,7 +52,7 @@ def is_torch(archive: Zip) -> bool:
 
 
 def read_zip(archive: Zip, file_bytes: int) -> tuple[list[Entry], Loader]:
-    """The tensors in a checkpoint as `torch.save` writes it since PyTorch 1.6, and what reads their values."""
+    """Return the tensors of a checkpoint of PyTorch 1.6 or later, and the loader of their values."""
     roots = [name[: -len("data.pkl")] for name in archive.entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise CheckpointError(f"the archive has {len(roots)} entries named data.pkl, one is expected")
@@ -81,7 +81,7 @@ def read_zip(archive: Zip, file_bytes: int) -> tuple[list[Entry], Loader]:
 
 
 def read_legacy(data: bytes) -> tuple[list[Entry], Loader]:
-    """The tensors in a checkpoint as PyTorch before 1.6 wrote it (five pickles, then storages), and their reader."""
+    """Return the tensors of an older checkpoint (five pickles, then storages), and the loader of their values."""
     stream = io.BytesIO(data)
     magic, protocol, system = (PickleMachine().run(stream) for _ in range(3))
     if magic != 0x1950A86A20F9469CFC6C or protocol != 1001:
@@ -116,20 +116,20 @@ def read_legacy(data: bytes) -> tuple[list[Entry], Loader]:
 
 
 def _entries(root: object) -> list[Entry]:
-    """Every tensor in the file under the keys that lead to it; raises CheckpointError if there is none."""
-    found: dict[str, Entry] = {}
+    """Return every tensor in the file with its container and name. Raises CheckpointError if there is none."""
+    entries: dict[str, Entry] = {}
     objects: dict[str, str] = {}
     for container, name, value in _walk(root):
         if isinstance(value, TensorRef) or _should_be_a_tensor(name, value):
             entry = Entry(container, name, value.size if isinstance(value, TensorRef) else None, _floats(value), value)
-            if found.setdefault(entry.full, entry) is not entry:
+            if entries.setdefault(entry.full, entry) is not entry:
                 raise CheckpointError(f"two entries have the same name, {entry.full!r}; {_SAVE}")
-            if len(found) > _MAX_ENTRIES:
+            if len(entries) > _MAX_ENTRIES:
                 raise CheckpointError(f"the file has more than {_MAX_ENTRIES} tensors; {_SAVE}")
         elif isinstance(value, Stub) and re.search("^$|model|net|state|ema", name):
             objects.setdefault(name, value.made_by)
-    if found:
-        return list(found.values())
+    if entries:
+        return list(entries.values())
     if isinstance(root, Stub) and root.called:
         raise refusal(root.made_by)
     if objects:
@@ -137,15 +137,15 @@ def _entries(root: object) -> list[Entry]:
         where = f"under {key!r} " if key else ""
         raise CheckpointError(
             f"the file holds {where}a whole object ({made_by[:_MAX_KEY]}) that only its own code can read; where "
-            f"that code is, {_SAVE}"
+            f"that code is installed, {_SAVE}"
         )
     raise CheckpointError(f"no tensors were found; {_SAVE}")
 
 
 def _walk(root: object) -> Iterator[tuple[str, str, object]]:
-    """Container, name and value of everything within dictionaries and lists, in the file's order.
+    """Yield container, name and value of everything within dictionaries and lists, in the file's order.
 
-    An object can stand in a file at many places, or within itself: depth and steps are bounded.
+    An object can occur in many places, or within itself, so depth and steps are bounded.
     """
     steps = 0
     pending: list[tuple[str, str, object, int]] = [("", "", root, 0)]
@@ -175,7 +175,7 @@ def _text(key: object) -> str:
 
 
 def _should_be_a_tensor(name: str, value: object) -> bool:
-    """Whether a stub stands where weights do: a tensor of an unusual kind, or anything under a parameter's name."""
+    """Return whether a stub is in a tensor's place: an unusual kind of tensor, or any object named like a parameter."""
     if not isinstance(value, Stub):
         return False
     parameter = name.rpartition(".")[2] in ("weight", "bias", "running_mean", "running_var")
@@ -183,12 +183,12 @@ def _should_be_a_tensor(name: str, value: object) -> bool:
 
 
 def _floats(value: object) -> bool:
-    """Whether the value is a tensor that can hold weights; integers count steps."""
+    """Return whether the value can hold weights; integers count steps."""
     return not isinstance(value, TensorRef) or value.storage.dtype[:2] not in ("<i", "|i", "|u", "|b")
 
 
 def _loader(content: Callable[[StorageRef], memoryview], file_bytes: int) -> Loader:
-    """A function from entries by name to their values, which are each held against the storage that they lie in."""
+    """Return a function that loads entries' values, each checked against the storage that it lies in."""
 
     def load(entries: dict[str, Entry]) -> Tensors:
         tensors: dict[str, TensorRef] = {}
@@ -210,8 +210,8 @@ def _loader(content: Callable[[StorageRef], memoryview], file_bytes: int) -> Loa
             flat = array_from(content(storage), storage.dtype, (storage.numel,))
             for name in names:
                 arrays[tensors[name]] = as_float32(name, _view(name, tensors[name], flat))
-        found = {name: arrays[tensor] for name, tensor in tensors.items()}
-        return {name: array for name, array in found.items() if array is not None}
+        loaded = {name: arrays[tensor] for name, tensor in tensors.items()}
+        return {name: array for name, array in loaded.items() if array is not None}
 
     return load
 
@@ -222,12 +222,12 @@ def _remedy(made_by: str) -> str:
 
 
 def _once(tensors: dict[str, TensorRef]) -> dict[str, TensorRef]:
-    """The tensors without those that are others under a second name."""
+    """Return the tensors without second names of the same tensor."""
     return {name: tensor for tensor, name in {tensor: name for name, tensor in reversed(tensors.items())}.items()}
 
 
 def _check_growth(tensors: dict[str, TensorRef], file_bytes: int) -> None:
-    """Raises CheckpointError for tensors that, shared or expanded, are far more than the file that they lie in."""
+    """Check that shared or expanded tensors do not grow far beyond the file. Raises CheckpointError."""
     sizes = {name: prod(tensor.size) * 4 for name, tensor in _once(tensors).items()}
     if sum(sizes.values()) > _MAX_GROWTH * file_bytes + _GROWTH_FLOOR:
         largest = max(sizes, key=lambda name: sizes[name])
@@ -239,14 +239,14 @@ def _check_growth(tensors: dict[str, TensorRef], file_bytes: int) -> None:
 
 
 def _view(name: str, tensor: TensorRef, flat: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The tensor's elements, as a strided view of its storage; a stride of 0 repeats an element."""
+    """Return the tensor's elements as a strided view of its storage; a stride of 0 repeats an element."""
     size, stride = check_shape(name, tensor.size, 0, 0), tensor.stride
     if not prod(size):
         return flat[:0].reshape(size)
     last = tensor.offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if last >= len(flat):
         distinct = tuple(length if step else 1 for length, step in zip(size, stride, strict=True))
-        check_shape(name, distinct, flat.itemsize, flat.nbytes)  # says what is wrong where the shape alone does
+        check_shape(name, distinct, flat.itemsize, flat.nbytes)  # has the clearer message if the shape alone is wrong
         raise CheckpointError(f"entry {name!r} reaches element {last} of a storage of {len(flat)}; it is damaged")
     strides = tuple(step * flat.itemsize for step in stride)
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], size, strides, writeable=False)

@@ -1,4 +1,4 @@
-"""Networks tried on golden inputs: what FP32 gives, and whether half precision agrees."""
+"""Runs networks on golden inputs in FP32, and compares half precision and INT8 with the outputs."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Options:
-    """Whether the FP32 graph stores its weights as half, and whether there are FP16 and INT8 graphs besides.
+    """Whether the FP32 graph stores its weights as half, and whether FP16 and INT8 graphs are made too.
 
-    `bounds` are what an INT8 graph is held to.
+    `bounds` are the limits for an INT8 graph.
     """
 
     stored_half: bool
@@ -50,10 +50,11 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One network: its final FP32 graph, its golden pictures (N, H, W) and what they give, FP16 and INT8 graphs.
+    """One network: its final FP32 graph, its golden pictures (N, H, W), the outputs, and its FP16 and INT8 graphs.
 
-    `regions` (N) is of a localizer's pictures: 0 cervical, 1 lumbar. `scaled` are its pictures at other scales; what it
-    gives is then the mean of all its runs. `images` are what it was run on.
+    `images` are the normalised pictures that it ran on, `expected` its FP32 outputs. `regions` (N) are those of a
+    localizer's pictures: 0 cervical, 1 lumbar. `scaled` are its pictures at other scales; its outputs are then the mean
+    of all runs.
     """
 
     network: Network
@@ -68,16 +69,16 @@ class Trial:
 
     @property
     def rounded(self) -> NDArray[np.float32]:
-        """What the network gives in half precision; in FP32 where it has no FP16 graph."""
+        """The outputs in half precision; in FP32 if there is no FP16 graph."""
         return self.expected if self.half is None or self.half.output is None else self.half.output
 
 
 def try_localizers(
     networks: Sequence[Network], views: Sequence[GoldenView], localizer: Localizer, options: Options
 ) -> tuple[list[Trial], NDArray[np.void]]:
-    """Every localizer on the radiographs of its regions, and the discs' points (N, 6, 2) of all views.
+    """Try every localizer on the radiographs of its regions; return the trials, and the points (N, 6, 2) of all views.
 
-    The points are those of the bundle's own localizer, whatever its alternatives find.
+    The points come from the bundle's own localizer, not from its alternatives.
     """
     scales = {1.0: None, **dict.fromkeys(localizer.averaging.scales)}
     pictures = {scale: localizer_pictures(views, localizer, scale) for scale in scales}
@@ -89,8 +90,8 @@ def try_localizers(
         mine = np.flatnonzero(np.isin(regions, served))
         if not len(mine):
             raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
-        shown = {scale: found[mine] for scale, found in pictures.items()}
-        images = scaled_images([normalised(found, localizer.input) for found in shown.values()], localizer)
+        shown = {scale: whole[mine] for scale, whole in pictures.items()}
+        images = scaled_images([normalised(part, localizer.input) for part in shown.values()], localizer)
         trial = _try(network, shown.pop(1.0), images, options, regions[mine])
         trial = replace(trial, scaled=shown)
         if options.int8:
@@ -108,7 +109,7 @@ def try_graders(
     grader: Grader,
     options: Options,
 ) -> list[Trial]:
-    """Every network of the grader on the crops about `points`."""
+    """Try every network of the grader on the crops around `points`."""
     trials = []
     for network in networks:
         flips = FLIPS[f"{network.role}{network.outputs}"]
@@ -126,7 +127,7 @@ def agreement_of_localizer(trial: Trial, localizer: Localizer) -> PointAgreement
 
 
 def agreement_of_alternatives(trials: Sequence[Trial], localizer: Localizer) -> dict[str, PointAgreement]:
-    """How far each alternative's points are from those of the bundle's own localizer, by the name of its files."""
+    """Return how far each alternative's points are from the bundle's own localizer's, by the name of its files."""
     own = {trial.network.role: trial.expected for trial in trials if not trial.network.alternative}
     return {
         trial.network.stem: compare_points(own[trial.network.role], trial.expected, localizer, trial.regions)
@@ -148,7 +149,7 @@ def _moved(trial: Trial, localizer: Localizer, output: NDArray[np.float32]) -> P
 
 
 def _regraded(trials: Sequence[Trial], changed: Trial, grader: Grader, output: NDArray[np.float32]) -> GradeAgreement:
-    """How grades change where one of the grader's networks gives `output` in place of what FP32 gives."""
+    """Return how the grades change if the network of `changed` gives `output`, and the others their FP32 outputs."""
     expected = {trial.network.role: trial.expected for trial in trials}
     return compare_grades(expected, {**expected, changed.network.role: output}, grader)
 

@@ -1,4 +1,4 @@
-"""Golden phantoms have true points: how far off them a localizer is, and whether two files are likely exchanged."""
+"""Compares a localizer with the true points of golden phantoms, and finds likely exchanges of files or outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spinescore.runtime.study import REGIONS
 
 __all__ = ["PointError", "likely_exchange", "point_errors"]
 
-_NEAR = 0.25  # of the disc spacing: a point that is nearer to another disc's is no longer found
+_NEAR = 0.25  # of the disc spacing: a point farther off is not on its disc
 _MUCH_LESS = 3
 
 Heatmaps = NDArray[np.float32]
@@ -34,7 +34,7 @@ class PointError:
 def point_errors(
     trials: Sequence[Trial], views: Sequence[GoldenView], localizer: Localizer
 ) -> dict[str, dict[str, PointError]]:
-    """By network and region; empty if the golden radiographs have no true points, or weights are random."""
+    """Return errors by network and region; empty without true points, and for random weights."""
     if any(view.points_px is None for view in views):
         return {}
     return {
@@ -54,18 +54,18 @@ def likely_exchange(
     localizer: Localizer,
     errors: Mapping[str, Mapping[str, PointError]],
 ) -> list[str]:
-    """A sentence for each likely exchange of regions, points or discs: with it the points would fit."""
+    """Return a sentence for each likely exchange of regions, points or discs that would make the points fit."""
     own = [trial for trial in trials if not trial.network.alternative and trial.network.stem in errors]
-    found = list(_crossed(own, views, localizer, errors)) if len(own) > 1 else []
-    for trial in [] if found else own:
+    exchanges = list(_crossed(own, views, localizer, errors)) if len(own) > 1 else []
+    for trial in [] if exchanges else own:
         for region, error in errors[trial.network.stem].items():
             for words, remedy, channels in _orders(localizer, region, trial.expected.shape[1]):
                 other = _error(_of(views, region), _heatmaps(trial, region)[:, channels], localizer)
                 if _fits_rather(error, other):
-                    found.append(
+                    exchanges.append(
                         _sentence(trial, f"{words} of the {region} spine are likely exchanged", error, other, remedy)
                     )
-    return found
+    return exchanges
 
 
 def _crossed(
@@ -74,7 +74,7 @@ def _crossed(
     localizer: Localizer,
     errors: Mapping[str, Mapping[str, PointError]],
 ) -> list[str]:
-    """Of a localizer for each region: each one on the other's radiographs."""
+    """Return a sentence if each region's localizer fits the other region's radiographs."""
     others = {}
     for trial, other in (trials[:2], trials[1::-1]):
         region = other.network.regions[0]
@@ -90,19 +90,19 @@ def _crossed(
 
 
 def _orders(localizer: Localizer, region: str, joints: int) -> list[tuple[str, str, list[int]]]:
-    """What is exchanged, what to state, and for every channel the one that then stands for its point."""
+    """Return possible exchanges: a description, the remedy, and the channels in the order after the exchange."""
     channels = np.array(localizer.channels())  # region, disc, centre or anterior
     row = 0 if region == REGIONS[0] else 1
     here = channels[row]
     choices = {"centre and anterior points": here[:, ::-1], "discs from above and from below": here[::-1]}
     if not set(here.flat) & set(channels[1 - row].flat) and joints >= 2 * here.size:
         choices["heatmaps of the two regions, those"] = channels[1 - row]
-    found = []
+    orders = []
     for words, chosen in choices.items():
         order = np.arange(joints)
         order[here.ravel()] = chosen.ravel()
-        found.append((words, "state the order of the heatmaps in localizer.keypoints", order.tolist()))
-    return found
+        orders.append((words, "state the order of the heatmaps in localizer.keypoints", order.tolist()))
+    return orders
 
 
 def _of(views: Sequence[GoldenView], region: str) -> list[GoldenView]:
@@ -116,10 +116,10 @@ def _heatmaps(trial: Trial, region: str) -> Heatmaps:
 
 def _error(views: Sequence[GoldenView], heatmaps: Heatmaps, localizer: Localizer) -> PointError:
     unknown = [replace(view, points_px=None) for view in views]
-    found = locate(unknown, list(heatmaps), localizer)["xy"].astype(np.float64)
+    points = locate(unknown, list(heatmaps), localizer)["xy"].astype(np.float64)
     true = np.array([view.points_px for view in views], np.float64)
     spacing = np.linalg.norm(np.diff(true[:, :, 0], axis=1), axis=-1).mean(axis=1)
-    off = np.linalg.norm(found - true, axis=-1) / spacing[:, None, None]
+    off = np.linalg.norm(points - true, axis=-1) / spacing[:, None, None]
     return PointError(off.size, float(np.median(off)), float((off <= _NEAR).mean()))
 
 

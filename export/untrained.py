@@ -1,4 +1,4 @@
-"""The manifest of networks that are still to be trained: what they will see follows from the manifest file alone."""
+"""The manifest of networks that are still to be trained, from the manifest file alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_FILE = "untrained.fp32.onnx"
 
 @dataclass(frozen=True)
 class _Untrained:
-    """As much of a `Network` as decides what it sees."""
+    """The attributes of a `Network` that decide its input."""
 
     size: InputSize
     outputs: int
@@ -40,7 +40,7 @@ class _Untrained:
 
 
 def untrained_manifest(path: Path) -> Manifest:
-    """The manifest that an export with this file would write, as far as the networks' inputs go.
+    """Return the manifest that an export with this file would write, as far as the networks' inputs go.
 
     Fields that the TOML or JSON file leaves out have the exporter's defaults. The files of the networks do not exist.
     Raises `BundleError` for a field that is not known or not valid.
@@ -56,7 +56,7 @@ def untrained_manifest(path: Path) -> Manifest:
 
 
 def _head(overrides: Document) -> str:
-    """The head that the file states, or that the networks in its `grader.classes` make; else the usual one."""
+    """Return the head that the file states, or that its `grader.classes` implies; else the usual one."""
     grader = overrides.get("grader", {})
     head = grader.get("head")
     if head is not None:
@@ -71,7 +71,7 @@ def _head(overrides: Document) -> str:
 
 
 def _with_files(document: Document, head: str) -> Document:
-    """The document with a file for every network, so that it can be read as a bundle's manifest is."""
+    """Return the document with a file for every network, so that it reads as a bundle's manifest."""
     files = {"fp32": _NO_FILE}
     return {
         **document,

@@ -1,7 +1,7 @@
-"""What every reader of weights shares: bytes from anywhere become float32 arrays, or an error that names the entry.
+"""Shared by all readers of weights: bytes from anywhere become float32 arrays, or an error that names the entry.
 
-A reader checks a declared size against the bytes there are before it takes memory, and never looks at a file again
-after its hash was taken: all of them work on the file's bytes.
+A reader checks a declared size against the bytes in the file before it takes memory. All readers work on the file's
+bytes, which are read once and hashed, and never open the file again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import CheckpointError
 
-__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total"]
+__all__ = ["MAX_DIMENSIONS", "KerasLayer", "Zip", "array_from", "as_float32", "check_shape", "check_total", "open_npy"]
 
 MAX_DIMENSIONS = 8
 MAX_INFLATION = 16  # weights hardly compress; an archive that inflates more than this as a whole is a bomb
@@ -28,13 +29,13 @@ _ENTRY = b"PK\x01\x02"  # opens an entry of a zip archive's directory
 
 @dataclass(frozen=True)
 class KerasLayer:
-    """One layer of a Keras model's configuration; `path` are the names of the submodels that it is nested in.
+    """One layer of a Keras model's configuration; `path` are the names of the submodels around it.
 
-    `sources` are the layers that it takes, each as its `key`; None where the configuration was not connected.
+    `sources` are the keys of the layers whose outputs it takes; None if the configuration was not connected.
     """
 
     name: str
-    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..; of another package's class, that besides
+    kind: str  # Keras' class name: Conv2D, BatchNormalization, Dense, ..; of another package, with its module
     config: dict[str, object]
     path: tuple[str, ...] = ()
     sources: tuple[str, ...] | None = None
@@ -45,7 +46,7 @@ class KerasLayer:
 
 
 def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: int) -> tuple[int, ...]:
-    """The shape as integers, or CheckpointError where it cannot be, or needs more bytes than `available`."""
+    """Return the shape as integers. Raises CheckpointError if it is impossible or needs more bytes than `available`."""
     dims = [dim for dim in shape if isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0]
     if len(dims) != len(shape) or len(dims) > MAX_DIMENSIONS:
         raise CheckpointError(f"entry {entry!r} declares the shape {_short(shape)}, which no tensor can have")
@@ -58,7 +59,7 @@ def check_shape(entry: str, shape: Sequence[object], itemsize: int, available: i
 
 
 def check_total(sizes: dict[str, int], file_bytes: int) -> None:
-    """Entries lie side by side in a file: together they cannot hold more than it does. `sizes` are in bytes."""
+    """Check that the entries together are no larger than the file, in which they lie side by side. Sizes in bytes."""
     if sum(sizes.values()) > file_bytes:
         largest = max(sizes, key=lambda entry: sizes[entry])
         raise CheckpointError(
@@ -68,7 +69,7 @@ def check_total(sizes: dict[str, int], file_bytes: int) -> None:
 
 
 def array_from(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """An array over `raw`, without a copy except for bfloat16, which NumPy lacks and which becomes float32."""
+    """Return an array over `raw` without a copy; bfloat16, which NumPy lacks, becomes a new float32 array."""
     if dtype in ("bfloat16", ">bfloat16"):
         bits = np.frombuffer(raw, "<u2" if dtype == "bfloat16" else ">u2", prod(shape)).astype(np.uint32)
         return (bits << 16).view(np.float32).reshape(shape)
@@ -76,7 +77,7 @@ def array_from(raw: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> N
 
 
 def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | None:
-    """The array as float32 in C order; None for integers and booleans, which count steps and are no weights.
+    """Return the array as float32 in C order; None for integers and booleans, which count steps and are no weights.
 
     Raises CheckpointError for other kinds of numbers, for values that are not finite and for float64 values that
     float32 cannot hold.
@@ -98,8 +99,23 @@ def as_float32(entry: str, array: NDArray[np.generic]) -> NDArray[np.float32] | 
     return result
 
 
+def open_npy(entry: str, content: bytes, remedy: str) -> tuple[memoryview, tuple[int, ...], bool, np.dtype[Any]]:
+    """Return an .npy file's data, shape, whether it is in Fortran's order, and type. The data is not checked.
+
+    Raises CheckpointError, which ends with `remedy`, if the header is damaged (numpy/lib/_format_impl.py).
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise CheckpointError(f"entry {entry!r} has a damaged header ({str(error)[:100]}); {remedy}") from None
+    return stream.getbuffer()[stream.tell() :], shape, fortran, dtype
+
+
 class Zip:
-    """A zip archive in memory whose entries are named once, and inflate within a bound that the whole file sets."""
+    """A zip archive in memory: no name twice, and no more inflated bytes than the file's size allows."""
 
     def __init__(self, data: bytes) -> None:
         if data.count(_ENTRY) > MAX_ENTRIES:
@@ -125,14 +141,14 @@ class Zip:
             )
 
     def read(self, name: str) -> bytes:
-        """The entry's bytes, checked against its declared size and checksum."""
+        """Return the entry's bytes, checked against its declared size and checksum."""
         info = self.entries[name]
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CheckpointError(f"entry {name!r} is packed by method {info.compress_type}; save it unpacked")
         try:
             with self._file.open(info) as stream:
                 content = stream.read(info.file_size) if info.file_size else b""  # a bound, unlike read()
-        except Exception as error:  # zlib, struct and zipfile each have their own; all mean the same here
+        except Exception as error:  # zlib, struct and zipfile raise errors of their own, all for a damaged entry
             raise CheckpointError(f"entry {name!r} is truncated or damaged ({error}); get the file again") from None
         if len(content) != info.file_size:
             raise CheckpointError(f"entry {name!r} has {len(content)} of {info.file_size} bytes; get the file again")

@@ -1,4 +1,4 @@
-"""A network run on grey pictures, normalised in any way, and its raw output as a reference holds it."""
+"""Runs a network on grey pictures with any normalisation; gives raw outputs as a reference has them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["ONE_CORNER", "Change", "Runner", "softmax"]
 
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # of grey pictures (N, H, W)
 
-ONE_CORNER = 4  # outputs of one softmax where there are eight
+ONE_CORNER = 4  # outputs of one softmax if there are eight
 
 
 class Runner:
-    """An FP32 graph that takes grey pictures; its engine is opened once for any number of runs."""
+    """An FP32 graph that takes grey pictures; its session is opened once for any number of runs."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._session = open_session(model)
@@ -29,7 +29,7 @@ class Runner:
     def __call__(
         self, grey: NDArray[np.float64], size: NetworkInput, change: Change | None = None, label: str = ""
     ) -> NDArray[np.float64]:
-        """The raw output for `grey` (N, H, W) in 0..1, changed by `change` and normalised as `size` says."""
+        """Return the raw output for `grey` (N, H, W) in 0..1, changed by `change` and normalised by `size`."""
         mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (size.mean, size.std))
 
         def run(batch: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -43,7 +43,7 @@ class Runner:
 
 
 def softmax(logits: NDArray[Any], width: int | None = None) -> NDArray[np.float64]:
-    """Over every `width` outputs of a picture; if it is not given, over each corner's four of eight, else over all."""
+    """Return the softmax over every `width` outputs; without it, over each corner's four of eight, else over all."""
     outputs = logits.shape[1]
     groups = logits.reshape(len(logits), -1, width or (ONE_CORNER if outputs == 2 * ONE_CORNER else outputs))
     scaled = np.exp(groups - groups.max(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A bundle's golden inputs, run again: does FP32 give here what it gave at export, and does half precision agree?"""
+"""Runs a bundle's golden inputs again: compares FP32 here with FP32 at export, and half precision with FP32."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ MAX_FP32_DIFFERENCE = 1e-3  # of the range: another machine's order of additions
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """`fp32_difference` by network, in shares of the range; half precision against FP32 by localizer, and in grades.
+    """How the golden outputs agree: FP32 here with the stored ones, and half precision with FP32.
 
-    Half precision is FP32 with every tensor rounded to half, as a GPU computes it, whether or not the bundle has FP16
-    files; `fp16_files` is how far those are from FP32 where ONNX Runtime runs them. `alternatives` by network: how far
-    from the points of the bundle's own localizer an alternative finds them, both in FP32. `trust`: what the provenance
-    says of a check against the framework, a line each.
+    `fp32_difference`, by network, is in shares of the range. `points`, by localizer, and `grades` are of half
+    precision: FP32 with every tensor rounded to half, as a GPU computes it, even if the bundle has no FP16 files.
+    `fp16_files` is the difference of those files from FP32 in ONNX Runtime. `alternatives`, by network, is the distance
+    of an alternative's points from the bundle's own localizer's, both in FP32. `trust` has a line for each network's
+    check against its framework.
     """
 
     bundle: str
@@ -53,13 +54,13 @@ class VerifyReport:
     @property
     def passed(self) -> bool:
         same = all(value <= MAX_FP32_DIFFERENCE for value in self.fp32_difference.values())
-        moved_little = all(found.moves_little(self.tolerances) for found in self.points.values())
+        moved_little = all(agreement.moves_little(self.tolerances) for agreement in self.points.values())
         return same and moved_little and self.grades.keeps_grades(self.tolerances)
 
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """One network's golden outputs: as stored, FP32 here, rounded to half, and those of its FP16 file if it has one."""
+    """One network's golden outputs: stored, FP32 here, rounded to half, and of its FP16 file if it has one."""
 
     expected: NDArray[np.float32]
     fp32: NDArray[np.float32]
@@ -77,23 +78,23 @@ def verify_bundle(path: str | Path) -> VerifyReport:
     points, runs, alternatives = {}, {}, {}
     for name in manifest.localizer.names:
         for golden in golden_localizers(bundle.with_localizer(name)):
-            called = f"{golden.name}, {name}" if name else golden.name
-            found = runs[called] = _run(bundle, golden)
-            points[called] = compare_points(found.fp32, found.half, manifest.localizer, golden.regions)
+            label = f"{golden.name}, {name}" if name else golden.name
+            outputs = runs[label] = _run(bundle, golden)
+            points[label] = compare_points(outputs.fp32, outputs.half, manifest.localizer, golden.regions)
             if name:
                 own = runs[golden.name].fp32
-                alternatives[called] = compare_points(own, found.fp32, manifest.localizer, golden.regions)
+                alternatives[label] = compare_points(own, outputs.fp32, manifest.localizer, golden.regions)
     by_role = {golden.role: _run(bundle, golden) for golden in golden_grader(bundle)}
     grades = compare_grades(
-        {role: found.fp32 for role, found in by_role.items()},
-        {role: found.half for role, found in by_role.items()},
+        {role: outputs.fp32 for role, outputs in by_role.items()},
+        {role: outputs.half for role, outputs in by_role.items()},
         manifest.grader,
     )
-    runs.update({f"grader {role}": found for role, found in by_role.items()})
+    runs.update({f"grader {role}": outputs for role, outputs in by_role.items()})
     return VerifyReport(
         manifest.name,
-        {name: difference_of_range(found.expected, found.fp32) for name, found in runs.items()},
-        {name: difference_of_range(found.fp32, found.file) for name, found in runs.items() if found.file is not None},
+        {name: difference_of_range(run.expected, run.fp32) for name, run in runs.items()},
+        {name: difference_of_range(run.fp32, run.file) for name, run in runs.items() if run.file is not None},
         points,
         grades,
         manifest.bounds,
@@ -103,7 +104,7 @@ def verify_bundle(path: str | Path) -> VerifyReport:
 
 
 def _run(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
-    """Raises `BundleError`, also for whatever a network that is none makes its readers raise."""
+    """Run one network's golden inputs. Raises `BundleError`, also for any error of reading a damaged network."""
     try:
         return _ran(bundle, golden)
     except SpineScoreError:

@@ -1,9 +1,9 @@
-"""Which tensors of a file are the network: by the names that HRNet and torchvision's ResNet have.
+"""Chooses the tensors of a file that are the network, by the names of HRNet and torchvision's ResNet.
 
-A training leaves more in a file than the network: averaged weights beside the last ones, an optimizer, and before each
-name what the network was wrapped in (`module.`, `model.`, `_orig_mod.`). A set of weights is all that stands under one
-such beginning. If exactly one set has an architecture's names it is the network; if several have them, the user names
-one by `FILE:key`.
+A training leaves more in a file than the network: averaged weights beside the last ones, an optimizer, and a wrapper's
+prefix before each name (`module.`, `model.`, `_orig_mod.`). A set of weights is all tensors under one such prefix. If
+exactly one set has an architecture's names, it is the network. If several have them, the user names one by
+`FILE:key`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Architecture", "Chosen", "Entry", "Loader", "Tensors", "choose_weigh
 Architecture = Literal["hrnet", "resnet"]
 Tensors = dict[str, NDArray[np.float32]]
 
-_ANCHOR = "layer1.0.conv1.weight"  # stands once in every HRNet and ResNet
+_ANCHOR = "layer1.0.conv1.weight"  # every HRNet and ResNet has it once
 _NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _CONV_NORM = rf"(0\.weight|1\.{_NORM})"
 _BLOCK = rf"(conv[123]\.weight|bn[123]\.{_NORM}|downsample\.{_CONV_NORM})"
@@ -38,14 +38,15 @@ _NEEDED: dict[Architecture, tuple[str, ...]] = {
     "hrnet": (r"conv1\.weight", r"conv2\.weight", r"stage2\.0\.branches\.0\.0\.conv1\.weight", r"final_layer\.weight"),
     "resnet": (r"conv1\.weight", r"bn1\.running_var", r"layer2\.0\.conv1\.weight", r"fc\.(\d+\.)?weight"),
 }
-# OpenMMLab's names for the same tensors, behind one beginning: mmpose 1.x, mmpose 0.x, mmpretrain.
+# OpenMMLab's names for the same tensors, after a common prefix: mmpose 1.x, mmpose 0.x, mmpretrain.
 _OPENMMLAB = (
     ("backbone.", ""),
     ("head.final_layer.", "final_layer."),
     ("keypoint_head.final_layer.", "final_layer."),
     ("head.fc.", "fc."),
 )
-_TRAINING = re.compile(r"optim|sched|scaler|callbacks|loops|message_hub|rng", re.IGNORECASE)  # containers of no network
+# Containers that hold no network.
+_TRAINING = re.compile(r"optim|sched|scaler|callbacks|loops|message_hub|rng", re.IGNORECASE)
 _PACKED = "_packed_params"  # a quantised layer's tensors, one level deeper
 _TOP = "."
 _MOST_SETS = 32
@@ -54,9 +55,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file before its values are read. `value` is for the reader that found it.
+    """One tensor of a file before its values are read. `value` belongs to the reader of the file.
 
-    `container` are the keys of the dictionaries around it, joined by dots; `shape` is None for what is no plain tensor.
+    `container` are the keys of the dictionaries around it, joined by dots; `shape` is None if it is no plain tensor.
     """
 
     container: str
@@ -75,7 +76,7 @@ Loader = Callable[[dict[str, Entry]], Tensors]
 
 @dataclass(frozen=True)
 class Chosen:
-    """The network's tensors by the architecture's names, the key that they stand under, and what to tell the user."""
+    """The network's tensors by the architecture's names, their key in the file, and notes for the user."""
 
     tensors: Tensors
     key: str
@@ -84,7 +85,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class _Set:
-    """One set of weights: entries by the architecture's names; `beside` are others of the same dictionary."""
+    """One set of weights: entries by the architecture's names; `beside` are other entries of the same dictionary."""
 
     key: str
     container: str
@@ -94,13 +95,13 @@ class _Set:
 
     def fits(self, architecture: Architecture) -> bool:
         names = [name for name, entry in self.entries.items() if entry.floats]
-        known = _NAMES[architecture]
-        return all(known.fullmatch(name) for name in names) and all(
+        pattern = _NAMES[architecture]
+        return all(pattern.fullmatch(name) for name in names) and all(
             any(re.fullmatch(needed, name) for name in names) for needed in _NEEDED[architecture]
         )
 
     def same_as(self, other: _Set, load: Loader) -> bool:
-        """Whether both hold the same values, as `state_dict` and `best_state_dict` of the official HRNet do."""
+        """Return whether both hold the same values, as `state_dict` and `best_state_dict` of the official HRNet."""
         if {name: entry.value for name, entry in self.entries.items()} == {
             name: entry.value for name, entry in other.entries.items()
         }:
@@ -115,9 +116,9 @@ class _Set:
 def choose_weights(
     entries: Sequence[Entry], load: Loader, key: str = "", architecture: Architecture | None = None
 ) -> Chosen:
-    """The network among `entries`; `key` names where ("." the top), `architecture` what it is (None: either).
+    """Return the network among `entries`: the set under `key` ("." is the top), of `architecture` (None: either).
 
-    Raises CheckpointError, which names every set of weights, where more than one could be it.
+    Raises CheckpointError, which names every set of weights, if more than one is possible.
     """
     if key == _TOP:
         inside, key = [entry for entry in entries if not entry.container], ""
@@ -143,7 +144,7 @@ def choose_weights(
 
 
 def _anchored(entries: Sequence[Entry], key: str) -> list[_Set]:
-    """The sets around every name that ends as HRNet's and ResNet's do."""
+    """Return the sets around every tensor with the name that each HRNet and ResNet has once."""
     anchors = [entry for entry in entries if f".{entry.full}".endswith(f".{_ANCHOR}")]
     if len(anchors) > _MOST_SETS:
         first = _key_of(anchors[0], _ANCHOR)
@@ -158,7 +159,7 @@ def _key_of(entry: Entry, name: str) -> str:
 
 
 def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set:
-    """The set under the key `at`, whose anchor stands in the dictionary `container`."""
+    """Return the set under the key `at`, whose anchor is in the dictionary `container`."""
     near = [entry for entry in entries if entry.container == container or _PACKED in entry.full]
     openmmlab = False
     if f".{at}".endswith(".backbone"):
@@ -167,12 +168,12 @@ def _set_at(at: str, container: str, entries: Sequence[Entry], key: str) -> _Set
         renamed = {_official(name) for name in _under(outer, around)}
         openmmlab = any(name.startswith(("final_layer.", "fc.")) for name in renamed)
         at, near = (outer, around) if openmmlab else (at, near)
-    found = _under(at, near)
+    inside = _under(at, near)
     named_deeper = len(key) > len(container) and _within(key, container)
     same = [] if named_deeper else [entry for entry in entries if entry.container == container and entry.floats]
     beside = tuple(entry.full for entry in same if not _within(entry.full, at))
-    names = {_official(name): entry for name, entry in found.items()} if openmmlab else found
-    return _Set(at, container, names if len(names) == len(found) else found, beside, openmmlab)
+    names = {_official(name): entry for name, entry in inside.items()} if openmmlab else inside
+    return _Set(at, container, names if len(names) == len(inside) else inside, beside, openmmlab)
 
 
 def _under(key: str, entries: Sequence[Entry]) -> dict[str, Entry]:
@@ -185,7 +186,7 @@ def _within(name: str, key: str) -> bool:
 
 
 def _official(name: str) -> str:
-    """The official name of an OpenMMLab tensor."""
+    """Return the official name of an OpenMMLab tensor."""
     for theirs, official in _OPENMMLAB:
         if name.startswith(theirs):
             return official + name.removeprefix(theirs)
@@ -193,7 +194,7 @@ def _official(name: str) -> str:
 
 
 def _by_container(entries: Sequence[Entry], key: str) -> list[_Set]:
-    """One set for each dictionary that holds tensors, where no names are known; those of a training come last."""
+    """Return a set for each dictionary with tensors, for files without known names. A training's own are left out."""
     if key:
         return [_Set(key, key, _without_module({name: e for name, e in _under(key, entries).items() if name}))]
     groups: dict[str, dict[str, Entry]] = {}
@@ -214,7 +215,7 @@ def _of_training(container: str) -> bool:
 
 
 def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
-    """The names without the `module.` that torch.nn.DataParallel puts before every one."""
+    """Return the names without the `module.` that torch.nn.DataParallel puts before all of them."""
     while group and all(name.startswith("module.") for name in group):
         group = {name.removeprefix("module."): entry for name, entry in group.items()}
     return group
@@ -222,9 +223,9 @@ def _without_module(group: dict[str, Entry]) -> dict[str, Entry]:
 
 def _several(sets: Sequence[_Set], fits: bool) -> CheckpointError:
     keys = [one.key or _TOP for one in sets]
-    what = "fit the architecture and differ" if fits else "do not fit the architecture"
+    fault = "fit the architecture and differ" if fits else "do not fit the architecture"
     return CheckpointError(
-        f"{len(sets)} sets of weights {what}: {_listed(keys)}. Name the one to read after the file, as FILE:{keys[-1]}"
+        f"{len(sets)} sets of weights {fault}: {_listed(keys)}. Name the one to read after the file, as FILE:{keys[-1]}"
     )
 
 
@@ -245,7 +246,7 @@ def _notes(chosen: _Set, pool: Sequence[_Set], entries: Sequence[Entry]) -> Iter
 
 
 def _containers(entries: Iterable[Entry]) -> list[str]:
-    """The dictionaries that hold floating-point tensors."""
+    """Return the dictionaries that hold floating-point tensors."""
     return list(dict.fromkeys(entry.container for entry in entries if entry.floats))
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors with a strict account: every tensor is taken once, none is missing, none is left over."""
+"""A checkpoint's tensors, of which each must be used exactly once: none is missing, none is left over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 class Weights:
-    """Hands out tensors by name as float64 and remembers which were taken."""
+    """Hands out tensors by name as float64, and refuses to hand one out twice."""
 
     def __init__(self, tensors: Mapping[str, NDArray[np.generic]], architecture: str) -> None:
         self.architecture = architecture
@@ -35,7 +35,7 @@ class Weights:
         return [name for name in self._tensors if name.startswith(prefix)]
 
     def count(self, prefix: str) -> int:
-        """How many of `prefix.0.`, `prefix.1.`, .. exist without a gap."""
+        """Return how many of `prefix.0.`, `prefix.1.`, .. exist without a gap."""
         number = 0
         while any(name.startswith(f"{prefix}.{number}.") for name in self._tensors):
             number += 1
@@ -43,9 +43,9 @@ class Weights:
 
     def _find(self, name: str) -> NDArray[np.generic]:
         if name not in self._tensors:
-            have = ", ".join(list(self._tensors)[:_SHOWN]) or "no tensor at all"
+            first = ", ".join(list(self._tensors)[:_SHOWN]) or "no tensor at all"
             raise CheckpointError(
-                f"{self.architecture}: the checkpoint has no tensor {name}; it begins with {have}. "
+                f"{self.architecture}: the checkpoint has no tensor {name}; it begins with {first}. "
                 "Give the weights of this architecture, or export it to ONNX and give that file"
             )
         return self._tensors[name]
@@ -66,7 +66,7 @@ class Weights:
         return taken
 
     def close(self) -> None:
-        """Raises `CheckpointError` where a tensor was not used."""
+        """Check that every tensor was used. Raises `CheckpointError` if not."""
         left = [name for name in self._tensors if name not in self._taken]
         if left:
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
@@ -80,7 +80,7 @@ class Weights:
 def fold_batch_norm(
     weight: Array64, bias: Array64 | None, norm: tuple[Array64, Array64, Array64, Array64], epsilon: float, name: str
 ) -> tuple[Array64, Array64]:
-    """Weight (out, ...) and bias of a convolution that includes the batch normalisation after it, in float64.
+    """Return weight (out, ...) and bias of a convolution with the batch normalisation after it folded in, in float64.
 
     `norm` holds gamma, beta, mean and variance, each (out,).
     """

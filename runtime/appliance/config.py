@@ -24,9 +24,7 @@ ResultKind = Literal[ResultFormat, "not-scored"]
 DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
 
 _DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc")
-SopClassName = Literal[
-    "CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"
-]
+SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
 

@@ -1,4 +1,4 @@
-"""Bundles: a folder with `bundle.json`, the networks and what proves them. Nothing in it is run or unpickled."""
+"""Bundles: a folder with `bundle.json`, the networks and their golden inputs. Nothing in it is run or unpickled."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ MANIFEST_NAME = "bundle.json"
 
 _SHIPPED = Path(__file__).parents[1] / "bundles"
 _MANIFEST_LIMIT_BYTES = 16 * 2**20
-_CHECK = 1  # of the networks: raised with every rule that refuses more
-_READERS = 4  # files that are checked at a time
+_CHECK = 1  # version of the networks' check: raised with every stricter rule
+_READERS = 4  # files that are checked at the same time
 
 
 @dataclass(frozen=True)
 class Bundle:
     """An opened bundle: its folder, its manifest, and the hash that names it in reports.
 
-    `localizer` is the alternative that stands in place of the bundle's localizer (see `with_localizer`), if one does.
+    `localizer` is the name of the alternative that replaces the bundle's localizer (see `with_localizer`), or None.
     """
 
     folder: Path
@@ -40,16 +40,16 @@ class Bundle:
 
     @classmethod
     def open(cls, bundle: str | Path, *, any_network: bool = False) -> Bundle:
-        """Open a bundle by its folder, or by the name of one that ships with the package; check every file.
+        """Open a bundle by its folder, or by the name of a bundle that ships with the package; check every file.
 
-        What its networks take is checked once on a machine, and remembered by a signature. `any_network` leaves that
-        check away, for a caller that runs none.
-        Raises `BundleError` where the folder, the manifest or a file is not what it should be.
+        The costs of its networks are checked once on a machine, and the result is signed. `any_network` leaves this
+        check out, for a caller that runs no network.
+        Raises `BundleError` if the folder, the manifest or a file is not valid.
         """
         folder = _find(bundle)
         manifest = Manifest.from_dict(_read_json(folder / MANIFEST_NAME))
         with ThreadPoolExecutor(_READERS, "spinescore-check") as pool:
-            for checked in [pool.submit(_check, folder, manifest, *named) for named in manifest.files.items()]:
+            for checked in [pool.submit(_check, folder, *entry) for entry in manifest.files.items()]:
                 checked.result()
         opened = cls(folder, manifest, manifest_sha256(manifest))
         if not any_network and not opened.networks_count:
@@ -61,22 +61,22 @@ class Bundle:
 
     @property
     def networks_signed_as(self) -> str:
-        """What a signature says of a bundle whose networks were checked here, or made here, or trusted."""
+        """The text of the signature for a bundle whose networks were checked, exported or trusted on this machine."""
         return f"networks of the bundle {self.sha256}, check {_CHECK}"
 
     @property
     def networks_count(self) -> bool:
-        """Whether the networks need no check: they ship with the package, or this machine signed them."""
+        """Whether the networks need no check: they ship with the package, or are signed on this machine."""
         return is_shipped(self.folder) or is_signed(self.networks_signed_as, self.sha256)
 
     def trust_networks(self) -> bool:
-        """Sign the networks, so that they are not checked again here; returns whether that could be kept."""
+        """Sign the networks, so that they are not checked again on this machine; return whether it was stored."""
         return sign(self.networks_signed_as, self.sha256)
 
     def with_localizer(self, name: str | None) -> Bundle:
-        """This bundle with one localizer alone: the alternative `name`, or None for the bundle's own.
+        """Return this bundle with one localizer alone: the alternative `name`, or None for the bundle's own.
 
-        The hash stays that of the whole bundle. Raises `BundleError` where it has no such alternative.
+        The hash stays that of the whole bundle. Raises `BundleError` if there is no such alternative.
         """
         whole = self.manifest.localizer
         files = {alternative.name: alternative.files for alternative in whole.alternatives}
@@ -89,11 +89,14 @@ class Bundle:
         return replace(self, manifest=replace(self.manifest, localizer=alone), localizer=name)
 
     def path(self, name: str) -> Path:
-        """The path of one of the manifest's files."""
+        """Return the path of one of the manifest's files."""
         return _inside(self.folder, name)
 
     def network(self, files: Mapping[str, str], preferred: tuple[str, ...]) -> tuple[Path, str]:
-        """The file of a network (`manifest.localizer.files[region]`, ..) in the first precision that it has."""
+        """Return the path and precision of a network's file in the first of the `preferred` precisions that exists.
+
+        `files` are the network's, as `manifest.localizer.files[region]`. Raises `BundleError` if there is none.
+        """
         for precision in preferred:
             if precision in files:
                 return self.path(files[precision]), precision
@@ -104,9 +107,9 @@ class Bundle:
 
 
 def manifest_sha256(manifest: Manifest) -> str:
-    """SHA-256 of the canonical manifest (sorted keys, no spaces, UTF-8), without the files under `engines/`.
+    """Return the SHA-256 of the canonical manifest (sorted keys, no spaces, UTF-8), without the files under `engines/`.
 
-    Engines are built per machine: the same networks keep the same name wherever they run.
+    Engines are built per machine, so the same networks have the same hash on every machine.
     """
     document = manifest.to_dict()
     document["files"] = {path: entry for path, entry in document["files"].items() if not path.startswith("engines/")}
@@ -115,20 +118,20 @@ def manifest_sha256(manifest: Manifest) -> str:
 
 
 def shipped_bundles() -> tuple[str, ...]:
-    """Names of the bundles that ship with the package."""
+    """Return the names of the bundles that ship with the package."""
     return tuple(sorted(path.parent.name for path in _SHIPPED.glob(f"*/{MANIFEST_NAME}")))
 
 
 def is_shipped(folder: Path) -> bool:
-    """Whether the bundle is part of this installed package: its folder is not written, and what lies in it counts.
+    """Return whether the bundle is part of this installed package: it is trusted, and nothing is written to it.
 
-    Links are followed first, so that neither another path to the folder nor a link inside it is mistaken.
+    Links are followed first, so that another path to the folder and a link inside it are both recognised.
     """
     return folder.resolve().parent == _SHIPPED.resolve()
 
 
 def command_name(folder: Path) -> str:
-    """How a command names the bundle in `folder`."""
+    """Return the name of the bundle in `folder` for a command line."""
     return folder.resolve().name if is_shipped(folder) else str(folder)
 
 
@@ -156,7 +159,7 @@ def _read_json(path: Path) -> object:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of `name` in the bundle, refused where it would leave the folder (also by a link)."""
+    """Return the path of `name` in the bundle. Refuses paths and links that lead out of the folder."""
     parts = PurePosixPath(name)
     plain = bool(name) and not parts.is_absolute() and ".." not in parts.parts and not set(name) & set("\\:\0")
     path = folder / name if plain else folder
@@ -165,18 +168,18 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check(folder: Path, manifest: Manifest, name: str, entry: FileEntry) -> None:
+def _check(folder: Path, name: str, entry: FileEntry) -> None:
     path = _inside(folder, name)
     try:
         with open_regular(path) as file:
-            found_size = os.fstat(file.fileno()).st_size
-        found = file_sha256(path) if found_size == entry.bytes else None
+            size = os.fstat(file.fileno()).st_size
+        sha256 = file_sha256(path) if size == entry.bytes else None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise BundleError(f"The bundle's file {path} cannot be read ({reason}); copy or export it again.") from error
-    if found_size != entry.bytes:
+    if size != entry.bytes:
         raise BundleError(
-            f"The bundle's file {path} has {found_size} bytes instead of {entry.bytes}; copy or export it again."
+            f"The bundle's file {path} has {size} bytes instead of {entry.bytes}; copy or export it again."
         )
-    if found != entry.sha256:
+    if sha256 != entry.sha256:
         raise BundleError(f"The bundle's file {path} was altered: its SHA-256 is not the manifest's. Export it again.")

@@ -1,7 +1,7 @@
-"""What a bundle's provenance says of its networks: checked against their framework, or what was taken for granted.
+"""Reads from a bundle's provenance how its networks were checked, and what their export took for granted.
 
-The exporter writes it; bundles that were made before say nothing. It is text of a file from anywhere, so that whatever
-is not of the expected form counts as not said.
+The exporter writes it; older bundles lack it. The file may come from anywhere, so entries that do not have the expected
+form count as missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST = 300  # characters of one text
 
 @dataclass(frozen=True)
 class NetworkTrust:
-    """One network: how it was checked ("" if it was not), and what its export took for granted."""
+    """One network: its check against its framework ("" without one), and its export's assumptions."""
 
     name: str
     checked: str
@@ -37,36 +37,36 @@ class NetworkTrust:
 
     @property
     def line(self) -> str:
-        """The same in one line."""
+        """The state and the assumptions in one line."""
         return self.state + (f"; taken for granted: {'; '.join(self.assumed)}" if self.assumed else "")
 
 
 def trust_of(manifest: Manifest) -> tuple[NetworkTrust, ...]:
-    """Every network of the bundle of which the provenance says something, in the order of its files."""
-    said = manifest.provenance.get("networks")
-    said = said if isinstance(said, Mapping) else {}
-    found = []
+    """Return every network that the provenance describes, in the order of the bundle's files."""
+    records = manifest.provenance.get("networks")
+    records = records if isinstance(records, Mapping) else {}
+    networks = []
     for name in dict.fromkeys(path.rsplit(".", 2)[0] for path in manifest.files if path.endswith(".onnx")):
-        entry = said.get(name)
+        entry = records.get(name)
         if isinstance(entry, Mapping) and isinstance(entry.get("assumed"), list):
             assumed = tuple(_text(item) for item in entry["assumed"][:_MOST])
-            found.append(NetworkTrust(name, _checked(entry.get("checked")), assumed))
-    return tuple(found)
+            networks.append(NetworkTrust(name, _checked(entry.get("checked")), assumed))
+    return tuple(networks)
 
 
 def unchecked_note(manifest: Manifest) -> tuple[str, ...]:
-    """A report's note if a network that scores was exported without a check; empty for bundles that say nothing."""
+    """Return a report's note if a network that scores was not checked; empty if the provenance lacks it."""
     used = {path.rsplit(".", 2)[0] for files in manifest.networks for path in files.values()}
-    unchecked = any(not found.checked for found in trust_of(manifest) if found.name in used)
+    unchecked = any(not network.checked for network in trust_of(manifest) if network.name in used)
     return (notice("networks-unchecked", UNCHECKED_NOTE),) if unchecked else ()
 
 
 def trust_lines(manifest: Manifest) -> list[str]:
-    """The same for people: a line for each network, and below it what was taken for granted."""
+    """Return lines for people: one for each network, and below it each assumption."""
     lines = []
-    for found in trust_of(manifest):
-        lines.append(f"{found.name}: {found.state}" + ("; taken for granted:" if found.assumed else ""))
-        lines += [f"  {item}" for item in found.assumed]
+    for network in trust_of(manifest):
+        lines.append(f"{network.name}: {network.state}" + ("; taken for granted:" if network.assumed else ""))
+        lines += [f"  {item}" for item in network.assumed]
     return lines
 
 
@@ -86,6 +86,6 @@ def _stored(difference: Any) -> str:
 
 
 def _text(value: object) -> str:
-    """One printable line."""
+    """Return the value as one printable line."""
     line = " ".join(str(value).split())[:_LONGEST]
     return "".join(character if character.isprintable() else "?" for character in line)

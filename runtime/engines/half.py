@@ -27,7 +27,7 @@ _SMALL = 256  # elements; smaller initializers are not worth a Cast
 
 @dataclass(frozen=True)
 class LayerCount:
-    """A number of a layer's weights: `count` of `total`."""
+    """`count` of the `total` weights of a layer."""
 
     layer: str
     count: int
@@ -44,10 +44,10 @@ class LayerMax:
 
 @dataclass(frozen=True)
 class HalfReport:
-    """The effect of half precision on a network's weights, by layer.
+    """The weights that half precision changes, by layer.
 
-    `overflowed` weights become infinite. `flushed` weights were not zero and become zero. `subnormal` weights keep
-    fewer than 11 bits, and hardware that flushes subnormals makes them zero.
+    `overflowed` become infinite; `flushed` were not zero and become zero; `subnormal` keep fewer than 11 bits, and
+    hardware that flushes subnormals makes them zero.
     """
 
     largest_weight: LayerMax
@@ -57,9 +57,10 @@ class HalfReport:
 
 
 def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
-    """Return a copy of the FP32 `model` in which every float32 tensor is float16, ends included, and a report.
+    """Return a copy of the FP32 `model` with every float32 tensor as float16, ends included, and a report.
 
-    Weights that overflow become infinite; the report names them, and the caller decides. Also undoes `store_half`.
+    Weights that overflow become infinite; the report names them, and the caller decides. The copy has no casts of
+    `store_half` either.
     Raises `CheckpointError` for graphs with control flow, whose inner graphs are not converted, and for operators
     that take no half.
     """
@@ -88,7 +89,7 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of the FP32 `model` that holds its large weights as float16, each with a Cast to float32 behind it.
+    """Return a copy of the FP32 `model` with its large weights as float16, each followed by a Cast to float32.
 
     The file has half the size; engines fold the casts when they load it, and all arithmetic stays FP32. Initializers
     with a magnitude that half cannot hold stay float32.
@@ -129,7 +130,7 @@ def _refuse_inner_graphs(graph: onnx.GraphProto) -> None:
 
 
 def _drop_casts_of_stored(graph: onnx.GraphProto, stored: set[str]) -> None:
-    """Remove casts of float16 initializers to float32: in a half graph the initializers take their place."""
+    """Remove casts of float16 initializers to float32: in a half graph the nodes read the initializers themselves."""
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -153,7 +154,7 @@ def _cast_target(node: onnx.NodeProto) -> int:
 
 
 def float_names(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of the roi and scales of Resize nodes, and of all tensors that these are computed from."""
+    """Return the names of the roi and scales of Resize nodes, and of all values that they are computed from."""
     needed = {
         node.input[index]
         for node in graph.node
@@ -180,7 +181,7 @@ def _reads_as_float(node: onnx.NodeProto, needed: set[str]) -> bool:
 
 
 def _convert_attributes(node: onnx.NodeProto) -> None:
-    """Constants inside a node, and casts to float32, follow the graph to half."""
+    """Convert constants inside a node, and casts to float32, to half."""
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT:
             attribute.t.CopyFrom(_half_tensor(attribute.t))

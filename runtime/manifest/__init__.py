@@ -1,7 +1,7 @@
 """The manifest of a bundle: the contract between training and runtime, as frozen dataclasses.
 
 `Manifest.from_dict` takes a parsed JSON document. It refuses every field that is missing, unknown, of the wrong type or
-out of range, and names it: nothing is guessed. Only fields that are declared `optional` may be left out.
+out of range, and names it: nothing is guessed. Only fields that are declared `OPTIONAL` may be left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Manifest:
 
     @property
     def networks(self) -> tuple[Files, ...]:
-        """The files of every network that is opened for a study; those of alternative localizers are not."""
+        """The files of every network that is opened for a study, without alternative localizers."""
         return (*self.localizer.files.values(), *self.grader.files.values())
 
     @property
@@ -88,8 +88,8 @@ class Manifest:
         return document
 
     def _check_fields(self, path: str) -> None:
-        """Check that `files` lists every path of a network or golden set, with the precision that it has there."""
-        for place, files in self._named_files():
+        """Check that `files` lists every path of a network or golden set, with the network's precision."""
+        for place, files in self._network_files():
             for precision, name in files.items():
                 if name not in self.files:
                     raise ValueError(f"{place}.{precision}: {name!r} is not listed in files")
@@ -99,7 +99,7 @@ class Manifest:
             if name not in self.files:
                 raise ValueError(f"golden.{role}: {name!r} is not listed in files")
 
-    def _named_files(self) -> Iterator[tuple[str, Files]]:
+    def _network_files(self) -> Iterator[tuple[str, Files]]:
         for region, files in self.localizer.files.items():
             yield f"localizer.files.{region}", files
         for number, alternative in enumerate(self.localizer.alternatives):

@@ -13,14 +13,14 @@ from spinescore.runtime.manifest.inputs import Contrast, NetworkInput
 
 __all__ = ["CLASSES", "HEAD_OUTPUTS", "Crop", "Grader"]
 
-# The networks that a grader's head consists of, and the number of logits that each gives.
+# The networks of each grader head, and each network's number of logits.
 HEAD_OUTPUTS: dict[str, dict[str, int]] = {
     "corners4": {"corners": 8},
     "corner4": {"corners": 4},
     "bridge+grades": {"bridge": 2, "grades": 3},
 }
 
-# The meaning of each output of a network, in order, by the number of outputs. An export brings any other order to this.
+# The meaning of a network's outputs, in order, by their number. An export brings any other order to this one.
 CLASSES: dict[int, tuple[str, ...]] = {
     8: tuple(f"{corner}-{grade}" for corner in ("upper", "lower") for grade in range(4)),
     4: ("0", "1", "2", "3"),
@@ -28,12 +28,12 @@ CLASSES: dict[int, tuple[str, ...]] = {
     2: ("no-bridge", "bridge"),
 }
 
-_ByNetwork = Keys("corners", "bridge", "grades", least=0)  # the head says which of them there are
+_ByNetwork = Keys("corners", "bridge", "grades", least=0)  # the head decides which of them are required
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square crop: its side is `extent` times the unit; the anterior end of the disc lies on the side `anterior`."""
+    """A square crop: its side is `extent` times the unit; the disc's anterior end is on the side `anterior`."""
 
     unit: Literal["anterior-distance", "disc-spacing"]
     extent: Annotated[float, Within(0.1, 100.0)]
@@ -44,7 +44,7 @@ class Crop:
 class Grader:
     """The grader. `files` and `classes` are by network: `corners`, or `bridge` and `grades`.
 
-    `classes` is None in bundles that were made before this field; then their outputs are in the order of `CLASSES`.
+    `classes` is None in older bundles, which lack the field; their outputs are in the order of `CLASSES`.
     """
 
     files: Annotated[Mapping[str, Files], _ByNetwork]

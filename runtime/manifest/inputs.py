@@ -1,4 +1,4 @@
-"""What a network of a bundle gets to see: its input and the contrast of the picture."""
+"""The input of a bundle's network, and the contrast of its pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spinescore.runtime.manifest.bounds import check_normalisation, check_percen
 
 __all__ = ["Contrast", "NetworkInput"]
 
-_Grey = Annotated[float, Within(-65535.0, 65535.0)]  # `check_normalisation` has the bounds that hold
+_Grey = Annotated[float, Within(-65535.0, 65535.0)]  # `check_normalisation` has the tighter bounds
 _Percentile = Annotated[float, Within(0.0, 100.0)]
 
 
@@ -36,8 +36,8 @@ class NetworkInput:
 class Contrast:
     """How stored values become grey [0, 1].
 
-    `dicom` applies the header's grey scale. `percentile` maps the image's percentiles `low` .. `high` to 0 .. 1; they
-    are taken `over` samples of the exposed field, or exactly over all pixels of the picture.
+    `dicom` applies the header's grey scale. `percentile` maps the image's percentiles `low` .. `high` to 0 .. 1; `over`
+    says whether they come from samples of the exposed field or from all pixels of the picture.
     """
 
     mode: Literal["dicom", "percentile"]

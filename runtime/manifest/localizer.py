@@ -48,9 +48,9 @@ def is_alternative_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Localizer:
-    """The localizer. `facing` is the side that the anterior end has in its input; `as-is` leaves it as it was taken.
+    """The localizer. `facing` is the side of the anterior end in its input; `as-is` never mirrors a radiograph.
 
-    `alternatives` are the other localizers, which their maker lists from the most to the least accurate.
+    `alternatives` are the other localizers, listed from the most to the least accurate.
     """
 
     files: Mapping[Region, Files]
@@ -75,7 +75,7 @@ class Localizer:
             if alternative.name in names:
                 raise ValueError(f"{place}.name: there is another alternative {alternative.name!r}")
             if replace(self, files=alternative.files).shared != self.shared:
-                expected = "the same for both regions" if self.shared else "others for each region"
+                expected = "the same for both regions" if self.shared else "different ones for each region"
                 raise ValueError(f"{place}.files: expected files as in {dotted(path, 'files')}, {expected}")
             names.append(alternative.name)
         if self.test_time is not None:
@@ -109,7 +109,7 @@ class Localizer:
 
     @property
     def tells_regions(self) -> bool:
-        """Whether the heatmaps' peaks are evidence of the region: not if one head serves both, disc by disc."""
+        """Whether the heatmaps' peaks are evidence of the region; they are not if the regions share channels."""
         channels = [{keypoint.channel for keypoint in self.keypoints[region]} for region in REGIONS]
         return not self.shared or not channels[0] & channels[1]
 

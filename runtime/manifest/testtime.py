@@ -1,7 +1,7 @@
-"""How often a localizer looks at a radiograph: at which sizes, and mirrored besides; its heatmaps are averaged.
+"""The runs of a localizer on one radiograph, at several sizes and mirrored, whose heatmaps are averaged.
 
 Koo et al. 2022 average "the heatmaps generated at various resolutions during image testing"; the official HRNet is
-evaluated with a flip test. Both are part of how a network was evaluated, so a bundle says them.
+evaluated with a flip test. Both belong to a network's evaluation, so the bundle states them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from spinescore.runtime.fields import Within
 
 __all__ = ["Averaging", "scaled_size"]
 
-_STRIDE = 32  # of HRNet's coarsest branch; a network whose own input is no multiple of it has a smaller one
+_STRIDE = 32  # of HRNet's coarsest branch; smaller if the network's own input is no multiple of it
 _HEATMAP_STRIDE = 4
-_MOST_SCALES = 8  # with flips as many runs as one launch averages
+_MOST_SCALES = 8  # with flips, the most runs that one launch averages
 _MOST_PX = 4096
-_NEAR_PX = 0.01  # so that 1.3333 is 4 / 3
+_NEAR_PX = 0.01  # so that 1.3333 counts as 4 / 3
 
 
 @dataclass(frozen=True)
 class Averaging:
-    """The manifest's section `localizer.test_time`; without it a network runs once, at its own input's size.
+    """The manifest's section `localizer.test_time`; without it, a network runs once, at its input's own size.
 
     `scales` are factors of the input's height and width. With `flip` each input is run mirrored as well, and its
     heatmaps are turned back; `flip_shift` moves those one pixel to the right (the official HRNet's SHIFT_HEATMAP).
@@ -60,14 +60,15 @@ class Averaging:
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width of an input at that scale."""
+    """Return height and width of an input at a scale."""
     return round(height * scale), round(width * scale)
 
 
 def _check_scale(name: str, scale: float, height: int, width: int) -> None:
-    """Both sides must be multiples of the network's stride, which its own input shows: at most 32, at least 4.
+    """Check that both sides at this scale are multiples of the network's stride. Raises `ValueError`.
 
-    The scales that are allowed are then the multiples of stride / gcd(height, width).
+    The stride follows from the network's own input: at most 32, at least 4. The allowed scales are then the multiples
+    of stride / gcd(height, width).
     """
     if scale == 1.0:
         return

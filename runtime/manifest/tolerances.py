@@ -18,8 +18,8 @@ _Bound = Annotated[float, Within(0.0, 1e3)]
 class Tolerances:
     """The manifest's section `tolerances`. A bundle without it is held to these values.
 
-    What an engine is for decides: where the points lie and which grades come out. The differences of heatmaps and
-    logits are wide, and only tell the same network from another.
+    The tight bounds are for the results: the places of the points, and the grades. The bounds for heatmaps and logits
+    are wide, and only show that it is the same network.
     """
 
     heatmap_difference: _Bound = 0.2  # the largest, in shares of the reference's range
@@ -30,7 +30,7 @@ class Tolerances:
     radiograph_total: Annotated[float, Within(0.0, 36.0)] = 2.0  # the largest change of one radiograph's total, of 36
 
     def faults(self, measured: Mapping[str, float]) -> list[str]:
-        """Each measured figure that is beyond its tolerance, in words; a figure that was not measured counts as kept.
+        """Return each measured figure beyond its tolerance, in words; figures that were not measured pass.
 
         These are the criteria for every engine: in the search for an INT8 network, in the acceptance gate and in the
         self-test of a process.

@@ -70,7 +70,7 @@ def install(kernels):
 
 def build(bundle, options, say, content):
     """In place of `build_engines`: an engine for each network."""
-    from spinescore.export.engine import network_batches, network_sizes
+    from spinescore.export.engineinputs import network_batches, network_sizes
     from spinescore.runtime.devices import first_gpu
     from spinescore.runtime.engines.places import engine_home, store_engine
     from spinescore.runtime.engines.sidecar import Sidecar, this_platform

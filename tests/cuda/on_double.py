@@ -11,7 +11,7 @@ import numpy as np
 from engine_double import EngineDouble
 
 from helpers import tiny
-from spinescore.export.engine import network_batches
+from spinescore.export.engineinputs import network_batches
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices.cuda import CudaDevice
 

@@ -1,4 +1,4 @@
-"""Weights as the frameworks write them, read without the frameworks; and files that are refused before any reader."""
+"""Weights in the frameworks' files, read without the frameworks; and files that are refused before any reader."""
 
 from __future__ import annotations
 

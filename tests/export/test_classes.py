@@ -1,4 +1,4 @@
-"""What a grader's outputs mean: stated by the owner, asked where there is no usual order, kept in the manifest."""
+"""The meaning of a grader's outputs: stated by the owner, required if there is no usual order, kept in the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands at a ready graph's end: probabilities that are cut back to logits, and ends that are refused."""
+"""Ends of ready graphs: probabilities that are cut back to logits, and ends that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinescore.runtime.errors import CheckpointError
 
 
 def ended(*nodes, outputs=8, opset=17, **constants):
-    """The mean grader with other nodes behind its logits `dense`; they give `y`."""
+    """Return the mean grader with further nodes after its logits `dense`; their result is `y`."""
     model = mean_grader(outputs, last="Identity")
     del model.graph.node[-1]
     model.graph.node.extend(nodes)

@@ -1,4 +1,4 @@
-"""Engines built by TensorRT-RTX without a GPU, and what the command line says of them."""
+"""Engines built by TensorRT-RTX without a GPU, and the command line's output about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from onnx import numpy_helper
 from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
-from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network, network_batches
+from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network
+from spinescore.export.engineinputs import network_batches
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
@@ -90,7 +91,7 @@ def test_thin_networks(name, outputs, batch, tmp_path):
     ("name", "outputs", "batch", "least_mb"), [("hrnet-w32", 24, 2, 56), ("resnet152", 8, 12, 115)]
 )
 def test_full_size_networks(name, outputs, batch, least_mb, tmp_path):
-    """The engine holds the weights in half precision: 28.5 and 58.2 million of them."""
+    """The engine has 28.5 or 58.2 million weights in half precision."""
     plan = build_engine(trt, half(name, outputs), name, batch, RTX, tmp_path / "cache")
     assert least_mb < len(plan) / 1e6 < 1.2 * least_mb
 
@@ -151,7 +152,7 @@ def test_any_batch(tmp_path):
 
 
 def test_a_profile_for_every_scale(tmp_path):
-    """The engine is built for these shapes and no others, as its sidecar says."""
+    """The engine is built for these shapes and no others, as its sidecar states."""
     test_time = ([1.0, 1.5, 0.5], True, True)
     bundle = Bundle.open(tiny.write_bundle(tmp_path, precision="fp16", test_time=test_time, alternatives={"narrow": 1}))
     localizer, grader, narrow = map(Sidecar.read, build_engines(bundle, BuildOptions("tensorrt_rtx", targets=("8.9",))))
@@ -162,7 +163,7 @@ def test_a_profile_for_every_scale(tmp_path):
 
 
 class Profiles:
-    """As much of TensorRT's builder as profiles need."""
+    """The part of TensorRT's builder that profiles need."""
 
     shape, name = (-1, 3, -1, -1), "image"
 
@@ -282,7 +283,7 @@ def test_command_builds_lists_and_verifies(tmp_path, capsys):
 
 
 def with_int8(folder: Path) -> Bundle:
-    """The tiny bundle, its localizer in INT8 besides."""
+    """Return the tiny bundle, with its localizer in INT8 as well."""
     path = tiny.write_bundle(folder)
     model = onnx.load(str(path / "localizer.fp32.onnx"))
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]

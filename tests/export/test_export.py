@@ -37,7 +37,7 @@ def exported(inputs, out, localizer="hrnet-legacy.pth", grader="keras-resnet152-
 
 
 def quick(inputs, out, **options):
-    """An export of two tiny ONNX files, for what does not depend on the networks."""
+    """Export two tiny ONNX files, for tests that do not depend on the networks."""
     return exported(inputs, out, "localizer.onnx", "grader.onnx", **options)
 
 
@@ -107,7 +107,7 @@ def test_same_inputs_same_bytes(bundle, inputs, tmp_path):
 
 
 def altered_golden(bundle, folder, kind, **changes):
-    """A copy of the bundle whose golden file has other arrays, under the right hash."""
+    """Return a copy of the bundle whose golden file has other arrays, with the right hash."""
     files = {p.relative_to(bundle.folder): p.read_bytes() for p in bundle.folder.rglob("*.*")}
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def test_synthetic_networks_on_phantoms(tmp_path):
 
 
 def overflowing(tmp_path, factor):
-    """A grader with a layer in the middle that makes everything `factor` times larger."""
+    """Return a grader with a layer in the middle that multiplies all values by `factor`."""
     model = mean_grader()
     dense = model.graph.node[1]
     dense.input[0] = "huge"

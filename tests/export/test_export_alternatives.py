@@ -1,4 +1,4 @@
-"""Exports with alternatives to the localizer: files, golden inputs, what they cost in accuracy, and bad input."""
+"""Exports with alternatives to the localizer: files, golden inputs, their accuracy, and bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports of localizers that run at several scales and mirrored: graphs of any size, golden inputs, what is refused."""
+"""Exports of localizers that run at several scales and mirrored: graphs of any size, golden inputs, refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HRNET = {"localizer": {"input": {"height": 64, "width": 128}}, "grader": SMALL["
 
 @pytest.fixture(scope="module")
 def report(inputs, tmp_path_factory):
-    """An HRNet of 64 x 128 pixels, whose stride allows every half."""
+    """Export an HRNet of 64 x 128 pixels, whose stride allows every multiple of 0.5."""
     out = tmp_path_factory.mktemp("bundles") / "mine"
     return exported(inputs, out, "hrnet-legacy.pth", HRNET, TEST_TIME)
 
@@ -135,7 +135,7 @@ def test_a_ready_file_of_free_size_is_taken(inputs, tmp_path):
 
 
 def one_size(shape):
-    """A localizer that multiplies its heatmaps with a constant of `shape`, and says that its height is free."""
+    """Return a localizer that multiplies its heatmaps by a constant of `shape`, and declares a free height."""
     nodes = [
         helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Conv", ["p", "mix"], ["c"]),

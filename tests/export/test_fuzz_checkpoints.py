@@ -1,4 +1,4 @@
-"""Golden files with bytes changed or cut off: a Checkpoint or a CheckpointError, whatever the damage."""
+"""Golden files with bytes changed or cut off: every damage gives a Checkpoint or a CheckpointError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""INT8: what becomes 8 bits, which ranges activations take, and the search for what stays in FP32."""
+"""INT8: the layers in 8 bits, the ranges of activations, and the search for layers that stay in FP32."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def images(hrnet):
 
 
 def dense(weight, *names, transposed=0):
-    """Gemm after Relu after Gemm .., as many as there are names, all with the same square weight."""
+    """Return a chain of Gemm, Relu, Gemm .., one Gemm for each name, all with the same square weight."""
     nodes, last = [], "x"
     for name in names:
         out = "y" if name == names[-1] else f"{name}.out"
@@ -99,7 +99,7 @@ def test_keeping_everything_changes_nothing(hrnet, images):
 
 
 def test_result_before_a_relu_is_not_rounded(hrnet, images):
-    """An engine joins a convolution with the ReLU that alone reads it; rounding between them would part the two."""
+    """An engine joins a convolution and the ReLU that alone reads it; rounding between them would prevent that."""
     quantized = quantize(hrnet, calibrate(hrnet, images)["extremes"], set())
     rounded = {node.input[0] for node in quantized.graph.node if node.op_type == "QuantizeLinear"}
     readers = {}
@@ -191,7 +191,7 @@ def flipped(count):
 
 
 def attempts(hrnet, images, flips):
-    """The search's result where the n-th attempt flips `flips[n]` of 1,000 grades, the last one for ever."""
+    """Return the search's result if attempt n flips `flips[n]` of 1,000 grades, and later ones as many as the last."""
     left = list(flips)
     reference = run_model(hrnet, images)
     return make_int8(
@@ -312,7 +312,7 @@ def test_a_stride_that_not_all_readers_have_stays_where_it_is(hrnet, tmp_path):
 
 
 def test_the_search_is_held_to_all_criteria_of_the_gate(hrnet, images):
-    """Grades that stay are not enough where logits move far (and the other way round)."""
+    """Equal grades are not enough if logits move far (and the other way round)."""
     reference = run_model(hrnet, images, "FP32")
 
     def judge(output):

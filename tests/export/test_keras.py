@@ -1,4 +1,4 @@
-"""Keras files that lead out of themselves, hold code, or do not say which layer is which."""
+"""Keras files that refer to other files, hold code, or do not identify their layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keras models that are, and that are nearly, a ResNet: what their configurations show, and what is refused."""
+"""Keras models that are a ResNet, or nearly one: their configurations, and the refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def layers_of(framework: str, case: str) -> tuple[KerasLayer, ...]:
 
 
 def names_of(layers: Sequence[KerasLayer]) -> list[str]:
-    """The tensors that a file with these layers holds, as far as the check looks at them."""
+    """Return the tensor names of a file with these layers, as far as the check reads them."""
     kinds = {"Conv2D": ("kernel", "bias"), "Dense": ("kernel",)}
     return [
         f"{layer.name}/{part}"

@@ -1,4 +1,4 @@
-"""The manifest file: the one that is printed holds every field and changes nothing; wrong names are told at once."""
+"""The manifest file: the printed one has every field and changes nothing; wrong names are reported at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN_BY_EXPORT = ("schema", "files", "golden", "localizer.files", "localizer.
 
 
 class Network:
-    """As much of a network as `contract` asks for: the published sizes."""
+    """The attributes of a network that `contract` reads: the published sizes."""
 
     channels, outputs, preprocessing, tensors = 3, 24, "imagenet", None
 

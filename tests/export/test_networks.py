@@ -1,4 +1,4 @@
-"""Graphs that are built from checkpoints, against what the checkpoints' own frameworks computed."""
+"""Graphs built from checkpoints, compared with the outputs of the checkpoints' own frameworks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an input's normalisation is stated, what is assumed where it is not, and that an ONNX file has to have it."""
+"""An input's normalisation: stated, or assumed if it is not; an ONNX file must have it stated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickles that would run code, and tensors that cannot be: an error that names them, and nothing happens."""
+"""Pickles that would run code, and impossible tensors: an error names them, and nothing is run."""
 
 from __future__ import annotations
 

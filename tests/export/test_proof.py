@@ -1,4 +1,4 @@
-"""Exports held against what PyTorch and Keras gave: right references pass, each kind of wrong one is explained."""
+"""Exports compared with PyTorch's and Keras' outputs: right references pass, each kind of wrong one is explained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def golden(name):
 
 
 class Case:
-    """A golden network, its input, and its right reference; `check` writes another one and holds the network to it."""
+    """A golden network, its input, and its right reference; `check` writes another one and compares the network."""
 
     def __init__(self, folder, checkpoint, role, reference, height, width, normalisation):
         self.folder, self.arrays = folder, golden(reference)

@@ -1,4 +1,4 @@
-"""`--check-localizer` and `--check-grader` for every form of both: one network, one for each region or part."""
+"""`--check-localizer` and `--check-grader` in every form: one network, or one for each region or part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GRADERS = {
 
 
 def other(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with other weights."""
+    """Return the same network with other weights."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     tensor = changed.graph.initializer[0]
@@ -44,7 +44,7 @@ def other(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def write(folder, kind: str, models: dict, order: list[int] | None = None) -> tuple[str, dict[str, str]]:
-    """The networks' files as the option names them, and the file of a reference for each, by its owner's code."""
+    """Write the networks' files and a reference for each; return them as the options name them."""
     named, references = [], {}
     first = next(iter(models.values()))
     for role, model in models.items():
@@ -106,7 +106,7 @@ def opened(part: str, kind: str) -> Network:
 
 
 def test_a_checkpoint_with_24_joints(tmp_path):
-    """PyTorch's own, with one channel; its framework's outputs are held to it elsewhere."""
+    """PyTorch's own file, with one channel; another test compares it with PyTorch's outputs."""
     path = golden("hrnet-zip.pth", tmp_path)
     network = open_network(str(path), "localizer", "", InputSize(None, 64, 64))
     assert network.outputs == 24

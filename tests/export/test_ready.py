@@ -1,4 +1,4 @@
-"""Ready ONNX files: brought to the bundle's form, or refused with what to change."""
+"""Ready ONNX files: brought to the bundle's form, or refused with the change to make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks with random weights: their shapes, and that what they give is fit to be measured."""
+"""Networks with random weights: their shapes, and outputs that are fit for measurements."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_unknown_names_are_refused(name):
 
 
 def test_published_sizes():
-    """28.5 M parameters of HRNet-W32 and 58.2 M of ResNet152 with 8 outputs, batch normalisation folded."""
+    """HRNet-W32 has 28.5 M parameters, ResNet152 with 8 outputs 58.2 M, with batch normalisation folded."""
     hrnet = build_hrnet(random_tensors(Synthetic("hrnet", 32), 17, 3))
     resnet = build_resnet(random_tensors(Synthetic("resnet152", 64), 1000, 3))
     assert parameters_of(hrnet) == pytest.approx(28.5e6, rel=0.005)

@@ -1,4 +1,4 @@
-"""What trainings leave in PyTorch's files besides plain tensors: read, passed over or refused, and never run."""
+"""Objects that trainings leave in PyTorch's files beside plain tensors: read, ignored or refused, and never run."""
 
 from __future__ import annotations
 
@@ -152,12 +152,12 @@ def legacy(*pickles: bytes) -> bytes:
 
 
 def number(size: int) -> bytes:
-    """A positive number of `size` bytes."""
+    """Return a positive number of `size` bytes."""
     return b"\x8b" + size.to_bytes(4, "little") + b"\xff" * (size - 1) + b"\x01"
 
 
 def doubling(open_: bytes, first: bytes, second: bytes) -> bytes:
-    """A pickle of 60 levels, each of which holds the one below it twice."""
+    """Return a pickle of 60 levels, each of which holds the level below it twice."""
     levels = (
         open_ + b"(" + first + b"h" + bytes([n]) + second + b"h" + bytes([n]) + (b"e" if open_ == b"]" else b"u")
         + b"q" + bytes([n + 1])

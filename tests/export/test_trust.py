@@ -1,4 +1,4 @@
-"""What an export took for granted, and how it was checked: printed last, kept, shown, and noted in reports."""
+"""An export's assumptions and checks: printed last, kept, shown, and noted in reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Point errors on golden phantoms, whose points are known, and the exchanges that they give away."""
+"""Point errors on golden phantoms, whose points are known, and the exchanges that they reveal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def described(heads):
 
 
 def heatmaps_of(view, localizer):
-    """A Gaussian for each true point of the view, in its channel; nothing in the other region's."""
+    """Return a Gaussian for each true point of the view in its channel; the other region's channels are empty."""
     radiograph = load_radiograph(view.path)
     facing = "right" if view.faces_right else "left"
     roi = whole_image(0, radiograph.rows, radiograph.columns, (tiny.HEIGHT, tiny.WIDTH), "stretch", facing)

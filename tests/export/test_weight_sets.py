@@ -1,4 +1,4 @@
-"""Which of a file's tensors are the network: wrapped names, averaged weights beside the last, OpenMMLab's names."""
+"""The choice of the network among a file's tensors: wrapped names, averaged weights, OpenMMLab's names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def official(name, outputs):
 
 @pytest.fixture(scope="module")
 def hrnet(tmp_path_factory):
-    """A whole HRNet with few weights."""
+    """Return a whole HRNet with few weights."""
     path = tmp_path_factory.mktemp("golden") / "w.pth"
     path.write_bytes(unpacked_weights("thin.pth"))
     return dict(read_checkpoint(path).tensors)
@@ -53,7 +53,7 @@ def behind(prefix, tensors):
 
 
 def raised(tensors):
-    """The same network after more training."""
+    """Return the same network after more training."""
     return {name: value + np.float32(1) for name, value in tensors.items()}
 
 
@@ -337,7 +337,7 @@ def test_relatives_of_resnet_are_refused_with_the_reason(name, resnet):
 
 
 def test_a_wide_resnet_is_read(resnet):
-    """Twice the width in the 3x3 convolutions, as wide_resnet50_2: it follows from the shapes."""
+    """The 3x3 convolutions have twice the width, as in wide_resnet50_2; the shapes show it."""
     wide = {}
     for name, value in resnet.items():
         inner = "layer" in name and any(f".{part}." in name for part in ("conv1", "conv2", "bn1", "bn2"))

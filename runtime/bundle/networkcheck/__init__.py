@@ -1,7 +1,7 @@
 """Whether a bundle's networks can be opened and run on this machine without taking its memory or its time.
 
-The graph of each network is read without an engine: every operator is one whose result's size is known before it runs,
-and memory and multiplications stay within bounds for every input that the bundle's pipeline has.
+The graph of each network is read without an engine. Every operator must be one whose result's size is known before it
+runs, and memory and multiplications must stay within bounds for every input in the bundle's pipeline.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from spinescore.runtime.manifest import Manifest
 
 __all__ = ["MOST_BYTES", "MOST_WORK", "TooCostly", "check_networks", "read_network"]
 
-# The memory is that of a machine with 16 GiB or more, half of a smaller one. A full-size HRNet-W48 of 512 x 384 pixels
-# and a ResNet152 take about a tenth of either.
+# The memory bound is for machines with 16 GiB or more; on a smaller one it is half of the memory. A full-size HRNet-W48
+# of 512 x 384 pixels and a ResNet152 take about a tenth of both bounds.
 MOST_BYTES = 8 * 2**30
 MOST_WORK = 10 * 10**12  # multiplications for a batch
-_LOCALIZER_BATCH = 8  # golden inputs come eight at a time, studies two
+_LOCALIZER_BATCH = 8  # a golden run has eight pictures, a study two
 _GRADER_BATCH = 24  # two views of six discs, each with a flip
 _ENGINES = "engines/"  # files that the bundle's hash leaves out
 
@@ -34,7 +34,7 @@ _ENGINES = "engines/"  # files that the bundle's hash leaves out
 def check_networks(folder: Path, manifest: Manifest) -> None:
     """Check every network that the manifest names.
 
-    Raises `BundleError` if a network is no ONNX file or takes weights from elsewhere; else, with `TooCostly` as its
+    Raises `BundleError` if a network is no ONNX file or takes weights from elsewhere; also, with `TooCostly` as its
     cause, if one takes too much.
     """
     listed = {path for path in manifest.files if not path.startswith(_ENGINES)}
@@ -48,7 +48,7 @@ def check_networks(folder: Path, manifest: Manifest) -> None:
 
 
 def _graph(folder: Path, name: str, listed: Collection[str]) -> Graph:
-    """The graph of a network, if that is a file of its own kind and takes weights from listed files alone."""
+    """Read the graph of a network. Refuses files that are no ONNX, and weights in files that are not listed."""
     path = folder / name
     if path.suffix != ".onnx" or name.startswith(_ENGINES):
         raise BundleError(
@@ -78,19 +78,19 @@ def _check_costs(folder: Path, name: str, graph: Graph, image: Shape) -> None:
 
 
 def _networks(manifest: Manifest) -> dict[str, set[Shape]]:
-    """The shapes of the largest inputs of every network."""
+    """Return the shapes of the largest inputs of every network."""
     localizer, grader = manifest.localizer, manifest.grader
     scaled = [localizer.input_at(scale) for scale in {1.0, *localizer.averaging.scales}]
     pictures = [(_LOCALIZER_BATCH, size.channels, size.height, size.width) for size in scaled]
     crops = [(_GRADER_BATCH, grader.input.channels, grader.input.height, grader.input.width)]
     localizers = [localizer.files, *(alternative.files for alternative in localizer.alternatives)]
-    named = [(files, pictures) for by_region in localizers for files in by_region.values()]
-    named += [(files, crops) for files in grader.files.values()]
-    found: dict[str, set[Shape]] = {}
-    for files, shapes in named:
+    networks = [(files, pictures) for by_region in localizers for files in by_region.values()]
+    networks += [(files, crops) for files in grader.files.values()]
+    inputs: dict[str, set[Shape]] = {}
+    for files, shapes in networks:
         for path in files.values():
-            found.setdefault(path, set()).update(shapes)
-    return found
+            inputs.setdefault(path, set()).update(shapes)
+    return inputs
 
 
 def read_network(path: Path) -> Graph:

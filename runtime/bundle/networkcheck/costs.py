@@ -1,4 +1,4 @@
-"""What a network takes for a batch of pictures: memory and multiplications, told from its graph without running it."""
+"""Counts a network's memory and multiplications for a batch of pictures, from its graph, without running it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from spinescore.runtime.bundle.networkcheck.values import values_of
 __all__ = ["Costs", "TooCostly", "costs_of", "has_sizes"]
 
 _RULES = {**LAYERS, **LAYOUTS}
-_SEVERAL = ("Dropout", "MaxPool", "Split")  # the only ones whose further outputs are known here
-_BYTES = 4  # of an element: engines compute in FP32 where they know nothing smaller
+_SEVERAL = ("Dropout", "MaxPool", "Split")  # operators whose further outputs have a rule here
+_BYTES = 4  # of an element: engines compute in FP32 unless they have a smaller type
 _SHAPES = ("Shape", "Size")
-_OLDEST_OPSET = 7  # before, operators broadcast otherwise
-_MOST_WORDS = 400  # letters; names in a file may be long
+_OLDEST_OPSET = 7  # operators of older opsets broadcast in other ways
+_MOST_LETTERS = 400  # of a message; names in a file may be long
 
 
 class TooCostly(ValueError):
-    """A network that takes too much, or whose costs cannot be told; the text has the node."""
+    """The network takes too much, or its costs are unknown; the message names the node."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]} ..")
+        super().__init__(text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} ..")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a batch takes, and the shapes of the graph's outputs for it.
+    """The costs of a batch, and the shapes of the graph's outputs for it.
 
-    `memory_bytes`: weights, what does not depend on the picture, and the most of the rest that is held at a time.
+    `memory_bytes` is the peak: weights, results that do not depend on the picture, and the other results that are held
+    at the same time.
     """
 
     memory_bytes: int
@@ -45,15 +46,15 @@ class Costs:
 
 
 def has_sizes(graph: Graph) -> bool:
-    """Whether sizes in the graph are computed from other sizes, and so may grow when the batch becomes smaller."""
+    """Return whether the graph computes sizes from other sizes, which may grow as the batch becomes smaller."""
     return any(node.operator in _SHAPES for node in graph.nodes)
 
 
 def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Costs:
-    """Return what the graph takes for `image` (N, C, H, W); sizes that the graph declares stand in place of those.
+    """Return the graph's costs for `image` (N, C, H, W); sizes that the graph declares replace those of `image`.
 
-    Raises `TooCostly` at the first node with which it is more than `most_bytes` or `most_work`, and at the first whose
-    result's size is not known before it runs.
+    Raises `TooCostly` for the first node that exceeds `most_bytes` or `most_work`, or whose result's size is not known
+    before it runs.
     """
     if graph.extras or len(graph.inputs) != 1:
         raise TooCostly(f"it has {' and '.join(graph.extras) or f'{len(graph.inputs)} inputs'}")
@@ -68,7 +69,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     uses = Counter([name for node in graph.nodes for name in node.inputs] + list(graph.outputs))
     held, peak, work = held + _bytes(image), held, 0
     for node in graph.nodes:
-        inputs = [results[name] if name else None for name in _known(node, results)]
+        inputs = [results[name] if name else None for name in _checked_inputs(node, results)]
         shapes = _outputs(node, inputs, graph.opset)
         added = sum(map(_bytes, shapes))
         steps = multiplications(node, inputs, shapes)
@@ -80,7 +81,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
             )
         if work > most_work:
             raise TooCostly(f"{_named(node)} takes {steps:.2g} multiplications, with those before it {work:.2g}")
-        constant = node.operator in _SHAPES or all(found is None or found.constant for found in inputs)
+        constant = node.operator in _SHAPES or all(result is None or result.constant for result in inputs)
         values = _values(node, inputs, shapes)
         for name, shape in zip(node.outputs, shapes, strict=True):
             if name in results:
@@ -94,7 +95,7 @@ def costs_of(graph: Graph, image: Shape, most_bytes: int, most_work: int) -> Cos
     return Costs(peak, work, tuple(results[name].shape for name in graph.outputs))
 
 
-def _known(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
+def _checked_inputs(node: Node, results: dict[str, Result]) -> tuple[str, ...]:
     if node.domain not in ("", "ai.onnx") or node.holds_graph or node.operator not in _RULES:
         kind = f"{node.domain}.{node.operator}" if node.domain else node.operator
         raise TooCostly(f"{_named(node)}: {kind} is not an operator whose costs are known before it runs")
@@ -124,7 +125,7 @@ def _values(node: Node, inputs: list[Result | None], shapes: list[Shape]) -> NDA
 
 
 def _freed(node: Node, results: dict[str, Result], uses: Counter[str]) -> int:
-    """The bytes that nobody needs after a node. What is the same for every picture stays: engines keep it."""
+    """Return the bytes that are free after a node. Engines keep results that are the same for every picture."""
     freed = 0
     for name in node.inputs:
         uses[name] -= 1

@@ -1,4 +1,4 @@
-"""Reads the graph of an ONNX file for the check: nodes, and what tensors are; weights are not read."""
+"""Reads the graph of an ONNX file for the check: nodes, shapes and small tensors, but not the weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_NODES = 20_000
 _MEAN_LINKS = 10  # inputs and outputs of a node, over the whole graph
 _MOST_ENTRIES = 4096  # inputs of a node, numbers of an attribute
 _MOST_DIMENSIONS = 16
-_ORT_FORMAT = b"ORTM"  # at byte 4 of the file format that ONNX Runtime takes in an ONNX file's place
+_ORT_FORMAT = b"ORTM"  # at byte 4 of ONNX Runtime's own format, which it also accepts under an .onnx name
 
-# Element types by their number in onnx.proto: how raw data is read. Those without an entry have no values here.
+# NumPy types of raw data by the element type's number in onnx.proto. Other types are read without values.
 _KINDS = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
           13: "<u8"}  # fmt: skip
 _FLOATS, _DOUBLES = 4, 10  # fields of a tensor with packed numbers
@@ -33,7 +33,7 @@ _INTEGERS = (5, 7, 11)
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the file: its shape, and its values if they are few and lie in the file itself."""
+    """A tensor of the file: its shape, and its values if they are few and stored in the file itself."""
 
     shape: tuple[int, ...]
     values: NDArray[Any] | None = None
@@ -41,7 +41,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the graph; `holds_graph` if an attribute is a graph, a sparse tensor or nothing that is known."""
+    """A node of the graph; `holds_graph` if an attribute is a graph, a sparse tensor or of an unknown type."""
 
     name: str
     operator: str
@@ -52,33 +52,33 @@ class Node:
     holds_graph: bool
 
     def integers(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
-        found = self.attributes.get(name, default)
-        if found is not None and not (isinstance(found, (list, tuple)) and all(isinstance(n, int) for n in found)):
+        value = self.attributes.get(name, default)
+        if value is not None and not (isinstance(value, (list, tuple)) and all(isinstance(n, int) for n in value)):
             raise ValueError(f"attribute {name} holds no integers")
-        return None if found is None else list(found)
+        return None if value is None else list(value)
 
     def integer(self, name: str, default: int) -> int:
-        found = self.attributes.get(name, default)
-        if not isinstance(found, int):
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
             raise ValueError(f"attribute {name} is no integer")
-        return found
+        return value
 
     def flag(self, name: str, default: bool = False) -> bool:
-        found = self.integer(name, int(default))
-        if found not in (0, 1):  # engines differ in what they make of others
+        value = self.integer(name, int(default))
+        if value not in (0, 1):  # engines read other values in different ways
             raise ValueError(f"attribute {name} is neither 0 nor 1")
-        return bool(found)
+        return bool(value)
 
     def text(self, name: str, default: str) -> str:
-        found = self.attributes.get(name, default.encode())
-        return found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
+        value = self.attributes.get(name, default.encode())
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The main graph of a network. `inputs` are those that no tensor of the file fills.
+    """The main graph of a network. `inputs` are those without a tensor in the file.
 
-    `image` are the sizes (N, C, H, W) that the first of them declares, 0 for a free one: engines take no others.
+    `image` are the sizes (N, C, H, W) that the first input declares, 0 for a free one; engines refuse other sizes.
     """
 
     nodes: tuple[Node, ...]
@@ -87,7 +87,7 @@ class Graph:
     outputs: tuple[str, ...]
     opset: int
     image: tuple[int, ...]
-    extras: tuple[str, ...]  # what no network of a bundle needs: functions, sparse tensors, training
+    extras: tuple[str, ...]  # parts that a bundle's network may not have: functions, sparse tensors, training
 
 
 def read_graph(data: mmap) -> Graph:
@@ -130,9 +130,9 @@ def read_graph(data: mmap) -> Graph:
 
 
 def _declared(data: mmap, start: int, end: int) -> list[int]:
-    """The sizes that an input declares, 0 for one that is free."""
+    """Return the sizes that an input declares, 0 for one that is free."""
     places = [(start, end)]
-    for field in (2, 1, 2):  # its type, of a tensor, whose shape
+    for field in (2, 1, 2):  # the type, in it the tensor's type, in it the shape
         places = [
             (a, b) for first, last in places for number, a, b in length_fields(data, first, last) if number == field
         ]
@@ -163,7 +163,7 @@ def _node(data: mmap, start: int, end: int) -> Node:
 
 
 def _attribute(data: mmap, start: int, end: int) -> tuple[str, Any]:
-    """The name and the value of an attribute; None for a graph, a sparse tensor and what is not known."""
+    """Return the name and the value of an attribute; None for a graph, a sparse tensor or an unknown type."""
     name, kind = _texts(data, start, end, 1).get(1, ""), (_numbers(data, start, end, 20) or [0])[-1]
     if kind == 1:
         floats = _floats(data, start, end, 2, 4)
@@ -185,7 +185,7 @@ def _attribute(data: mmap, start: int, end: int) -> tuple[str, Any]:
 
 
 def _tensor(data: mmap, start: int, end: int) -> tuple[str, Tensor]:
-    """The name of a tensor and what it is."""
+    """Return the name of a tensor, and the tensor."""
     shape = tuple(_numbers(data, start, end, 1, _MOST_DIMENSIONS))
     if min(shape, default=0) < 0:
         raise ValueError("a tensor has a negative size")
@@ -202,52 +202,52 @@ def _tensor(data: mmap, start: int, end: int) -> tuple[str, Tensor]:
     if kind not in _KINDS or outside:
         return name, Tensor(shape)
     if raw is not None:
-        found = np.frombuffer(raw, _KINDS[kind])
+        values = np.frombuffer(raw, _KINDS[kind])
     elif kind == 1:
-        found = np.array(_floats(data, start, end, _FLOATS, 4), np.float32)
+        values = np.array(_floats(data, start, end, _FLOATS, 4), np.float32)
     elif kind == 11:
-        found = np.array(_floats(data, start, end, _DOUBLES, 8), np.float64)
+        values = np.array(_floats(data, start, end, _DOUBLES, 8), np.float64)
     else:
         numbers = [one for field in _INTEGERS for one in _numbers(data, start, end, field)]
         stored = np.array(numbers, np.int64)
-        found = stored.astype(np.uint16).view(np.float16) if kind == 10 else stored.astype(_KINDS[kind])
-    return name, Tensor(shape, found.reshape(shape) if found.size == prod(shape) else None)
+        values = stored.astype(np.uint16).view(np.float16) if kind == 10 else stored.astype(_KINDS[kind])
+    return name, Tensor(shape, values.reshape(shape) if values.size == prod(shape) else None)
 
 
-def _texts(data: mmap, start: int, end: int, *wanted: int) -> dict[int, str]:
-    """The short texts of the `wanted` fields of a message, the last of each."""
+def _texts(data: mmap, start: int, end: int, *fields: int) -> dict[int, str]:
+    """Return the last short text of each of the `fields` of a message."""
     return {
         number: bytes(data[first:last]).decode("utf-8", "replace")
         for number, first, last in length_fields(data, start, end)
-        if last - first <= _MOST_ENTRIES and number in wanted
+        if last - first <= _MOST_ENTRIES and number in fields
     }
 
 
-def _numbers(data: mmap, start: int, end: int, wanted: int, most: int = _MOST_ENTRIES) -> list[int]:
-    """The signed integers of a field, one by one or packed."""
-    found: list[int] = []
+def _numbers(data: mmap, start: int, end: int, field: int, most: int = _MOST_ENTRIES) -> list[int]:
+    """Return the signed integers of a field, one by one or packed."""
+    integers: list[int] = []
     for number, kind, first, last in wire_fields(data, start, end):
-        if number == wanted and kind in (VARINT, LENGTH_DELIMITED):
+        if number == field and kind in (VARINT, LENGTH_DELIMITED):
             while first < last:
                 value, first = varint(data, first)
                 value &= (1 << 64) - 1
-                found.append(value - (1 << 64) if value >> 63 else value)
-                if len(found) > most:
+                integers.append(value - (1 << 64) if value >> 63 else value)
+                if len(integers) > most:
                     raise ValueError(f"more than {most} numbers where a few are expected")
-    return found
+    return integers
 
 
-def _floats(data: mmap, start: int, end: int, wanted: int, size: int) -> list[float]:
-    """The floating-point numbers of a field, one by one or packed."""
-    parts = [bytes(data[first:last]) for first, last in _places(data, start, end, wanted, size)]
+def _floats(data: mmap, start: int, end: int, field: int, size: int) -> list[float]:
+    """Return the floating-point numbers of a field, one by one or packed."""
+    parts = [bytes(data[first:last]) for first, last in _places(data, start, end, field, size)]
     packed = b"".join(parts)
     return list(struct.unpack(f"<{len(packed) // size}{'f' if size == 4 else 'd'}", packed))
 
 
-def _places(data: mmap, start: int, end: int, wanted: int, size: int) -> Iterator[tuple[int, int]]:
+def _places(data: mmap, start: int, end: int, field: int, size: int) -> Iterator[tuple[int, int]]:
     total = 0
     for number, kind, first, last in wire_fields(data, start, end):
-        if number == wanted and kind != VARINT:
+        if number == field and kind != VARINT:
             total += last - first
             if (last - first) % size or total > _MOST_ENTRIES * size:
                 raise ValueError("a damaged or far too long list of numbers")

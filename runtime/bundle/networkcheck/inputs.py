@@ -1,4 +1,4 @@
-"""What the check knows of tensors, and how operators take their inputs."""
+"""The check's record of a tensor, and how operators read their inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a tensor: its shape, whether it is the same for every picture, its values if they are few."""
+    """A tensor: its shape, whether it is the same for every picture, and its values if they are few and known."""
 
     shape: Shape
     constant: bool = False
@@ -41,26 +41,26 @@ Rule = Callable[[Node, Inputs, int], list[Shape]]  # of a node, its inputs and t
 
 
 def first_shape(inputs: Inputs, index: int = 0) -> Shape:
-    found = inputs[index] if index < len(inputs) else None
-    if found is None:
+    result = inputs[index] if index < len(inputs) else None
+    if result is None:
         raise ValueError(f"its input {index + 1} is missing")
-    return found.shape
+    return result.shape
 
 
-def known_values(inputs: Inputs, index: int, what: str) -> NDArray[Any] | None:
-    """The values of an input; None if it is left out. Raises `ValueError` if they are not known."""
-    found = inputs[index] if index < len(inputs) else None
-    if found is None or found.shape == (0,):
+def known_values(inputs: Inputs, index: int, name: str) -> NDArray[Any] | None:
+    """Return the values of an input; None if it is left out. Raises `ValueError` if they are not known."""
+    result = inputs[index] if index < len(inputs) else None
+    if result is None or result.shape == (0,):
         return None
-    if found.values is None:
-        raise ValueError(f"its {what} cannot be told before it runs")
-    return found.values.reshape(-1)
+    if result.values is None:
+        raise ValueError(f"its {name} cannot be told before it runs")
+    return result.values.reshape(-1)
 
 
 def integers(node: Node, inputs: Inputs, name: str, index: int) -> list[int] | None:
-    """A list of integers that is an attribute in older opsets, and an input in newer ones."""
-    found = known_values(inputs, index, name)
-    return node.integers(name) if found is None else [int(value) for value in found]
+    """Return a list of integers that is an attribute in older opsets, and an input in newer ones."""
+    values = known_values(inputs, index, name)
+    return node.integers(name) if values is None else [int(value) for value in values]
 
 
 def one_axis(axis: int, rank: int) -> int:
@@ -74,10 +74,10 @@ def all_axes(axes: Sequence[int], rank: int) -> list[int]:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    found = []
+    shape = []
     for sizes in zip_longest(*(shape[::-1] for shape in shapes), fillvalue=1):
         others = {size for size in sizes if size != 1}
         if len(others) > 1:
             raise ValueError(f"its inputs {' and '.join(map(str, shapes))} do not fit")
-        found.append(others.pop() if others else 1)
-    return tuple(found[::-1])
+        shape.append(others.pop() if others else 1)
+    return tuple(shape[::-1])

@@ -1,4 +1,4 @@
-"""The shapes that layers give: convolutions, pools, products (onnx.ai/onnx/operators, opset 7 and later)."""
+"""Output shapes of layers: convolutions, pools, products (onnx.ai/onnx/operators, opset 7 and later)."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _transposed_convolution(node: Node, inputs: Inputs, opset: int) -> list[Shap
     sizes, kernel, count = image[2:], weights[2:], len(image) - 2
     strides, dilations = _per_axis(node, "strides", count, 1), _per_axis(node, "dilations", count, 1)
     pads, extra = _per_axis(node, "pads", 2 * count, 0), _per_axis(node, "output_padding", count, 0)
-    found = node.integers("output_shape")
-    if found is None and node.text("auto_pad", "NOTSET").startswith("SAME"):
-        found = [size * stride for size, stride in zip(sizes, strides, strict=True)]
-    if found is None:
-        found = [
+    spread = node.integers("output_shape")
+    if spread is None and node.text("auto_pad", "NOTSET").startswith("SAME"):
+        spread = [size * stride for size, stride in zip(sizes, strides, strict=True)]
+    if spread is None:
+        spread = [
             strides[n] * (sizes[n] - 1) + extra[n] + (kernel[n] - 1) * dilations[n] + 1 - pads[n] - pads[n + count]
             for n in range(count)
         ]
-    return [(image[0], weights[1] * node.integer("group", 1), *found[-count:])]
+    return [(image[0], weights[1] * node.integer("group", 1), *spread[-count:])]
 
 
 def _pool(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -44,7 +44,7 @@ def _pool(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
-    """How many places a window has along each axis."""
+    """Return the number of places that a window has along each axis."""
     count = len(sizes)
     strides, dilations = _per_axis(node, "strides", count, 1), _per_axis(node, "dilations", count, 1)
     pads, padding = _per_axis(node, "pads", 2 * count, 0), node.text("auto_pad", "NOTSET")
@@ -53,22 +53,22 @@ def _windows(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[in
     if padding.startswith("SAME"):
         return [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
     ends = node.flag("ceil_mode")
-    found = []
+    places = []
     for axis in range(count):
         padded = sizes[axis] + (0 if padding == "VALID" else pads[axis] + pads[axis + count])
         room = padded - dilations[axis] * (kernel[axis] - 1) - 1
         count_here = (-(-room // strides[axis]) if ends else room // strides[axis]) + 1
         if ends and (count_here - 1) * strides[axis] >= sizes[axis] + pads[axis]:
-            count_here -= 1  # a window that begins behind the picture is none
-        found.append(count_here)
-    return found
+            count_here -= 1  # a window that begins after the picture does not count
+        places.append(count_here)
+    return places
 
 
 def _per_axis(node: Node, name: str, count: int, default: int) -> list[int]:
-    found = node.integers(name) or [default] * count
-    if len(found) != count:
-        raise ValueError(f"{name} {found} for {count} numbers")
-    return found
+    numbers = node.integers(name) or [default] * count
+    if len(numbers) != count:
+        raise ValueError(f"{name} {numbers} for {count} numbers")
+    return numbers
 
 
 def _global_pool(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -92,7 +92,7 @@ def _matmul(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 def multiplications(node: Node, inputs: Inputs, outputs: Sequence[Shape]) -> int:
     """Return the multiplications and additions of a layer, or the elements that an operator reads and writes."""
-    moved = sum(prod(found.shape) for found in inputs if found is not None) + sum(map(prod, outputs))
+    moved = sum(prod(result.shape) for result in inputs if result is not None) + sum(map(prod, outputs))
     if node.operator == "Conv":
         return moved + prod(outputs[0]) * prod(first_shape(inputs, 1)[1:])
     if node.operator == "ConvTranspose":

@@ -1,7 +1,7 @@
-"""The shapes that operators give which compute element by element, or arrange elements anew.
+"""Output shapes of operators that compute element by element or rearrange elements.
 
-By the operators' documentation (onnx.ai/onnx/operators), opset 7 and later. Operators whose result's size depends on
-what is in a picture (NonZero, Unique, ..), and those that hold graphs of their own, are not here.
+Source: the operators' documentation (onnx.ai/onnx/operators), opset 7 and later. Operators whose result's size depends
+on a picture's values (NonZero, Unique, ..), and operators that hold graphs, have no rule.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ def _same(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _elementwise(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    return [broadcast(*(found.shape for found in inputs if found is not None))]
+    return [broadcast(*(result.shape for result in inputs if result is not None))]
 
 
 def _reshape(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, target = first_shape(inputs), integers(node, inputs, "shape", 1) or []
+    shape, target = first_shape(inputs), integers(node, inputs, "shape", 1) or []
     if not node.flag("allowzero"):
-        target = [given[n] if size == 0 and n < len(given) else size for n, size in enumerate(target)]
+        target = [shape[n] if size == 0 and n < len(shape) else size for n, size in enumerate(target)]
     rest = prod(size for size in target if size != -1)
     if target.count(-1) == 1 and rest:
-        target = [prod(given) // rest if size == -1 else size for size in target]
-    if prod(target) != prod(given):
-        raise ValueError(f"{given} does not fit into {target}")
+        target = [prod(shape) // rest if size == -1 else size for size in target]
+    if prod(target) != prod(shape):
+        raise ValueError(f"{shape} does not fit into {target}")
     return [tuple(target)]
 
 
 def _flatten(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
+    shape = first_shape(inputs)
     axis = node.integer("axis", 1)
-    axis = axis + len(given) if axis < 0 else axis
-    return [(prod(given[:axis]), prod(given[axis:]))]
+    axis = axis + len(shape) if axis < 0 else axis
+    return [(prod(shape[:axis]), prod(shape[axis:]))]
 
 
 def _transpose(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
-    order = node.integers("perm") or list(range(len(given)))[::-1]
-    if sorted(order) != list(range(len(given))):
-        raise ValueError(f"the order {order} for {given}")
-    return [tuple(given[axis] for axis in order)]
+    shape = first_shape(inputs)
+    order = node.integers("perm") or list(range(len(shape)))[::-1]
+    if sorted(order) != list(range(len(shape))):
+        raise ValueError(f"the order {order} for {shape}")
+    return [tuple(shape[axis] for axis in order)]
 
 
 def _squeeze(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
+    shape = first_shape(inputs)
     axes = integers(node, inputs, "axes", 1)
-    gone = [n for n, size in enumerate(given) if size == 1] if axes is None else all_axes(axes, len(given))
-    return [tuple(size for n, size in enumerate(given) if n not in gone)]
+    gone = [n for n, size in enumerate(shape) if size == 1] if axes is None else all_axes(axes, len(shape))
+    return [tuple(size for n, size in enumerate(shape) if n not in gone)]
 
 
 def _unsqueeze(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, axes = first_shape(inputs), integers(node, inputs, "axes", 1) or []
-    rank = len(given) + len(axes)
-    places, sizes = all_axes(axes, rank) if rank <= _MOST_DIMENSIONS else [], iter(given)
+    shape, axes = first_shape(inputs), integers(node, inputs, "axes", 1) or []
+    rank = len(shape) + len(axes)
+    places, sizes = all_axes(axes, rank) if rank <= _MOST_DIMENSIONS else [], iter(shape)
     return [tuple(1 if n in places else next(sizes, 1) for n in range(rank))]
 
 
 def _concat(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    shapes = [found.shape for found in inputs if found is not None]
+    shapes = [result.shape for result in inputs if result is not None]
     axis = one_axis(node.integer("axis", 0), len(shapes[0]))
     if any(len(shape) != len(shapes[0]) for shape in shapes):
         raise ValueError("its inputs do not fit")
@@ -87,72 +87,72 @@ def _concat(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _split(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, parts = first_shape(inputs), len(node.outputs)
-    axis = one_axis(node.integer("axis", 0), len(given))
+    shape, parts = first_shape(inputs), len(node.outputs)
+    axis = one_axis(node.integer("axis", 0), len(shape))
     sizes = integers(node, inputs, "split", 1)
     if sizes is None:
-        each = -(-given[axis] // parts)
-        sizes = [max(0, min(each, given[axis] - each * n)) for n in range(parts)]
-    if len(sizes) != parts or sum(sizes) != given[axis]:
-        raise ValueError(f"the parts {sizes} of {given}")
-    return [(*given[:axis], size, *given[axis + 1 :]) for size in sizes]
+        each = -(-shape[axis] // parts)
+        sizes = [max(0, min(each, shape[axis] - each * n)) for n in range(parts)]
+    if len(sizes) != parts or sum(sizes) != shape[axis]:
+        raise ValueError(f"the parts {sizes} of {shape}")
+    return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
 
 
 def slices(node: Node, inputs: Inputs) -> list[slice]:
-    given = first_shape(inputs)
+    shape = first_shape(inputs)
     starts, ends = integers(node, inputs, "starts", 1) or [], integers(node, inputs, "ends", 2) or []
-    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(starts)), len(given))
+    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(starts)), len(shape))
     steps = integers(node, inputs, "steps", 4) or [1] * len(starts)
-    found = [slice(None)] * len(given)
+    parts = [slice(None)] * len(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        found[axis] = slice(start, end, step)
-    return found
+        parts[axis] = slice(start, end, step)
+    return parts
 
 
 def _slice(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
-    parts = zip(given, slices(node, inputs), strict=True)
+    shape = first_shape(inputs)
+    parts = zip(shape, slices(node, inputs), strict=True)
     return [tuple(len(range(*part.indices(size))) for size, part in parts)]
 
 
 def _gather(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, places = first_shape(inputs), first_shape(inputs, 1)
-    axis = one_axis(node.integer("axis", 0), len(given))
-    return [(*given[:axis], *places, *given[axis + 1 :])]
+    shape, places = first_shape(inputs), first_shape(inputs, 1)
+    axis = one_axis(node.integer("axis", 0), len(shape))
+    return [(*shape[:axis], *places, *shape[axis + 1 :])]
 
 
 def _pad(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, pads = first_shape(inputs), integers(node, inputs, "pads", 1) or []
-    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(given)), len(given))
+    shape, pads = first_shape(inputs), integers(node, inputs, "pads", 1) or []
+    axes = all_axes(integers(node, inputs, "axes", 3) or range(len(shape)), len(shape))
     if len(pads) != 2 * len(axes):
-        raise ValueError(f"pads {pads} for {given}")
-    sizes = list(given)
+        raise ValueError(f"pads {pads} for {shape}")
+    sizes = list(shape)
     for n, axis in enumerate(axes):
         sizes[axis] += pads[n] + pads[n + len(axes)]
     return [tuple(sizes)]
 
 
 def _resize(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
+    shape = first_shape(inputs)
     if node.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         raise ValueError("tf_crop_and_resize is not known here")
     place = 2 if node.operator == "Resize" and opset >= 11 else 1
     scales, sizes = known_values(inputs, place, "scales"), integers(node, inputs, "sizes", 3)
-    axes = all_axes(node.integers("axes") or range(len(given)), len(given))
+    axes = all_axes(node.integers("axes") or range(len(shape)), len(shape))
     if scales is None and node.operator == "Upsample" and "scales" in node.attributes:
         scales = np.array(node.attributes["scales"], np.float64)
-    found = list(given)
+    resized = list(shape)
     if sizes is not None and len(sizes) == len(axes):
         if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
             raise ValueError("a policy of aspect ratios is not known here")
         for axis, size in zip(axes, sizes, strict=True):
-            found[axis] = size
+            resized[axis] = size
     elif scales is not None and len(scales) == len(axes) and np.isfinite(scales).all():
         for axis, scale in zip(axes, scales, strict=True):
-            found[axis] = floor(given[axis] * float(scale))
+            resized[axis] = floor(shape[axis] * float(scale))
     else:
         raise ValueError("neither scales nor sizes fit")
-    return [tuple(found)]
+    return [tuple(resized)]
 
 
 def _expand(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -160,8 +160,8 @@ def _expand(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _tile(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given, repeats = first_shape(inputs), integers(node, inputs, "repeats", 1) or []
-    return [tuple(size * count for size, count in zip(given, repeats, strict=True))]
+    shape, repeats = first_shape(inputs), integers(node, inputs, "repeats", 1) or []
+    return [tuple(size * count for size, count in zip(shape, repeats, strict=True))]
 
 
 def _filled(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -176,10 +176,10 @@ def _range(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _one(inputs: Inputs, index: int) -> float:
-    found = known_values(inputs, index, "range")
-    if found is None or found.size != 1:
+    value = known_values(inputs, index, "range")
+    if value is None or value.size != 1:
         raise ValueError("its range is no number")
-    return float(found[0])
+    return float(value[0])
 
 
 def _shape(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -187,8 +187,8 @@ def _shape(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def shape_part(node: Node, inputs: Inputs) -> Shape:
-    given = first_shape(inputs)
-    return given[node.integer("start", 0) : node.integer("end", len(given))]
+    shape = first_shape(inputs)
+    return shape[node.integer("start", 0) : node.integer("end", len(shape))]
 
 
 def _scalar(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
@@ -196,12 +196,12 @@ def _scalar(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
 
 
 def _reduce(node: Node, inputs: Inputs, opset: int) -> list[Shape]:
-    given = first_shape(inputs)
+    shape = first_shape(inputs)
     axes = integers(node, inputs, "axes", 1)
     if not axes and node.flag("noop_with_empty_axes"):
-        return [given]
-    gone = all_axes(axes or range(len(given)), len(given))
-    kept = [1 if n in gone else size for n, size in enumerate(given)]
+        return [shape]
+    gone = all_axes(axes or range(len(shape)), len(shape))
+    kept = [1 if n in gone else size for n, size in enumerate(shape)]
     return [tuple(size for n, size in enumerate(kept) if node.flag("keepdims", True) or n not in gone)]
 
 
@@ -225,8 +225,8 @@ def constant_of(node: Node) -> Tensor:
     if isinstance(value, Tensor):
         return value
     kind = np.int64 if name.startswith("value_int") else np.float32
-    found = np.array(value if name in ("value_int", "value_ints", "value_float", "value_floats") else (), kind)
-    return Tensor(found.shape, found)
+    values = np.array(value if name in ("value_int", "value_ints", "value_float", "value_floats") else (), kind)
+    return Tensor(values.shape, values)
 
 
 _SAME = (

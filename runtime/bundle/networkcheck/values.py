@@ -1,4 +1,4 @@
-"""The values of small tensors that the file itself holds or that follow from shapes: other sizes depend on them."""
+"""Values of small tensors that are in the file or follow from shapes; other sizes depend on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 
 
 
 def values_of(node: Node, inputs: Inputs, shapes: Sequence[Shape]) -> Values | None:
-    """Return the values of a node's only output, None if they are many or not known before a picture is there."""
+    """Return the values of a node's only output, None if there are many, or if they depend on the picture."""
     if len(shapes) != 1 or prod(shapes[0]) > FEW_VALUES:
         return None
     if node.operator == "Shape":
@@ -29,15 +29,14 @@ def values_of(node: Node, inputs: Inputs, shapes: Sequence[Shape]) -> Values | N
         return np.array(prod(first_shape(inputs)), np.int64)
     if node.operator == "Constant":
         return constant_of(node).values
-    given = [found.values for found in inputs if found is not None]
-    known = [values for values in given if values is not None]
-    if node.operator not in _COMPUTED or not known or len(known) != len(given) or len(given) != len(inputs):
+    known = [result.values for result in inputs if result is not None and result.values is not None]
+    if node.operator not in _COMPUTED or not known or len(known) != len(inputs):
         return None
     with np.errstate(all="ignore"):
-        found = np.asarray(_COMPUTED[node.operator](node, inputs, known, shapes[0]))
-    if found.shape != shapes[0]:
-        raise ValueError(f"its values have the shape {found.shape}, not {shapes[0]}")
-    return found
+        values = np.asarray(_COMPUTED[node.operator](node, inputs, known, shapes[0]))
+    if values.shape != shapes[0]:
+        raise ValueError(f"its values have the shape {values.shape}, not {shapes[0]}")
+    return values
 
 
 def _quotient(left: Values, right: Values) -> Values:
@@ -48,63 +47,67 @@ def _quotient(left: Values, right: Values) -> Values:
     return np.asarray(np.sign(left) * np.sign(right) * (abs(left) // abs(right)))  # towards zero, as C++ has it
 
 
-def _cast(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+def _cast(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
     kind = _KINDS.get(node.integer("to", 0))
     if kind is None:
         raise ValueError("its kind of number is not one of sizes")
-    return given[0].astype(kind)
+    return operands[0].astype(kind)
 
 
-def _gathered(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+def _gathered(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
     axis = node.integer("axis", 0)
-    places = given[1].astype(np.int64)
-    if places.size and not -given[0].shape[axis] <= places.min() <= places.max() < given[0].shape[axis]:
+    places = operands[1].astype(np.int64)
+    if places.size and not -operands[0].shape[axis] <= places.min() <= places.max() < operands[0].shape[axis]:
         raise ValueError("it takes an element that is not there")
-    return np.take(given[0], places, axis)
+    return np.take(operands[0], places, axis)
 
 
-def _filled(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+def _filled(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
     value = node.attributes.get("value", Tensor((1,), np.zeros(1, np.float32)))
     if not isinstance(value, Tensor) or value.values is None or value.values.size != 1:
         raise ValueError("its value is no number")
     return np.full(shape, value.values.reshape(-1)[0])
 
 
-def _product(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
+def _product(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
     axes = integers(node, inputs, "axes", 1)
-    return np.asarray(np.prod(given[0], axis=tuple(axes) if axes else None)).reshape(shape)
+    return np.asarray(np.prod(operands[0], axis=tuple(axes) if axes else None)).reshape(shape)
+
+
+def _range(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
+    return np.asarray(operands[0] + operands[2] * np.arange(prod(shape), dtype=operands[0].dtype))
 
 
 def _plain(function: Callable[..., Any]) -> Callable[[Node, Inputs, list[Values], Shape], Any]:
-    return lambda node, inputs, given, shape: function(*given)
+    return lambda node, inputs, operands, shape: function(*operands)
 
 
-def _arranged(node: Node, inputs: Inputs, given: list[Values], shape: Shape) -> Values:
-    return given[0].reshape(shape)
+def _arranged(node: Node, inputs: Inputs, operands: list[Values], shape: Shape) -> Values:
+    return operands[0].reshape(shape)
 
 
 _COMPUTED: Mapping[str, Callable[[Node, Inputs, list[Values], Shape], Any]] = {
     "Add": _plain(np.add),
     "Cast": _cast,
     "Ceil": _plain(np.ceil),
-    "Concat": lambda node, inputs, given, shape: np.concatenate(given, node.integer("axis", 0)),
+    "Concat": lambda node, inputs, operands, shape: np.concatenate(operands, node.integer("axis", 0)),
     "ConstantOfShape": _filled,
     "Div": _plain(_quotient),
     "Equal": _plain(np.equal),
-    "Expand": lambda node, inputs, given, shape: np.broadcast_to(given[0], shape),
+    "Expand": lambda node, inputs, operands, shape: np.broadcast_to(operands[0], shape),
     "Floor": _plain(np.floor),
     "Gather": _gathered,
     "Greater": _plain(np.greater),
     "Identity": _plain(np.asarray),
     "Less": _plain(np.less),
-    "Max": lambda node, inputs, given, shape: np.maximum.reduce(np.broadcast_arrays(*given)),
-    "Min": lambda node, inputs, given, shape: np.minimum.reduce(np.broadcast_arrays(*given)),
+    "Max": lambda node, inputs, operands, shape: np.maximum.reduce(np.broadcast_arrays(*operands)),
+    "Min": lambda node, inputs, operands, shape: np.minimum.reduce(np.broadcast_arrays(*operands)),
     "Mul": _plain(np.multiply),
     "Neg": _plain(np.negative),
-    "Range": lambda node, inputs, given, shape: given[0] + given[2] * np.arange(prod(shape), dtype=given[0].dtype),
+    "Range": _range,
     "ReduceProd": _product,
     "Reshape": _arranged,
-    "Slice": lambda node, inputs, given, shape: given[0][tuple(slices(node, inputs))],
+    "Slice": lambda node, inputs, operands, shape: operands[0][tuple(slices(node, inputs))],
     "Squeeze": _arranged,
     "Sub": _plain(np.subtract),
     "Unsqueeze": _arranged,

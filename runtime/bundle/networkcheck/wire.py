@@ -11,7 +11,7 @@ from mmap import mmap
 
 __all__ = ["LENGTH_DELIMITED", "VARINT", "external_files", "length_fields", "varint", "wire_fields"]
 
-# For each message the fields that hold others: field number -> message.
+# For each kind of message, the fields that hold messages: field number -> kind of message.
 _FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -40,7 +40,7 @@ def external_files(data: mmap) -> frozenset[str]:
 
 
 def _locations(data: mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
-    """Locations of entries; nodes and tensors without that word are passed over."""
+    """Yield the locations of entries; nodes and tensors without that key are passed over."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deep")
     if message == "entry":

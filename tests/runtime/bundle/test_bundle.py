@@ -1,4 +1,4 @@
-"""Opening bundles: every file is checked, nothing outside of the folder is touched."""
+"""Opening bundles: every file is checked, and nothing outside of the folder is read."""
 
 import hashlib
 import json
@@ -114,7 +114,7 @@ def test_links_that_leave_the_folder_are_refused(folder, tmp_path):
 
 
 def _field(number, content):
-    """A field of Protocol Buffers that holds bytes."""
+    """Return a field of Protocol Buffers that holds bytes."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
@@ -133,7 +133,7 @@ PLACES = {
 
 
 def with_network(folder, content):
-    """The bundle with another network; its manifest has the new hash."""
+    """Return the bundle with another network; its manifest has the new hash."""
     path = folder / "localizer.fp32.onnx"
     path.write_bytes(content)
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "precision": "fp32"}

@@ -1,4 +1,4 @@
-"""Networks that would take a machine's memory or time are refused before an engine sees them."""
+"""Networks that would take a machine's memory or time are refused before an engine opens them."""
 
 import hashlib
 import json

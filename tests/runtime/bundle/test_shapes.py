@@ -1,4 +1,4 @@
-"""The shapes that the check tells are those that ONNX Runtime makes, operator by operator."""
+"""The check's shapes equal ONNX Runtime's, operator by operator."""
 
 import numpy as np
 import onnxruntime
@@ -94,7 +94,7 @@ def model_of(operator, attributes, inputs, opset, outputs=1):
 
 
 def told(model, folder):
-    """The shapes of the outputs as the check tells them."""
+    """Return the shapes of the outputs that the check computes."""
     return list(costs_of(graph_of(model, folder), IMAGE, *LIMITS).outputs)
 
 
@@ -108,7 +108,7 @@ def test_shapes_are_those_of_onnx_runtime(operator, attributes, inputs, opset, t
 
 
 def sized(*nodes, tensors=(), opset=17):
-    """A ConstantOfShape whose shape the nodes compute as `s`."""
+    """Return a graph with a ConstantOfShape whose shape is the nodes' result `s`."""
     return made([*nodes, helper.make_node("ConstantOfShape", ["s"], ["y"])], tensors, opset=opset)
 
 

@@ -1,4 +1,4 @@
-"""Half precision: what becomes half, what it costs, and how it is measured."""
+"""Half precision: the tensors that become half, the loss, and its measurement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hrnet(tmp_path_factory):
 
 
 def scaled(*factors, opset=17):
-    """y = x * f0 * f1 .., one Mul after the other, each named after its place."""
+    """Return y = x * f0 * f1 .., one Mul after the other, each with its number as its name."""
     names = ["x", *(f"m{i}" for i in range(len(factors) - 1)), "y"]
     nodes = [helper.make_node("Mul", [names[i], f"f{i}"], [names[i + 1]], name=f"mul{i}") for i in range(len(factors))]
     constants = {f"f{i}": np.array([factor], np.float32) for i, factor in enumerate(factors)}
@@ -157,7 +157,7 @@ def test_weights_beyond_half_are_stored_as_they_are():
     ],
 )
 def test_rounding_shows_what_the_cpu_hides(factors, value, expected):
-    """ONNX Runtime keeps FP32 between the nodes of an FP16 graph on the CPU; the rounded graph must not."""
+    """On the CPU, ONNX Runtime keeps FP32 between the nodes of an FP16 graph; the rounded graph must round."""
     assert run_model(round_like_half(scaled(*factors)), np.array([[value]], np.float32)) == expected
 
 
@@ -168,7 +168,7 @@ def test_rounding_of_stored_half_is_the_rounding_of_the_network(hrnet):
 
 
 def rounded_everywhere(model):
-    """A copy of `model` with two casts behind every value, as the definition of half precision has it."""
+    """Return a copy of `model` with two casts after every value, by the definition of half precision."""
     kinds = types_of(model)
     scales = {node.input[2] for node in model.graph.node if node.op_type == "Resize"}
     weights = [tensor.name for tensor in model.graph.initializer if tensor.name not in scales]
@@ -196,7 +196,7 @@ def rounded_everywhere(model):
 
 @pytest.mark.parametrize("name", ["hrnet-legacy.pth", "resnet"])
 def test_rounding_of_fewer_values_gives_the_same_bits(hrnet, name):
-    """Casts are left out where they change nothing: behind a pooling, and before a ReLU."""
+    """Casts that change nothing are left out: after a pooling, and before a ReLU."""
     model = hrnet
     if name == "resnet":
         tensors = random_tensors(parse_synthetic("synthetic:resnet50-w8"), outputs=8, channels=3)
@@ -216,7 +216,7 @@ def test_largest_activations_are_those_of_each_node():
 
 @pytest.mark.parametrize("name", ["hrnet-legacy.pth", "resnet"])
 def test_the_largest_activation_is_that_of_all_results(hrnet, name):
-    """Those of a ReLU or a pooling are left out: none is larger than the result it chooses from."""
+    """Results of a ReLU or a pooling are left out: none is larger than the result that it chooses from."""
     model = hrnet
     if name == "resnet":
         model = build_resnet(random_tensors(parse_synthetic("synthetic:resnet50-w8"), outputs=8, channels=3), 64, 64)

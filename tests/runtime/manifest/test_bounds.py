@@ -1,4 +1,4 @@
-"""Values in another unit, and names that nearly fit: refused, with what was likely meant."""
+"""Values in another unit, and names that nearly fit: refused, with the likely right ones."""
 
 import re
 

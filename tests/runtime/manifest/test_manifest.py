@@ -1,4 +1,4 @@
-"""The manifest: nothing missing, unknown, mistyped or out of range goes through, and the message names the field."""
+"""The manifest: a field that is missing, unknown, mistyped or out of range is refused, and the message names it."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ def document(head="corners4", heads=24):
 
 
 def places(node, path=()):
-    """Every field of the document as a path of keys, those of free-form objects aside."""
+    """Return every field of the document as a path of keys, without fields of free-form objects."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield (*path, key)

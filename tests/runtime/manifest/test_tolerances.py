@@ -1,4 +1,4 @@
-"""The manifest's tolerances, and the figures that are held to them."""
+"""The manifest's tolerances, and the figures that are compared with them."""
 
 from __future__ import annotations
 

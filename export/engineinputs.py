@@ -1,0 +1,42 @@
+"""The network files that engines are built from, with the batches and picture sizes that the pipeline runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spinescore.kernels.decode import DISCS
+from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
+from spinescore.runtime.scoring.networks import FLIPS, VIEWS
+
+__all__ = ["Size", "network_batches", "network_sizes"]
+
+_PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # precisions of a network's files, best first
+
+Size = tuple[int, int]  # height and width of a network's input
+
+
+def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, int]:
+    """Return the batch of each network file for `precision`; alternative localizers come last."""
+    batches, localizer = dict[str, int](), manifest.localizer
+    each = VIEWS if localizer.shared else 1
+    batches.update({_source(files, precision): each for files in localizer.files.values()})
+    head = manifest.grader.head
+    for role, files in manifest.grader.files.items():
+        flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
+        batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
+    others = [files for alternative in localizer.alternatives for files in alternative.files.values()]
+    return {**batches, **{_source(files, precision): each for files in others}}
+
+
+def network_sizes(manifest: Manifest, name: str) -> tuple[Size, ...]:
+    """Return the heights and widths at which the network file `name` runs; empty if its size is fixed."""
+    localizer = manifest.localizer
+    scales, files = localizer.averaging.scales, [*localizer.files.values()]
+    files += [files for alternative in localizer.alternatives for files in alternative.files.values()]
+    if len(scales) == 1 or not any(name in network.values() for network in files):
+        return ()
+    return tuple((size.height, size.width) for size in map(localizer.input_at, scales))
+
+
+def _source(files: Any, precision: str) -> str:
+    return str(next(files[stored] for stored in _PREFERRED[precision] if stored in files))
