@@ -1,8 +1,8 @@
 """Compiles the CUDA sources with nvcc, to machine code (fatbins) and to PTX that every supported driver understands.
 
 A fatbin holds machine code for every architecture of `ARCHITECTURES` that nvcc knows, and PTX of the oldest. A driver
-loads it only if the driver is as new as that nvcc: code of nvcc 13 does not load on a CUDA 12 driver. So PTX lies beside
-it whose stated ISA is `PTX_ISA`; the driver compiles it for its GPU. `portable_ptx` says why that is right.
+loads it only if the driver is as new as that nvcc: a CUDA 12 driver loads no code of nvcc 13. So PTX of ISA
+`PTX_ISA` lies beside it, which every supported driver compiles for its GPU. `portable_ptx` says why that is right.
 This file needs the standard library only, so that building the package can use it.
 """
 

@@ -88,11 +88,11 @@ def _compiled_here(source: str, capability: tuple[int, int], gpu: str) -> Iterat
             yield Code(data, f"{origin} on this machine")
     if find_nvcc() is None:
         faults.append(
-            f"Nor was nvcc found, which compiles the kernels for {gpu}. Install the CUDA toolkit (put nvcc on PATH or "
-            "set CUDA_HOME), or pip install nvidia-cuda-nvrtc nvidia-cuda-runtime, or install a wheel of spinescore "
-            "that was built where nvcc is, or use device cpu."
+            f"nvcc, which compiles kernel {source} for {gpu}, was not found. Install the CUDA toolkit (put nvcc on "
+            "PATH or set CUDA_HOME), or pip install nvidia-cuda-nvrtc nvidia-cuda-runtime, or install a wheel of "
+            "spinescore that was built where nvcc is, or use device cpu."
         )
-    raise KernelBuildError("\n".join(faults) or f"Kernel {source}: there is no other code for {gpu}.")
+    raise KernelBuildError(" ".join(faults) or f"Kernel {source}: there is no other code for {gpu}.")
 
 
 def _fatbin_by_nvcc(source: str, capability: tuple[int, int]) -> bytes | None:

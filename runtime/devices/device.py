@@ -56,6 +56,9 @@ class Device(Protocol[B]):
     def read(self, buffer: B) -> NDArray[Any]:
         """A copy of the buffer on the host, after everything queued has run."""
 
+    def fetch(self, buffer: B) -> None:
+        """Queue the copy to the host that a `read` of the buffer takes, if nothing is queued in between."""
+
     def upload(self, slot: int, source: Source) -> None:
         """Make `source` the image that ROIs with this source number read (0 or 1), replacing the one before."""
 

@@ -78,6 +78,9 @@ class HostDevice:
     def read(self, buffer: Array) -> Array:
         return buffer.copy()
 
+    def fetch(self, buffer: Array) -> None:
+        """Do nothing: the buffer is on the host."""
+
     def upload(self, slot: int, source: Source) -> None:
         """Keeps a reference to the pixels. The tables are spread over all values that the pixels' type can take."""
         different = {id(table): table for table in source.tables}
