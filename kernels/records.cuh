@@ -1,4 +1,4 @@
-// Records and argument blocks that the kernels share with the host: the dtypes of warp.py, decode.py and launch.py.
+// Records and argument blocks that the kernels share with the host: the dtypes of warp.py, decode.py and layouts.py.
 #pragma once
 
 constexpr int kDiscs = 6;        // per region
@@ -99,6 +99,6 @@ struct AverageArgs {
 };
 
 static_assert(sizeof(Roi) == 36 && sizeof(Source) == 56 && sizeof(Point) == 12 && sizeof(View) == 136, "warp.py, decode.py");
-static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "launch.py");
-static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "launch.py");
-static_assert(sizeof(MirrorArgs) == 24 && sizeof(Run) == 32 && sizeof(AverageArgs) == 536, "launch.py");
+static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "layouts.py");
+static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "layouts.py");
+static_assert(sizeof(MirrorArgs) == 24 && sizeof(Run) == 32 && sizeof(AverageArgs) == 536, "layouts.py");

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.launch import SOURCE, TABLES, source_record
+from spinescore.kernels.layouts import SOURCE, TABLES, source_record
 from spinescore.kernels.warp import Source
 from spinescore.runtime.devices.cudamemory import NON_BLOCKING, Memory
 from spinescore.runtime.errors import DeviceError

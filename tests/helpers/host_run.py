@@ -11,15 +11,14 @@ from helpers.host_build import HostKernels
 from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.decode import DISCS, POINT, BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.launch import (
-    SOURCE,
     average_launch,
     boxes_launch,
     crops_launch,
     decode_launch,
     mirror_launch,
-    source_record,
     warp_launch,
 )
+from spinescore.kernels.layouts import SOURCE, source_record
 from spinescore.kernels.warp import ROI, Source, WarpSpec
 
 GUARD_BYTES = 64

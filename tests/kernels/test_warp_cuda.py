@@ -19,7 +19,8 @@ from spinescore.benchmarks.gpu.warpcases import (
     source_of,
     warp_edges,
 )
-from spinescore.kernels.launch import source_record, warp_launch
+from spinescore.kernels.launch import warp_launch
+from spinescore.kernels.layouts import source_record
 from spinescore.kernels.warp import Source, WarpSpec, warp
 
 
