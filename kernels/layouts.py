@@ -20,6 +20,7 @@ __all__ = [
     "BOXES_ARGS",
     "CROPS_ARGS",
     "DECODE_ARGS",
+    "LINE",
     "MAX_CHANNELS",
     "MAX_FLIPS",
     "MIRROR_ARGS",
@@ -28,14 +29,20 @@ __all__ = [
     "SOURCE",
     "TABLES",
     "WARP_ARGS",
+    "line_of",
     "source_record",
 ]
+
+_EXACT = 2**23  # float32 holds every whole number from here to twice as much
+_LINE_ERROR = 1e-6
 
 MAX_CHANNELS = 16  # of a warp's output
 MAX_FLIPS = 8  # crops of one disc
 TABLES = 2  # per source: the localizer's and the grader's
 REGIONS = 2
 POINTS = 2 * DISCS  # per view
+
+LINE = np.dtype([(name, "<f4") for name in ("origin", "slope", "offset", "low", "high")])
 
 SOURCE = np.dtype(
     [
@@ -48,6 +55,8 @@ SOURCE = np.dtype(
         ("bytes", "<i4"),  # per pixel: 1 or 2
         ("sign", "<i4"),  # the sign bit (0x80, 0x8000) of signed pixels, else 0
         ("stored_min", "<i4"),  # stored value of the tables' first entry
+        ("linear", "<i4", (TABLES,)),  # 1: the line stands for the table
+        ("lines", LINE, (TABLES,)),
     ]
 )
 
@@ -144,11 +153,13 @@ def source_record(
     dtype: np.dtype[np.integer],
     stored_min: int,
     tables: Sequence[tuple[int, int]],
+    lines: Sequence[NDArray[np.void] | None] = (),
 ) -> NDArray[np.void]:
     """Return a `SOURCE` record (0-d) of stored values with `shape` and `dtype` at the address `pixels`.
 
     `tables` has (address, entries) for each of the source's tables, at most `TABLES`; the last one stands for those
-    that are missing. Raises `ValueError`.
+    that are missing. `lines` has the `LINE` of each table that is one, which the kernel then computes. Raises
+    `ValueError`.
     """
     if dtype.kind not in "iu" or dtype.itemsize not in (1, 2):
         raise ValueError(f"pixels are {dtype}; the warp kernel reads integers of 8 or 16 bits: convert them first")
@@ -160,7 +171,35 @@ def source_record(
     record["pixels"], record["pitch"] = pixels, pitch
     record["rows"], record["columns"] = shape
     record["bytes"], record["stored_min"] = dtype.itemsize, stored_min
-    record["sign"] = 1 << (8 * dtype.itemsize - 1) if dtype.kind == "i" else 0
+    record["sign"] = _sign(dtype)
     for number in range(TABLES):
-        record["tables"][number], record["lengths"][number] = tables[min(number, len(tables) - 1)]
+        place = min(number, len(tables) - 1)
+        record["tables"][number], record["lengths"][number] = tables[place]
+        if lines and lines[place] is not None:
+            record["linear"][number], record["lines"][number] = 1, lines[place]
     return record
+
+
+def line_of(table: NDArray[np.float32], stored_min: int, dtype: np.dtype[np.integer]) -> NDArray[np.void] | None:
+    """Return the `LINE` record (0-d) of a table that is a clamped line, as a linear window is; else None.
+
+    `stored_min` is the stored value of its first entry, `dtype` the pixels' type. The record gives the table's values
+    within `_LINE_ERROR` of their range, and its ends for values beyond it.
+    """
+    low, high = sorted((float(table[0]), float(table[-1])))
+    inside = np.flatnonzero((table > low) & (table < high))
+    if len(inside) < 2:
+        return None
+    start, stop = int(inside[0]), int(inside[-1])
+    line = np.zeros((), LINE)
+    line["origin"] = _EXACT + stored_min + _sign(dtype) + start
+    line["slope"] = (float(table[stop]) - float(table[start])) / (stop - start)
+    line["offset"], line["low"], line["high"] = table[start], low, high
+    values = float(line["slope"]) * (np.arange(len(table)) - start) + float(line["offset"])
+    near = np.abs(np.clip(values, low, high) - table).max() <= _LINE_ERROR * (high - low)
+    return line if near else None
+
+
+def _sign(dtype: np.dtype[np.integer]) -> int:
+    """Return the sign bit of a signed type, else 0."""
+    return 1 << (8 * dtype.itemsize - 1) if dtype.kind == "i" else 0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels.layouts import SOURCE, TABLES, source_record
+from spinescore.kernels.layouts import SOURCE, TABLES, line_of, source_record
 from spinescore.kernels.warp import Source
 from spinescore.runtime.devices.cudamemory import NON_BLOCKING, Memory
 from spinescore.runtime.errors import DeviceError
@@ -108,13 +108,15 @@ class _Slot:
 
     def __init__(self, drv: Any, pixels: Memory, tables: Memory) -> None:
         self.pixels, self._tables = pixels, tables
-        self._lengths: list[int] = []  # of the tables that were sent, one behind the other
+        self._sent: list[tuple[int, int, np.dtype[Any]]] = []  # of each table: its length, first value, pixels' type
+        self._lines: dict[int, NDArray[np.void] | None] = {}  # by the place of the table's first entry
         self.stream = drv.Stream(NON_BLOCKING)
         self.arrived = drv.Event(drv.event_flags.DISABLE_TIMING)
 
     def send(self, source: Source, pool: ThreadPoolExecutor | None) -> NDArray[np.void]:
         """Copy and send pixels and tables; returns the kernels' record of them."""
         tables = self._send_tables(source)
+        lines = [self._lines[address] for address, _ in tables]
         dtype, shape = source.pixels.dtype.newbyteorder("="), source.pixels.shape
         pitch = shape[1] * dtype.itemsize
         place = self.pixels.host[: shape[0] * pitch].view(dtype).reshape(shape)
@@ -134,22 +136,28 @@ class _Slot:
                 self.pixels.send(piece.start * pitch, piece.stop * pitch, self.stream)
         finally:
             wait(copies)  # if sending failed, the memory may be freed next
-        return source_record(self.pixels.address, pitch, (shape[0], shape[1]), dtype, source.stored_min, tables)
+        return source_record(self.pixels.address, pitch, (shape[0], shape[1]), dtype, source.stored_min, tables, lines)
 
     def _send_tables(self, source: Source) -> list[tuple[int, int]]:
         """Return the address and length of each table. What the slot holds already is not sent again."""
         different = list({id(table): table for table in source.tables}.values())
+        dtype = source.pixels.dtype.newbyteorder("=")
         lengths = [len(table) for table in different]
-        greys = self._tables.host.view(np.float32)
-        starts = {id(table): sum(lengths[:number]) for number, table in enumerate(different)}
-        places = {id(table): greys[starts[id(table)] :][: len(table)] for table in different}
-        if lengths != self._lengths or not all(np.array_equal(places[id(table)], table) for table in different):
-            self._lengths = []  # until they are sent
-            for table in different:
-                places[id(table)][...] = table
+        sent = [(length, source.stored_min, dtype) for length in lengths]
+        greys, starts = self._tables.host.view(np.float32), [sum(lengths[:number]) for number in range(len(lengths))]
+        places = [greys[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+        if sent != self._sent or not all(map(np.array_equal, places, different)):
+            self._sent = []  # until they are sent
+            for place, table in zip(places, different, strict=True):
+                place[...] = table
             self._tables.send(0, 4 * sum(lengths), self.stream)
-            self._lengths = lengths
-        return [(self._tables.address + 4 * starts[id(table)], len(table)) for table in source.tables]
+            lines = [line_of(table, source.stored_min, dtype) for table in different]
+            self._lines = {self._tables.address + 4 * start: line for start, line in zip(starts, lines, strict=True)}
+            self._sent = sent
+        addresses = {
+            id(table): self._tables.address + 4 * start for table, start in zip(different, starts, strict=True)
+        }
+        return [(addresses[id(table)], len(table)) for table in source.tables]
 
 
 def _check_tables(source: Source, where: str) -> None:
