@@ -85,7 +85,7 @@ def _loaded(path: str) -> Any:
 
 def _folders(kind: str) -> Iterator[Path]:
     """Yield the folders for `kind` ("include", "lib") of CUDA's installations and of NVIDIA's Python packages."""
-    homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    homes = [Path(os.environ[variable]) for variable in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(variable)]
     for home in (*homes, Path("/usr/local/cuda")):
         yield home / kind
         yield home / f"{kind}64"
