@@ -30,7 +30,7 @@ __all__ = ["Compiled", "KernelVerbs", "Kernels"]
 Compiled = Callable[[str, tuple[int, int]], Iterable[Code]]  # kernel source, compute capability -> code, best first
 
 # Parts of the driver's messages (cuGetErrorString) when it cannot load code that is whole, or damaged code.
-_REFUSALS = ("kernel image", "PTX", "not supported")
+_REFUSALS = ("kernel image", "PTX", "not supported", "not found")
 
 
 class Kernels:
@@ -45,9 +45,7 @@ class Kernels:
     def open(self) -> None:
         """Load the kernels. Raises `DeviceError` if the driver loads no code of a kernel."""
         for source in sorted({source for source, _ in launch.KERNELS.values()}):
-            self._modules[source] = self._load(source)
-        for kernel, (source, _) in launch.KERNELS.items():
-            self._functions[kernel] = self._modules[source].get_function(kernel)
+            self._load(source)
 
     def let_go(self) -> None:
         """Modules are destroyed with the last reference to them."""
@@ -57,15 +55,14 @@ class Kernels:
     def queue(self, what: launch.Launch, stream: Any) -> None:
         self._functions[what.kernel](what.args[()], grid=what.grid, block=what.block, stream=stream)
 
-    def _load(self, source: str) -> Any:
-        """Return the module of the first code that the driver accepts."""
+    def _load(self, source: str) -> None:
+        """Load the first code that the driver accepts."""
         refused: list[str] = []
         try:
             with caught_warnings() as caught:  # compiled code that could not be kept
                 for code in self._compiled(source, self._capability):
-                    module = self._module(code, refused)
-                    if module is not None:
-                        return module
+                    if self._accepted(source, code, refused):
+                        return
         except KernelBuildError as error:
             if not refused:
                 raise DeviceError(str(error)) from error
@@ -80,17 +77,21 @@ class Kernels:
             "damaged, or use device cpu."
         )
 
-    def _module(self, code: Code, refused: list[str]) -> Any:
-        """Load the code; if the driver refuses it, append the reason and return None."""
+    def _accepted(self, source: str, code: Code, refused: list[str]) -> bool:
+        """Load the code and its kernels; if the driver refuses it, append the reason and return False."""
         try:
-            return self._drv.module_from_buffer(code.data)
+            self._modules[source] = self._drv.module_from_buffer(code.data)
+            for kernel, (holder, _) in launch.KERNELS.items():
+                if holder == source:  # a driver may load a kernel's code no sooner than it is asked for
+                    self._functions[kernel] = self._modules[source].get_function(kernel)
+            return True
         except self._drv.Error as error:
             if not any(part in str(error) for part in _REFUSALS):
                 raise
             refused.append(f"{code.description}: {error}")
         except UnicodeDecodeError:  # pycuda reads a log that the driver did not write
             refused.append(f"{code.description}: refused without a reason")
-        return None
+        return False
 
 
 class KernelVerbs:

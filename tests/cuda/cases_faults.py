@@ -139,6 +139,11 @@ def case_kernels_of_a_newer_cuda():
     asked.clear()
     opened(compiled=compiled).close()
     assert asked == ["average", "decode", "warp"]
+    asked.clear()
+    CONTROL.fail(1, 209, name="cuModuleGetFunction")  # a driver that loads lazily refuses a kernel only now
+    opened(compiled=compiled).close()
+    assert asked == ["average", "9.0", "decode", "warp"]
+    assert_everything_freed()
     assert_everything_freed()
 
 
