@@ -72,13 +72,15 @@ def measure() -> dict[str, Any]:
     table = np.clip((np.arange(1 << view.image.bits) - low) / (high - low), 0, 1).astype(np.float32)
     source = Source(pixels, (table,))
     centre, anterior = view.centres_px[2], view.anteriors_px[2]
-    cases = {
-        "localizer 256 x 192, antialias 2": (whole_image(0, *pixels.shape, (256, 192), "stretch", "left"), (256, 192)),
-        "crop 224 x 224, antialias 2": (_crop(centre, float(np.hypot(*(anterior - centre))), 224), (224, 224)),
+    whole = whole_image(0, *pixels.shape, (256, 192), "stretch", "left")
+    crop = _crop(centre, float(np.hypot(*(anterior - centre))), 224)
+    cases = {  # as the exporter's defaults have them
+        "localizer 256 x 192, antialias 4": (whole, WarpSpec(256, 192, 4, (0.0,), (1.0,))),
+        "crop 224 x 224, antialias 2": (crop, WarpSpec(224, 224, 2, (0.0,), (1.0,))),
     }
     counts: dict[str, Any] = {}
-    for name, (roi, size) in cases.items():
-        counts[name] = count(source, roi, WarpSpec(*size, 2, (0.0,), (1.0,)))
+    for name, (roi, spec) in cases.items():
+        counts[name] = count(source, roi, spec)
         stored, entries = (counts[name][kind]["lines"] for kind in ("stored", "table"))
         counts[name]["lines_saved_by_a_linear_table"] = round(entries / (stored + entries), 3)
     return {"radiograph": {"seed": _SEED, "rows": pixels.shape[0], "columns": pixels.shape[1]}, "warp": counts}
