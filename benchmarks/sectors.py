@@ -72,7 +72,8 @@ def measure() -> dict[str, Any]:
     table = np.clip((np.arange(1 << view.image.bits) - low) / (high - low), 0, 1).astype(np.float32)
     source = Source(pixels, (table,))
     centre, anterior = view.centres_px[2], view.anteriors_px[2]
-    whole = whole_image(0, *pixels.shape, (256, 192), "stretch", "left")
+    rows, columns = pixels.shape
+    whole = whole_image(0, rows, columns, (256, 192), "stretch", "left")
     crop = _crop(centre, float(np.hypot(*(anterior - centre))), 224)
     cases = {  # as the exporter's defaults have them
         "localizer 256 x 192, antialias 4": (whole, WarpSpec(256, 192, 4, (0.0,), (1.0,))),
@@ -83,7 +84,7 @@ def measure() -> dict[str, Any]:
         counts[name] = count(source, roi, spec)
         stored, entries = (counts[name][kind]["lines"] for kind in ("stored", "table"))
         counts[name]["lines_saved_by_a_linear_table"] = round(entries / (stored + entries), 3)
-    return {"radiograph": {"seed": _SEED, "rows": pixels.shape[0], "columns": pixels.shape[1]}, "warp": counts}
+    return {"radiograph": {"seed": _SEED, "rows": rows, "columns": columns}, "warp": counts}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
