@@ -199,7 +199,7 @@ def published_works() -> dict[str, list[Work]]:
     hrnet = build_hrnet(random_tensors(parse_synthetic("synthetic:hrnet-w32"), 24, 3), 256, 192)
     resnet = build_resnet(random_tensors(parse_synthetic("synthetic:resnet152"), 8, 3), 224, 224)
     grey = ((0.0,) * 3, (1.0,) * 3)
-    kernels = kernel_works(WarpSpec(256, 192, 4, *grey), WarpSpec(224, 224, 1, *grey), 24)
+    kernels = kernel_works(WarpSpec(256, 192, 4, *grey), WarpSpec(224, 224, 2, *grey), 24)
     return {
         f"hrnet-w32 x{_LOCALIZER_BATCH}": network_works(hrnet, _LOCALIZER_BATCH),
         f"resnet152 x{_GRADER_BATCH}": network_works(resnet, _GRADER_BATCH),

@@ -1,1 +1,1 @@
-"""The two kernels of the pipeline, `warp` and `decode`: CUDA sources and their float64 references."""
+"""The kernels of the pipeline, `warp`, `decode` and `average`: CUDA sources and their float64 references."""

@@ -50,12 +50,12 @@ class AverageSpec:
     flip_shift: bool = False
 
     def offset(self, run: Run) -> float:
-        """Where the base grid's first pixel lies in the run's heatmaps."""
+        """Return the place of the base grid's first pixel in the run's heatmaps."""
         return (run.scale - 1) / (2 * self.stride if self.align == "stride" else 2)
 
 
 def mirror(images: NDArray[Any]) -> NDArray[Any]:
-    """The images (.., W) with their last axis reversed."""
+    """Return the images (.., W) with their last axis reversed."""
     return images[..., ::-1]
 
 
@@ -65,9 +65,9 @@ def average(
     shape: tuple[int, int],
     dtype: DTypeLike = np.float64,
 ) -> NDArray[Any]:
-    """The mean heatmaps (N, J, *shape) of all runs; `heatmaps` (N, J, h_r, w_r) in the order of `spec.runs`.
+    """Return the mean heatmaps (N, J, *shape) of all runs; `heatmaps` (N, J, h_r, w_r) are in the order of `spec.runs`.
 
-    All arithmetic is in `dtype`: float64 as the reference, float32 where it has to be quick.
+    All arithmetic is in `dtype`: float64 for the reference, float32 for speed.
     """
     total: NDArray[Any] = np.zeros((*heatmaps[0].shape[:2], *shape), dtype)
     for maps, run in zip(heatmaps, spec.runs, strict=True):
@@ -85,7 +85,7 @@ def average(
 def _taps(
     count: int, size: int, scale: float, offset: float
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64] | None]]:
-    """For each of `count` pixels the one or two pixels of `size` that it lies between, and their weights.
+    """Return, for each of `count` pixels, the one or two pixels of `size` that it lies between, and their weights.
 
     A single pixel has no weights: the grids are then the same.
     """
@@ -97,7 +97,7 @@ def _taps(
 
 
 def _turned(index: NDArray[np.int64], width: int, shift: bool) -> NDArray[np.int64]:
-    """Columns of heatmaps that were turned back, as columns of the heatmaps as they came."""
+    """Return the columns of raw heatmaps for columns of the heatmaps that were turned back."""
     return width - 1 - (np.maximum(index - 1, 0) if shift else index)
 
 

@@ -1,7 +1,8 @@
-"""From the CUDA sources to fatbins: shipped with the package, else compiled once on this machine and kept in a cache.
+"""Compiles the CUDA sources with nvcc, to machine code (fatbins) and to PTX that every supported driver understands.
 
-A fatbin holds code for every architecture of `ARCHITECTURES` that the nvcc at hand knows, and the PTX of the oldest,
-from which a driver compiles for any other GPU. What is compiled at first use is for that machine's GPU alone.
+A fatbin holds machine code for every architecture of `ARCHITECTURES` that nvcc knows, and PTX of the oldest. A driver
+loads it only if the driver is as new as that nvcc: a CUDA 12 driver loads no code of nvcc 13. So PTX of ISA
+`PTX_ISA` lies beside it, which every supported driver compiles for its GPU. `portable_ptx` says why that is right.
 This file needs the standard library only, so that building the package can use it.
 """
 
@@ -13,40 +14,45 @@ import re
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
     "ARCHITECTURES",
+    "FLAGS",
+    "HERE",
+    "PTX_ISA",
     "SOURCES",
     "KernelBuildError",
     "Resources",
     "architectures",
-    "cache_folder",
     "compile_fatbin",
-    "fatbin",
+    "compile_for",
+    "compile_ptx",
     "find_nvcc",
+    "portable_ptx",
     "resources",
     "shipped_name",
+    "source_key",
 ]
 
 SOURCES = ("warp", "decode", "average")  # .cu; a fatbin each
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
+PTX_ISA = "7.4"  # of CUDA 11.4, the oldest driver that the device accepts (`cudadriver.LEAST_DRIVER`)
 FLAGS = ("-O3", "-std=c++17")
+HERE = Path(__file__).parent
 
-_HERE = Path(__file__).parent
-_FATBIN_MAGIC = 0xBA55ED50
+_REPAIR = "Repair the CUDA toolkit and its host compiler, or use device cpu."
 
 
 class KernelBuildError(Exception):
-    """There is no fatbin for the GPU, and none can be compiled here."""
+    """No code for the GPU can be compiled here."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What ptxas says of a kernel on one architecture; local memory is what registers did not suffice for."""
+    """A kernel's resources on one architecture, as ptxas reports them. Local memory holds what registers could not."""
 
     kernel: str
     architecture: int
@@ -56,50 +62,19 @@ class Resources:
     spill_bytes: int
 
 
-def fatbin(source: str, capability: tuple[int, int]) -> bytes:
-    """The fatbin of `source`.cu for a GPU of that compute capability: shipped, cached, or compiled now.
-
-    Raises `KernelBuildError` where there is none and this machine cannot compile it.
-    """
-    architecture = 10 * capability[0] + capability[1]
-    gpu = f"a GPU of compute capability {capability[0]}.{capability[1]}"
-    if architecture < ARCHITECTURES[0]:
-        raise KernelBuildError(f"Kernel {source}: {gpu} is older than 7.5, the oldest supported; use device cpu.")
-    from spinescore.kernels.signing import signed_bytes  # not there when the package is built
-
-    shipped = _whole_fatbin(_HERE / shipped_name(source))
-    name = f"{_stem(source)}-sm_{architecture}.fatbin"
-    data = shipped or signed_bytes(name, _cached(name) or b"")
-    if data is not None:
-        return data
-    nvcc = find_nvcc()
-    if nvcc is None:
-        raise KernelBuildError(
-            f"Kernel {source}: the package was installed without compiled kernels, and nvcc, which compiles them for "
-            f"{gpu}, was not found. Install the CUDA toolkit (put nvcc on PATH or set CUDA_HOME), or install a wheel "
-            "that was built where nvcc is, or use device cpu."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "kernel.fatbin"
-        compile_fatbin(source, target, nvcc, _nearest(source, gpu, architecture, nvcc))
-        data = target.read_bytes()
-    _keep(name, data)
-    return data
-
-
 def find_nvcc() -> Path | None:
-    """nvcc: on PATH, in CUDA_HOME or CUDA_PATH, or where CUDA is installed by default."""
+    """Return nvcc: on PATH, in CUDA_HOME or CUDA_PATH, or where CUDA is installed by default."""
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
     folders = [str(Path(home) / "bin") for home in homes if home]
     for folder in (None, *folders, "/usr/local/cuda/bin"):
-        found = shutil.which("nvcc", path=folder)
-        if found:
-            return Path(found)
+        path = shutil.which("nvcc", path=folder)
+        if path:
+            return Path(path)
     return None
 
 
 def architectures(nvcc: Path) -> tuple[int, ...]:
-    """Those of `ARCHITECTURES` that this nvcc knows."""
+    """Return the members of `ARCHITECTURES` that this nvcc knows."""
     known = _known(nvcc)
     return tuple(architecture for architecture in ARCHITECTURES if architecture in known)
 
@@ -107,23 +82,60 @@ def architectures(nvcc: Path) -> tuple[int, ...]:
 def compile_fatbin(source: str, target: Path, nvcc: Path, codes: Sequence[str] | None = None) -> str:
     """Compile `source`.cu into `target` for `codes` (sm_NN, or compute_NN for PTX); by default for all architectures.
 
-    Returns what nvcc and ptxas said, which `resources` reads. Raises `KernelBuildError`.
+    Returns the report of nvcc and ptxas, which `resources` reads. Raises `KernelBuildError`.
     """
     if codes is None:
-        known = architectures(nvcc)
-        if not known:
-            raise KernelBuildError(f"{nvcc} knows none of the architectures {ARCHITECTURES}; install CUDA 12 or later.")
+        known = _some(nvcc)
         codes = [f"compute_{known[0]}", *(f"sm_{architecture}" for architecture in known)]
-    wanted = [f"-gencode=arch=compute_{code.split('_')[1]},code={code}" for code in codes]
-    command = [str(nvcc), *FLAGS, "--fatbin", "-Xptxas=-v", "--threads=0", *wanted, "-o", str(target)]
-    return _run(
-        [*command, str(_HERE / f"{source}.cu")], f"Kernel {source} could not be compiled for {', '.join(codes)}"
-    )
+    options = [f"-gencode=arch=compute_{code.split('_')[1]},code={code}" for code in codes]
+    command = [str(nvcc), *FLAGS, "--fatbin", "-Xptxas=-v", "--threads=0", *options, "-o", str(target)]
+    return _run([*command, _path(source)], f"Kernel {source} could not be compiled for {', '.join(codes)}")
+
+
+def compile_ptx(source: str, target: Path, nvcc: Path) -> None:
+    """Compile `source`.cu to PTX of the oldest architecture, its ISA lowered to `PTX_ISA`.
+
+    A zero byte ends the file, as the driver needs it. Raises `KernelBuildError`.
+    """
+    oldest = _some(nvcc)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        ptx, machine_code = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
+        command = [str(nvcc), *FLAGS, f"-arch=compute_{oldest}", "--ptx", "-o", str(ptx)]
+        _run([*command, _path(source)], f"Kernel {source} could not be compiled to PTX")
+        ptx.write_text(portable_ptx(ptx.read_text(encoding="ascii")), encoding="ascii")
+        # ptxas refuses a statement that is newer than the stated ISA.
+        command = [str(nvcc), f"-arch=sm_{oldest}", "--cubin", "-o", str(machine_code), str(ptx)]
+        _run(command, f"The PTX of kernel {source} is not of ISA {PTX_ISA}")
+        target.write_bytes(ptx.read_bytes() + b"\0")
+
+
+def portable_ptx(ptx: str) -> str:
+    """Return the PTX with `PTX_ISA` as its stated ISA, for drivers that are older than the compiler.
+
+    nvcc and NVRTC state the newest ISA that they know, whether a kernel needs it or not. These kernels need none newer
+    than 7.4, except `used_bytes_mask` (ISA 8.3): a pragma that changes nothing and is left out.
+    """
+    without = re.sub(r'^\s*\.pragma\s+"used_bytes_mask[^"]*";\s*\n', "", ptx, flags=re.MULTILINE)
+    return re.sub(r"^\.version \d+\.\d+", f".version {PTX_ISA}", without, count=1, flags=re.MULTILINE)
+
+
+def compile_for(source: str, capability: tuple[int, int], target: Path, nvcc: Path) -> None:
+    """Compile `source`.cu for one GPU, or to the newest PTX that this nvcc knows and the GPU understands.
+
+    Raises `KernelBuildError`.
+    """
+    architecture, known = 10 * capability[0] + capability[1], _known(nvcc)
+    older = [candidate for candidate in known if candidate < architecture]
+    if architecture not in known and not older:
+        gpu = f"a GPU of compute capability {capability[0]}.{capability[1]}"
+        raise KernelBuildError(f"Kernel {source}: {nvcc} no longer compiles for {gpu}; install CUDA 12.")
+    code = f"sm_{architecture}" if architecture in known else f"compute_{max(older)}"
+    compile_fatbin(source, target, nvcc, [code])
 
 
 def resources(report: str) -> list[Resources]:
-    """Registers and memory of each kernel and architecture, from what `compile_fatbin` returned."""
-    found = []
+    """Return each kernel's registers and memory on each architecture, from the report of `compile_fatbin`."""
+    rows = []
     for part in report.split("Compiling entry function ")[1:]:
         name = re.match(r"'(\w+)' for 'sm_(\d+)\w*'", part)
         frame = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part)
@@ -133,39 +145,32 @@ def resources(report: str) -> list[Resources]:
         shared = re.search(r"(\d+) bytes smem", part)
         stack, stores, loads = (int(number) for number in frame.groups())
         shared_bytes = int(shared[1]) if shared else 0
-        found.append(Resources(name[1], int(name[2]), int(registers[1]), shared_bytes, stack, stores + loads))
-    return found
+        rows.append(Resources(name[1], int(name[2]), int(registers[1]), shared_bytes, stack, stores + loads))
+    return rows
 
 
-def shipped_name(source: str) -> str:
-    """The file in this package that holds the fatbin of exactly this source."""
-    return f"{_stem(source)}.fatbin"
+def shipped_name(source: str, suffix: str = ".fatbin") -> str:
+    """Return the name of the file in this package that holds the code of exactly this source."""
+    return f"{source_key(source)}{suffix}"
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    from spinescore.kernels.cache import user_cache  # not there when the package is built
-
-    return user_cache() / "kernels"
-
-
-def _stem(source: str) -> str:
+def source_key(source: str) -> str:
+    """Return the source's name with a hash of its text and its compiler flags."""
     key = hashlib.sha256("\0".join(FLAGS).encode())
-    for path in (_HERE / f"{source}.cu", _HERE / "records.cuh"):
+    for path in (HERE / f"{source}.cu", HERE / "records.cuh"):
         key.update(path.read_bytes())
     return f"{source}-{key.hexdigest()[:16]}"
 
 
-def _whole_fatbin(path: Path) -> bytes | None:
-    """The file where it is there and as long as its header says; a fatbin that is not is compiled again."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    if len(data) < 16 or int.from_bytes(data[:4], "little") != _FATBIN_MAGIC:
-        return None
-    length = int.from_bytes(data[6:8], "little") + int.from_bytes(data[8:16], "little")
-    return data if len(data) == length else None
+def _path(source: str) -> str:
+    return str(HERE / f"{source}.cu")
+
+
+def _some(nvcc: Path) -> tuple[int, ...]:
+    known = architectures(nvcc)
+    if not known:
+        raise KernelBuildError(f"{nvcc} knows none of the architectures {ARCHITECTURES}; install CUDA 12 or later.")
+    return known
 
 
 def _known(nvcc: Path) -> set[int]:
@@ -173,51 +178,13 @@ def _known(nvcc: Path) -> set[int]:
     return {int(number) for number in re.findall(r"\bsm_(\d+)\b", listed)}
 
 
-def _nearest(source: str, gpu: str, architecture: int, nvcc: Path) -> list[str]:
-    """Code for this architecture, or PTX of the newest that this nvcc knows and the GPU understands."""
-    known = _known(nvcc)
-    if architecture in known:
-        return [f"sm_{architecture}"]
-    older = [candidate for candidate in known if candidate < architecture]
-    if not older:
-        raise KernelBuildError(f"Kernel {source}: {nvcc} no longer compiles for {gpu}; install CUDA 12.")
-    return [f"compute_{max(older)}"]
-
-
-def _cached(name: str) -> bytes | None:
-    try:
-        return _whole_fatbin(cache_folder() / name)
-    except OSError:  # this user has no home
-        return None
-
-
-def _keep(name: str, data: bytes) -> None:
-    from spinescore.kernels.signing import key_fault, sign
-
-    try:
-        path = cache_folder() / name
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        if not sign(name, hashlib.sha256(data).hexdigest()):
-            raise OSError(key_fault())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
-    except OSError as error:
-        warnings.warn(
-            f"The compiled kernel could not be kept ({error}), so that the next start compiles it again; set "
-            "SPINESCORE_CACHE to a folder that can be written.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
 def _run(command: list[str], failure: str) -> str:
-    """Standard output and error of a command that must succeed."""
+    """Return standard output and error of a command that must succeed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise KernelBuildError(f"{failure}: {error}. Repair the CUDA toolkit, or use device cpu.") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-2000:]
-        raise KernelBuildError(f"{failure}: {said}\nRepair the CUDA toolkit and its host compiler, or use device cpu.")
+        message = (done.stderr or done.stdout).strip()[-2000:]
+        raise KernelBuildError(f"{failure}: {message}\n{_REPAIR}")
     return done.stdout + done.stderr

@@ -49,7 +49,7 @@ __all__ = [
 DISCS = 6  # per region
 POINT = np.dtype([("xy", "<f4", (2,)), ("confidence", "<f4")])
 
-# The part of a view that changes from study to study: which source and region, and what a reader gave.
+# The part of a view that changes from study to study: its source, its region, and the points of a reader.
 VIEW = np.dtype(
     [
         ("source", "<i4"),
@@ -81,7 +81,7 @@ _LOG_FLOOR = 1e-10
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """How heatmaps are read. `channels` is (region, disc, centre|anterior) -> heatmap channel."""
+    """The rules for reading heatmaps. `channels` is (region, disc, centre|anterior) -> heatmap channel."""
 
     method: Literal["argmax", "quarter", "dark"]
     align: Literal["stride", "centre"]
@@ -100,7 +100,7 @@ class BoxSpec:
 
 @dataclass(frozen=True)
 class CropSpec:
-    """The grader's crops: `side = extent x unit`, `flips` the vertical flips wanted of each disc, in order.
+    """The grader's crops: `side = extent x unit`; `flips` has a vertical flip for each crop of a disc, in order.
 
     `anterior` is the side of the crop on which the anterior end comes to lie.
     """
@@ -113,7 +113,7 @@ class CropSpec:
 
 
 def peaks(heatmaps: NDArray[np.floating], method: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Peaks of heatmaps (..., h, w): positions (..., 2) as x, y in heatmap pixels, and values (...).
+    """Return the peaks of heatmaps (..., h, w): positions (..., 2) as x, y in heatmap pixels, and values (...).
 
     The heatmaps are searched as they are; only the few pixels that a peak's position depends on become float64.
     """
@@ -131,7 +131,7 @@ def peaks(heatmaps: NDArray[np.floating], method: str) -> tuple[NDArray[np.float
 
 
 def _largest(maps: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The first place of each map's largest value, counted row by row, and the value."""
+    """Return the first place of each map's largest value, counted row by row, and the value."""
     flat = maps.reshape(len(maps), -1)
     index = flat.argmax(axis=1)
     return index, flat[np.arange(len(flat)), index].astype(np.float64)
@@ -140,7 +140,7 @@ def _largest(maps: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.f
 def decode(
     heatmaps: NDArray[np.floating], rois: NDArray[np.void], views: NDArray[np.void], spec: DecodeSpec
 ) -> NDArray[np.void]:
-    """Points (N, 6, 2) of dtype `POINT`, in source pixels."""
+    """Return the points (N, 6, 2) of dtype `POINT`, in source pixels."""
     channels = np.array([spec.channels[region] for region in views["region"]], np.int64).reshape(-1, DISCS, 2)
     chosen = heatmaps[np.arange(len(views))[:, None, None], channels]
     xy, confidence = peaks(chosen, spec.method)
@@ -159,7 +159,7 @@ def decode(
 
 
 def boxes(points: NDArray[np.void], views: NDArray[np.void], spec: BoxSpec) -> NDArray[np.void]:
-    """The second pass's ROIs (N): the points' bounding box, padded, brought to the input's aspect about its centre.
+    """Return the second pass's ROIs (N): the points' padded bounding box, widened to the input's aspect.
 
     A patient who looks to the right is mirrored, and a source that is not upright is turned, so that the localizer
     always sees an upright patient who looks to the left.
@@ -179,17 +179,17 @@ def boxes(points: NDArray[np.void], views: NDArray[np.void], spec: BoxSpec) -> N
 
 
 def in_source(vectors: NDArray[np.float64], turns: int) -> NDArray[np.float64]:
-    """Directions (..., 2) in the upright image, as directions in a source that `turns` quarter turns bring upright."""
+    """Turn directions (..., 2) in the upright image into directions in a source that needs `turns` quarter turns."""
     for _ in range(turns % 4):
         vectors = vectors[..., ::-1] * (1.0, -1.0)
     return vectors
 
 
 def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> NDArray[np.void]:
-    """The crops' ROIs (N, 6, len(flips)).
+    """Return the crops' ROIs (N, 6, len(flips)).
 
     A crop is a square about the disc's centre, turned so that the line centre-anterior is horizontal with the
-    anterior end on the side `anterior`, and mirrored where the spine's upward direction would otherwise be down: that
+    anterior end on the side `anterior`, and mirrored if the spine's upward direction would otherwise be down: that
     follows from `faces_right` alone, because no turn of the source changes it.
     """
     xy = points["xy"].astype(np.float64)
@@ -211,7 +211,7 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
 
 
 def _spacing(centre: NDArray[np.float64], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean distance between neighbouring disc centres that were both found, 0 where there are none: (N, 6)."""
+    """Return the mean distance (N, 6) between neighbouring disc centres that were both found, 0 if there are none."""
     steps = np.linalg.norm(np.diff(centre, axis=1), axis=-1)
     known = found[:, 1:] & found[:, :-1]
     mean = [view_steps[sure].mean() if sure.any() else 0.0 for view_steps, sure in zip(steps, known, strict=True)]
@@ -231,7 +231,7 @@ def _roi(
     y_axis: NDArray[np.float64],
     size: tuple[int, int],
 ) -> NDArray[np.void]:
-    """ROIs (...) whose output's centre shows `centre` (..., 2), with the given steps per output pixel in x and y."""
+    """Return ROIs (...) with `centre` (..., 2) at the output's centre, and the given steps per output pixel."""
     origin = np.floor(centre + 0.5)
     rois = np.empty(np.shape(source), ROI)
     rois["source"] = source
@@ -268,7 +268,7 @@ def _dark_shift(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.i
 
 
 def _windows(maps: NDArray[np.floating], x: NDArray[np.intp], y: NDArray[np.intp], reach: int) -> NDArray[np.float64]:
-    """The pixels of each map within `reach` of its (x, y), (N, 2 reach + 1, 2 reach + 1); outside of the map is 0."""
+    """Return each map's pixels within `reach` of its (x, y): (N, 2 reach + 1, 2 reach + 1), 0 outside of the map."""
     windows = np.zeros((len(maps), 2 * reach + 1, 2 * reach + 1))
     for window, heatmap, column, row in zip(windows, maps, x.tolist(), y.tolist(), strict=True):
         left, top = column - reach, row - reach

@@ -13,7 +13,11 @@ __all__ = ["BuildWithKernels"]
 
 
 class BuildWithKernels(build_py):
-    """Copies the modules as ever, then puts the fatbins beside them where nvcc is; elsewhere first use compiles."""
+    """Copies the modules, then puts the fatbins and their PTX beside them if nvcc is there; else first use compiles.
+
+    The wheel stays `py3-none-any`: fatbins and PTX are code for GPUs, the same on every host, and nothing else is
+    compiled.
+    """
 
     def run(self) -> None:
         super().run()
@@ -25,17 +29,18 @@ class BuildWithKernels(build_py):
             self.warn("nvcc was not found: the CUDA kernels will be compiled when they are first used")
             return
         folder = Path(self.build_lib) / "spinescore" / "kernels"
-        for stale in folder.glob("*.fatbin"):
+        for stale in (*folder.glob("*.fatbin"), *folder.glob("*.ptx")):
             stale.unlink()
         try:
             for source in build.SOURCES:
                 build.compile_fatbin(source, folder / build.shipped_name(source), nvcc)
+                build.compile_ptx(source, folder / build.shipped_name(source, ".ptx"), nvcc)
         except build.KernelBuildError as error:
             self.warn(f"{error} The CUDA kernels will be compiled when they are first used.")
 
 
 def _build_module() -> ModuleType:
-    """build.py, which cannot be imported by its name before the package is installed."""
+    """Return build.py, which cannot be imported by its name before the package is installed."""
     spec = importlib.util.spec_from_file_location("spinescore_kernels_build", Path(__file__).with_name("build.py"))
     assert spec is not None
     assert spec.loader is not None

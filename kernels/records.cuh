@@ -1,4 +1,4 @@
-// Records and argument blocks that the kernels share with the host: the dtypes of warp.py, decode.py and launch.py.
+// Records and argument blocks that the kernels share with the host: the dtypes of warp.py, decode.py and layouts.py.
 #pragma once
 
 constexpr int kDiscs = 6;        // per region
@@ -17,6 +17,10 @@ struct Roi {
     float matrix[2][3]; // output pixel (x, y, 1) to source pixel, relative to the origin
 };
 
+struct Line { // a table that is a clamped line: clamp(slope * (2^23 + value - origin) + offset, low, high)
+    float origin, slope, offset, low, high;
+};
+
 struct Source {
     const unsigned char *pixels; // null: no image
     const float *tables[kTables];
@@ -26,6 +30,8 @@ struct Source {
     int bytes;      // per pixel: 1 or 2
     int sign;       // the sign bit of signed pixels, else 0
     int stored_min; // stored value of the tables' first entry
+    int linear[kTables]; // 1: the line below stands for the table
+    Line lines[kTables]; // `value` is the pixel as an unsigned number, its sign bit reversed
 };
 
 struct Point {
@@ -98,7 +104,7 @@ struct AverageArgs {
     Run runs[kMostRuns];
 };
 
-static_assert(sizeof(Roi) == 36 && sizeof(Source) == 56 && sizeof(Point) == 12 && sizeof(View) == 136, "warp.py, decode.py");
-static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "launch.py");
-static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "launch.py");
-static_assert(sizeof(MirrorArgs) == 24 && sizeof(Run) == 32 && sizeof(AverageArgs) == 536, "launch.py");
+static_assert(sizeof(Roi) == 36 && sizeof(Source) == 104 && sizeof(Point) == 12 && sizeof(View) == 136, "warp.py, decode.py");
+static_assert(sizeof(WarpArgs) == 176 && sizeof(DecodeArgs) == 152, "layouts.py");
+static_assert(sizeof(BoxesArgs) == 40 && sizeof(CropsArgs) == 56, "layouts.py");
+static_assert(sizeof(MirrorArgs) == 24 && sizeof(Run) == 32 && sizeof(AverageArgs) == 536, "layouts.py");

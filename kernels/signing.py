@@ -31,9 +31,9 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def sign(what: str, sha256: str) -> bool:
-    """Sign content by its SHA-256 as `what` it is; returns whether that could be kept.
+    """Sign content by its SHA-256 under the name `what`; returns whether the signature could be kept.
 
-    `what` has one signature, that of its latest content: name the content in it where several are to count.
+    A name has one signature, that of its latest content. If several contents shall count, give each a name.
     """
     try:
         _write(_place(what), _signature(_key(create=True), what, sha256))
@@ -43,7 +43,7 @@ def sign(what: str, sha256: str) -> bool:
 
 
 def is_signed(what: str, sha256: str) -> bool:
-    """Whether this machine signed that content as `what` it is."""
+    """Return whether this machine signed that content under the name `what`."""
     try:
         key, found = _key(create=False), _read(_place(what), hashlib.sha256().digest_size)
     except (OSError, RuntimeError):
@@ -52,12 +52,12 @@ def is_signed(what: str, sha256: str) -> bool:
 
 
 def signed_bytes(what: str, data: bytes) -> bytes | None:
-    """The data if this machine signed it as `what` it is, else None."""
+    """Return the data if this machine signed it under the name `what`, else None."""
     return data if is_signed(what, hashlib.sha256(data).hexdigest()) else None
 
 
 def key_fault() -> str:
-    """Why nothing can be signed here, with what to do; empty if it can. Makes the key if there is none."""
+    """Return why nothing can be signed here and the next step; empty if it can. Makes the key if there is none."""
     try:
         _write(_place("nothing"), _key(create=True)[:0])
     except (OSError, RuntimeError) as error:

@@ -10,6 +10,7 @@
 //         counts as outside.
 // Launch  grid (ceil(width / 2 / 16), ceil(height / 8), N), block (16, 8): a thread makes two neighbouring pixels, so
 //         that a store has 4 (FP16) or 8 bytes (FP32); odd widths are stored one by one. No shared memory.
+// Tables  a table that is a clamped line (a linear window) is computed and not read: half of the loads are gone.
 // Loads   two samples of each of two pixels are 16 stored values and 16 table entries; all values are read first, then all
 //         entries, so that 16 loads are in flight at once. The launch bounds leave the registers for it.
 // Compile nvcc -O3 -std=c++17 -arch=sm_75 --fatbin warp.cu (build.py has all architectures)
@@ -47,21 +48,26 @@ __device__ inline Coordinate coordinate(const float row[3], float x, float y) {
     return {static_cast<int>(whole), (sum - whole) + (product_errors + (first_error + second_error))};
 }
 
-// One source, and one of its tables, ready to be read.
-template <typename Pixel> struct Image {
+// One source, and one of its tables, ready to be read. kLinear: the table's line stands for it.
+template <typename Pixel, bool kLinear> struct Image {
     const unsigned char *pixels;
     const float *table;
     long long pitch;
     int columns, rows;
     int sign, first, last; // index = clamp((stored ^ sign) - first, 0, last)
+    Line line;
 
     __device__ inline Pixel stored(int column, int row) const {
         return __ldg(reinterpret_cast<const Pixel *>(pixels + row * pitch) + column);
     }
 
     __device__ inline float grey(Pixel stored) const {
-        const int index = (static_cast<int>(stored) ^ sign) - first;
-        return __ldg(table + min(max(index, 0), last));
+        const int value = static_cast<int>(stored) ^ sign;
+        if (kLinear) { // 2^23 + value has the value in its lowest bits: a subtraction is quicker than a conversion
+            const float steps = __fadd_rn(__uint_as_float(0x4B000000u | value), -line.origin); // exact
+            return fminf(fmaxf(fmaf(line.slope, steps, line.offset), line.low), line.high);
+        }
+        return __ldg(table + min(max(value - first, 0), last));
     }
 };
 
@@ -72,8 +78,8 @@ struct Sample {
 };
 
 // The sample at (column, row) + (right, down). A remainder that is not finite, or too far away, has weights of 0.
-template <typename Pixel>
-__device__ inline Sample sample(const Image<Pixel> &image, int column, int row, float right, float down) {
+template <typename Pixel, bool kLinear>
+__device__ inline Sample sample(const Image<Pixel, kLinear> &image, int column, int row, float right, float down) {
     const bool near = fabsf(right) < kFar && fabsf(down) < kFar; // false for NaN too
     const float left = near ? floorf(right) : 0.0f, top = near ? floorf(down) : 0.0f;
     const int x = column + static_cast<int>(left), y = row + static_cast<int>(top);
@@ -101,8 +107,8 @@ __device__ inline Centre centre(const Roi &roi, int x, int y) {
 __device__ inline float offset(int i, float step) { return __fadd_rn(__fmul_rn(i + 0.5f, step), -0.5f); }
 
 // Adds samples i to i + K - 1 of row j of two pixels to their totals: 8 K stored values, then 8 K table entries.
-template <typename Pixel, int K>
-__device__ inline void add_samples(const Image<Pixel> &image, const Roi &roi, const Centre (&centres)[2], float step,
+template <int K, typename Pixel, bool kLinear>
+__device__ inline void add_samples(const Image<Pixel, kLinear> &image, const Roi &roi, const Centre (&centres)[2], float step,
                                    int i, int j, float (&totals)[2]) {
     Sample all[2 * K];
     Pixel stored[2 * K][4];
@@ -140,25 +146,37 @@ __device__ inline void add_samples(const Image<Pixel> &image, const Roi &roi, co
 }
 
 // The means of n x n samples about output pixels (x, y) and (x + 1, y).
-template <typename Pixel>
+template <typename Pixel, bool kLinear>
 __device__ float2 two_pixels(const Source &source, const Roi &roi, int table, int n, int x, int y) {
     const int sign = source.sign;
-    const Image<Pixel> image = {source.pixels, source.tables[table], source.pitch,
-                                source.columns, source.rows, sign,
-                                source.stored_min + sign, source.lengths[table] - 1};
+    const Image<Pixel, kLinear> image = {source.pixels,
+                                         source.tables[table],
+                                         source.pitch,
+                                         source.columns,
+                                         source.rows,
+                                         sign,
+                                         source.stored_min + sign,
+                                         source.lengths[table] - 1,
+                                         source.lines[table]};
     const Centre centres[2] = {centre(roi, x, y), centre(roi, x + 1, y)};
     const float step = 1.0f / n;
     float totals[2] = {0.0f, 0.0f};
     for (int j = 0; j < n; ++j) {
         int i = 0;
         for (; i + 1 < n; i += 2) {
-            add_samples<Pixel, 2>(image, roi, centres, step, i, j, totals);
+            add_samples<2>(image, roi, centres, step, i, j, totals);
         }
         if (i < n) {
-            add_samples<Pixel, 1>(image, roi, centres, step, i, j, totals);
+            add_samples<1>(image, roi, centres, step, i, j, totals);
         }
     }
     return make_float2(totals[0] * (step * step), totals[1] * (step * step));
+}
+
+template <typename Pixel>
+__device__ inline float2 grey_of(const Source &source, const Roi &roi, const WarpArgs &args, int x, int y) {
+    return source.linear[args.table] ? two_pixels<Pixel, true>(source, roi, args.table, args.antialias, x, y)
+                                     : two_pixels<Pixel, false>(source, roi, args.table, args.antialias, x, y);
 }
 
 __device__ inline void store_two(__half *out, float first, float second) {
@@ -189,8 +207,8 @@ template <typename Value> __device__ void warp(const WarpArgs &args) {
     float2 grey = make_float2(0.0f, 0.0f);
     if (readable(args, roi)) {
         const Source &source = args.sources[roi.source];
-        grey = source.bytes == 2 ? two_pixels<unsigned short>(source, roi, args.table, args.antialias, x, y)
-                                 : two_pixels<unsigned char>(source, roi, args.table, args.antialias, x, y);
+        grey = source.bytes == 2 ? grey_of<unsigned short>(source, roi, args, x, y)
+                                 : grey_of<unsigned char>(source, roi, args, x, y);
     }
     const size_t plane = static_cast<size_t>(args.height) * args.width;
     Value *out = static_cast<Value *>(args.out) + blockIdx.z * args.channels * plane +

@@ -32,7 +32,7 @@ NO_SOURCE = -1  # a region of interest that could not be determined
 
 @dataclass(frozen=True)
 class WarpSpec:
-    """What does not change between studies: the output's size, sampling and normalisation.
+    """The parameters that do not change between studies: the output's size, sampling and normalisation.
 
     `table` chooses among the source's tables (the localizer and the grader may want different contrast).
     """
@@ -59,7 +59,7 @@ class Source:
 
 
 def warp(sources: Sequence[Source | None], rois: NDArray[np.void], spec: WarpSpec) -> NDArray[np.float64]:
-    """The N regions `rois` (dtype `ROI`) as a float64 array (N, channels, height, width)."""
+    """Return the N regions `rois` (dtype `ROI`) as a float64 array (N, channels, height, width)."""
     out = np.empty((len(rois), spec.channels, spec.height, spec.width))
     mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (spec.mean, spec.std))
     for index, roi in enumerate(rois):

@@ -49,13 +49,13 @@ def two_threads(rig: Rig) -> Figures:
 
 
 def refused_and_going_on(rig: Rig, study: Study) -> Figures:
-    """Check that errors name too large an image and missing memory, and that the device goes on."""
+    """Check that errors name too many tables and missing memory, and that the device goes on."""
     device = rig.device
     expected = answers(score(device, rig.pipeline, study, True))
     table = np.linspace(0, 1, 256, dtype=np.float32)
-    image = Source(np.zeros((2, rig.largest_image_px // 2 + 1), np.uint8), (table, table))
+    image = Source(np.zeros((2, 2), np.uint8), (table, table, table))
     messages = {
-        "image_too_large": _refusal(lambda: device.upload(0, image), "largest_image_px="),
+        "too_many_tables": _refusal(lambda: device.upload(0, image), "takes 2 tables"),
         "out_of_memory": _refusal(lambda: device.allocate((1 << 44,), np.uint8), "out of memory"),
     }
     again = answers(score(device, rig.pipeline, study, True))

@@ -42,11 +42,11 @@ def open_device(
     largest_image_px: int = LARGEST_IMAGE_PX,
     choice: EngineChoice | None = None,
 ) -> Device[Any]:
-    """The device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
+    """Open the device of that name; `auto` takes the GPU, or else the CPU with a warning that says why.
 
-    `threads` limits a CPU's engine, `largest_image_px` is what a GPU allocates memory for, `choice` is what runs the
-    networks (without one, what the device does of itself). Raises `DeviceError` where the device is not there,
-    `ValueError` for a name that no device has.
+    `threads` limits a CPU's engine. A GPU allocates memory for images of `largest_image_px`, and more if a larger one
+    comes. `choice` says which engine runs the networks; by default the device chooses. Raises `DeviceError` if the
+    device is not there, `ValueError` for a name that no device has.
     """
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
@@ -76,7 +76,7 @@ def first_gpu() -> Gpu:
 
 
 def gpu_is_there() -> bool:
-    """Whether this machine has an NVIDIA GPU, one that can be used or not."""
+    """Return whether this machine has an NVIDIA GPU, even one that cannot be used."""
     try:
         first_gpu()
     except DeviceError:
@@ -85,7 +85,7 @@ def gpu_is_there() -> bool:
 
 
 def _has_nvidia_hardware() -> bool:
-    """As the system says without its driver: PCI display controllers of NVIDIA's, or the driver's device files."""
+    """Look without the driver: for NVIDIA's display controllers on PCI, or the driver's device files."""
     if sys.platform == "win32":
         from spinescore.runtime.devices.cudadriver import DRIVER_LIBRARY
 
@@ -103,7 +103,7 @@ def _has_nvidia_hardware() -> bool:
 
 
 def _cuda_device() -> Any:
-    """The class. Raises `DeviceError` that says what is missing."""
+    """Import and return the class. Raises `DeviceError`, which says what is missing."""
     missing = "Device cuda is not available"
     try:
         with caught_warnings():  # pycuda warns of what it then raises, while other threads read files

@@ -1,6 +1,6 @@
-"""The GPU's primary context: found, current inside the device's verbs and nowhere else, released at the end.
+"""The GPU and its primary context, which is current inside the device's verbs and nowhere else.
 
-`drv` is pycuda's driver module, handed in by the device that imports it.
+`drv` is pycuda's driver module, passed in by the device that imports it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from spinescore.runtime.devices.cudadriver import LEAST_DRIVER, CudaDriver, cuda_version, explained
 from spinescore.runtime.errors import DeviceError
 
-__all__ = ["NOT_AVAILABLE", "PrimaryContext", "first_gpu", "translated"]
+__all__ = ["NOT_AVAILABLE", "PrimaryContext", "first_gpu", "is_coherent", "translated"]
 
 NOT_AVAILABLE = "Device cuda is not available"
 
 
 def first_gpu(drv: Any, index: int) -> Any:
-    """pycuda's device. Raises `DeviceError` where there is none, or its driver is too old."""
+    """Return pycuda's device. Raises `DeviceError` if there is none, or its driver is too old."""
     with translated(drv, NOT_AVAILABLE):
         drv.init()
         if not drv.Device.count():
@@ -34,9 +34,19 @@ def first_gpu(drv: Any, index: int) -> Any:
         return drv.Device(index)
 
 
+def is_coherent(drv: Any, gpu: Any) -> bool:
+    """Return whether an integrated GPU caches the host's memory, so that it reads radiographs from there as fast.
+
+    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES says so (CUDA for Tegra, section 2.2).
+    """
+    kind = drv.device_attribute
+    page_tables = kind.PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
+    return all(gpu.get_attribute(one) for one in (kind.INTEGRATED, kind.CAN_MAP_HOST_MEMORY, page_tables))
+
+
 @contextmanager
 def translated(drv: Any, where: str) -> Iterator[None]:
-    """What pycuda raises becomes a `DeviceError`."""
+    """Turn pycuda's errors into `DeviceError`."""
     try:
         yield
     except drv.Error as error:
@@ -56,7 +66,7 @@ class PrimaryContext:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The context current and the device this thread's alone. Raises `DeviceError` where it is not to be had."""
+        """Make the context current, and reserve the device for this thread. Raises `DeviceError` if it is in use."""
         if not self._lock.acquire(blocking=False):
             raise DeviceError(
                 f"{self._where} is in use by another thread; share a Scorer, whose calls wait for each other, or open "
@@ -72,7 +82,10 @@ class PrimaryContext:
 
     @contextmanager
     def last_use(self) -> Iterator[ExitStack | None]:
-        """For what is to be freed, latest first, before the context is released; None where it was released before."""
+        """Yield a stack of calls that free the rest, run in reverse before the context is released.
+
+        Yields None if the context was released before.
+        """
         with self._lock:
             context, self._context = self._context, None
             if context is None:
@@ -80,7 +93,7 @@ class PrimaryContext:
                 return
             handle = context.handle
             context.push()
-            with ExitStack() as last:  # each step also where one before it failed
+            with ExitStack() as last:  # every step runs, even if one before it failed
                 last.callback(self._driver.forget_context, handle)
                 last.callback(context.detach)
                 yield last

@@ -1,7 +1,7 @@
-"""What pycuda does not offer of the CUDA driver: graphs, event nodes in them, and the order of contexts at close.
+"""Calls of the CUDA driver that pycuda lacks: graphs, event nodes in them, and the order of contexts at close.
 
-Calls go through ctypes to the library that pycuda has loaded. Every status is checked; what fails is a `DeviceError`
-that says what to do next. Handles belong to the caller, the context must be current.
+Calls go through ctypes to the library that pycuda has loaded. Every status is checked; a call that fails raises a
+`DeviceError` that says what to do next. Handles belong to the caller, and the context must be current.
 """
 
 from __future__ import annotations
@@ -22,17 +22,11 @@ LEAST_DRIVER = 11040  # CUDA 11.4: cuGraphInstantiateWithFlags
 _THREAD_LOCAL = 1  # capture mode: other threads of the process (another engine, PyTorch) may allocate meanwhile
 _EXTERNAL = 1  # record: as a node of the graph, so that every replay records the event anew
 
-# Fragments of the driver's messages (cuGetErrorString) -> what to do next; the first that fits counts.
+# Parts of the driver's messages (cuGetErrorString) -> the next step; the first that fits counts.
 _NEXT_STEPS = (
     ("out of memory", "free memory of the GPU, declare a smaller largest image, or use device cpu"),
     ("no CUDA-capable device", "check that the GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES), or use device cpu"),
     ("invalid device ordinal", "check that the GPU is visible (nvidia-smi, CUDA_VISIBLE_DEVICES), or use device cpu"),
-    ("unsupported toolchain", "update the NVIDIA driver, or build the kernels with this machine's CUDA toolkit"),
-    (
-        "no kernel image",
-        "build the kernels for this GPU: remove their cache and open the device again with nvcc on PATH",
-    ),
-    ("kernel image is invalid", "the compiled kernels are damaged: remove their cache or install the package again"),
     ("driver version is insufficient", "update the NVIDIA driver"),
     ("unsupported display driver", "update the NVIDIA driver, and restart where an update is pending"),
     ("busy or unavailable", "another process holds the GPU exclusively; end it, or use device cpu"),
@@ -45,18 +39,18 @@ _OTHERWISE = "close the scorer and open it again; if it fails again, look for Xi
 
 
 def explained(message: str, where: str) -> DeviceError:
-    """The error for a driver call that failed; `message` reads like `cuMemAlloc failed: out of memory`."""
+    """Return the error for a driver call that failed; `message` reads like `cuMemAlloc failed: out of memory`."""
     step = next((step for fragment, step in _NEXT_STEPS if fragment in message), _OTHERWISE)
     return DeviceError(f"{where}: {message}; {step}.")
 
 
 def cuda_version(number: int) -> str:
-    """13000, as cuDriverGetVersion counts, to `13.0`."""
+    """Return `13.0` for 13000, as cuDriverGetVersion counts."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 class CudaDriver:
-    """A few calls of libcuda, for one GPU whose name stands in messages."""
+    """A few calls of libcuda for one GPU, whose name `where` stands in messages."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -71,17 +65,23 @@ class CudaDriver:
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _THREAD_LOCAL)
 
     def end_capture(self, stream: int) -> int:
-        """The executable graph of what was queued since `begin_capture`."""
-        graph, runnable = ctypes.c_void_p(), ctypes.c_void_p()
+        """Return the executable graph of the steps since `begin_capture`; 0 if there were none."""
+        graph, runnable, steps = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
         self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         try:
-            self._call("cuGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_ulonglong(0))
+            self._call("cuGraphGetNodes", graph, None, ctypes.byref(steps))
+            if steps.value:
+                self._call("cuGraphInstantiateWithFlags", ctypes.byref(runnable), graph, ctypes.c_ulonglong(0))
         finally:
             self._quietly("cuGraphDestroy", graph)
         return runnable.value or 0
 
+    def upload_graph(self, runnable: int, stream: int) -> None:
+        """Bring the graph to the GPU, so that its first launch is as fast as the others."""
+        self._call("cuGraphUpload", ctypes.c_void_p(runnable), ctypes.c_void_p(stream))
+
     def abandon_capture(self, stream: int) -> None:
-        """End a capture that failed, whatever it holds."""
+        """End a capture that failed, and discard it."""
         graph = ctypes.c_void_p()
         self._quietly("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         if graph.value:
@@ -106,13 +106,13 @@ class CudaDriver:
         self._call("cuEventRecordWithFlags", ctypes.c_void_p(event), ctypes.c_void_p(stream), flags)
 
     def elapsed_ms(self, first: int, last: int) -> float:
-        """Between two events that have both been reached."""
+        """Return the time between two events that have both been reached."""
         ms = ctypes.c_float()
         self._call("cuEventElapsedTime", ctypes.byref(ms), ctypes.c_void_p(first), ctypes.c_void_p(last))
         return ms.value
 
     def forget_context(self, handle: int) -> None:
-        """Take a context that pycuda has released, but left on this thread's stack, from under the current one."""
+        """Take a context off this thread's stack, even from below others; pycuda releases it but leaves it there."""
         above, popped = [], ctypes.c_void_p()
         while self._quietly("cuCtxPopCurrent_v2", ctypes.byref(popped)) == 0 and popped.value not in (handle, None):
             above.append(ctypes.c_void_p(popped.value))
@@ -132,7 +132,7 @@ class CudaDriver:
 
 
 class Recording:
-    """What was captured: graphs, and between them the calls that a graph cannot hold."""
+    """Captured steps: graphs, and between them the calls that a graph cannot hold."""
 
     def __init__(self, driver: CudaDriver, stream: int) -> None:
         self._driver, self._stream = driver, stream
@@ -147,10 +147,13 @@ class Recording:
     def end(self) -> None:
         graph = self._driver.end_capture(self._stream)
         self._capturing = False
-        self._graphs.append(graph)
-        self._parts.append(lambda: self._driver.launch(graph, self._stream))
+        if graph:
+            self._graphs.append(graph)
+            self._driver.upload_graph(graph, self._stream)
+            self._parts.append(lambda: self._driver.launch(graph, self._stream))
 
     def between(self, call: Callable[[], None]) -> None:
+        """Make `call` a step between two graphs."""
         self.end()
         self._parts.append(call)
         self.begin()
@@ -160,7 +163,7 @@ class Recording:
             part()
 
     def free(self) -> None:
-        """Also in the middle of a capture. Twice is no error."""
+        """Free the graphs, also in the middle of a capture. Calling it twice is no error."""
         if self._capturing:
             self._capturing = False
             self._driver.abandon_capture(self._stream)

@@ -1,11 +1,10 @@
-"""Memory of a GPU: what it holds, the pinned host memory beside it, and the places of the radiographs.
+"""Memory of a GPU, the pinned host memory beside it, and arrays in it.
 
-`drv` is pycuda's driver module, handed in by the device that imports it. The CUDA context must be current.
+`drv` is pycuda's driver module, passed in by the device that imports it. The CUDA context must be current.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -13,20 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.kernels import launch
-from spinescore.kernels.warp import Source
+__all__ = ["NON_BLOCKING", "CudaBuffer", "Memory"]
 
-__all__ = ["MOST_TABLE_ENTRIES", "NON_BLOCKING", "CudaBuffer", "Memory", "Slot"]
-
-MOST_TABLE_ENTRIES = 2**16
 NON_BLOCKING = 1  # of a stream: it does not wait for the default stream, on which other libraries work
-_MOST_PIXEL_BYTES = 2
 
 
 class Memory:
-    """Device memory and pinned host memory from which it is filled; `mapped`: the host memory as the GPU sees it.
+    """Device memory, and pinned host memory from which it is filled.
 
-    Host memory beside device memory is allocated by `pin`, or when it is first asked for.
+    The host memory is allocated by `pin`, or when it is first asked for. With `mapped` there is host memory only, and
+    the GPU reads and writes that.
     """
 
     def __init__(self, drv: Any, nbytes: int, mapped: bool = False) -> None:
@@ -41,8 +36,8 @@ class Memory:
 
     @property
     def host(self) -> NDArray[np.uint8]:
-        found: NDArray[np.uint8] = self._pinned(0)
-        return found
+        memory: NDArray[np.uint8] = self._pinned(0)
+        return memory
 
     def pin(self) -> Memory:
         """Allocate the host memory now."""
@@ -99,35 +94,3 @@ class CudaBuffer:
             raise ValueError(f"device memory is sliced in steps of 1, not {step}")
         row = prod(self.shape[1:]) * self.dtype.itemsize
         return replace(self, offset=self.offset + start * row, shape=(max(stop - start, 0), *self.shape[1:]))
-
-
-class Slot:
-    """Memory for one radiograph with its tables, the stream that uploads it, and the event of its arrival."""
-
-    def __init__(self, drv: Any, largest_image_px: int, mapped: bool, keep: Callable[[Memory], Memory]) -> None:
-        self.pixels = keep(Memory(drv, largest_image_px * _MOST_PIXEL_BYTES, mapped)).pin()
-        self.tables = keep(Memory(drv, launch.TABLES * MOST_TABLE_ENTRIES * 4, mapped)).pin()
-        self.stream = drv.Stream(NON_BLOCKING)
-        self.arrived = drv.Event(drv.event_flags.DISABLE_TIMING)
-
-    def fill(self, source: Source) -> tuple[NDArray[np.void], int, int]:
-        """Bring a source into the host memory: its record, and how many bytes of pixels and tables are filled."""
-        dtype = source.pixels.dtype.newbyteorder("=")
-        nbytes = source.pixels.size * dtype.itemsize
-        self.pixels.host[:nbytes].view(dtype).reshape(source.pixels.shape)[...] = source.pixels
-        greys, placed = self.tables.host.view(np.float32), 0
-        places: dict[int, tuple[int, int]] = {}
-        for table in source.tables:
-            if id(table) not in places:
-                greys[placed : placed + len(table)] = table
-                places[id(table)] = (self.tables.address + 4 * placed, len(table))
-                placed += len(table)
-        tables = [places[id(table)] for table in source.tables]
-        pitch = source.pixels.shape[1] * dtype.itemsize
-        shape = (source.pixels.shape[0], source.pixels.shape[1])
-        record = launch.source_record(self.pixels.address, pitch, shape, dtype, source.stored_min, tables)
-        return record, nbytes, 4 * placed
-
-    def let_go(self) -> None:
-        """Streams and events are destroyed with the last reference to them."""
-        self.stream = self.arrived = None

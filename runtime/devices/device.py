@@ -19,7 +19,7 @@ from spinescore.runtime.engines import Engine
 
 __all__ = ["LARGEST_IMAGE_PX", "Buffer", "Device", "Replay", "loading"]
 
-LARGEST_IMAGE_PX = 5120 * 5120  # a GPU's memory is allocated for it unless another size is asked for
+LARGEST_IMAGE_PX = 5120 * 5120  # a GPU first allocates memory for images of this size
 
 
 class Buffer(Protocol):
@@ -32,7 +32,7 @@ class Buffer(Protocol):
     def __getitem__(self, part: slice, /) -> Any: ...
 
 
-# Captured steps. A device may run more views than are asked for; what those yield is left unread.
+# Captured steps. A device may run more views than are asked for; nobody reads their results.
 Replay = Callable[[slice], None]
 
 
@@ -45,30 +45,33 @@ class Device(Protocol[B]):
     kind: str  # "cpu", "cuda"
     name: str  # the hardware, for reports
     precisions: tuple[str, ...]  # of networks, the preferred one first
-    warnings: tuple[str, ...]  # for every report: what the device should have been
+    warnings: tuple[str, ...]  # for every report
 
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> B:
-        """A zeroed buffer in C order, kept until `close`."""
+        """Return a zeroed buffer in C order, kept until `close`."""
 
     def write(self, buffer: B, values: NDArray[Any]) -> None:
         """Copy host values of the buffer's shape and dtype into it."""
 
     def read(self, buffer: B) -> NDArray[Any]:
-        """A copy of the buffer on the host, after everything queued has run."""
+        """Return a copy of the buffer on the host, after everything queued has run."""
+
+    def fetch(self, buffer: B) -> None:
+        """Queue the copy to the host that a `read` of the buffer takes, if nothing is queued in between."""
 
     def upload(self, slot: int, source: Source) -> None:
         """Make `source` the image that ROIs with this source number read (0 or 1), replacing the one before."""
 
     def forget(self) -> None:
-        """Nothing reads the images any more until others are uploaded: let go of what is the caller's."""
+        """Let go of the caller's pixels. No verb reads the images again until others are uploaded."""
 
     def engines(
         self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
     ) -> list[Engine[B]]:
-        """Load networks: their files, and the precisions of those. The engines are closed with the device.
+        """Load networks, given as files with their precisions. The engines are closed with the device.
 
-        `before` is told of each that is loaded, maybe from several threads. Raises `EngineError`, and what `before`
-        raises.
+        `before` is called with a sentence for each network, maybe from several threads. Raises `EngineError`, and the
+        errors of `before`.
         """
 
     def warp(self, rois: B, spec: WarpSpec, out: B) -> None:
@@ -96,7 +99,7 @@ class Device(Protocol[B]):
         """Note the time at which everything queued before has run."""
 
     def marks_ms(self) -> dict[str, float]:
-        """The marks of the latest replay, in milliseconds since its first one."""
+        """Return the marks of the latest replay, in milliseconds since its first one."""
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
         """Make `steps` replayable. A GPU runs them for both views once, in which engines may still allocate."""
@@ -109,5 +112,5 @@ class Device(Protocol[B]):
 
 
 def loading(path: Path, precision: str) -> str:
-    """What `Device.engines` tells of a network that it loads."""
+    """Return the sentence that `Device.engines` says before it loads a network."""
     return f"loading network {path.name} ({precision})"

@@ -37,10 +37,10 @@ _FAR_PX = 2.0**20  # beyond any image; coordinates there are not exact in float3
 
 
 class HostDevice:
-    """Everything runs when it is called; a replay runs only the views that are asked for.
+    """Every verb runs when it is called; a replay runs only the views that are asked for.
 
-    With two threads or more the two views of a replay run side by side, each in a thread of its own: what one network
-    leaves of a core's time, the other view's warp takes. Other batches are halved.
+    With two threads or more the two views of a replay run side by side, each in a thread of its own: one view's warp
+    uses the time that the other view's network leaves. Other batches are halved.
     """
 
     kind = "cpu"
@@ -52,7 +52,7 @@ class HostDevice:
         warnings: tuple[str, ...] = (),
         choice: EngineChoice | None = None,
     ) -> None:
-        """`choice` is what runs networks; without one ONNX Runtime, in the highest precision that there is."""
+        """`choice` says which engine runs networks; by default ONNX Runtime, in the highest precision that is there."""
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"
@@ -66,6 +66,8 @@ class HostDevice:
         if choice is not None:
             self.precisions = choice.files
         self._sources: list[tuple[Array, tuple[Array, ...]] | None] = [None, None]
+        self._sizes: dict[int, set[tuple[int, int]]] = {}  # of the outputs, by table
+        self._greys = [_Greys(), _Greys()]
         self._marks: dict[str, list[int]] = {}
         self._engines: list[Engine[Array]] = []
 
@@ -78,8 +80,12 @@ class HostDevice:
     def read(self, buffer: Array) -> Array:
         return buffer.copy()
 
+    def fetch(self, buffer: Array) -> None:
+        """Do nothing: the buffer is on the host."""
+
     def upload(self, slot: int, source: Source) -> None:
-        """Keeps a reference to the pixels. The tables are spread over all values that the pixels' type can take."""
+        """Keep a reference to the pixels, and spread the tables over all values that the pixels' type can take."""
+        self._greys[slot].table = None
         different = {id(table): table for table in source.tables}
         spread = {key: _spread(table, source) for key, table in different.items()}
         pixels = np.ascontiguousarray(source.pixels).view(f"u{source.pixels.dtype.itemsize}")
@@ -91,7 +97,7 @@ class HostDevice:
     def engines(
         self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
     ) -> list[Engine[Array]]:
-        """Two at a time, where there are threads: loading one keeps no more than a core busy."""
+        """Load two networks at a time if there are threads; loading one keeps at most one core busy."""
         callers = 1 if self._other is None else 2
 
         def load(path: Path, precision: str) -> Engine[Array]:
@@ -107,17 +113,30 @@ class HostDevice:
 
     def warp(self, rois: Array, spec: WarpSpec, out: Array) -> None:
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (spec.mean, spec.std))
+        self._sizes.setdefault(spec.table, set()).add((spec.height, spec.width))
         for roi, image in zip(rois.reshape(-1), out, strict=True):
-            known = 0 <= roi["source"] < len(self._sources)
-            source = self._sources[roi["source"]] if known else None
             grey = np.zeros((spec.height, spec.width), np.float32)
+            source = self._source(int(roi["source"]), spec.table)
             if source is not None and np.isfinite(roi["matrix"]).all():
-                _cut(source[0], source[1][spec.table], roi, spec.antialias, grey)
+                _cut(*source, roi, spec.antialias, grey)
             normal = image if image.dtype == np.float32 else np.empty(image.shape, np.float32)
             np.subtract(grey, mean, out=normal)  # in place: fresh memory costs more than the arithmetic
             np.divide(normal, std, out=normal)
             if normal is not image:
                 image[...] = normal
+
+    def _source(self, number: int, table: int) -> tuple[Array, Array | None] | None:
+        """Return the pixels of a source and its table, or its greys and None; None if there is no such source.
+
+        If one table serves outputs of several sizes (test-time averaging), it is applied once to the whole image.
+        """
+        source = self._sources[number] if 0 <= number < len(self._sources) else None
+        if source is None:
+            return None
+        pixels, tables = source
+        if len(self._sizes[table]) == 1:
+            return pixels, tables[table]
+        return self._greys[number].of(pixels, tables, table), None
 
     def decode(self, heatmaps: Array, rois: Array, views: Array, spec: DecodeSpec, points: Array) -> None:
         points[...] = decode(heatmaps, rois, views, spec)
@@ -132,7 +151,7 @@ class HostDevice:
         out[...] = mirror(images)
 
     def average(self, heatmaps: Sequence[Array], spec: AverageSpec, out: Array) -> None:
-        """In float32, the precision of the heatmaps."""
+        """Average in float32, the precision of the heatmaps."""
         out[...] = average(heatmaps, spec, out.shape[2:], np.float32)
 
     def run(self, engine: Engine[Array], inputs: Array, outputs: Array) -> None:
@@ -156,7 +175,7 @@ class HostDevice:
         return {stage: 0.0 if number == 0 else ms for number, (stage, ms) in enumerate(later.items())}
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
-        """Nothing runs here: the first replay is as good as any other, if slower."""
+        """Return the steps as a replay. Nothing runs now, so that the first replay is slower than the others."""
 
         def replay(views: slice) -> None:
             self._marks = {}
@@ -172,7 +191,7 @@ class HostDevice:
         return replay
 
     def synchronise(self) -> None:
-        """Nothing is ever pending."""
+        """Do nothing: every verb waits for its own end."""
 
     def close(self) -> None:
         self.forget()
@@ -182,8 +201,25 @@ class HostDevice:
             self._engines.pop().close()
 
 
+class _Greys:
+    """A whole image after one of its tables, in memory that is used again for the next image."""
+
+    def __init__(self) -> None:
+        self.table: int | None = None
+        self._memory = np.empty(0, np.float32)
+
+    def of(self, pixels: Array, tables: tuple[Array, ...], table: int) -> Array:
+        if self._memory.size < pixels.size:
+            self._memory = np.empty(pixels.size, np.float32)
+        greys = self._memory[: pixels.size].reshape(pixels.shape)
+        if self.table != table:
+            cv2.LUT(pixels, tables[table], greys)
+            self.table = table
+        return greys
+
+
 def _both(other: ThreadPoolExecutor, here: Callable[[], None], there: Callable[[], None]) -> None:
-    """Run the two at the same time, `there` on the other thread; what either raises is raised when both have ended."""
+    """Run both at the same time, `there` on the other thread. An error is raised when both have ended."""
     running = other.submit(there)
     try:
         here()
@@ -193,7 +229,7 @@ def _both(other: ThreadPoolExecutor, here: Callable[[], None], there: Callable[[
 
 
 def _spread(table: Array, source: Source) -> Array:
-    """The table (float32) over all values that the pixels' type can take, in the order of their bit patterns."""
+    """Return the table (float32) for all values of the pixels' type, in the order of their bit patterns."""
     least, count = int(np.iinfo(source.pixels.dtype).min), 256**source.pixels.dtype.itemsize
     offset = source.stored_min - least
     first, end = (min(max(place, 0), count) for place in (offset, offset + len(table)))
@@ -204,8 +240,8 @@ def _spread(table: Array, source: Source) -> Array:
     return np.roll(spread, least) if least else spread  # the bit patterns of negative values come last
 
 
-def _cut(pixels: Array, table: Array, roi: np.void, antialias: int, grey: Array) -> None:
-    """Fill `grey` (H x W), tile by tile: the table only where it is needed, and coordinates that stay small."""
+def _cut(pixels: Array, table: Array | None, roi: np.void, antialias: int, grey: Array) -> None:
+    """Fill `grey` (H x W) tile by tile, so that coordinates stay small. Without a table the pixels are greys."""
     (ax, bx, cx), (ay, by, cy) = roi["matrix"].tolist()
     cx, cy = cx + int(roi["origin"][0]), cy + int(roi["origin"][1])
     scale = max(abs(ax) + abs(bx), abs(ay) + abs(by))
@@ -217,10 +253,10 @@ def _cut(pixels: Array, table: Array, roi: np.void, antialias: int, grey: Array)
             _cut_tile(pixels, table, (ax, bx, x), (ay, by, y), antialias, tile)
 
 
-def _cut_tile(pixels: Array, table: Array, x_row: _Row, y_row: _Row, n: int, tile: Array) -> None:
-    """One tile, from the source rectangle that its samples touch; what lies outside of the source stays 0.
+def _cut_tile(pixels: Array, table: Array | None, x_row: _Row, y_row: _Row, n: int, tile: Array) -> None:
+    """Fill one tile from the source rectangle that its samples touch. Outside of the source it stays 0.
 
-    The rows of the matrix are numbers and not arrays, which would take 0.1 ms of a tile's half millisecond.
+    The rows of the matrix are numbers; arrays would take 0.1 ms of a tile's half millisecond.
     """
     height, width = tile.shape
     rows, columns = pixels.shape
@@ -230,7 +266,8 @@ def _cut_tile(pixels: Array, table: Array, x_row: _Row, y_row: _Row, n: int, til
         return
     x0, y0 = max(0, math.floor(low_x) - 1), max(0, math.floor(low_y) - 1)
     x1, y1 = min(columns, math.ceil(high_x) + 2), min(rows, math.ceil(high_y) + 2)
-    greys = cv2.LUT(pixels[y0:y1, x0:x1], table)
+    rectangle = pixels[y0:y1, x0:x1]
+    greys = rectangle if table is None else cv2.LUT(rectangle, table)
     # From the pixel of the n times finer grid to the rectangle's pixel.
     fine = np.array([_finer(x_row, x0, n), _finer(y_row, y0, n)])
     samples = cv2.warpAffine(
@@ -245,7 +282,7 @@ def _cut_tile(pixels: Array, table: Array, x_row: _Row, y_row: _Row, n: int, til
 
 
 def _reach(row: _Row, width: int, height: int) -> tuple[float, float]:
-    """The least and the greatest coordinate of a tile's pixels, their edges included."""
+    """Return the least and the greatest coordinate of a tile's pixels, their edges included."""
     a, b, c = row
     across, down = (-0.5 * a, (width - 0.5) * a), (-0.5 * b, (height - 0.5) * b)
     return c + min(across) + min(down), c + max(across) + max(down)

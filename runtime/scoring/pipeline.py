@@ -262,6 +262,9 @@ class Pipeline:
         self._boundary("grade")
         self._grade(views)
         device.mark("grade")
+        device.fetch(self._points[views])
+        for network in self._networks:
+            device.fetch(network.logits[network.rows(views)])
 
     def _find(self, effort: Effort, views: slice, again: bool) -> None:
         """Make one pass: find the points in the whole radiographs, or `again` in the box of the first pass's points."""

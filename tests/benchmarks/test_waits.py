@@ -49,9 +49,12 @@ def test_the_kept_record_has_every_architecture_and_16_loads_in_flight():
 
 
 def assert_few_waits(blocks):
+    """Two samples of two pixels: 16 stored values, and 16 table entries unless the table is a line."""
     two_samples = [block for block in blocks if block["loads"] == 32]
     assert len(two_samples) == 2, "one for each depth of pixels"
     assert all(block["waits"] < 3 for block in two_samples), "one after the other, eight samples wait 15 times"
+    computed = [block for block in blocks if block["loads"] == 16 and block["waits"] < 1]
+    assert len(computed) == 2, "without the entries of a table, which a line replaces, there is no second wait"
 
 
 def test_warp_as_it_is_now():

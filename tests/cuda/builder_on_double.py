@@ -63,7 +63,7 @@ def install(kernels):
     from spinescore.runtime.engines import tensorrt
 
     gate.can_start = lambda: False  # a new process would have no double
-    device.fatbin = lambda source, capability: double.fatbin(kernels)
+    device.codes = lambda source, capability: double.codes(kernels)
     sys.modules["tensorrt"] = make_double()
     tensorrt.TensorRTEngine = BuiltEngine
 

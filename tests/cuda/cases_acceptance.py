@@ -48,7 +48,7 @@ def prepare(engine=EngineDouble):
 
     os.environ["SPINESCORE_CACHE"] = str(FOLDER / "cache")
     gate.can_start = lambda: False  # a new process would have no double
-    module.fatbin = lambda source, capability: double.fatbin(KERNELS)
+    module.codes = lambda source, capability: double.codes(KERNELS)
 
     def opened(path, precision, threads=None, *, queue=None, convert=False):
         if queue is None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from on_double import CONTROL, FOLDER, KERNELS, LARGEST_PX, assert_everything_freed, bundle, opened, run, study, untimed
 
+from spinescore.kernels.build import KernelBuildError
+from spinescore.kernels.compiled import Code
 from spinescore.runtime import DeviceError, EngineError, Scorer
 from spinescore.runtime.devices import open_device
 
@@ -77,7 +79,7 @@ def case_failing_capture():
 
 
 def case_errors():
-    """No memory, a lost GPU, an image larger than declared, damaged kernels: named, with what to do next."""
+    """Errors name missing memory, a lost GPU or damaged kernels, and the next step."""
     tested = bundle()
     CONTROL.set("memory", 1_000_000)
     with pytest.raises(
@@ -86,15 +88,10 @@ def case_errors():
         opened()
     CONTROL.set("memory", 1 << 40)
     assert_everything_freed()
-    with pytest.raises(DeviceError, match=r"kernel image is invalid.*; the compiled kernels are damaged"):
+    with pytest.raises(DeviceError, match=r"the double's kernels .*kernel image is invalid.*if its files are damaged"):
         opened(kernels=FOLDER / "missing.so")
     assert_everything_freed()
     with Scorer(tested, opened()) as cuda:
-        with pytest.raises(
-            DeviceError, match=r"up to 786432 pixels, .* 1200 x 900 = 1080000; .*largest_image_px=1080000"
-        ):
-            cuda.score(study(rows=1200))
-        assert cuda.score(study()).total.status == "complete"  # the device goes on
         CONTROL.fail(1, LAUNCH_FAILED, for_good=True, name="cuGraphLaunch")
         with pytest.raises(DeviceError, match=r"cuGraphLaunch failed: unspecified launch failure; .*start the process"):
             cuda.score(study())
@@ -102,6 +99,52 @@ def case_errors():
             cuda.score(study())
     with pytest.raises(DeviceError, match="closed"):
         cuda.score(study())
+
+
+def case_kernels_of_a_newer_cuda():
+    """A driver of CUDA 12 refuses machine code and PTX of CUDA 13; PTX of an old ISA serves. Or the error says all."""
+    tested, asked = bundle(), []
+
+    def compiled(source, capability, isas=("9.0", "7.4")):
+        asked.append(source)
+        yield Code(
+            double.fatbin(KERNELS) + b"Cuda compilation tools, release 13.0, V13.0.88", "the package's machine code"
+        )
+        for isa in isas:
+            asked.append(isa)
+            yield Code(f"// {KERNELS}\n.version {isa}\n".encode() + b"\0", f"PTX of ISA {isa}")
+        raise KernelBuildError("nvcc was not found.")
+
+    for version, refusal in ((12060, 200), (12060, 209), (11040, 222), (12020, 801)):
+        CONTROL.set("version", version)
+        CONTROL.set("refusal", refusal)
+        asked.clear()
+        with Scorer(tested, opened(compiled=compiled)) as cuda:
+            assert cuda.score(study()).total.status == "complete"
+        assert asked == [part for source in ("average", "decode", "warp") for part in (source, "9.0", "7.4")]
+        assert_everything_freed()
+        with pytest.raises(DeviceError) as refused:
+            opened(compiled=lambda source, capability: compiled(source, capability, ("9.0",)))
+        message = str(refused.value)
+        assert (
+            f"kernel average cannot be loaded. The driver supports CUDA {version // 1000}.{version % 100 // 10}"
+            in message
+        )
+        assert "the package's machine code (compiled by CUDA 13.0): cuModuleLoadDataEx failed" in message
+        assert "PTX of ISA 9.0 (compiled by an unknown CUDA version)" in message
+        assert message.endswith("or use device cpu.")
+        assert "nvcc was not found. Update the NVIDIA driver" in message
+        assert_everything_freed()
+    CONTROL.set("version", 13000)
+    asked.clear()
+    opened(compiled=compiled).close()
+    assert asked == ["average", "decode", "warp"]
+    asked.clear()
+    CONTROL.fail(1, 209, name="cuModuleGetFunction")  # a driver that loads lazily refuses a kernel only now
+    opened(compiled=compiled).close()
+    assert asked == ["average", "9.0", "decode", "warp"]
+    assert_everything_freed()
+    assert_everything_freed()
 
 
 def case_no_gpu():
@@ -127,7 +170,7 @@ def case_auto():
     """
     import spinescore.runtime.devices.cuda as module
 
-    module.fatbin = lambda source, capability: double.fatbin(KERNELS)
+    module.codes = lambda source, capability: double.codes(KERNELS)
     folder = bundle().folder
     anything = {"largest_image_px": LARGEST_PX, "require_acceptance": False}
     for message, options in (("No engine has been accepted.*--device cuda", {}), ("no CUDA provider", anything)):
@@ -138,15 +181,13 @@ def case_auto():
             report = scorer.score(study())
             assert report.device.kind == "cpu"
             assert [warning for warning in report.warnings if re.search(f"Scored on the CPU.*{message}", warning)]
-    module.fatbin = _cannot_build
+    module.codes = _cannot_build
     with pytest.raises(DeviceError, match="nvcc is missing"):
         Scorer.open(folder, "cuda", require_acceptance=False)
     assert_everything_freed()
 
 
 def _cannot_build(source, capability):
-    from spinescore.kernels.build import KernelBuildError
-
     raise KernelBuildError("nvcc is missing")
 
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from spinescore.kernels.compiled import Code
+
 HERE = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
 
@@ -65,6 +67,11 @@ def fatbin(kernels: Path) -> bytes:
     """What the double loads as compiled kernels: a fatbin's header, and the path of the library that holds them."""
     body = str(kernels).encode() + b"\0"
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+def codes(kernels: Path) -> list[Code]:
+    """The same, as the device takes it."""
+    return [Code(fatbin(kernels), "the double's kernels")]
 
 
 def run_child(library: Path, script: str, *arguments: str) -> None:

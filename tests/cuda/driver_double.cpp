@@ -4,7 +4,8 @@
 // source is overwritten too early, or a stream that does not wait for another, gives wrong results. Freed addresses are
 // never used again and cannot be read; a copy or a launch that names one fails. What a GPU forbids while a stream is
 // captured fails and spoils the capture. Kernels come from a library as host_build.py makes it, whose path stands behind
-// the header of the "fatbin". One thread at a time; host functions (cuLaunchHostFunc) may be Python.
+// the header of the "fatbin", or in the first line of PTX. A fatbin is refused if its CUDA ("toolkit") is of a newer
+// series than the driver's ("version"), PTX if its ISA is newer than the driver's. One thread at a time; host functions (cuLaunchHostFunc) may be Python.
 //
 // The tests ask and steer by the double_* functions at the end. Calls that are not here are generated (double.py) and
 // answer CUDA_ERROR_NOT_SUPPORTED.
@@ -53,8 +54,12 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
         *value = 16;
         return CUDA_SUCCESS;
     }
-    const bool integrated = attribute == CU_DEVICE_ATTRIBUTE_INTEGRATED && settings["integrated"];
-    *value = integrated || attribute == CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY;
+    const std::map<CUdevice_attribute, const char *> asked = {
+        {CU_DEVICE_ATTRIBUTE_INTEGRATED, "integrated"},
+        {CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES, "coherent"},
+    };
+    const auto found = asked.find(attribute);
+    *value = found == asked.end() ? attribute == CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY : settings[found->second] != 0;
     return CUDA_SUCCESS;
 }
 
@@ -241,12 +246,17 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count,
             values[i] = nullptr;
         }
     }
-    const auto *path = static_cast<const char *>(image) + 16;
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    NEED(library, CUDA_ERROR_INVALID_IMAGE);
-    *module = new CUmod_st{library, {}};
-    modules.insert(*module);
-    return CUDA_SUCCESS;
+    const auto *path = static_cast<const char *>(image) + 16; // of a fatbin
+    const std::string text(static_cast<const char *>(image), 3);
+    if (text == "// ") { // PTX: its first line is the path, behind it stands its ISA
+        const std::string ptx = static_cast<const char *>(image);
+        const std::size_t line = ptx.find('\n'), version = ptx.find(".version ");
+        NEED(version != std::string::npos, CUDA_ERROR_INVALID_PTX);
+        NEED(std::stod(ptx.substr(version + 9)) <= newest_isa(), CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
+        return load(module, ptx.substr(3, line - 3).c_str());
+    }
+    NEED(settings["toolkit"] / 1000 <= settings["version"] / 1000, static_cast<CUresult>(settings["refusal"]));
+    return load(module, path);
 }
 
 CUresult cuModuleUnload(CUmodule module) {
@@ -308,9 +318,21 @@ CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuGraphInstantiateWithFlags(CUgraphExec *runnable, CUgraph graph, unsigned long long) {
+CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *, std::size_t *count) {
     ENTER(kContext);
     NEED(graphs.count(graph), CUDA_ERROR_INVALID_VALUE);
+    *count = graph->nodes.size();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGraphUpload(CUgraphExec runnable, CUstream stream) {
+    ENTER(kNotCaptured);
+    return runnables.count(runnable) && streams.count(stream) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *runnable, CUgraph graph, unsigned long long) {
+    ENTER(kContext);
+    NEED(graphs.count(graph) && !graph->nodes.empty(), CUDA_ERROR_INVALID_VALUE); // an empty graph costs a launch
     *runnable = *runnables.insert(new CUgraphExec_st{graph->nodes}).first;
     return CUDA_SUCCESS;
 }
@@ -345,6 +367,8 @@ CUresult cuGetErrorString(CUresult status, const char **text) { // as the driver
         {CUDA_ERROR_NO_DEVICE, "no CUDA-capable device is detected"},
         {CUDA_ERROR_INVALID_IMAGE, "device kernel image is invalid"},
         {CUDA_ERROR_NO_BINARY_FOR_GPU, "no kernel image is available for execution on the device"},
+        {CUDA_ERROR_INVALID_PTX, "a PTX JIT compilation failed"},
+        {CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "the provided PTX was compiled with an unsupported toolchain."},
         {CUDA_ERROR_INVALID_CONTEXT, "invalid device context"},
         {CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered"},
         {CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"},

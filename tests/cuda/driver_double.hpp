@@ -42,7 +42,8 @@ struct Node { // of a graph: runs, or records an event
 using Nodes = std::vector<Node>;
 
 std::map<std::uintptr_t, Block> blocks;
-std::map<std::string, long> calls, settings = {{"devices", 1}, {"version", CUDA_VERSION}, {"memory", 1L << 40}};
+std::map<std::string, long> calls, settings = {
+    {"devices", 1}, {"version", CUDA_VERSION}, {"memory", 1L << 40}, {"toolkit", CUDA_VERSION}, {"refusal", CUDA_ERROR_INVALID_IMAGE}};
 std::set<const void *> contexts, modules;
 thread_local std::vector<CUcontext> stack;
 CUresult lost = CUDA_SUCCESS;
@@ -215,6 +216,20 @@ CUresult record(CUevent event, CUstream stream) {
 CUresult copy(void *to, const void *from, std::size_t bytes, const void *on_device) {
     NEED(is_whole(reinterpret_cast<std::uintptr_t>(on_device), bytes), CUDA_ERROR_ILLEGAL_ADDRESS);
     std::memcpy(to, from, bytes);
+    return CUDA_SUCCESS;
+}
+
+// The newest PTX ISA of a driver: 9.0 with CUDA 13.0, 8.5 with 12.6, 7.4 with 11.4 (PTX ISA, release history).
+double newest_isa() {
+    const long major = settings["version"] / 1000, minor = settings["version"] % 1000 / 10;
+    return major >= 13 ? 9.0 + 0.1 * minor : major == 12 ? (minor < 6 ? 8.0 + 0.1 * minor : 8.5) : 7.0 + 0.1 * minor;
+}
+
+CUresult load(CUmodule *module, const char *path) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    NEED(library, CUDA_ERROR_INVALID_IMAGE);
+    *module = new CUmod_st{library, {}};
+    modules.insert(*module);
     return CUDA_SUCCESS;
 }
 

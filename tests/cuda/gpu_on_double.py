@@ -34,7 +34,7 @@ def wrong_warp():
         made.args["mean"] += 0.001
         return made
 
-    cuda.launch.warp_launch = warp_launch
+    launch.warp_launch = warp_launch
 
 
 def lost_gpu():
@@ -78,7 +78,7 @@ FAULTS = {
 
 if __name__ == "__main__":
     gate.can_start = lambda: False  # a new process would have no double
-    cuda.fatbin = lambda source, capability: double.fatbin(KERNELS)
+    cuda.codes = lambda source, capability: double.codes(KERNELS)
     cuda.open_on_gpu = lambda choice, path, precision, queue: (EngineDouble(path, precision, queue), "")
     flavours.installed_flavours = lambda: ()
     if FAULT in FAULTS:

@@ -36,7 +36,7 @@ def opened(engines=None, capturable=True, kernels=KERNELS, **options):
 
     def compiled(source, capability):
         assert capability == (8, 7)
-        return double.fatbin(kernels)
+        return double.codes(kernels)
 
     return CudaDevice(**{"largest_image_px": LARGEST_PX, "open_engine": open_engine, "compiled": compiled, **options})
 

@@ -11,15 +11,14 @@ from helpers.host_build import HostKernels
 from spinescore.kernels.average import AverageSpec
 from spinescore.kernels.decode import DISCS, POINT, BoxSpec, CropSpec, DecodeSpec
 from spinescore.kernels.launch import (
-    SOURCE,
     average_launch,
     boxes_launch,
     crops_launch,
     decode_launch,
     mirror_launch,
-    source_record,
     warp_launch,
 )
+from spinescore.kernels.layouts import SOURCE, line_of, source_record
 from spinescore.kernels.warp import ROI, Source, WarpSpec
 
 GUARD_BYTES = 64
@@ -61,19 +60,24 @@ def warp(
     spec: WarpSpec,
     half: bool = False,
     margin: int = 3,
+    poisoned: bool = False,
 ) -> NDArray:
-    """`spinescore.kernels.warp.warp` by the CUDA source."""
+    """`spinescore.kernels.warp.warp` by the CUDA source; `poisoned` spoils the tables that need not be read."""
     kept = []
     records = np.zeros(max(len(sources), 1), SOURCE)
     for number, source in enumerate(sources):
         if source is None:
             continue
         memory, inside = place(source, margin)
-        tables = [np.ascontiguousarray(table, np.float32) for table in source.tables]
+        tables = [np.array(table, np.float32) for table in source.tables]
         kept += [memory, *tables]
         where = [(table.ctypes.data, len(table)) for table in tables]
+        lines = [line_of(table, source.stored_min, inside.dtype) for table in tables]
+        for table, line in zip(tables, lines, strict=True):
+            if poisoned and line is not None:
+                table[...] = np.nan
         records[number] = source_record(
-            inside.ctypes.data, memory.strides[0], inside.shape, inside.dtype, source.stored_min, where
+            inside.ctypes.data, memory.strides[0], inside.shape, inside.dtype, source.stored_min, where, lines
         )
     rois = np.ascontiguousarray(rois, ROI).reshape(-1)
     out = Output((len(rois), spec.channels, spec.height, spec.width), np.float16 if half else np.float32)

@@ -1,6 +1,8 @@
 """Compiling the kernels: every architecture where nvcc is, and the shipped, cached and missing cases with a double."""
 
 import hashlib
+import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,26 @@ from pathlib import Path
 import pytest
 
 from spinescore.kernels import build
-from spinescore.kernels.build import ARCHITECTURES, SOURCES, KernelBuildError, compile_fatbin, fatbin, resources
+from spinescore.kernels import compiled as policy
+from spinescore.kernels.build import ARCHITECTURES, SOURCES, KernelBuildError, compile_fatbin, compile_ptx, resources
 from spinescore.kernels.launch import KERNELS
 
 FATBIN = (0xBA55ED50).to_bytes(4, "little") + b"\x01\x00\x10\x00" + (5).to_bytes(8, "little") + b"code!"
+PTX = """//
+// Cuda compilation tools, release 13.0, V13.0.88
+.version 9.0
+.target sm_75
+.visible .entry warp_f16() {
+	.pragma "used_bytes_mask 15";
+	.pragma "nounroll";
+	ret;
+}
+"""
+
+
+def fatbin(source, capability):
+    """The first code that a device would try."""
+    return next(policy.codes(source, capability)).data
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +60,7 @@ def test_every_architecture_compiles_without_spills(compiled, source):
     assert {(r.kernel, r.architecture) for r in found} == {(name, code) for name in kernels for code in known}
     most = 96 if source == "warp" else 64  # warp holds the values of 16 loads at once
     assert [r for r in found if r.spill_bytes or r.stack_bytes or r.registers > most] == []
-    assert build._whole_fatbin(path) is not None
+    assert policy._whole_fatbin(path.read_bytes()) is not None
 
 
 class FakeNvcc:
@@ -51,17 +69,32 @@ class FakeNvcc:
     def __init__(self, monkeypatch, tmp_path):
         self.known, self.writes, self.fails, self.compiled = (75, 90), FATBIN, None, []
         monkeypatch.setattr(build.subprocess, "run", self.run)
-        monkeypatch.setattr(build, "find_nvcc", lambda: Path("/cuda/nvcc"))
-        monkeypatch.setattr(build, "shipped_name", lambda source: f"not-shipped-{source}.fatbin")
+        self.is_at = monkeypatch
+        self.is_there(True)
+        monkeypatch.setattr(policy, "shipped_name", lambda source, suffix=".fatbin": f"not-shipped-{source}{suffix}")
+        monkeypatch.setattr(policy, "compile_ptx_by_nvrtc", self.nvrtc)
         monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "cache"))
+
+    def is_there(self, there):
+        for module in (build, policy):
+            self.is_at.setattr(module, "find_nvcc", lambda: Path("/cuda/nvcc") if there else None)
+
+    def nvrtc(self, source):
+        self.compiled.append("nvrtc")
+        raise KernelBuildError(f"Kernel {source}: NVRTC was not found.")
 
     def run(self, command, **options):
         if self.fails:
             return subprocess.CompletedProcess(command, 1, "", self.fails)
         if "--list-gpu-code" in command:
             return subprocess.CompletedProcess(command, 0, "".join(f"sm_{code}\n" for code in self.known), "")
-        self.compiled.append([part.split(",code=")[1] for part in command if part.startswith("-gencode")])
-        Path(command[command.index("-o") + 1]).write_bytes(self.writes)
+        target = Path(command[command.index("-o") + 1])
+        if "--fatbin" in command:
+            self.compiled.append([part.split(",code=")[1] for part in command if part.startswith("-gencode")])
+            target.write_bytes(self.writes)
+        else:
+            self.compiled.append(next(part for part in command if part in ("--ptx", "--cubin")))
+            target.write_text(PTX)
         return subprocess.CompletedProcess(command, 0, "", "")
 
 
@@ -80,9 +113,9 @@ def test_compiled_once_for_the_gpu_at_hand(nvcc):
 
 def test_another_source_is_another_entry_of_the_cache(nvcc, monkeypatch, tmp_path):
     fatbin("warp", (9, 0))
-    for path in build._HERE.glob("*.cu*"):
+    for path in build.HERE.glob("*.cu*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(build, "_HERE", tmp_path)
+    monkeypatch.setattr(build, "HERE", tmp_path)
     fatbin("warp", (9, 0))
     assert len(nvcc.compiled) == 1
     (tmp_path / "records.cuh").write_text("// changed\n")
@@ -93,11 +126,67 @@ def test_another_source_is_another_entry_of_the_cache(nvcc, monkeypatch, tmp_pat
 @pytest.mark.parametrize("damaged", [FATBIN[:-1], FATBIN + b"x", b"", b"something else entirely"])
 def test_a_damaged_entry_is_compiled_again(nvcc, damaged):
     fatbin("warp", (9, 0))
-    (entry,) = build.cache_folder().iterdir()
+    (entry,) = policy.cache_folder().iterdir()
     entry.write_bytes(damaged)
     assert fatbin("warp", (9, 0)) == FATBIN
     assert entry.read_bytes() == FATBIN
     assert len(nvcc.compiled) == 2
+
+
+def test_all_code_for_a_driver_that_refuses_it(nvcc, monkeypatch, tmp_path):
+    """Shipped machine code, shipped PTX, then machine code and PTX that are compiled here and kept."""
+    monkeypatch.setattr(policy, "HERE", tmp_path)
+    (tmp_path / "not-shipped-warp.fatbin").write_bytes(FATBIN + b"x")  # damaged: passed over
+    (tmp_path / "not-shipped-warp.ptx").write_bytes(build.portable_ptx(PTX).encode() + b"\0")
+    for _ in range(2):
+        codes = policy.codes("warp", (9, 0))
+        taken = list(itertools.islice(codes, 3))
+        with pytest.raises(KernelBuildError, match=r"there is no other code for a GPU of compute capability 9\.0"):
+            next(codes)
+        assert [code.description for code in taken] == [
+            "the package's PTX (compiled by CUDA 13.0)",
+            "machine code of nvcc on this machine (compiled by an unknown CUDA version)",
+            "PTX compiled on this machine (compiled by CUDA 13.0)",
+        ]
+        assert taken[0].data == taken[2].data
+    assert nvcc.compiled == [["sm_90"], "--ptx", "--cubin"]
+
+
+def test_ptx_states_an_isa_that_every_supported_driver_knows():
+    text = build.portable_ptx(PTX)
+    assert "\n.version 7.4\n" in text
+    assert "used_bytes_mask" not in text
+    assert text.count("\n") == PTX.count("\n") - 1
+    assert build.portable_ptx(text) == text
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_ptx_of_the_kernels_is_of_that_isa(compiled, tmp_path, source):
+    """ptxas refuses newer statements; what it makes of the lowered PTX is what it makes of nvcc's own."""
+    nvcc = build.find_nvcc()
+    compile_ptx(source, tmp_path / "portable.ptx", nvcc)
+    portable = (tmp_path / "portable.ptx").read_bytes()
+    assert portable.endswith(b"\n\0")
+    (tmp_path / "portable.ptx").write_bytes(portable[:-1])
+    build._run(
+        [str(nvcc), *build.FLAGS, "-arch=compute_75", "--ptx", "-o", str(tmp_path / "own.ptx"), build._path(source)], ""
+    )
+    for name in ("portable", "own"):
+        build._run([str(nvcc), "-arch=sm_86", "--cubin", "-o", str(tmp_path / name), str(tmp_path / f"{name}.ptx")], "")
+    assert (tmp_path / "portable").read_bytes() == (tmp_path / "own").read_bytes()
+    kernels = {name for name, (holder, _) in KERNELS.items() if holder == source}
+    assert set(re.findall(rb"\.visible \.entry (\w+)\(", portable)) == {name.encode() for name in kernels}
+
+
+def test_ptx_that_needs_a_newer_isa_is_not_shipped(monkeypatch, tmp_path):
+    """A statement that only a newer ISA knows is found when the package is built, and not on the user's driver."""
+    nvcc = build.find_nvcc()
+    if nvcc is None:
+        pytest.skip("nvcc is not installed")
+    monkeypatch.setattr(build, "PTX_ISA", "6.2")  # sm_75 came with 6.3
+    with pytest.raises(KernelBuildError, match=r"The PTX of kernel average is not of ISA 6\.2: .*sm_75"):
+        compile_ptx("average", tmp_path / "average.ptx", nvcc)
+    assert not (tmp_path / "average.ptx").exists()
 
 
 def test_a_gpu_newer_than_nvcc_gets_ptx_and_an_older_one_is_refused(nvcc):
@@ -107,7 +196,7 @@ def test_a_gpu_newer_than_nvcc_gets_ptx_and_an_older_one_is_refused(nvcc):
     with pytest.raises(
         KernelBuildError, match=r"no longer compiles for a GPU of compute capability 8\.6; install CUDA 12"
     ):
-        fatbin("warp", (8, 6))
+        list(policy.codes("warp", (8, 6)))
     with pytest.raises(KernelBuildError, match=r"6\.1 is older than 7.5, the oldest supported; use device cpu"):
         fatbin("warp", (6, 1))
 
@@ -123,19 +212,25 @@ def test_all_architectures_that_nvcc_knows_and_ptx_of_the_oldest(nvcc, tmp_path)
 
 def test_what_nvcc_says_is_in_the_error(nvcc):
     nvcc.fails = "nvcc fatal: no host compiler"
-    with pytest.raises(KernelBuildError, match="no host compiler\nRepair the CUDA toolkit"):
+    with pytest.raises(
+        KernelBuildError, match=r"no host compiler\nRepair the CUDA toolkit.*NVRTC was not found"
+    ) as error:
         fatbin("warp", (9, 0))
+    assert "was not found. Install" not in str(error.value)
 
 
-def test_without_nvcc_the_error_says_what_to_install(nvcc, monkeypatch):
-    monkeypatch.setattr(build, "find_nvcc", lambda: None)
-    with pytest.raises(KernelBuildError, match=r"nvcc, which compiles them for a GPU of compute capability 8\.7, was"):
+def test_without_nvcc_the_error_says_what_to_install(nvcc):
+    nvcc.is_there(False)
+    with pytest.raises(
+        KernelBuildError, match=r"nvcc, which compiles kernel decode for a GPU of compute capability 8\.7, was"
+    ):
         fatbin("decode", (8, 7))
 
 
 def test_an_nvcc_that_cannot_be_started(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "find_nvcc", lambda: tmp_path / "gone")
-    monkeypatch.setattr(build, "shipped_name", lambda source: f"not-shipped-{source}.fatbin")
+    monkeypatch.setattr(policy, "find_nvcc", lambda: tmp_path / "gone")
+    monkeypatch.setattr(policy, "shipped_name", lambda source, suffix=".fatbin": f"not-shipped-{source}{suffix}")
+    monkeypatch.setattr(policy, "compile_ptx_by_nvrtc", FakeNvcc.nvrtc.__get__(type("Silent", (), {"compiled": []})()))
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path))
     with pytest.raises(KernelBuildError, match="use device cpu"):
         fatbin("warp", (9, 0))
@@ -149,9 +244,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(nvcc, monkeypatch, tmp_path
 
 
 def test_a_shipped_fatbin_comes_first(nvcc, monkeypatch, tmp_path):
-    for path in build._HERE.glob("*.cu*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(build, "_HERE", tmp_path)
+    monkeypatch.setattr(policy, "HERE", tmp_path)
     (tmp_path / "not-shipped-warp.fatbin").write_bytes(FATBIN)
     assert fatbin("warp", (12, 0)) == FATBIN
     assert nvcc.compiled == []
@@ -174,8 +267,8 @@ def test_the_cache_is_in_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv("SPINESCORE_CACHE", raising=False)
     if sys.platform != "win32":
         monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-        assert build.cache_folder() == Path("/somewhere/spinescore/kernels")
-    assert build.cache_folder().parts[-2:] == ("spinescore", "kernels")
+        assert policy.cache_folder() == Path("/somewhere/spinescore/kernels")
+    assert policy.cache_folder().parts[-2:] == ("spinescore", "kernels")
 
 
 def test_ptxas_in_unknown_words_is_an_error():
@@ -203,10 +296,12 @@ def package_step(monkeypatch, tmp_path):
 
 def test_a_package_is_built_with_the_fatbins_where_nvcc_is(nvcc, package_step):
     step, folder = package_step
-    (folder / "warp-of-an-earlier-build.fatbin").write_bytes(FATBIN)
+    for suffix in ("fatbin", "ptx"):
+        (folder / f"warp-of-an-earlier-build.{suffix}").write_bytes(FATBIN)
     step.run()
-    assert sorted(path.name for path in folder.iterdir()) == sorted(build.shipped_name(source) for source in SOURCES)
-    assert nvcc.compiled == [["compute_75", "sm_75", "sm_90"]] * len(SOURCES)
+    names = [build.shipped_name(source, suffix) for source in SOURCES for suffix in (".fatbin", ".ptx")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert nvcc.compiled == [["compute_75", "sm_75", "sm_90"], "--ptx", "--cubin"] * len(SOURCES)
 
 
 def test_a_package_is_built_without_fatbins_where_nvcc_is_missing_or_fails(nvcc, package_step, monkeypatch):
@@ -215,7 +310,7 @@ def test_a_package_is_built_without_fatbins_where_nvcc_is_missing_or_fails(nvcc,
     monkeypatch.setattr(step, "warn", said.append)
     nvcc.fails = "nvcc fatal: no host compiler"
     step.run()
-    monkeypatch.setattr(build, "find_nvcc", lambda: None)
+    nvcc.is_there(False)
     step.run()
     assert [*folder.iterdir()] == []
     assert "no host compiler" in said[0]

@@ -19,7 +19,8 @@ from spinescore.benchmarks.gpu.warpcases import (
     source_of,
     warp_edges,
 )
-from spinescore.kernels.launch import source_record, warp_launch
+from spinescore.kernels.launch import warp_launch
+from spinescore.kernels.layouts import line_of, source_record
 from spinescore.kernels.warp import Source, WarpSpec, warp
 
 
@@ -120,3 +121,73 @@ def test_what_the_kernel_cannot_read_is_refused():
         warp_launch(0, 1, 0, 1, WarpSpec(4, 4, 1, (0.0,), (1.0,), 2), 0, True)
     with pytest.raises(ValueError, match="17 channels"):
         warp_launch(0, 1, 0, 1, WarpSpec(4, 4, 1, (0.0,) * 17, (1.0,) * 17), 0, True)
+
+
+def windowed(low, high, entries, inverted=False, dtype=np.float32):
+    """A linear window over a table's entries, as the headers of radiographs give it."""
+    ramp = np.clip((np.arange(entries) - low) / (high - low), 0, 1)
+    return (1 - ramp if inverted else ramp).astype(dtype)
+
+
+WINDOWS = {
+    "whole": windowed(0, 4095, 4096),
+    "inverted": windowed(300, 3000, 4096, inverted=True),
+    "narrow": windowed(30_000, 30_050, 65_536),
+    "wide": windowed(-5000, 90_000, 65_536),
+    "late": windowed(60_000, 65_000, 65_536),
+}
+
+
+@pytest.mark.parametrize("name", list(WINDOWS))
+@pytest.mark.parametrize(("dtype", "stored_min"), [("uint8", 0), ("uint16", 0), ("int16", -32_768), ("int16", -100)])
+def test_linear_windows_are_computed_and_not_read(kernels, name, dtype, stored_min):
+    """The table's memory holds other values, so that a kernel that read it would be far off."""
+    table = WINDOWS[name]
+    line = line_of(table, stored_min, np.dtype(dtype))
+    assert line is not None
+    source = Source(noise(60, 50, dtype, 4), (table,), stored_min)
+    spec = WarpSpec(20, 30, 2, (0.0,), (1.0,))
+    roi = region(0.6, 1.4, (25, 30), (20, 30))
+    expected = warp([source], roi, spec)
+    assert excess(host_run.warp(kernels, [source], roi, spec, poisoned=True), expected, spec, 2e-5, False) <= 0
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.zeros(100, np.float32),
+        np.array([0.5], np.float32),
+        np.array([0, 1], np.float32),
+        np.repeat([0, 1], 50).astype(np.float32),
+        windowed(10, 200, 256) ** 2,
+        np.round(windowed(0, 4095, 4096) * 255).astype(np.float32) / 255,
+        np.minimum(windowed(0, 100, 200), windowed(100, 199, 200, inverted=True)),
+        np.concatenate([windowed(0, 99, 100), windowed(0, 99, 100)]),
+        np.full(100, np.nan, np.float32),
+        np.random.default_rng(0).random(4096, np.float32),
+    ],
+)
+def test_other_tables_are_read(table):
+    assert line_of(table, 0, np.dtype("uint16")) is None
+
+
+@given(
+    low=st.integers(-2000, 70_000),
+    width=st.integers(2, 70_000),
+    entries=st.integers(4, 65_536),
+    inverted=st.booleans(),
+    stored_min=st.sampled_from([-32_768, -1024, 0]),
+)
+def test_a_line_gives_the_tables_values(low, width, entries, inverted, stored_min):
+    """In float32, as the kernel computes it."""
+    table = windowed(low, low + width, entries, inverted)
+    dtype = np.dtype("int16" if stored_min else "uint16")
+    line = line_of(table, stored_min, dtype)
+    if line is None:
+        assert ((table > 0) & (table < 1)).sum() < 2 or abs(float(table[-1]) - float(table[0])) < 0.2
+        return
+    sign = 0x8000 if stored_min else 0
+    value = np.arange(entries) + stored_min + sign
+    steps = (np.float32(2**23) + value.astype(np.float32)) - line["origin"]
+    computed = np.clip(line["slope"] * steps + line["offset"], line["low"], line["high"])
+    assert np.abs(computed - table).max() < 4e-6
