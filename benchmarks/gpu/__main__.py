@@ -23,18 +23,18 @@ __all__ = ["PARTS", "Options", "main"]
 
 COMMAND = tuple(this_module("gpu"))
 
-# Part (a module of this package) -> its percentage of the minutes; unused time goes to the next parts. What matters most
-# comes first: the answers, then whole studies, both within half of the minutes, then kernels, then everything else.
+# Part (a module of this package) -> its percentage of the minutes; unused time goes to the next parts. The answers come
+# first, then whole studies, both within half of the minutes, then kernels, then everything else.
 PARTS = {
     "machine": 3,
-    "kernels": 11,
+    "kernels": 10,
     "networks": 14,
-    "pipelines": 12,
-    "study": 9,
-    "timing": 10,
+    "pipelines": 11,
+    "study": 8,
+    "timing": 11,
     "acceptance": 7,
-    "peers": 21,
-    "tools": 13,
+    "peers": 22,
+    "tools": 14,
 }
 _HIDDEN_PARTS = ("launches",)  # that other parts start
 _MAY_BE_CUT = ("networks", "acceptance", "peers", "tools")  # these export, open engines, compile: it may take any time

@@ -100,7 +100,7 @@ def _moved(figures: Figures, nbytes: float, peak: float | None) -> Figures:
 
 
 def study_kernels(device: CudaDevice, study: Study) -> dict[str, tuple[Callable[[], None], float]]:
-    """Return each kernel's call at the sizes of a study with HRNet-W32 and ResNet152, and the bytes that it must move."""
+    """Return each kernel's call, for a study with HRNet-W32 and ResNet152, and the bytes that it must move."""
     for slot, source in enumerate(study.sources):
         device.upload(slot, source)
     points = np.zeros((VIEWS, DISCS, 2), POINT)

@@ -27,6 +27,8 @@ _WARM_UPS = 3  # on new buffers: cuDNN tries its algorithms in the first, and th
 class Cuda:
     """The calls of `torch.cuda` that the engine needs, for one network on the device's stream."""
 
+    dtype = torch.float16  # of the networks' weights and arithmetic
+
     def __init__(self, queue: CudaQueue) -> None:
         if not torch.cuda.is_available():
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU.")
@@ -72,7 +74,7 @@ class TorchEngine:
         self._gpu = gpu
         self._bound: dict[tuple[int, int, tuple[int, ...]], tuple[Any, Any]] = {}
         self._module: Any = module_of(model, path.name)
-        gpu.run(lambda: self._module.to(gpu.device, torch.float16, memory_format=torch.channels_last))
+        gpu.run(lambda: self._module.to(gpu.device, gpu.dtype, memory_format=torch.channels_last))
 
     def run(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
         if self._module is None:
@@ -92,7 +94,7 @@ class TorchEngine:
 
     def _infer(self, images: Any, outputs: Any) -> None:
         with torch.inference_mode():
-            outputs.copy_(self._module(images.contiguous(memory_format=torch.channels_last)))
+            outputs.copy_(self._module(images.to(self._gpu.dtype, memory_format=torch.channels_last)))
 
     def close(self) -> None:
         self._bound.clear()

@@ -15,6 +15,7 @@ import double
 from engine_double import EngineDouble
 
 from spinescore.benchmarks.gpu import __main__ as command
+from spinescore.benchmarks.gpu import networks, timing
 from spinescore.kernels import launch
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.devices import cuda
@@ -51,6 +52,18 @@ def hang():
     cuda.Recording.replay = lambda recording: time.sleep(600)
 
 
+def hang_in_timing():
+    """The part `timing` never ends; its process is written down."""
+
+    def hanging(record, options):
+        pid = record.path.with_name("pid")
+        pid.with_suffix(".new").write_text(str(os.getpid()), encoding="ascii")
+        pid.with_suffix(".new").rename(pid)
+        time.sleep(600)
+
+    timing.run = hanging
+
+
 def no_engine():
     """Nothing runs networks on this GPU."""
 
@@ -60,7 +73,25 @@ def no_engine():
     cuda.open_on_gpu = refuse
 
 
-FAULTS = {"wrong-warp": wrong_warp, "lost-gpu": lost_gpu, "crash": crash, "hang": hang, "no-engine": no_engine}
+def pytorch():
+    """No fault: PyTorch is the only engine."""
+    from torch_double import CudaDouble
+
+    from spinescore.benchmarks.gpu.torchengine import TorchEngine
+
+    no_engine()
+    networks.stand_in = lambda: lambda path, precision, queue: TorchEngine(path, CudaDouble(queue))
+
+
+FAULTS = {
+    "wrong-warp": wrong_warp,
+    "lost-gpu": lost_gpu,
+    "crash": crash,
+    "hang": hang,
+    "hang-in-timing": hang_in_timing,
+    "no-engine": no_engine,
+    "pytorch": pytorch,
+}
 
 if __name__ == "__main__":
     gate.can_start = lambda: False  # a new process would have no double
