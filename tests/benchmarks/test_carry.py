@@ -1,4 +1,4 @@
-"""The folder for a GPU machine without a network: its links, its refusals, and the whole command with a double of pip."""
+"""The folder for a GPU machine without a network: its links, refusals, and the whole command with a double of pip."""
 
 import os
 import stat

@@ -15,7 +15,7 @@ import double
 from engine_double import EngineDouble
 
 from spinescore.benchmarks.gpu import __main__ as command
-from spinescore.benchmarks.gpu import networks, timing
+from spinescore.benchmarks.gpu import networks, pipelines, timing
 from spinescore.kernels import launch
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.devices import cuda
@@ -80,6 +80,7 @@ def pytorch():
     from spinescore.benchmarks.gpu.torchengine import TorchEngine
 
     no_engine()
+    pipelines._GROWTH_BYTES = 2**28  # on a CPU PyTorch's memory is the process's own
     networks.stand_in = lambda: lambda path, precision, queue: TorchEngine(path, CudaDouble(queue))
 
 

@@ -231,9 +231,9 @@ def test_a_crash_costs_one_part(command):
 
 
 def test_a_part_that_hangs_is_cut_and_what_has_no_time_is_skipped(command):
-    status, document, _ = command("hang", "pipelines", "timing", minutes=0.1)
+    status, document, _ = command("hang", "pipelines", "timing", minutes=0.15)
     assert status == 1
-    assert by_status(document, "failed")["the part"].startswith("it was cut: it took longer than 3 s; the last check")
+    assert by_status(document, "failed")["the part"].startswith("it was cut: it took longer than 4 s; the last check")
     assert by_status(document, "skipped")["the part"] == "the minutes were over"
 
 
