@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,17 @@ def _part_under(
         raise Skipped(f"{program} took longer than {seconds:.0f} s") from error
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # the program and the part
+            _end(process)
             process.communicate()
     return output, Record.resume(record.path)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and the part that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(output: str) -> str:

@@ -16,7 +16,7 @@ from spinescore.runtime.scoring.pipeline import Pipeline
 def test_an_older_opencv_is_refused_by_the_product_and_not_needed_here(monkeypatch):
     assert type(open_host()) is HostDevice
     monkeypatch.setattr(cv2, "__version__", "4.12.0")
-    with pytest.raises(DeviceError, match="OpenCV 4.12.0 rounds coordinates"):
+    with pytest.raises(DeviceError, match=r"OpenCV 4\.12\.0 rounds coordinates"):
         HostDevice()
     device = open_host()
     assert type(device) is ReferenceHost
