@@ -58,7 +58,7 @@ def command_line(libraries, tmp_path):
 def command(command_line, tmp_path):
     """Runs the command; returns (status, document, what it printed)."""
 
-    def run(fault, *parts, minutes=8, **variables):
+    def run(fault, *parts, minutes=60, **variables):
         words, environment = command_line(fault, "--minutes", str(minutes), "--only", *parts)
         done = subprocess.run(words, env={**environment, **variables}, capture_output=True, text=True)
         document = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
@@ -121,7 +121,8 @@ def test_with_pytorch_as_the_only_engine_everything_is_checked_on_it(command):
 def test_a_run_that_is_killed_leaves_all_that_it_had_done(command_line, tmp_path):
     """Half of the minutes are enough for answers and whole studies; at any time the file is a whole document."""
     assert sum(PARTS[name] for name in list(PARTS)[: list(PARTS).index("study") + 1]) < 48
-    words, environment = command_line("hang-in-timing", "--only", "machine", "kernels", "pipelines", "study", "timing")
+    parts = ["machine", "kernels", "pipelines", "study", "timing"]
+    words, environment = command_line("hang-in-timing", "--minutes", "60", "--only", *parts)
     out = tmp_path / "gpu.json"
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = tmp_path / "pid"  # of the part that hangs
