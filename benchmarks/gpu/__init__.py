@@ -2,29 +2,31 @@
 
     python -m spinescore.benchmarks.gpu --out gpu.json --minutes 8
 
-The GPU machine needs no network and no checkout. To prepare it:
+The order is that of worth: answers first, then whole studies, then kernels and networks, then peers and tools. A run
+that is cut off after half of its minutes has the first two in FILE: each check is in it as soon as it is done. The exit
+status is 0 if no check failed, 1 if one did, 2 for wrong usage, and 3 if no check of the kernels could run.
 
-1. On a machine with a network, collect in one folder: the wheel of this repository (`pip wheel --no-deps .`; with nvcc
-   on PATH it holds the compiled kernels, otherwise they are compiled at first use if nvcc is there); the source of
-   pycuda (`pip download --no-deps --no-build-isolation --no-binary pycuda pycuda`); and wheels of the packages that the
-   GPU machine lacks, for its Python and platform (`pip download --python-version .. --platform ..
-   --only-binary=:all:`): onnxruntime-gpu or a TensorRT as the engine, opencv-python-headless >= 5, pydicom, pycuda's
-   requirements (pytools, mako, platformdirs, siphash24), and onnx and tqdm for the full-size bundle.
-2. On the GPU machine: `pip install --no-index --no-deps FOLDER/*.whl`. Then build pycuda, which takes about 80 seconds:
-   unpack it, and in its folder run `python configure.py --cuda-root=/usr/local/cuda --no-cuda-enable-curand
-   --cudadrv-lib-dir=/usr/local/cuda/lib64/stubs && pip install --no-build-isolation --no-deps .`
-3. Run the command above.
+The kernels need only NumPy, the driver and pycuda. Other checks are skipped with the reason if a package is missing.
+Networks run on TensorRT or ONNX Runtime's CUDA provider; if neither is installed, PyTorch with CUDA stands in, in these
+checks only. Each part (`PARTS` of `__main__`) runs in a process of its own, so that a crash, a lost GPU or a slow part
+costs only that part. `--quick` runs all of it in small.
 
-The kernels need only numpy, the driver and pycuda; other checks are skipped with the reason if a package is missing.
-Each part (`PARTS` of `__main__`) runs in a process of its own, so that a crash, a lost GPU or a slow part costs only
-that part, and each check is in the file as soon as it is done. `--quick` runs all of it in small.
+The GPU machine needs no network and no installation of this package. In a checkout on a machine with a network,
+
+    python -m spinescore.benchmarks.gpu.carry DIR
+
+writes the missing packages to DIR and prints the command to run beside the carried checkout. Carried wheels of
+onnxruntime-gpu or TensorRT and of opencv-python-headless >= 5 are used as well. With an older OpenCV the float64
+reference stands in for the CPU's warp.
 
 machine     the GPU and a few calls of its driver
 kernels     the kernels against their references, on `warpcases`, `decodecases`, `averagecases` (shared with the tests)
-networks    bundles, and the engines that run them here
+networks    bundles, and the engines that run them here; `torchengine` is PyTorch as an engine, by `onnxtorch`
 pipelines   host against GPU, graphs against launches, sizes, memory, `faults`; on a `rig`, with studies of `inputs`
-timing      kernels, uploads, networks and whole studies
-acceptance  the acceptance gate for every engine
-peers       the same steps in PyTorch and in plain ONNX Runtime
+study       whole studies by the clock
+timing      kernels, uploads and networks
+acceptance  golden inputs: the acceptance gate for every engine
+peers       the same steps in PyTorch (`torchpeer`) and in plain ONNX Runtime
+tools       compute-sanitizer and ncu on the kernels; ncu watches `launches`
 record      the file
 """

@@ -1,15 +1,15 @@
-"""Writes the folder that lets `spinescore.benchmarks.gpu` run on a GPU machine that has no network.
+"""Write the folder that lets `spinescore.benchmarks.gpu` run on a GPU machine that has no network.
 
     python -m spinescore.benchmarks.gpu.carry DIR [--python PYTHON] [--cuda-headers DIR]
 
 Run it at the root of a checkout, on a machine with g++ and CUDA's headers; no GPU, no driver and no nvcc are needed.
-DIR lies inside the checkout. PYTHON is an interpreter of the GPU machine's version and platform (default: python3.12).
-DIR then holds:
+DIR must lie inside the checkout. PYTHON is an interpreter of the GPU machine's version and platform (default:
+python3.12). DIR then holds:
 
-    *.whl       pycuda, built here against an empty stand-in of the driver; pydicom; and what both need
-    spinescore  links to the checkout's folders in place of an installation, and its name and version
+    *.whl       pycuda, built against an empty stand-in for the driver; pydicom; and the packages that both need
+    spinescore  links to the checkout's folders in place of an installation, and the package's name and version
 
-Numpy, OpenCV and ONNX have to be there already. The last line that is printed is the command to run there.
+The GPU machine must have NumPy, OpenCV, ONNX and ONNX Runtime. The command to run there is printed last.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from spinescore.runtime.machine.packages import software_version
 
-__all__ = ["NotBuilt", "build_pycuda", "link_checkout", "main"]
+__all__ = ["NotBuilt", "build_pycuda", "link_checkout", "main", "run_step"]
 
 PYCUDA = "pycuda==2026.1"
 FOLDERS = ("runtime", "export", "kernels", "benchmarks")
@@ -38,12 +38,14 @@ class NotBuilt(Exception):
 
 
 def build_pycuda(python: str, headers: Path, folder: Path) -> Path:
-    """Returns a wheel of pycuda for this interpreter, built in `folder`, which is empty.
+    """Return a wheel of pycuda for this interpreter. It is built in `folder`, which must be empty.
 
     `python` must have setuptools, wheel and numpy. Raises `NotBuilt`.
     """
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "pycuda", "-d", str(folder), PYCUDA])
+    run_step(
+        [*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "pycuda", "-d", str(folder), PYCUDA]
+    )
     with tarfile.open(next(folder.glob("pycuda-*.tar.gz"))) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extractall(folder, filter="data")
@@ -53,16 +55,16 @@ def build_pycuda(python: str, headers: Path, folder: Path) -> Path:
     stub = folder / "stub"
     stub.mkdir()
     (stub / "empty.cpp").touch()
-    _run(["g++", "-shared", "-Wl,-soname,libcuda.so.1", "-o", str(stub / "libcuda.so"), str(stub / "empty.cpp")])
+    run_step(["g++", "-shared", "-Wl,-soname,libcuda.so.1", "-o", str(stub / "libcuda.so"), str(stub / "empty.cpp")])
     settings = ["--no-cuda-enable-curand", f"--cudadrv-lib-dir={stub}", "--cxxflags=-O1"]
-    _run([python, "configure.py", f"--cuda-root={headers.parent}", *settings], cwd=source)
-    linked = ["env", "LDFLAGS=-Wl,--no-as-needed"]  # or the empty stub would not be linked
-    _run([*linked, *pip, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder / "wheel"), str(source)])
+    run_step([python, "configure.py", f"--cuda-root={headers.parent}", *settings], cwd=source)
+    linked = ["env", f"LDFLAGS={os.environ.get('LDFLAGS', '')} -Wl,--no-as-needed"]  # otherwise the stub is left out
+    run_step([*linked, *pip, "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder / "wheel"), str(source)])
     return next((folder / "wheel").glob("pycuda-*.whl"))
 
 
 def link_checkout(checkout: Path, folder: Path) -> None:
-    """Makes `folder`/spinescore of relative links to the checkout's folders, and what tells its version."""
+    """Write `folder`/spinescore, relative links to the checkout's folders, and the package's metadata beside it."""
     package = folder / "spinescore"
     package.mkdir(parents=True)
     for name in FOLDERS:
@@ -73,7 +75,7 @@ def link_checkout(checkout: Path, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0 if the folder was written, 1 if a step failed, 2 for wrong usage."""
+    """Write the folder. Returns 0 if it was written, 1 if a step failed, 2 for wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m spinescore.benchmarks.gpu.carry", description="A folder for a GPU machine without a network."
     )
@@ -109,11 +111,11 @@ def _usage_fault(checkout: Path, folder: Path, python: str, headers: Path) -> st
     if not all((checkout / name).is_dir() for name in FOLDERS):
         return f"{checkout} is not the root of a checkout: it has no {', '.join(FOLDERS)}; change to it first."
     if checkout not in folder.parents:
-        return f"{folder} lies outside of the checkout {checkout}, where its links would lead nowhere; name one inside."
+        return f"{folder} lies outside of the checkout {checkout}: its links would lead nowhere. Name a folder inside."
     if folder.exists() and not (folder / "spinescore").is_dir():
-        return f"{folder} is there and was not written by this command; name another folder, or delete it."
+        return f"{folder} exists and this command did not write it; name another folder, or delete it."
     if not shutil.which(python):
-        return f"there is no interpreter {python}; name one with --python."
+        return f"There is no interpreter {python}; name one with --python."
     if not (headers / "cuda.h").is_file():
         return f"{headers} has no cuda.h; name the folder of CUDA's headers with --cuda-headers."
     return None if shutil.which("g++") else "g++ was not found; install it to build pycuda."
@@ -122,13 +124,13 @@ def _usage_fault(checkout: Path, folder: Path, python: str, headers: Path) -> st
 def _write(checkout: Path, folder: Path, python: str, headers: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         environment, built, wheels = (Path(scratch) / name for name in ("environment", "built", "wheels"))
-        _run([python, "-m", "venv", str(environment)])
+        run_step([python, "-m", "venv", str(environment)])
         own = str(environment / "bin" / "python")
         pip = [own, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "install", "setuptools>=77", "wheel", "numpy>=2.2"])
+        run_step([*pip, "install", "setuptools>=77", "wheel", "numpy>=2.2"])
         built.mkdir()
         wheel = build_pycuda(own, headers, built)
-        _run([*pip, "wheel", "-w", str(wheels), str(wheel), "pydicom>=3.0.1"])
+        run_step([*pip, "wheel", "-w", str(wheels), str(wheel), "pydicom>=3.0.1"])
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for path in wheels.glob("*.whl"):
@@ -137,7 +139,8 @@ def _write(checkout: Path, folder: Path, python: str, headers: Path) -> None:
     link_checkout(checkout, folder)
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
+def run_step(command: list[str], cwd: Path | None = None) -> None:
+    """Run a command. Raises `NotBuilt` if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=cwd, check=False)
     if done.returncode:
         raise NotBuilt(f"{' '.join(command)} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")

@@ -1,4 +1,8 @@
-"""Bundles and engines for the checks: a full-size bundle is exported here, engines are built if there is a TensorRT."""
+"""Bundles and engines for the checks.
+
+A full-size bundle is exported here, and engines are built if TensorRT is installed. If no engine of the package runs
+networks on a GPU here, PyTorch stands in (`torchengine`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,22 +21,22 @@ from spinescore.benchmarks.harness.child import SPINESCORE, run_child, this_modu
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
-from spinescore.runtime.errors import DeviceError, EngineError
+from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.scoring.networks import VIEWS
 
 __all__ = [
     "FULL_SIZE",
     "SHIPPED",
+    "OpenEngine",
     "StillNetwork",
     "Subject",
-    "on_the_host",
     "run",
     "still",
     "subjects",
 ]
 
-D = TypeVar("D")
+OpenEngine = Callable[[Path, str, CudaQueue], Engine[Any]]
 
 SHIPPED, FULL_SIZE = "phantom-reference", "hrnet-w32-resnet152"
 _MOST_FLIPS = 2
@@ -41,11 +45,15 @@ _BUILDERS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 @dataclass(frozen=True)
 class Subject:
-    """A bundle and the function that opens its engines; None for the device's own choice."""
+    """A bundle and the function that opens its engines; None for the device's own choice.
+
+    `is_still` marks the double whose networks compute nothing.
+    """
 
     name: str
     bundle: Bundle
-    open_engine: Callable[[Path, str, CudaQueue], Engine[Any]] | None = None
+    open_engine: OpenEngine | None = None
+    is_still: bool = False
 
 
 class StillNetwork:
@@ -72,7 +80,7 @@ class StillNetwork:
         """Do nothing: its memory is the device's."""
 
 
-def still(bundle: Bundle) -> Callable[[Path, str, CudaQueue], Engine[Any]]:
+def still(bundle: Bundle) -> OpenEngine:
     """Return a function that opens `StillNetwork`s of the shapes in the bundle's manifest."""
     localizer, grader = bundle.manifest.localizer, bundle.manifest.grader
     localizers = {name for files in localizer.files.values() for name in files.values()}
@@ -107,11 +115,31 @@ def _spine(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 
 def subjects(options: Any) -> list[Subject]:
     """Return the subjects: no networks, the shipped bundle, and the full-size one if it was exported."""
-    shipped = Bundle.open(_prepared(options, SHIPPED))
-    available = [Subject("kernels alone", shipped, still(shipped)), Subject(SHIPPED, shipped)]
+    shipped, open_engine = Bundle.open(_prepared(options, SHIPPED)), stand_in()
+    available = [
+        Subject("kernels alone", shipped, still(shipped), is_still=True),
+        Subject(SHIPPED, shipped, open_engine),
+    ]
     if (options.scratch / FULL_SIZE / "bundle.json").is_file():
-        available.append(Subject(FULL_SIZE, Bundle.open(options.scratch / FULL_SIZE)))
+        available.append(Subject(FULL_SIZE, Bundle.open(options.scratch / FULL_SIZE), open_engine))
     return available
+
+
+def stand_in() -> OpenEngine | None:
+    """Return the function that opens networks on PyTorch, if nothing else here runs them on a GPU and PyTorch does."""
+    import onnxruntime
+
+    from spinescore.runtime.engines.tensorrt import installed_flavours
+
+    if installed_flavours() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return None
+    try:
+        import torch
+
+        from spinescore.benchmarks.gpu.torchengine import open_on_gpu
+    except ImportError:
+        return None
+    return open_on_gpu if torch.cuda.is_available() else None
 
 
 def _prepared(options: Any, name: str) -> Path | str:
@@ -180,7 +208,12 @@ def opened(subject: Subject) -> Figures:
     from spinescore.runtime.devices import open_device
     from spinescore.runtime.scoring.pipeline import Pipeline
 
-    device = open_device("cuda", largest_image_px=2**16)
+    device = open_device("cuda", largest_image_px=2**16)  # says what is missing if there is no GPU
+    if subject.open_engine is not None:
+        from spinescore.runtime.devices.cuda import CudaDevice
+
+        device.close()
+        device = CudaDevice(largest_image_px=2**16, open_engine=subject.open_engine)
     try:
         pipeline = Pipeline(subject.bundle, device)
     except EngineError as error:
@@ -189,11 +222,3 @@ def opened(subject: Subject) -> Figures:
         chosen = {"warnings": list(device.warnings), "gpu": device.name}
         device.close()
     return {"engine": pipeline.framework, "precision": pipeline.precision, **chosen}
-
-
-def on_the_host(kind: Callable[[], D]) -> D:
-    """Return a device of the host. Raises `Skipped` if its OpenCV is too old."""
-    try:
-        return kind()
-    except DeviceError as error:
-        raise Skipped(str(error)) from error

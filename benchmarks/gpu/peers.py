@@ -1,7 +1,8 @@
 """The same study by other means on the same machine: PyTorch eager and compiled, plain ONNX Runtime.
 
-Each runs all steps, from pixels in pageable host memory to logits there. It is timed only if it gives the answers of
-the CPU pipeline in FP32: points within a quarter of a heatmap pixel (median), at most one of 24 grades different.
+Each peer runs all steps, from pixels in pageable host memory to logits there. It is timed only if its answers are those
+of the CPU in FP32: points within a quarter of a heatmap pixel (median), and at most one of 24 grades different.
+`times_ours` is a peer's median over that of this package's whole study, whose engine `ours` names.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.benchmarks.gpu.inputs import Study, score, timed_study
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record, Skipped, percentiles
+from spinescore.benchmarks.gpu.reference import open_host
 from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.errors import DeviceError
 from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.scoring.pipeline import Pipeline
 
@@ -36,7 +39,7 @@ def run(record: Record, options: Any) -> None:
         record.add("peers", "skipped", {}, "the full-size bundle was not exported")
         return
     study = timed_study(options.quick, full.bundle.manifest.localizer.input)
-    ours = _ours(record)
+    whole = record.figures_of(f"{FULL_SIZE}: whole study")
     until = record.end
     peers: list[tuple[str, Callable[[], Figures]]] = [
         ("ONNX Runtime CUDA, used plainly", lambda: _onnxruntime(full, study, record.within(0.25 * record.left_s))),
@@ -48,20 +51,20 @@ def run(record: Record, options: Any) -> None:
 
         def compared(work: Callable[[], Figures] = work) -> Figures:
             figures = work()
-            return figures if ours is None else {**figures, "times_ours": round(figures["p50_ms"] / ours, 3)}
+            if whole is None:
+                return figures
+            return {
+                **figures,
+                "times_ours": round(figures["p50_ms"] / whole["graph_p50_ms"], 3),
+                "ours": whole["engine"],
+            }
 
         record.check(name, compared)
 
 
-def _ours(record: Record) -> float | None:
-    """Return the median of the product's whole study in this run, in milliseconds."""
-    studies = [check for check in record.document["checks"] if check["name"] == f"{FULL_SIZE}: whole study"]
-    return studies[-1]["figures"]["graph_p50_ms"] if studies and studies[-1]["status"] == "passed" else None
-
-
 def agreement(full: Subject, study: Study, answer: Callable[[bool], Answer]) -> Figures:
     """Compare the answers, with points found and given, with those of the CPU in FP32. Raises `Failed`."""
-    host = on_the_host(HostDevice)
+    host = open_host()
     pipeline = Pipeline(full.bundle, host)
     head = full.bundle.manifest.grader.head
     expected = [score(host, pipeline, study, given) for given in (False, True)]
@@ -170,7 +173,10 @@ class _PlainHost(HostDevice):
 
 
 def _onnxruntime(full: Subject, study: Study, until: float) -> Figures:
-    device = on_the_host(lambda: _PlainHost(1))  # one view after the other
+    try:
+        device = _PlainHost(1)  # one view after the other
+    except DeviceError as error:  # an older OpenCV
+        raise Skipped(str(error)) from error
     pipeline = Pipeline(full.bundle, device)
 
     def answer(given: bool) -> Answer:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.faults import refused_and_going_on, two_threads
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, phantom, picture, score
 from spinescore.benchmarks.gpu.machine import device_in_use_bytes
-from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, on_the_host, subjects
+from spinescore.benchmarks.gpu.networks import FULL_SIZE, Subject, subjects
 from spinescore.benchmarks.gpu.record import Failed, Figures, Record
+from spinescore.benchmarks.gpu.reference import open_host
 from spinescore.benchmarks.gpu.rig import Rig, answers, open_rig
 from spinescore.benchmarks.gpu.warpcases import NOISE, excess
 from spinescore.benchmarks.harness.environment import memory_bytes
@@ -47,12 +48,12 @@ def run(record: Record, options: Any) -> None:
         name = subject.name
         record.check(f"{name}: graph replay against stream launches", shared.run(_same_bits, pictures))
         record.check(f"{name}: sizes change between replays", shared.run(_sizes, pictures))
-        if subject.open_engine is None:
+        if not subject.is_still:
             record.check(f"{name}: host device against GPU", shared.run(_parity, options, record))
         replays = _QUICK_REPLAYS if options.quick else _REPLAYS // (10 if name == FULL_SIZE else 1)
         until = record.within(0.35 * record.left_s)
         record.check(f"{name}: {replays} replays", shared.run(_replays, pictures, replays, until))
-        if subject.open_engine is not None:
+        if subject.is_still:
             record.check("several threads", shared.run(two_threads))
             record.check("errors", shared.run(refused_and_going_on, pictures[0]))
         shared.close()
@@ -136,11 +137,9 @@ def _sizes(rig: Rig, pictures: list[Study]) -> Figures:
 
 def _parity(rig: Rig, options: Any, record: Record) -> Figures:
     """Compare phantom studies on both devices: points as found, grades from the true points."""
-    from spinescore.runtime.devices.host import HostDevice
-
     bundle = rig.subject.bundle
     size, head, until = bundle.manifest.localizer.input, bundle.manifest.grader.head, record.within(0.5 * record.left_s)
-    host = on_the_host(HostDevice)
+    host = open_host()
     on_host = Pipeline(bundle, host)
     pair = (rig.device, rig.pipeline), (host, on_host)
     shifts: list[NDArray[np.float64]] = []
@@ -161,8 +160,8 @@ def _parity(rig: Rig, options: Any, record: Record) -> Figures:
     precision, engine = rig.pipeline.precision, rig.pipeline.framework
     shift = np.concatenate([values.ravel() for values in shifts])
     figures = {
-        "engine": engine, "precision": precision, "host_precision": on_host.precision, "studies": len(shifts),
-        "corners": corners, "median_shift_heatmap_px": float(np.median(shift)),
+        "engine": engine, "precision": precision, "host": type(host).__name__, "host_precision": on_host.precision,
+        "studies": len(shifts), "corners": corners, "median_shift_heatmap_px": float(np.median(shift)),
         "p99_shift_heatmap_px": float(np.percentile(shift, 99)), "largest_shift_heatmap_px": float(shift.max()),
         "grade_flips": changed, "largest_logit_difference": logits_apart,
     }  # fmt: skip

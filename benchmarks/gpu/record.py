@@ -76,6 +76,11 @@ class Record:
         """Return the monotonic time at which a check that may take `seconds` must stop, at most the part's end."""
         return min(time.monotonic() + seconds, self.end)
 
+    def figures_of(self, name: str) -> Figures | None:
+        """Return the figures of the latest check of that name; None if it did not pass or was not run."""
+        checks = [check for check in self.document["checks"] if check["name"] == name]
+        return checks[-1]["figures"] if checks and checks[-1]["status"] == PASSED else None
+
     def write(self) -> None:
         write_atomic(self.path, json.dumps(_plain(self.document), indent=1, allow_nan=False) + "\n")
 

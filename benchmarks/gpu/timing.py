@@ -1,14 +1,11 @@
-"""Times on the GPU: kernels, copies, networks and whole studies.
+"""Times on the GPU: kernels, copies and networks.
 
 Kernels and networks are timed by CUDA events around many runs in one graph, one after the other on the same data: it
-lies in the second-level cache if it fits, and the gap between two nodes of a graph is part of the time. Studies are
-timed by the clock, from pixels in the host's memory to probabilities.
+lies in the second-level cache if it fits, and the gap between two nodes of a graph is part of the time.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +17,8 @@ from numpy.typing import NDArray
 from spinescore.benchmarks.gpu.decodecases import CHANNELS
 from spinescore.benchmarks.gpu.inputs import BOTH, Study, timed_study
 from spinescore.benchmarks.gpu.machine import Driver
-from spinescore.benchmarks.gpu.networks import Subject, still, subjects
+from spinescore.benchmarks.gpu.networks import Subject, subjects
 from spinescore.benchmarks.gpu.record import Figures, Record, Skipped, percentiles
-from spinescore.benchmarks.gpu.rig import Rig, open_rig
 from spinescore.benchmarks.harness import timing
 from spinescore.benchmarks.harness.timing import elapsed_ms
 from spinescore.kernels.decode import DISCS, POINT, VIEW, BoxSpec, CropSpec, DecodeSpec, crops
@@ -30,13 +26,12 @@ from spinescore.kernels.warp import ROI, WarpSpec
 from spinescore.runtime.devices.cuda import CudaDevice
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, NetworkInput
-from spinescore.runtime.scoring.grading import probabilities
 from spinescore.runtime.scoring.networks import FLIPS, VIEWS, heatmap_size
 
-__all__ = ["elapsed_us", "run"]
+__all__ = ["LOCALIZER_INPUT", "elapsed_us", "run", "study_kernels"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_INPUT = NetworkInput(256, 192, 3, *_IMAGENET, antialias=4, levels=None, fit="stretch")
+LOCALIZER_INPUT = NetworkInput(256, 192, 3, *_IMAGENET, antialias=4, levels=None, fit="stretch")
 _CROPS = WarpSpec(224, 224, 2, *_IMAGENET, 1)
 _LOCALIZER = WarpSpec(256, 192, 4, *_IMAGENET, 0)
 _TARGETS_US = {"warp, 12 crops": 20.0, "warp, localizer's input": 30.0}  # on a data-centre GPU
@@ -46,7 +41,7 @@ _COPY_BYTES, _QUICK_COPY_BYTES = 2**28, 2**20
 
 def run(record: Record, options: Any) -> None:
     """Run the part `timing`."""
-    study = timed_study(options.quick, _INPUT)
+    study = timed_study(options.quick, LOCALIZER_INPUT)
     peak = ((record.document.get("machine") or {}).get("gpu") or {}).get("bandwidth_gb_s")
     device = CudaDevice(largest_image_px=study.sources[0].pixels.size)
     try:
@@ -56,11 +51,8 @@ def run(record: Record, options: Any) -> None:
     finally:
         device.close()
     for subject in subjects(options):
-        if subject.open_engine is None:
-            record.check(f"{subject.name}: networks", lambda s=subject: _networks(s, options))  # type: ignore[misc]
-        share = 0.5 * record.left_s
-        work = _study_work(subject, options, record, share)
-        record.check(f"{subject.name}: whole study", work)
+        if not subject.is_still:
+            record.check(f"{subject.name}: networks", lambda s=subject: _networks(s, options, record))  # type: ignore[misc]
 
 
 def elapsed_us(device: CudaDevice, queue: Callable[[], None], times: int, replays: int) -> list[float]:
@@ -107,8 +99,8 @@ def _moved(figures: Figures, nbytes: float, peak: float | None) -> Figures:
     return {**figures, "bytes": round(nbytes), "gb_s": round(rate, 1), "share_of_peak_bandwidth": share}
 
 
-def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, peak: float | None) -> None:
-    """Time each kernel at the sizes of a study with HRNet-W32 and ResNet152."""
+def study_kernels(device: CudaDevice, study: Study) -> dict[str, tuple[Callable[[], None], float]]:
+    """Return each kernel's call, for a study with HRNet-W32 and ResNet152, and the bytes that it must move."""
     for slot, source in enumerate(study.sources):
         device.upload(slot, source)
     points = np.zeros((VIEWS, DISCS, 2), POINT)
@@ -129,7 +121,7 @@ def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, pea
     pixel_bytes = study.sources[0].pixels.itemsize
     box = BoxSpec(256, 192, 1.25)
     small = VIEWS * DISCS * 2 * POINT.itemsize + VIEWS * VIEW.itemsize
-    measured: dict[str, tuple[Callable[[], None], float]] = {
+    return {
         "warp, 12 crops": (
             lambda: device.warp(placed["crops"], _CROPS, out),
             out.nbytes + table + pixel_bytes * _footprint_px(rois, _CROPS, study),
@@ -145,7 +137,10 @@ def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, pea
         "boxes": (lambda: device.boxes(placed["points"], placed["views"], box, placed["boxes"]), small),
         "crops": (lambda: device.crops(placed["points"], placed["views"], spec, placed["crops"]), small + rois.nbytes),
     }  # fmt: skip
-    for name, (queue, nbytes) in measured.items():
+
+
+def _kernels(record: Record, device: CudaDevice, study: Study, options: Any, peak: float | None) -> None:
+    for name, (queue, nbytes) in study_kernels(device, study).items():
 
         def work(queue: Callable[[], None] = queue, nbytes: float = nbytes, name: str = name) -> Figures:
             figures = _moved(_in_us(elapsed_us(device, queue, *_counts(options))), nbytes, peak)
@@ -202,8 +197,11 @@ def _by_clock(device: CudaDevice, call: Callable[[], None], rounds: int) -> Figu
     return percentiles([elapsed_ms(whole) for _ in range(_WARM_UP + rounds)][_WARM_UP:])
 
 
-def _networks(subject: Subject, options: Any) -> Figures:
-    """Time each network alone, on inputs of the study's batch; `study_ms` is the sum of its calls."""
+def _networks(subject: Subject, options: Any, record: Record) -> Figures:
+    """Time each network alone, on inputs of the study's batch; `study_ms` is the sum of its calls.
+
+    If the study was timed before, its own kernels' time gives the share of the GPU's time that networks take.
+    """
     localizer, grader = subject.bundle.manifest.localizer, subject.bundle.manifest.grader
     runs = Counter(localizer.run_inputs)
     each = VIEWS if localizer.shared else 1
@@ -212,7 +210,7 @@ def _networks(subject: Subject, options: Any) -> Figures:
     for role, files in grader.files.items():
         plan.append((files, grader.input, VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"]), 1))
     figures: Figures = {"networks": {}, "study_ms": 0.0}
-    device = CudaDevice(largest_image_px=2**16)
+    device = CudaDevice(largest_image_px=2**16, open_engine=subject.open_engine)
     try:
         for files, size, batch, calls in plan:
             path, precision = subject.bundle.network(files, device.precisions)
@@ -232,63 +230,8 @@ def _networks(subject: Subject, options: Any) -> Figures:
         raise Skipped(f"no engine runs these networks here: {error}") from error
     finally:
         device.close()
+    before = record.figures_of(f"{subject.name}: whole study")
+    if before is not None:
+        whole = figures["study_ms"] + before["own_kernels_ms"]
+        figures["networks_share_of_gpu_time"] = round(figures["study_ms"] / whole, 4)
     return figures
-
-
-def _study_work(subject: Subject, options: Any, record: Record, seconds: float) -> Callable[[], Figures]:
-    def work() -> Figures:
-        study = timed_study(options.quick, subject.bundle.manifest.localizer.input)
-        until = record.within(seconds)
-        with open_rig(subject, study.sources[0].pixels.size) as rig:
-            figures = _study(rig, study, 1 if options.quick else 300, until)
-        if subject.open_engine is None:
-            alone = Subject("", subject.bundle, still(subject.bundle))
-            with open_rig(alone, study.sources[0].pixels.size) as rig:
-                own = _study(rig, study, 1 if options.quick else 30, until + 5)["replay_gpu"]["p50_ms"]
-            before = [c for c in record.document["checks"] if c["name"] == f"{subject.name}: networks"]
-            if before and before[-1]["status"] == "passed":
-                networks = before[-1]["figures"]["study_ms"]
-                share = networks / (networks + own)
-                figures |= {
-                    "own_kernels_ms": own,
-                    "networks_ms": networks,
-                    "networks_share_of_gpu_time": round(share, 4),
-                }
-        return figures
-
-    return work
-
-
-def _study(rig: Rig, study: Study, rounds: int, until: float) -> Figures:
-    """Time a study; graph and launches take turns. `resident`: pixels are on the GPU; `gpu`: by CUDA events."""
-    head = rig.subject.bundle.manifest.grader.head
-    times: dict[str, list[float]] = {name: [] for name in ("graph", "launches", "graph_resident", "replay_gpu")}
-    stages: dict[str, list[float]] = {}
-    for number in range(rounds + _WARM_UP):
-        for name, replaying, uploaded in (
-            ("graph", True, True),
-            ("launches", False, True),
-            ("graph_resident", True, False),
-        ):
-            rig.device.replaying = replaying
-            started = time.perf_counter()
-            if uploaded:
-                for slot, source in enumerate(study.sources):
-                    rig.device.upload(slot, source)
-            results = rig.pipeline.score(BOTH, study.whole, study.views)
-            probabilities(results.logits, head)
-            elapsed = (time.perf_counter() - started) * 1e3
-            if number >= _WARM_UP:
-                times[name].append(elapsed)
-        if number >= _WARM_UP:
-            marks = list(results.stages_ms.items())
-            times["replay_gpu"].append(marks[-1][1] - marks[0][1])
-            for (_, before), (stage, at) in itertools.pairwise(marks):
-                stages.setdefault(stage, []).append(at - before)
-        if time.monotonic() > until and number > _WARM_UP:
-            break
-    figures: Figures = {name: percentiles(values) for name, values in times.items()}
-    figures["stages_gpu"] = {stage: percentiles(values) for stage, values in stages.items()}
-    p50, p99 = figures["graph"]["p50_ms"], figures["graph"]["p99_ms"]
-    figures |= {"engine": rig.pipeline.framework, "precision": rig.pipeline.precision, "study": study.name}
-    return {**figures, "graph_p50_ms": p50, "graph_p99_over_p50": round(p99 / max(p50, 1e-9), 3)}

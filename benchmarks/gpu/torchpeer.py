@@ -1,4 +1,4 @@
-"""A study's steps in PyTorch, as a user would write them: each operation by itself, crops one after the other."""
+"""The steps of a study in PyTorch, as a user would write them: operation by operation, and crop by crop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _RADIUS, _SIGMA, _FLOOR, _MOST = 5, 2.0, 1e-10, 2.0  # of DARK, as in spinescore
 
 
 class TorchPeer:
-    """Scores studies on `device` with networks in `dtype`; pictures and coordinates stay in float32."""
+    """Scores studies on `device` with networks in `dtype`, channels last; pictures and coordinates are float32."""
 
     def __init__(self, bundle: Bundle, device: str = "cuda", dtype: torch.dtype = torch.float16) -> None:
         self._device, self._dtype, self._manifest = torch.device(device), dtype, bundle.manifest
         hrnet, resnet = networks_of(bundle)
-        self.localizer, self.grader = (model.to(self._device, dtype) for model in (hrnet, resnet))
+        placed = {"device": self._device, "dtype": dtype, "memory_format": torch.channels_last}
+        self.localizer, self.grader = (model.to(**placed) for model in (hrnet, resnet))
         self._channels = torch.tensor(bundle.manifest.localizer.channels(), device=self._device).reshape(2, 12)
 
     def score(self, study: Study, given: bool = False) -> tuple[NDArray[np.void], NDArray[np.float32]]:

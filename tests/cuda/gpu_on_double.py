@@ -16,6 +16,7 @@ import double
 from engine_double import EngineDouble
 
 from spinescore.benchmarks.gpu import __main__ as command
+from spinescore.benchmarks.gpu import networks, pipelines, timing
 from spinescore.kernels import launch
 from spinescore.runtime.acceptance import gate
 from spinescore.runtime.devices import cuda
@@ -52,6 +53,18 @@ def hang():
     cuda.Recording.replay = lambda recording: time.sleep(600)
 
 
+def hang_in_timing():
+    """The part `timing` never ends; its process is written down."""
+
+    def hanging(record, options):
+        pid = record.path.with_name("pid")
+        pid.with_suffix(".new").write_text(str(os.getpid()), encoding="ascii")
+        pid.with_suffix(".new").rename(pid)
+        time.sleep(600)
+
+    timing.run = hanging
+
+
 def no_engine():
     """Nothing runs networks on this GPU."""
 
@@ -67,13 +80,26 @@ def unknown_gpu():
     flavours.installed_flavours = lambda: ("tensorrt_rtx",)
 
 
+def pytorch():
+    """No fault: PyTorch is the only engine."""
+    from torch_double import CudaDouble
+
+    from spinescore.benchmarks.gpu.torchengine import TorchEngine
+
+    no_engine()
+    pipelines._GROWTH_BYTES = 2**28  # on a CPU PyTorch's memory is the process's own
+    networks.stand_in = lambda: lambda path, precision, queue: TorchEngine(path, CudaDouble(queue))
+
+
 FAULTS = {
     "unknown-gpu": unknown_gpu,
     "wrong-warp": wrong_warp,
     "lost-gpu": lost_gpu,
     "crash": crash,
     "hang": hang,
+    "hang-in-timing": hang_in_timing,
     "no-engine": no_engine,
+    "pytorch": pytorch,
 }
 
 if __name__ == "__main__":
