@@ -71,7 +71,9 @@ class _Archive:
         self._news = threading.Condition()
         entity = AE("ARCHIVE")
         entity.add_supported_context(Comprehensive3DSRStorage)
-        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
+        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
+        assert server is not None
+        self._server = server
         self.port = self._server.server_address[1]
 
     def _take(self, event: Any) -> int:
@@ -250,7 +252,8 @@ def _copy(film: Path, path: Path, number: int) -> Path:
 
     ds = dcmread(film)
     ds.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.79.{number}"
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ds.StudyInstanceUID}.1"
+    ds.SOPInstanceUID = f"{ds.StudyInstanceUID}.1"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.save_as(path)
     return path
 

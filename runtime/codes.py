@@ -14,7 +14,7 @@ from typing import Literal
 
 __all__ = ["CODES", "REJECT_CODES", "Code", "Severity"]
 
-Severity = Literal["reject", "warning", "skipped", "error"]
+Severity = Literal["reject", "warning", "skipped", "error", "service"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Code:
     """The severity, the meaning and the next step of a code, and the names of its values.
 
     A `reject` stops a region or a file, a `warning` stops nothing, `skipped` is a step that was skipped (in
-    `StudyReport.skipped`), and an `error` is raised. `values` are the keys that a warning with this code may have in
-    `Finding.values`.
+    `StudyReport.skipped`), an `error` is raised, and a `service` code is the appliance's, never a report's. `values`
+    are the keys that a warning with this code may have in `Finding.values`.
     """
 
     severity: Severity

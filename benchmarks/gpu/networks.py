@@ -129,7 +129,7 @@ def stand_in() -> OpenEngine | None:
     """Return the function that opens networks on PyTorch, if nothing else here runs them on a GPU and PyTorch does."""
     import onnxruntime
 
-    from spinescore.runtime.engines.tensorrt import installed_flavours
+    from spinescore.runtime.engines.flavours import installed_flavours
 
     if installed_flavours() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return None

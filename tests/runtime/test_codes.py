@@ -52,7 +52,7 @@ def test_the_file_is_what_is_read():
 
 def test_every_code_has_words():
     assert list(REJECT_CODES) == [name for name, code in CODES.items() if code.severity == "reject"]
-    assert {code.severity for code in CODES.values()} == {"reject", "warning", "skipped", "error"}
+    assert {code.severity for code in CODES.values()} == {"reject", "warning", "skipped", "error", "service"}
     for name, code in CODES.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
         assert code.meaning.endswith(".")
@@ -107,7 +107,7 @@ def test_no_code_of_the_table_is_unused():
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id in ("reject", "Fault")
+                and node.func.id in ("reject", "Fault", "fault_of")
                 and node.args
             ):
                 used.add(getattr(node.args[0], "value", None))  # a helper of `vet`
