@@ -13,9 +13,11 @@ and the archive are pynetdicom's, in this process, and share the machine's cores
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -273,10 +275,10 @@ def _process_figures(pid: int) -> dict[str, float]:
 
 
 def _processor_s(pid: int) -> float:
-    import os
-
+    if sys.platform == "win32":  # where the appliance does not run
+        raise NotImplementedError
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

@@ -253,9 +253,7 @@ def _speaks(connection: socket.socket, wait_s: float) -> bool:
     """Wait for the peer's first byte; return False if the time is over or the connection ended."""
     if isinstance(connection, ssl.SSLSocket) and connection.pending():
         return True
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    if not poll.poll(wait_s * 1000):
+    if not select.select([connection], [], [], wait_s)[0]:
         return False
     return isinstance(connection, ssl.SSLSocket) or bool(connection.recv(1, socket.MSG_PEEK))
 
