@@ -30,7 +30,9 @@ _DAY_S = 86400.0
 
 # Values that fit, in the place of faulty ones, so that the faults behind them are found too.
 _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
-                            "kind": "folder", "quiet_complete_s": 0.0}  # fmt: skip
+                            "kind": "folder", "quiet_complete_s": 0.0, "node": {}, "ae_title": "X", "port": 104,
+                            "host": "127.0.0.1", "peer": [{"ae_title": "X", "host": "127.0.0.1"}],
+                            "cert": "x", "key": "x", "ca": "x"}  # fmt: skip
 _MOST_FAULTS = 100
 
 Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
@@ -261,8 +263,12 @@ def _mend(document: dict[str, Any], fault: str, number: int) -> None:
         around, key = here, fault[len(path) :].lstrip(".").partition(":")[0]
     if re.fullmatch(r"(source|destination)\[\d+\]", path) and isinstance(around, list):
         around[key] = {"name": f"x{number}", "kind": "folder", "path": "x"}
+    elif re.fullmatch(r"peer\[\d+\]", path) and isinstance(around, list):
+        around[key] = dict(_FITTING["peer"][0])
     elif isinstance(around, list):
-        around[key] = "json"
+        around[key] = "DX" if ".classes[" in path else "sr"
+    elif fault.endswith("remove it"):
+        del around[key]
     elif key == "name":
         around[key] = f"x{number}"
     elif key in _FITTING:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pynetdicom import AE, transport
+from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 __all__ = ["GuardedServer", "Limits", "PduGuard"]
 
@@ -136,7 +137,7 @@ class PduGuard:
         return left
 
 
-class GuardedServer(transport.ThreadedAssociationServer):
+class GuardedServer(ThreadedAssociationServer):
     """pynetdicom's threaded server that no silent or greedy peer can hold up.
 
     The TLS handshake runs in the connection's own thread. If too many connections wait without a request for an
@@ -149,7 +150,7 @@ class GuardedServer(transport.ThreadedAssociationServer):
 
     def __init__(
         self,
-        ae: AE,
+        ae: ApplicationEntity,
         address: tuple[str, int],
         ae_title: str,
         contexts: list[PresentationContext],
@@ -217,7 +218,7 @@ class GuardedServer(transport.ThreadedAssociationServer):
         request.close()
 
 
-class _Handler(transport.RequestHandler):
+class _Handler(RequestHandler):
     """Makes the association of one connection, behind a guard."""
 
     server: GuardedServer

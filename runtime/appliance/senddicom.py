@@ -28,7 +28,7 @@ from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN,
 
 __all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
 
-SENT_CLASSES = (
+SENT_CLASSES: tuple[str, ...] = (
     Comprehensive3DSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     SecondaryCaptureImageStorage,
