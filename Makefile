@@ -29,8 +29,11 @@ demo: $(VENV)/installed-demo ## draw a synthetic study, score it, and write ever
 # A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
 PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
-test: $(VENV)/installed-test ## run all tests; PYTEST_ARGS="tests/runtime -k html" chooses
-	$(PYTEST) $(PYTEST_ARGS)
+test: $(VENV)/installed-test ## run the tests but the slow ones; PYTEST_ARGS="tests/runtime -k html" chooses
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+slow: $(VENV)/installed-test ## run the slow tests: whole services and commands, for minutes
+	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 # Tests without the shipped bundle, a compiler, or many processes of their own.
 QUICK = $(filter-out tests/test_page_commands.py tests/test_examples.py, $(wildcard tests/test_*.py)) \

@@ -35,6 +35,7 @@ PACKAGES: dict[str, Package] = {
     "onnx": Package("1.23.2", "export"),
     "tqdm": Package("4.70.1", "export"),
     "openvino": Package("2026.4.1", "openvino"),
+    "pynetdicom": Package("3.0.4", "appliance"),
 }
 
 

@@ -11,6 +11,8 @@ from spinescore.benchmarks import openvino_streams, processes
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.sessions import run_model
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino")
 
 

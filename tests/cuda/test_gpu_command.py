@@ -17,6 +17,8 @@ import pytest
 from spinescore.benchmarks.gpu.__main__ import PARTS
 from spinescore.benchmarks.gpu.record import Failed, Record, Skipped, text_table
 
+pytestmark = pytest.mark.slow
+
 STATUS = {"enum": ["passed", "failed", "skipped"]}
 CHECK = {
     "type": "object",

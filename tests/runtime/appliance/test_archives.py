@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CASES_FILE = Path(__file__).parent / "cases_archives.py"
 CASES = {
     node.name.removeprefix("case_"): ast.get_docstring(node) or ""

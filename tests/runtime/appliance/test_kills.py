@@ -12,7 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from helpers.appliance import tiny_files
+
+pytestmark = pytest.mark.slow
 
 CONFIG = """\
 [spool]

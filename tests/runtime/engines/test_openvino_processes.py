@@ -12,6 +12,8 @@ import pytest
 from helpers.keras_bundle import write_keras_bundle
 from spinescore.runtime.phantom.labelled import write_labelled_study
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino")
 
 PROCESSES = 8  # the fault was in about half of all processes
