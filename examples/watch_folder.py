@@ -37,8 +37,8 @@ def main() -> int:
         options.error(f"there is no folder {arguments.inbox}; make it, or name another one")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM):  # in a thread: the signal may find `stop.wait` holding its lock
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     arguments.results.mkdir(parents=True, exist_ok=True)
     try:
         with Scorer.open(arguments.bundle, cancel=stop, progress=LOG.info) as scorer:

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.appliance.supervisor import serve
 
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         serve(config, stop, say, until_idle=arguments.until_idle)
     finally:
@@ -88,6 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.demo:
         say(f"the results are in {_DEMO / 'results'}")
     return OK
+
+
+def _setter(stop: threading.Event) -> Callable[..., None]:
+    """Return a signal handler that sets the event, in a thread: the signal may find `stop.wait` holding its lock."""
+    return lambda *_: threading.Thread(target=stop.set).start()
 
 
 def read(path: Path) -> Config:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 
 import pytest
 
 from helpers import appliance, dicom_files
 from helpers.appliance import tiny_files
 from spinescore.runtime import cli, load_study
+from spinescore.runtime.verbs import serve
 
 pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
 if sys.platform == "win32":
@@ -136,3 +138,13 @@ def test_the_states_of_the_option_are_those_there_are():
     from spinescore.runtime.verbs import study
 
     assert study._STATES == STATES
+
+
+def test_a_signal_that_arrives_while_the_event_is_waited_for_is_not_lost():
+    stop = threading.Event()
+    with stop._cond:  # as `stop.wait` holds it for a moment
+        handling = threading.Thread(target=serve._setter(stop), args=(15, None), daemon=True)
+        handling.start()
+        handling.join(10)
+        assert not handling.is_alive()
+    assert stop.wait(10)
