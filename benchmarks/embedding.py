@@ -129,8 +129,8 @@ def _hash(running: Callable[[], bool]) -> None:
 
 def _late(running: Callable[[], bool]) -> list[float]:
     """Return by how many milliseconds each sleep was too long."""
-    late_ms = []
-    while running():
+    late_ms: list[float] = []
+    while not late_ms or running():
         late_ms.append(elapsed_ms(lambda: time.sleep(_SLEEP_S)) - _SLEEP_S * 1e3)
     return late_ms
 

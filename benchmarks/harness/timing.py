@@ -70,7 +70,9 @@ def percentiles(values: Sequence[float], digits: int = 3, of: Sequence[int] = (5
 
 
 def figures(values_ms: Sequence[float], samples: bool = True) -> dict[str, Any]:
-    """Return count, percentiles and maximum of at least one duration, and with `samples` the series itself."""
+    """Return count, percentiles and maximum of durations, and with `samples` the series itself; without any, n = 0."""
+    if not len(values_ms):
+        return {"n": 0}
     series = {"samples_ms": [round(float(value), 3) for value in values_ms]} if samples else {}
     return {"n": len(values_ms), **percentiles(values_ms), "max": round(float(max(values_ms)), 3), **series}
 
