@@ -36,7 +36,18 @@ def test_constraints_name_the_floors(project):
     """The oldest versions that are tested are the oldest that pip accepts (in major and minor number)."""
     extras = project["project"]["optional-dependencies"]
     tools = ("hypothesis", "jsonschema", "nvidia-cuda-nvdisasm", "pytest", "spinescore", "tomli")
-    tested = ("agreement", "association", "dicom", "export", "openvino", "parquet", "plots", "results", "test")
+    tested = (
+        "agreement",
+        "appliance",
+        "association",
+        "dicom",
+        "export",
+        "openvino",
+        "parquet",
+        "plots",
+        "results",
+        "test",
+    )
     stated = project["project"]["dependencies"] + [line for extra in tested for line in extras[extra]]
     floors = dict(re.match(r"([\w-]+)>=(\d+\.\d+)", line).groups() for line in stated if not line.startswith(tools))
     constraints = (ROOT / "tests" / "constraints-oldest.txt").read_text(encoding="utf-8")

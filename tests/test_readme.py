@@ -180,7 +180,13 @@ def test_options_that_pages_name_exist():
         for path in ROOT.glob(f"{folder}/**/*.py")
     ]
     sources = "".join(texts)
-    of_others = {"--help", "--platform", "--python-version"}  # argparse's and pip's
+    of_others = {
+        "--help",
+        "--platform",
+        "--python-version",
+        "--force-reinstall",
+        "--system-site-packages",
+    }  # of argparse, pip, venv
     named = {word for page in PAGES for code in inline(page) for word in re.findall(r"(?<!\S)--[a-z0-9-]+", code)}
     assert len(named) > 40
     assert {word for word in named - of_others if f'"{word}"' not in sources} == set()

@@ -5,12 +5,12 @@ import onnx
 import pytest
 from onnx import helper
 
-from spinescore.export.half import store_half, to_half
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
 from spinescore.export.sessions import run_model
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime.bundle import Bundle
+from spinescore.runtime.engines.half import store_half, to_half
 from spinescore.runtime.errors import EngineError
 
 torch = pytest.importorskip("torch")

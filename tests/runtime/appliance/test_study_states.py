@@ -184,7 +184,7 @@ def test_a_study_of_two_patients_is_not_scored(make, tmp_path):
 
 
 def test_a_destination_that_does_not_want_them_gets_no_unscored_studies(make, tmp_path):
-    destination = Destination(OUT, "folder", str(tmp_path / OUT), ("json",))
+    destination = Destination(OUT, "folder", str(tmp_path / OUT), results=("json",))
     appliance = make(destination=(destination,))
     appliance.receive(dicom_files.write(dicom_files.radiograph_dataset(), tmp_path / "small.dcm"))
     appliance.run(15)

@@ -134,7 +134,7 @@ def test_array_with_spacing(tmp_path: Path) -> None:
     ({"spacing_mm": (0.1, -0.1)}, "spacing_mm"),
     ({"spacing_mm": (0.1, 0.1, 0.1)}, "spacing_mm"),
     ({"spacing_mm": float("nan")}, "spacing_mm"),
-    ({"spacing_mm": "wide"}, "spacing_mm"),
+    ({"spacing_mm": ("wide", 1.0)}, "spacing_mm"),
     ({"region": "thoracic"}, "thoracic"),
     ({"facing": "up"}, "up"),
 ])  # fmt: skip
