@@ -100,7 +100,7 @@ class Scorer:
 
         `device` is `auto`, `cpu` or `cuda`. `auto` takes the GPU if it can score this bundle, else the CPU, and each
         report then warns why. `threads` limits the networks' threads on a CPU. `largest_image_px` is the number of
-        pixels for which a GPU allocates memory.
+        pixels for which a GPU allocates memory at first.
 
         The networks run on the fastest engine that was accepted for this bundle on this hardware (`spinescore bundle
         verify BUNDLE --device D`). A CPU without records uses ONNX Runtime in FP32. `engine` (`onnxruntime`,

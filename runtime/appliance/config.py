@@ -23,7 +23,7 @@ __all__ = ["Config", "ConfigError", "Destination", "Node", "Peer", "ResultKind",
 ResultKind = Literal[ResultFormat, "not-scored"]
 DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
 
-_DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc")
+_DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
@@ -140,7 +140,7 @@ class Destination:
     """A place that gets the results: a folder, or a DICOM archive.
 
     A folder must exist: a disk that is not mounted would be taken for an empty one. An archive has a host, a port and
-    an AE title, and gets the results that are DICOM objects.
+    an AE title, and gets the results that are DICOM objects: of a study that was not scored, the report that says why.
     """
 
     name: Annotated[str, Length(1, 64)]
@@ -174,7 +174,7 @@ class Destination:
     @property
     def gets(self) -> tuple[ResultKind, ...]:
         """The kinds of results that it gets."""
-        return self.results or (("sr",) if self.kind == "dicom" else DEFAULT_RESULTS)
+        return self.results or (("sr", "not-scored") if self.kind == "dicom" else DEFAULT_RESULTS)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config, Destination
@@ -80,7 +79,7 @@ class ScoreQueue:
             "SELECT r.input_key, r.document FROM results r WHERE r.study = ? AND r.input_key != ? AND "
             "r.document IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries d WHERE "
             "d.input_key = r.input_key AND d.kind = 'sr' AND (d.state IN "
-            "('sending', 'sent', 'committed') OR d.unclear = 1)) ORDER BY r.revision DESC LIMIT 1",
+            "('sending', 'sent', 'committing', 'committed') OR d.unclear = 1)) ORDER BY r.revision DESC LIMIT 1",
             study, key,
         )  # fmt: skip
         if row is None:
@@ -101,24 +100,35 @@ class ScoreQueue:
             row = self._index.one("SELECT state, input_key FROM studies WHERE id = ?", job.study)
             if row["state"] != "scoring" or row["input_key"] != job.input_key:
                 return  # a later image arrived meanwhile: this revision is kept and not delivered
-            if not self._config.score.shadow:
-                self._plan(job, results, now)
-            settle(self._index, self._clock, job.study)
+            fault = None if self._config.score.shadow else self._plan(job, results, now)
+            if fault is None:
+                settle(self._index, self._clock, job.study)
+            else:
+                park(self._index, self._clock, job.study, fault)
 
-    def _plan(self, job: Job, results: ResultSet | None, now: float) -> None:
-        """Plan the deliveries of new results; those of earlier results that were cancelled are planned again."""
+    def _plan(self, job: Job, results: ResultSet | None, now: float) -> Fault | None:
+        """Plan the deliveries of new results; those of earlier results that were cancelled are planned again.
+
+        Returns why the study was not scored if a destination wants to know, and no file can tell any of them.
+        """
         if results is None:
             self._index.change("UPDATE deliveries SET state = 'waiting', next_s = ?, changed_s = ? WHERE "
                                "input_key = ? AND state = 'cancelled'", now, now, job.input_key)  # fmt: skip
-            return
+            return None
+        silent = not results.scored
         for destination in self._config.destination:
             if not results.scored and "not-scored" not in destination.gets:
                 continue
-            for file in _in_order(results, destination.gets):
+            for file in _in_order(results, destination):
                 self._deliver(job, destination, file, now)
+                silent = False
             if destination.kind == "folder":
                 sha256 = file_sha256(self._places.results / job.input_key / SET)
                 self._deliver(job, destination, (SET, "set", sha256, None, None), now)
+        wanted = any("not-scored" in destination.gets for destination in self._config.destination)
+        if silent and wanted and results.code is not None:
+            return Fault(results.code, results.message or results.code)
+        return None
 
     def _deliver(self, job: Job, destination: Destination, file: File, now: float) -> None:
         name, kind, sha256, uid, fault = file
@@ -157,10 +167,13 @@ class ScoreQueue:
                 change_state(self._index, self._clock, job.study, "due")
 
 
-def _in_order(results: ResultSet, kinds: Sequence[str]) -> list[File]:
-    """Return the files of these kinds; a format that could not be made is a file that is parked from the start."""
+def _in_order(results: ResultSet, destination: Destination) -> list[File]:
+    """Return the files that a destination gets; a format that could not be made is parked from the start."""
+    kinds = destination.gets
     files: list[File] = [
-        (file.name, file.kind, file.sha256, file.sop_instance_uid, None) for file in results.files if file.kind in kinds
+        (file.name, file.kind, file.sha256, file.sop_instance_uid, None)
+        for file in results.files
+        if file.kind in kinds and (file.sop_instance_uid or destination.kind == "folder")
     ]
     files += [
         (kind, kind, "", None, Fault("output", message)) for kind, message in results.not_made.items() if kind in kinds

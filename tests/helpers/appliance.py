@@ -110,7 +110,8 @@ class Appliance:
         self.queue = ScoreQueue(config, self.places, self.index, self.clock, "bundle")
         self.worker = InlineWorker(score)
         self.dispatcher = Dispatcher(self.queue, self.worker, self.index, self.places, self.clock, config.score)
-        self.destinations = [FolderDestination(one.name, Path(one.path)) for one in config.destination]
+        folders = [one for one in config.destination if one.kind == "folder"]
+        self.destinations = [FolderDestination(one.name, Path(one.path)) for one in folders]
         self.deliverers = [Deliverer(self.index, self.clock, self.places, one) for one in self.destinations]
         for deliverer, destination in zip(self.deliverers, self.destinations, strict=True):
             deliverer.recover()

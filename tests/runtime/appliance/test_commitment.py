@@ -8,7 +8,9 @@ pytest.importorskip("pynetdicom")
 
 from pydicom import Dataset
 
+from helpers import dicom_files
 from spinescore.runtime.appliance.commitment import Committer, note_report
+from spinescore.runtime.appliance.config import Destination
 from spinescore.runtime.appliance.delivery import SENT, Deliverer, Outcome
 
 HOUR_S = 3600.0
@@ -175,3 +177,33 @@ def test_a_report_about_an_earlier_revision_does_not_touch_the_study(delivered, 
     delivered.report()
     assert delivered.states()["sr.dcm"] == "committed"
     assert delivered.study() == "collecting"
+
+
+def to_an_archive(make, tmp_path, *datasets, **settings):
+    """Deliver the results of one study to an archive; return the appliance and the archive."""
+    settings = {"host": "127.0.0.1", "port": 104, "ae_title": "PACS", **settings}
+    one, archive = make(destination=(Destination("out", "dicom", **settings),)), Archive()
+    for number, ds in enumerate(datasets):
+        one.receive(dicom_files.write(ds, tmp_path / f"{number}.dcm"))
+    one.deliverers = [Deliverer(one.index, one.clock, one.places, archive)]
+    one.run(15)
+    return one, archive
+
+
+def test_an_archive_gets_the_report_of_a_study_that_was_not_scored(make, tmp_path):
+    one, archive = to_an_archive(make, tmp_path, dicom_files.radiograph_dataset())
+    assert archive.sent == ["sr.dcm"]
+    assert one.study()["state"] == "delivered"
+
+
+def test_an_archive_that_does_not_want_it_gets_nothing(make, tmp_path):
+    one, archive = to_an_archive(make, tmp_path, dicom_files.radiograph_dataset(), results=("sr",))
+    assert archive.sent == []
+    assert one.study()["state"] == "scored"
+
+
+def test_a_study_of_which_no_dicom_object_can_be_made_waits_for_a_person(make, tmp_path):
+    datasets = [dicom_files.radiograph_dataset(PatientID=name) for name in ("A", "B")]
+    one, archive = to_an_archive(make, tmp_path, *datasets)
+    assert archive.sent == []
+    assert (one.study()["state"], one.study()["code"]) == ("parked", "two-patients")
