@@ -22,4 +22,4 @@ def test_an_end_before_each_step_on_the_disk_loses_and_doubles_nothing(memory_fo
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert outcome["wrong"] == {}, done.stderr
-    assert outcome["steps"] > 50
+    assert outcome["steps"] > 40  # Python 3.10 hides those of pathlib
