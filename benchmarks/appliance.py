@@ -4,7 +4,7 @@
 
 `latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
 the time runs from the association's release to the arrival of the structured report at the archive, and
-`above_scoring` is that time less the report's own. `receiving`: objects of full size are sent in one association, each
+`above_scoring` is that time less the report's own. A study is due when its association ends (`quiet_s` = 0). `receiving`: objects of full size are sent in one association, each
 acknowledged after it is on the disk. `steady`: many small studies; memory, descriptors and threads of every process of
 the service after each tenth of them. `idle`: the processor time of all processes while nothing is sent. The modality
 and the archive are pynetdicom's, in this process, and share the machine's cores with the service. Needs the extra
@@ -138,7 +138,7 @@ class _Service:
 
 @contextmanager
 def _service(
-    scratch: Path, name: str, bundle: str, quiet_s: float = 60.0, quiet_complete_s: float = 0.0
+    scratch: Path, name: str, bundle: str, quiet_s: float = 0.0, quiet_complete_s: float = 0.0
 ) -> Iterator[_Service]:
     """Run a service until the block ends; it has opened its bundle when the block begins."""
     folder = scratch / name
@@ -154,7 +154,7 @@ def _service(
             [first] = write_studies(folder / "first", 1, seed=77)
             _wait_until(lambda: _listens(port))
             service.send(sorted(first.glob("*.dcm")))
-            if quiet_complete_s < quiet_s:
+            if not quiet_s:
                 archive.wait_for(1)  # the bundle is open, and its engine was chosen
             yield service
         finally:
