@@ -4,11 +4,11 @@
 
 `latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
 the time runs from the association's release to the arrival of the structured report at the archive, and
-`above_scoring` is that time less the report's own. A study is due when its association ends (`quiet_s` = 0). `receiving`: objects of full size are sent in one association, each
-acknowledged after it is on the disk. `steady`: many small studies; memory, descriptors and threads of every process of
-the service after each tenth of them. `idle`: the processor time of all processes while nothing is sent. The modality
-and the archive are pynetdicom's, in this process, and share the machine's cores with the service. Needs the extra
-`appliance`.
+`above_scoring` is that time less the report's own. A study is due when its association ends (`quiet_s` = 0).
+`receiving`: objects of full size are sent in one association, each acknowledged after it is on the disk. `steady`: many
+small studies; memory, descriptors and threads of every process of the service after each tenth of them. `idle`: the
+processor time of all processes while nothing is sent. The modality and the archive are pynetdicom's, in this process,
+and share the machine's cores with the service. Needs the extra `appliance`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = ["main"]
 
 SCHEMA = "spinescore.appliance/1"
 _WAIT_S = 300.0
+_REST_S = 10.0  # in which the service closes its association with the archive
 _LOOKS = 10
 _MIB = 1 << 20
 _CONFIG = """\
@@ -209,6 +210,7 @@ def _steady(service: _Service, count: int) -> dict[str, Any]:
 
 
 def _idle(service: _Service, seconds: float) -> dict[str, Any]:
+    time.sleep(_REST_S)
     before = service.processor_s()
     time.sleep(seconds)
     return {"seconds": seconds, "core_percent": round(100 * (service.processor_s() - before) / seconds, 2)}
