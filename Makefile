@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_OPTIONS ?= # on a Jetson --system-site-packages: JetPack's TensorRT lies in the system's packages
 CONSTRAINTS ?=
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
@@ -18,7 +19,7 @@ STALE := $(shell $(BIN)/python -c '$(BELONGS_HERE)' 2>/dev/null || echo stale)
 
 MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p spinescore.export -p spinescore.kernels -p spinescore.benchmarks
 
-.PHONY: help demo test quick format lint clean stale
+.PHONY: help demo test slow quick format lint clean stale
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -68,7 +69,7 @@ $(VENV)/installed-lint: EXTRAS = [test,lint]
 $(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-lint: pyproject.toml $(if $(STALE),stale)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "$(PYTHON) is missing or older than Python 3.10; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
-	$(if $(STALE),$(PYTHON) -m venv --clear $(VENV))
+	$(if $(STALE),$(PYTHON) -m venv --clear $(VENV_OPTIONS) $(VENV))
 	$(PIP_INSTALL) --editable '.$(EXTRAS)'
 	@touch $@
 
