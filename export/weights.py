@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, of which each must be used exactly once: none is missing, none is left over."""
+"""A checkpoint's tensors. Each must be used exactly once, so that none is missing and none is left over."""
 
 from __future__ import annotations
 

@@ -19,7 +19,15 @@ from contextlib import closing
 from pydicom import Dataset
 
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.delivery import EXPIRES_S, Outcome, Parcel, fault_of, parcel_of
+from spinescore.runtime.appliance.delivery import (
+    DELIVERIES,
+    EXPIRES_S,
+    Outcome,
+    Parcel,
+    fault_of,
+    is_superseded,
+    parcel_of,
+)
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
@@ -49,8 +57,7 @@ class Committer:
         """Ask for all that is due. Return False if there is nothing to ask for."""
         now = self._clock.now()
         rows = self._index.rows(
-            "SELECT d.*, s.id AS study, s.uid, r.revision AS of_revision FROM deliveries d JOIN results r "
-            "USING (input_key) JOIN studies s ON s.id = r.study WHERE d.destination = ? AND d.state = 'committing' "
+            f"{DELIVERIES} WHERE d.destination = ? AND d.state = 'committing' "
             "AND d.next_s <= ? ORDER BY d.id LIMIT ?", self._destination, now, _MOST,
         )  # fmt: skip
         if not rows:
@@ -128,5 +135,5 @@ def _change(
             "WHERE id = ? AND state = 'committing'",
             state, next_s, fault and fault.code, fault and fault.message, clock.now(), row["id"],
         )  # fmt: skip
-        if index.one("SELECT 1 FROM studies WHERE id = ? AND input_key = ?", row["study"], row["input_key"]):
+        if not is_superseded(index, row):
             settle(index, clock, row["study"])

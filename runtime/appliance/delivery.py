@@ -23,9 +23,24 @@ from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
 from spinescore.runtime.text import brief
 
-__all__ = ["EXPIRES_S", "SENT", "Deliverer", "Destination", "Outcome", "Parcel", "fault_of", "parcel_of"]
+__all__ = [
+    "DELIVERIES",
+    "EXPIRES_S",
+    "SENT",
+    "Deliverer",
+    "Destination",
+    "Outcome",
+    "Parcel",
+    "fault_of",
+    "is_superseded",
+    "parcel_of",
+]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
+DELIVERIES = (  # rows for `parcel_of`
+    "SELECT d.*, s.id AS study, s.uid, r.revision AS of_revision FROM deliveries d JOIN results r USING (input_key) "
+    "JOIN studies s ON s.id = r.study"
+)
 EXPIRES_S = 7 * 86400.0
 
 
@@ -43,7 +58,7 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one attempt. `message` says why, without patient data."""
+    """The outcome of one attempt. `message` gives the reason, without patient data."""
 
     kind: Literal["sent", "refused", "later"]
     message: str = ""
@@ -105,8 +120,7 @@ class Deliverer:
         if now < self._held_until_s:
             return None
         row: sqlite3.Row | None = self._index.one(
-            "SELECT d.*, s.id AS study, s.uid, r.revision AS of_revision FROM deliveries d JOIN results r "
-            "USING (input_key) JOIN studies s ON s.id = r.study WHERE d.destination = ? AND d.state = 'waiting' AND "
+            f"{DELIVERIES} WHERE d.destination = ? AND d.state = 'waiting' AND "
             "d.next_s <= ? AND (d.kind != 'set' OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.input_key = "
             "d.input_key AND o.destination = d.destination AND o.kind != 'set' AND o.state IN ('waiting', 'sending'))) "
             "ORDER BY d.next_s, d.id LIMIT 1", self._destination.name, now,
@@ -130,13 +144,9 @@ class Deliverer:
                 return Outcome("later", "the destination cannot say whether it has the file")
             if there:
                 return SENT
-            if self._is_superseded(row):
+            if is_superseded(self._index, row):
                 return None
         return self._destination.send(parcel)
-
-    def _is_superseded(self, row: sqlite3.Row) -> bool:
-        query = "SELECT 1 FROM studies WHERE id = ? AND input_key = ?"
-        return self._index.one(query, row["study"], row["input_key"]) is None
 
     def _finish(self, row: sqlite3.Row, outcome: Outcome | None) -> None:
         now = self._clock.now()
@@ -163,7 +173,7 @@ class Deliverer:
                 "WHERE id = ?", state, int(outcome is not None and outcome.kind == "later"), next_s,
                 fault and fault.code, outcome.message if outcome else None, now, row["id"],
             )  # fmt: skip
-            if not self._is_superseded(row):
+            if not is_superseded(self._index, row):
                 settle(self._index, self._clock, row["study"])
         if state in ("sent", "committing"):
             self._held_until_s = 0.0
@@ -173,6 +183,12 @@ def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
     """Return the file that a row of the deliveries is about, with its study's UID and revision."""
     path = places.results / row["input_key"] / row["file"]
     return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
+
+
+def is_superseded(index: Index, row: sqlite3.Row) -> bool:
+    """Return whether a later revision of the study has taken the place of a delivery's results."""
+    query = "SELECT 1 FROM studies WHERE id = ? AND input_key = ?"
+    return index.one(query, row["study"], row["input_key"]) is None
 
 
 def fault_of(code: str, text: str) -> Fault:

@@ -1,4 +1,4 @@
-"""What went wrong with an object, a study or a delivery: a code of the table of codes, and a sentence."""
+"""A fault of an object, a study or a delivery: a code of the table of codes, and a sentence."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 
 from pydicom import Dataset
@@ -70,11 +70,8 @@ class NodeEvents:
 
     @contextmanager
     def _spool(self) -> Iterator[Spool]:
-        index = Index(self._places.index, self._places.release_reserve)  # of this thread
-        try:
+        with closing(Index(self._places.index, self._places.release_reserve)) as index:  # of this thread
             yield Spool(self._places, index, self._clock, self._max_bytes)
-        finally:
-            index.close()
 
 
 def open_receiver(config: Config, node: Node, events: NodeEvents) -> Receiver:

@@ -83,7 +83,7 @@ class NotStored(Exception):
 
 
 class Events(Protocol):
-    """What the receiver tells: to the spool, to counters and to the audit log. Called from several threads."""
+    """The listener of a receiver: it stores objects and notes events. Its methods are called from several threads."""
 
     def store(self, arrival: Arrival) -> None:
         """Return after the object is on the disk. Raises `NotStored` or `OSError` for lack of room."""

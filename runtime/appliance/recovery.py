@@ -1,4 +1,4 @@
-"""What a service does before its processes start, and from time to time: nothing is lost, and nothing is left over."""
+"""The work before a service's processes start, and from time to time, so that nothing is lost or left over."""
 
 from __future__ import annotations
 

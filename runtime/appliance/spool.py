@@ -25,7 +25,7 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Received:
-    """What became of an object that was received; in each case the sender need not keep it.
+    """The outcome of receiving an object; in each case the sender need not keep it.
 
     `stored` is new. `known` was here already. `quarantined` has the SOP Instance UID of another object: it is kept
     apart and not scored. `study` is the study's number, None if the object is no input of scoring.

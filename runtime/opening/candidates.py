@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass
 class Trail:
-    """What became of the candidates so far: the latest error, and what every report says about it."""
+    """The state of the candidates so far: the latest error, and what every report says about it."""
 
     error: SpineScoreError | None = None
     warnings: list[str] = field(default_factory=list)
