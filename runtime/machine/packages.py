@@ -35,7 +35,13 @@ PACKAGES: dict[str, Package] = {
     "onnx": Package("1.23.2", "export"),
     "tqdm": Package("4.70.1", "export"),
     "openvino": Package("2026.4.1", "openvino"),
+    "dicomweb-client": Package("0.61.2", "appliance"),
+    "httptools": Package("0.9.0", "appliance"),
+    "prometheus-client": Package("0.26.0", "appliance"),
     "pynetdicom": Package("3.0.4", "appliance"),
+    "python-multipart": Package("0.0.34", "appliance"),
+    "starlette": Package("1.10.0", "appliance"),
+    "uvicorn": Package("0.54.0", "appliance"),
 }
 
 
