@@ -15,8 +15,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.delivery import (
@@ -33,6 +32,9 @@ from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
 from spinescore.runtime.text import brief
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 __all__ = ["Ask", "Committer", "note_report"]
 

@@ -99,7 +99,7 @@ class Dispatcher:
             self._outcome = partial(self._queue.finished, self._job)
             return
         self._heard_s = self._clock.now()
-        self._worker.send(self._job)
+        self._worker.give(self._job)
         self._show(state="scoring", study=self._job.study)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Dispatcher:
         now = self._clock.now()
         if not self._started:
             if now >= self._start_s:
-                self._worker.start()
+                self._worker.open()
                 self._started, self._heard_s = True, now
             return
         ended = self._worker.ended()

@@ -1,8 +1,9 @@
-"""The processes of a running service, and the loop of each: receive, send, and the supervisor with the worker.
+"""The processes of a running service, and the loop of each: receive, send and web.
 
-    supervisor   starts the others and starts them again if they end; gives studies to the worker
-    receive      looks into the sources, one after the other
+    supervisor   starts the others and starts them again if they end; gives studies to the worker (`supervisor`)
+    receive      is the DICOM node, and looks into the sources, one after the other
     send         delivers, one thread for each destination
+    web          answers over HTTP (`web`)
     work         holds the scorer (`workerprocess`)
 
 Each ends with the supervisor, and all of them hold the spool's lock, so that no two services work on one spool.
@@ -12,16 +13,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spinescore.runtime.appliance.child import answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
 from spinescore.runtime.appliance.config import Config, Destination, Node
@@ -34,7 +35,7 @@ from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.places import Places, make_places
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.documents import read
-from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.text import brief, one_line
 
 if TYPE_CHECKING:
@@ -54,9 +55,13 @@ def open_places(config: Config) -> Places:
 
 
 def main(request: str) -> None:
-    """Be a process of the service. `request` is JSON: the role, and the configuration."""
+    """Be a process of the service. `request` is JSON: the role, the configuration, and the pipe."""
     options = json.loads(request)
-    {"receive": _receive, "send": _send}[options["role"]](read(Config, options["config"]))
+    config = read(Config, options["config"])
+    if options["role"] == "web":
+        _web(config, options["pipe"])
+    else:
+        {"receive": _receive, "send": _send}[options["role"]](config)
 
 
 def _receive(config: Config) -> None:
@@ -152,6 +157,21 @@ def _send(config: Config) -> None:
             time.sleep(1.0)
 
 
+def _web(config: Config, pipe: int) -> None:
+    """Answer over HTTP."""
+    from spinescore.runtime.appliance.web.app import make_app
+    from spinescore.runtime.appliance.web.server import open_sockets, serve_http
+    from spinescore.runtime.appliance.web.site import Site
+
+    with _process(config) as (places, clock, _, say):
+        try:
+            sockets = open_sockets(config)
+        except SpineScoreError as error:
+            _tell(str(error))
+            sys.exit(1)
+        serve_http(make_app(Site(config, places, clock, say, pipe)), sockets, lambda: say(alive=True))
+
+
 def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:
     """Return the place that a table `destination` of the configuration means. Raises `OSError` for files of TLS."""
     if destination.kind == "folder":
@@ -198,16 +218,7 @@ def _tell(text: str) -> None:
 @contextmanager
 def _process(config: Config) -> Iterator[tuple[Places, ServiceClock, Index, Any]]:
     """Set up a process of the service: its folders, clock, index, and the pipe to the supervisor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    end_with_parent()
-    os.umask(0o077)
+    say = answering()
     places = open_places(config)
-    index = Index(places.index, places.release_reserve)
-
-    def say(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    yield places, read_clock(index), index, say
+    with closing(Index(places.index, places.release_reserve)) as index:
+        yield places, read_clock(index), index, say

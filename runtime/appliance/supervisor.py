@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.dispatch import Dispatcher
@@ -21,7 +20,6 @@ from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
-from spinescore.runtime.machine.processes import ending, worker_command
 
 __all__ = ["serve"]
 
@@ -32,48 +30,36 @@ _CLEAN_S = 60.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 
 
-class _Child:
+class _Process:
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
-    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, said: Say) -> None:
-        self.role, self._clock, self._lock, self._say = role, clock, lock, said
-        request = json.dumps({"role": role, "config": document_of(config)})
-        self._command = worker_command("spinescore.runtime.appliance.service", request)
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say) -> None:
+        self.role, self._clock, self._say = role, clock, say
+        self._request = {"role": role, "config": document_of(config)}
+        self._child = Child("spinescore.runtime.appliance.service", (lock,))
         self._started_s = self._next_s = clock.now()
         self._failures = 0
-        self.said: dict[str, object] = {}  # its last message
+        self.said: Message = {}  # its last message
 
     def step(self) -> None:
-        """Start it if it does not run."""
+        """Listen to it, and start it if it does not run."""
         now = self._clock.now()
-        if self._process is not None and (status := self._process.poll()) is not None:
+        if self._child.pid is None:
+            if now >= self._next_s:
+                self.said, self._started_s = {}, now
+                self._child.start(self._request)
+            return
+        for message in self._child.messages():
+            self.said = message
+        if (ended := self._child.ended()) is not None:
             self.close()
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures - 1, 10))
-            self._say(f"the process {self.role} ended ({ending(status)}) and is started again")
-        if self._process is None and now >= self._next_s:
-            self.said, self._started_s = {}, now
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             pass_fds=(self._lock,))  # fmt: skip
-            threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                self.said = json.loads(line)
-        except ValueError:  # the pipe was closed, or a message was cut off
-            pass
+            self._say(f"the process {self.role} ended ({ended}) and is started again")
 
     def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()  # it may end at any line
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        """End it."""
+        self._child.kill()
 
 
 def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
@@ -96,7 +82,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         worker = ProcessWorker(config.score, (lock,))
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score)
         opened.callback(dispatcher.close)
-        children = [_Child(role, config, lock, clock, say) for role in ("receive", "send")]
+        children = [_Process(role, config, lock, clock, say) for role in ("receive", "send", "web")]
         for child in children:
             opened.callback(child.close)
         say(f"serving on the spool {places.root}")
@@ -108,7 +94,7 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Child], say: Say) -> None:  # fmt: skip
+                 children: list[_Process], say: Say) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
         self._clean_s = clock.now()

@@ -17,17 +17,16 @@ import os
 import select
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from spinescore.runtime.appliance.child import answering
 from spinescore.runtime.appliance.places import FULL
 from spinescore.runtime.appliance.resultset import Job, JobFault, make_results
 from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
-from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
@@ -41,20 +40,9 @@ _IDLE_BEAT_S = 1.0
 
 
 def main(request: str) -> None:
-    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, device, strict, jobs (a number)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, device, strict, and the pipe."""
     _die_with_parent()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a library's prints must not disturb the answers
-    end_with_parent()
-    os.umask(0o077)
-
-    writing = threading.Lock()  # progress comes from another thread
-
-    def say(**message: Any) -> None:
-        with writing:
-            answers.write(json.dumps(message) + "\n")
-            answers.flush()
+    say = answering()
 
     def progress(line: str) -> None:
         say(**{"beat" if line.startswith(PREFIX) else "check": line})
@@ -71,7 +59,7 @@ def main(request: str) -> None:
         strict = options["strict"]
         return scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage))
 
-    with os.fdopen(options["jobs"], "rb", buffering=0) as jobs:
+    with os.fdopen(options["pipe"], "rb", buffering=0) as jobs:
         _work(jobs, score, say, lambda: say(beat="idle", checking=scorer.is_checking))
 
 

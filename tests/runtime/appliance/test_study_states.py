@@ -294,7 +294,7 @@ def test_a_worker_that_cannot_open_its_bundle_blames_no_study(make, files):
         appliance.worker.starts, appliance.worker.silent = appliance.worker.starts + 1, True
         appliance.worker.said, appliance.worker.end = [{"refused": "the bundle is altered"}], "exit status 1"
 
-    appliance.worker.start = start
+    appliance.worker.open = start
     appliance.receive(*files)
     appliance.run(60)
     assert appliance.study()["state"] == "due"
