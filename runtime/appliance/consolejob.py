@@ -1,8 +1,8 @@
 """A console's job, as the web process hands it to the worker.
 
-The web process makes a folder in `incoming/` for each job, with the files that came. The worker adds `answer.json`, which
-is sent as it is, and the folder `results` with the formats that the console wants. Nothing is synced: the console has its
-pixels, and asks again if the power fails. The web process removes the folder.
+The web process makes a folder in `incoming/` for each job, with the files that came. The worker adds `answer.json`,
+which is sent as it is, and the folder `results` with the formats that the console wants. Nothing is synced: the console
+has its pixels, and asks again if the power fails. The web process removes the folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class View:
 class ConsoleJob:
     """What a console asks for. Either `views` with a file of pixels for each in `frames`, or DICOM `files`.
 
-    `key` is the name under which its results are kept. `results` is the beginning of the links to them.
+    `key` is the name under which its results are kept, and `links` the beginning of the links to them.
     """
 
     key: str

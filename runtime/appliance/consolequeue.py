@@ -20,7 +20,7 @@ __all__ = ["MOST_WAITING", "NOT_READY", "ConsoleQueue"]
 MOST_WAITING = 4  # besides the one that is scored
 
 NOT_READY = Fault("not-ready", "the worker has not opened its bundle; ask /health/ready, and send the study again")
-_BUSY = Fault("busy", f"{MOST_WAITING} studies of consoles wait already; send the study again")
+_BUSY = Fault("http-busy", f"{MOST_WAITING} studies of consoles wait already; send the study again")
 
 
 class ConsoleQueue:

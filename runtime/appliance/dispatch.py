@@ -136,6 +136,8 @@ class Dispatcher:
             code = message["code"]
             self._consoles.end(None if code is None else Fault(code, message["message"]))
             self._failures = 0
+            if message["engine"] not in ("", self._shown.get("engine")):
+                self._show(state="ready", engine=message["engine"])
         elif job is not None and message.get("done") == job.input_key:
             self._outcome, self._failures = partial(self._queue.finished, job), 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.consolequeue import ConsoleQueue
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
@@ -33,29 +34,36 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 class _Process:
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
-    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say) -> None:
+    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say,
+                 on_message: Callable[[], None] | None = None) -> None:  # fmt: skip
         self.role, self._clock, self._say = role, clock, say
         self._request = {"role": role, "config": document_of(config)}
-        self._child = Child("spinescore.runtime.appliance.service", (lock,))
+        self._child = Child("spinescore.runtime.appliance.service", (lock,), on_message)
         self._started_s = self._next_s = clock.now()
         self._failures = 0
         self.said: Message = {}  # its last message
 
-    def step(self) -> None:
-        """Listen to it, and start it if it does not run."""
+    def step(self) -> list[Message]:
+        """Return what it said since the last call, and start it if it does not run."""
         now = self._clock.now()
         if self._child.pid is None:
             if now >= self._next_s:
                 self.said, self._started_s = {}, now
                 self._child.start(self._request)
-            return
-        for message in self._child.messages():
-            self.said = message
+            return []
+        messages = self._child.messages()
+        self.said = messages[-1] if messages else self.said
         if (ended := self._child.ended()) is not None:
             self.close()
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures - 1, 10))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
+        return messages
+
+    def send(self, message: Message) -> None:
+        """Send it a message; if it does not run, nobody gets it."""
+        if self._child.pid is not None:
+            self._child.send(message)
 
     def close(self) -> None:
         """End it."""
@@ -80,9 +88,10 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
         worker = ProcessWorker(config.score, (lock,))
-        dispatcher = Dispatcher(queue, worker, index, places, clock, config.score)
+        web = _Process("web", config, lock, clock, say, worker.wake)
+        dispatcher = Dispatcher(queue, worker, index, places, clock, config.score, ConsoleQueue(web.send))
         opened.callback(dispatcher.close)
-        children = [_Process(role, config, lock, clock, say) for role in ("receive", "send", "web")]
+        children = [*(_Process(role, config, lock, clock, say) for role in ("receive", "send")), web]
         for child in children:
             opened.callback(child.close)
         say(f"serving on the spool {places.root}")
@@ -112,7 +121,9 @@ class _Loop:
 
     def _step(self) -> None:
         for child in self._children:
-            child.step()
+            for message in child.step():
+                if child.role == "web":
+                    self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)

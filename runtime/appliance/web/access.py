@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.httpconfig import Http, Role
 from spinescore.runtime.appliance.web.problems import problem
 from spinescore.runtime.errors import SpineScoreError
@@ -21,16 +21,16 @@ _LEAST_TOKEN = 16  # characters; a shorter one could be guessed
 _MOST_TOKEN_BYTES = 4096
 _BEARER = b"bearer "
 
-ALL: tuple[Role, ...] = ("console", "reader", "admin")
+_ALL: tuple[Role, ...] = ("console", "reader", "admin")
 
 # The roles by the beginning of a path; the longest one that fits counts, and an admin may ask for everything.
 ROLES: Mapping[str, tuple[Role, ...]] = {
     "/": ("admin",),
-    "/health/": ALL,
-    "/v2/health/": ALL,
+    "/health/": _ALL,
+    "/v2/health/": _ALL,
     "/metrics": ("reader", "admin"),
-    "/openapi.json": ALL,
-    "/v1/version": ALL,
+    "/openapi.json": _ALL,
+    "/v1/version": _ALL,
     "/v1/status": ("reader", "admin"),
     "/v1/score": ("console", "admin"),
     "/v1/results/": ("console", "reader", "admin"),
@@ -72,8 +72,8 @@ def read_access(http: Http) -> Access:
             raise SpineScoreError(f"http.token: {one.file} cannot be read ({type(error).__name__}); write the token "
                                   "into it, and let the service read it") from None  # fmt: skip
         if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-            raise SpineScoreError(f"http.token: {one.file} has to hold one token of at least {_LEAST_TOKEN} letters and "
-                                  "digits; make one with: openssl rand -hex 32")  # fmt: skip
+            raise SpineScoreError(f"http.token: {one.file} has to hold one token of at least {_LEAST_TOKEN} letters "
+                                  "and digits; make one with: openssl rand -hex 32")  # fmt: skip
         if tokens.get(token, one.role) != one.role:
             raise SpineScoreError(f"http.token: {one.file} holds the token of another role; make one for each role")
         tokens[token] = one.role
@@ -94,13 +94,12 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             role = self._access.role(scope)
-            refusal: Callable[..., Any] | None = None
+            refusal = None
             if role is None:
-                answer = problem(401, "http-token", "the request shows no token that this service knows",
-                                 {"WWW-Authenticate": 'Bearer realm="spinescore"'})  # fmt: skip
-                refusal = answer
+                fault = Fault("http-request", "the request shows no token that this service knows")
+                refusal = problem(401, fault, {"WWW-Authenticate": 'Bearer realm="spinescore"'})
             elif role != "admin" and role not in allowed(scope["path"]):
-                refusal = problem(403, "http-role", f"the role {role} may not ask for {scope['path']}")
+                refusal = problem(403, Fault("http-request", f"the role {role} may not ask for this path"))
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return

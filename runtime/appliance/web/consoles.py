@@ -7,11 +7,8 @@ the worker may be reading there. A folder that an earlier web process left is re
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import secrets
 import shutil
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,25 +39,20 @@ class GaveUp(Exception):
 class Consoles:
     """Calls of consoles; used in the event loop, but for `hear`, which another thread may call."""
 
-    def __init__(self, places: Places, clock: Clock, say: Callable[..., None]) -> None:
-        self._places, self._clock, self._say = places, clock, say
+    def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._answers: dict[str, asyncio.Future[Outcome]] = {}
         self._calls = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeping: dict[str, asyncio.Task[None]] = {}
+
+    def open(self, places: Places, clock: Clock, say: Callable[..., None]) -> Consoles:
+        """Begin with nothing: what an earlier process left is removed. `say` tells the supervisor."""
+        self._places, self._clock, self._say = places, clock, say
         for folder in places.incoming.glob(f"*{_SUFFIX}"):
             shutil.rmtree(folder, ignore_errors=True)
         say(consoles="none")
-
-    def listen(self, pipe: int) -> None:
-        """Hear the supervisor's messages from a pipe, in a thread, as long as this process lives."""
-        threading.Thread(target=self._listen, args=(pipe,), name="spinescore-consoles", daemon=True).start()
-
-    def _listen(self, pipe: int) -> None:
-        with os.fdopen(pipe, "rb") as lines:
-            for line in lines:
-                self.hear(json.loads(line))
+        return self
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take a message of the supervisor."""

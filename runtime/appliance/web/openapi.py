@@ -1,4 +1,4 @@
-"""The description of the HTTP service for programs (OpenAPI 3.1), `GET /openapi.json`; a test holds it and the routes together."""
+"""`GET /openapi.json`: the description of the HTTP service (OpenAPI 3.1). A test compares it with the routes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _score() -> Json:
     ]
     return {
         "summary": "Score a study",
-        "description": "It goes before the studies of the queue. The options stand in the part request, or in the query.",
+        "description": "It goes before the studies of the queue. Options are in the part request, or in the query.",
         "parameters": query,
         "requestBody": {"required": True, "content": {
             "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
@@ -89,7 +89,7 @@ def _score() -> Json:
             "400": "the body or an option is malformed", "408": "the body did not arrive in time",
             "413": "the body, a part of it, or its number of files is beyond a limit",
             "415": "the Content-Type is none of the three", "422": "the study cannot be scored; code says why",
-            "500": "the worker ended while it scored the study", "503": "the service is busy, not ready or full; try again",
+            "500": "the worker ended while it scored the study", "503": "the service is busy, not ready or full",
             "504": "the study took too long"}),
     }  # fmt: skip
 
@@ -138,7 +138,7 @@ def _view() -> Json:
         "sop_instance_uid": uid,
     }
     return view | {"additionalProperties": False,
-                   "description": "Unsigned pixels, little endian, row by row: rows x columns x bits_allocated / 8 bytes."}  # fmt: skip
+                   "description": "Unsigned pixels, little endian, row by row, without padding."}  # fmt: skip
 
 
 def _score_request() -> Json:

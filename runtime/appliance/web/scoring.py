@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from spinescore.runtime.appliance.consolejob import ANSWER, ConsoleJob
+from spinescore.runtime.appliance.consolequeue import MOST_WAITING
+from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.places import FULL, Places
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.problems import Problem, problem
@@ -49,8 +51,8 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
                 code, message = await consoles.score(job, _disconnect(request.receive))
                 return await _answer(consoles, job, code, message or "")
         except Busy:
-            raise Problem(503, "http-busy", "as many calls are being served as this service takes; send the study "
-                                            "again", _RETRY) from None  # fmt: skip
+            text = f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again"
+            raise Problem(503, Fault("http-busy", text), _RETRY) from None
         except (GaveUp, ClientDisconnect):
             return Response(status_code=400)  # nobody gets it
 
@@ -65,7 +67,7 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
             else:
                 headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
                 return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])
-        raise Problem(404, "http-request", "there is no such result, or it was removed after its time")
+        raise Problem(404, Fault("http-request", "there is no such result, or it was removed after its time"))
 
     return [Route("/v1/score", score, methods=["POST"]), Route("/v1/results/{key}/{file}", result)]
 
@@ -81,11 +83,10 @@ async def _read(request: Request, folder: Path, places: Places, limit: int) -> t
         body.check()
         return body, _options(request, body)
     except Malformed as error:
-        status, code = (413, "http-too-large") if error.too_large else (400, "http-request")
-        raise Problem(status, code, str(error)) from None
+        raise Problem(413 if error.too_large else 400, Fault("http-request", str(error))) from None
     except asyncio.TimeoutError:
         text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
-        raise Problem(408, "http-timeout", text) from None
+        raise Problem(408, Fault("http-request", text)) from None
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -99,7 +100,8 @@ def _open(request: Request, folder: Path) -> Body:
         return Multipart(folder, boundary_of(content_type), MOST_FILES)
     if kind in (DICOM, ZIP):
         return Whole(folder, kind)
-    raise Problem(415, "http-request", f"the Content-Type is none of multipart/form-data, {DICOM} and {ZIP}")
+    text = f"the Content-Type is none of multipart/form-data, {DICOM} and {ZIP}"
+    raise Problem(415, Fault("http-request", text))
 
 
 async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
@@ -119,7 +121,8 @@ async def _take(request: Request, body: Body, places: Places, limit: int) -> Non
                 raise _no_space()
         else:
             return
-    raise Problem(413, "http-too-large", f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)")
+    text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
+    raise Problem(413, Fault("http-request", text))
 
 
 def _options(request: Request, body: Body) -> ScoreRequest:
@@ -141,8 +144,8 @@ def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJo
     files = [part for part in parts.values() if part.kind != FRAME]
     others = [part.name for part in parts.values() if part.kind == FRAME and part not in frames]
     if others:
-        raise _malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; send "
-                         f"DICOM files as {DICOM}")  # fmt: skip
+        raise _malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; "
+                         f"send DICOM files as {DICOM}")  # fmt: skip
     if frames and files:
         raise _malformed(f"the part {files[0].name} is a file, and the other parts are raw frames; send one of the two")
     return ConsoleJob(
@@ -165,12 +168,12 @@ def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
 
 
 def _malformed(sentence: str) -> Problem:
-    return Problem(400, "http-request", sentence)
+    return Problem(400, Fault("http-request", sentence))
 
 
 def _no_space() -> Problem:
     text = "the service's disk has less free space than its reserve; free space there, and send the study again"
-    return Problem(503, "no-space", text, {"Retry-After": "30"})
+    return Problem(503, Fault("no-space", text), {"Retry-After": "30"})
 
 
 async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
@@ -189,4 +192,4 @@ async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message
         return Response(content, media_type="application/json")
     status = _STATUSES.get(code, 422 if CODES[code].severity in ("reject", "warning") else 500)
     report = {"report": json.loads(path.read_bytes())["report"]} if path.exists() else {}
-    return problem(status, code, message, dict(_RETRY) if status == 503 else None, **report)
+    return problem(status, Fault(code, message), _RETRY if status == 503 else None, **report)

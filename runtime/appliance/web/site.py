@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.web.access import Access
+from spinescore.runtime.appliance.web.consoles import Consoles
 
 __all__ = ["Site"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running service as its HTTP process sees it: `say` tells the supervisor, `pipe` is where it hears from it."""
+    """A running service as its HTTP process sees it."""
 
     config: Config
     places: Places
     clock: Clock
-    say: Callable[..., None]
-    pipe: int
+    access: Access
+    consoles: Consoles

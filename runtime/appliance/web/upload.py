@@ -145,8 +145,8 @@ class Multipart:
         if not self._ended:
             raise Malformed("the body ends before its last boundary; send it again")
         if not self.parts:
-            raise Malformed("the body has no file; send DICOM files (application/dicom), a zip archive of them "
-                            "(application/zip), or raw frames (application/octet-stream) with a part request")  # fmt: skip
+            raise Malformed(f"the body has no file; send DICOM files ({DICOM}), a zip archive of them "
+                            f"({ZIP}), or raw frames ({FRAME}) with a part request")  # fmt: skip
 
     def _part_begin(self) -> None:
         self._head, self._to = _Head(), None
