@@ -142,8 +142,9 @@ def _wait_for_parent(hear: Callable[[bytes], None] | None) -> None:
     with suppress(Exception):
         while piece := os.read(0, 1 << 16):  # not `sys.stdin`: its lock would be held when this process ends by itself
             *lines, text = (text + piece).split(b"\n")
-            for line in lines if hear is not None else ():
-                hear(line)
+            for line in lines:
+                if hear is not None:
+                    hear(line)
     _orphaned.set()
     with suppress(Exception):
         for process in tuple(_children):

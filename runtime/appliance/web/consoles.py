@@ -82,9 +82,10 @@ class Consoles:
 
     async def _remove(self, key: str, folder: Path) -> None:
         """Remove the folder of a call when nobody needs it."""
-        for waits in (self._answers.get(key), self._keeping.get(key)):
-            if waits is not None:
-                await asyncio.wait([waits])
+        if key in self._answers:
+            await asyncio.wait([self._answers[key]])
+        if key in self._keeping:
+            await asyncio.wait([self._keeping[key]])
         self._answers.pop(key, None)
         self._keeping.pop(key, None)
         await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -97,7 +98,8 @@ class Consoles:
 
     async def score(self, job: ConsoleJob, disconnected: Awaitable[None]) -> Outcome:
         """Have a job done. Raises GaveUp, after the job was cancelled, if `disconnected` ends before."""
-        answer = self._answers[job.key] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._answers[job.key] = answer
         self._say(score=document_of(job))
         gone = asyncio.ensure_future(disconnected)
         try:
