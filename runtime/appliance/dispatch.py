@@ -63,6 +63,7 @@ class Dispatcher:
         key = self._consoles.hear(message, ready=self._ready)
         if key is not None:
             self._worker.cancel(key)
+        self._serve_consoles()
 
     def step(self, wait_s: float = 0.0) -> None:
         """Listen to the worker for at most `wait_s` seconds, and do all that can be done now."""
