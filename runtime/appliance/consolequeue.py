@@ -20,6 +20,7 @@ __all__ = ["MOST_WAITING", "NOT_READY", "ConsoleQueue"]
 MOST_WAITING = 4  # besides the one that is scored
 
 NOT_READY = Fault("not-ready", "the worker has not opened its bundle; ask /health/ready, and send the study again")
+_CANCELLED = Fault("cancelled", "the console has disconnected")
 _BUSY = Fault("http-busy", f"{MOST_WAITING} studies of consoles wait already; send the study again")
 
 
@@ -56,10 +57,12 @@ class ConsoleQueue:
             self._waiting.append(job)
 
     def _cancel(self, key: str) -> str | None:
-        """Take a job out of the queue, or return its key if the worker has it. The web process waits for no answer."""
+        """Answer a job that waits, or return its key if the worker has it."""
         if self.current is not None and self.current.key == key:
             return key
-        self._waiting = deque(job for job in self._waiting if job.key != key)
+        for job in [job for job in self._waiting if job.key == key]:
+            self._waiting.remove(job)
+            self._say(job, _CANCELLED)
         return None
 
     def take(self) -> ConsoleJob | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from helpers.appliance import FakeClock
+from helpers.appliance import FakeClock, tiny_files
 from helpers.http_calls import FORM, TCP, acall, call, form
 from spinescore.runtime import load_study, radiograph_from_array
 from spinescore.runtime.appliance.config import Config, Score, SpoolPart
@@ -79,6 +79,11 @@ def served(tmp_path, bundle, score):
         return Served(app, supervisor, places, clock)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tiny_files(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture
@@ -248,7 +253,7 @@ def test_a_malformed_body_is_a_problem_with_a_next_step(served, case):
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"rows": 5}, "bytes"), ({"part": "other"}, "missing"), ({"bits_allocated": 12}, "bits_allocated"),
-     ({"bits_stored": 12}, "bits_stored"), ({"pixel_spacing_mm": [0, 1]}, "spacing"), ({"region": "thoracic"}, "region"),
+     ({"bits_stored": 12}, "bits_stored"), ({"pixel_spacing_mm": [0, 1]}, "spacing"), ({"region": "hip"}, "region"),
      ({"rows": 1 << 60}, "rows"), ({"facing": "up"}, "facing"), ({"study_instance_uid": "Doe^John"}, "digits and dots"),
      ({"more": 1}, "more"), ({"rows": None}, "rows")],
 )  # fmt: skip
