@@ -1,7 +1,7 @@
 """The process that holds the `Scorer`: it gets jobs through one pipe and writes a JSON object a line to another.
 
     {"beat": step}                 work goes on; a worker that is silent for too long is ended
-    {"ready": true}                the bundle is open, and studies can be scored
+    {"ready": true, "engine": ..}  the bundle is open, its engine accepted and warm: studies can be scored
     {"check": text}                faster engines are being checked, or built, meanwhile
     {"done": input_key, "engine": ..}                      the results are in their folder
     {"failed": input_key, "code": .., "message": .., "again": bool}   they could not be made
@@ -28,7 +28,7 @@ from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.scorer import Scorer
-from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.study import Study
 
 __all__ = ["do_job", "main"]
@@ -53,7 +53,7 @@ def main(request: str) -> None:
     except SpineScoreError as error:
         say(refused=str(error))
         sys.exit(1)
-    say(ready=True)
+    say(ready=True, engine=_engine_of(scorer._session.engine.scorer.info))
 
     def score(study: Study) -> StudyReport:
         strict = options["strict"]
@@ -86,7 +86,7 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     def noted(study: Study) -> StudyReport:
         nonlocal engine
         report = score(study)
-        engine = f"{report.device.engine} {report.device.precision} on {report.device.kind}"
+        engine = _engine_of(report.device)
         return report
 
     failed = partial(say, failed=job.input_key)
@@ -104,6 +104,10 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     else:
         say(done=job.input_key, engine=engine)
     return True
+
+
+def _engine_of(device: DeviceInfo) -> str:
+    return f"{device.engine} {device.precision} on {device.kind}"
 
 
 def _die_with_parent() -> None:
