@@ -15,8 +15,9 @@ from spinescore.runtime.appliance.consolejob import ConsoleJob
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.documents import read
 
-__all__ = ["MOST_WAITING", "NOT_READY", "ConsoleQueue"]
+__all__ = ["FOR_CONSOLES", "MOST_WAITING", "NOT_READY", "ConsoleQueue"]
 
+FOR_CONSOLES = frozenset({"score", "cancel", "consoles"})  # keys of the web process' messages
 MOST_WAITING = 4  # besides the one that is scored
 
 NOT_READY = Fault("not-ready", "the worker has not opened its bundle; ask /health/ready, and send the study again")

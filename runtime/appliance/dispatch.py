@@ -7,9 +7,7 @@ anything is written to the index, and is not tried again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,11 +15,13 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Score
 from spinescore.runtime.appliance.consolequeue import NOT_READY, ConsoleQueue
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.ready import SILENT_S
 from spinescore.runtime.appliance.resultset import Job
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.worker import Worker
+from spinescore.runtime.caller import PREFIX
 
 __all__ = ["Dispatcher"]
 
@@ -64,6 +64,13 @@ class Dispatcher:
         if key is not None:
             self._worker.cancel(key)
         self._serve_consoles()
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The worker's state as people see it, for how long it is silent, and for how long it may be."""
+        busy_s = self._score.timeout_s if self.is_busy else SILENT_S
+        silent_s = round(self._clock.now() - self._heard_s, 1)
+        return {**self._shown, "silent_s": silent_s, "limit_s": busy_s if self._ready else _OPENING_S}
 
     def step(self, wait_s: float = 0.0) -> None:
         """Listen to the worker for at most `wait_s` seconds, and do all that can be done now."""
@@ -123,16 +130,15 @@ class Dispatcher:
         job, console = self._job, self._consoles.current
         if "ready" in message:
             self._ready, self._failures = True, 0
-            self._show(state="ready")
+            self._show(state="ready", **({"engine": message["engine"]} if "engine" in message else {}))
         elif "refused" in message:
             self._show(state="refused", message=message["refused"])
         elif "check" in message:
-            self._show(**{**self._shown, "check": message["check"]})
-        elif message.get("checking") is False and "check" in self._shown:
-            del self._shown["check"]
-            self._show(**self._shown)
+            self._shown["check"] = message["check"]
+        elif message.get("checking") is False:
+            self._shown.pop("check", None)
         elif "beat" in message and not self._ready:
-            self._show(state="opening", step=message["beat"])
+            self._show(state="opening", step=message["beat"].removeprefix(PREFIX))
         elif console is not None and message.get("answered") == console.key:
             code = message["code"]
             self._consoles.end(None if code is None else Fault(code, message["message"]))
@@ -186,9 +192,7 @@ class Dispatcher:
         if self._shown.get("state") != "refused":
             self._show(state="restarting", message=fault.message)
 
-    def _show(self, **facts: Any) -> None:
-        """Keep the worker's state for `spinescore status`."""
-        kept: dict[str, Any] = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
-        self._shown = {**kept, **facts}
-        with suppress(IndexFull), self._index.transaction():
-            self._index.keep("worker", json.dumps(self._shown))
+    def _show(self, state: str, **facts: Any) -> None:
+        """Set the worker's state as people see it. It keeps its engine as long as it can score with it."""
+        kept = ("engine", "check") if state in ("ready", "scoring") else ("check",)
+        self._shown = {"state": state, **{name: self._shown[name] for name in kept if name in self._shown}, **facts}

@@ -164,6 +164,7 @@ class GuardedServer(ThreadedAssociationServer):
         self.limits = limits
         self._allows = allows
         self.refused = refused
+        self.moved_s = time.monotonic()
         self._waiting: dict[int, socket.socket] = {}
         self._waiting_lock = threading.Lock()
         self.guards: WeakKeyDictionary[Association, PduGuard] = WeakKeyDictionary()
@@ -177,6 +178,11 @@ class GuardedServer(ThreadedAssociationServer):
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def service_actions(self) -> None:
+        """Note that the loop that accepts connections moves; it calls this at least twice a second."""
+        super().service_actions()
+        self.moved_s = time.monotonic()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether the address may connect, and make room for its connection."""

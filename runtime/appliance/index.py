@@ -140,6 +140,11 @@ class Index:
                 raise IndexFull(str(error)) from error
             raise
 
+    def check_writable(self) -> None:
+        """Raise `sqlite3.Error` if no transaction can begin: the file is read-only, or locked for too long."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("ROLLBACK")
+
     def fact(self, name: str) -> str | None:
         """Return a fact that was kept; None if there is none."""
         row = self.one("SELECT value FROM facts WHERE name = ?", name)

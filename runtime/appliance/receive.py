@@ -51,6 +51,7 @@ IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: 
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: result, source, diagnostic
 _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try again
+_STUCK_S = 10.0
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
 
 CLASSES: dict[SopClassName, str] = {
@@ -156,6 +157,11 @@ class Receiver:
     def associations(self) -> int:
         """The number of associations that are open."""
         return sum(association.is_established for association in self._server.active_associations)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the loop that accepts connections runs and moves."""
+        return self._thread.is_alive() and time.monotonic() - self._server.moved_s < _STUCK_S
 
     def start(self) -> None:
         """Accept connections, in a thread."""

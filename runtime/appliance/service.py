@@ -47,6 +47,7 @@ __all__ = ["main", "open_destination", "open_places"]
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
 _FAULT_S = 600.0  # after which the same fault is noted again
+_STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
 
 
 def open_places(config: Config) -> Places:
@@ -64,7 +65,8 @@ def _receive(config: Config) -> None:
     """Look into every source again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
-        sources = {source.name: FolderSource(source, spool, clock) for source in config.source}
+        beat = _beating(say)
+        sources = {source.name: FolderSource(source, spool, clock, beat=beat) for source in config.source}
         for name in sources:
             spool.close_associations(name)
         noted: dict[tuple[str, str], float] = {}
@@ -74,14 +76,32 @@ def _receive(config: Config) -> None:
         while True:
             if node is not None:
                 _note(index, clock, noted, node.faults())
+                if not node.is_listening():
+                    _tell("the DICOM node accepts no connection any more, and is started again")
+                    sys.exit(1)
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
                 pending[source.name], faults = _look(sources[source.name], source.name)
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
-            say(pending=sum(pending.values()) + (0 if node is None else node.associations()))
-            time.sleep(max(0.02, min(next_s.values(), default=clock.now() + 1.0) - clock.now()))
+            say(
+                pending=sum(pending.values()) + (0 if node is None else node.associations()), listening=node is not None
+            )
+            time.sleep(max(0.02, min(1.0, min(next_s.values(), default=clock.now() + 1.0) - clock.now())))
+
+
+def _beating(say: Callable[..., None]) -> Callable[[], None]:
+    """Return a function that a loop calls as often as it likes; it tells the supervisor at most once a second."""
+    last_s = 0.0
+
+    def beat() -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= 1.0:
+            last_s = time.monotonic()
+            say(alive=True)
+
+    return beat
 
 
 class _Node:
@@ -92,6 +112,9 @@ class _Node:
 
     def associations(self) -> int:
         return self._receiver.associations
+
+    def is_listening(self) -> bool:
+        return self._receiver.is_listening
 
     def faults(self) -> list[Fault]:
         """Return what was refused since the last call."""
@@ -106,7 +129,12 @@ def _start_node(config: Config, places: Places, clock: ServiceClock, spool: Spoo
 
     spool.close_associations(node.SOURCE)
     events = node.NodeEvents(places, clock, config.spool.max_object_mb << 20)
-    receiver = node.open_receiver(config, config.node, events)
+    try:
+        receiver = node.open_receiver(config, config.node, events)
+    except OSError as error:
+        where = f"{config.node.host} port {config.node.port}"
+        _tell(f"the DICOM node cannot listen on {where} ({error.strerror or error}); correct [node], or free the port")
+        sys.exit(1)
     receiver.start()
     return _Node(receiver, events)
 
@@ -143,13 +171,15 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 def _send(config: Config) -> None:
     """Deliver to every destination, each in a thread."""
     with _process(config) as (places, clock, _, say):
+        moved_s = {destination.name: time.monotonic() for destination in config.destination}
         for destination in config.destination:
             place = open_destination(destination, config, clock, places)
             ask: Ask | None = getattr(place, "ask", None) if destination.commitment else None
-            arguments = (place, ask, places, clock)
+            arguments = (place, ask, places, clock, moved_s)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
-            say(alive=True)
+            if all(time.monotonic() - moved < _STUCK_S for moved in moved_s.values()):
+                say(alive=True)
             time.sleep(1.0)
 
 
@@ -188,7 +218,9 @@ def open_destination(destination: Destination, config: Config, clock: ServiceClo
     return DicomDestination(destination.name, archive, clock, partial(note_report, places, clock))
 
 
-def _deliver(destination: Place, ask: Ask | None, places: Places, clock: ServiceClock) -> NoReturn:
+def _deliver(
+    destination: Place, ask: Ask | None, places: Places, clock: ServiceClock, moved_s: dict[str, float]
+) -> NoReturn:
     """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
     try:
         index = Index(places.index, places.release_reserve)
@@ -197,6 +229,7 @@ def _deliver(destination: Place, ask: Ask | None, places: Places, clock: Service
         deliverer.recover()
         destination.clear()
         while True:
+            moved_s[destination.name] = time.monotonic()
             try:
                 again = deliverer.step() or (committer is not None and committer.step())
             except IndexFull:

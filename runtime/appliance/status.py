@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any
 
+from spinescore.runtime.appliance.alive import read_alive
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places, is_running
+from spinescore.runtime.appliance.ready import why_not_ready
 from spinescore.runtime.appliance.studies import STATES, change_state
 from spinescore.runtime.codes import CODES
 
@@ -27,10 +28,14 @@ def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
     objects = index.one("SELECT count(*) AS n, coalesce(sum(code IS NOT NULL), 0) AS other FROM objects")
     faults = index.rows("SELECT * FROM faults ORDER BY id DESC LIMIT ?", _LAST_FAULTS)
     running = is_running(places)
+    alive = read_alive(places) if running else None
+    reasons = why_not_ready(places, index, clock) if running else ["the service does not run; start it"]
     return {
         "schema": SCHEMA,
         "running": running,
-        "worker": json.loads(index.fact("worker") or "{}") if running else {"state": "not running"},
+        "ready": not reasons,
+        "not_ready": reasons,
+        "worker": dict(alive.worker) if alive else {"state": "starting" if running else "not running"},
         "studies": {state: counts.get(state, 0) for state in STATES},
         "parked": _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code"),
         "oldest_waiting_s": None if oldest is None else round(max(0.0, clock.now() - oldest), 1),

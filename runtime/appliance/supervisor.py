@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
-from spinescore.runtime.appliance.consolequeue import ConsoleQueue
+from spinescore.runtime.appliance.consolequeue import FOR_CONSOLES, ConsoleQueue
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
@@ -28,7 +29,9 @@ Say = Callable[[str], None]
 
 _LISTEN_S = 0.25
 _CLEAN_S = 60.0
+_TELL_S = 1.0  # between two signs of life
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
+_SILENT_S = 60.0  # after which a process is ended
 
 
 class _Process:
@@ -40,34 +43,48 @@ class _Process:
         self._request = {"role": role, "config": document_of(config)}
         self._child = Child("spinescore.runtime.appliance.service", (lock,), on_message)
         self._started_s = self._next_s = clock.now()
+        self._heard_s: float | None = None
         self._failures = 0
-        self.said: Message = {}  # its last message
+        self.said: Message = {}  # all that it said last
 
     def step(self) -> list[Message]:
-        """Return what it said since the last call, and start it if it does not run."""
+        """Listen to it, start it if it does not run, end it if it is silent. Return its messages on consoles' jobs."""
         now = self._clock.now()
         if self._child.pid is None:
             if now >= self._next_s:
-                self.said, self._started_s = {}, now
+                self.said, self._started_s, self._heard_s = {}, now, None
                 self._child.start(self._request)
             return []
-        messages = self._child.messages()
-        self.said = messages[-1] if messages else self.said
-        if (ended := self._child.ended()) is not None:
+        for_consoles = []
+        for message in self._child.messages():
+            self._heard_s = now
+            if FOR_CONSOLES.isdisjoint(message):
+                self.said.update(message)
+            else:
+                for_consoles.append(message)
+        ended = self._child.ended()
+        if ended is None and now - (self._heard_s or self._started_s) > _SILENT_S:
+            ended = f"silent for {_SILENT_S:g} s"
+        if ended is not None:
             self.close()
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
-            self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures - 1, 10))
+            self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
-        return messages
+        return for_consoles
 
     def send(self, message: Message) -> None:
         """Send it a message; if it does not run, nobody gets it."""
         if self._child.pid is not None:
             self._child.send(message)
 
+    def silent_s(self) -> float | None:
+        """Return for how long it has said nothing; None if it does not run, or has said nothing yet."""
+        return None if self._heard_s is None else round(self._clock.now() - self._heard_s, 1)
+
     def close(self) -> None:
         """End it."""
         self._child.kill()
+        self._heard_s = None
 
 
 def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
@@ -106,7 +123,8 @@ class _Loop:
                  children: list[_Process], say: Say) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
-        self._clean_s = clock.now()
+        self._clean_s = self._tell_s = clock.now()
+        self._node = config.node is not None
 
     def run(self, stop: threading.Event, until_idle: bool) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
@@ -122,12 +140,21 @@ class _Loop:
     def _step(self) -> None:
         for child in self._children:
             for message in child.step():
-                if child.role == "web":
-                    self._dispatcher.hear_console(message)
+                self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
+        if self._clock.now() >= self._tell_s:
+            self._tell()
+            self._tell_s = self._clock.now() + _TELL_S
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)
             self._clean_s = self._clock.now() + _CLEAN_S
+
+    def _tell(self) -> None:
+        """Give a sign of life: how each process is, and whether the service is ready."""
+        silent_s = {child.role: child.silent_s() for child in self._children}
+        listening = bool(self._children[0].said.get("listening")) if self._node else None
+        alive = Alive(round(self._clock.now(), 1), silent_s, self._dispatcher.shown, listening)
+        write_alive(self._places, alive)
 
 
 def _is_idle(index: Index) -> bool:

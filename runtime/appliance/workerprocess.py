@@ -9,7 +9,7 @@ It hears:
 It says:
 
     {"beat": step}                 work goes on; a worker that is silent for too long is ended
-    {"ready": true}                the bundle is open, and studies can be scored
+    {"ready": true, "engine": ..}  the bundle is open, its engine accepted and warm: studies can be scored
     {"check": text}                faster engines are being checked, or built, meanwhile
     {"done": input_key, "engine": ..}                      the results are in their folder
     {"failed": input_key, "code": .., "message": .., "again": bool}   they could not be made
@@ -40,7 +40,7 @@ from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, InputRejected, SpineScoreError
 from spinescore.runtime.scorer import Scorer
-from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.study import Study
 
 __all__ = ["do_console", "do_job", "main"]
@@ -66,7 +66,7 @@ def main(request: str) -> None:
     except SpineScoreError as error:
         say(refused=str(error))
         sys.exit(1)
-    say(ready=True)
+    say(ready=True, engine=_engine_of(scorer._session.engine.scorer.info))
 
     def score(study: Study, *, strict: bool = False, **more: Any) -> StudyReport:
         strict = strict or options["strict"]
@@ -126,7 +126,7 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     def noted(study: Study) -> StudyReport:
         nonlocal engine
         report = score(study)
-        engine = _engine_of(report)
+        engine = _engine_of(report.device)
         return report
 
     failed = partial(say, failed=job.input_key)
@@ -153,7 +153,7 @@ def do_console(job: ConsoleJob, score: Score, say: Say, cancel: threading.Event)
     def noted(study: Study) -> StudyReport:
         nonlocal engine
         report = score(study, strict=job.strict, budget_ms=job.budget_ms, cancel=cancel)
-        engine = _engine_of(report)
+        engine = _engine_of(report.device)
         return report
 
     def beat(step: str) -> None:
@@ -178,8 +178,8 @@ def do_console(job: ConsoleJob, score: Score, say: Say, cancel: threading.Event)
     return goes_on
 
 
-def _engine_of(report: StudyReport) -> str:
-    return f"{report.device.engine} {report.device.precision} on {report.device.kind}"
+def _engine_of(device: DeviceInfo) -> str:
+    return f"{device.engine} {device.precision} on {device.kind}"
 
 
 def _die_with_parent() -> None:

@@ -102,8 +102,9 @@ class Consoles:
         self._answers[job.key] = answer
         self._say(score=document_of(job))
         gone = asyncio.ensure_future(disconnected)
+        either: list[asyncio.Future[Any]] = [answer, gone]
         try:
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             if not answer.done():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.web.access import Access
 from spinescore.runtime.appliance.web.consoles import Consoles
@@ -22,3 +25,9 @@ class Site:
     clock: Clock
     access: Access
     consoles: Consoles
+
+    @contextmanager
+    def index(self) -> Iterator[Index]:
+        """Open the index for this thread. Raises SpineScoreError if it cannot be used."""
+        with closing(Index(self.places.index, self.places.release_reserve, make=False)) as index:
+            yield index

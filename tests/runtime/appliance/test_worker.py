@@ -58,7 +58,7 @@ def test_a_bundle_that_cannot_be_opened_is_said(make, tmp_path):
     worker = ProcessWorker(Score(str(tmp_path / "no-bundle"), "cpu"))
     dispatcher = Dispatcher(one.queue, worker, one.index, one.places, one.clock, one.config.score)
     steps_left = iter(range(600))
-    while '"refused"' not in (one.index.fact("worker") or "") and next(steps_left, None) is not None:
+    while dispatcher.shown.get("state") != "refused" and next(steps_left, None) is not None:
         dispatcher.step(0.1)
-    assert "no-bundle" in one.index.fact("worker")
+    assert "no-bundle" in dispatcher.shown["message"]
     dispatcher.close()
