@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -52,8 +53,13 @@ class Child:
         """Start the process with a request. The process before must have been ended with `kill`."""
         self._said = queue.Queue()
         command = worker_command(self._module, json.dumps(request))
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         pass_fds=self._inherited)  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=() if sys.platform == "win32" else self._inherited,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
         arguments = (self._process, self._said, self._on_message)
         self._listener = threading.Thread(target=_listen, args=arguments, name="spinescore-child", daemon=True)
         self._listener.start()

@@ -51,8 +51,8 @@ class Places:
         self.reserve.unlink(missing_ok=True)
 
     def fill_reserve(self) -> None:
-        """Write the reserve file if it is missing and there is room."""
-        if self.reserve.exists() or not self.has_room(2 * _RESERVE_BYTES):
+        """Write the reserve file if it is missing, a part of the reserve, and there is room."""
+        if self.reserve.exists() or self.reserve_bytes < _RESERVE_BYTES or not self.has_room(2 * _RESERVE_BYTES):
             return
         part = self.incoming / "reserve.part"
         try:
@@ -140,12 +140,15 @@ def is_running(places: Places) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        raise SpineScoreError("the appliance runs on Linux only")
-    import fcntl
-
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is Windows'
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from spinescore.runtime.appliance.alive import Alive, write_alive
@@ -27,6 +27,7 @@ __all__ = ["serve"]
 
 Say = Callable[[str], None]
 
+_ROLES = ("receive", "send", "web")
 _LISTEN_S = 0.25
 _CLEAN_S = 60.0
 _TELL_S = 1.0  # between two signs of life
@@ -87,9 +88,12 @@ class _Process:
         self._heard_s = None
 
 
-def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
+def serve(
+    config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False, roles: Sequence[str] = _ROLES
+) -> None:
     """Run the service until `stop` is set; with `until_idle` also when nothing is left to do.
 
+    `roles` are the processes that it starts beside the worker.
     Raises SpineScoreError if the bundle cannot be opened, or the spool cannot be used or is in use.
     """
     os.umask(0o077)
@@ -108,10 +112,11 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         web = _Process("web", config, lock, clock, say, worker.wake)
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score, ConsoleQueue(web.send))
         opened.callback(dispatcher.close)
-        children = [*(_Process(role, config, lock, clock, say) for role in ("receive", "send")), web]
+        children = [web if role == "web" else _Process(role, config, lock, clock, say) for role in roles]
         for child in children:
             opened.callback(child.close)
-        say(f"serving on the spool {places.root}")
+        if "receive" in roles:
+            say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say)
         loop.run(stop, until_idle)
 
@@ -134,7 +139,8 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
-            if until_idle and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
+            nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
+            if until_idle and nothing_comes and _is_idle(self._index):
                 return
 
     def _step(self) -> None:

@@ -54,7 +54,6 @@ def _paths() -> Json:
         "/health/ready": ready,
         "/v2/health/live": live,
         "/v2/health/ready": ready,
-        "/metrics": _get("Figures for Prometheus", {"200": _content("the figures", "text/plain", {"type": "string"})}),
         "/openapi.json": _get("This document", {"200": _json("the document", {"type": "object"})}),
         "/v1/version": _get("The software", {"200": _json("its name and version", version)}),
         "/v1/status": _get("The state of the service", {"200": _json(

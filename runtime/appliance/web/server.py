@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class _Server(uvicorn.Server):
 
 def open_sockets(config: Config) -> list[socket.socket]:
     """Return the sockets of the configuration, which listen. Raises SpineScoreError if one cannot."""
-    opened = [open_unix_socket(socket_path(config))]
+    opened = [] if sys.platform == "win32" else [open_unix_socket(socket_path(config))]
     if config.http.tcp is not None:
         opened.append(open_tcp_socket(*address_of(config.http.tcp)))
     return opened

@@ -1,4 +1,4 @@
-"""The description of the HTTP service: every route is in it, and it is valid itself. Answers are compared in all tests."""
+"""The description of the HTTP service: every route is in it, and it is valid. All tests compare answers with it."""
 
 from __future__ import annotations
 
