@@ -6,13 +6,15 @@ A study whose worker crashed, was silent or grew too large is tried once more, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Score
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.ready import SILENT_S
 from spinescore.runtime.appliance.resultset import Job
@@ -39,7 +41,7 @@ class Dispatcher:
         self._outcome: Callable[[], None] | None = None  # of the job; kept until the index has it
         self._idle_until_s = clock.now()
         self._ready = self._started = False
-        self._heard_s = self._start_s = clock.now()
+        self._heard_s = self._start_s = self._given_s = clock.now()
         self._failures = 0  # of the worker, since it last finished a study or became ready
         self._shown: dict[str, Any] = {}
 
@@ -81,7 +83,7 @@ class Dispatcher:
         if done:  # it is not scored again
             self._outcome = partial(self._queue.finished, self._job)
             return
-        self._heard_s = self._clock.now()
+        self._heard_s = self._given_s = self._clock.now()
         self._worker.give(self._job)
         self._show(state="scoring", study=self._job.study)
 
@@ -108,7 +110,8 @@ class Dispatcher:
         elif "beat" in message and not self._ready:
             self._show(state="opening", step=message["beat"].removeprefix(PREFIX))
         elif job is not None and message.get("done") == job.input_key:
-            self._outcome, self._failures = partial(self._queue.finished, job), 0
+            scoring_s = self._clock.now() - self._given_s
+            self._outcome, self._failures = partial(self._queue.finished, job, scoring_s=scoring_s), 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
         elif job is not None and message.get("failed") == job.input_key:
             if message["code"] == "no-space":
@@ -141,6 +144,8 @@ class Dispatcher:
     def _restart(self, fault: Fault) -> None:
         """End the worker and blame its study. A worker that fails again and again is started later and later."""
         self._worker.kill()
+        with suppress(IndexFull), self._index.transaction():
+            add(self._index, "worker_restarts", fault.code)
         if self._job is not None and self._outcome is None:
             self._outcome = partial(self._queue.failed, self._job, fault, again=True)
         wait_s = 0.0 if self._ready else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))

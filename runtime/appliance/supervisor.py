@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
@@ -31,6 +32,7 @@ _CLEAN_S = 60.0
 _TELL_S = 1.0  # between two signs of life
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 _SILENT_S = 60.0  # after which a process is ended
+_SHOWN = 12  # digits of the bundle's hash that people see
 
 
 class _Process:
@@ -45,14 +47,14 @@ class _Process:
         self._failures = 0
         self.said: Message = {}  # all that it said last
 
-    def step(self) -> None:
-        """Listen to it, start it if it does not run, and end it if it is silent."""
+    def step(self) -> bool:
+        """Listen to it, start it if it does not run, and end it if it is silent. Return whether it ended."""
         now = self._clock.now()
         if self._child.pid is None:
             if now >= self._next_s:
                 self.said, self._started_s, self._heard_s = {}, now, None
                 self._child.start(self._request)
-            return
+            return False
         for message in self._child.messages():
             self.said.update(message)
             self._heard_s = now
@@ -64,6 +66,7 @@ class _Process:
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
+        return ended is not None
 
     def silent_s(self) -> float | None:
         """Return for how long it has said nothing; None if it does not run, or has said nothing yet."""
@@ -99,7 +102,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         for child in children:
             opened.callback(child.close)
         say(f"serving on the spool {places.root}")
-        loop = _Loop(config, places, index, clock, dispatcher, children, say)
+        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN])
         loop.run(stop, until_idle)
 
 
@@ -107,11 +110,11 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Process], say: Say) -> None:  # fmt: skip
+                 children: list[_Process], say: Say, bundle: str) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
         self._clean_s = self._tell_s = clock.now()
-        self._node = config.node is not None
+        self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
@@ -126,7 +129,9 @@ class _Loop:
 
     def _step(self) -> None:
         for child in self._children:
-            child.step()
+            if child.step():
+                with suppress(IndexFull), self._index.transaction():
+                    add(self._index, "process_restarts", child.role)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._tell_s:
             self._tell()
@@ -139,7 +144,7 @@ class _Loop:
         """Give a sign of life: how each process is, and whether the service is ready."""
         silent_s = {child.role: child.silent_s() for child in self._children}
         listening = bool(self._children[0].said.get("listening")) if self._node else None
-        alive = Alive(round(self._clock.now(), 1), silent_s, self._dispatcher.shown, listening)
+        alive = Alive(round(self._clock.now(), 1), silent_s, self._dispatcher.shown, self._bundle, listening)
         write_alive(self._places, alive)
 
 
