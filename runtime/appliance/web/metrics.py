@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,6 +17,7 @@ from spinescore.runtime.appliance.alive import Alive, read_alive
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.counts import counters, histogram
+from spinescore.runtime.appliance.fault import Refusal
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.ready import reasons_against
@@ -85,7 +87,8 @@ def _counted(config: Config, index: Index) -> Iterator[Metric]:
     yield counter("received_instances", "Objects that were taken in, without those that were here already")
     yield counter("not_radiographs", "Objects that were taken in and are no input of scoring", "code")
     yield counter("quarantined_instances", "Objects with the SOP Instance UID of another one")
-    yield counter("rejected", "Connections, associations and objects that were refused", "reason")
+    yield counter("rejected", "Connections, associations and objects of DICOM peers that were refused", "reason",
+                  expected=[(kind,) for kind in get_args(Refusal)])  # fmt: skip
     results = [(name, result) for name in names for result in ("sent", "later", "refused", "expired", "committed")]
     yield counter("deliveries", "Attempts to deliver a file, and confirmations", "destination", "result",
                   expected=results)  # fmt: skip

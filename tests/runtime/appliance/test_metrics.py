@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.appliance import OUT, tiny_files
 from spinescore.runtime.appliance.alive import Alive, write_alive
-from spinescore.runtime.appliance.counts import BUCKETS_S, add, counters, histogram, observe
+from spinescore.runtime.appliance.counts import BUCKETS_S, Tally, add, counters, histogram, observe
 from spinescore.runtime.appliance.delivery import Outcome
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.status import deliver_again
@@ -120,6 +121,27 @@ def test_failed_deliveries_and_parked_studies_are_counted(make, tmp_path):
     assert value(found, "deliveries_total", destination=OUT, result="refused") == 3
     assert value(found, "parked", code="delivery-refused") == 1
     assert value(found, "received_to_delivered_seconds_count", destination=OUT) == 0
+
+
+def test_refusals_are_written_together_and_not_lost_on_a_full_disk(make, monkeypatch):
+    appliance = make()
+    tally = Tally(appliance.index, appliance.clock, "rejected")
+    tally.add(["title"])
+    tally.add(["title", "tls"])  # not written yet
+    appliance.clock.pass_s(6.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("spinescore.runtime.appliance.index.commit", full_disk)
+        tally.add([])
+    appliance.clock.pass_s(6.0)
+    tally.add([])
+    found = metrics(appliance)
+    assert value(found, "rejected_total", reason="title") == 2
+    assert value(found, "rejected_total", reason="tls") == 1
+    assert value(found, "rejected_total", reason="limits") == 0
+
+
+def full_disk(connection) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_an_event_that_is_undone_is_not_counted(make):
