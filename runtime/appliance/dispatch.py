@@ -50,6 +50,10 @@ class Dispatcher:
         """Whether the worker has opened its bundle."""
         return self._ready
 
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether the worker has said something since then. Until its bundle is open, it need not."""
+        return not self._ready or self._heard_s > before_s
+
     @property
     def is_busy(self) -> bool:
         """Whether the worker has a study."""

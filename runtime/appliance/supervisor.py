@@ -15,7 +15,9 @@ from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
+from spinescore.runtime.appliance.notify import Systemd
 from spinescore.runtime.appliance.places import Places, locked
+from spinescore.runtime.appliance.ready import reasons_against
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.service import open_places
@@ -68,6 +70,10 @@ class _Process:
             self._say(f"the process {self.role} ended ({ended}) and is started again")
         return ended is not None
 
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether it has said something since then. While it is started or waits for that, it need not."""
+        return self._heard_s is None or self._heard_s > before_s
+
     def silent_s(self) -> float | None:
         """Return for how long it has said nothing; None if it does not run, or has said nothing yet."""
         return None if self._heard_s is None else round(self._clock.now() - self._heard_s, 1)
@@ -101,8 +107,10 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         children = [_Process(role, config, lock, clock, say) for role in ("receive", "send", "web")]
         for child in children:
             opened.callback(child.close)
+        systemd = Systemd()
+        opened.callback(systemd.stopping)
         say(f"serving on the spool {places.root}")
-        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN])
+        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle)
 
 
@@ -110,10 +118,11 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Process], say: Say, bundle: str) -> None:  # fmt: skip
+                 children: list[_Process], say: Say, bundle: str, systemd: Systemd) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
-        self._clean_s = self._tell_s = clock.now()
+        self._clean_s = self._tell_s = self._fed_s = clock.now()
+        self._systemd, self._ready = systemd, False
         self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool) -> None:
@@ -124,6 +133,9 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
+            if self._clock.now() >= self._tell_s:
+                self._tell()
+                self._tell_s = self._clock.now() + _TELL_S
             if until_idle and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
                 return
 
@@ -133,19 +145,26 @@ class _Loop:
                 with suppress(IndexFull), self._index.transaction():
                     add(self._index, "process_restarts", child.role)
         self._dispatcher.step(_LISTEN_S)
-        if self._clock.now() >= self._tell_s:
-            self._tell()
-            self._tell_s = self._clock.now() + _TELL_S
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)
             self._clean_s = self._clock.now() + _CLEAN_S
 
     def _tell(self) -> None:
         """Give a sign of life: how each process is, and whether the service is ready."""
+        now = self._clock.now()
         silent_s = {child.role: child.silent_s() for child in self._children}
         listening = bool(self._children[0].said.get("listening")) if self._node else None
-        alive = Alive(round(self._clock.now(), 1), silent_s, self._dispatcher.shown, self._bundle, listening)
+        alive = Alive(round(now, 1), silent_s, self._dispatcher.shown, self._bundle, listening)
         write_alive(self._places, alive)
+        reasons = reasons_against(self._places, self._index, alive, now)
+        moved = self._dispatcher.moved_since(self._fed_s) and all(
+            child.moved_since(self._fed_s) for child in self._children
+        )
+        self._fed_s = now if moved else self._fed_s
+        self._systemd.tell(reasons, moved=moved, opening=moved and not self._dispatcher.is_ready)
+        if self._ready is not (not reasons):
+            self._ready = not reasons
+            self._say("ready" if self._ready else f"not ready: {'; '.join(reasons)}")
 
 
 def _is_idle(index: Index) -> bool:
