@@ -30,6 +30,7 @@ class Alive:
     at_s: float  # service seconds
     silent_s: Mapping[str, float | None]  # by process
     worker: Mapping[str, Any]  # its `state` and what belongs to it, and for how long it may be and is silent
+    bundle: str  # the start of its hash
     listening: bool | None  # whether the DICOM node listens; None if there is none
 
 

@@ -8,14 +8,16 @@ anything is written to the index, and is not tried again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Score
 from spinescore.runtime.appliance.consolequeue import NOT_READY, ConsoleQueue
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.ready import SILENT_S
 from spinescore.runtime.appliance.resultset import Job
@@ -44,7 +46,7 @@ class Dispatcher:
         self._outcome: Callable[[], None] | None = None  # of the job; kept until the index has it
         self._idle_until_s = clock.now()
         self._ready = self._started = False
-        self._heard_s = self._start_s = clock.now()
+        self._heard_s = self._start_s = self._given_s = clock.now()
         self._failures = 0  # of the worker, since it last finished a study or became ready
         self._shown: dict[str, Any] = {}
 
@@ -52,6 +54,10 @@ class Dispatcher:
     def is_ready(self) -> bool:
         """Whether the worker has opened its bundle."""
         return self._ready
+
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether the worker has said something since then. Until its bundle is open, it need not."""
+        return not self._ready or self._heard_s > before_s
 
     @property
     def is_busy(self) -> bool:
@@ -106,7 +112,7 @@ class Dispatcher:
         if done:  # it is not scored again
             self._outcome = partial(self._queue.finished, self._job)
             return
-        self._heard_s = self._clock.now()
+        self._heard_s = self._given_s = self._clock.now()
         self._worker.give(self._job)
         self._show(state="scoring", study=self._job.study)
 
@@ -146,7 +152,8 @@ class Dispatcher:
             if message["engine"] not in ("", self._shown.get("engine")):
                 self._show(state="ready", engine=message["engine"])
         elif job is not None and message.get("done") == job.input_key:
-            self._outcome, self._failures = partial(self._queue.finished, job), 0
+            scoring_s = self._clock.now() - self._given_s
+            self._outcome, self._failures = partial(self._queue.finished, job, scoring_s=scoring_s), 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
         elif job is not None and message.get("failed") == job.input_key:
             if message["code"] == "no-space":
@@ -185,6 +192,8 @@ class Dispatcher:
             self._outcome = partial(self._queue.failed, self._job, fault, again=True)
         if not self._ready:
             self._consoles.refuse_waiting(NOT_READY)
+        with suppress(IndexFull), self._index.transaction():
+            add(self._index, "worker_restarts", fault.code)
         wait_s = 0.0 if self._ready else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))
         self._ready = self._started = False
         self._failures += 1

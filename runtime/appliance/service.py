@@ -26,9 +26,10 @@ from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
 from spinescore.runtime.appliance.config import Config, Destination, Node
+from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.fault import Fault, Refusal
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import client_context
@@ -72,10 +73,11 @@ def _receive(config: Config) -> None:
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
-        node = _start_node(config, places, clock, spool)
+        node, rejected = _start_node(config, places, clock, spool), Tally(index, clock, "rejected")
         while True:
             if node is not None:
                 _note(index, clock, noted, node.faults())
+                rejected.add(node.refusals())
                 if not node.is_listening():
                     _tell("the DICOM node accepts no connection any more, and is started again")
                     sys.exit(1)
@@ -112,6 +114,10 @@ class _Node:
 
     def associations(self) -> int:
         return self._receiver.associations
+
+    def refusals(self) -> list[Refusal]:
+        """Return the kinds of all refusals since the last call."""
+        return [self._events.refusals.get() for _ in range(self._events.refusals.qsize())]
 
     def is_listening(self) -> bool:
         return self._receiver.is_listening

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.consolequeue import FOR_CONSOLES, ConsoleQueue
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
+from spinescore.runtime.appliance.notify import Systemd
 from spinescore.runtime.appliance.places import Places, locked
+from spinescore.runtime.appliance.ready import reasons_against
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.service import open_places
@@ -33,6 +36,7 @@ _CLEAN_S = 60.0
 _TELL_S = 1.0  # between two signs of life
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 _SILENT_S = 60.0  # after which a process is ended
+_SHOWN = 12  # digits of the bundle's hash that people see
 
 
 class _Process:
@@ -46,23 +50,23 @@ class _Process:
         self._started_s = self._next_s = clock.now()
         self._heard_s: float | None = None
         self._failures = 0
-        self.said: Message = {}  # all that it said last
+        self.said: Message = {}  # all that it said last of itself
+        self._for_consoles: list[Message] = []
 
-    def step(self) -> list[Message]:
-        """Listen to it, start it if it does not run, end it if it is silent. Return its messages on consoles' jobs."""
+    def step(self) -> bool:
+        """Listen to it, start it if it does not run, and end it if it is silent. Return whether it ended."""
         now = self._clock.now()
         if self._child.pid is None:
             if now >= self._next_s:
                 self.said, self._started_s, self._heard_s = {}, now, None
                 self._child.start(self._request)
-            return []
-        for_consoles = []
+            return False
         for message in self._child.messages():
             self._heard_s = now
             if FOR_CONSOLES.isdisjoint(message):
                 self.said.update(message)
             else:
-                for_consoles.append(message)
+                self._for_consoles.append(message)
         ended = self._child.ended()
         if ended is None and now - (self._heard_s or self._started_s) > _SILENT_S:
             ended = f"silent for {_SILENT_S:g} s"
@@ -71,12 +75,21 @@ class _Process:
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
-        return for_consoles
+        return ended is not None
+
+    def for_consoles(self) -> list[Message]:
+        """Return what it said on jobs of consoles since the last call."""
+        messages, self._for_consoles = self._for_consoles, []
+        return messages
 
     def send(self, message: Message) -> None:
         """Send it a message; if it does not run, nobody gets it."""
         if self._child.pid is not None:
             self._child.send(message)
+
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether it has said something since then. While it is started or waits for that, it need not."""
+        return self._heard_s is None or self._heard_s > before_s
 
     def silent_s(self) -> float | None:
         """Return for how long it has said nothing; None if it does not run, or has said nothing yet."""
@@ -115,9 +128,11 @@ def serve(
         children = [web if role == "web" else _Process(role, config, lock, clock, say) for role in roles]
         for child in children:
             opened.callback(child.close)
+        systemd = Systemd()
+        opened.callback(systemd.stopping)
         if "receive" in roles:
             say(f"serving on the spool {places.root}")
-        loop = _Loop(config, places, index, clock, dispatcher, children, say)
+        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle)
 
 
@@ -125,11 +140,12 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Process], say: Say) -> None:  # fmt: skip
+                 children: list[_Process], say: Say, bundle: str, systemd: Systemd) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
-        self._clean_s = self._tell_s = clock.now()
-        self._node = config.node is not None
+        self._clean_s = self._tell_s = self._fed_s = clock.now()
+        self._systemd, self._ready = systemd, False
+        self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
@@ -139,28 +155,41 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
+            if self._clock.now() >= self._tell_s:
+                self._tell()
+                self._tell_s = self._clock.now() + _TELL_S
             nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
             if until_idle and nothing_comes and _is_idle(self._index):
                 return
 
     def _step(self) -> None:
         for child in self._children:
-            for message in child.step():
+            if child.step():
+                with suppress(IndexFull), self._index.transaction():
+                    add(self._index, "process_restarts", child.role)
+            for message in child.for_consoles():
                 self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
-        if self._clock.now() >= self._tell_s:
-            self._tell()
-            self._tell_s = self._clock.now() + _TELL_S
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)
             self._clean_s = self._clock.now() + _CLEAN_S
 
     def _tell(self) -> None:
         """Give a sign of life: how each process is, and whether the service is ready."""
+        now = self._clock.now()
         silent_s = {child.role: child.silent_s() for child in self._children}
         listening = bool(self._children[0].said.get("listening")) if self._node else None
-        alive = Alive(round(self._clock.now(), 1), silent_s, self._dispatcher.shown, listening)
+        alive = Alive(round(now, 1), silent_s, self._dispatcher.shown, self._bundle, listening)
         write_alive(self._places, alive)
+        reasons = reasons_against(self._places, self._index, alive, now)
+        moved = self._dispatcher.moved_since(self._fed_s) and all(
+            child.moved_since(self._fed_s) for child in self._children
+        )
+        self._fed_s = now if moved else self._fed_s
+        self._systemd.tell(reasons, moved=moved, opening=moved and not self._dispatcher.is_ready)
+        if self._ready is not (not reasons):
+            self._ready = not reasons
+            self._say("ready" if self._ready else f"not ready: {'; '.join(reasons)}")
 
 
 def _is_idle(index: Index) -> bool:

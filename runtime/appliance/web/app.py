@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance.web.access import Guard
 from spinescore.runtime.appliance.web.health import health_routes
+from spinescore.runtime.appliance.web.metrics import metrics_routes
 from spinescore.runtime.appliance.web.openapi import document
 from spinescore.runtime.appliance.web.problems import HANDLERS
 from spinescore.runtime.appliance.web.scoring import scoring_routes
@@ -28,6 +29,7 @@ def make_app(site: Site) -> Starlette:
     app = Starlette(
         routes=[
             *health_routes(site),
+            *metrics_routes(site),
             Route("/openapi.json", _describe),
             *scoring_routes(site.consoles, site.places, limit),
         ],

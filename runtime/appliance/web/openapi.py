@@ -54,6 +54,7 @@ def _paths() -> Json:
         "/health/ready": ready,
         "/v2/health/live": live,
         "/v2/health/ready": ready,
+        "/metrics": _get("Figures for Prometheus", {"200": _content("the figures", "text/plain", {"type": "string"})}),
         "/openapi.json": _get("This document", {"200": _json("the document", {"type": "object"})}),
         "/v1/version": _get("The software", {"200": _json("its name and version", version)}),
         "/v1/status": _get("The state of the service", {"200": _json(
@@ -88,7 +89,7 @@ def _score() -> Json:
             "400": "the body or an option is malformed", "408": "the body did not arrive in time",
             "413": "the body, a part of it, or its number of files is beyond a limit",
             "415": "the Content-Type is none of the three", "422": "the study cannot be scored; code says why",
-            "500": "the worker ended while it scored the study", "503": "the service is busy, not ready or full",
+            "500": "the service failed, or the worker ended while it scored the study", "503": "the service is busy, not ready or full",
             "504": "the study took too long"}),
     }  # fmt: skip
 
@@ -160,8 +161,9 @@ def _get(summary: str, responses: Json) -> Json:
 
 
 def _problems(responses: dict[str, str]) -> Json:
-    """Return answers that are problems; any request may be refused for its token or its role."""
-    always = {"401": "the token is missing or unknown", "403": "the role may not ask for that"}
+    """Return answers that are problems; any request may be refused for its token or its role, or fail."""
+    always = {"401": "the token is missing or unknown", "403": "the role may not ask for that",
+              "500": "the service failed"}  # fmt: skip
     return {status: _content(text, _PROBLEM, _ref("Problem")) for status, text in (always | responses).items()}
 
 

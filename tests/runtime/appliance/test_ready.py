@@ -11,7 +11,7 @@ from spinescore.runtime.appliance.alive import Alive, read_alive, write_alive
 from spinescore.runtime.appliance.ready import why_not_ready
 
 WORKER = {"state": "ready", "engine": "onnxruntime fp32 on cpu", "silent_s": 1.0, "limit_s": 10.0}
-GOOD = Alive(1000.0, {"receive": 0.4, "send": 0.0, "web": 9.0}, WORKER, True)
+GOOD = Alive(1000.0, {"receive": 0.4, "send": 0.0, "web": 9.0}, WORKER, "0123456789ab", True)
 
 
 def reasons(appliance) -> list[str]:
