@@ -89,7 +89,8 @@ def _score() -> Json:
             "400": "the body or an option is malformed", "408": "the body did not arrive in time",
             "413": "the body, a part of it, or its number of files is beyond a limit",
             "415": "the Content-Type is none of the three", "422": "the study cannot be scored; code says why",
-            "500": "the service failed, or the worker ended while it scored the study", "503": "the service is busy, not ready or full",
+            "500": "the service failed, or the worker ended while it scored the study",
+            "503": "the service is busy, not ready or full",
             "504": "the study took too long"}),
     }  # fmt: skip
 
