@@ -5,6 +5,7 @@ Raises Malformed for anything that is not such a body. Names of files that the c
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, field
 from io import FileIO
@@ -18,6 +19,8 @@ __all__ = ["DICOM", "FRAME", "ZIP", "Malformed", "Multipart", "Part", "Whole", "
 
 DICOM, ZIP, FRAME, _JSON = "application/dicom", "application/zip", "application/octet-stream", "application/json"
 _KINDS = {DICOM: DICOM, ZIP: ZIP, "application/x-zip-compressed": ZIP, FRAME: FRAME}
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it quotes what callers send
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REQUEST = "request"

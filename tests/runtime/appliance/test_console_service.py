@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from helpers.documentation import commands, programs
 from helpers.http_calls import FORM, UnixConnection, ask, form
 from spinescore.runtime import Scorer, load_study, radiograph_from_array
 from spinescore.runtime.phantom import write_study
@@ -275,3 +277,19 @@ def test_health_is_answered_while_a_study_is_scored(service, study):
             lived += 1
         assert answer.result().status == 200
     assert lived > 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_and_the_program_of_the_page(tmp_path, study, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(study[0].parent, "study")
+    serve, *calls = [line for line in commands("docs/http.md") if line.startswith(("spinescore serve", "curl"))]
+    assert shlex.split(serve, comments=True) == ["spinescore", "serve", "--http-only", "--folder", "console"]
+    with serving(tmp_path / "console"):
+        answers = [json.loads(subprocess.run(["bash", "-c", f"{line} -sS"], capture_output=True).stdout)
+                   for line in calls]  # fmt: skip
+        (program,) = programs("docs/http.md")
+        exec(program, {})
+    assert answers[0] == {"ready": True}
+    assert [answer["report"]["total"]["status"] for answer in answers[1:]] == ["complete", "incomplete"]
+    assert capsys.readouterr().out.startswith("422 ")
