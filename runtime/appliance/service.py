@@ -196,7 +196,7 @@ def _send(config: Config) -> None:
 def _web(config: Config, pipe: int) -> None:
     """Answer over HTTP."""
     from spinescore.runtime.appliance.web.app import make_app
-    from spinescore.runtime.appliance.web.server import make_server, open_sockets
+    from spinescore.runtime.appliance.web.server import open_sockets, serve_http
     from spinescore.runtime.appliance.web.site import Site
 
     with _process(config) as (places, clock, _, say):
@@ -205,7 +205,7 @@ def _web(config: Config, pipe: int) -> None:
         except SpineScoreError as error:
             _tell(str(error))
             sys.exit(1)
-        make_server(make_app(Site(config, places, clock, say, pipe)), sockets, lambda: say(alive=True)).run()
+        serve_http(make_app(Site(config, places, clock, say, pipe)), sockets, lambda: say(alive=True))
 
 
 def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:

@@ -19,7 +19,7 @@ from spinescore.runtime.appliance.web.limits import MOST_REQUESTS, LimitedProtoc
 from spinescore.runtime.appliance.web.sockets import BACKLOG, open_tcp_socket, open_unix_socket
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["Listener", "make_server", "open_sockets", "socket_path"]
+__all__ = ["Listener", "make_server", "open_sockets", "serve_http", "socket_path"]
 
 _TICK_S = 1.0
 _HANDSHAKE_S = 10.0
@@ -78,3 +78,8 @@ def make_server(app: Starlette, listeners: list[Listener], alive: Callable[[], N
                               access_log=False, server_header=False, proxy_headers=False,
                               limit_concurrency=MOST_REQUESTS)  # fmt: skip
     return _Server(settings, listeners, alive)
+
+
+def serve_http(app: Starlette, listeners: list[Listener], alive: Callable[[], None]) -> None:
+    """Serve until this process ends; `alive` is called once a second."""
+    make_server(app, listeners, alive).run()
