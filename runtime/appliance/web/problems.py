@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.text import one_line
 
-__all__ = ["HANDLERS", "Problem", "problem"]
+__all__ = ["HANDLERS", "Problem", "document_of_problem", "problem"]
 
 
 class Problem(Exception):
@@ -26,11 +26,15 @@ class Problem(Exception):
         self.status, self.fault, self.headers = status, fault, headers
 
 
+def document_of_problem(status: int, fault: Fault) -> dict[str, Any]:
+    """Return the object that tells of an error."""
+    return {"type": f"urn:spinescore:code:{fault.code}", "title": HTTPStatus(status).phrase, "status": int(status),
+            "detail": fault.message, "code": fault.code, "next_step": CODES[fault.code].next_step}  # fmt: skip
+
+
 def problem(status: int, fault: Fault, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """Return an answer that tells of an error; `more` are further members of its object."""
-    document = {"type": f"urn:spinescore:code:{fault.code}", "title": HTTPStatus(status).phrase, "status": status,
-                "detail": fault.message, "code": fault.code, "next_step": CODES[fault.code].next_step,
-                **more}  # fmt: skip
+    document = {**document_of_problem(status, fault), **more}
     return JSONResponse(document, status, headers, media_type="application/problem+json")
 
 
@@ -47,6 +51,11 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
     return problem(error.status_code, Fault("http-request", detail), error.headers)
 
 
+async def _of_client(request: Request, error: Exception) -> JSONResponse:
+    """Return an answer that nobody gets: the client left before its request was whole."""
+    return problem(400, Fault("http-request", "the client closed the connection"))
+
+
 async def _of_fault(request: Request, error: Exception) -> JSONResponse:
     """Return the answer for a fault of ours; the log names it, without the client's data."""
     fault = Fault("http-fault", f"the request failed ({type(error).__name__})")
@@ -55,4 +64,9 @@ async def _of_fault(request: Request, error: Exception) -> JSONResponse:
     return problem(500, fault)
 
 
-HANDLERS: dict[Any, Any] = {Problem: _of_problem, HTTPException: _of_http, Exception: _of_fault}
+HANDLERS: dict[Any, Any] = {
+    Problem: _of_problem,
+    HTTPException: _of_http,
+    ClientDisconnect: _of_client,
+    Exception: _of_fault,
+}

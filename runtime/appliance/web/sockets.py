@@ -13,9 +13,9 @@ from pathlib import Path
 from spinescore.runtime.appliance.httpconfig import LONGEST_SOCKET
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["open_tcp_socket", "open_unix_socket", "socket_fault"]
+__all__ = ["BACKLOG", "open_tcp_socket", "open_unix_socket", "socket_fault"]
 
-_BACKLOG = 128
+BACKLOG = 1024  # connections that the system keeps while a crowd is let in
 _MODE = 0o660  # the owner and the group; uvicorn's own sockets are open to all users
 _ANSWER_S = 1.0
 
@@ -49,7 +49,7 @@ def open_unix_socket(path: Path) -> socket.socket:
                 listener.bind(short)
             finally:
                 os.umask(before)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         text = f"the socket {path} cannot be made ({error.strerror or error}); make its folder, or let it be written"
@@ -102,7 +102,7 @@ def open_tcp_socket(host: str, port: int) -> socket.socket:
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         text = f"it cannot be listened on {host} port {port} ({error.strerror}); name another address or port"

@@ -126,7 +126,7 @@ def test_on_windows_it_answers_on_the_loopback_interface_alone(tmp_path, monkeyp
     assert service.where == f"on http://127.0.0.1:{httponly.PORT} with the token in {tmp_path / 'token'}"
     opened = []
     monkeypatch.setattr(server, "open_tcp_socket", lambda *address: opened.append(address) or "tcp")
-    assert server.open_sockets(service.config) == ["tcp"]
+    assert server.open_sockets(service.config) == [("tcp", None)]
     assert opened == [("127.0.0.1", httponly.PORT)]
 
 
