@@ -217,3 +217,12 @@ def test_the_process_needs_neither_pydicom_nor_an_engine():
             "spinescore.runtime.appliance.web.server; print([name for name in ('pydicom', 'pynetdicom', 'onnxruntime', "
             "'cv2', 'openvino') if name in sys.modules])")  # fmt: skip
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_body_that_is_refused_early_is_no_head(path):
+    """The client gets the answer while it still sends, and its connection stays good."""
+    with connect(path) as client:
+        client.sendall(b"GET /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+        assert answer(client)[0] == 503
+        client.sendall(b"x" * 300_000 + b"GET /refuse HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer(client)[0] == 503
