@@ -264,7 +264,7 @@ def _copy(film: Path, path: Path, number: int) -> Path:
 
 def _role(pid: int) -> str:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-    return next((role for role in ("receive", "send") if f'"role": "{role}"' in words), "work")
+    return next((role for role in ("receive", "send", "web") if f'"role": "{role}"' in words), "work")
 
 
 def _process_figures(pid: int) -> dict[str, float]:

@@ -30,7 +30,7 @@ def test_every_figure_of_a_small_run(tmp_path, monkeypatch, capsys):
     assert record["latency"]["received_to_delivered_s"]["min"] > 0
     assert (record["steady"]["studies"], record["steady"]["delivered"]) == (4, 4)
     assert [look["studies"] for look in record["steady"]["after"]] == [1, 2, 3, 4]
-    assert set(record["steady"]["after"][-1]) == {"studies", "supervisor", "receive", "send", "work"}
+    assert set(record["steady"]["after"][-1]) == {"studies", "supervisor", "receive", "send", "web", "work"}
     assert record["receiving"]["objects"] == 3
     assert record["receiving"]["megabytes_per_s"] > 0
     assert record["idle"]["core_percent"] >= 0

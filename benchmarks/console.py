@@ -1,0 +1,283 @@
+"""Measures what a console pays for the local HTTP service beside the scorer in its own process.
+
+    python -m spinescore.benchmarks.console [--studies N] [--rounds N] [--bundle B] [--out F]
+
+The service (`spinescore serve --http-only`) scores one study again and again: two raw frames of 3000 x 2500 pixels in
+16 bits, 15 MB each, whose region and facing are stated, and the same pixels as uncompressed DICOM files. `answer_ms`
+runs from the connection to the last byte of the answer, `scoring_ms` is the report's own time in the same call, and
+`overhead_ms` the difference. `in_process_ms` is `Scorer.score` on the same frames here, after the service ended.
+`at_once`: four consoles, each with one call after the other; their slowest answers are compared with `queue_ms`, four
+times the median time of one call alone. `start_s`: from the start of the process to the first answer, and the same
+without the opening of the bundle, which is timed in a process of its own. All processes share the machine's cores.
+Needs the extra `appliance`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinescore.benchmarks.harness.child import SPINESCORE, answer, this_module
+from spinescore.benchmarks.harness.record import Command
+from spinescore.benchmarks.harness.timing import percentiles
+from spinescore.runtime.phantom import draw_view
+from spinescore.runtime.phantom.study import dicom_file
+from spinescore.runtime.reading.arrays import radiograph_from_array
+from spinescore.runtime.study import REGIONS, Radiograph
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["main"]
+
+SCHEMA = "spinescore.console/1"
+_SEED = 1_500_000
+_ROWS, _COLUMNS = 3000, 2500
+_SMALL = 0.25  # of a drawing that only tells how the patient stands
+_CONSOLES = 4
+_WAIT_S = 300.0
+_WARM_UP = 3
+_BOUNDARY = "spinescore-console"
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call: its body and the type of it."""
+
+    body: bytes
+    content_type: str = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_WAIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        if sys.platform == "win32":
+            raise NotImplementedError("Python has no unix sockets on Windows")
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@dataclass
+class _Service:
+    socket: Path
+    started_s: float
+
+    def ask(self, call: _Call) -> tuple[float, float]:
+        """Return the milliseconds of a call, and those of the scoring in it."""
+        started = time.perf_counter()
+        connection = _Connection(self.socket)
+        try:
+            connection.request("POST", "/v1/score", call.body, {"Content-Type": call.content_type})
+            answered = connection.getresponse()
+            content = answered.read()
+        finally:
+            connection.close()
+        total_ms = (time.perf_counter() - started) * 1e3
+        if answered.status != http.client.OK:
+            raise RuntimeError(f"the service answered {answered.status}: {content[:300]!r}")
+        times = json.loads(content)["report"]["timings_ms"]
+        return total_ms, times["total"] + (times["read"] or 0.0)
+
+    def is_ready(self) -> bool:
+        connection = _Connection(self.socket)
+        try:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _service(folder: Path, bundle: str) -> Iterator[_Service]:
+    """Run a service until the block ends; it is ready when the block begins."""
+    words = [*SPINESCORE, "serve", "--http-only", "--device", "cpu", "--bundle", bundle, "--folder", str(folder)]
+    service = _Service(folder / "http.sock", time.perf_counter())
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not service.is_ready():
+                if process.poll() is not None or time.perf_counter() - service.started_s > _WAIT_S:
+                    raise RuntimeError("the service did not start")
+                time.sleep(0.02)
+            yield service
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def _study() -> list[Dataset]:
+    """Return the study as uncompressed DICOM datasets of the size that is measured."""
+    import cv2
+    from pydicom import dcmread
+
+    datasets = []
+    for region in REGIONS:
+        ds = dcmread(io.BytesIO(dicom_file(_SEED, draw_view(_SEED, region))))
+        pixels = cv2.resize(ds.pixel_array, (_COLUMNS, _ROWS), interpolation=cv2.INTER_LINEAR)
+        sides = [float(side) * before / now for side, before, now in
+                 zip(ds.ImagerPixelSpacing, (ds.Rows, ds.Columns), (_ROWS, _COLUMNS), strict=True)]  # fmt: skip
+        ds.ImagerPixelSpacing = [f"{side:.6g}" for side in sides]
+        ds.Rows, ds.Columns, ds.PixelData = _ROWS, _COLUMNS, pixels.astype("<u2").tobytes()
+        datasets.append(ds)
+    return datasets
+
+
+def _views(study: Sequence[Dataset]) -> list[dict[str, Any]]:
+    """Return what a console says of each of its frames."""
+    return [
+        {"part": region, "rows": ds.Rows, "columns": ds.Columns, "bits_allocated": 16, "bits_stored": ds.BitsStored,
+         "photometric_interpretation": ds.PhotometricInterpretation, "region": region,
+         "facing": draw_view(_SEED, region, _SMALL).facing,
+         "pixel_spacing_mm": [float(side) for side in ds.ImagerPixelSpacing]}
+        for region, ds in zip(REGIONS, study, strict=True)
+    ]  # fmt: skip
+
+
+def _radiographs(study: Sequence[Dataset]) -> list[Radiograph]:
+    """Return the frames as a program in Python has them."""
+    return [
+        radiograph_from_array(
+            ds.pixel_array, region=view["region"], facing=view["facing"], spacing_mm=tuple(view["pixel_spacing_mm"]),
+            photometric=view["photometric_interpretation"], bits_stored=view["bits_stored"], name=view["part"],
+        )
+        for ds, view in zip(study, _views(study), strict=True)
+    ]  # fmt: skip
+
+
+def _frames(study: Sequence[Dataset]) -> _Call:
+    """Return the call with raw frames."""
+    views = _views(study)
+    parts = [("request", "application/json", json.dumps({"views": views}).encode())]
+    frames = [(view["part"], "application/octet-stream", ds.PixelData) for view, ds in zip(views, study, strict=True)]
+    return _form(parts + frames)
+
+
+def _files(study: Sequence[Dataset]) -> _Call:
+    """Return the call with DICOM files."""
+    parts = []
+    for region, ds in zip(REGIONS, study, strict=True):
+        buffer = io.BytesIO()
+        ds.save_as(buffer)
+        parts.append((region, "application/dicom", buffer.getvalue()))
+    return _form(parts)
+
+
+def _form(parts: Sequence[tuple[str, str, bytes]]) -> _Call:
+    lines = []
+    for name, kind, content in parts:
+        head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+        lines += [head.encode(), content, b"\r\n"]
+    return _Call(b"".join([*lines, f"--{_BOUNDARY}--\r\n".encode()]))
+
+
+def _alone(service: _Service, call: _Call, count: int) -> dict[str, Any]:
+    """Return the times of one console that is alone."""
+    for _ in range(_WARM_UP):
+        service.ask(call)
+    times = [service.ask(call) for _ in range(count)]
+    return {
+        "megabytes": round(len(call.body) / 1e6, 1),
+        "studies": count,
+        "answer_ms": percentiles([total for total, _ in times]),
+        "scoring_ms": percentiles([scoring for _, scoring in times]),
+        "overhead_ms": percentiles([total - scoring for total, scoring in times]),
+    }
+
+
+def _at_once(service: _Service, call: _Call, count: int, one_ms: float) -> dict[str, Any]:
+    """Return the times of four consoles at once."""
+
+    def console(_: int) -> list[float]:
+        return [service.ask(call)[0] for _ in range(count)]
+
+    with ThreadPoolExecutor(_CONSOLES) as pool:
+        times = [ms for some in pool.map(console, range(_CONSOLES)) for ms in some]
+    answers, queue_ms = percentiles(times), _CONSOLES * one_ms
+    return {"consoles": _CONSOLES, "studies": len(times), "answer_ms": answers, "queue_ms": round(queue_ms, 3),
+            "slowest_over_queue": round(max(times) / queue_ms, 3)}  # fmt: skip
+
+
+def _in_process(radiographs: Sequence[Radiograph], bundle: str, count: int) -> dict[str, float]:
+    from spinescore.runtime import Scorer
+
+    times = []
+    with Scorer.open(bundle, "cpu", build="no") as scorer:
+        for _ in range(_WARM_UP + count):
+            started = time.perf_counter()
+            scorer.score(radiographs)
+            times.append((time.perf_counter() - started) * 1e3)
+    return percentiles(times[_WARM_UP:])
+
+
+def _start(scratch: Path, call: _Call, bundle: str, rounds: int) -> dict[str, Any]:
+    """Return the seconds from the start of the service to its first answer, and those of the opening alone."""
+    first_s, opening_s = [], []
+    for number in range(rounds):
+        opening_s.append(answer(this_module("console", "--opening", bundle)))
+        with _service(scratch / f"start-{number}", bundle) as service:
+            _, scoring_ms = service.ask(call)
+            first_s.append(time.perf_counter() - service.started_s - scoring_ms / 1e3)
+    above = [first - opening for first, opening in zip(first_s, opening_s, strict=True)]
+    return {"starts": rounds, "first_answer_s": percentiles(first_s, of=(50,)),
+            "opening_s": percentiles(opening_s, of=(50,)), "above_opening_s": percentiles(above, of=(50,))}  # fmt: skip
+
+
+def _print_opening(bundle: str) -> int:
+    """Print the seconds that a new process takes to open the bundle."""
+    from spinescore.runtime import Scorer
+
+    started = time.perf_counter()
+    with Scorer.open(bundle, "cpu", build="no"):
+        print(json.dumps(time.perf_counter() - started))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0."""
+    command = Command("console", SCHEMA, __doc__)
+    add = command.options.add_argument
+    add("--studies", type=int, default=100, metavar="N", help="calls of one console, and of each of four at once (100)")
+    add("--rounds", type=int, default=5, metavar="N", help="starts of the service that are timed (5)")
+    add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
+    add("--opening", metavar="B", help="only print how long a process takes to open this bundle")
+    arguments = command.start(argv)
+    if arguments.opening:
+        return _print_opening(arguments.opening)
+    os.environ.setdefault("SPINESCORE_CHECK", "0")  # one engine for all: that of the first study
+    study = _study()
+    frames, files = _frames(study), _files(study)
+    with tempfile.TemporaryDirectory(prefix="spinescore-console-") as name:
+        with _service(Path(name) / "service", arguments.bundle) as service:
+            figures: dict[str, Any] = {"frames": _alone(service, frames, arguments.studies)}
+            figures["dicom"] = _alone(service, files, arguments.studies)
+            one_ms = figures["frames"]["answer_ms"]["p50"]
+            figures["at_once"] = _at_once(service, frames, arguments.studies, one_ms)
+        figures["start"] = _start(Path(name), frames, arguments.bundle, arguments.rounds)
+    figures["in_process_ms"] = _in_process(_radiographs(study), arguments.bundle, arguments.studies)
+    command.publish(figures)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
