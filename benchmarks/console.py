@@ -131,7 +131,7 @@ def _study() -> list[Dataset]:
     import cv2
     from pydicom import dcmread
 
-    datasets = []
+    datasets: list[Dataset] = []
     for region in REGIONS:
         ds = dcmread(io.BytesIO(dicom_file(_SEED, draw_view(_SEED, region))))
         pixels = cv2.resize(ds.pixel_array, (_COLUMNS, _ROWS), interpolation=cv2.INTER_LINEAR)
