@@ -126,7 +126,7 @@ def test_missing_corners_are_counted_listed_and_left_out() -> None:
 
 
 def test_no_rule_is_applied_to_the_grades() -> None:
-    """A 3 whose neighbour is 0 stays a 3 beside a 0: bridges are the reader's matter here."""
+    """A grade 3 beside a grade 0 stays as it is: here the reader decides on bridges."""
     predicted, reference = Readings("p"), Readings("r")
     for site, grade in (("C2-inferior", 3), ("C3-superior", 0)):
         predicted.add("s", site, Reading(grade))

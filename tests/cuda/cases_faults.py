@@ -1,4 +1,4 @@
-"""On the driver double: what fails is named, everything is freed, and threads do not meet."""
+"""On the driver double: every failure is named, everything is freed, and threads take turns."""
 
 from __future__ import annotations
 

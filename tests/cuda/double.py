@@ -19,7 +19,7 @@ FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
 
 
 def unavailable() -> str | None:
-    """Why nothing can run on the double here; None where it can."""
+    """Return why nothing can run on the double here; None if it can."""
     if sys.platform != "linux":
         return "the driver double is built on Linux only"
     missing = [tool for tool in ("g++", "nm") if not shutil.which(tool)]
@@ -112,7 +112,7 @@ class Control:
         return int(self._library.double_calls(name.encode()))
 
     def live(self) -> dict[str, int]:
-        """What was not given back, by kind; empty where everything was."""
+        """Return the number of objects that were not given back, by kind; empty if there are none."""
         kinds = ("device", "host", "stream", "event", "module", "graph", "runnable", "context", "current")
         found = {kind: int(self._library.double_live(kind.encode())) for kind in kinds}
         return {kind: count for kind, count in found.items() if count}

@@ -72,7 +72,7 @@ def test_the_bundle_keeps_its_name(built):
 
 @pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
 def test_every_tensor_is_half(name, outputs):
-    """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
+    """The ends and, since the network is strongly typed, every result of a layer; only Resize's scales stay float."""
     builder = trt.Builder(logger_of(trt))
     network, _parser = define_network(trt, builder, half(name, outputs), name)
     assert network.get_input(0).dtype == network.get_output(0).dtype == trt.DataType.HALF

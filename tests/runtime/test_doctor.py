@@ -1,4 +1,4 @@
-"""Doctor: what is here is said to be here, what is missing comes with the line that brings it."""
+"""Doctor: it names the packages that are installed, and for a missing one the command that installs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged under `spinescore`: enough to tell why something was chosen, and nothing of a patient."""
+"""The log `spinescore`: it gives the reason of every choice, and no data of a patient."""
 
 from __future__ import annotations
 

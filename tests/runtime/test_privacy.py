@@ -1,4 +1,4 @@
-"""Nothing that says whose study it is leaves through messages, names of files, or any result but DICOM's own."""
+"""No message, name of a file, or result other than DICOM objects identifies the patient."""
 
 from __future__ import annotations
 

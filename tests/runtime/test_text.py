@@ -1,4 +1,4 @@
-"""What is said is one printable line, whatever others wrote into it."""
+"""Every message is one printable line, whatever text of others it holds."""
 
 from __future__ import annotations
 

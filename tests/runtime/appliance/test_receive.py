@@ -1,4 +1,4 @@
-"""The DICOM node's SCP: who may send what, what is answered, and what hostile peers cannot do."""
+"""The DICOM node's SCP: permitted peers and classes, its answers, and its limits against hostile peers."""
 
 from __future__ import annotations
 

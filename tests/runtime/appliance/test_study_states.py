@@ -1,4 +1,4 @@
-"""When a study is due, what a late image does, what a worker's fault does, and what its results are."""
+"""The states of a study: when it is due, late images, faults of the worker, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The TensorRT engine on a stand-in for its module; what only a GPU can show is left to the GPU machine."""
+"""The TensorRT engine on a double of its module; other checks need a GPU."""
 
 from __future__ import annotations
 
