@@ -45,6 +45,7 @@ __all__ = ["main", "open_destination", "open_places"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
+_LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
 
 
@@ -69,45 +70,59 @@ def _receive(config: Config) -> None:
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
-        node = _start_node(config, places, clock, spool)
+        node = _Node(config, places, clock, spool)
         while True:
-            if node is not None:
-                _note(index, clock, noted, node.faults())
+            _note(index, clock, noted, node.step())
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
                 pending[source.name], faults = _look(sources[source.name], source.name)
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
-            say(pending=sum(pending.values()) + (0 if node is None else node.associations()))
+            say(pending=sum(pending.values()) + node.associations)
             time.sleep(max(0.02, min(next_s.values(), default=clock.now() + 1.0) - clock.now()))
 
 
 class _Node:
-    """The DICOM node, as the loop of its process sees it."""
+    """The DICOM node, as the loop of its process sees it. If it cannot listen, that is tried again and again."""
 
-    def __init__(self, receiver: Receiver, events: NodeEvents) -> None:
-        self._receiver, self._events = receiver, events
+    def __init__(self, config: Config, places: Places, clock: ServiceClock, spool: Spool) -> None:
+        self._config, self._places, self._clock, self._spool = config, places, clock, spool
+        self._receiver: Receiver | None = None
+        self._events: NodeEvents | None = None
+        self._next_s = clock.now()
 
+    @property
     def associations(self) -> int:
-        return self._receiver.associations
+        """The number of open associations."""
+        return 0 if self._receiver is None else self._receiver.associations
 
-    def faults(self) -> list[Fault]:
-        """Return what was refused since the last call."""
-        return [self._events.faults.get() for _ in range(self._events.faults.qsize())]
+    def step(self) -> list[Fault]:
+        """Start the node if it is wanted and does not listen; return the faults since the last call."""
+        node = self._config.node
+        if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
+            self._next_s = self._clock.now() + _LISTEN_AGAIN_S
+            try:
+                self._start(node)
+            except OSError as error:
+                reason = error.strerror or brief(error)
+                return [Fault("node-unavailable", f"the node cannot listen at {node.host} port {node.port} ({reason})")]
+        faults = None if self._events is None else self._events.faults
+        return [] if faults is None else [faults.get() for _ in range(faults.qsize())]
 
+    def close(self) -> None:
+        """Stop listening."""
+        if self._receiver is not None:
+            self._receiver.stop()
 
-def _start_node(config: Config, places: Places, clock: ServiceClock, spool: Spool) -> _Node | None:
-    """Start the DICOM node; return None if none is configured."""
-    if config.node is None:
-        return None
-    from spinescore.runtime.appliance import node
+    def _start(self, settings: Node) -> None:
+        from spinescore.runtime.appliance import node
 
-    spool.close_associations(node.SOURCE)
-    events = node.NodeEvents(places, clock, config.spool.max_object_mb << 20)
-    receiver = node.open_receiver(config, config.node, events)
-    receiver.start()
-    return _Node(receiver, events)
+        self._spool.close_associations(node.SOURCE)
+        events = node.NodeEvents(self._places, self._clock, self._config.spool.max_object_mb << 20)
+        receiver = node.open_receiver(self._config, settings, events)
+        receiver.start()
+        self._receiver, self._events = receiver, events
 
 
 def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
