@@ -15,10 +15,10 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.delivery import (
     DELIVERIES,
     EXPIRES_S,
@@ -26,6 +26,7 @@ from spinescore.runtime.appliance.delivery import (
     Parcel,
     fault_of,
     is_superseded,
+    observe_way,
     parcel_of,
 )
 from spinescore.runtime.appliance.fault import Fault
@@ -33,6 +34,9 @@ from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
 from spinescore.runtime.text import brief
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 __all__ = ["Ask", "Committer", "note_report"]
 
@@ -120,8 +124,7 @@ def note_report(places: Places, clock: Clock, report: Dataset) -> None:
 def _rows(index: Index, destination: str, item: Dataset) -> list[sqlite3.Row]:
     """Return the deliveries of an instance that this destination has not confirmed yet."""
     return index.rows(
-        "SELECT d.*, r.study FROM deliveries d JOIN results r USING (input_key) WHERE d.destination = ? AND "
-        "d.sop_instance_uid = ? AND d.state = 'committing'",
+        f"{DELIVERIES} WHERE d.destination = ? AND d.sop_instance_uid = ? AND d.state = 'committing'",
         destination, str(item.get("ReferencedSOPInstanceUID", "")),
     )  # fmt: skip
 
@@ -130,10 +133,15 @@ def _change(
     index: Index, clock: Clock, row: sqlite3.Row, state: str, next_s: float, fault: Fault | None = None
 ) -> None:
     with index.transaction():
-        index.change(
+        changed = index.change(
             "UPDATE deliveries SET state = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
             "WHERE id = ? AND state = 'committing'",
             state, next_s, fault and fault.code, fault and fault.message, clock.now(), row["id"],
         )  # fmt: skip
+        if changed:
+            result = {"waiting": "not-kept", "committing": "not-kept"}.get(state, state)
+            add(index, "deliveries", row["destination"], fault.code.removeprefix("delivery-") if fault else result)
+        if changed and state == "committed":
+            observe_way(index, "committed", row, clock.now())
         if not is_superseded(index, row):
             settle(index, clock, row["study"])

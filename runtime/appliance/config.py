@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from spinescore.runtime.appliance.httpconfig import Http, absolute_http
+from spinescore.runtime.appliance.tlsfiles import Path_, Tls
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
 from spinescore.runtime.files import read_text
@@ -27,16 +29,17 @@ _DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
+_HTTP = Http()
 
 # Values that fit, in the place of faulty ones, so that the faults behind them are found too.
 _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
                             "kind": "folder", "quiet_complete_s": 0.0, "node": {}, "ae_title": "X", "port": 104,
                             "host": "127.0.0.1", "peer": [{"ae_title": "X", "host": "127.0.0.1"}],
-                            "cert": "x", "key": "x", "ca": "x"}  # fmt: skip
+                            "cert": "x", "key": "x", "ca": "x", "role": "reader", "file": "x",
+                            "token": [{"role": "reader", "file": "x"}]}  # fmt: skip
 _MOST_FAULTS = 100
 
 Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
-Path_ = Annotated[str, Length(1, 4096)]
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,6 @@ class Source:
 
     def _check_fields(self, path: str) -> None:
         _check_name(self.name, path)
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files in PEM: a certificate, its key, and the authority that the other side's certificate must be of."""
-
-    cert: Path_
-    key: Path_
-    ca: Path_
 
 
 @dataclass(frozen=True)
@@ -188,6 +182,7 @@ class Config:
     peer: Annotated[tuple[Peer, ...], OPTIONAL] = ()
     source: Annotated[tuple[Source, ...], OPTIONAL] = ()
     destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
+    http: Annotated[Http, OPTIONAL] = _HTTP
 
     def _check_fields(self, path: str) -> None:
         if self.node is not None and not self.peer:
@@ -263,8 +258,8 @@ def _mend(document: dict[str, Any], fault: str, number: int) -> None:
         around, key = here, fault[len(path) :].lstrip(".").partition(":")[0]
     if re.fullmatch(r"(source|destination)\[\d+\]", path) and isinstance(around, list):
         around[key] = {"name": f"x{number}", "kind": "folder", "path": "x"}
-    elif re.fullmatch(r"peer\[\d+\]", path) and isinstance(around, list):
-        around[key] = dict(_FITTING["peer"][0])
+    elif (table := re.fullmatch(r"(peer|http\.token)\[\d+\]", path)) and isinstance(around, list):
+        around[key] = dict(_FITTING[table[1].rpartition(".")[2]][0])
     elif isinstance(around, list):
         around[key] = "DX" if ".classes[" in path else "sr"
     elif fault.endswith("remove it"):
@@ -298,15 +293,12 @@ def _absolute(config: Config, folder: Path) -> Config:
         score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
         source=tuple(replace(source, path=str(folder / source.path)) for source in config.source),
         destination=tuple(
-            replace(one, path=one.path and str(folder / one.path), tls=_absolute_tls(one.tls, folder))
+            replace(one, path=one.path and str(folder / one.path), tls=one.tls and one.tls.absolute(folder))
             for one in config.destination
         ),
-        node=config.node and replace(config.node, tls=_absolute_tls(config.node.tls, folder)),
+        node=config.node and replace(config.node, tls=config.node.tls and config.node.tls.absolute(folder)),
+        http=absolute_http(config.http, folder),
     )
-
-
-def _absolute_tls(tls: Tls | None, folder: Path) -> Tls | None:
-    return tls and Tls(*(str(folder / path) for path in (tls.cert, tls.key, tls.ca)))
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.counts import add, observe
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
@@ -33,13 +34,14 @@ __all__ = [
     "Parcel",
     "fault_of",
     "is_superseded",
+    "observe_way",
     "parcel_of",
 ]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 DELIVERIES = (  # rows for `parcel_of`
-    "SELECT d.*, s.id AS study, s.uid, r.revision AS of_revision FROM deliveries d JOIN results r USING (input_key) "
-    "JOIN studies s ON s.id = r.study"
+    "SELECT d.*, s.id AS study, s.uid, s.last_s, r.revision AS of_revision, r.made_s FROM deliveries d "
+    "JOIN results r USING (input_key) JOIN studies s ON s.id = r.study"
 )
 EXPIRES_S = 7 * 86400.0
 
@@ -173,6 +175,10 @@ class Deliverer:
                 "WHERE id = ?", state, int(outcome is not None and outcome.kind == "later"), next_s,
                 fault and fault.code, outcome.message if outcome else None, now, row["id"],
             )  # fmt: skip
+            result = fault.code.removeprefix("delivery-") if fault else outcome.kind if outcome else state
+            add(self._index, "deliveries", self._destination.name, result)
+            if result == "sent":
+                observe_way(self._index, "delivered", row, now)
             if not is_superseded(self._index, row):
                 settle(self._index, self._clock, row["study"])
         if state in ("sent", "committing"):
@@ -183,6 +189,12 @@ def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
     """Return the file that a row of the deliveries is about, with its study's UID and revision."""
     path = places.results / row["input_key"] / row["file"]
     return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
+
+
+def observe_way(index: Index, end: str, row: sqlite3.Row, now: float) -> None:
+    """Note how long a file's way took, within a transaction. What is delivered again by hand has no such time."""
+    if row["first_s"] <= row["made_s"] and not is_superseded(index, row):
+        observe(index, f"received_to_{end}_seconds", now - row["last_s"], row["destination"])
 
 
 def is_superseded(index: Index, row: sqlite3.Row) -> bool:

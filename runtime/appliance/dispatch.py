@@ -5,7 +5,6 @@ A study whose worker crashed, was silent or grew too large is tried once more, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,12 +12,15 @@ from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Score
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.ready import SILENT_S
 from spinescore.runtime.appliance.resultset import Job
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.worker import Worker
+from spinescore.runtime.caller import PREFIX
 
 __all__ = ["Dispatcher"]
 
@@ -39,7 +41,7 @@ class Dispatcher:
         self._outcome: Callable[[], None] | None = None  # of the job; kept until the index has it
         self._idle_until_s = clock.now()
         self._ready = self._started = False
-        self._heard_s = self._start_s = clock.now()
+        self._heard_s = self._start_s = self._given_s = clock.now()
         self._failures = 0  # of the worker, since it last finished a study or became ready
         self._shown: dict[str, Any] = {}
 
@@ -48,10 +50,21 @@ class Dispatcher:
         """Whether the worker has opened its bundle."""
         return self._ready
 
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether the worker has said something since then. Until its bundle is open, it need not."""
+        return not self._ready or self._heard_s > before_s
+
     @property
     def is_busy(self) -> bool:
         """Whether the worker has a study."""
         return self._job is not None
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The worker's state as people see it, for how long it is silent, and for how long it may be."""
+        busy_s = self._score.timeout_s if self.is_busy else SILENT_S
+        silent_s = round(self._clock.now() - self._heard_s, 1)
+        return {**self._shown, "silent_s": silent_s, "limit_s": busy_s if self._ready else _OPENING_S}
 
     def step(self, wait_s: float = 0.0) -> None:
         """Listen to the worker for at most `wait_s` seconds, and do all that can be done now."""
@@ -74,8 +87,8 @@ class Dispatcher:
         if done:  # it is not scored again
             self._outcome = partial(self._queue.finished, self._job)
             return
-        self._heard_s = self._clock.now()
-        self._worker.send(self._job)
+        self._heard_s = self._given_s = self._clock.now()
+        self._worker.give(self._job)
         self._show(state="scoring", study=self._job.study)
 
     def close(self) -> None:
@@ -91,18 +104,18 @@ class Dispatcher:
         job = self._job
         if "ready" in message:
             self._ready, self._failures = True, 0
-            self._show(state="ready")
+            self._show(state="ready", **({"engine": message["engine"]} if "engine" in message else {}))
         elif "refused" in message:
             self._show(state="refused", message=message["refused"])
         elif "check" in message:
-            self._show(**{**self._shown, "check": message["check"]})
-        elif message.get("checking") is False and "check" in self._shown:
-            del self._shown["check"]
-            self._show(**self._shown)
+            self._shown["check"] = message["check"]
+        elif message.get("checking") is False:
+            self._shown.pop("check", None)
         elif "beat" in message and not self._ready:
-            self._show(state="opening", step=message["beat"])
+            self._show(state="opening", step=message["beat"].removeprefix(PREFIX))
         elif job is not None and message.get("done") == job.input_key:
-            self._outcome, self._failures = partial(self._queue.finished, job), 0
+            scoring_s = self._clock.now() - self._given_s
+            self._outcome, self._failures = partial(self._queue.finished, job, scoring_s=scoring_s), 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
         elif job is not None and message.get("failed") == job.input_key:
             if message["code"] == "no-space":
@@ -118,7 +131,7 @@ class Dispatcher:
         now = self._clock.now()
         if not self._started:
             if now >= self._start_s:
-                self._worker.start()
+                self._worker.open()
                 self._started, self._heard_s = True, now
             return
         ended = self._worker.ended()
@@ -135,6 +148,8 @@ class Dispatcher:
     def _restart(self, fault: Fault) -> None:
         """End the worker and blame its study. A worker that fails again and again is started later and later."""
         self._worker.kill()
+        with suppress(IndexFull), self._index.transaction():
+            add(self._index, "worker_restarts", fault.code)
         if self._job is not None and self._outcome is None:
             self._outcome = partial(self._queue.failed, self._job, fault, again=True)
         wait_s = 0.0 if self._ready else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))
@@ -144,9 +159,7 @@ class Dispatcher:
         if self._shown.get("state") != "refused":
             self._show(state="restarting", message=fault.message)
 
-    def _show(self, **facts: Any) -> None:
-        """Keep the worker's state for `spinescore status`."""
-        kept: dict[str, Any] = {name: self._shown[name] for name in ("engine", "check") if name in self._shown}
-        self._shown = {**kept, **facts}
-        with suppress(IndexFull), self._index.transaction():
-            self._index.keep("worker", json.dumps(self._shown))
+    def _show(self, state: str, **facts: Any) -> None:
+        """Set the worker's state as people see it. It keeps its engine as long as it can score with it."""
+        kept = ("engine", "check") if state in ("ready", "scoring") else ("check",)
+        self._shown = {"state": state, **{name: self._shown[name] for name in kept if name in self._shown}, **facts}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["Fault", "Refused"]
+__all__ = ["Fault", "Refusal", "Refused"]
+
+Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
 
 
 @dataclass(frozen=True)

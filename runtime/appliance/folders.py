@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,9 @@ class FolderSource:
     Hidden files, links and names of unfinished copies are passed over. A file that is no DICOM stays where it is.
     """
 
-    def __init__(self, source: Source, spool: Spool, clock: Clock) -> None:
-        self._source, self._spool, self._clock = source, spool, clock
+    def __init__(self, source: Source, spool: Spool, clock: Clock, *, beat: Callable[[], None] = lambda: None) -> None:
+        """`beat` is called for each file, as a look may take long."""
+        self._source, self._spool, self._clock, self._beat = source, spool, clock, beat
         self._folder = Path(source.path)
         self._seen: dict[Path, _Seen] = {}
         self.faults: list[Fault] = []  # of the last `poll`
@@ -54,6 +55,7 @@ class FolderSource:
         if ready:
             with self._spool.association(self._source.name) as association:
                 for path in ready:
+                    self._beat()
                     try:
                         self._spool.receive(_pieces(path), association)
                     except Refused as error:
@@ -88,6 +90,7 @@ class FolderSource:
         """Return the files that are ready, and the number of those that are not."""
         now, found, ready, waiting = self._clock.now(), {}, [], 0
         for path, status in sorted(_files(self._folder)):
+            self._beat()
             seen = self._seen.get(path)
             if seen is None or (seen.size, seen.mtime_ns) != (status.st_size, status.st_mtime_ns):
                 seen = _Seen(status.st_size, status.st_mtime_ns, now)

@@ -24,6 +24,8 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from spinescore.runtime.appliance.fault import Refusal
+
 __all__ = ["GuardedServer", "Limits", "PduGuard"]
 
 _HEADER_LENGTH = 6  # bytes of a PDU before its body (PS3.8, section 9.3.1)
@@ -157,13 +159,14 @@ class GuardedServer(ThreadedAssociationServer):
         *,
         limits: Limits,
         allows: Callable[[str], bool],
-        refused: Callable[[str, str], None],
+        refused: Callable[[str, str, Refusal], None],
         **settings: Any,
     ) -> None:
-        """`allows` says whether an address may connect; `refused` is told the address and the reason of a refusal."""
+        """`allows` says whether an address may connect; `refused` is told address, reason and kind of a refusal."""
         self.limits = limits
         self._allows = allows
         self.refused = refused
+        self.moved_s = time.monotonic()
         self._waiting: dict[int, socket.socket] = {}
         self._waiting_lock = threading.Lock()
         self.guards: WeakKeyDictionary[Association, PduGuard] = WeakKeyDictionary()
@@ -178,10 +181,15 @@ class GuardedServer(ThreadedAssociationServer):
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
+    def service_actions(self) -> None:
+        """Note that the loop that accepts connections moves; it calls this at least twice a second."""
+        super().service_actions()
+        self.moved_s = time.monotonic()
+
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether the address may connect, and make room for its connection."""
         if not self._allows(client_address[0]):
-            self.refused(client_address[0], "the address belongs to no peer")
+            self.refused(client_address[0], "the address belongs to no peer", "address")
             return False
         with self._waiting_lock:
             crowd = list(self._waiting.items())[: max(0, len(self._waiting) - self.limits.max_waiting + 1)]
@@ -229,7 +237,7 @@ class _Handler(RequestHandler):
             if isinstance(self.request, ssl.SSLSocket):
                 self.request.do_handshake()
         except OSError as error:
-            self.server.refused(self.client_address[0], f"the TLS handshake failed: {error}")
+            self.server.refused(self.client_address[0], f"the TLS handshake failed: {error}", "tls")
             raise
         if not _speaks(self.request, self.server.limits.request_s):
             raise ConnectionError("no association was requested")
@@ -239,7 +247,7 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         limits, server = self.server.limits, self.server
         address = self.client_address[0]
-        guard = PduGuard(self.request, limits, server.arriving, lambda reason: server.refused(address, reason))
+        guard = PduGuard(self.request, limits, server.arriving, lambda why: server.refused(address, why, "limits"))
         association_socket = association.dul.socket
         assert association_socket is not None
         association_socket.recv = guard.recv  # type: ignore[method-assign,assignment]

@@ -16,7 +16,7 @@ from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "commit"]
 
-_VERSION = 100  # the hundreds change if the version before could not read the index; the rest counts additions
+_VERSION = 101  # the hundreds change if the version before could not read the index; the rest counts additions
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
 _FULL = "database or disk is full"
@@ -41,6 +41,7 @@ _TABLES = {
         next_s REAL NOT NULL, code TEXT, message TEXT, changed_s REAL NOT NULL,
         UNIQUE (input_key, file, destination)""",
     "commitments": "transaction_uid TEXT PRIMARY KEY, destination TEXT NOT NULL, asked_s REAL NOT NULL",
+    "counts": "name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (name, labels)",
     "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
 }
 _INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",
@@ -139,6 +140,11 @@ class Index:
                 self._on_full()
                 raise IndexFull(str(error)) from error
             raise
+
+    def check_writable(self) -> None:
+        """Raise `sqlite3.Error` if no transaction can begin: the file is read-only, or locked for too long."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("ROLLBACK")
 
     def fact(self, name: str) -> str | None:
         """Return a fact that was kept; None if there is none."""

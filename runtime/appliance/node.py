@@ -11,7 +11,7 @@ from pydicom import Dataset
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.commitment import note_report
 from spinescore.runtime.appliance.config import Config, Node, Peer
-from spinescore.runtime.appliance.fault import Fault, Refused
+from spinescore.runtime.appliance.fault import Fault, Refusal, Refused
 from spinescore.runtime.appliance.guard import Limits
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.network import server_context
@@ -31,6 +31,7 @@ class NodeEvents:
         self._places, self._clock, self._max_bytes = places, clock, max_object_bytes
         self._associations: dict[int, Association] = {}
         self.faults: SimpleQueue[Fault] = SimpleQueue()
+        self.refusals: SimpleQueue[Refusal] = SimpleQueue()  # for the metrics
 
     def store(self, arrival: Arrival) -> None:
         """Return after the object is on the disk and in the index.
@@ -60,8 +61,9 @@ class NodeEvents:
             with self._spool() as spool:
                 spool.end(ended)
 
-    def refused(self, peer: str, reason: str) -> None:
+    def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused."""
+        self.refusals.put(kind)
         self.faults.put(Fault("peer-refused", f"{peer} was refused: {reason}"))
 
     def committed(self, peer: Peer, report: Dataset) -> None:

@@ -34,6 +34,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from spinescore.runtime.appliance.config import Peer, SopClassName
+from spinescore.runtime.appliance.fault import Refusal
 from spinescore.runtime.appliance.guard import GuardedServer, Limits
 from spinescore.runtime.appliance.index import IndexFull
 from spinescore.runtime.outputs.uids import stable_uid
@@ -51,6 +52,7 @@ IMPLEMENTATION_CLASS_UID = stable_uid("implementation class")  # of no version: 
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: result, source, diagnostic
 _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try again
+_STUCK_S = 10.0
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
 
 CLASSES: dict[SopClassName, str] = {
@@ -94,7 +96,7 @@ class Events(Protocol):
     def released(self, association: int) -> None:
         """The association ended, in whatever way: its studies need not wait for it any more."""
 
-    def refused(self, peer: str, reason: str) -> None:
+    def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """A connection, an association or an object was refused. `peer` is an address, or an AE title with one."""
 
     def committed(self, peer: Peer, report: Dataset) -> None:
@@ -157,6 +159,11 @@ class Receiver:
         """The number of associations that are open."""
         return sum(association.is_established for association in self._server.active_associations)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether the loop that accepts connections runs and moves."""
+        return self._thread.is_alive() and time.monotonic() - self._server.moved_s < _STUCK_S
+
     def start(self) -> None:
         """Accept connections, in a thread."""
         self._thread.start()
@@ -186,28 +193,32 @@ class Receiver:
         with self._lock:  # so that two requests do not take the last place
             refusal = self._refusal(association, address, calling, request.called_ae_title.strip(), connection)
         if refusal is not None:
-            answer, reason = refusal
-            self._events.refused(f"{calling} at {address}", reason)
+            answer, reason, kind = refusal
+            self._events.refused(f"{calling} at {address}", reason, kind)
             association.acse.send_reject(*answer)
             association.kill()
 
     def _refusal(
         self, association: Association, address: str, calling: str, called: str, connection: socket.socket
-    ) -> tuple[tuple[int, int, int], str] | None:
-        """Return the answer and the reason if the association is refused; else note its peer and its contexts."""
+    ) -> tuple[tuple[int, int, int], str, Refusal] | None:
+        """Return answer, reason and its kind if the association is refused; else note its peer and its contexts."""
         if called != association.acceptor.ae_title.strip():
-            return _UNKNOWN_CALLED, f"it calls {called}, which is not this node's AE title"
+            return _UNKNOWN_CALLED, f"it calls {called}, which is not this node's AE title", "title"
         peers = [peer for peer in self._peers if peer.ae_title == calling and _is_of(peer, address)]
         if not peers:
-            return _UNKNOWN_CALLING, "no peer has this AE title and address"
+            return _UNKNOWN_CALLING, "no peer has this AE title and address", "title"
         fingerprint = _fingerprint(connection)
         peers = [peer for peer in peers if peer.cert_sha256 is None or peer.cert_sha256.lower() == fingerprint]
         if not peers:
-            return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's"
+            return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's", "certificate"
         if sum(other.is_alive() for other in self._admitted) >= self._limits.max_associations:
-            return _LIMIT, f"{self._limits.max_associations} associations are open, as many as the node allows"
+            return (
+                _LIMIT,
+                f"{self._limits.max_associations} associations are open, as many as the node allows",
+                "associations",
+            )
         if not self._events.ready():
-            return _CONGESTION, "there is no room for its objects"
+            return _CONGESTION, "there is no room for its objects", "no-space"
         self._admitted[association] = peers[0]
         self._number_of[association] = next(self._numbers)
         association.acceptor.supported_contexts = _contexts(peers[0].classes)
@@ -231,7 +242,8 @@ class Receiver:
             guard.object_done()
 
     def _refuse(self, peer: Peer, association: Association, status: int, reason: str) -> Dataset:
-        self._events.refused(f"{peer.ae_title} at {association.requestor.address}", reason)
+        kind: Refusal = "no-space" if status == _OUT_OF_RESOURCES else "object"
+        self._events.refused(f"{peer.ae_title} at {association.requestor.address}", reason, kind)
         return _status(status, reason)
 
     def _report(self, event: evt.Event) -> tuple[int, Dataset | None]:

@@ -7,6 +7,7 @@ import sqlite3
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config, Destination
+from spinescore.runtime.appliance.counts import observe
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
@@ -86,8 +87,11 @@ class ScoreQueue:
             return None, None
         return read(Document, json.loads(row["document"])), str(self._places.results / row["input_key"])
 
-    def finished(self, job: Job) -> None:
-        """Keep the results of a job, whose folder is there, and plan their deliveries."""
+    def finished(self, job: Job, *, scoring_s: float | None = None) -> None:
+        """Keep the results of a job, whose folder is there, and plan their deliveries.
+
+        `scoring_s` is the time that they took, if they were made now.
+        """
         now, at = self._clock.now(), self._clock.date().isoformat(timespec="seconds")
         known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is not None
         results = None if known else read_results(self._places.results / job.input_key)
@@ -97,6 +101,8 @@ class ScoreQueue:
                 self._index.insert("results", input_key=job.input_key, study=job.study, revision=results.revision,
                                    scored=int(results.scored), code=results.code, document=document, made_s=now,
                                    made_at=at)  # fmt: skip
+                if scoring_s is not None:
+                    observe(self._index, "scoring_seconds", scoring_s)
             row = self._index.one("SELECT state, input_key FROM studies WHERE id = ?", job.study)
             if row["state"] != "scoring" or row["input_key"] != job.input_key:
                 return  # a later image arrived meanwhile: this revision is kept and not delivered

@@ -1,8 +1,9 @@
-"""The processes of a running service, and the loop of each: receive, send, and the supervisor with the worker.
+"""The processes of a running service, and the loop of each: receive, send and web.
 
-    supervisor   starts the others and starts them again if they end; gives studies to the worker
-    receive      looks into the sources, one after the other
+    supervisor   starts the others and starts them again if they end; gives studies to the worker (`supervisor`)
+    receive      is the DICOM node, and looks into the sources, one after the other
     send         delivers, one thread for each destination
+    web          answers over HTTP (`web`)
     work         holds the scorer (`workerprocess`)
 
 Each ends with the supervisor, and all of them hold the spool's lock, so that no two services work on one spool.
@@ -12,29 +13,30 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spinescore.runtime.appliance.child import answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
 from spinescore.runtime.appliance.config import Config, Destination, Node
+from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.fault import Fault, Refusal
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.places import Places, make_places
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.documents import read
-from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.text import brief, one_line
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
 _LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
+_STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
 
 
 def open_places(config: Config) -> Places:
@@ -55,32 +58,51 @@ def open_places(config: Config) -> Places:
 
 
 def main(request: str) -> None:
-    """Be a process of the service. `request` is JSON: the role, and the configuration."""
+    """Be a process of the service. `request` is JSON: the role, the configuration, and the pipe."""
     options = json.loads(request)
-    {"receive": _receive, "send": _send}[options["role"]](read(Config, options["config"]))
+    config = read(Config, options["config"])
+    if options["role"] == "web":
+        _web(config, options["pipe"])
+    else:
+        {"receive": _receive, "send": _send}[options["role"]](config)
 
 
 def _receive(config: Config) -> None:
     """Look into every source again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
-        sources = {source.name: FolderSource(source, spool, clock) for source in config.source}
+        beat = _beating(say)
+        sources = {source.name: FolderSource(source, spool, clock, beat=beat) for source in config.source}
         for name in sources:
             spool.close_associations(name)
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
-        node = _Node(config, places, clock, spool)
+        node, rejected = _Node(config, places, clock, spool), Tally(index, clock, "rejected")
         while True:
             _note(index, clock, noted, node.step())
+            rejected.add(node.refusals())
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
                 pending[source.name], faults = _look(sources[source.name], source.name)
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
-            say(pending=sum(pending.values()) + node.associations)
-            time.sleep(max(0.02, min(next_s.values(), default=clock.now() + 1.0) - clock.now()))
+            say(pending=sum(pending.values()) + node.associations, listening=node.is_listening)
+            time.sleep(max(0.02, min(1.0, min(next_s.values(), default=clock.now() + 1.0) - clock.now())))
+
+
+def _beating(say: Callable[..., None]) -> Callable[[], None]:
+    """Return a function that a loop calls as often as it likes; it tells the supervisor at most once a second."""
+    last_s = 0.0
+
+    def beat() -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= 1.0:
+            last_s = time.monotonic()
+            say(alive=True)
+
+    return beat
 
 
 class _Node:
@@ -97,9 +119,20 @@ class _Node:
         """The number of open associations."""
         return 0 if self._receiver is None else self._receiver.associations
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._receiver is not None and self._receiver.is_listening
+
     def step(self) -> list[Fault]:
-        """Start the node if it is wanted and does not listen; return the faults since the last call."""
+        """Start the node if it is wanted and does not listen; return the faults since the last call.
+
+        If a node that listened does so no more, this process ends and is started again.
+        """
         node = self._config.node
+        if self._receiver is not None and not self._receiver.is_listening:
+            _tell("the DICOM node accepts no connection any more, and is started again")
+            sys.exit(1)
         if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
             self._next_s = self._clock.now() + _LISTEN_AGAIN_S
             try:
@@ -109,6 +142,11 @@ class _Node:
                 return [Fault("node-unavailable", f"the node cannot listen at {node.host} port {node.port} ({reason})")]
         faults = None if self._events is None else self._events.faults
         return [] if faults is None else [faults.get() for _ in range(faults.qsize())]
+
+    def refusals(self) -> list[Refusal]:
+        """Return the kinds of all refusals since the last call."""
+        refusals = None if self._events is None else self._events.refusals
+        return [] if refusals is None else [refusals.get() for _ in range(refusals.qsize())]
 
     def close(self) -> None:
         """Stop listening."""
@@ -157,14 +195,31 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
 def _send(config: Config) -> None:
     """Deliver to every destination, each in a thread."""
     with _process(config) as (places, clock, _, say):
+        moved_s = {destination.name: time.monotonic() for destination in config.destination}
         for destination in config.destination:
             place = open_destination(destination, config, clock, places)
             ask: Ask | None = getattr(place, "ask", None) if destination.commitment else None
-            arguments = (place, ask, places, clock)
+            arguments = (place, ask, places, clock, moved_s)
             threading.Thread(target=_deliver, args=arguments, name=f"spinescore-{destination.name}").start()
         while True:
-            say(alive=True)
+            if all(time.monotonic() - moved < _STUCK_S for moved in moved_s.values()):
+                say(alive=True)
             time.sleep(1.0)
+
+
+def _web(config: Config, pipe: int) -> None:
+    """Answer over HTTP."""
+    from spinescore.runtime.appliance.web.app import make_app
+    from spinescore.runtime.appliance.web.server import make_server, open_sockets
+    from spinescore.runtime.appliance.web.site import Site
+
+    with _process(config) as (places, clock, _, say):
+        try:
+            sockets = open_sockets(config)
+        except SpineScoreError as error:
+            _tell(str(error))
+            sys.exit(1)
+        make_server(make_app(Site(config, places, clock, say, pipe)), sockets, lambda: say(alive=True)).run()
 
 
 def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:
@@ -183,7 +238,9 @@ def open_destination(destination: Destination, config: Config, clock: ServiceClo
     return DicomDestination(destination.name, archive, clock, partial(note_report, places, clock))
 
 
-def _deliver(destination: Place, ask: Ask | None, places: Places, clock: ServiceClock) -> NoReturn:
+def _deliver(
+    destination: Place, ask: Ask | None, places: Places, clock: ServiceClock, moved_s: dict[str, float]
+) -> NoReturn:
     """Deliver to one destination for ever. Any fault of ours ends the process, which is started again."""
     try:
         index = Index(places.index, places.release_reserve)
@@ -192,6 +249,7 @@ def _deliver(destination: Place, ask: Ask | None, places: Places, clock: Service
         deliverer.recover()
         destination.clear()
         while True:
+            moved_s[destination.name] = time.monotonic()
             try:
                 again = deliverer.step() or (committer is not None and committer.step())
             except IndexFull:
@@ -213,16 +271,7 @@ def _tell(text: str) -> None:
 @contextmanager
 def _process(config: Config) -> Iterator[tuple[Places, ServiceClock, Index, Any]]:
     """Set up a process of the service: its folders, clock, index, and the pipe to the supervisor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    end_with_parent()
-    os.umask(0o077)
+    say = answering()
     places = open_places(config)
-    index = Index(places.index, places.release_reserve)
-
-    def say(**message: Any) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    yield places, read_clock(index), index, say
+    with closing(Index(places.index, places.release_reserve)) as index:
+        yield places, read_clock(index), index, say

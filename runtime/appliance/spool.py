@@ -12,6 +12,7 @@ from typing import Literal
 
 from spinescore.runtime.appliance import durable
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault, Refused
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.objects import Identity, read_identity
@@ -176,5 +177,6 @@ class Spool:
                 at = self._clock.date().isoformat(timespec="seconds")
                 self.index.insert("quarantine", sha256=sha256, sop_instance_uid=identity.sop_instance_uid,
                                   received_at=at)  # fmt: skip
+                add(self.index, "quarantined_instances")
                 self.index.note_fault(at, fault.code, fault.message)
         return Received("quarantined", sha256, None, fault)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any
 
+from spinescore.runtime.appliance.alive import read_alive
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places, is_running
+from spinescore.runtime.appliance.ready import why_not_ready
 from spinescore.runtime.appliance.studies import STATES, change_state
 from spinescore.runtime.codes import CODES
 
-__all__ = ["SCHEMA", "deliver_again", "find_study", "list_studies", "retry", "show_study", "status"]
+__all__ = [
+    "SCHEMA",
+    "deliver_again",
+    "find_study",
+    "list_studies",
+    "oldest_waiting_s",
+    "parked_by_code",
+    "retry",
+    "show_study",
+    "status",
+    "studies_by_state",
+]
 
 SCHEMA = "spinescore.appliance-status/1"
 
@@ -22,18 +34,20 @@ _WAITING = "('collecting', 'due', 'scoring', 'delivering')"
 
 def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
     """Return the whole state as a JSON document (`spinescore.appliance-status/1`), without patient data."""
-    counts = {row["state"]: row["n"] for row in index.rows("SELECT state, count(*) AS n FROM studies GROUP BY state")}
-    oldest = index.one(f"SELECT min(last_s) AS s FROM studies WHERE state IN {_WAITING}")["s"]
     objects = index.one("SELECT count(*) AS n, coalesce(sum(code IS NOT NULL), 0) AS other FROM objects")
     faults = index.rows("SELECT * FROM faults ORDER BY id DESC LIMIT ?", _LAST_FAULTS)
     running = is_running(places)
+    alive = read_alive(places) if running else None
+    reasons = why_not_ready(places, index, clock) if running else ["the service does not run; start it"]
     return {
         "schema": SCHEMA,
         "running": running,
-        "worker": json.loads(index.fact("worker") or "{}") if running else {"state": "not running"},
-        "studies": {state: counts.get(state, 0) for state in STATES},
-        "parked": _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code"),
-        "oldest_waiting_s": None if oldest is None else round(max(0.0, clock.now() - oldest), 1),
+        "ready": not reasons,
+        "not_ready": reasons,
+        "worker": dict(alive.worker) if alive else {"state": "starting" if running else "not running"},
+        "studies": studies_by_state(index),
+        "parked": parked_by_code(index),
+        "oldest_waiting_s": oldest_waiting_s(index, clock),
         "received_objects": objects["n"],
         "not_radiographs": _counts(
             index, "SELECT code, count(*) AS n FROM objects WHERE code IS NOT NULL GROUP BY code"
@@ -48,6 +62,23 @@ def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
              "next_step": CODES[row["code"]].next_step} for row in faults
         ],
     }  # fmt: skip
+
+
+def studies_by_state(index: Index) -> dict[str, int]:
+    """Return the number of studies in each state."""
+    counts = {row["state"]: row["n"] for row in index.rows("SELECT state, count(*) AS n FROM studies GROUP BY state")}
+    return {state: counts.get(state, 0) for state in STATES}
+
+
+def parked_by_code(index: Index) -> dict[str, int]:
+    """Return the number of parked studies with each code."""
+    return _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code")
+
+
+def oldest_waiting_s(index: Index, clock: Clock) -> float | None:
+    """Return the seconds since the last object of the oldest study that is not finished; None if all are."""
+    oldest = index.one(f"SELECT min(last_s) AS s FROM studies WHERE state IN {_WAITING}")["s"]
+    return None if oldest is None else round(max(0.0, clock.now() - oldest), 1)
 
 
 def _counts(index: Index, query: str) -> dict[str, int]:

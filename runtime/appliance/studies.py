@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import StudyTimes
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.objects import Identity
@@ -46,6 +47,9 @@ def note_object(
             study_uid=identity.study_uid, region=identity.region, bytes=size, code=identity.code, study=study,
             association=association, received_s=now, received_at=at,
         )  # fmt: skip
+        add(index, "received_instances")
+        if identity.code is not None:
+            add(index, "not_radiographs", identity.code)
     return study
 
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+from spinescore.runtime.appliance.alive import Alive, write_alive
+from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import check_network
+from spinescore.runtime.appliance.notify import Systemd
 from spinescore.runtime.appliance.places import Places, locked
+from spinescore.runtime.appliance.ready import reasons_against
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
-from spinescore.runtime.machine.processes import ending, worker_command
 
 __all__ = ["serve"]
 
@@ -29,51 +31,57 @@ Say = Callable[[str], None]
 
 _LISTEN_S = 0.25
 _CLEAN_S = 60.0
+_TELL_S = 1.0  # between two signs of life
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
+_SILENT_S = 60.0  # after which a process is ended
+_SHOWN = 12  # digits of the bundle's hash that people see
 
 
-class _Child:
+class _Process:
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
-    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, said: Say) -> None:
-        self.role, self._clock, self._lock, self._say = role, clock, lock, said
-        request = json.dumps({"role": role, "config": document_of(config)})
-        self._command = worker_command("spinescore.runtime.appliance.service", request)
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say) -> None:
+        self.role, self._clock, self._say = role, clock, say
+        self._request = {"role": role, "config": document_of(config)}
+        self._child = Child("spinescore.runtime.appliance.service", (lock,))
         self._started_s = self._next_s = clock.now()
+        self._heard_s: float | None = None
         self._failures = 0
-        self.said: dict[str, object] = {}  # its last message
+        self.said: Message = {}  # all that it said last
 
-    def step(self) -> None:
-        """Start it if it does not run."""
+    def step(self) -> bool:
+        """Listen to it, start it if it does not run, and end it if it is silent. Return whether it ended."""
         now = self._clock.now()
-        if self._process is not None and (status := self._process.poll()) is not None:
+        if self._child.pid is None:
+            if now >= self._next_s:
+                self.said, self._started_s, self._heard_s = {}, now, None
+                self._child.start(self._request)
+            return False
+        for message in self._child.messages():
+            self.said.update(message)
+            self._heard_s = now
+        ended = self._child.ended()
+        if ended is None and now - (self._heard_s or self._started_s) > _SILENT_S:
+            ended = f"silent for {_SILENT_S:g} s"
+        if ended is not None:
             self.close()
             self._failures = 0 if now - self._started_s > _STEADY_S else self._failures + 1
-            self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures - 1, 10))
-            self._say(f"the process {self.role} ended ({ending(status)}) and is started again")
-        if self._process is None and now >= self._next_s:
-            self.said, self._started_s = {}, now
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             pass_fds=(self._lock,))  # fmt: skip
-            threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+            self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
+            self._say(f"the process {self.role} ended ({ended}) and is started again")
+        return ended is not None
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                self.said = json.loads(line)
-        except ValueError:  # the pipe was closed, or a message was cut off
-            pass
+    def moved_since(self, before_s: float) -> bool:
+        """Return whether it has said something since then. While it is started or waits for that, it need not."""
+        return self._heard_s is None or self._heard_s > before_s
+
+    def silent_s(self) -> float | None:
+        """Return for how long it has said nothing; None if it does not run, or has said nothing yet."""
+        return None if self._heard_s is None else round(self._clock.now() - self._heard_s, 1)
 
     def close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()  # it may end at any line
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        """End it."""
+        self._child.kill()
+        self._heard_s = None
 
 
 def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
@@ -96,11 +104,13 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         worker = ProcessWorker(config.score, (lock,))
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score)
         opened.callback(dispatcher.close)
-        children = [_Child(role, config, lock, clock, say) for role in ("receive", "send")]
+        children = [_Process(role, config, lock, clock, say) for role in ("receive", "send", "web")]
         for child in children:
             opened.callback(child.close)
+        systemd = Systemd()
+        opened.callback(systemd.stopping)
         say(f"serving on the spool {places.root}")
-        loop = _Loop(config, places, index, clock, dispatcher, children, say)
+        loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle)
 
 
@@ -108,10 +118,12 @@ class _Loop:
     """The supervisor's loop over its processes, the worker and what has to be cleaned up."""
 
     def __init__(self, config: Config, places: Places, index: Index, clock: ServiceClock, dispatcher: Dispatcher,
-                 children: list[_Child], say: Say) -> None:  # fmt: skip
+                 children: list[_Process], say: Say, bundle: str, systemd: Systemd) -> None:  # fmt: skip
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
-        self._clean_s = clock.now()
+        self._clean_s = self._tell_s = self._fed_s = clock.now()
+        self._systemd, self._ready = systemd, False
+        self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
@@ -121,16 +133,38 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
+            if self._clock.now() >= self._tell_s:
+                self._tell()
+                self._tell_s = self._clock.now() + _TELL_S
             if until_idle and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
                 return
 
     def _step(self) -> None:
         for child in self._children:
-            child.step()
+            if child.step():
+                with suppress(IndexFull), self._index.transaction():
+                    add(self._index, "process_restarts", child.role)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)
             self._clean_s = self._clock.now() + _CLEAN_S
+
+    def _tell(self) -> None:
+        """Give a sign of life: how each process is, and whether the service is ready."""
+        now = self._clock.now()
+        silent_s = {child.role: child.silent_s() for child in self._children}
+        listening = bool(self._children[0].said.get("listening")) if self._node else None
+        alive = Alive(round(now, 1), silent_s, self._dispatcher.shown, self._bundle, listening)
+        write_alive(self._places, alive)
+        reasons = reasons_against(self._places, self._index, alive, now)
+        moved = self._dispatcher.moved_since(self._fed_s) and all(
+            child.moved_since(self._fed_s) for child in self._children
+        )
+        self._fed_s = now if moved else self._fed_s
+        self._systemd.tell(reasons, moved=moved, opening=moved and not self._dispatcher.is_ready)
+        if self._ready is not (not reasons):
+            self._ready = not reasons
+            self._say("ready" if self._ready else f"not ready: {'; '.join(reasons)}")
 
 
 def _is_idle(index: Index) -> bool:

@@ -1,7 +1,7 @@
 """The process that holds the `Scorer`: it gets jobs through one pipe and writes a JSON object a line to another.
 
     {"beat": step}                 work goes on; a worker that is silent for too long is ended
-    {"ready": true}                the bundle is open, and studies can be scored
+    {"ready": true, "engine": ..}  the bundle is open, its engine accepted and warm: studies can be scored
     {"check": text}                faster engines are being checked, or built, meanwhile
     {"done": input_key, "engine": ..}                      the results are in their folder
     {"failed": input_key, "code": .., "message": .., "again": bool}   they could not be made
@@ -17,19 +17,18 @@ import os
 import select
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from spinescore.runtime.appliance.child import answering
 from spinescore.runtime.appliance.places import FULL
 from spinescore.runtime.appliance.resultset import Job, JobFault, make_results
 from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
-from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.scorer import Scorer
-from spinescore.runtime.scoring.report import StudyReport
+from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.study import Study
 
 __all__ = ["do_job", "main"]
@@ -41,20 +40,9 @@ _IDLE_BEAT_S = 1.0
 
 
 def main(request: str) -> None:
-    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, device, strict, jobs (a number)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, device, strict, and the pipe."""
     _die_with_parent()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a library's prints must not disturb the answers
-    end_with_parent()
-    os.umask(0o077)
-
-    writing = threading.Lock()  # progress comes from another thread
-
-    def say(**message: Any) -> None:
-        with writing:
-            answers.write(json.dumps(message) + "\n")
-            answers.flush()
+    say = answering()
 
     def progress(line: str) -> None:
         say(**{"beat" if line.startswith(PREFIX) else "check": line})
@@ -65,13 +53,13 @@ def main(request: str) -> None:
     except SpineScoreError as error:
         say(refused=str(error))
         sys.exit(1)
-    say(ready=True)
+    say(ready=True, engine=_engine_of(scorer._session.engine.scorer.info))
 
     def score(study: Study) -> StudyReport:
         strict = options["strict"]
         return scorer.score(study, strict=strict, on_stage=lambda stage, number, count: say(beat=stage))
 
-    with os.fdopen(options["jobs"], "rb", buffering=0) as jobs:
+    with os.fdopen(options["pipe"], "rb", buffering=0) as jobs:
         _work(jobs, score, say, lambda: say(beat="idle", checking=scorer.is_checking))
 
 
@@ -98,7 +86,7 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     def noted(study: Study) -> StudyReport:
         nonlocal engine
         report = score(study)
-        engine = f"{report.device.engine} {report.device.precision} on {report.device.kind}"
+        engine = _engine_of(report.device)
         return report
 
     failed = partial(say, failed=job.input_key)
@@ -116,6 +104,10 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     else:
         say(done=job.input_key, engine=engine)
     return True
+
+
+def _engine_of(device: DeviceInfo) -> str:
+    return f"{device.engine} {device.precision} on {device.kind}"
 
 
 def _die_with_parent() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.text import lines
-from spinescore.runtime.verbs import OK, show, show_json
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, show, show_json
 from spinescore.runtime.verbs.serve import add_config, read
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the state. Return the exit status."""
+    """Print the state. Return the exit status: NOTHING_SCORED if the service does not run or is not ready."""
     from spinescore.runtime.appliance.status import status
 
     with opened(arguments.config) as (places, index, clock):
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(json.dumps(state, indent=2))
     else:
         show(lines(_lines(state)))
-    return OK
+    return OK if state["running"] and state["ready"] else NOTHING_SCORED
 
 
 def _lines(state: dict[str, Any]) -> Iterator[str]:
@@ -63,7 +63,9 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
     details = [str(worker[name]) for name in ("step", "engine", "message", "check") if worker.get(name)]
     if "study" in worker:
         details.insert(0, f"study {worker['study']}")
-    yield f"service      {'running' if state['running'] else 'not running'}"
+    yield f"service      {_service(state)}"
+    for reason in state["not_ready"] if state["running"] else ():
+        yield f"not ready    {reason}"
     yield f"worker       {worker.get('state', 'starting')}{': ' * bool(details)}{', '.join(details)}"
     yield f"studies      {_counted(state['studies'])}"
     if state["parked"]:
@@ -81,6 +83,12 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
     for fault in state["last_faults"]:
         study = "" if fault["study"] is None else f" (study {fault['study']})"
         yield f"fault        {fault['at']} {fault['code']}{study}: {fault['message']}"
+
+
+def _service(state: dict[str, Any]) -> str:
+    if not state["running"]:
+        return "not running"
+    return "running, ready" if state["ready"] else "running, not ready"
 
 
 def _counted(counts: dict[str, int]) -> str:

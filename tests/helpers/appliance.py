@@ -54,11 +54,11 @@ class InlineWorker:
         self.score, self.said, self.jobs, self.starts, self.killed = score, [], [], 0, 0
         self.memory, self.end, self.silent = 0, None, False
 
-    def start(self) -> None:
+    def open(self) -> None:
         self.starts, self.end, self.silent, self.memory = self.starts + 1, None, False, 0
         self.said.append({"ready": True})
 
-    def send(self, job) -> None:
+    def give(self, job) -> None:
         self.jobs.append(job)
         self.said += self.act(job)
 
@@ -68,7 +68,7 @@ class InlineWorker:
             self.end = "exit status 1"
         return said
 
-    def messages(self, wait_s):
+    def messages(self, wait_s=0.0):
         said, self.said = self.said, []
         return said if self.silent else [*said, {"beat": "idle"}]
 

@@ -117,7 +117,11 @@ def test_every_fault_is_said_at_once(tmp_path):
         ("", ["spool"]),
         ("[spool\n", ["it is no TOML"]),
         ("spool = 3\nscore = 4", ["spool"]),
-        (LEAST + "[http]\nport = 104\n", ["http"]),
+        (LEAST + "[http]\nport = 104\n", ["http.port"]),
+        (LEAST + '[http]\ntcp = "localhost:80"\n[[http.token]]\nrole = "reader"\nfile = "x"\n', ["http.tcp: expected"]),
+        (LEAST + '[http]\ntcp = "[::1]:8080"\n', ["http.token: missing"]),
+        (LEAST + '[[http.token]]\nrole = "nurse"\n', ["http.token[0].role", "http.token[0].file", "http.tcp: missing"]),
+        (LEAST + '[http]\ntcp = "1.2.3.4:0"\ntoken = ["x"]\n', ["http.token[0]", "http.tcp"]),
         (LEAST + "[node]\nport = 104\n", ["peer"]),
         (LEAST + '[[peer]]\nae_title = "A"\nhost = "10.0.0.1"\n', ["node"]),
         (LEAST + '[[source]]\nname = "a"\nkind = "folder"\npath = "a"\n' * 2, ["source[1].name"]),
@@ -137,9 +141,16 @@ def test_the_configuration_of_the_page_is_valid(tmp_path):
     assert config.study == least.study
     assert replace(config.spool, path="") == replace(least.spool, path="")
     assert replace(config.node, tls=None) == Node()
-    for part in (config, *vars(config).values(), config.peer[0], config.source[0], *config.destination):
+    for part in (
+        config,
+        *vars(config).values(),
+        config.peer[0],
+        config.source[0],
+        *config.destination,
+        config.http.token[0],
+    ):
         names = {field.name for field in fields(part)} if is_dataclass(part) else set()
-        assert names <= set(re.findall(r"^(?:\[\[?)?(\w+)", text, flags=re.MULTILINE))  # and all of them
+        assert names <= set(re.findall(r"^(?:\[\[?)?(?:\w+\.)?(\w+)", text, flags=re.MULTILINE))  # and all of them
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

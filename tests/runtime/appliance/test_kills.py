@@ -98,10 +98,10 @@ def test_processes_killed_at_random_lose_and_double_nothing(memory_folder, bundl
 def test_no_process_outlives_the_supervisor(memory_folder, bundle):
     with serve(write_appliance(memory_folder, bundle)) as service:
         deadline = time.monotonic() + 60
-        while len(children := children_of(service.pid)) < 3 and time.monotonic() < deadline:
+        while len(children := children_of(service.pid)) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
         service.kill()
-    assert len(children) == 3
+    assert len(children) == 4
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]

@@ -30,6 +30,7 @@ from pynetdicom.sop_class import (
 )
 
 from spinescore.runtime.appliance.config import Peer, SopClassName, Tls
+from spinescore.runtime.appliance.fault import Refusal
 from spinescore.runtime.appliance.guard import LimitError, Limits, PduGuard
 from spinescore.runtime.appliance.network import client_context, server_context
 from spinescore.runtime.appliance.receive import CLASSES, Arrival, NotStored, Receiver
@@ -64,7 +65,8 @@ class Heard:
         self.ended.append(association)
         self.end.set()
 
-    def refused(self, peer: str, reason: str) -> None:
+    def refused(self, peer: str, reason: str, kind: str) -> None:
+        assert kind in get_args(Refusal)
         self.refusals.append((peer, reason))
         self.refusal.set()
 

@@ -32,7 +32,7 @@ def steps(appliance, until):
 
 def test_a_silent_process_is_ended_and_its_study_scored_by_the_next_one(appliance, files):
     steps(appliance, lambda: appliance.dispatcher.is_ready)
-    first = appliance.worker._process.pid
+    first = appliance.worker.pid
     assert appliance.worker.memory_bytes() > 1 << 20
     appliance.receive(*files)
     os.kill(first, signal.SIGSTOP)
@@ -41,14 +41,14 @@ def test_a_silent_process_is_ended_and_its_study_scored_by_the_next_one(applianc
     appliance.clock.pass_s(61.0)
     steps(appliance, lambda: appliance.study()["attempts"] == 1)
     steps(appliance, lambda: appliance.study()["state"] == "delivering")
-    assert appliance.worker._process.pid != first
+    assert appliance.worker.pid != first
     (fault,) = appliance.index.rows("SELECT code, study FROM faults")
     assert tuple(fault) == ("worker-timeout", 1)
 
 
 def test_a_process_that_ends_is_started_again(appliance):
     steps(appliance, lambda: appliance.dispatcher.is_ready)
-    os.kill(appliance.worker._process.pid, signal.SIGKILL)
+    os.kill(appliance.worker.pid, signal.SIGKILL)
     steps(appliance, lambda: not appliance.dispatcher.is_ready)
     steps(appliance, lambda: appliance.dispatcher.is_ready)
 
@@ -58,7 +58,7 @@ def test_a_bundle_that_cannot_be_opened_is_said(make, tmp_path):
     worker = ProcessWorker(Score(str(tmp_path / "no-bundle"), "cpu"))
     dispatcher = Dispatcher(one.queue, worker, one.index, one.places, one.clock, one.config.score)
     steps_left = iter(range(600))
-    while '"refused"' not in (one.index.fact("worker") or "") and next(steps_left, None) is not None:
+    while dispatcher.shown.get("state") != "refused" and next(steps_left, None) is not None:
         dispatcher.step(0.1)
-    assert "no-bundle" in one.index.fact("worker")
+    assert "no-bundle" in dispatcher.shown["message"]
     dispatcher.close()

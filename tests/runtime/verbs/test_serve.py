@@ -69,7 +69,7 @@ def test_a_folder_is_served_until_nothing_is_left_to_do(config, capsys):
     assert sorted(path.name for path in study.iterdir()) == ["report.json", "set.json", "sr.dcm"]
     assert load_study(study / "sr.dcm").rejects
     status, out, _ = run(capsys, "status", "--config", config)
-    assert status == 0
+    assert status == 3
     assert "1 delivered" in out
     assert "not running" in out
     document = json.loads(run(capsys, "status", "--config", config, "--json")[1])
@@ -94,8 +94,8 @@ def test_nothing_of_a_patient_is_in_messages_or_the_status(config, capfd):
     ds = dicom_files.radiograph_dataset(PatientName="Quorvexel^Zarnith", PatientID="MRN7355608")
     dicom_files.write(ds, config.parent / "inbox" / "Quorvexel.dcm")
     (config.parent / "inbox" / "Zarnith.txt").write_text("no DICOM")
-    for words in (["serve", "--until-idle"], ["status"], ["status", "--json"]):
-        assert cli.main([*words, "--config", str(config)]) == 0
+    for *words, status in (["serve", "--until-idle", 0], ["status", 3], ["status", "--json", 3]):
+        assert cli.main([*words, "--config", str(config)]) == status
     said = "".join(capfd.readouterr())
     assert "not-dicom" in said
     assert not [word for word in ("Quorvexel", "Zarnith", "MRN7355608", "1.2.3.4") if word in said]

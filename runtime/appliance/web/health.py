@@ -1,0 +1,53 @@
+"""Whether the service lives and is ready, its state and its version."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from spinescore.runtime.appliance.ready import why_not_ready
+from spinescore.runtime.appliance.status import status
+from spinescore.runtime.appliance.web.shared import Shared
+from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.machine.packages import software_version
+
+__all__ = ["health_routes"]
+
+
+def health_routes(site: Site) -> list[Route]:
+    """Return the routes of health, state and version."""
+
+    def why_not() -> list[str]:
+        try:
+            with site.index() as index:
+                return why_not_ready(site.places, index, site.clock)
+        except SpineScoreError as error:  # of the index
+            return [str(error)]
+
+    def state() -> JSONResponse:
+        with site.index() as index:
+            return JSONResponse(status(site.places, index, site.clock))
+
+    reasons, shown = Shared(why_not), Shared(state)
+
+    async def live(request: Request) -> JSONResponse:
+        return JSONResponse({"live": True})
+
+    async def ready(request: Request) -> JSONResponse:
+        against = await reasons.get()
+        return JSONResponse({"ready": False, "reasons": against}, 503) if against else JSONResponse({"ready": True})
+
+    async def show(request: Request) -> JSONResponse:
+        return await shown.get()
+
+    async def version(request: Request) -> JSONResponse:
+        return JSONResponse({"name": "spinescore", "version": software_version()})
+
+    return [
+        *(Route(f"{prefix}/health/live", live) for prefix in ("", "/v2")),
+        *(Route(f"{prefix}/health/ready", ready) for prefix in ("", "/v2")),
+        Route("/v1/status", show),
+        Route("/v1/version", version),
+    ]

@@ -1,0 +1,134 @@
+"""What Prometheus reads: the index's counters, states and times, and the supervisor's sign of life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from spinescore.runtime.appliance.alive import Alive, read_alive
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.counts import counters, histogram
+from spinescore.runtime.appliance.fault import Refusal
+from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.ready import reasons_against
+from spinescore.runtime.appliance.status import oldest_waiting_s, parked_by_code, studies_by_state
+from spinescore.runtime.appliance.web.shared import Shared
+from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.machine.packages import software_version
+
+__all__ = ["families", "metrics_routes", "metrics_text"]
+
+_FAULTS = ("worker-crashed", "worker-timeout", "worker-memory")
+_PROCESSES = ("receive", "send", "web")
+
+Values = Mapping[tuple[str, ...], float]
+
+
+class _Given(Collector):
+    """A collector of families that are there already."""
+
+    def __init__(self, given: Iterable[Metric]) -> None:
+        self._given = list(given)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._given
+
+
+def metrics_text(given: Iterable[Metric]) -> bytes:
+    """Return metrics as Prometheus' text. The global registry of prometheus_client has no part in it."""
+    registry = CollectorRegistry()
+    registry.register(_Given(given))
+    return generate_latest(registry)
+
+
+def families(config: Config, places: Places, index: Index, clock: Clock) -> Iterator[Metric]:
+    """Yield all metrics, from the index and the spool."""
+    alive, now = read_alive(places), clock.now()
+    ready = not reasons_against(places, index, alive, now)
+    yield _gauge("ready", "Whether the service is ready", {(): float(ready)})
+    yield from _of_processes(alive, now)
+    yield _gauge("studies", "Studies by state", _keyed(studies_by_state(index)), "state")
+    yield _gauge("parked", "Studies that wait for a person, by code", _keyed(parked_by_code(index)), "code")
+    oldest_s = oldest_waiting_s(index, clock)
+    yield _gauge("queue_oldest_seconds", "Since the last image of the oldest unfinished study", {(): oldest_s or 0.0})
+    yield _gauge("spool_free_bytes", "Free space on the spool's disk", {(): float(places.free_bytes())})
+    yield _gauge("spool_reserve_bytes", "Space there that is never filled", {(): float(places.reserve_bytes)})
+    yield from _counted(config, index)
+
+
+def _of_processes(alive: Alive | None, now: float) -> Iterator[Metric]:
+    labels = (software_version(), alive.bundle if alive else "", str(alive.worker.get("engine", "")) if alive else "")
+    yield _gauge("build_info", "Version, bundle and engine that score", {labels: 1.0}, "version", "bundle", "engine")
+    silent = dict(alive.silent_s) if alive else {}
+    since_s = max(0.0, now - alive.at_s) if alive else 0.0
+    seconds = {name: silent_s + since_s for name, silent_s in silent.items() if silent_s is not None}
+    yield _gauge("process_silent_seconds", "Since a process gave a sign of life", _keyed(seconds), "process")
+
+
+def _counted(config: Config, index: Index) -> Iterator[Metric]:
+    names = [destination.name for destination in config.destination]
+
+    def counter(name: str, text: str, *labels: str, expected: Iterable[tuple[str, ...]] = ()) -> Metric:
+        family = CounterMetricFamily(f"spinescore_{name}", text, labels=labels)
+        for values, value in counters(index, name, expected if labels else [()]).items():
+            family.add_metric(values, value)
+        return family
+
+    yield counter("received_instances", "Objects that were taken in, without those that were here already")
+    yield counter("not_radiographs", "Objects that were taken in and are no input of scoring", "code")
+    yield counter("quarantined_instances", "Objects with the SOP Instance UID of another one")
+    yield counter("rejected", "Connections, associations and objects of DICOM peers that were refused", "reason",
+                  expected=[(kind,) for kind in get_args(Refusal)])  # fmt: skip
+    results = [(name, result) for name in names for result in ("sent", "later", "refused", "expired", "committed")]
+    yield counter("deliveries", "Attempts to deliver a file, and confirmations", "destination", "result",
+                  expected=results)  # fmt: skip
+    yield counter("worker_restarts", "Ends of the worker", "reason", expected=[(code,) for code in _FAULTS])
+    yield counter("process_restarts", "Ends of other processes", "process", expected=[(name,) for name in _PROCESSES])
+    yield _histogram(index, "scoring_seconds", "Scoring of a study, from its start to its results", [()])
+    for name, text in (("delivered", "sent"), ("committed", "confirmed by the archive")):
+        yield _histogram(index, f"received_to_{name}_seconds", f"From a study's last image until a file was {text}",
+                         [(name,) for name in names], "destination")  # fmt: skip
+
+
+def _keyed(values: Mapping[str, float]) -> Values:
+    return {(name,): float(value) for name, value in values.items()}
+
+
+def _gauge(name: str, text: str, values: Values, *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"spinescore_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(index: Index, name: str, text: str, expected: Iterable[tuple[str, ...]], *labels: str) -> Metric:
+    family = HistogramMetricFamily(f"spinescore_{name}", text, labels=labels)
+    for key, (buckets, total) in histogram(index, name, expected).items():
+        shown = [("+Inf" if limit == float("inf") else repr(limit), count) for limit, count in buckets]
+        family.add_metric(key, shown, total)
+    return family
+
+
+def metrics_routes(site: Site) -> list[Route]:
+    """Return the route of the metrics."""
+
+    def read() -> bytes:
+        with site.index() as index:
+            return metrics_text(families(site.config, site.places, index, site.clock))
+
+    shared = Shared(read)
+
+    async def metrics(request: Request) -> Response:
+        return Response(await shared.get(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/metrics", metrics)]
