@@ -26,6 +26,7 @@ from spinescore.runtime.appliance.delivery import (
     Parcel,
     fault_of,
     is_superseded,
+    note_delivery,
     parcel_of,
 )
 from spinescore.runtime.appliance.fault import Fault
@@ -130,10 +131,12 @@ def _change(
     index: Index, clock: Clock, row: sqlite3.Row, state: str, next_s: float, fault: Fault | None = None
 ) -> None:
     with index.transaction():
-        index.change(
+        changed = index.change(
             "UPDATE deliveries SET state = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
             "WHERE id = ? AND state = 'committing'",
             state, next_s, fault and fault.code, fault and fault.message, clock.now(), row["id"],
         )  # fmt: skip
         if not is_superseded(index, row):
             settle(index, clock, row["study"])
+        if changed and state in ("committed", "parked"):
+            note_delivery(index, clock, row, fault.code if fault else state)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from spinescore.runtime.appliance.audit import Audit
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
 from spinescore.runtime.files import read_text
@@ -27,6 +28,7 @@ _DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
+_AUDIT = Audit()
 
 # Values that fit, in the place of faulty ones, so that the faults behind them are found too.
 _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
@@ -188,6 +190,7 @@ class Config:
     peer: Annotated[tuple[Peer, ...], OPTIONAL] = ()
     source: Annotated[tuple[Source, ...], OPTIONAL] = ()
     destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
+    audit: Annotated[Audit, OPTIONAL] = _AUDIT
 
     def _check_fields(self, path: str) -> None:
         if self.node is not None and not self.peer:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index
@@ -33,6 +34,7 @@ __all__ = [
     "Parcel",
     "fault_of",
     "is_superseded",
+    "note_delivery",
     "parcel_of",
 ]
 
@@ -175,6 +177,10 @@ class Deliverer:
             )  # fmt: skip
             if not is_superseded(self._index, row):
                 settle(self._index, self._clock, row["study"])
+            if fault is not None:
+                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message if outcome else None)
+            elif outcome is not None and outcome.kind == "sent":
+                note_delivery(self._index, self._clock, row, "delivered")
         if state in ("sent", "committing"):
             self._held_until_s = 0.0
 
@@ -183,6 +189,13 @@ def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
     """Return the file that a row of the deliveries is about, with its study's UID and revision."""
     path = places.results / row["input_key"] / row["file"]
     return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
+
+
+def note_delivery(index: Index, clock: Clock, row: sqlite3.Row, event: str, **more: object) -> None:
+    """Note in the audit log what happened to a delivery, within a transaction."""
+    audit.note(index, clock, event, study=row["study"], destination=row["destination"], file=row["file"],
+               input_key=row["input_key"], sha256=row["sha256"], sop_instance_uid=row["sop_instance_uid"],
+               **more)  # fmt: skip
 
 
 def is_superseded(index: Index, row: sqlite3.Row) -> bool:

@@ -102,7 +102,7 @@ class Dispatcher:
         elif "beat" in message and not self._ready:
             self._show(state="opening", step=message["beat"])
         elif job is not None and message.get("done") == job.input_key:
-            self._outcome, self._failures = partial(self._queue.finished, job), 0
+            self._outcome, self._failures = partial(self._queue.finished, job, message["engine"]), 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
         elif job is not None and message.get("failed") == job.input_key:
             if message["code"] == "no-space":

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["Fault", "Refused"]
+__all__ = ["LATER", "Fault", "Refused"]
+
+LATER = ("no-space", "audit-not-written")  # the object can be taken in when an operator has corrected that
 
 
 @dataclass(frozen=True)

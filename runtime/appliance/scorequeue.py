@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config, Destination
 from spinescore.runtime.appliance.fault import Fault
@@ -86,8 +87,8 @@ class ScoreQueue:
             return None, None
         return read(Document, json.loads(row["document"])), str(self._places.results / row["input_key"])
 
-    def finished(self, job: Job) -> None:
-        """Keep the results of a job, whose folder is there, and plan their deliveries."""
+    def finished(self, job: Job, engine: str = "") -> None:
+        """Keep the results of a job, whose folder is there, and plan their deliveries. `engine` made them."""
         now, at = self._clock.now(), self._clock.date().isoformat(timespec="seconds")
         known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is not None
         results = None if known else read_results(self._places.results / job.input_key)
@@ -97,6 +98,10 @@ class ScoreQueue:
                 self._index.insert("results", input_key=job.input_key, study=job.study, revision=results.revision,
                                    scored=int(results.scored), code=results.code, document=document, made_s=now,
                                    made_at=at)  # fmt: skip
+                reports = [file.sha256 for file in results.files if file.kind == "json"]
+                audit.note(self._index, self._clock, "scored", study=job.study, revision=results.revision,
+                           input_key=job.input_key, report_sha256=reports[0] if reports else None, engine=engine,
+                           code=results.code)  # fmt: skip
             row = self._index.one("SELECT state, input_key FROM studies WHERE id = ?", job.study)
             if row["state"] != "scoring" or row["input_key"] != job.input_key:
                 return  # a later image arrived meanwhile: this revision is kept and not delivered

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.dispatch import Dispatcher
@@ -90,6 +91,9 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         index = Index(places.index, places.release_reserve)
         opened.callback(index.close)
         clock = start_clock(index)
+        shown = {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+        audit.start(index, clock, config.audit, document_of(config), shown)
+        opened.callback(audit.stop, index, clock)
         recover(places, index, clock)
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
@@ -118,6 +122,9 @@ class _Loop:
         while not stop.is_set():
             try:
                 self._step()
+            except audit.AuditNotWritten as error:
+                self._say(str(error))
+                stop.wait(1.0)
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
