@@ -77,8 +77,12 @@ class _Child:
                     pipe.close()
 
 
-def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
+def serve(
+    config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False, expects: Callable[[], bool] = bool
+) -> None:
     """Run the service until `stop` is set; with `until_idle` also when nothing is left to do.
+
+    While `expects` returns true, more is to come, and the service is not idle.
 
     Raises SpineScoreError if the bundle cannot be opened, or the spool cannot be used or is in use.
     """
@@ -105,7 +109,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
             opened.callback(child.close)
         say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say)
-        loop.run(stop, until_idle)
+        loop.run(stop, until_idle, expects)
 
 
 class _Loop:
@@ -117,7 +121,7 @@ class _Loop:
         self._dispatcher, self._children, self._say = dispatcher, children, say
         self._clean_s = clock.now()
 
-    def run(self, stop: threading.Event, until_idle: bool) -> None:
+    def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
         while not stop.is_set():
             try:
@@ -128,7 +132,7 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
-            if until_idle and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
+            if until_idle and not expects() and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
                 return
 
     def _step(self) -> None:
