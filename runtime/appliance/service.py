@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.child import answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
@@ -29,7 +30,7 @@ from spinescore.runtime.appliance.config import Config, Destination, Node
 from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import Fault, Refusal
+from spinescore.runtime.appliance.fault import LATER, Fault, Refusal
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import client_context
@@ -167,6 +168,8 @@ def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
     """Return how many files of a source wait, and the faults of those that were not taken in."""
     try:
         waiting = source.poll()
+    except audit.AuditNotWritten as error:
+        return 1, [Fault("audit-not-written", str(error))]
     except IndexFull:
         return 1, [Fault("no-space", "the spool's disk is full; free space there")]
     except OSError as error:
@@ -188,6 +191,8 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         try:
             with index.transaction():
                 index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+                if fault.code not in (*LATER, "quarantined"):  # that one has its own record
+                    audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:
             del noted[key]
 

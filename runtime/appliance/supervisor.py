@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
@@ -84,8 +85,12 @@ class _Process:
         self._heard_s = None
 
 
-def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False) -> None:
+def serve(
+    config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False, expects: Callable[[], bool] = bool
+) -> None:
     """Run the service until `stop` is set; with `until_idle` also when nothing is left to do.
+
+    While `expects` returns true, more is to come, and the service is not idle.
 
     Raises SpineScoreError if the bundle cannot be opened, or the spool cannot be used or is in use.
     """
@@ -98,6 +103,9 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         index = Index(places.index, places.release_reserve)
         opened.callback(index.close)
         clock = start_clock(index)
+        shown = {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+        audit.start(index, clock, config.audit, document_of(config), shown)
+        opened.callback(audit.stop, index, clock)
         recover(places, index, clock)
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
@@ -111,7 +119,7 @@ def serve(config: Config, stop: threading.Event, say: Say, *, until_idle: bool =
         opened.callback(systemd.stopping)
         say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
-        loop.run(stop, until_idle)
+        loop.run(stop, until_idle, expects)
 
 
 class _Loop:
@@ -125,18 +133,21 @@ class _Loop:
         self._systemd, self._ready = systemd, False
         self._node, self._bundle = config.node is not None, bundle
 
-    def run(self, stop: threading.Event, until_idle: bool) -> None:
+    def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
         while not stop.is_set():
             try:
                 self._step()
+            except audit.AuditNotWritten as error:
+                self._say(str(error))
+                stop.wait(1.0)
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
             if self._clock.now() >= self._tell_s:
                 self._tell()
                 self._tell_s = self._clock.now() + _TELL_S
-            if until_idle and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
+            if until_idle and not expects() and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
                 return
 
     def _step(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers import appliance
+from spinescore.runtime.phantom import write_study
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]
@@ -55,3 +58,57 @@ def memory_folder(tmp_path):
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("study")
+    write_study(1, folder)
+    return sorted(folder.glob("**/*.dcm"))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """An authority, and certificates of it for a server and a client, made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for name in ("ca", "server", "client", "other"):
+        signer = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
+        openssl(
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ),
+            *("-keyout", f"{name}.key", "-out", f"{name}.pem", *signer),
+        )
+    return folder
+
+
+@pytest.fixture
+def closed_clients(monkeypatch):
+    """The clients of these tests close their sockets; pynetdicom leaves one open if its shutdown fails."""
+    from pynetdicom import transport
+
+    shut = transport.AssociationSocket._shutdown_socket
+
+    def shut_and_close(self):
+        connection = self.socket
+        shut(self)
+        if connection is not None and self.assoc.is_requestor:
+            connection.close()
+
+    monkeypatch.setattr(transport.AssociationSocket, "_shutdown_socket", shut_and_close)
