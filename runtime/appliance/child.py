@@ -1,7 +1,7 @@
 """A child process of the supervisor: it is started, gets messages, says messages, and is ended at once.
 
-A message is a JSON object on a line of its own. A child says them on its standard output. It gets them through a pipe;
-the number of its descriptor is the field `pipe` of the request that it is started with.
+A message is a JSON object on a line of its own. A child says them on its standard output, and hears them on its
+standard input, whose end tells that the parent is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,12 +31,17 @@ _JOIN_S = 1.0
 class Child:
     """One process at a time that runs `main` of a module; it can be started again after it was ended."""
 
-    def __init__(self, module: str, inherited: Sequence[int] = ()) -> None:
-        """`inherited` are descriptors that the process keeps open, as that of the spool's lock."""
+    def __init__(
+        self, module: str, inherited: Sequence[int] = (), on_message: Callable[[], None] | None = None
+    ) -> None:
+        """`inherited` are descriptors that the process keeps open, as that of the spool's lock.
+
+        `on_message` is called in another thread when the process has said something.
+        """
         self._module, self._inherited = module, tuple(inherited)
+        self._on_message = on_message or (lambda: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
-        self._pipe: int | None = None
         self._said: queue.Queue[Message] = queue.Queue()
 
     @property
@@ -45,27 +51,30 @@ class Child:
 
     def start(self, request: Mapping[str, Any]) -> None:
         """Start the process with a request. The process before must have been ended with `kill`."""
-        read_end, write_end = os.pipe()
         self._said = queue.Queue()
-        try:
-            command = worker_command(self._module, json.dumps({**request, "pipe": read_end}))
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             pass_fds=(read_end, *self._inherited))  # fmt: skip
-        except BaseException:
-            os.close(write_end)
-            raise
-        finally:
-            os.close(read_end)
-        self._pipe = write_end
-        arguments = (self._process, self._said)
+        command = worker_command(self._module, json.dumps(request))
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=() if sys.platform == "win32" else self._inherited,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        arguments = (self._process, self._said, self._on_message)
         self._listener = threading.Thread(target=_listen, args=arguments, name="spinescore-child", daemon=True)
         self._listener.start()
 
     def send(self, message: object) -> None:
         """Send it a message. A process that has ended gets none, which `ended` tells."""
-        assert self._pipe is not None
-        with suppress(BrokenPipeError):
-            os.write(self._pipe, json.dumps(message).encode() + b"\n")
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with suppress(OSError):  # a broken pipe has several numbers on Windows
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def wake(self) -> None:
+        """End the wait in `messages` with an empty message; any thread may call it."""
+        self._said.put({})
 
     def messages(self, wait_s: float = 0.0) -> list[Message]:
         """Return what it said since the last call; wait at most `wait_s` seconds for the first message."""
@@ -94,9 +103,6 @@ class Child:
     def kill(self) -> None:
         """End it at once, and wait until it has ended. It may end at any line."""
         process, self._process = self._process, None
-        if self._pipe is not None:
-            os.close(self._pipe)
-            self._pipe = None
         if process is None:
             return
         process.kill()
@@ -105,26 +111,29 @@ class Child:
             self._listener.join(_JOIN_S)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(OSError):  # what the process did not read is lost
+                    pipe.close()
 
 
-def _listen(process: subprocess.Popen[bytes], said: queue.Queue[Message]) -> None:
+def _listen(process: subprocess.Popen[bytes], said: queue.Queue[Message], on_message: Callable[[], None]) -> None:
     """Put the messages of a process into a queue until it ends."""
     assert process.stdout is not None
     with suppress(ValueError):  # the pipe was closed, or a message was cut off by the end of the process
         for line in process.stdout:
             said.put(json.loads(line))
+            on_message()
 
 
-def answering() -> Callable[..., None]:
+def answering(hear: Callable[[Message], None] | None = None) -> Callable[..., None]:
     """Set up this process as a child, and return the function that says a message to the parent.
 
-    The process ends with its parent. Prints of libraries go to standard error. Files that it makes are its user's.
+    The process ends with its parent. `hear` gets the parent's messages, in a thread of its own. Prints of libraries go
+    to standard error. Files that it makes are its user's.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library's prints must not disturb the answers
-    end_with_parent()
+    end_with_parent(None if hear is None else lambda line: hear(json.loads(line)))
     os.umask(0o077)
     writing = threading.Lock()
 

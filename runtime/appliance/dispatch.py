@@ -1,6 +1,8 @@
 """Gives studies to the worker, one at a time, and ends a worker that is silent, has crashed, or holds too much memory.
 
 A study whose worker crashed, was silent or grew too large is tried once more, and then parked. All other studies go on.
+A console's job goes before the studies, but does not interrupt the one that is being scored. It is answered before
+anything is written to the index, and is not tried again.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Score
+from spinescore.runtime.appliance.consolequeue import NOT_READY, ConsoleQueue
 from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index, IndexFull
@@ -33,10 +36,12 @@ class Dispatcher:
     """Moves studies from `collecting` to their results; `step` is called again and again, in one thread."""
 
     def __init__(
-        self, queue: ScoreQueue, worker: Worker, index: Index, places: Places, clock: Clock, score: Score
-    ) -> None:
+        self, queue: ScoreQueue, worker: Worker, index: Index, places: Places, clock: Clock, score: Score,
+        consoles: ConsoleQueue | None = None,
+    ) -> None:  # fmt: skip
         self._queue, self._worker, self._index, self._places = queue, worker, index, places
         self._clock, self._score = clock, score
+        self._consoles = consoles or ConsoleQueue(lambda message: None)
         self._job: Job | None = None
         self._outcome: Callable[[], None] | None = None  # of the job; kept until the index has it
         self._idle_until_s = clock.now()
@@ -56,8 +61,15 @@ class Dispatcher:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the worker has a study."""
-        return self._job is not None
+        """Whether the worker has a study, or a console waits for it."""
+        return self._job is not None or not self._consoles.is_idle
+
+    def hear_console(self, message: dict[str, Any]) -> None:
+        """Take a message of the web process on a console's job."""
+        key = self._consoles.hear(message, ready=self._ready)
+        if key is not None:
+            self._worker.cancel(key)
+        self._serve_consoles()
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -69,15 +81,28 @@ class Dispatcher:
     def step(self, wait_s: float = 0.0) -> None:
         """Listen to the worker for at most `wait_s` seconds, and do all that can be done now."""
         for message in self._worker.messages(wait_s) if self._started else ():
-            self._heard_s = self._clock.now()
-            self._hear(message)
+            if message:  # an empty one only ends the wait
+                self._heard_s = self._clock.now()
+                self._hear(message)
         self._watch()
+        self._serve_consoles()
         if self._outcome is not None:
             self._outcome()  # if the disk is full it raises, and is called again at the next step
             self._job = self._outcome = None
         self._queue.advance()
-        if self._ready and self._job is None and self._clock.now() >= self._idle_until_s and self._places.has_room():
+        if self._is_free() and self._clock.now() >= self._idle_until_s and self._places.has_room():
             self._take()
+
+    def _is_free(self) -> bool:
+        """Return whether the worker can get a job; the index may not have the outcome of the one before yet."""
+        return self._ready and (self._job is None or self._outcome is not None) and self._consoles.current is None
+
+    def _serve_consoles(self) -> None:
+        """Give the worker the next job of a console, if it is free."""
+        job = self._consoles.take() if self._is_free() else None
+        if job is not None:
+            self._heard_s = self._clock.now()
+            self._worker.give_console(job)
 
     def _take(self) -> None:
         taken = self._queue.take()
@@ -94,14 +119,21 @@ class Dispatcher:
     def close(self) -> None:
         """End the worker; the study that it has is due again."""
         self._worker.kill()
+        self._refuse_consoles(NOT_READY)
         if self._outcome is not None:
             self._outcome()
         elif self._job is not None:
             self._queue.give_back(self._job)
         self._job, self._outcome, self._ready, self._started = None, None, False, False
 
+    def _refuse_consoles(self, fault: Fault) -> None:
+        """Answer every console, the one whose job the worker has and those that wait."""
+        if self._consoles.current is not None:
+            self._consoles.end(fault)
+        self._consoles.refuse_waiting(fault)
+
     def _hear(self, message: dict[str, Any]) -> None:
-        job = self._job
+        job, console = self._job, self._consoles.current
         if "ready" in message:
             self._ready, self._failures = True, 0
             self._show(state="ready", **({"engine": message["engine"]} if "engine" in message else {}))
@@ -113,6 +145,12 @@ class Dispatcher:
             self._shown.pop("check", None)
         elif "beat" in message and not self._ready:
             self._show(state="opening", step=message["beat"].removeprefix(PREFIX))
+        elif console is not None and message.get("answered") == console.key:
+            code = message["code"]
+            self._consoles.end(None if code is None else Fault(code, message["message"]))
+            self._failures = 0
+            if message["engine"] not in ("", self._shown.get("engine")):
+                self._show(state="ready", engine=message["engine"])
         elif job is not None and message.get("done") == job.input_key:
             scoring_s, engine = self._clock.now() - self._given_s, message["engine"]
             self._outcome = partial(self._queue.finished, job, engine, scoring_s=scoring_s)
@@ -149,10 +187,14 @@ class Dispatcher:
     def _restart(self, fault: Fault) -> None:
         """End the worker and blame its study. A worker that fails again and again is started later and later."""
         self._worker.kill()
+        if self._consoles.current is not None:
+            self._consoles.end(fault)
+        elif self._job is not None and self._outcome is None:
+            self._outcome = partial(self._queue.failed, self._job, fault, again=True)
+        if not self._ready:
+            self._consoles.refuse_waiting(NOT_READY)
         with suppress(IndexFull), self._index.transaction():
             add(self._index, "worker_restarts", fault.code)
-        if self._job is not None and self._outcome is None:
-            self._outcome = partial(self._queue.failed, self._job, fault, again=True)
         wait_s = 0.0 if self._ready else min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))
         self._ready = self._started = False
         self._failures += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from spinescore.runtime.appliance.tlsfiles import Path_, Tls
-from spinescore.runtime.fields import OPTIONAL, Length
+from spinescore.runtime.fields import OPTIONAL, Length, Within
 
 __all__ = ["LONGEST_SOCKET", "Http", "HttpToken", "Role", "absolute_http", "address_of"]
 
@@ -37,6 +37,7 @@ class Http:
     tcp: Annotated[str | None, OPTIONAL, Length(1, 64)] = None  # an address and a port
     tls: Annotated[Tls | None, OPTIONAL] = None  # of the TCP port; clients must show a certificate of `ca`
     token: Annotated[tuple[HttpToken, ...], OPTIONAL, Length(0, 64)] = ()
+    max_body_mb: Annotated[int, OPTIONAL, Within(1, 4096)] = 256  # of a console's call
 
     def _check_fields(self, path: str) -> None:
         if self.tcp is None:

@@ -32,6 +32,7 @@ class Places:
         self.index, self.lock, self.reserve = root / "index.sqlite", root / "lock", root / "reserve.bin"
         self.incoming, self.objects = root / "incoming", root / "objects"
         self.results, self.quarantine = root / "results", root / "quarantine"
+        self.console = root / "console"  # results that consoles fetch
 
     def object(self, sha256: str) -> Path:
         """Return the place of a received object."""
@@ -50,8 +51,8 @@ class Places:
         self.reserve.unlink(missing_ok=True)
 
     def fill_reserve(self) -> None:
-        """Write the reserve file if it is missing and there is room."""
-        if self.reserve.exists() or not self.has_room(2 * _RESERVE_BYTES):
+        """Write the reserve file if it is missing, a part of the reserve, and there is room."""
+        if self.reserve.exists() or self.reserve_bytes < _RESERVE_BYTES or not self.has_room(2 * _RESERVE_BYTES):
             return
         part = self.incoming / "reserve.part"
         try:
@@ -71,7 +72,7 @@ def make_places(root: Path, reserve_bytes: int) -> Places:
         raise SpineScoreError(fault)
     make_folder(root)
     places = Places(root, reserve_bytes)
-    for folder in (places.incoming, places.objects, places.results, places.quarantine):
+    for folder in (places.incoming, places.objects, places.results, places.quarantine, places.console):
         make_folder(folder)
         if folder.stat().st_dev != root.stat().st_dev:
             raise SpineScoreError(f"{folder} is on another disk than {root}; keep all of the spool on one disk")
@@ -139,12 +140,15 @@ def is_running(places: Places) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        raise SpineScoreError("the appliance runs on Linux only")
-    import fcntl
-
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the second is Windows'
         return False
     return True

@@ -89,6 +89,7 @@ def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_
                      now - _DAY_S)  # fmt: skip
     _clean_objects(places, index, now - objects_h * _HOUR_S)
     _clean_results(places, index, now - results_d * _DAY_S)
+    _clean_console(places, now - results_d * _DAY_S)
     places.fill_reserve()
 
 
@@ -120,6 +121,14 @@ def _clean_results(places: Places, index: Index, before_s: float) -> None:
         with index.transaction():
             index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
         _remove_folder(places, places.results / row["input_key"])
+
+
+def _clean_console(places: Places, before_s: float) -> None:
+    """Remove results of consoles; their keys begin with the service seconds of the call."""
+    for folder in places.console.iterdir():
+        seconds = folder.name.partition("-")[0]
+        if not seconds.isdecimal() or int(seconds) < before_s:
+            _remove_folder(places, folder)
 
 
 def _remove_folder(places: Places, folder: Path) -> None:

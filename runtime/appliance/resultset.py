@@ -32,7 +32,7 @@ from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
 
 __all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "make_results",
-           "read_results"]  # fmt: skip
+           "outcome_of", "read_results", "write_formats"]  # fmt: skip
 
 SCHEMA: Literal["spinescore.result-set/1"] = "spinescore.result-set/1"
 SET, NOT_SCORED = "set.json", "not-scored.json"
@@ -117,7 +117,10 @@ def make_results(job: Job, score: Callable[[Study], StudyReport], beat: Beat) ->
     part.mkdir(mode=0o700)
     try:
         study, report, code, message = _score(job, score, beat)
-        not_made = {} if report is None or study is None else _write_formats(part, job, study, report, beat)
+        not_made = {}
+        if report is not None and study is not None:
+            not_made = write_formats(part, job.formats, study, report, beat, job.predecessor)
+            _take_over(part, job)
         if code is not None:
             text = {"schema": "spinescore.not-scored/1", "study_instance_uid": job.study_instance_uid, "code": code,
                     "message": message, "next_step": CODES[code].next_step}  # fmt: skip
@@ -158,40 +161,50 @@ def _score(
         report = score(study)
     except InputRejected as error:
         return None, None, error.code, str(error)
+    code, message = outcome_of(report) or (None, None)
+    return study, report, code, message
+
+
+def outcome_of(report: StudyReport) -> tuple[str, str] | None:
+    """Return code and message of the reason if no region was scored; None if one was."""
     if any(region.status == "scored" for region in report.regions.values()):
-        return study, report, None, None
+        return None
     rejects = [*(region.reject for region in report.regions.values() if region.reject), *report.rejects]
     if rejects:
-        return study, report, rejects[0].code, rejects[0].message
-    return study, report, "no-image", "the study holds no radiograph that can be scored"
+        return rejects[0].code, rejects[0].message
+    return "no-image", "the study holds no radiograph that can be scored"
 
 
-def _write_formats(part: Path, job: Job, study: Study, report: StudyReport, beat: Beat) -> dict[str, str]:
+def write_formats(
+    part: Path, formats: Sequence[ResultFormat], study: Study, report: StudyReport, beat: Beat,
+    predecessor: Document | None = None,
+) -> dict[str, str]:  # fmt: skip
     """Write the files of all formats; return a sentence for each format that cannot be made of this study.
+
+    The structured report names its `predecessor`.
 
     `outputs.write_results` does the same for people, but does not tell a full disk from a format that cannot be made.
     """
     not_made: dict[str, str] = {}
     created = datetime.now(timezone.utc).replace(tzinfo=None)
-    for name in job.formats:
+    for name in formats:
         beat(name)
         try:
             if name == "sr":
-                write_dicom(part / FORMATS["sr"].file, _report(job, study, report, created))
+                write_dicom(part / FORMATS["sr"].file, _report(predecessor, study, report, created))
                 continue
             for file, write in FORMATS[name].make(study, report, created):
                 write(part / file)
         except OutputError as error:
             not_made[name] = str(error)
-    _take_over(part, job)
     return not_made
 
 
-def _report(job: Job, study: Study, report: StudyReport, created: datetime) -> Any:
+def _report(before: Document | None, study: Study, report: StudyReport, created: datetime) -> Any:
     """Return the structured report; it names the report of the revision that it replaces (PS3.3 C.17.2.3)."""
     from pydicom.dataset import Dataset
 
-    ds, before = structured_report(study, report, created=created), job.predecessor
+    ds = structured_report(study, report, created=created)
     if before is not None and before.sop_instance_uid != ds.SOPInstanceUID:
         reference, series, item = Dataset(), Dataset(), Dataset()
         reference.ReferencedSOPClassUID = before.sop_class_uid

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance import audit
-from spinescore.runtime.appliance.child import answering
+from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
 from spinescore.runtime.appliance.config import Config, Destination, Node
@@ -59,13 +59,9 @@ def open_places(config: Config) -> Places:
 
 
 def main(request: str) -> None:
-    """Be a process of the service. `request` is JSON: the role, the configuration, and the pipe."""
+    """Be a process of the service. `request` is JSON: the role and the configuration."""
     options = json.loads(request)
-    config = read(Config, options["config"])
-    if options["role"] == "web":
-        _web(config, options["pipe"])
-    else:
-        {"receive": _receive, "send": _send}[options["role"]](config)
+    {"receive": _receive, "send": _send, "web": _web}[options["role"]](read(Config, options["config"]))
 
 
 def _receive(config: Config) -> None:
@@ -212,19 +208,23 @@ def _send(config: Config) -> None:
             time.sleep(1.0)
 
 
-def _web(config: Config, pipe: int) -> None:
+def _web(config: Config) -> None:
     """Answer over HTTP."""
+    from spinescore.runtime.appliance.web.access import read_access
     from spinescore.runtime.appliance.web.app import make_app
+    from spinescore.runtime.appliance.web.consoles import Consoles
     from spinescore.runtime.appliance.web.server import make_server, open_sockets
     from spinescore.runtime.appliance.web.site import Site
 
-    with _process(config) as (places, clock, _, say):
+    consoles = Consoles()
+    with _process(config, consoles.hear) as (places, clock, _, say):
         try:
-            sockets = open_sockets(config)
+            access, sockets = read_access(config.http), open_sockets(config)
         except SpineScoreError as error:
             _tell(str(error))
             sys.exit(1)
-        make_server(make_app(Site(config, places, clock, say, pipe)), sockets, lambda: say(alive=True)).run()
+        app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
+        make_server(app, sockets, lambda: say(alive=True)).run()
 
 
 def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:
@@ -274,9 +274,11 @@ def _tell(text: str) -> None:
 
 
 @contextmanager
-def _process(config: Config) -> Iterator[tuple[Places, ServiceClock, Index, Any]]:
-    """Set up a process of the service: its folders, clock, index, and the pipe to the supervisor."""
-    say = answering()
+def _process(
+    config: Config, hear: Callable[[Message], None] | None = None
+) -> Iterator[tuple[Places, ServiceClock, Index, Any]]:
+    """Set up a process of the service: its folders, clock and index, and how it tells and hears the supervisor."""
+    say = answering(hear)
     places = open_places(config)
     with closing(Index(places.index, places.release_reserve)) as index:
         yield places, read_clock(index), index, say

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from spinescore.runtime.appliance import audit
@@ -12,6 +12,7 @@ from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.consolequeue import FOR_CONSOLES, ConsoleQueue
 from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.index import Index, IndexFull
@@ -30,6 +31,7 @@ __all__ = ["serve"]
 
 Say = Callable[[str], None]
 
+_ROLES = ("receive", "send", "web")
 _LISTEN_S = 0.25
 _CLEAN_S = 60.0
 _TELL_S = 1.0  # between two signs of life
@@ -41,14 +43,16 @@ _SHOWN = 12  # digits of the bundle's hash that people see
 class _Process:
     """A process of the service that is started again if it ends: after 1 s, then later and later up to 60 s."""
 
-    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say) -> None:
+    def __init__(self, role: str, config: Config, lock: int, clock: ServiceClock, say: Say,
+                 on_message: Callable[[], None] | None = None) -> None:  # fmt: skip
         self.role, self._clock, self._say = role, clock, say
         self._request = {"role": role, "config": document_of(config)}
-        self._child = Child("spinescore.runtime.appliance.service", (lock,))
+        self._child = Child("spinescore.runtime.appliance.service", (lock,), on_message)
         self._started_s = self._next_s = clock.now()
         self._heard_s: float | None = None
         self._failures = 0
-        self.said: Message = {}  # all that it said last
+        self.said: Message = {}  # all that it said last of itself
+        self._for_consoles: list[Message] = []
 
     def step(self) -> bool:
         """Listen to it, start it if it does not run, and end it if it is silent. Return whether it ended."""
@@ -59,8 +63,11 @@ class _Process:
                 self._child.start(self._request)
             return False
         for message in self._child.messages():
-            self.said.update(message)
             self._heard_s = now
+            if FOR_CONSOLES.isdisjoint(message):
+                self.said.update(message)
+            else:
+                self._for_consoles.append(message)
         ended = self._child.ended()
         if ended is None and now - (self._heard_s or self._started_s) > _SILENT_S:
             ended = f"silent for {_SILENT_S:g} s"
@@ -70,6 +77,16 @@ class _Process:
             self._next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** max(0, min(self._failures - 1, 10)))
             self._say(f"the process {self.role} ended ({ended}) and is started again")
         return ended is not None
+
+    def for_consoles(self) -> list[Message]:
+        """Return what it said on jobs of consoles since the last call."""
+        messages, self._for_consoles = self._for_consoles, []
+        return messages
+
+    def send(self, message: Message) -> None:
+        """Send it a message; if it does not run, nobody gets it."""
+        if self._child.pid is not None:
+            self._child.send(message)
 
     def moved_since(self, before_s: float) -> bool:
         """Return whether it has said something since then. While it is started or waits for that, it need not."""
@@ -86,12 +103,18 @@ class _Process:
 
 
 def serve(
-    config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False, expects: Callable[[], bool] = bool
+    config: Config,
+    stop: threading.Event,
+    say: Say,
+    *,
+    until_idle: bool = False,
+    expects: Callable[[], bool] = bool,
+    roles: Sequence[str] = _ROLES,
 ) -> None:
     """Run the service until `stop` is set; with `until_idle` also when nothing is left to do.
 
-    While `expects` returns true, more is to come, and the service is not idle.
-
+    While `expects` returns true, more is to come, and the service is not idle. `roles` are the processes that it
+    starts beside the worker.
     Raises SpineScoreError if the bundle cannot be opened, or the spool cannot be used or is in use.
     """
     os.umask(0o077)
@@ -110,14 +133,16 @@ def serve(
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
         worker = ProcessWorker(config.score, (lock,))
-        dispatcher = Dispatcher(queue, worker, index, places, clock, config.score)
+        web = _Process("web", config, lock, clock, say, worker.wake)
+        dispatcher = Dispatcher(queue, worker, index, places, clock, config.score, ConsoleQueue(web.send))
         opened.callback(dispatcher.close)
-        children = [_Process(role, config, lock, clock, say) for role in ("receive", "send", "web")]
+        children = [web if role == "web" else _Process(role, config, lock, clock, say) for role in roles]
         for child in children:
             opened.callback(child.close)
         systemd = Systemd()
         opened.callback(systemd.stopping)
-        say(f"serving on the spool {places.root}")
+        if "receive" in roles:
+            say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle, expects)
 
@@ -147,7 +172,8 @@ class _Loop:
             if self._clock.now() >= self._tell_s:
                 self._tell()
                 self._tell_s = self._clock.now() + _TELL_S
-            if until_idle and not expects() and self._children[0].said.get("pending") == 0 and _is_idle(self._index):
+            nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
+            if until_idle and nothing_comes and not expects() and _is_idle(self._index):
                 return
 
     def _step(self) -> None:
@@ -155,6 +181,8 @@ class _Loop:
             if child.step():
                 with suppress(IndexFull), self._index.transaction():
                     add(self._index, "process_restarts", child.role)
+            for message in child.for_consoles():
+                self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.config import Score
+from spinescore.runtime.appliance.consolejob import ConsoleJob
 from spinescore.runtime.appliance.resultset import Job
 from spinescore.runtime.documents import document_of
 
@@ -21,6 +22,12 @@ class Worker(Protocol):
 
     def give(self, job: Job) -> None:
         """Give it a job."""
+
+    def give_console(self, job: ConsoleJob) -> None:
+        """Give it the job of a console."""
+
+    def cancel(self, key: str) -> None:
+        """Have it give up the job of a console, if it has not finished it."""
 
     def messages(self, wait_s: float = 0.0) -> list[Message]:
         """Return what it said since the last call; wait at most `wait_s` seconds for the first message."""
@@ -48,4 +55,12 @@ class ProcessWorker(Child):
 
     def give(self, job: Job) -> None:
         """Give it a job."""
-        self.send(document_of(job))
+        self.send({"study": document_of(job)})
+
+    def give_console(self, job: ConsoleJob) -> None:
+        """Give it the job of a console."""
+        self.send({"console": document_of(job)})
+
+    def cancel(self, key: str) -> None:
+        """Have it give up the job of a console, if it has not finished it."""
+        self.send({"cancel": key})

@@ -128,17 +128,23 @@ def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(1)
 
 
-def end_with_parent() -> None:
+def end_with_parent(hear: Callable[[bytes], None] | None = None) -> None:
     """End this process as soon as its standard input ends, which means that the parent is gone or closed the pipe.
 
-    Its own children end first, and half-written files are removed.
+    Its own children end first, and half-written files are removed. `hear` gets each line that the parent writes, in
+    the thread that waits for the end. If it raises, this process ends, too.
     """
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    threading.Thread(target=_wait_for_parent, args=(hear,), daemon=True).start()
 
 
-def _wait_for_parent() -> None:
-    while os.read(0, 1):  # not `sys.stdin`: its lock would be held when this process ends by itself
-        pass
+def _wait_for_parent(hear: Callable[[bytes], None] | None) -> None:
+    text = b""
+    with suppress(Exception):
+        while piece := os.read(0, 1 << 16):  # not `sys.stdin`: its lock would be held when this process ends by itself
+            *lines, text = (text + piece).split(b"\n")
+            for line in lines:
+                if hear is not None:
+                    hear(line)
     _orphaned.set()
     with suppress(Exception):
         for process in tuple(_children):

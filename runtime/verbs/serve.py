@@ -6,12 +6,15 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, UsageError, say, show
+from spinescore.runtime.verbs.options import BUNDLE
 from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CONFIG", "add_arguments", "add_config", "read", "run"]
 
 DEFAULT_CONFIG = Path("/etc/spinescore/appliance.toml")
+_LAST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--check", action="store_true", help=text)
     text = f"serve the folder {FOLDER}, which is made with a configuration, and send a synthetic study to the service"
     chosen.add_argument("--demo", action="store_true", help=text)
+    text = "serve consoles over HTTP alone, without a configuration, on the bundle and device that are named"
+    chosen.add_argument("--http-only", action="store_true", help=text)
+    text = f"with --http-only: bundle, a folder, or the name of a shipped one (default: {BUNDLE})"
+    parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=text)
+    parser.add_argument("--device", choices=get_args(DeviceName), default="auto", help="with --http-only (auto)")
+    text = "with --http-only: the folder of the socket and the results (default: a temporary one)"
+    parser.add_argument("--folder", type=Path, metavar="DIR", help=text)
+    text = "with --http-only: answer also on this port of 127.0.0.1, to those who show the token in the folder"
+    parser.add_argument("--port", type=int, metavar="N", help=text)
     text = "end when no file, study or delivery waits any more"
     parser.add_argument("--until-idle", action="store_true", help=text)
     parser.set_defaults(verb=run)
@@ -43,8 +56,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C. Return the exit status."""
+    if arguments.http_only:
+        return _serve_http_only(arguments)
     if sys.platform == "win32":
-        raise SpineScoreError("the appliance runs on Linux only; on Windows use spinescore score")
+        text = "the appliance runs on Linux only; on Windows use spinescore serve --http-only, or spinescore score"
+        raise SpineScoreError(text)
     if arguments.demo:
         arguments.config = make_demo(FOLDER)
     config = read(arguments.config)
@@ -53,19 +69,39 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.appliance.supervisor import serve
 
     modality = Modality(FOLDER, config.node.port) if arguments.demo and config.node else None
-    stop = threading.Event()
-    before = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _stopping() as stop:
         if modality is not None:
             modality.start()
         expects = bool if modality is None else modality.is_busy
         serve(config, stop, say, until_idle=arguments.until_idle, expects=expects)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if arguments.demo:
         say(f"the results are in {FOLDER / 'results'}")
     return OK
+
+
+def _serve_http_only(arguments: argparse.Namespace) -> int:
+    from spinescore.runtime.appliance.httponly import ROLES, alone, own_folder
+    from spinescore.runtime.appliance.supervisor import serve
+
+    if arguments.port is not None and not 1 <= arguments.port <= _LAST_PORT:
+        raise UsageError(f"--port: {arguments.port} is no port; name one from 1 to {_LAST_PORT}")
+    with _stopping() as stop, own_folder(arguments.folder) as folder:
+        service = alone(folder, arguments.bundle, arguments.device, arguments.port)
+        say(f"answering {service.where}")
+        serve(service.config, stop, say, roles=ROLES)
+    return OK
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and Ctrl-C set while the block runs."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _setter(stop: threading.Event) -> Callable[..., None]:

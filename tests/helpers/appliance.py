@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
 from helpers import golden_bundle, tiny_study
 from spinescore.runtime.appliance.config import Config, Destination, Score, Source, SpoolPart, StudyTimes
+from spinescore.runtime.appliance.consolequeue import ConsoleQueue
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.dispatch import Dispatcher
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
@@ -16,7 +18,7 @@ from spinescore.runtime.appliance.places import make_places
 from spinescore.runtime.appliance.recovery import recover
 from spinescore.runtime.appliance.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.spool import Spool
-from spinescore.runtime.appliance.workerprocess import do_job
+from spinescore.runtime.appliance.workerprocess import do_console, do_job
 from spinescore.runtime.scorer import Scorer
 
 OUT = "out"
@@ -52,7 +54,7 @@ class InlineWorker:
 
     def __init__(self, score) -> None:
         self.score, self.said, self.jobs, self.starts, self.killed = score, [], [], 0, 0
-        self.memory, self.end, self.silent = 0, None, False
+        self.memory, self.end, self.silent, self.cancelled = 0, None, False, []
 
     def open(self) -> None:
         self.starts, self.end, self.silent, self.memory = self.starts + 1, None, False, 0
@@ -61,6 +63,19 @@ class InlineWorker:
     def give(self, job) -> None:
         self.jobs.append(job)
         self.said += self.act(job)
+
+    def give_console(self, job) -> None:
+        self.jobs.append(job)
+        self.said += self.act_for_console(job)
+
+    def act_for_console(self, job):
+        said = []
+        if not do_console(job, self.score, lambda **message: said.append(message), threading.Event()):
+            self.end = "exit status 1"
+        return said
+
+    def cancel(self, key) -> None:
+        self.cancelled.append(key)
 
     def act(self, job):
         said = []
@@ -109,7 +124,10 @@ class Appliance:
         self.sources = [FolderSource(source, self.spool, self.clock) for source in config.source]
         self.queue = ScoreQueue(config, self.places, self.index, self.clock, "bundle")
         self.worker = InlineWorker(score)
-        self.dispatcher = Dispatcher(self.queue, self.worker, self.index, self.places, self.clock, config.score)
+        self.answers: list[dict] = []  # for the web process
+        consoles = ConsoleQueue(self.answers.append)
+        parts = (self.queue, self.worker, self.index, self.places, self.clock, config.score, consoles)
+        self.dispatcher = Dispatcher(*parts)
         folders = [one for one in config.destination if one.kind == "folder"]
         self.destinations = [FolderDestination(one.name, Path(one.path)) for one in folders]
         self.deliverers = [Deliverer(self.index, self.clock, self.places, one) for one in self.destinations]

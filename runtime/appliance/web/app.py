@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
+from spinescore.runtime.appliance.web.access import Guard
 from spinescore.runtime.appliance.web.health import health_routes
 from spinescore.runtime.appliance.web.metrics import metrics_routes
+from spinescore.runtime.appliance.web.openapi import document
 from spinescore.runtime.appliance.web.problems import HANDLERS
+from spinescore.runtime.appliance.web.scoring import scoring_routes
 from spinescore.runtime.appliance.web.site import Site
 
 __all__ = ["make_app"]
 
 
+async def _describe(request: Request) -> JSONResponse:
+    return JSONResponse(document())
+
+
 def make_app(site: Site) -> Starlette:
     """Return the application of a running service."""
-    app = Starlette(routes=[*health_routes(site), *metrics_routes(site)], exception_handlers=HANDLERS)
+    limit = site.config.http.max_body_mb << 20
+    app = Starlette(
+        routes=[
+            *health_routes(site),
+            *metrics_routes(site),
+            Route("/openapi.json", _describe),
+            *scoring_routes(site.consoles, site.places, limit),
+        ],
+        middleware=[Middleware(Guard, site.access)],
+        exception_handlers=HANDLERS,
+    )
     app.router.redirect_slashes = False  # an unknown path is unknown
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -10,19 +10,21 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.web.access import Access
+from spinescore.runtime.appliance.web.consoles import Consoles
 
 __all__ = ["Site"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running service as its HTTP process sees it: `say` tells the supervisor, `pipe` is where it hears from it."""
+    """A running service as its HTTP process sees it."""
 
     config: Config
     places: Places
     clock: Clock
-    say: Callable[..., None]
-    pipe: int
+    access: Access
+    consoles: Consoles
 
     @contextmanager
     def index(self) -> Iterator[Index]:

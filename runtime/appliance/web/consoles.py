@@ -1,0 +1,130 @@
+"""The jobs of consoles in the web process: it hands them to the supervisor, and waits for the answer to each.
+
+Every job that was handed over gets exactly one answer, also one that was cancelled; only then its folder is removed, as
+the worker may be reading there. A folder that an earlier web process left is removed at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.appliance import durable
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.consolejob import RESULTS, ConsoleJob
+from spinescore.runtime.appliance.consolequeue import MOST_WAITING
+from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.documents import document_of
+
+__all__ = ["Busy", "Consoles", "GaveUp"]
+
+_SUFFIX = ".console"
+
+Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
+
+
+class Busy(Exception):
+    """So many calls are being served that another one would only wait."""
+
+
+class GaveUp(Exception):
+    """The caller has disconnected."""
+
+
+class Consoles:
+    """Calls of consoles; used in the event loop, but for `hear`, which another thread may call."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._answers: dict[str, asyncio.Future[Outcome]] = {}
+        self._calls = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+
+    def open(self, places: Places, clock: Clock, say: Callable[..., None]) -> Consoles:
+        """Begin with nothing: what an earlier process left is removed. `say` tells the supervisor."""
+        self._places, self._clock, self._say = places, clock, say
+        for folder in places.incoming.glob(f"*{_SUFFIX}"):
+            shutil.rmtree(folder, ignore_errors=True)
+        say(consoles="none")
+        return self
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take a message of the supervisor."""
+        if "console" in message and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end, message["console"], (message["code"], message["message"]))
+
+    def _end(self, key: str, outcome: Outcome) -> None:
+        answer = self._answers.get(key)
+        if answer is not None and not answer.done():
+            answer.set_result(outcome)
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[tuple[str, Path]]:
+        """Yield the key of a call and a folder for its files, which is removed at the end. Raises Busy."""
+        self._loop = asyncio.get_running_loop()
+        if self._calls > MOST_WAITING:
+            raise Busy
+        key = f"{int(self._clock.now())}-{secrets.token_hex(16)}"
+        folder = self._places.incoming / f"{key}{_SUFFIX}"
+        self._calls += 1
+        try:
+            folder.mkdir(mode=0o700)
+            yield key, folder
+        finally:
+            self._calls -= 1
+            self._spawn(self._remove(key, folder))
+
+    async def _remove(self, key: str, folder: Path) -> None:
+        """Remove the folder of a call when nobody needs it."""
+        if key in self._answers:
+            await asyncio.wait([self._answers[key]])
+        if key in self._keeping:
+            await asyncio.wait([self._keeping[key]])
+        self._answers.pop(key, None)
+        self._keeping.pop(key, None)
+        await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def score(self, job: ConsoleJob, disconnected: Awaitable[None]) -> Outcome:
+        """Have a job done. Raises GaveUp, after the job was cancelled, if `disconnected` ends before."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._answers[job.key] = answer
+        self._say(score=document_of(job))
+        gone = asyncio.ensure_future(disconnected)
+        either: list[asyncio.Future[Any]] = [answer, gone]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not answer.done():
+                self._say(cancel=job.key)
+        if not answer.done():
+            raise GaveUp
+        return answer.result()
+
+    def keep(self, job: ConsoleJob) -> None:
+        """Give the results of a job their place as soon as they are on the disk, while the caller has its answer."""
+        self._keeping[job.key] = self._spawn(asyncio.to_thread(self._keep, job))
+
+    def _keep(self, job: ConsoleJob) -> None:
+        part = Path(job.folder) / RESULTS
+        durable.sync_tree(part)
+        durable.move(part, self._places.console / job.key)
+
+    async def results(self, key: str) -> Path:
+        """Return the folder of a key's results, which may not be there. It waits for those that are being kept."""
+        keeping = self._keeping.get(key)
+        if keeping is not None:
+            await asyncio.wait([keeping])
+        return self._places.console / key

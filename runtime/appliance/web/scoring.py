@@ -1,0 +1,195 @@
+"""`POST /v1/score`: a console's pixels in, the report out; and `GET /v1/results/{key}/{file}` for the results."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from spinescore.runtime.appliance.consolejob import ANSWER, ConsoleJob
+from spinescore.runtime.appliance.consolequeue import MOST_WAITING
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.places import FULL, Places
+from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
+from spinescore.runtime.appliance.web.problems import Problem, problem
+from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
+from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Multipart, Part, Whole, boundary_of
+from spinescore.runtime.codes import CODES
+
+__all__ = ["scoring_routes"]
+
+_BODY_S = 120.0  # in which a body has to arrive
+_RETRY = {"Retry-After": "1"}
+_KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
+_FILE = re.compile(r"[a-z]+(-[a-z]+)?\.(json|html|png|csv|dcm)")
+_MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
+                "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
+
+# The status of an answer by its code; what is not here is a reject of the study: 422.
+_STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
+             "budget": 504, "worker-crashed": 500, "worker-memory": 500, "http-request": 400}  # fmt: skip
+
+Body = Multipart | Whole
+
+
+def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> list[Route]:
+    """Return the routes of a console's calls."""
+
+    async def score(request: Request) -> Response:
+        try:
+            async with consoles.call() as (key, folder):
+                body, options = await _read(request, folder, places, max_body_bytes)
+                job = _job(key, folder, body, options)
+                code, message = await consoles.score(job, _disconnect(request.receive))
+                return await _answer(consoles, job, code, message or "")
+        except Busy:
+            text = f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again"
+            raise Problem(503, Fault("http-busy", text), _RETRY) from None
+        except (GaveUp, ClientDisconnect):
+            return Response(status_code=400)  # nobody gets it
+
+    async def result(request: Request) -> Response:
+        key, file = request.path_params["key"], request.path_params["file"]
+        if _KEY.fullmatch(key) and _FILE.fullmatch(file):
+            path = await consoles.results(key) / file
+            try:
+                content = await asyncio.to_thread(path.read_bytes)
+            except FileNotFoundError:
+                pass
+            else:
+                headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
+                return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])
+        raise Problem(404, Fault("http-request", "there is no such result, or it was removed after its time"))
+
+    return [Route("/v1/score", score, methods=["POST"]), Route("/v1/results/{key}/{file}", result)]
+
+
+async def _read(request: Request, folder: Path, places: Places, limit: int) -> tuple[Body, ScoreRequest]:
+    """Return the files and the options of a call. Raises Problem, ClientDisconnect."""
+    try:
+        body = _open(request, folder)
+        try:
+            await asyncio.wait_for(_take(request, body, places, limit), _BODY_S)
+        finally:
+            body.close()
+        body.check()
+        return body, _options(request, body)
+    except Malformed as error:
+        raise Problem(413 if error.too_large else 400, Fault("http-request", str(error))) from None
+    except asyncio.TimeoutError:
+        text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
+        raise Problem(408, Fault("http-request", text)) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _no_space() from None
+
+
+def _open(request: Request, folder: Path) -> Body:
+    content_type = request.headers.get("content-type", "")
+    kind = parse_options_header(content_type)[0].decode("latin-1").lower()
+    if kind == "multipart/form-data":
+        return Multipart(folder, boundary_of(content_type), MOST_FILES)
+    if kind in (DICOM, ZIP):
+        return Whole(folder, kind)
+    text = f"the Content-Type is none of multipart/form-data, {DICOM} and {ZIP}"
+    raise Problem(415, Fault("http-request", text))
+
+
+async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
+    """Write the body to its files as it arrives."""
+    declared = request.headers.get("content-length", "0")
+    size = int(declared) if declared.isascii() and declared.isdecimal() else 0
+    taken = 0
+    if size <= limit:
+        if not places.has_room(size):
+            raise _no_space()
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > limit:
+                break
+            body.write(chunk)
+            if taken > size and not places.has_room():  # a body without a length
+                raise _no_space()
+        else:
+            return
+    text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
+    raise Problem(413, Fault("http-request", text))
+
+
+def _options(request: Request, body: Body) -> ScoreRequest:
+    """Return the options, in the part `request` or in the query. Raises Malformed."""
+    try:
+        if body.request is None:
+            return read_query(request.query_params)
+        if request.query_params:
+            raise Malformed("the options are in the part request and in the query; give them in one of the two")
+        return read_request(body.request)
+    except ValueError as error:
+        raise Malformed(f"the options cannot be read: {error}") from None
+
+
+def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJob:
+    """Return the job of a call. Raises Problem if its parts do not fit its options."""
+    parts = {part.name: part for part in body.parts}
+    frames = [_frame(view.part, view.byte_count, parts) for view in options.views]
+    files = [part for part in parts.values() if part.kind != FRAME]
+    others = [part.name for part in parts.values() if part.kind == FRAME and part not in frames]
+    if others:
+        raise _malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; "
+                         f"send DICOM files as {DICOM}")  # fmt: skip
+    if frames and files:
+        raise _malformed(f"the part {files[0].name} is a file, and the other parts are raw frames; send one of the two")
+    return ConsoleJob(
+        key, str(folder), options.views, tuple(str(part.path) for part in frames),
+        tuple(str(part.path) for part in files), options.budget_ms, options.strict, options.formats,
+        f"/v1/results/{key}",
+    )  # fmt: skip
+
+
+def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
+    part = parts.get(name)
+    if part is None:
+        raise _malformed(f"the part {name} is missing, which a view in the part request names")
+    if part.kind != FRAME:
+        raise _malformed(f"the part {name} is a raw frame by the part request; send it as {FRAME}")
+    if part.byte_count != byte_count:
+        raise _malformed(f"the part {name} has {part.byte_count} bytes, and its rows, columns and bits_allocated mean "
+                         f"{byte_count}; send all of its pixels, without padding")  # fmt: skip
+    return part
+
+
+def _malformed(sentence: str) -> Problem:
+    return Problem(400, Fault("http-request", sentence))
+
+
+def _no_space() -> Problem:
+    text = "the service's disk has less free space than its reserve; free space there, and send the study again"
+    return Problem(503, Fault("no-space", text), {"Retry-After": "30"})
+
+
+async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Return when the caller has disconnected, after its body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message: str) -> Response:
+    """Return the answer for a job that is over."""
+    path = Path(job.folder) / ANSWER
+    if code is None:
+        content = path.read_bytes()
+        if job.formats:
+            consoles.keep(job)
+        return Response(content, media_type="application/json")
+    status = _STATUSES.get(code, 422 if CODES[code].severity in ("reject", "warning") else 500)
+    report = {"report": json.loads(path.read_bytes())["report"]} if path.exists() else {}
+    return problem(status, Fault(code, message), _RETRY if status == 503 else None, **report)
