@@ -21,7 +21,9 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web import limits, server
+from spinescore.runtime.appliance.web.access import read_access
 from spinescore.runtime.appliance.web.app import make_app
+from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.problems import HANDLERS, Problem
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.sockets import open_unix_socket, socket_fault
@@ -188,7 +190,8 @@ def test_a_crowd_of_silent_clients_holds_up_nobody(path):
 def test_ready_follows_the_supervisor_and_answers_are_shared(make, tmp_path, monkeypatch):
     monkeypatch.setattr(server, "_TICK_S", 0.05)
     appliance = make()
-    site = Site(appliance.config, appliance.places, appliance.clock, lambda **_: None, 0)
+    access = read_access(appliance.config.http)
+    site = Site(appliance.config, appliance.places, appliance.clock, access, Consoles())
     opened = []
     monkeypatch.setattr(appliance.places, "has_room", lambda *_: opened.append(1) or True)
     with serving(make_app(site), tmp_path / "s"):
