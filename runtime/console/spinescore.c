@@ -335,8 +335,10 @@ int spinescore_open(const spinescore_options *options, spinescore_handle **handl
     spinescore_handle *made = NULL;
     spinescore_problem ours;
     clear_problem(&ours);
-    if (handle == NULL) (void)usage(&ours, "There is no place for the handle.");
-    else if (make_handle(options, &made, &ours) != SPINESCORE_OK) free(made);
+    if (handle == NULL)
+        (void)usage(&ours, "There is no place for the handle.");
+    else if (make_handle(options, &made, &ours) != SPINESCORE_OK)
+        free(made);
 #ifdef _WIN32
     else {
         WSADATA data;
@@ -577,9 +579,9 @@ int spinescore_fetch_to_file(spinescore_handle *handle, const char *path, const 
 /* ---- Names ---- */
 
 const char *spinescore_status_name(int status) {
-    static const char *const names[] = {"ok",         "rejected",  "busy",   "refused",    "timeout",
-                                        "cancelled",  "unreachable", "closed", "bad-answer", "too-large",
-                                        "usage",      "in-use",    "no-memory", "file"};
+    static const char *const names[] = {"ok",        "rejected",    "busy",      "refused",    "timeout",
+                                        "cancelled", "unreachable", "closed",    "bad-answer", "too-large",
+                                        "usage",     "in-use",      "no-memory", "file"};
     return status >= 0 && status <= SPINESCORE_FILE ? names[status] : "unknown";
 }
 

@@ -125,12 +125,12 @@ typedef struct spinescore_corner {
 } spinescore_corner;
 
 typedef struct spinescore_disc {
-    char level[8];        /* "C2/C3" */
-    double centre_px[2];  /* x to the right, y down, in pixels of the radiograph; whole numbers are pixel centres */
+    char level[8];       /* "C2/C3" */
+    double centre_px[2]; /* x to the right, y down, in pixels of the radiograph; whole numbers are pixel centres */
     double anterior_px[2];
-    double confidence;    /* 0 to 1 */
+    double confidence; /* 0 to 1 */
     double rotation_deg;
-    double total;         /* -1: a corner is missing and not imputed */
+    double total;                 /* -1: a corner is missing and not imputed */
     spinescore_corner corners[2]; /* of the upper vertebra, of the lower one */
 } spinescore_disc;
 

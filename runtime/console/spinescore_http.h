@@ -331,12 +331,16 @@ static int read_body(call_type *call, sink_type *sink) {
 
 static int status_of(int http_status) {
     switch (http_status) {
-    case 422: return SPINESCORE_REJECTED;
+    case 422:
+        return SPINESCORE_REJECTED;
     case 429:
-    case 503: return SPINESCORE_BUSY;
+    case 503:
+        return SPINESCORE_BUSY;
     case 408:
-    case 504: return SPINESCORE_TIMEOUT;
-    default: return http_status < 400 ? SPINESCORE_BAD_ANSWER : SPINESCORE_REFUSED;
+    case 504:
+        return SPINESCORE_TIMEOUT;
+    default:
+        return http_status < 400 ? SPINESCORE_BAD_ANSWER : SPINESCORE_REFUSED;
     }
 }
 
@@ -349,7 +353,8 @@ static int read_problem(call_type *call) {
     status = read_body(call, &sink);
     if (status == SPINESCORE_CANCELLED || status == SPINESCORE_TIMEOUT) return status;
     status = status_of(call->http_status);
-    (void)fail(call->problem, status, status == SPINESCORE_BUSY ? "Try again later." : "Look at the log of the service.",
+    (void)fail(call->problem, status,
+               status == SPINESCORE_BUSY ? "Try again later." : "Look at the log of the service.",
                "The service answered with the HTTP status %d.", call->http_status);
     parse_problem(sink.buffer, (size_t)sink.used, call->problem);
     return status;

@@ -143,8 +143,10 @@ static void read_region(fields_type *fields, slice_type json, spinescore_region 
     if (fields->fault == NULL && !is_null(reject))
         string(fields, reject, "code", region->reject_code, sizeof region->reject_code, 1);
     for (; fields->fault == NULL && next_entry(discs, &p, NULL, 0, &value); region->disc_count++) {
-        if (region->disc_count == 6) fields->fault = "discs";
-        else read_disc(fields, value, &region->discs[region->disc_count]);
+        if (region->disc_count == 6)
+            fields->fault = "discs";
+        else
+            read_disc(fields, value, &region->discs[region->disc_count]);
     }
     if (fields->fault == NULL && region->disc_count != (region->status == SPINESCORE_REGION_SCORED ? 6u : 0u))
         fields->fault = "discs";
