@@ -1,5 +1,5 @@
-// SpineScore.cs: the C library for C#, by P/Invoke. Build spinescore.c and spinescore_codes.c as the library `spinescore`
-// (spinescore.dll, libspinescore.so) with the CMake file beside this one. Rules, units and fields are those of spinescore.h.
+// SpineScore.cs: the C library for C#, by P/Invoke. The CMake file beside this one builds spinescore.c as the library
+// `spinescore` (spinescore.dll, libspinescore.so). Rules, units and fields are those of spinescore.h.
 using System;
 using System.Collections.Generic;
 using System.Runtime.InteropServices;
@@ -9,7 +9,8 @@ namespace SpineScore
 {
     public enum Status
     {
-        Ok, Rejected, Busy, Refused, Timeout, Cancelled, Unreachable, Closed, BadAnswer, TooLarge, Usage, InUse, NoMemory, File
+        Ok, Rejected, Busy, Refused, Timeout, Cancelled, Unreachable, Closed, BadAnswer, TooLarge, Usage, InUse,
+        NoMemory, File
     }
 
     /// <summary>A call that did not end well: its status, code, message and next step.</summary>
@@ -107,7 +108,7 @@ namespace SpineScore
         [MarshalAs(UnmanagedType.ByValArray, SizeConst = 16)] public Result[] Results;
     }
 
-    /// <summary>One radiograph: pixels of 16 bits (ushort[]) or 8 bits (byte[]), or a DICOM file (byte[], Rows is 0).</summary>
+    /// <summary>One radiograph: pixels (ushort[], or byte[] of 8 bits), or a DICOM file (byte[], and Rows is 0).</summary>
     public sealed class View
     {
         public Array Data;
@@ -154,15 +155,19 @@ namespace SpineScore
         }
 
         /// <summary>Scores one study of 1 to 4 views. `json` gets the whole answer of the service.</summary>
-        public Report Score(IList<View> views, out string json, int budgetMs = 0, bool strict = false, string formats = null,
-                            int answerCapacity = 1 << 20)
+        public Report Score(IList<View> views, out string json, int budgetMs = 0, bool strict = false,
+                            string formats = null, int answerCapacity = 1 << 20)
         {
             using (var memory = new Memory())
             {
                 int size = Marshal.SizeOf(typeof(Native.View));
-                IntPtr array = memory.Allocate(Math.Max(1, views.Count) * size), answer = memory.Allocate(answerCapacity);
+                IntPtr array = memory.Allocate(Math.Max(1, views.Count) * size);
+                IntPtr answer = memory.Allocate(answerCapacity);
                 for (int i = 0; i < views.Count; i++)
-                    Marshal.StructureToPtr(Native.View.Of(views[i], memory), new IntPtr(array.ToInt64() + i * size), false);
+                {
+                    var place = new IntPtr(array.ToInt64() + i * size);
+                    Marshal.StructureToPtr(Native.View.Of(views[i], memory), place, false);
+                }
                 var problem = Native.Problem.Make();
                 var report = new Report { StructSize = (uint)Marshal.SizeOf(typeof(Report)) };
                 var request = new Native.Request
@@ -190,7 +195,8 @@ namespace SpineScore
             using (var memory = new Memory())
             {
                 var problem = Native.Problem.Make();
-                Check(Native.spinescore_fetch_to_file(handle, memory.Text(path), memory.Text(file), ref problem), problem);
+                IntPtr from = memory.Text(path), to = memory.Text(file);
+                Check(Native.spinescore_fetch_to_file(handle, from, to, ref problem), problem);
             }
         }
 
@@ -325,10 +331,12 @@ namespace SpineScore
         internal static extern int spinescore_ready(IntPtr handle, ref Problem problem);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
-        internal static extern int spinescore_score(IntPtr handle, ref Request request, ref Report report, ref Problem problem);
+        internal static extern int spinescore_score(IntPtr handle, ref Request request, ref Report report,
+                                                    ref Problem problem);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
-        internal static extern int spinescore_fetch_to_file(IntPtr handle, IntPtr path, IntPtr file, ref Problem problem);
+        internal static extern int spinescore_fetch_to_file(IntPtr handle, IntPtr path, IntPtr file,
+                                                            ref Problem problem);
 
         [DllImport(Library, CallingConvention = CallingConvention.Cdecl)]
         internal static extern int spinescore_cancel(IntPtr handle);

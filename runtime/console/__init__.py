@@ -52,6 +52,6 @@ def codes_source() -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a C string literal. Bytes that are not printable ASCII, and the question marks of trigraphs, are escaped."""
+    """Return a C string literal. What is not printable ASCII, and the question marks of trigraphs, is escaped."""
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in text.encode())
     return f'"{"".join(plain)}"'

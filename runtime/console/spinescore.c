@@ -389,21 +389,33 @@ static void end_call(call_type *call) {
         (void)swap_state(&call->handle->state, STOPPED, IDLE);
 }
 
+/* Gives a sink that is the handle's own buffer. */
+static sink_type own_sink(spinescore_handle *handle) {
+    sink_type sink = {NULL, NULL, 0, 0};
+    sink.buffer = handle->answer;
+    sink.capacity = handle->answer_capacity;
+    return sink;
+}
+
+/* Reads a problem document into the handle's own buffer. */
+static int read_own_problem(call_type *call) {
+    sink_type sink = own_sink(call->handle);
+    return read_problem(call, &sink);
+}
+
 /* Sends a request without a body, and moves the body of its answer to the sink. */
 static int get(call_type *call, const char *path, sink_type *sink) {
     int status = send_head(call, "GET", path, NULL, 0);
     if (status > SPINESCORE_OK || (status = read_head(call)) != SPINESCORE_OK) return status;
-    return call->http_status == 200 ? read_body(call, sink) : read_problem(call);
+    return call->http_status == 200 ? read_body(call, sink) : read_own_problem(call);
 }
 
 int spinescore_ready(spinescore_handle *handle, spinescore_problem *problem) {
     spinescore_problem ours;
     call_type call;
-    sink_type sink = {NULL, NULL, 0, 0};
     clear_problem(&ours);
     if (begin_call(&call, handle, &ours) == SPINESCORE_OK) {
-        sink.buffer = handle->answer;
-        sink.capacity = handle->answer_capacity;
+        sink_type sink = own_sink(handle);
         (void)get(&call, "/health/ready", &sink);
     }
     end_call(&call);
@@ -444,18 +456,24 @@ static int take_views(const spinescore_request *request, spinescore_view views[M
     return SPINESCORE_OK;
 }
 
-/* Scores on an open connection. The answer goes to the caller's buffer if there is one, and is ended with a NUL. */
+/* Scores on an open connection. The answer goes to the caller's buffer if there is one, and is ended with a NUL.
+   A study that cannot be scored has a report, too: in the problem document, with the reject of each region. */
 static int score(call_type *call, const spinescore_request *request, const spinescore_view *views,
                  spinescore_report *report) {
-    sink_type sink = {NULL, NULL, 0, 0};
+    sink_type sink = own_sink(call->handle);
+    spinescore_problem ignored;
     int status = send_study(call, request, views);
     if (status > SPINESCORE_OK || (status = read_head(call)) != SPINESCORE_OK) return status;
-    if (call->http_status != 200) return read_problem(call);
-    sink.buffer = request->answer != NULL ? request->answer : call->handle->answer;
-    sink.capacity = (request->answer != NULL ? request->answer_capacity : call->handle->answer_capacity) - 1;
+    if (request->answer != NULL) {
+        sink.buffer = request->answer;
+        sink.capacity = request->answer_capacity;
+    }
+    sink.capacity--; /* for the NUL */
     report->answer_bytes = call->length;
-    if ((status = read_body(call, &sink)) != SPINESCORE_OK) return status;
+    status = call->http_status == 200 ? read_body(call, &sink) : read_problem(call, &sink);
     sink.buffer[sink.used] = 0;
+    if (status == SPINESCORE_REJECTED) (void)parse(sink.buffer, (size_t)sink.used, report, &ignored);
+    if (status != SPINESCORE_OK) return status;
     return parse(sink.buffer, (size_t)sink.used, report, call->problem);
 }
 

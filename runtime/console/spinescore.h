@@ -5,8 +5,8 @@
 
    Rules of every call
    - It returns a spinescore_status. With a `problem` the caller also gets the code, what happened, and the next step.
-   - The caller sets `struct_size` of every struct that it passes to the struct's sizeof. Fields are only added, and only
-     at the end of such a struct, so that an older program works with a newer library. Nested structs never change.
+   - The caller sets `struct_size` of every struct that it passes to its sizeof. Fields are only added, and only at the
+     end of such a struct, so that an older program works with a newer library. Nested structs never change.
    - The caller owns every buffer. Only the handle is allocated here, by spinescore_open; spinescore_close frees it.
    - One handle makes one call at a time: a second call at the same time returns SPINESCORE_IN_USE at once. Any number
      of handles work side by side. There is no global state, no signal is raised, and the locale does not matter.
@@ -74,7 +74,7 @@ typedef struct spinescore_problem {
     char next_step[256];   /* what to do next */
 } spinescore_problem;
 
-/* One radiograph: raw grey pixels, or the bytes of a DICOM file (then rows is 0, and data and data_bytes are enough). */
+/* One radiograph: raw grey pixels, or the bytes of a DICOM file. Then rows is 0, and data and data_bytes are enough. */
 typedef struct spinescore_view {
     uint32_t struct_size;
     uint32_t rows;
@@ -93,15 +93,15 @@ typedef struct spinescore_view {
     const char *sop_instance_uid;
 } spinescore_view;
 
-/* What to score. */
+/* What to score, and how. */
 typedef struct spinescore_request {
     uint32_t struct_size;
-    uint32_t view_count; /* 1 to 4 */
+    uint32_t view_count; /* 1 to 4, all of them raw pixels or all of them DICOM files */
     const spinescore_view *views;
     uint32_t budget_ms;  /* 0: none */
     int32_t strict;      /* not 0: reject a region for each warning on its quality */
     const char *formats; /* results to make, such as "sr,gsps"; NULL: none */
-    char *answer;        /* gets the service's JSON, ended with a NUL; NULL: it is not wanted */
+    char *answer;        /* gets the service's JSON, ended with a NUL; NULL: it is not kept */
     size_t answer_capacity;
 } spinescore_request;
 
@@ -191,7 +191,8 @@ SPINESCORE_API void spinescore_close(spinescore_handle *handle);
 /* SPINESCORE_OK if the service is ready to score, SPINESCORE_BUSY if it is not yet. */
 SPINESCORE_API int spinescore_ready(spinescore_handle *handle, spinescore_problem *problem);
 
-/* Scores one study and fills `report`, which is all zero after a failure (but for answer_bytes). */
+/* Scores one study and fills `report`. After SPINESCORE_REJECTED it has the reject of each region, if the service says
+   so; after any other failure it is all zero but for answer_bytes. The answer's JSON is then the problem document. */
 SPINESCORE_API int spinescore_score(spinescore_handle *handle, const spinescore_request *request,
                                     spinescore_report *report, spinescore_problem *problem);
 

@@ -345,18 +345,14 @@ static int status_of(int http_status) {
 }
 
 /* Reads the problem document of an answer that is no success, as far as it comes. Returns the status that fits. */
-static int read_problem(call_type *call) {
-    sink_type sink = {NULL, NULL, 0, 0};
-    int status;
-    sink.buffer = call->handle->answer;
-    sink.capacity = call->handle->answer_capacity;
-    status = read_body(call, &sink);
+static int read_problem(call_type *call, sink_type *sink) {
+    int status = read_body(call, sink);
     if (status == SPINESCORE_CANCELLED || status == SPINESCORE_TIMEOUT) return status;
     status = status_of(call->http_status);
     (void)fail(call->problem, status,
                status == SPINESCORE_BUSY ? "Try again later." : "Look at the log of the service.",
                "The service answered with the HTTP status %d.", call->http_status);
-    parse_problem(sink.buffer, (size_t)sink.used, call->problem);
+    parse_problem(sink->buffer, (size_t)sink->used, call->problem);
     return status;
 }
 

@@ -125,7 +125,7 @@ static void give(void *theirs, const void *ours, size_t our_size) {
     memcpy(theirs, &size, sizeof size);
 }
 
-/* Copies a struct of the caller's to ours. Returns 0 if its size is wrong, or if a field that is newer than us is set. */
+/* Copies a struct of the caller's to ours. Returns 0 if its size is wrong, or if a field that is newer is set. */
 static int take(void *ours, size_t our_size, const void *theirs) {
     uint32_t size, i;
     memset(ours, 0, our_size);

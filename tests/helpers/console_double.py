@@ -204,8 +204,8 @@ def answers(line: str, token: str) -> list[bytes]:
     """The pieces of the answer to a request."""
     if line.startswith("GET /v1/results/") and token in ("right", "sr-chunked"):
         return [answer("200 OK", SR, kind="application/dicom") if token == "right" else chunked(SR, 7000)]
-    if line.startswith("GET /health/ready") and token in ("right", "starting"):
-        ready = token == "right"
+    if line.startswith("GET /health/ready"):
+        ready = token != "starting"
         return [answer("200 OK" if ready else "503 Service Unavailable", {"ready": ready})]
     if token == "dribble":
         return [PLAIN["right"][i : i + 97] for i in range(0, len(PLAIN["right"]), 97)]
@@ -231,7 +231,7 @@ def serve_one(stream: socket.socket, double: Double) -> None:
         return
     for piece in answers(line, token):
         stream.sendall(piece)
-    if token.startswith(("slow", "cancel")):
+    if token.startswith(("slow", "cancel")) and line.startswith("POST"):
         wait_for_close(stream)
         double.closed.append(token)
 

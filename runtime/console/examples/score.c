@@ -2,7 +2,7 @@
 
      score ADDRESS VIEW... [-o STRUCTURED_REPORT]
 
-   ADDRESS is the path of a Unix socket, or 127.0.0.1:PORT; then the environment variable SPINESCORE_TOKEN has the token.
+   ADDRESS is the path of a Unix socket, or 127.0.0.1:PORT; then the environment variable SPINESCORE_TOKEN is its token.
    A VIEW is a DICOM file, or raw pixels of 16 bits as REGION:ROWS:COLUMNS:FILE, such as cervical:3000:2400:neck.raw. */
 #include "spinescore.h"
 

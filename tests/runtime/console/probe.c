@@ -98,7 +98,8 @@ struct other_call {
 
 static void *score_beside(void *argument) {
     struct other_call *call = (struct other_call *)argument;
-    score(call->handle, "cancel", &call->problem);
+    do score(call->handle, "twice-cancel", &call->problem);
+    while (call->problem.status == SPINESCORE_IN_USE);
     return NULL;
 }
 
@@ -121,11 +122,16 @@ static void run(spinescore_handle *handle, const char *name, const char *folder,
     pthread_t thread;
     (void)snprintf(file, sizeof file, "%s/%s", folder, name);
     if (begins(name, "cancel") && pthread_create(&thread, NULL, cancel_soon, handle) != 0) exit(1);
-    if (begins(name, "fetch-")) fetch(handle, problem);
-    else if (begins(name, "file-")) (void)spinescore_fetch_to_file(handle, "/v1/results/4f/sr.dcm", file, problem);
-    else if (begins(name, "ready-")) (void)spinescore_ready(handle, problem);
-    else if (begins(name, "twice-")) call_twice(handle, problem);
-    else score(handle, name, problem);
+    if (begins(name, "fetch-"))
+        fetch(handle, problem);
+    else if (begins(name, "file-"))
+        (void)spinescore_fetch_to_file(handle, "/v1/results/4f/sr.dcm", file, problem);
+    else if (begins(name, "ready-"))
+        (void)spinescore_ready(handle, problem);
+    else if (begins(name, "twice-"))
+        call_twice(handle, problem);
+    else
+        score(handle, name, problem);
     if (begins(name, "cancel")) (void)pthread_join(thread, NULL);
 }
 
