@@ -52,6 +52,7 @@ _VERBS = {
     "status": ("runtime.verbs.status", "show the state of the service"),
     "study": ("runtime.verbs.study", "list and show the studies of the service, and have them scored or sent again"),
     "audit": ("runtime.verbs.audit", "check that nobody changed the audit log of the service"),
+    "console-sdk": ("runtime.verbs.consolesdk", "write the C library for consoles, with C++, C# and examples"),
     "bench": ("benchmarks.bench.verb", "measure the latency of this machine"),
     "plan": ("runtime.verbs.plan", "find the most accurate way to run within a budget"),
     "evaluate": ("benchmarks.agreement.verb", "measure the agreement of grades with a reader's grades"),
