@@ -110,11 +110,15 @@ def _read_key(path: Path) -> bytes:
 
 
 def _place(what: str) -> Path:
-    return user_cache() / "signatures" / hashlib.sha256(what.encode()).hexdigest()[:40]
+    return user_cache() / "signatures" / hashlib.sha256(_bytes(what)).hexdigest()[:40]
 
 
 def _signature(key: bytes, what: str, sha256: str) -> bytes:
-    return hmac.new(key, f"{what}\0{sha256}".encode(), "sha256").digest()
+    return hmac.new(key, _bytes(f"{what}\0{sha256}"), "sha256").digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # a path in a name need not be UTF-8
 
 
 def _read(path: Path, length: int) -> bytes:

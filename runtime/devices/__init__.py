@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -108,13 +109,24 @@ def _cuda_device() -> Any:
     try:
         with caught_warnings():  # pycuda warns of what it then raises, while other threads read files
             from spinescore.runtime.devices.cuda import CudaDevice
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "pycuda":
+    except ImportError as error:
+        absent = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if absent == __name__.split(".")[0]:
             raise
-        raise DeviceError(
-            f"{missing}: pycuda is not installed. Install it (pip install 'spinescore[cuda]'), or use device cpu."
-        ) from error
-    except ImportError as error:  # pycuda is there, but the driver's library is not, or lacks what pycuda names
-        step = "update the NVIDIA driver" if "symbol" in str(error) else "install the NVIDIA driver"
-        raise DeviceError(f"{missing}: pycuda cannot load the driver ({error}); {step}, or use device cpu.") from error
+        if absent == "pycuda":
+            reason = "pycuda is not installed. Install it (pip install 'spinescore[cuda]')"
+        else:
+            reason = f"pycuda cannot be imported ({error}); {_pycuda_repair(str(error), absent)}"
+        raise DeviceError(f"{missing}: {reason}, or use device cpu.") from error
     return CudaDevice
+
+
+def _pycuda_repair(message: str, absent: str) -> str:
+    """Return the next step. The loader's words may be in the user's language; names of files and symbols are not."""
+    if absent:
+        return f"install what it needs (pip install {absent})"
+    if "libcuda." in message or "DLL load failed" in message:
+        return "install the NVIDIA driver"
+    if re.search(r"\bcu[A-Z]\w+", message):  # a function that this driver lacks
+        return "update the NVIDIA driver"
+    return "build it anew for this Python (pip install --force-reinstall --no-cache-dir --no-deps pycuda)"

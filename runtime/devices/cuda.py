@@ -113,11 +113,10 @@ class CudaDevice(KernelVerbs):
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> CudaBuffer:
         with self._active(outside_capture="memory is allocated"):
             kind = np.dtype(dtype)
-            memory = Memory(drv, max(prod(shape) * kind.itemsize, 1))
+            nbytes = max(prod(shape) * kind.itemsize, 1)
+            memory = Memory(drv, nbytes, pinned=nbytes <= _SMALL_BYTES)
             self._memories.append(memory)
             memory.clear(self._stream)
-            if memory.nbytes <= _SMALL_BYTES:
-                memory.pin()
             return CudaBuffer(memory, 0, tuple(shape), kind)
 
     def write(self, buffer: CudaBuffer, values: NDArray[Any]) -> None:
@@ -193,7 +192,7 @@ class CudaDevice(KernelVerbs):
             steps(_BOTH_VIEWS)
             self.synchronise()
             if not self._graphs:
-                return steps
+                return lambda views: steps(_BOTH_VIEWS)  # engines are built for the batch of both
             recording = Recording(self._driver, self.stream_handle)
             self._recordings.append(recording)
             self._recording = recording

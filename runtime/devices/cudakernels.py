@@ -29,8 +29,8 @@ __all__ = ["Compiled", "KernelVerbs", "Kernels"]
 
 Compiled = Callable[[str, tuple[int, int]], Iterable[Code]]  # kernel source, compute capability -> code, best first
 
-# Parts of the driver's messages (cuGetErrorString) when it cannot load code that is whole, or damaged code.
-_REFUSALS = ("kernel image", "PTX", "not supported", "not found")
+# Parts of the driver's messages (cuGetErrorString) if it cannot load code, whether the code is whole or damaged.
+_REFUSALS = ("kernel image", "kernel source", "PTX", "shared object", "not supported", "not found")
 
 
 class Kernels:
@@ -88,7 +88,7 @@ class Kernels:
         except self._drv.Error as error:
             if not any(part in str(error) for part in _REFUSALS):
                 raise
-            refused.append(f"{code.description}: {error}")
+            refused.append(f"{code.description}: {str(error).rstrip(' -')}")
         except UnicodeDecodeError:  # pycuda reads a log that the driver did not write
             refused.append(f"{code.description}: refused without a reason")
         return False

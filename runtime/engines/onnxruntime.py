@@ -170,8 +170,13 @@ def open_on_gpu(
 
 def _half(path: Path) -> bytes:
     """Return the FP32 network `path` in half precision. Raises `EngineError` if it cannot be converted."""
-    import onnx
-
+    try:
+        import onnx
+    except ImportError as error:
+        raise EngineError(
+            f"Network {path.name} is in FP32. The package onnx, which converts it to half precision, cannot be imported "
+            f'({error}). Install it (pip install "spinescore[export]"), or use fp32.'
+        ) from error
     from spinescore.runtime.engines.half import to_half
 
     try:

@@ -130,6 +130,12 @@ class TensorRTEngine:
             raise self._error(f"take profile {profile} of")
         if not context.set_input_shape(self._input, inputs.shape):
             raise self._error(f"set {self._input} to {inputs.shape} in")
+        written = tuple(context.get_tensor_shape(self._output))
+        if written != outputs.shape:
+            raise EngineError(
+                f"Engine {self.name} writes {self._output} of {written} for {self._input} of {inputs.shape}, but the "
+                f"buffer has {outputs.shape}; export the bundle and build its engines again."
+            )
         size = max(int(context.update_device_memory_size_for_shapes()), _ALIGNMENT)
         memory = self._queue.allocate((size,), np.uint8)
         context.set_device_memory(memory.address, size)

@@ -194,6 +194,17 @@ def case_a_localizer_for_each_region_and_silent_headers():
     assert_everything_freed()
 
 
+def case_one_view_without_graphs():
+    """Steps that are queued anew run both views as well: engines are built for the batch of both."""
+    alone = {"lumbar": tiny.draw("lumbar", OTHER_GRADES).radiograph}
+    for changes in ({"localizer.passes": 2}, {"heads": "separate"}):
+        tested = bundle(**changes)
+        with Scorer(tested, opened(graphs=False)) as cuda, Scorer(tested, HostDevice(1)) as host:
+            for one in (alone, study(), alone):
+                assert_same(cuda.score(one), host.score(one))
+    assert_everything_freed()
+
+
 def case_crops():
     tested = bundle()
     with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:

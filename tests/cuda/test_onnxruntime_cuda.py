@@ -146,6 +146,13 @@ def test_a_network_that_overflows_is_not_converted(network):
         open_on_gpu(HALF, network, "fp32", QUEUE)
 
 
+def test_without_the_converter_an_accepted_half_precision_is_refused(network, monkeypatch):
+    """The package was there when the engine was accepted, and is gone."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(EngineError, match=r'g\.onnx is in FP32.*pip install "spinescore\[export\]".*or use fp32'):
+        open_on_gpu(HALF, network, "fp32", QUEUE)
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_half_precision_is_offered_for_fp32_files_on_a_gpu(tmp_path, monkeypatch, installed):
     find_spec = importlib.util.find_spec

@@ -255,6 +255,17 @@ def test_a_size_that_was_not_built_is_refused(several, shape):
     assert "execute" not in [call[0] for call in double.calls]
 
 
+@pytest.mark.parametrize("size", [(2, 2), (4, 2), (5, 3)])
+def test_an_output_of_another_size_is_refused(several, size):
+    """A buffer that is too small would be overrun on the GPU."""
+    double, engine = several
+    with pytest.raises(
+        EngineError, match=r"writes heatmaps of \(2, 3, 4, 3\) for image of \(2, 1, 16, 12\), the buffer"
+    ):
+        engine.run(LARGER, Memory(8 << 20, (2, 3, *size)))
+    assert "execute" not in [call[0] for call in double.calls]
+
+
 def test_a_profile_that_tensorrt_does_not_take_is_an_error(files, install):
     install("set_optimization_profile_async", profiles=[IMAGES.shape])
     replace(Sidecar.read(files[1]), sizes=((8, 6),)).write(files[1])
