@@ -144,8 +144,11 @@ def _decoders() -> list[Finding]:
 def _providers() -> list[Finding]:
     if util.find_spec("onnxruntime") is None:
         return []
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        detail = f"installed, but it cannot be imported ({error})"
+        return [Finding("Inference", "onnxruntime", "missing", detail, "pip install --force-reinstall onnxruntime")]
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     found = Finding("Inference", "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(names)}")
     return [found, *_two_builds("CUDA" in names)]

@@ -28,7 +28,10 @@ def installed_flavours() -> tuple[str, ...]:
 def import_flavour(name: str) -> Any:
     """Import and return the module. Raises `EngineError` that names the extra to install."""
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if not hasattr(module, "__version__"):
+            raise ImportError(f"the folder {next(iter(module.__path__), '')} is not the library")
+        return module
     except (ImportError, OSError) as error:
         extra = ENGINES[TENSORRT].frameworks[name].extra
         raise EngineError(
@@ -38,9 +41,11 @@ def import_flavour(name: str) -> Any:
 
 
 def builds_for(module: Any, capability: tuple[int, int]) -> bool:
-    """Whether a flavour builds engines for a GPU; TensorRT-RTX names the GPUs that it builds for."""
-    named = getattr(module, "ComputeCapability", None)
-    return named is None or hasattr(named, f"SM{capability[0]}{capability[1]}")
+    """Return whether a flavour builds engines for a GPU; TensorRT-RTX names the GPUs that it builds for."""
+    if not hasattr(module, "Builder"):
+        return False
+    capabilities = getattr(module, "ComputeCapability", None)
+    return capabilities is None or hasattr(capabilities, f"SM{capability[0]}{capability[1]}")
 
 
 def runtime_flavour(sidecar: Sidecar) -> str:

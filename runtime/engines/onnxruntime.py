@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
 from spinescore.runtime.errors import CheckpointError, EngineError
 from spinescore.runtime.machine.packages import CUDA_BUILD
+
+try:
+    import onnxruntime
+except ImportError as missing:
+    raise EngineError(
+        f"ONNX Runtime cannot be imported ({missing}); install it again: pip install --force-reinstall onnxruntime "
+        f"(for a GPU: {CUDA_BUILD})"
+    ) from missing
 
 __all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "missing_library", "open_on_cpu", "open_on_gpu"]
 
@@ -174,8 +181,8 @@ def _half(path: Path) -> bytes:
         import onnx
     except ImportError as error:
         raise EngineError(
-            f"Network {path.name} is in FP32. The package onnx, which converts it to half precision, cannot be imported "
-            f'({error}). Install it (pip install "spinescore[export]"), or use fp32.'
+            f"Network {path.name} is in FP32. The package onnx, which converts it to half precision, cannot be "
+            f'imported ({error}). Install it (pip install "spinescore[export]"), or use fp32.'
         ) from error
     from spinescore.runtime.engines.half import to_half
 

@@ -156,6 +156,7 @@ def make_double(
             return answer("deserialize_cuda_engine", Engine(), None)
 
     module.ILogger, module.Runtime = ILogger, Runtime
+    module.Builder = None  # it is there, as the lean runtime's is not; what builds is a double of its own
     module.DataType, module.TensorIOMode, module.ExecutionContextAllocationStrategy = DataType, TensorIOMode, Strategy
     if rtx:
         _add_rtx(module, Engine, Context, answer)

@@ -112,6 +112,17 @@ def test_two_builds_of_onnxruntime_are_seen(monkeypatch, has_cuda):
     assert doctor.can_score(findings)
 
 
+def test_an_onnxruntime_that_cannot_be_imported_is_missing(monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise ImportError('libcudart.so.12: cannot open it')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    (found,) = doctor._providers()
+    assert (found.state, found.fix) == ("missing", "pip install --force-reinstall onnxruntime")
+    assert found.detail == "installed, but it cannot be imported (libcudart.so.12: cannot open it)"
+    assert not doctor.can_score([*doctor._packages(), found])
+
+
 def test_one_build_of_onnxruntime_is_nothing_to_say():
     assert "two builds" not in [finding.name for finding in doctor.examine()]
 

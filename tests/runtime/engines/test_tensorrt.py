@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, replace
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from helpers.tensorrt_double import HERE, DataType, TensorIOMode, make_double, write_engine
-from spinescore.runtime.engines.flavours import logger_of, start
+from spinescore.runtime.engines.flavours import import_flavour, logger_of, start
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_on_gpu
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.opening.building import _builder
 
 HALF = np.dtype(np.float16)
 
@@ -259,9 +261,8 @@ def test_a_size_that_was_not_built_is_refused(several, shape):
 def test_an_output_of_another_size_is_refused(several, size):
     """A buffer that is too small would be overrun on the GPU."""
     double, engine = several
-    with pytest.raises(
-        EngineError, match=r"writes heatmaps of \(2, 3, 4, 3\) for image of \(2, 1, 16, 12\), the buffer"
-    ):
+    words = r"writes heatmaps of \(2, 3, 4, 3\) for image of \(2, 1, 16, 12\), but the buffer has"
+    with pytest.raises(EngineError, match=words):
         engine.run(LARGER, Memory(8 << 20, (2, 3, *size)))
     assert "execute" not in [call[0] for call in double.calls]
 
@@ -335,6 +336,20 @@ def test_missing_library_names_its_extra(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r'pip install "spinescore\[tensorrt\]"'):
         TensorRTEngine(files[1], files[0], Queue())
+
+
+def test_a_folder_with_the_librarys_name_is_not_the_library(monkeypatch, tmp_path):
+    """Such as a folder that an uninstallation left, or that lies beside the program; Python imports it."""
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = re.escape(str(tmp_path / "tensorrt"))
+    words = rf"tensorrt cannot be imported \(the folder {folder} is not the library\); install it"
+    with pytest.raises(EngineError, match=words):
+        import_flavour("tensorrt")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    assert _builder((8, 7))[0] != "tensorrt"
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
 
 
 def test_version_compatible_engines_may_bring_host_code(files, install):
