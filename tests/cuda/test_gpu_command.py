@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import double
 import jsonschema
 import pytest
 
+from spinescore.benchmarks.gpu import networks
 from spinescore.benchmarks.gpu.__main__ import PARTS
 from spinescore.benchmarks.gpu.record import Failed, Record, Skipped, text_table
+from spinescore.runtime.engines import flavours
 
 pytestmark = pytest.mark.slow
 
@@ -254,6 +257,26 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know_is_skipped(command):
     assert (status, by_status(document, "failed")) == (0, {})
     reason = "tensorrt_rtx builds nothing for compute capability 8.7"
     assert by_status(document, "skipped")["phantom-reference: tensorrt_rtx built and tried"] == reason
+
+
+@pytest.mark.parametrize(
+    ("installed", "builds", "stands_in"),
+    [
+        ((), False, True),
+        (("tensorrt_lean",), False, True),
+        (("tensorrt_rtx",), False, True),
+        (("tensorrt_rtx",), True, False),
+    ],
+)
+def test_pytorch_stands_in_if_no_installed_tensorrt_runs_networks_here(monkeypatch, installed, builds, stands_in):
+    """Such as on a Hopper GPU, for which TensorRT-RTX builds nothing."""
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    opener = SimpleNamespace(open_on_gpu=object())
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "spinescore.benchmarks.gpu.torchengine", opener)
+    monkeypatch.setattr(flavours, "installed_flavours", lambda: installed)
+    monkeypatch.setattr(networks, "_builds_here", lambda flavour: builds)
+    assert networks.stand_in() is (opener.open_on_gpu if stands_in else None)
 
 
 def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):

@@ -17,7 +17,7 @@ from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network
-from spinescore.export.engineinputs import network_batches
+from spinescore.export.engineinputs import engine_model, network_batches
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
@@ -228,7 +228,7 @@ def test_a_network_that_overflows_is_refused(tmp_path):
     path = tmp_path / "large.fp32.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"large\.fp32\.onnx overflows"):
-        module._model(path, "fp16")
+        engine_model(path, "fp16")
 
 
 @pytest.mark.parametrize(
