@@ -104,7 +104,10 @@ def _signing() -> Finding:
 
     fault = key_fault()
     return Finding(
-        "Machine", "signing", "absent" if fault else "ok", fault or "what is made here is signed, and counts"
+        "Machine",
+        "signing",
+        "absent" if fault else "ok",
+        fault or "files made here are signed, and count later",
     )
 
 
@@ -183,8 +186,12 @@ def _gpu() -> list[Finding]:
 
 
 def _hidden(group: str, name: str, module: str) -> Finding | None:
-    """Return a finding if the system has the package and a virtual environment hides it, as JetPack's TensorRT."""
-    if sys.prefix == sys.base_prefix:
+    """Return a finding if the system has the package, as JetPack's TensorRT, and this Python does not see it.
+
+    A virtual environment hides the system's packages; another Python than the system's (Conda, pyenv) has its own.
+    """
+    is_system = Path(sys.base_prefix) == _SYSTEM
+    if is_system and sys.prefix == sys.base_prefix:
         return None
     places = [
         *_SYSTEM.glob(f"lib/python3*/dist-packages/{module}"),
@@ -193,10 +200,11 @@ def _hidden(group: str, name: str, module: str) -> Finding | None:
     own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for place in sorted(places, key=lambda place: own not in place.parts):
         python = place.parent.parent.name
-        detail = f"{place} is hidden by this virtual environment"
-        if python in (own, "python3"):
+        detail = f"{place} is hidden by {'this virtual environment' if is_system else f'the Python of {sys.prefix}'}"
+        if is_system and python in (own, "python3"):
             return Finding(group, name, "missing", detail, f"{own} -m venv --system-site-packages {sys.prefix}")
-        detail += f", and is for {python}: make an environment with {python} -m venv --system-site-packages"
+        command = f"{_SYSTEM / 'bin' / python} -m venv --system-site-packages"
+        detail += f", and is for the system's {python}: make an environment with {command}"
         return Finding(group, name, "missing", detail)
     return None
 

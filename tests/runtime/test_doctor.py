@@ -136,7 +136,7 @@ OWN = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         (f"lib/{OWN}", "missing", "is hidden by this virtual environment", True),
         ("lib/python3", "missing", "is hidden by this virtual environment", True),
         (f"local/lib/{OWN}", "missing", "is hidden by this virtual environment", True),
-        ("lib/python3.1", "missing", "is for python3.1: make an environment with python3.1 -m venv --system", False),
+        ("lib/python3.1", "missing", "is for the system's python3.1: make an environment with /", False),
         ("share", "absent", "not installed", False),
     ],
 )
@@ -145,14 +145,28 @@ def test_jetpacks_tensorrt_that_an_environment_hides(monkeypatch, tmp_path, plac
     package.mkdir(parents=True)
     monkeypatch.setattr(doctor, "_SYSTEM", tmp_path / "usr")
     monkeypatch.setattr(sys, "prefix", "/home/a/.venv")
-    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "usr"))
     monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
     found = named(doctor._gpu(), "TensorRT")
     assert found.state == state
     assert words in found.detail
     assert found.fix == (f"{OWN} -m venv --system-site-packages /home/a/.venv" if fix else "")
-    monkeypatch.setattr(sys, "base_prefix", sys.prefix)  # no environment: nothing is hidden
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # the system's own Python: nothing is hidden
     assert named(doctor._gpu(), "TensorRT").state == "absent"
+
+
+@pytest.mark.parametrize("environment", ["/opt/conda", "/home/a/.venv"])
+def test_jetpacks_tensorrt_that_another_python_does_not_see(monkeypatch, tmp_path, environment):
+    """Conda's Python, or an environment of it: its --system-site-packages are not the system's."""
+    (tmp_path / "lib" / OWN / "dist-packages" / "tensorrt").mkdir(parents=True)
+    monkeypatch.setattr(doctor, "_SYSTEM", tmp_path)
+    monkeypatch.setattr(sys, "prefix", environment)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/conda")
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    found = named(doctor._gpu(), "TensorRT")
+    assert (found.state, found.fix) == ("missing", "")
+    assert f"is hidden by the Python of {environment}, and is for the system's {OWN}: make" in found.detail
+    assert found.detail.endswith(f"with {tmp_path}/bin/{OWN} -m venv --system-site-packages")
 
 
 def test_the_command_for_a_hidden_package_keeps_the_environment(tmp_path):
