@@ -1,4 +1,4 @@
-"""Builds TensorRT engines of a bundle's networks, for this machine's GPU or, with TensorRT-RTX, for named ones.
+"""Builds TensorRT engines of a bundle's networks: for this machine's GPU or, with TensorRT-RTX, for chosen GPUs.
 
 Every network is strongly typed: the ONNX graph states the precision (TensorRT 11 has no other way). A network that the
 bundle has in FP32 alone is converted to FP16 first, and an INT8 file to TensorRT's form. Each network becomes one
@@ -94,7 +94,7 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
 def _describe(
     trt: Any, plan: bytes, source: Path, batch: int, options: BuildOptions, gpu: Gpu | None, seconds: float
 ) -> Sidecar:
-    here = None if options.targets else gpu  # an engine for named targets is not this GPU's
+    here = None if options.targets else gpu  # an engine for chosen targets is not this GPU's
     return Sidecar(
         flavour=options.flavour,
         version=trt.__version__,
@@ -179,7 +179,10 @@ def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
 
 
 def define_network(trt: Any, builder: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
-    """Return the network definition, and its parser, which keeps the weights alive. Refuses ends that are not half."""
+    """Return the network definition and its parser, which keeps the weights alive.
+
+    Raises `EngineError` if TensorRT cannot read the network, or if its input and output are not half.
+    """
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = start(trt, trt.OnnxParser, _checked(network, trt, f"define {name}"))
     if not parser.parse(model.SerializeToString()):

@@ -54,8 +54,8 @@ class Options:
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
     """Run the parts. `command` starts one.
 
-    Returns 0 if no check failed, 1 if one did, 2 if FILE cannot be written, 3 if the kernels were to be checked and no
-    check of theirs ran.
+    Returns 0 if no check failed, 1 if one did, 2 if FILE cannot be written, 3 if the kernels were among the parts and
+    no check of them ran.
     """
     arguments = _parser().parse_args(argv)
     if arguments.part:
@@ -101,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _part_arguments(arguments: argparse.Namespace, name: str, scratch: str) -> list[str]:
-    given = ["--out", str(arguments.out), "--part", name, "--scratch", scratch]
-    return [*given, "--quick"] if arguments.quick else given
+    words = ["--out", str(arguments.out), "--part", name, "--scratch", scratch]
+    return [*words, "--quick"] if arguments.quick else words
 
 
 def _part(record: Record, command: list[str], name: str, seconds: float) -> Record:
@@ -144,7 +144,7 @@ def _run_part(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
     try:
         module = importlib.import_module(f"spinescore.benchmarks.gpu.{arguments.part}")
         module.run(record, Options(arguments.quick, arguments.scratch, command))
-    except Exception as error:  # beside the checks, which catch their own
+    except Exception as error:  # outside of the checks, which catch their own errors
         status, reason = outcome(error)
         record.add("the part", status, {}, reason)
     return 0

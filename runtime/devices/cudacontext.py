@@ -58,7 +58,7 @@ def translated(drv: Any, where: str) -> Iterator[None]:
 
 
 class PrimaryContext:
-    """Shared with whatever else in the process uses the GPU; for any thread, but for one at a time."""
+    """The GPU's primary context, which all libraries of the process share. Any thread may use it, one at a time."""
 
     def __init__(self, drv: Any, gpu: Any, where: str) -> None:
         self._drv, self._where = drv, where

@@ -52,8 +52,8 @@ class Kernels:
         self._functions.clear()
         self._modules.clear()
 
-    def queue(self, what: launch.Launch, stream: Any) -> None:
-        self._functions[what.kernel](what.args[()], grid=what.grid, block=what.block, stream=stream)
+    def queue(self, work: launch.Launch, stream: Any) -> None:
+        self._functions[work.kernel](work.args[()], grid=work.grid, block=work.block, stream=stream)
 
     def _load(self, source: str) -> None:
         """Load the first code that the driver accepts."""
@@ -102,7 +102,7 @@ class KernelVerbs:
         """The address of the records of the radiographs."""
         raise NotImplementedError
 
-    def _launch(self, what: launch.Launch) -> None:
+    def _launch(self, work: launch.Launch) -> None:
         raise NotImplementedError
 
     def warp(self, rois: CudaBuffer, spec: WarpSpec, out: CudaBuffer) -> None:

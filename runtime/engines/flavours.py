@@ -76,7 +76,7 @@ def logger_of(module: Any) -> Any:
 
 
 def lines_of(module: Any) -> str:
-    """Return what TensorRT logged since the latest call, as one sentence without its full stop."""
+    """Return the lines that TensorRT logged since the latest call, as one sentence without its full stop."""
     lines = logger_of(module).lines
     text = "; ".join(lines) or "it gave no reason"
     lines.clear()

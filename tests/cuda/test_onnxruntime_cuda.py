@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from helpers import tiny
-from spinescore.runtime.engines import choice
+from spinescore.runtime.engines import choice, cudalibraries
 from spinescore.runtime.engines import onnxruntime as module
 from spinescore.runtime.engines.choice import EngineChoice, choices_on, open_on_gpu
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -238,7 +238,7 @@ def test_libraries_of_pythons_packages_are_loaded_in_the_order_of_their_needs(tm
         loaded.append(path.rpartition("/")[2])
         raise OSError("not for this machine")
 
-    monkeypatch.setattr(module.sys, "path", [str(tmp_path)])
-    monkeypatch.setattr(module.ctypes, "CDLL", load)
-    module.load_cuda_libraries()
+    monkeypatch.setattr(cudalibraries.sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(cudalibraries.ctypes, "CDLL", load)
+    cudalibraries.load_cuda_libraries()
     assert loaded == ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]
