@@ -4,8 +4,8 @@
     python tests/golden/make_networks.py keras      # TensorFlow 2.21 with tf_keras: ResNet as keras.applications has it
 
 Every checkpoint is written by its framework and then compressed (xz). `networks-torch.npz` and `networks-keras.npz`
-hold the images (N, 3, H, W; uint8) and, per checkpoint, the framework's outputs. Weights are rounded so that they
-compress; every batch normalisation has statistics and parameters that an unfolded layer would miss.
+hold the framework's outputs for `IMAGES` by checkpoint. Weights are rounded so that they compress; every batch
+normalisation has statistics and parameters that an unfolded layer would miss.
 """
 
 from __future__ import annotations
@@ -138,4 +138,4 @@ if __name__ == "__main__":
     framework = sys.argv[1]
     with tempfile.TemporaryDirectory() as temporary:
         made = {"torch": make_torch, "keras": make_keras}[framework](Path(temporary))
-    np.savez_compressed(FOLDER / f"networks-{framework}.npz", images=IMAGES, **made)
+    np.savez_compressed(FOLDER / f"networks-{framework}.npz", **made)
