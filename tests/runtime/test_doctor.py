@@ -254,7 +254,7 @@ def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
         assert f"to accept more: spinescore bundle verify {name} --device cpu" in named(doctor.examine(), name).detail
         record = record_of(bundle)
         write_record(replace(record, device={**record.device, "hardware": kind}), bundle)
-        assert "onnxruntime 1.2.3 fp16 accepted (0.25 of the time)" in named(doctor.examine(), name).detail
+        assert "onnxruntime 1.2.3 fp16 accepted (25% of the reference's time)" in named(doctor.examine(), name).detail
 
 
 def test_every_syntax_that_a_decoder_is_for_is_looked_at():
