@@ -23,7 +23,7 @@ STEP = 5
 
 
 def case_every_failing_call():
-    """Whichever call fails while a scorer is opened: a named error, and nothing stays behind."""
+    """Every call that fails while a scorer is opened gives an error that names it, and leaves nothing behind."""
     tested, messages, nth = bundle(), [], 0
     while nth == len(messages) * STEP:
         nth += STEP
@@ -151,7 +151,7 @@ def case_kernels_of_a_newer_cuda():
 
 
 def case_every_word_for_code_that_cannot_be_loaded():
-    """Whatever the driver says of the first code, the second is tried; a lost context is no such word."""
+    """If the driver cannot load the first code, for any of its reasons, the second is tried. A lost context is no reason."""
 
     def compiled(source, capability):
         yield Code(double.fatbin(KERNELS), "the first")

@@ -63,7 +63,7 @@ def install(monkeypatch):
 
 @pytest.mark.parametrize("compatible", [False, True])
 def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypatch, compatible):
-    """Whatever its sidecar says: an engine that is version-compatible brings code for the host."""
+    """Its sidecar does not count: an engine that is version-compatible brings code for the host."""
     engine, onnx, sidecar = write_engine(tmp_path)
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another"))
     replace(sidecar, version_compatible=compatible).write(engine)
