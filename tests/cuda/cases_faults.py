@@ -151,7 +151,7 @@ def case_kernels_of_a_newer_cuda():
 
 
 def case_every_word_for_code_that_cannot_be_loaded():
-    """If the driver cannot load the first code, for any of its reasons, the second is tried. A lost context is no reason."""
+    """If the driver cannot load the first code, the second is tried. A lost context is another fault."""
 
     def compiled(source, capability):
         yield Code(double.fatbin(KERNELS), "the first")
