@@ -195,6 +195,27 @@ def case_a_slot_that_cannot_grow():
     assert_everything_freed()
 
 
+def case_a_coherent_gpu_has_read_a_radiograph_before_the_next_comes():
+    """It reads the host's memory itself: sizes that grow and shrink, and a small image right behind each."""
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    rng, table = np.random.default_rng(3), np.linspace(0, 1, 4096, dtype=np.float32)
+    spec, roi = WarpSpec(32, 32, 2, (0.0,), (1.0,)), np.zeros(1, ROI)
+    roi["origin"], roi["matrix"] = (5, 3), [[1, 0.1, 0], [-0.1, 1, 0]]
+    device = opened(largest_image_px=1)
+    rois, out = device.allocate((1,), ROI), device.allocate((1, 1, 32, 32), np.float32)
+    device.write(rois, roi)
+    for number, side in enumerate(rng.integers(40, 400, 12).tolist()):
+        source = Source(rng.integers(0, 4096, (side, side + number)).astype(np.uint16), (table,))
+        device.upload(0, source)
+        device.warp(rois, spec, out)
+        if number % 3:
+            device.upload(0, Source(np.zeros((3, 3), np.uint16), (table,)))
+        assert np.abs(device.read(out) - warp([source], roi, spec)).max() < 1e-4, number
+    device.close()
+    assert_everything_freed()
+
+
 def case_attributes_that_the_driver_does_not_know():
     """A driver or a pycuda that is too old to know an attribute: the GPU then has its own copy of the radiographs."""
     CONTROL.set("integrated", 1)

@@ -175,6 +175,19 @@ def test_every_engine_has_its_own_lines_of_the_one_logger(files, install):
     assert double.registered is logger_of(double)
 
 
+def test_each_flavour_of_a_process_has_its_own_logger():
+    """A bundle's engines may be of two; the lines of one are not told as those of the other."""
+    doubles = [make_double(frozenset({"Runtime"}), rtx=rtx) for rtx in (False, True)]
+    for double in (*doubles, *doubles):
+        with pytest.raises(
+            EngineError, match=rf"^{double.__name__} [\d.]+ could not start its Runtime: the double"
+        ) as raised:
+            start(double, double.Runtime)
+        assert str(raised.value).count("the double failed in Runtime") == 1
+    assert logger_of(doubles[0]) is not logger_of(doubles[1])
+    assert not logger_of(doubles[0]).lines
+
+
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
     double, queue = install(), Queue()
     engine = open_on_gpu(files[0], "fp16", queue)
