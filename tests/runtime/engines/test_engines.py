@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from helpers.networks_made import cast_network, save
 from helpers.tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
-from spinescore.runtime.devices import host, open_device
+from spinescore.runtime.devices import DEVICES, KINDS, device_kind, host, open_device
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import DeviceError, EngineError
@@ -149,3 +149,16 @@ def test_buffers_are_zeroed_and_reads_are_copies():
 
 def test_models_of_the_tests_are_valid():
     onnx.checker.check_model(localizer(DOT_GREYS), full_check=True)
+
+
+def test_every_name_of_a_device_has_its_row():
+    assert {"auto", *KINDS} == set(DEVICES)
+
+
+def test_auto_is_the_first_kind_whose_hardware_is_there(monkeypatch):
+    def gone():
+        raise DeviceError("gone")
+
+    for hardware, kind in ((lambda: "a GPU", "cuda"), (gone, "cpu")):
+        monkeypatch.setitem(KINDS, "cuda", KINDS["cuda"]._replace(hardware=hardware))
+        assert [device_kind(name) for name in ("auto", "cuda", "cpu")] == [kind, "cuda", "cpu"]
