@@ -146,7 +146,7 @@ def test_jetpacks_tensorrt_that_an_environment_hides(monkeypatch, tmp_path, plac
     monkeypatch.setattr(doctor, "_SYSTEM", tmp_path / "usr")
     monkeypatch.setattr(sys, "prefix", "/home/a/.venv")
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "usr"))
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
     found = named(doctor._gpu(), "TensorRT")
     assert found.state == state
     assert words in found.detail
@@ -162,11 +162,18 @@ def test_jetpacks_tensorrt_that_another_python_does_not_see(monkeypatch, tmp_pat
     monkeypatch.setattr(doctor, "_SYSTEM", tmp_path)
     monkeypatch.setattr(sys, "prefix", environment)
     monkeypatch.setattr(sys, "base_prefix", "/opt/conda")
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
     found = named(doctor._gpu(), "TensorRT")
     assert (found.state, found.fix) == ("missing", "")
     assert f"is hidden by the Python of {environment}, and is for the system's {OWN}: make" in found.detail
     assert found.detail.endswith(f"with {tmp_path}/bin/{OWN} -m venv --system-site-packages")
+
+
+def test_an_empty_folder_is_no_tensorrt(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert named(doctor._gpu(), "TensorRT").state == "absent"
 
 
 def test_the_command_for_a_hidden_package_keeps_the_environment(tmp_path):

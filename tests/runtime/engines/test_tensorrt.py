@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.tensorrt_double import HERE, DataType, TensorIOMode, make_double, write_engine
-from spinescore.runtime.engines.flavours import import_flavour, logger_of, start
+from spinescore.runtime.engines.flavours import import_flavour, installed_flavours, logger_of, start
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_on_gpu
 from spinescore.runtime.errors import EngineError
@@ -361,6 +361,7 @@ def test_a_folder_with_the_librarys_name_is_not_the_library(monkeypatch, tmp_pat
     with pytest.raises(EngineError, match=words):
         import_flavour("tensorrt")
     monkeypatch.delitem(sys.modules, "tensorrt")
+    assert "tensorrt" not in installed_flavours()
     assert _builder((8, 7))[0] != "tensorrt"
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
 
