@@ -28,7 +28,7 @@ def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, in
     batches.update({_source(files, precision): each for files in localizer.files.values()})
     head = manifest.grader.head
     for role, files in manifest.grader.files.items():
-        flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
+        flips = FLIPS[HEAD_OUTPUTS[head][role]]
         batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
     others = [files for alternative in localizer.alternatives for files in alternative.files.values()]
     return {**batches, **{_source(files, precision): each for files in others}}

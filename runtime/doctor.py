@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinescore.runtime.engines import ENGINES
-from spinescore.runtime.machine.packages import CUDA_BUILD, PACKAGES, installed, is_newer, version_of
+from spinescore.runtime.machine.packages import CUDA_BUILD, PACKAGES, installed, is_importable, is_newer, version_of
 from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
@@ -178,7 +178,7 @@ def _gpu() -> list[Finding]:
         for module, framework in row.frameworks.items()
     }
     for module, name in {"pycuda": "pycuda", **frameworks}.items():
-        if util.find_spec(module) is not None:
+        if is_importable(module):
             findings.append(Finding(group, name, "ok", "installed"))
         else:
             findings.append(_hidden(group, name, module) or Finding(group, name, "absent", "not installed"))

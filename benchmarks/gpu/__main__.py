@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.gpu", description="GPU checks and figures.")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file, written after every check")
-    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="how long it may take (8)")
+    parser.add_argument("--minutes", type=_minutes, default=8.0, metavar="N", help="how long it may take (8)")
     parser.add_argument("--quick", action="store_true", help="few cases, small networks, no peers that compile")
     parser.add_argument(
         "--only", nargs="+", default=list(PARTS), choices=list(PARTS), metavar="PART", help="these parts"
@@ -98,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60.0, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     return parser
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text}")
+    return minutes
 
 
 def _part_arguments(arguments: argparse.Namespace, name: str, scratch: str) -> list[str]:

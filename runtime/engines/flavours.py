@@ -6,7 +6,6 @@ This is the only module that imports any of them. Engines run in `tensorrt`; `sp
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections import deque
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from spinescore.runtime.engines import ENGINES, TENSORRT
 from spinescore.runtime.engines.sidecar import FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.machine.packages import is_importable
 
 __all__ = ["builds_for", "import_flavour", "installed_flavours", "lines_of", "logger_of", "runtime_flavour", "start"]
 
@@ -22,7 +22,7 @@ _KEPT_LINES = 12
 
 def installed_flavours() -> tuple[str, ...]:
     """Return the import names of the installed flavours, the full library first; none is imported."""
-    return tuple(name for name in FLAVOURS if importlib.util.find_spec(name) is not None)
+    return tuple(name for name in FLAVOURS if is_importable(name))
 
 
 def import_flavour(name: str) -> Any:

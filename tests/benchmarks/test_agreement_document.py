@@ -204,7 +204,7 @@ def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(NothingToCompare, match=r"no study is in both \('study-00' against 'other'\)"):
         evaluate(predicted, stranger)
     empty = Readings("reader.csv", corners={"study-00": {"C2-inferior": Reading(None)}})
-    with pytest.raises(NothingToCompare, match="no corner of the 1 studies in both has two grades"):
+    with pytest.raises(NothingToCompare, match="no corner of the 1 study in both has two grades"):
         evaluate(predicted, empty)
 
 

@@ -23,7 +23,7 @@ STEP = 5
 
 
 def case_every_failing_call():
-    """Whichever call fails while a scorer is opened: a named error, and nothing stays behind."""
+    """Every call that fails while a scorer is opened gives an error that names it, and leaves nothing behind."""
     tested, messages, nth = bundle(), [], 0
     while nth == len(messages) * STEP:
         nth += STEP
@@ -151,7 +151,7 @@ def case_kernels_of_a_newer_cuda():
 
 
 def case_every_word_for_code_that_cannot_be_loaded():
-    """Whatever the driver says of the first code, the second is tried; a lost context is no such word."""
+    """If the driver cannot load the first code, the second is tried. A lost context is another fault."""
 
     def compiled(source, capability):
         yield Code(double.fatbin(KERNELS), "the first")
@@ -191,6 +191,27 @@ def case_a_slot_that_cannot_grow():
         device.upload(0, source)
         device.warp(rois, spec, out)
         assert np.abs(device.read(out) - warp([source], roi, spec)).max() < 1e-6
+    device.close()
+    assert_everything_freed()
+
+
+def case_a_coherent_gpu_has_read_a_radiograph_before_the_next_comes():
+    """It reads the host's memory itself: sizes that grow and shrink, and a small image right behind each."""
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    rng, table = np.random.default_rng(3), np.linspace(0, 1, 4096, dtype=np.float32)
+    spec, roi = WarpSpec(32, 32, 2, (0.0,), (1.0,)), np.zeros(1, ROI)
+    roi["origin"], roi["matrix"] = (5, 3), [[1, 0.1, 0], [-0.1, 1, 0]]
+    device = opened(largest_image_px=1)
+    rois, out = device.allocate((1,), ROI), device.allocate((1, 1, 32, 32), np.float32)
+    device.write(rois, roi)
+    for number, side in enumerate(rng.integers(40, 400, 12).tolist()):
+        source = Source(rng.integers(0, 4096, (side, side + number)).astype(np.uint16), (table,))
+        device.upload(0, source)
+        device.warp(rois, spec, out)
+        if number % 3:
+            device.upload(0, Source(np.zeros((3, 3), np.uint16), (table,)))
+        assert np.abs(device.read(out) - warp([source], roi, spec)).max() < 1e-4, number
     device.close()
     assert_everything_freed()
 

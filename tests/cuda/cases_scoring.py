@@ -258,6 +258,12 @@ def case_larger_than_the_slot():
     assert_everything_freed()
 
 
+def case_larger_than_the_slot_of_a_coherent_gpu():
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    case_larger_than_the_slot()
+
+
 def case_upload_in_pieces():
     """Strided, byte-swapped and signed pixels arrive whole, each piece by one copy; equal tables are sent once."""
     rng = np.random.default_rng(3)

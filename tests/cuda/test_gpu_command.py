@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from spinescore.benchmarks.gpu import networks
-from spinescore.benchmarks.gpu.__main__ import PARTS
+from spinescore.benchmarks.gpu.__main__ import PARTS, main
 from spinescore.benchmarks.gpu.record import Failed, Record, Skipped, text_table
 from spinescore.runtime.engines import flavours
 
@@ -292,6 +292,15 @@ def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):
     skipped = by_status(document, "skipped")
     assert skipped["boxes and crops, random"].startswith("Device cuda is not available: ")
     assert [check["name"] for check in document["checks"] if check["part"] == "timing"] == ["the part"]
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "many"])
+def test_minutes_that_are_none_are_wrong_usage(tmp_path, capsys, minutes):
+    with pytest.raises(SystemExit) as ended:
+        main(["--out", str(tmp_path / "gpu.json"), f"--minutes={minutes}"])
+    assert ended.value.code == 2
+    assert "--minutes" in capsys.readouterr().err
+    assert not (tmp_path / "gpu.json").exists()
 
 
 def test_every_way_that_a_check_may_end(tmp_path):

@@ -66,7 +66,7 @@ def make_double(
     dtypes = dtypes or dict.fromkeys(tensors, DataType.HALF)
     name = "tensorrt_rtx" if rtx else "tensorrt"
     module = types.ModuleType(name)
-    module.__spec__ = ModuleSpec(name, None)
+    module.__spec__ = ModuleSpec(name, None, origin="double")
     module.__version__ = "1.7.1.116" if rtx else "10.16.1.11"
     module.calls = []
     module.registered = None  # the process's logger

@@ -146,12 +146,33 @@ def test_jetpacks_tensorrt_that_an_environment_hides(monkeypatch, tmp_path, plac
     monkeypatch.setattr(doctor, "_SYSTEM", tmp_path / "usr")
     monkeypatch.setattr(sys, "prefix", "/home/a/.venv")
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "usr"))
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
     found = named(doctor._gpu(), "TensorRT")
     assert found.state == state
     assert words in found.detail
     assert found.fix == (f"{OWN} -m venv --system-site-packages /home/a/.venv" if fix else "")
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # the system's own Python: nothing is hidden
+    assert named(doctor._gpu(), "TensorRT").state == "absent"
+
+
+@pytest.mark.parametrize("environment", ["/opt/conda", "/home/a/.venv"])
+def test_jetpacks_tensorrt_that_another_python_does_not_see(monkeypatch, tmp_path, environment):
+    """Conda's Python, or an environment of it: its --system-site-packages are not the system's."""
+    (tmp_path / "lib" / OWN / "dist-packages" / "tensorrt").mkdir(parents=True)
+    monkeypatch.setattr(doctor, "_SYSTEM", tmp_path)
+    monkeypatch.setattr(sys, "prefix", environment)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/conda")
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
+    found = named(doctor._gpu(), "TensorRT")
+    assert (found.state, found.fix) == ("missing", "")
+    assert f"is hidden by the Python of {environment}, and is for the system's {OWN}: make" in found.detail
+    assert found.detail.endswith(f"with {tmp_path}/bin/{OWN} -m venv --system-site-packages")
+
+
+def test_an_empty_folder_is_no_tensorrt(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     assert named(doctor._gpu(), "TensorRT").state == "absent"
 
 
@@ -254,7 +275,7 @@ def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
         assert f"to accept more: spinescore bundle verify {name} --device cpu" in named(doctor.examine(), name).detail
         record = record_of(bundle)
         write_record(replace(record, device={**record.device, "hardware": kind}), bundle)
-        assert "onnxruntime 1.2.3 fp16 accepted (0.25 of the time)" in named(doctor.examine(), name).detail
+        assert "onnxruntime 1.2.3 fp16 accepted (25% of the reference's time)" in named(doctor.examine(), name).detail
 
 
 def test_every_syntax_that_a_decoder_is_for_is_looked_at():

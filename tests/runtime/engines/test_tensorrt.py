@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.tensorrt_double import HERE, DataType, TensorIOMode, make_double, write_engine
-from spinescore.runtime.engines.flavours import import_flavour, logger_of, start
+from spinescore.runtime.engines.flavours import import_flavour, installed_flavours, logger_of, start
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_on_gpu
 from spinescore.runtime.errors import EngineError
@@ -63,7 +63,7 @@ def install(monkeypatch):
 
 @pytest.mark.parametrize("compatible", [False, True])
 def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypatch, compatible):
-    """Whatever its sidecar says: an engine that is version-compatible brings code for the host."""
+    """Its sidecar does not count: an engine that is version-compatible brings code for the host."""
     engine, onnx, sidecar = write_engine(tmp_path)
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another"))
     replace(sidecar, version_compatible=compatible).write(engine)
@@ -173,6 +173,19 @@ def test_every_engine_has_its_own_lines_of_the_one_logger(files, install):
                 engine.run(IMAGES, HEATMAPS)
             assert str(raised.value).count("the double failed in execute_async_v3") == 1
     assert double.registered is logger_of(double)
+
+
+def test_each_flavour_of_a_process_has_its_own_logger():
+    """A bundle's engines may be of two; the lines of one are not told as those of the other."""
+    doubles = [make_double(frozenset({"Runtime"}), rtx=rtx) for rtx in (False, True)]
+    for double in (*doubles, *doubles):
+        with pytest.raises(
+            EngineError, match=rf"^{double.__name__} [\d.]+ could not start its Runtime: the double"
+        ) as raised:
+            start(double, double.Runtime)
+        assert str(raised.value).count("the double failed in Runtime") == 1
+    assert logger_of(doubles[0]) is not logger_of(doubles[1])
+    assert not logger_of(doubles[0]).lines
 
 
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
@@ -348,6 +361,7 @@ def test_a_folder_with_the_librarys_name_is_not_the_library(monkeypatch, tmp_pat
     with pytest.raises(EngineError, match=words):
         import_flavour("tensorrt")
     monkeypatch.delitem(sys.modules, "tensorrt")
+    assert "tensorrt" not in installed_flavours()
     assert _builder((8, 7))[0] != "tensorrt"
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
 
