@@ -177,7 +177,8 @@ class Dispatcher:
         silent_s, limit_s = now - self._heard_s, self._score.timeout_s if self._ready else _OPENING_S
         megabytes = self._worker.memory_bytes() >> 20
         if ended is not None:
-            self._restart(Fault("worker-crashed", f"the worker ended while it scored the study ({ended})"))
+            doing = " while it scored the study" if self.is_busy else ""
+            self._restart(Fault("worker-crashed", f"the worker ended{doing} ({ended})"))
         elif silent_s > limit_s:
             self._restart(Fault("worker-timeout", f"the worker was silent for {limit_s:g} s (score.timeout_s)"))
         elif megabytes > self._score.memory_mb:

@@ -7,9 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from spinescore.runtime.appliance.config import Config, Tls
+from spinescore.runtime.appliance.httpconfig import Http
+from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["check_network", "client_context", "server_context"]
+
+_HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -38,7 +42,7 @@ def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
 
 
 def check_network(config: Config) -> None:
-    """Raise `SpineScoreError` if pynetdicom is needed and missing, or a file of the TLS settings cannot be used."""
+    """Raise `SpineScoreError` if a package is missing, or a socket's path or a file of TLS cannot be used."""
     users = [one for one in config.destination if one.kind == "dicom"]
     if (config.node or users) and find_spec("pynetdicom") is None:
         raise SpineScoreError(
@@ -49,6 +53,18 @@ def check_network(config: Config) -> None:
     for one in users:
         if one.tls is not None:
             _check_tls(f"destination {one.name}", one.tls, server=False)
+    _check_http(config.http)
+
+
+def _check_http(http: Http) -> None:
+    missing = [name for name in _HTTP_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SpineScoreError(f"the service answers over HTTP with {missing[0]}, which is not installed; "
+                              "pip install 'spinescore[appliance]'")  # fmt: skip
+    if http.socket is not None and (fault := socket_fault(Path(http.socket))):
+        raise SpineScoreError(fault)
+    if http.tls is not None:
+        _check_tls("http", http.tls, server=True)
 
 
 def _check_tls(where: str, tls: Tls, *, server: bool) -> None:

@@ -19,6 +19,7 @@ from spinescore.runtime.text import one_line
 __all__ = ["Systemd"]
 
 _LONGER_US = 30_000_000  # for which a start may take longer
+_SEND_S = 0.2
 
 
 class Systemd:
@@ -36,25 +37,27 @@ class Systemd:
         lines = []
         if not reasons and not self._is_ready:
             lines.append("READY=1")
-        self._is_ready = not reasons
-        self._was_ready = self._was_ready or self._is_ready
         status = one_line("; ".join(reasons) or "ready")
         if status != self._status:
             lines.append(f"STATUS={status}")
-        self._status = status
         if opening and not self._was_ready:
             lines.append(f"EXTEND_TIMEOUT_USEC={_LONGER_US}")
         if moved:
             lines.append("WATCHDOG=1")
-        self._send(lines)
+        if self._send(lines):  # or else it is told again
+            self._is_ready, self._status = not reasons, status
+            self._was_ready = self._was_ready or self._is_ready
 
     def stopping(self) -> None:
         """Tell that the service ends."""
         self._send(["STOPPING=1", "STATUS=ending"])
 
-    def _send(self, lines: Sequence[str]) -> None:
+    def _send(self, lines: Sequence[str]) -> bool:
+        """Send lines in one datagram; return whether the manager has them."""
         if not self._address or not lines or sys.platform == "win32":
-            return
+            return True
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)  # a manager that hangs must not hold up the service
+            sender.settimeout(_SEND_S)  # a manager that hangs must not hold up the service
             sender.sendto("\n".join(lines).encode(), self._address)
+            return True
+        return False

@@ -213,7 +213,7 @@ def _web(config: Config) -> None:
     from spinescore.runtime.appliance.web.access import read_access
     from spinescore.runtime.appliance.web.app import make_app
     from spinescore.runtime.appliance.web.consoles import Consoles
-    from spinescore.runtime.appliance.web.server import make_server, open_sockets
+    from spinescore.runtime.appliance.web.server import open_sockets, serve_http
     from spinescore.runtime.appliance.web.site import Site
 
     consoles = Consoles()
@@ -224,7 +224,7 @@ def _web(config: Config) -> None:
             _tell(str(error))
             sys.exit(1)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
-        make_server(app, sockets, lambda: say(alive=True)).run()
+        serve_http(app, sockets, lambda: say(alive=True))
 
 
 def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:

@@ -155,7 +155,7 @@ class _Loop:
         self._spool, self._places, self._index, self._clock = config.spool, places, index, clock
         self._dispatcher, self._children, self._say = dispatcher, children, say
         self._clean_s = self._tell_s = self._fed_s = clock.now()
-        self._systemd, self._ready = systemd, False
+        self._systemd, self._ready, self._told = systemd, False, None
         self._node, self._bundle = config.node is not None, bundle
 
     def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
@@ -169,9 +169,10 @@ class _Loop:
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
-            if self._clock.now() >= self._tell_s:
+            state = self._dispatcher.shown.get("state")
+            if self._clock.now() >= self._tell_s or state != self._told:
                 self._tell()
-                self._tell_s = self._clock.now() + _TELL_S
+                self._tell_s, self._told = self._clock.now() + _TELL_S, state
             nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
             if until_idle and nothing_comes and not expects() and _is_idle(self._index):
                 return

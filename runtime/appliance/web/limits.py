@@ -2,8 +2,9 @@
 
 - A request's head has to come within 10 s and in 32 KiB, its body within 60 s, and its answer has to be taken within
   10 minutes. What takes longer is cut off. A connection without a request is closed after 5 s (uvicorn's own limit).
-- If more than 64 connections are open, the one that has waited longest for bytes of its client is closed. One whose
-  request is being answered is not. If 128 are, new requests get the status 503.
+- If more than 64 connections are open, the one that has waited longest for its client is closed, be it for a request or
+  for its client to take the answer. One whose request is worked on is not, nor one that is younger than half a second,
+  unless 256 are open.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web.problems import document_of_problem
 
-__all__ = ["MOST_CONNECTIONS", "MOST_REQUESTS", "LimitedProtocol"]
+__all__ = ["LimitedProtocol"]
 
-MOST_CONNECTIONS, MOST_REQUESTS = 64, 128
+MANY, MOST = 64, 256  # connections
+GRACE_S = 0.5
+_MOST_PIPELINED = 4  # requests that wait behind the one that is answered; each takes memory
 MOST_HEAD_BYTES = 1 << 15
 HEAD_S, BODY_S, ANSWER_S = 10.0, 60.0, 600.0
+
+
+_NO_HTTP = f"this is no HTTP, or more than {_MOST_PIPELINED} requests were sent before their answers"
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -36,9 +42,20 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait_for("head", HEAD_S)
-        waiting = [one for one in self.connections if isinstance(one, LimitedProtocol) and one.waits != "answer"]
-        if len(self.connections) > MOST_CONNECTIONS and waiting:
-            min(waiting, key=lambda one: one.since_s).cut_off()
+        if len(self.connections) > MANY:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest for its client; this one if there is none, and far too many."""
+        waiting = [one for one in self.connections if isinstance(one, LimitedProtocol) and one.waits_for_client]
+        oldest = min(waiting, key=lambda one: one.since_s, default=self)
+        if oldest.since_s < self.since_s - GRACE_S or len(self.connections) > MOST:
+            oldest.cut_off()
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it waits for bytes of its client, or for its client to take some."""
+        return self.waits != "answer" or self.transport.get_write_buffer_size() > 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._limit is not None:
@@ -64,6 +81,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self.send_400_response("the head of the request is too large")
 
     def on_message_begin(self) -> None:
+        """Begin a request. Raises `ValueError` if too many wait for their turn, which the parser takes for a fault."""
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            raise ValueError("too many requests at once")
         super().on_message_begin()
         self._sized = 0
 
@@ -94,12 +114,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._wait_for("head", HEAD_S)
         super().on_response_complete()
+        if not self.cycle.response_complete:  # the next one came already
+            self._wait_for("answer", ANSWER_S)
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is no HTTP, or whose head is too large, and close the connection."""
         too_large = max(self._head_bytes, self._sized) > MOST_HEAD_BYTES
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if too_large else HTTPStatus.BAD_REQUEST
-        detail = f"the head of the request is larger than {MOST_HEAD_BYTES} bytes" if too_large else "this is no HTTP"
+        detail = f"the head of the request is larger than {MOST_HEAD_BYTES} bytes" if too_large else _NO_HTTP
         body = json.dumps(document_of_problem(status, Fault("http-request", detail))).encode()
         head = (f"HTTP/1.1 {int(status)} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n")  # fmt: skip

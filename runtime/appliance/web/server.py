@@ -16,11 +16,11 @@ from starlette.applications import Starlette
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.httpconfig import address_of
 from spinescore.runtime.appliance.network import server_context
-from spinescore.runtime.appliance.web.limits import MOST_REQUESTS, LimitedProtocol
+from spinescore.runtime.appliance.web.limits import LimitedProtocol
 from spinescore.runtime.appliance.web.sockets import BACKLOG, open_tcp_socket, open_unix_socket
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["Listener", "make_server", "open_sockets", "socket_path"]
+__all__ = ["Listener", "make_server", "open_sockets", "serve_http", "socket_path"]
 
 _TICK_S = 1.0
 _HANDSHAKE_S = 10.0
@@ -76,6 +76,10 @@ def make_server(app: Starlette, listeners: list[Listener], alive: Callable[[], N
     """Return a server; its `run` serves until this process ends. `alive` is called once a second."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # it shows tracebacks, and can be flooded
     settings = uvicorn.Config(app, http=LimitedProtocol, loop="asyncio", ws="none", lifespan="off", log_config=None,
-                              access_log=False, server_header=False, proxy_headers=False,
-                              limit_concurrency=MOST_REQUESTS)  # fmt: skip
+                              access_log=False, server_header=False, proxy_headers=False)  # fmt: skip
     return _Server(settings, listeners, alive)
+
+
+def serve_http(app: Starlette, listeners: list[Listener], alive: Callable[[], None]) -> None:
+    """Serve until this process ends; `alive` is called once a second."""
+    make_server(app, listeners, alive).run()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
 import pytest
 
+from spinescore.runtime.appliance import notify
 from spinescore.runtime.appliance.notify import Systemd
 
 
@@ -42,6 +44,22 @@ def test_a_manager_hears_of_each_change_once(manager):
     assert lines()[0] == "READY=1"
     systemd.stopping()
     assert lines()[0] == "STOPPING=1"
+
+
+def test_a_manager_that_is_busy_is_told_again(manager, monkeypatch):
+    address, lines = manager
+    monkeypatch.setattr(notify, "_SEND_S", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(10_000):
+                other.sendto(b"x", "\0" + address[1:] if address.startswith("@") else address)
+    systemd = Systemd(address)
+    systemd.tell([], moved=True, opening=False)
+    while lines():
+        pass
+    systemd.tell([], moved=False, opening=False)
+    assert lines() == ["READY=1", "STATUS=ready"]
 
 
 def test_without_a_manager_nothing_happens(monkeypatch, tmp_path):

@@ -187,6 +187,22 @@ def test_a_crowd_of_silent_clients_holds_up_nobody(path):
             assert ask(path, "POST /echo", b"123")[::2] == (200, "3")
 
 
+def test_a_client_that_asks_much_and_takes_nothing_holds_up_nobody(path):
+    request = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx"
+    with connect(path) as client:
+        client.sendall(request * 3)
+        received = b""
+        while received.count(b"HTTP/1.1 200 OK") < 3:
+            received += client.recv(65536)
+    with contextlib.ExitStack() as crowd:
+        for _ in range(50):
+            client = crowd.enter_context(connect(path))
+            with contextlib.suppress(OSError):
+                client.sendall(request * 300)
+        for _ in range(20):
+            assert ask(path, "POST /echo", b"123")[::2] == (200, "3")
+
+
 def test_ready_follows_the_supervisor_and_answers_are_shared(make, tmp_path, monkeypatch):
     monkeypatch.setattr(server, "_TICK_S", 0.05)
     appliance = make()

@@ -119,6 +119,14 @@ def test_a_configuration_is_checked(config, capsys):
     assert run(capsys, "status", "--config", config)[0] == 2
 
 
+def test_a_socket_whose_path_is_too_long_is_said(config, capsys):
+    config.write_text(CONFIG + f'[http]\nsocket = "{"x" * 100}/http.sock"\n')
+    for words in (["serve", "--check"], ["serve", "--until-idle"]):
+        status, _, said = run(capsys, *words, "--config", config)
+        assert status in (2, 4)
+        assert "at most 107" in said
+
+
 def test_without_an_index_there_is_nothing_to_show(config, capsys):
     status, _, said = run(capsys, "status", "--config", config)
     assert (status, "there is no index" in said) == (4, True)
