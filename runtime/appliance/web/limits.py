@@ -37,6 +37,7 @@ class LimitedProtocol(HttpToolsProtocol):
     waits: str = "head"  # head, body, or answer
     since_s = 0.0
     _head_bytes = _sized = 0  # as they came, and as the parser gave them out
+    _is_whole = True  # the body of the request has come
     _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -85,7 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise ValueError("too many requests at once")
         super().on_message_begin()
-        self._sized = 0
+        self._sized, self._is_whole = 0, False
 
     def on_url(self, url: bytes) -> None:
         self._size(len(url))
@@ -107,12 +108,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if not self.cycle.response_complete:
-            self._wait_for("answer", ANSWER_S)
+        self._is_whole = True
+        self._wait_for("head", HEAD_S) if self.cycle.response_complete else self._wait_for("answer", ANSWER_S)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._wait_for("head", HEAD_S)
+        if self._is_whole:  # or else the rest of a body comes that nobody wants
+            self._wait_for("head", HEAD_S)
         super().on_response_complete()
         if not self.cycle.response_complete:  # the next one came already
             self._wait_for("answer", ANSWER_S)

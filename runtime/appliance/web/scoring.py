@@ -26,7 +26,7 @@ from spinescore.runtime.codes import CODES
 
 __all__ = ["scoring_routes"]
 
-_BODY_S = 120.0  # in which a body has to arrive
+_BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
 _RETRY = {"Retry-After": "1"}
 _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
 _FILE = re.compile(r"[a-z]+(-[a-z]+)?\.(json|html|png|csv|dcm)")

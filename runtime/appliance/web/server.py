@@ -55,7 +55,9 @@ class _Server(uvicorn.Server):
 
 def open_sockets(config: Config) -> list[Listener]:
     """Return the sockets of the configuration, which listen. Raises SpineScoreError if one cannot."""
-    opened: list[Listener] = [] if sys.platform == "win32" else [(open_unix_socket(socket_path(config)), None)]
+    opened: list[Listener] = []
+    if sys.platform != "win32":
+        opened.append((open_unix_socket(socket_path(config)), None))
     http = config.http
     if http.tcp is not None:
         try:

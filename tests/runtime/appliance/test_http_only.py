@@ -126,7 +126,7 @@ def test_on_windows_it_answers_on_the_loopback_interface_alone(tmp_path, monkeyp
     assert service.where == f"on http://127.0.0.1:{httponly.PORT} with the token in {tmp_path / 'token'}"
     opened = []
     monkeypatch.setattr(server, "open_tcp_socket", lambda *address: opened.append(address) or "tcp")
-    assert server.open_sockets(service.config) == ["tcp"]
+    assert server.open_sockets(service.config) == [("tcp", None)]
     assert opened == [("127.0.0.1", httponly.PORT)]
 
 
@@ -178,9 +178,11 @@ def test_a_child_hears_every_message_and_ends_with_its_parent():
     """A line may come in pieces, and several at once; what is heard last is said."""
     program = (
         "from spinescore.runtime.appliance.child import answering\n"
-        "import threading\n"
-        "say = answering(lambda message: say(heard=message))\n"
-        "threading.Event().wait()\n"
+        "from queue import Queue\n"
+        "heard = Queue()\n"
+        "say = answering(heard.put)\n"
+        "while True:\n"
+        "    say(heard=heard.get())\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write(b'{"a": 1}\n{"b": ')

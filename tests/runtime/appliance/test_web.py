@@ -21,7 +21,7 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web import limits, server
-from spinescore.runtime.appliance.web.access import read_access
+from spinescore.runtime.appliance.web.access import Access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.problems import HANDLERS, Problem
@@ -206,8 +206,8 @@ def test_a_client_that_asks_much_and_takes_nothing_holds_up_nobody(path):
 def test_ready_follows_the_supervisor_and_answers_are_shared(make, tmp_path, monkeypatch):
     monkeypatch.setattr(server, "_TICK_S", 0.05)
     appliance = make()
-    access = read_access(appliance.config.http)
-    site = Site(appliance.config, appliance.places, appliance.clock, access, Consoles())
+    consoles = Consoles().open(appliance.places, appliance.clock, lambda **_: None)
+    site = Site(appliance.config, appliance.places, appliance.clock, Access({}), consoles)
     opened = []
     monkeypatch.setattr(appliance.places, "has_room", lambda *_: opened.append(1) or True)
     with serving(make_app(site), tmp_path / "s"):
@@ -233,3 +233,12 @@ def test_the_process_needs_neither_pydicom_nor_an_engine():
             "spinescore.runtime.appliance.web.server; print([name for name in ('pydicom', 'pynetdicom', 'onnxruntime', "
             "'cv2', 'openvino') if name in sys.modules])")  # fmt: skip
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_body_that_is_refused_early_is_no_head(path):
+    """The client gets the answer while it still sends, and its connection stays good."""
+    with connect(path) as client:
+        client.sendall(b"GET /refuse HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+        assert answer(client)[0] == 503
+        client.sendall(b"x" * 300_000 + b"GET /refuse HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer(client)[0] == 503
