@@ -163,6 +163,7 @@ static const char *check_value(const char *p, const char *end, int depth);
 /* Checks the entries of an object or array, whose opening bracket is at `p`. */
 static const char *check_entries(const char *p, const char *end, int depth) {
     char close = *p == '{' ? '}' : ']';
+    if (depth >= MAX_DEPTH) return NULL;
     p = skip_space(p + 1, end);
     if (p < end && *p == close) return p + 1;
     for (;;) {
@@ -185,7 +186,7 @@ static const char *check_value(const char *p, const char *end, int depth) {
     static const char *const words[] = {"true", "false", "null"};
     double number;
     size_t i, length;
-    if (p >= end || depth > MAX_DEPTH) return NULL;
+    if (p >= end) return NULL;
     if (*p == '"') return read_string(p, end, NULL, 0);
     if (*p == '{' || *p == '[') return check_entries(p, end, depth);
     if (*p == '-' || (*p >= '0' && *p <= '9')) return read_number(p, end, &number);

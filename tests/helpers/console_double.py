@@ -23,6 +23,7 @@ ANSWER = {
     "report": REPORT,
     "results": {"sr": "/v1/results/4f/sr.dcm", "gsps-cervical": "/v1/results/4f/gsps-cervical.dcm"},
 }
+REJECTED = json.loads(made_report({"cervical": None, "lumbar": None}).to_json())
 PROBLEM = {
     "type": "about:blank",
     "title": "Rejected",
@@ -80,7 +81,7 @@ PLAIN: dict[str, bytes] = {
     "right": answer("200 OK", ANSWER),
     "indented": answer("200 OK", json.dumps(ANSWER, indent=2).replace("\n", "\r\n\t").encode()),
     "chunked": chunked(RIGHT, 1000),
-    "interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer("200 OK", ANSWER),
+    "interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n" + answer("200 OK", ANSWER),
     "silent": b"",
     "half-head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "half-body": answer("200 OK", ANSWER)[:-500],
@@ -137,6 +138,7 @@ PLAIN: dict[str, bytes] = {
     "busy": problem("503 Service Unavailable", "Retry-After: 7", status=503, code="budget"),
     "busy-until": problem("503 Service Unavailable", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT", status=503),
     "rejected": problem("422 Unprocessable Content"),
+    "rejected-report": problem("422 Unprocessable Content", report=REJECTED),
     "unauthorized": problem("401 Unauthorized", status=401, code="error", detail="The token is not known."),
     "too-late": problem("504 Gateway Timeout", status=504, code="budget"),
     "broken": answer("500 Internal Server Error", b"<html>oops</html>", kind="text/html"),

@@ -2,8 +2,8 @@
 
      probe ADDRESS FOLDER CASE...
 
-   The case is the token, by which the double of the service knows its behaviour. A case that begins with fetch-, file- or
-   ready- makes that call, with the rest as the token; cancel... is cancelled by another thread; slow... has short
+   The case is the token, by which the double of the service knows its behaviour. A case that begins with fetch-, file-
+   or ready- makes that call, with the rest as the token; cancel... is cancelled by another thread; slow... has short
    time-outs; own-... gives a buffer for the answer; twice-... makes the call with a handle that is in use. */
 #define _POSIX_C_SOURCE 200809L
 #include "spinescore.h"
@@ -78,6 +78,7 @@ static void score(spinescore_handle *handle, const char *name, spinescore_proble
                (int)report.range[1], (unsigned)report.result_count, corner->site, (int)corner->grade,
                begins(name, "own-") && strlen(own) == report.answer_bytes);
     }
+    if (problem->status == SPINESCORE_REJECTED) printf(" rejects=%s", report.regions[0].reject_code);
     free(own);
     free(pixels);
 }
