@@ -102,12 +102,17 @@ def _all_memory(proc: Path = Path("/proc")) -> int:
     while waiting:
         pid = waiting.pop()
         waiting += [child for child, parent in parents.items() if parent == pid]
-        try:
-            lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+        total += _memory(proc / str(pid))
     return total
+
+
+def _memory(process: Path) -> int:
+    """Return the proportional set size of one process; 0 if it has ended."""
+    try:
+        lines = (process / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 def _processes(proc: Path) -> list[int]:

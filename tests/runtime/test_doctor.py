@@ -176,20 +176,6 @@ def test_an_empty_folder_is_no_tensorrt(monkeypatch, tmp_path):
     assert named(doctor._gpu(), "TensorRT").state == "absent"
 
 
-@pytest.mark.parametrize("environment", ["/opt/conda", "/home/a/.venv"])
-def test_jetpacks_tensorrt_that_another_python_does_not_see(monkeypatch, tmp_path, environment):
-    """Conda's Python, or an environment of it: its --system-site-packages are not the system's."""
-    (tmp_path / "lib" / OWN / "dist-packages" / "tensorrt").mkdir(parents=True)
-    monkeypatch.setattr(doctor, "_SYSTEM", tmp_path)
-    monkeypatch.setattr(sys, "prefix", environment)
-    monkeypatch.setattr(sys, "base_prefix", "/opt/conda")
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
-    found = named(doctor._gpu(), "TensorRT")
-    assert (found.state, found.fix) == ("missing", "")
-    assert f"is hidden by the Python of {environment}, and is for the system's {OWN}: make" in found.detail
-    assert found.detail.endswith(f"with {tmp_path}/bin/{OWN} -m venv --system-site-packages")
-
-
 def test_the_command_for_a_hidden_package_keeps_the_environment(tmp_path):
     """It is run on the environment that is there, whose packages stay."""
     import venv
