@@ -16,6 +16,7 @@ from helpers.documentation import blocks
 from spinescore.runtime import cli
 from spinescore.runtime.console import codes_header, codes_source
 
+ROOT = Path(__file__).parents[3]
 CODES_PAGE = (Path(spinescore.runtime.__file__).parent / "codes.md").read_text(encoding="utf-8")
 
 
@@ -45,6 +46,15 @@ def test_the_command_writes_a_folder_and_writes_it_again(tmp_path, capsys):
     }
     assert written == names
     assert (tmp_path / "new" / "sdk" / "spinescore.c").read_text("utf-8").startswith("/* spinescore.c: ")
+
+
+def test_every_file_is_in_the_wheel():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["spinescore.runtime.console"]
+    files = [path for path in (ROOT / "runtime" / "console").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert [path.name for path in files if not any(path.match(pattern) for pattern in patterns)] == []
+    assert len(files) > 10
 
 
 def test_a_file_is_no_folder(tmp_path, capsys):
