@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.web.bodies import Body, whole_body, wrong_type
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
+from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, problem
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Multipart, Part, Whole, boundary_of
@@ -30,9 +30,6 @@ __all__ = ["scoring_routes"]
 
 _RETRY = {"Retry-After": "1"}
 _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
-_FILE = re.compile(r"[a-z]+(-[a-z]+)?\.(json|html|png|csv|dcm)")
-_MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
-                "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
 
 # The status of an answer by its code; what is not here is a reject of the study: 422.
 _STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
@@ -56,17 +53,9 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
             return Response(status_code=400)  # nobody gets it
 
     async def result(request: Request) -> Response:
-        key, file = request.path_params["key"], request.path_params["file"]
-        if _KEY.fullmatch(key) and _FILE.fullmatch(file):
-            path = await consoles.results(key) / file
-            try:
-                content = await asyncio.to_thread(path.read_bytes)
-            except FileNotFoundError:
-                pass
-            else:
-                headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
-                return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])
-        raise Problem(404, Fault("http-request", "there is no such result, or it was removed after its time"))
+        key = request.path_params["key"]
+        folder = await consoles.results(key if _KEY.fullmatch(key) else "none")
+        return await file_response(folder / request.path_params["file"])
 
     return [Route("/v1/score", score, methods=["POST"]), Route("/v1/results/{key}/{file}", result)]
 
