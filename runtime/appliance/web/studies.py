@@ -77,6 +77,9 @@ def studies_routes(site: Site) -> list[Route]:
         chosen = _choice(request)
         return JSONResponse(await _asked(site, lambda index: _list(index, **chosen)))
 
+    async def studies(request: Request) -> Response:
+        return await (receive if request.method == "POST" else listed)(request)
+
     async def shown(request: Request) -> Response:
         number = _number(request)
         return JSONResponse(await _asked(site, lambda index: _show(site, index, number)))
@@ -100,8 +103,7 @@ def studies_routes(site: Site) -> list[Route]:
         raise _unknown("there is no such result, or it was removed after its time")
 
     return [
-        Route("/v1/studies", receive, methods=["POST"]),
-        Route("/v1/studies", listed),
+        Route("/v1/studies", studies, methods=["GET", "POST"]),
         Route("/v1/studies/{number}", shown),
         Route("/v1/studies/{number}/results/{key}/{file}", result),
         Route("/v1/studies/{number}/retry", retried, methods=["POST"]),
