@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +27,37 @@ def score(bundle):
     scorer = appliance.open_scorer(bundle)
     yield scorer.score
     scorer.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """An authority, and certificates of it for a server and a client, made by openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for name in ("ca", "server", "client", "other"):
+        signer = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
+        openssl(
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ),
+            *("-keyout", f"{name}.key", "-out", f"{name}.pem", *signer),
+        )
+    return folder
 
 
 @pytest.fixture

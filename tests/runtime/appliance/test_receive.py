@@ -373,37 +373,6 @@ def test_a_report_of_storage_commitment_is_taken_with_reversed_roles():
     assert heard.reports[0].TransactionUID == "2.25.7"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """An authority, and certificates of it for a server and a client, made by openssl."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "server", "client", "other"):
-        signer = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
-        openssl(
-            *(
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={name}",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-            ),
-            *("-keyout", f"{name}.key", "-out", f"{name}.pem", *signer),
-        )
-    return folder
-
-
 def tls_of(folder: Path, name: str) -> Tls:
     return Tls(*(str(folder / file) for file in (f"{name}.pem", f"{name}.key", "ca.pem")))
 
