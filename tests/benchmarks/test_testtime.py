@@ -12,12 +12,28 @@ from spinescore.runtime import load_study
 
 
 @pytest.mark.parametrize("averaging", [([1.0], True, True), ([1.0, 1.5], True, False)])
-def test_three_turns_on_one_thread(tmp_path, averaging):
+def test_network_runs_are_timed_apart_on_one_thread(tmp_path, averaging):
     bundle = tiny.write_bundle(tmp_path / "bundle", test_time=averaging)
     study = load_study(tiny_study.write_study(tmp_path / "study"))
-    found = testtime._turns(bundle, ("onnxruntime", "fp32"), study, None, 1)
-    assert set(found) == {"plain_ms", "averaged_ms", "extra_runs_ms", "ratio"}
-    assert min(found["plain_ms"], found["averaged_ms"], found["extra_runs_ms"]) > 0
+    figures = testtime._turns(bundle, ("onnxruntime", "fp32"), study, None, 3)
+    assert set(figures) == {"plain_ms", "extra_runs_ms", "beside_ms", "ratio"}
+    assert figures["plain_ms"] > 0
+    expected = (figures["extra_runs_ms"] + figures["beside_ms"]) / figures["extra_runs_ms"]
+    assert figures["ratio"] == pytest.approx(expected, rel=0.1, abs=0.1)
+
+
+def test_every_run_of_a_network_is_timed():
+    class Device:
+        def run(self, *arguments):
+            ran.append(arguments)
+
+    ran: list[tuple[int, ...]] = []
+    device = Device()
+    runs_ms = testtime._timed_runs(device)
+    device.run(1, 2, 3)
+    device.run(4, 5, 6)
+    assert ran == [(1, 2, 3), (4, 5, 6)]
+    assert len(runs_ms) == 2
 
 
 def test_the_record_says_what_ran(tmp_path, monkeypatch, capsys):
