@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -215,14 +215,17 @@ def _web(config: Config) -> None:
     from spinescore.runtime.appliance.web.consoles import Consoles
     from spinescore.runtime.appliance.web.server import open_sockets, serve_http
     from spinescore.runtime.appliance.web.site import Site
+    from spinescore.runtime.appliance.web.studies import SOURCE
 
     consoles = Consoles()
-    with _process(config, consoles.hear) as (places, clock, _, say):
+    with _process(config, consoles.hear) as (places, clock, index, say):
         try:
             access, sockets = read_access(config.http), open_sockets(config)
         except SpineScoreError as error:
             _tell(str(error))
             sys.exit(1)
+        with suppress(IndexFull):
+            Spool(places, index, clock, 0).close_associations(SOURCE)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
         serve_http(app, sockets, lambda: say(alive=True))
 

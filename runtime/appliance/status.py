@@ -93,10 +93,17 @@ def _destinations(index: Index) -> dict[str, dict[str, int]]:
     return counts
 
 
-def list_studies(index: Index, state: str | None = None) -> list[dict[str, Any]]:
-    """Return the studies, the newest first; with `state` only those."""
-    where, values = ("WHERE state = ?", (state,)) if state else ("", ())
-    rows = index.rows(f"SELECT * FROM studies {where} ORDER BY id DESC", *values)
+def list_studies(
+    index: Index, state: str | None = None, *, since: str | None = None, below: int | None = None, most: int = -1
+) -> list[dict[str, Any]]:
+    """Return the studies, the newest first, all or `most` of them; those of a state, that came since, `below` a number.
+
+    `since` is a time as the index has it: in UTC, in ISO 8601.
+    """
+    rows = index.rows(
+        "SELECT * FROM studies WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR received_at >= ?2) AND "
+        "(?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4", state, since, below, most,
+    )  # fmt: skip
     return [_study(row) for row in rows]
 
 

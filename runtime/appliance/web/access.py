@@ -15,25 +15,28 @@ from spinescore.runtime.appliance.web.problems import problem
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import read_text
 
-__all__ = ["ROLES", "Access", "Guard", "read_access"]
+__all__ = ["ROLES", "Access", "Guard", "allowed", "read_access"]
 
 _LEAST_TOKEN = 16  # characters; a shorter one could be guessed
 _MOST_TOKEN_BYTES = 4096
 _BEARER = b"bearer "
 
-_ALL: tuple[Role, ...] = ("console", "reader", "admin")
+_ALL: tuple[Role, ...] = ("console", "reader")
 
-# The roles by the beginning of a path; the longest one that fits counts, and an admin may ask for everything.
-ROLES: Mapping[str, tuple[Role, ...]] = {
-    "/": ("admin",),
-    "/health/": _ALL,
-    "/v2/health/": _ALL,
-    "/metrics": ("reader", "admin"),
-    "/openapi.json": _ALL,
-    "/v1/version": _ALL,
-    "/v1/status": ("reader", "admin"),
-    "/v1/score": ("console", "admin"),
-    "/v1/results/": ("console", "reader", "admin"),
+# The roles by method and the beginning of a path; the longest one that fits counts. An admin may ask for everything.
+ROLES: Mapping[tuple[str, str], tuple[Role, ...]] = {
+    ("GET", "/health/"): _ALL,
+    ("GET", "/v2/health/"): _ALL,
+    ("GET", "/metrics"): ("reader",),
+    ("GET", "/openapi.json"): _ALL,
+    ("GET", "/v1/version"): _ALL,
+    ("GET", "/v1/status"): ("reader",),
+    ("POST", "/v1/score"): ("console",),
+    ("GET", "/v1/results/"): ("console", "reader"),
+    ("GET", "/v1/studies"): ("reader",),
+    ("POST", "/v1/studies"): ("console",),
+    ("POST", "/v1/studies/"): (),
+    ("POST", "/dicom-web/studies"): ("console",),
 }
 
 
@@ -80,9 +83,11 @@ def read_access(http: Http) -> Access:
     return Access(tokens, by_certificate=http.tls is not None and not tokens)
 
 
-def allowed(path: str) -> tuple[Role, ...]:
-    """Return the roles that may ask for a path."""
-    return ROLES[max((begin for begin in ROLES if path.startswith(begin)), key=len)]
+def allowed(method: str, path: str) -> tuple[Role, ...]:
+    """Return the roles that may ask for a path, besides the admin."""
+    method = "GET" if method == "HEAD" else method
+    fits = [begin for name, begin in ROLES if name == method and path.startswith(begin)]
+    return ROLES[method, max(fits, key=len)] if fits else ()
 
 
 class Guard:
@@ -98,7 +103,7 @@ class Guard:
             if role is None:
                 fault = Fault("http-request", "the request shows no token that this service knows")
                 refusal = problem(401, fault, {"WWW-Authenticate": 'Bearer realm="spinescore"'})
-            elif role != "admin" and role not in allowed(scope["path"]):
+            elif role != "admin" and role not in allowed(scope["method"], scope["path"]):
                 refusal = problem(403, Fault("http-request", f"the role {role} may not ask for this path"))
             if refusal is not None:
                 await refusal(scope, receive, send)

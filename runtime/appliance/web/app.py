@@ -15,6 +15,7 @@ from spinescore.runtime.appliance.web.openapi import document
 from spinescore.runtime.appliance.web.problems import HANDLERS
 from spinescore.runtime.appliance.web.scoring import scoring_routes
 from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.studies import studies_routes
 
 __all__ = ["make_app"]
 
@@ -31,6 +32,7 @@ def make_app(site: Site) -> Starlette:
             *health_routes(site),
             *metrics_routes(site),
             Route("/openapi.json", _describe),
+            *studies_routes(site),
             *scoring_routes(site.consoles, site.places, limit),
         ],
         middleware=[Middleware(Guard, site.access)],

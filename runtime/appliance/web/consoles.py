@@ -21,9 +21,9 @@ from spinescore.runtime.appliance.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.documents import document_of
 
-__all__ = ["Busy", "Consoles", "GaveUp"]
+__all__ = ["SUFFIX", "Busy", "Consoles", "GaveUp"]
 
-_SUFFIX = ".console"
+SUFFIX = ".console"
 
 Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
 
@@ -49,7 +49,7 @@ class Consoles:
     def open(self, places: Places, clock: Clock, say: Callable[..., None]) -> Consoles:
         """Begin with nothing: what an earlier process left is removed. `say` tells the supervisor."""
         self._places, self._clock, self._say = places, clock, say
-        for folder in places.incoming.glob(f"*{_SUFFIX}"):
+        for folder in places.incoming.glob(f"*{SUFFIX}"):
             shutil.rmtree(folder, ignore_errors=True)
         say(consoles="none")
         return self
@@ -71,7 +71,7 @@ class Consoles:
         if self._calls > MOST_WAITING:
             raise Busy
         key = f"{int(self._clock.now())}-{secrets.token_hex(16)}"
-        folder = self._places.incoming / f"{key}{_SUFFIX}"
+        folder = self._places.incoming / f"{key}{SUFFIX}"
         self._calls += 1
         try:
             folder.mkdir(mode=0o700)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+from spinescore.runtime.appliance.studies import STATES
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat
@@ -15,6 +16,9 @@ Json = dict[str, Any]
 
 _PROBLEM = "application/problem+json"
 _DICOM, _ZIP = "application/dicom", "application/zip"
+_TEXT: Json = {"type": "string"}
+_BINARY: Json = {"type": "string", "format": "binary"}
+_FILES = r"[a-z]+(-[a-z]+)*\.(json|html|png|csv|dcm)"
 
 
 def document() -> Json:
@@ -37,6 +41,7 @@ def document() -> Json:
                 "View": _view(),
                 "ScoreRequest": _score_request(),
                 "ScoreAnswer": _score_answer(),
+                "Study": _study(),
             },
         },
     }
@@ -61,6 +66,7 @@ def _paths() -> Json:
             "spinescore.appliance-status/1, as spinescore status --json prints it", {"type": "object"})}),
         "/v1/score": {"post": _score()},
         "/v1/results/{key}/{file}": _result(),
+        **_studies(),
     }  # fmt: skip
 
 
@@ -96,14 +102,71 @@ def _score() -> Json:
 
 
 def _result() -> Json:
-    answer = {kind: {"schema": {"type": "string", "format": "binary"}}
-              for kind in (_DICOM, "text/html", "image/png", "text/csv")}  # fmt: skip
-    answer["application/json"] = {"schema": {"type": "object"}}
-    path = _get("A result of a study that was scored", {"200": {"description": "the file", "content": answer}}
+    path = _get("A result of a study that was scored", {"200": _file()}
                 | _problems({"404": "there is no such result, or it was removed"}))  # fmt: skip
-    names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": r"[a-z]+(-[a-z]+)?\.(json|html|png|csv|dcm)"}
+    names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": _FILES}
     return {"parameters": [_parameter("path", name, {"type": "string", "pattern": f"^{pattern}$"})
                            for name, pattern in names.items()], **path}  # fmt: skip
+
+
+def _file() -> Json:
+    content: Json = {kind: {"schema": _BINARY} for kind in (_DICOM, "text/html", "image/png", "text/csv")}
+    content["application/json"] = {"schema": {"type": "object"}}
+    return {"description": "the file", "content": content}
+
+
+def _studies() -> Json:
+    number = {"parameters": [_parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
+    unknown = {"404": "there is no such study or result"}
+    changed = {"200": _json("what was done, and the study", _object(message=_TEXT, study=_ref("Study")))}
+    files: Json = {"type": "object", "minProperties": 1, "additionalProperties": _BINARY}
+    limits = {"400": "the request is malformed", "408": "the body did not arrive in time",
+              "413": "the body or its number of files is beyond a limit", "415": "the Content-Type is another one",
+              "503": "the service is busy, or its disk is full"}  # fmt: skip
+    took = _object(part=_TEXT, status={"enum": ["stored", "known", "quarantined", "refused"]},
+                   study=_or_null({"type": "integer"}), code=_or_null(_TEXT), detail=_or_null(_TEXT))  # fmt: skip
+    dicom_json = {"type": "object"}
+    stow = {status: _content(text, "application/dicom+json", dicom_json) for status, text in
+            (("200", "all were stored"), ("202", "some were stored"), ("409", "none was stored"))}  # fmt: skip
+    again = _problems({"400": "the request is malformed"} | unknown)
+    return {
+        "/v1/studies": {
+            "get": {"summary": "Studies, the newest first", "parameters": [
+                _parameter("query", "state", {"enum": list(STATES)}),
+                _parameter("query", "since", {"type": "string", "format": "date-time"}),
+                _parameter("query", "cursor", {"type": "string", "pattern": "^[0-9]{1,15}$"})],
+                "responses": {"200": _json("at most 100 of them, and the cursor of the next ones", _object(
+                    studies=_array(_ref("Study")), next=_or_null({"type": "integer"})))}
+                | _problems({"400": "an option is malformed"})},
+            "post": {"summary": "Send DICOM files of a study that is scored in its turn", "requestBody": {
+                "required": True, "content": {"multipart/form-data": {"schema": files}, _DICOM: {"schema": _BINARY}}},
+                "responses": {"202": _json("what became of each file", _object(files=_array(took)))}
+                | _problems(limits | {"422": "no file was taken"})},
+        },
+        "/v1/studies/{number}": number
+        | _get("A study", {"200": _json("the study", _ref("Study"))} | _problems(unknown)),
+        "/v1/studies/{number}/retry": number | {"post": {"summary": "Score a parked study again",
+                                                         "responses": changed | again}},
+        "/v1/studies/{number}/deliver": number | {"post": {
+            "summary": "Deliver the results of a study again", "responses": changed | again,
+            "parameters": [_parameter("query", "destination", _TEXT)]}},
+        "/v1/studies/{number}/results/{key}/{file}": {"parameters": [
+            *number["parameters"], _parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+            _parameter("path", "file", {"type": "string", "pattern": f"^{_FILES}$"})],
+            "get": {"summary": "A result of a study", "responses": {"200": _file()} | _problems(unknown)}},
+        "/dicom-web/studies": {"post": {"summary": "STOW-RS (PS3.18, section 10.5)", "requestBody": {
+            "required": True, "content": {'multipart/related; type="application/dicom"': {"schema": _BINARY}}},
+            "responses": stow | _problems(limits)}},
+    }  # fmt: skip
+
+
+def _study() -> Json:
+    study = _object(study={"type": "integer"}, study_instance_uid=_TEXT, state={"enum": list(STATES)},
+                    revision={"type": "integer"}, code=_or_null(_TEXT), message=_or_null(_TEXT),
+                    received_at=_TEXT)  # fmt: skip
+    study["properties"] |= {name: _array({"type": "object"}) for name in ("objects", "results", "deliveries")}
+    study["properties"]["files"] = _array(_TEXT)
+    return study
 
 
 def _report() -> Json:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from starlette.routing import Route
 from spinescore.runtime.appliance.consolejob import ANSWER, ConsoleJob
 from spinescore.runtime.appliance.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.places import FULL, Places
+from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.web.bodies import Body, whole_body, wrong_type
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
+from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, problem
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Multipart, Part, Whole, boundary_of
@@ -26,18 +28,12 @@ from spinescore.runtime.codes import CODES
 
 __all__ = ["scoring_routes"]
 
-_BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
 _RETRY = {"Retry-After": "1"}
 _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
-_FILE = re.compile(r"[a-z]+(-[a-z]+)?\.(json|html|png|csv|dcm)")
-_MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
-                "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
 
 # The status of an answer by its code; what is not here is a reject of the study: 422.
 _STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
              "budget": 504, "worker-crashed": 500, "worker-memory": 500, "http-request": 400}  # fmt: skip
-
-Body = Multipart | Whole
 
 
 def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> list[Route]:
@@ -57,40 +53,17 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
             return Response(status_code=400)  # nobody gets it
 
     async def result(request: Request) -> Response:
-        key, file = request.path_params["key"], request.path_params["file"]
-        if _KEY.fullmatch(key) and _FILE.fullmatch(file):
-            path = await consoles.results(key) / file
-            try:
-                content = await asyncio.to_thread(path.read_bytes)
-            except FileNotFoundError:
-                pass
-            else:
-                headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
-                return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])
-        raise Problem(404, Fault("http-request", "there is no such result, or it was removed after its time"))
+        key = request.path_params["key"]
+        folder = await consoles.results(key if _KEY.fullmatch(key) else "none")
+        return await file_response(folder / request.path_params["file"])
 
     return [Route("/v1/score", score, methods=["POST"]), Route("/v1/results/{key}/{file}", result)]
 
 
 async def _read(request: Request, folder: Path, places: Places, limit: int) -> tuple[Body, ScoreRequest]:
     """Return the files and the options of a call. Raises Problem, ClientDisconnect."""
-    try:
-        body = _open(request, folder)
-        try:
-            await asyncio.wait_for(_take(request, body, places, limit), _BODY_S)
-        finally:
-            body.close()
-        body.check()
+    async with whole_body(request, partial(_open, request, folder), places, limit) as body:
         return body, _options(request, body)
-    except Malformed as error:
-        raise Problem(413 if error.too_large else 400, Fault("http-request", str(error))) from None
-    except asyncio.TimeoutError:
-        text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
-        raise Problem(408, Fault("http-request", text)) from None
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise _no_space() from None
 
 
 def _open(request: Request, folder: Path) -> Body:
@@ -100,29 +73,7 @@ def _open(request: Request, folder: Path) -> Body:
         return Multipart(folder, boundary_of(content_type), MOST_FILES)
     if kind in (DICOM, ZIP):
         return Whole(folder, kind)
-    text = f"the Content-Type is none of multipart/form-data, {DICOM} and {ZIP}"
-    raise Problem(415, Fault("http-request", text))
-
-
-async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
-    """Write the body to its files as it arrives."""
-    declared = request.headers.get("content-length", "0")
-    size = int(declared) if declared.isascii() and declared.isdecimal() else 0
-    taken = 0
-    if size <= limit:
-        if not places.has_room(size):
-            raise _no_space()
-        async for chunk in request.stream():
-            taken += len(chunk)
-            if taken > limit:
-                break
-            body.write(chunk)
-            if taken > size and not places.has_room():  # a body without a length
-                raise _no_space()
-        else:
-            return
-    text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
-    raise Problem(413, Fault("http-request", text))
+    raise wrong_type(f"multipart/form-data, {DICOM} and {ZIP}")
 
 
 def _options(request: Request, body: Body) -> ScoreRequest:
@@ -169,11 +120,6 @@ def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
 
 def _malformed(sentence: str) -> Problem:
     return Problem(400, Fault("http-request", sentence))
-
-
-def _no_space() -> Problem:
-    text = "the service's disk has less free space than its reserve; free space there, and send the study again"
-    return Problem(503, Fault("no-space", text), {"Retry-After": "30"})
 
 
 async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:

@@ -217,3 +217,14 @@ def boundary_of(content_type: str) -> bytes:
     if not boundary:
         raise Malformed("the Content-Type multipart/form-data has no boundary; let your library make it")
     return boundary
+
+
+class Related(Multipart):
+    """A body `multipart/related` of DICOM files without names (PS3.18, section 8.6.1.2)."""
+
+    def _headers_finished(self) -> None:
+        kind = parse_options_header(self._head.lines.get(b"content-type"))[0].decode("latin-1").lower()
+        if kind not in ("", DICOM):
+            raise Malformed(f"a part has another Content-Type than {DICOM}; send DICOM files")
+        self._to = self._files
+        self._files.begin(str(len(self.parts) + 1), DICOM)

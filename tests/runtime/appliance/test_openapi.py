@@ -68,10 +68,18 @@ def test_the_request_is_described_as_it_is_read():
 
 
 def test_every_described_path_has_roles():
-    assert all(path.startswith("/") for path in ROLES)
-    assert allowed("/v1/results/1-a/sr.dcm") == ("console", "reader", "admin")
-    assert allowed("/v1/resultsx") == allowed("/") == ("admin",)
-    assert "console" not in allowed("/metrics")
+    paths = described()["paths"]
+    for method, begin in ROLES:
+        assert (
+            any(path.startswith(begin) and method.lower() in paths[path] for path in paths) or not ROLES[method, begin]
+        )
+    for path in paths:
+        for method in set(paths[path]) - {"parameters"}:
+            assert allowed(method.upper(), path) or path.endswith(("/retry", "/deliver")), path
+    assert allowed("GET", "/v1/results/1-a/sr.dcm") == ("console", "reader")
+    assert allowed("HEAD", "/v1/version") == ("console", "reader")
+    assert allowed("GET", "/v1/resultsx") == allowed("GET", "/") == allowed("DELETE", "/v1/version") == ()
+    assert "console" not in allowed("GET", "/metrics")
 
 
 def test_unknown_paths_and_methods_are_problems(app):

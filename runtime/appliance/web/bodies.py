@@ -1,0 +1,79 @@
+"""The bodies of calls, read into files within their limits; every fault is a problem."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.places import FULL, Places
+from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole
+
+__all__ = ["Body", "no_space", "whole_body", "wrong_type"]
+
+_BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
+
+Body = Multipart | Whole
+B = TypeVar("B", Multipart, Whole, Body)
+
+
+@asynccontextmanager
+async def whole_body(request: Request, make: Callable[[], B], places: Places, limit: int) -> AsyncIterator[B]:
+    """Read a request's body into what `make` returns, and yield it; Malformed in the block is a problem, too.
+
+    Raises Problem, ClientDisconnect.
+    """
+    try:
+        body = make()
+        try:
+            await asyncio.wait_for(_take(request, body, places, limit), _BODY_S)
+        finally:
+            body.close()
+        body.check()
+        yield body
+    except Malformed as error:
+        raise Problem(413 if error.too_large else 400, Fault("http-request", str(error))) from None
+    except asyncio.TimeoutError:
+        text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
+        raise Problem(408, Fault("http-request", text)) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise no_space() from None
+
+
+async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
+    """Write the body to its files as it arrives."""
+    declared = request.headers.get("content-length", "0")
+    size = int(declared) if declared.isascii() and declared.isdecimal() else 0
+    taken = 0
+    if size <= limit:
+        if not places.has_room(size):
+            raise no_space()
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > limit:
+                break
+            body.write(chunk)
+            if taken > size and not places.has_room():  # a body without a length
+                raise no_space()
+        else:
+            return
+    text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
+    raise Problem(413, Fault("http-request", text))
+
+
+def no_space() -> Problem:
+    """Return the problem of a full disk."""
+    text = "the service's disk has less free space than its reserve; free space there, and send the study again"
+    return Problem(503, Fault("no-space", text), {"Retry-After": "30"})
+
+
+def wrong_type(types: str) -> Problem:
+    """Return the problem of a request whose body is of none of the `types`."""
+    return Problem(415, Fault("http-request", f"the Content-Type is none of {types}"))

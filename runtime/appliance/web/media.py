@@ -1,0 +1,32 @@
+"""Files of results as answers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from starlette.responses import Response
+
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.upload import DICOM
+
+__all__ = ["FILE", "file_response"]
+
+FILE = re.compile(r"[a-z]+(-[a-z]+)*\.(json|html|png|csv|dcm)")
+_MEDIA_TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "png": "image/png",
+                "csv": "text/csv; charset=utf-8", "dcm": DICOM}  # fmt: skip
+
+
+async def file_response(path: Path) -> Response:
+    """Return a file of results as an answer. Raises Problem if there is none."""
+    try:
+        if not FILE.fullmatch(path.name):
+            raise FileNotFoundError
+        content = await asyncio.to_thread(path.read_bytes)
+    except FileNotFoundError:
+        text = "there is no such result, or it was removed after its time"
+        raise Problem(404, Fault("http-request", text)) from None
+    headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
+    return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])

@@ -1,0 +1,268 @@
+"""Studies over HTTP: sent as from any source, by a form or by STOW-RS; listed, shown, scored and delivered again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from spinescore.runtime.appliance import status
+from spinescore.runtime.appliance.fault import Fault, Refused
+from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.objects import Identity, read_identity
+from spinescore.runtime.appliance.resultset import SET
+from spinescore.runtime.appliance.spool import Spool
+from spinescore.runtime.appliance.studies import STATES
+from spinescore.runtime.appliance.web.bodies import Body, no_space, whole_body, wrong_type
+from spinescore.runtime.appliance.web.consoles import SUFFIX
+from spinescore.runtime.appliance.web.media import file_response
+from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.appliance.web.upload import DICOM, Multipart, Part, Related, Whole, boundary_of
+
+__all__ = ["SOURCE", "studies_routes"]
+
+SOURCE = "http"  # the name of the associations of these calls
+
+_MOST_FILES = 64
+_MOST_CALLS = 4
+_MOST_STUDIES = 100  # in one answer
+_PIECE = 1 << 20
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_RESULT_KEY = re.compile(r"[0-9a-f]{64}")
+# Failure reasons of STOW-RS (PS3.18, table I.2-2) by code of a fault.
+_REASONS = {"not-dicom": 0xC000, "no-uid": 0xA900, "too-large": 0xA700, "quarantined": 0x0111}
+
+
+class _Outcome:
+    """What became of one file: what it is, and the fault that it was refused or put aside for."""
+
+    def __init__(self, name: str, identity: Identity | None, status: str, study: int | None, fault: Fault | None):
+        self.name, self.identity, self.status, self.study, self.fault = name, identity, status, study, fault
+
+    def document(self) -> dict[str, Any]:
+        code, detail = (None, None) if self.fault is None else (self.fault.code, self.fault.message)
+        return {"part": self.name, "status": self.status, "study": self.study, "code": code, "detail": detail}
+
+
+def studies_routes(site: Site) -> list[Route]:
+    """Return the routes of studies."""
+    calls = asyncio.Semaphore(_MOST_CALLS)
+
+    async def receive(request: Request) -> Response:
+        outcomes = await _receive(site, calls, request, partial(_form, request))
+        if all(one.status == "refused" for one in outcomes):
+            raise Problem(422, outcomes[0].fault or Fault("not-dicom", "no file is DICOM"))
+        return JSONResponse({"files": [one.document() for one in outcomes]}, 202)
+
+    async def store(request: Request) -> Response:
+        outcomes = await _receive(site, calls, request, partial(_related, request))
+        failed = [one for one in outcomes if one.fault is not None]
+        code = 200 if not failed else 409 if len(failed) == len(outcomes) else 202
+        return JSONResponse(_stored(outcomes), code, media_type="application/dicom+json")
+
+    async def listed(request: Request) -> Response:
+        chosen = _choice(request)
+        return JSONResponse(await _asked(site, lambda index: _list(index, **chosen)))
+
+    async def studies(request: Request) -> Response:
+        return await (receive if request.method == "POST" else listed)(request)
+
+    async def shown(request: Request) -> Response:
+        number = _number(request)
+        return JSONResponse(await _asked(site, lambda index: _show(site, index, number)))
+
+    async def retried(request: Request) -> Response:
+        number = _number(request)
+        return JSONResponse(await _asked(site, lambda index: _retry(site, index, number)))
+
+    async def delivered(request: Request) -> Response:
+        number, destination = _number(request), request.query_params.get("destination")
+        if destination is not None and destination not in {one.name for one in site.config.destination}:
+            raise _malformed(f"there is no destination {destination[:64]!r} in the configuration")
+        return JSONResponse(await _asked(site, lambda index: _deliver(site, index, number, destination)))
+
+    async def result(request: Request) -> Response:
+        number, key, file = _number(request), request.path_params["key"], request.path_params["file"]
+        if _RESULT_KEY.fullmatch(key):
+            files = (await _asked(site, lambda index: _show(site, index, number)))["files"]
+            if f"/v1/studies/{number}/results/{key}/{file}" in files:
+                return await file_response(site.places.results / key / file)
+        raise _unknown("there is no such result, or it was removed after its time")
+
+    return [
+        Route("/v1/studies", studies, methods=["GET", "POST"]),
+        Route("/v1/studies/{number}", shown),
+        Route("/v1/studies/{number}/results/{key}/{file}", result),
+        Route("/v1/studies/{number}/retry", retried, methods=["POST"]),
+        Route("/v1/studies/{number}/deliver", delivered, methods=["POST"]),
+        Route("/dicom-web/studies", store, methods=["POST"]),
+    ]
+
+
+def _form(request: Request, folder: Path) -> Body:
+    content_type = request.headers.get("content-type", "")
+    kind = parse_options_header(content_type)[0].decode("latin-1").lower()
+    if kind == "multipart/form-data":
+        return Multipart(folder, boundary_of(content_type), _MOST_FILES)
+    if kind == DICOM:
+        return Whole(folder, kind)
+    raise wrong_type(f"multipart/form-data and {DICOM}")
+
+
+def _related(request: Request, folder: Path) -> Body:
+    content_type = request.headers.get("content-type", "")
+    kind, options = parse_options_header(content_type)
+    if kind.lower() != b"multipart/related" or options.get(b"type", DICOM.encode()).lower() != DICOM.encode():
+        raise wrong_type(f'multipart/related; type="{DICOM}"')
+    return Related(folder, boundary_of(content_type), _MOST_FILES)
+
+
+async def _receive(
+    site: Site, calls: asyncio.Semaphore, request: Request, make: Callable[[Path], Body]
+) -> list[_Outcome]:
+    """Take the files of a call into the spool. When this returns they cannot be lost any more."""
+    if calls.locked():
+        text = f"{_MOST_CALLS} calls are sending studies already; send it again"
+        raise Problem(503, Fault("http-busy", text), {"Retry-After": "1"})
+    limit = site.config.http.max_body_mb << 20
+    async with calls, _folder(site) as folder:
+        async with whole_body(request, partial(make, folder), site.places, limit) as body:
+            if others := [part.name for part in body.parts if part.kind != DICOM]:
+                raise _malformed(f"the part {others[0]} is no DICOM file; send each file as {DICOM}")
+            if body.request is not None:
+                raise _malformed("the part request is for /v1/score; a study that waits has no options")
+        return await asyncio.to_thread(_take_in, site, body.parts)
+
+
+@asynccontextmanager
+async def _folder(site: Site) -> AsyncIterator[Path]:
+    folder = site.places.incoming / f"{uuid.uuid4().hex}{SUFFIX}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, True)
+
+
+def _take_in(site: Site, parts: Sequence[Part]) -> list[_Outcome]:
+    """Receive the files in one association. Raises Problem if the disk is full; what was stored stays."""
+    with site.index() as index:
+        spool = Spool(site.places, index, site.clock, site.config.spool.max_object_mb << 20)
+        with spool.association(SOURCE) as association:
+            outcomes = []
+            for part in parts:
+                identity = None
+                try:
+                    identity = read_identity(part.path)
+                    with part.path.open("rb") as file:
+                        received = spool.receive(iter(lambda: file.read(_PIECE), b""), association)
+                except Refused as error:
+                    if error.fault.code == "no-space":
+                        raise no_space() from None
+                    outcomes.append(_Outcome(part.name, identity, "refused", None, error.fault))
+                else:
+                    outcomes.append(_Outcome(part.name, identity, received.status, received.study, received.fault))
+            return outcomes
+
+
+def _stored(outcomes: Sequence[_Outcome]) -> dict[str, Any]:
+    """Return the answer of STOW-RS (PS3.18, table I.2-1)."""
+    failed, stored = [], []
+    for one in outcomes:
+        item: dict[str, Any] = {}
+        if one.identity is not None:
+            item["00081150"] = {"vr": "UI", "Value": [one.identity.sop_class_uid]}
+            item["00081155"] = {"vr": "UI", "Value": [one.identity.sop_instance_uid]}
+        if one.fault is None:
+            stored.append(item)
+        else:
+            item["00081197"] = {"vr": "US", "Value": [_REASONS.get(one.fault.code, 0x0110)]}
+            failed.append(item)
+    sequences = {"00081198": failed, "00081199": stored}
+    return {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
+
+
+async def _asked(site: Site, ask: Callable[[Index], Any]) -> Any:
+    """Return what a question to the index gives, in a thread."""
+
+    def call() -> Any:
+        with site.index() as index:
+            return ask(index)
+
+    return await asyncio.to_thread(call)
+
+
+def _choice(request: Request) -> dict[str, Any]:
+    """Return what a list is asked for: `state`, `since` and `cursor`. Raises Problem."""
+    query = dict(request.query_params)
+    state, since, cursor = (query.pop(name, None) for name in ("state", "since", "cursor"))
+    if query:
+        raise _malformed(f"{next(iter(query))[:60]}: there is no such option; the options are state, since and cursor")
+    if state is not None and state not in STATES:
+        raise _malformed(f"state: expected one of {', '.join(STATES)}")
+    if cursor is not None and not _NUMBER.fullmatch(cursor):
+        raise _malformed("cursor: expected the number that the answer before gave as next")
+    try:
+        moment = None if since is None else datetime.fromisoformat(since.replace("Z", "+00:00"))
+        moment = moment and moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        raise _malformed("since: expected a date, or a date with a time, as 2026-11-29T08:00:00Z") from None
+    return {"state": state, "since": moment and moment.isoformat(timespec="seconds"),
+            "below": None if cursor is None else int(cursor)}  # fmt: skip
+
+
+def _list(index: Index, **chosen: Any) -> dict[str, Any]:
+    studies = status.list_studies(index, **chosen, most=_MOST_STUDIES)
+    return {"studies": studies, "next": studies[-1]["study"] if len(studies) == _MOST_STUDIES else None}
+
+
+def _show(site: Site, index: Index, number: int) -> dict[str, Any]:
+    """Return a study with links to the files of its results. Raises Problem if there is none."""
+    if index.one("SELECT 1 FROM studies WHERE id = ?", number) is None:
+        raise _unknown(f"there is no study {number}")
+    study = status.show_study(index, number)
+    files = [
+        f"/v1/studies/{number}/results/{one['input_key']}/{path.name}"
+        for one in study["results"] if not one["removed"]
+        for path in sorted((site.places.results / one["input_key"]).glob("*")) if path.name != SET
+    ]  # fmt: skip
+    return {**study, "files": files}
+
+
+def _retry(site: Site, index: Index, number: int) -> dict[str, Any]:
+    _show(site, index, number)
+    return {"message": status.retry(index, site.clock, number), "study": _show(site, index, number)}
+
+
+def _deliver(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
+    _show(site, index, number)
+    message = status.deliver_again(index, site.clock, number, destination)
+    return {"message": message, "study": _show(site, index, number)}
+
+
+def _number(request: Request) -> int:
+    number = request.path_params["number"]
+    if not _NUMBER.fullmatch(number):
+        raise _unknown("a study is named by its number")
+    return int(number)
+
+
+def _malformed(sentence: str) -> Problem:
+    return Problem(400, Fault("http-request", sentence))
+
+
+def _unknown(sentence: str) -> Problem:
+    return Problem(404, Fault("http-request", sentence))
