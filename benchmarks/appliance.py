@@ -1,6 +1,7 @@
 """Measures the appliance: a service on the loopback interface, a modality that sends to it, and an archive.
 
     python -m spinescore.benchmarks.appliance [--latency N] [--received N] [--studies N] [--idle S] [--out F]
+    python -m spinescore.benchmarks.appliance --kills N [--out F]
 
 `latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
 the time runs from the association's release to the arrival of the structured report at the archive, and
@@ -9,13 +10,13 @@ the time runs from the association's release to the arrival of the structured re
 small studies; memory, descriptors and threads of every process of the service after each tenth of them. `idle`: the
 processor time of all processes while nothing is sent. The modality and the archive are pynetdicom's, in this process,
 and share the machine's cores with the service. Needs the extra `appliance`.
+`kills`, alone: see `appliancekills`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
 from spinescore.benchmarks.harness.child import SPINESCORE
+from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.manystudies import write_studies
 
@@ -144,7 +147,7 @@ def _service(
     """Run a service until the block ends; it has opened its bundle when the block begins."""
     folder = scratch / name
     folder.mkdir()
-    archive, port = _Archive(), _free_port()
+    archive, port = _Archive(), free_port()
     settings = {"port": port, "archive": archive.port, "bundle": bundle}
     text = _CONFIG.format(**settings, quiet_s=quiet_s, quiet_complete_s=quiet_complete_s)
     (folder / "appliance.toml").write_text(text, encoding="utf-8")
@@ -153,7 +156,7 @@ def _service(
         try:
             service = _Service(folder, archive, port, process)
             [first] = write_studies(folder / "first", 1, seed=77)
-            _wait_until(lambda: _listens(port))
+            wait_until(lambda: listens(port), "the service listening", _WAIT_S)
             service.send(sorted(first.glob("*.dcm")))
             if not quiet_s:
                 archive.wait_for(1)  # the bundle is open, and its engine was chosen
@@ -217,7 +220,7 @@ def _idle(service: _Service, seconds: float) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0."""
+    """Exit status: 0, or 1 if the trial by killing lost or doubled something."""
     command = Command("appliance", SCHEMA, __doc__)
     add = command.options.add_argument
     add("--latency", type=int, default=20, metavar="N", help="studies of full size whose way is timed (20)")
@@ -225,7 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--studies", type=int, default=1000, metavar="N", help="small studies in a row (1000)")
     add("--idle", type=float, default=60.0, metavar="S", help="seconds in which nothing is sent (60)")
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
+    add("--kills", type=int, metavar="N", help="only the trial by killing, with N small studies")
     arguments = command.start(argv)
+    if arguments.kills:
+        with tempfile.TemporaryDirectory(prefix="spinescore-kills-") as name:
+            outcome = try_kills(Path(name), arguments.bundle, arguments.kills)
+        command.publish({"kills": outcome})
+        return int(any(outcome[name] for name in MUST_BE_NONE))
     with tempfile.TemporaryDirectory(prefix="spinescore-appliance-") as name:
         with _service(Path(name), "scoring", arguments.bundle) as service:
             figures = {
@@ -285,25 +294,6 @@ def _processor_s(pid: int) -> float:
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50": round(median(seconds), 3), "min": round(min(seconds), 3), "max": round(max(seconds), 3)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _wait_until(condition: Any) -> None:
-    end = time.monotonic() + _WAIT_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError("the service did not start")
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

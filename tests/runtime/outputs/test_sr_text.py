@@ -22,6 +22,6 @@ def test_a_region_without_a_radiograph_says_so(scorer, tmp_path):
     lines = [line.split(maxsplit=1) for line in report_text(tmp_path / "sr.dcm").splitlines()]
     scores = {words[0]: words[1] for words in lines if len(words) == 2}
     assert scores["cervical"] == "no radiograph"
-    assert scores["mSASSS"] == "incomplete"
+    assert scores["mSASSS"] == "incomplete, no total"
     assert scores["L1-superior"].endswith("of 3")
     assert "C3-superior" not in scores
