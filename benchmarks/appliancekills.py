@@ -157,6 +157,8 @@ class _Service:
         self._killers.append(killer)
 
     def _kill(self, victim: str) -> None:
+        if sys.platform == "win32":  # where the appliance does not run
+            raise NotImplementedError
         supervisor = self._process.pid
         with suppress(ProcessLookupError):
             if victim == "all":
@@ -244,8 +246,11 @@ class _Archive:
         entity = AE("ARCHIVE")
         entity.add_supported_context(Comprehensive3DSRStorage)
         entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        handlers = [(evt.EVT_C_STORE, self._take), (evt.EVT_C_FIND, self._find)]
-        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        server = entity.start_server(
+            ("127.0.0.1", 0),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._take), (evt.EVT_C_FIND, self._find)],
+        )
         assert server is not None
         self._server = server
         self.port = server.server_address[1]
