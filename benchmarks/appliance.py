@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from statistics import median
 from typing import Any
 
 from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
+from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
@@ -70,42 +70,10 @@ ae_title = "ARCHIVE"
 """
 
 
-class _Archive:
-    """A storage SCP that notes when the report of each study arrives."""
-
-    def __init__(self) -> None:
-        from pynetdicom import AE, evt
-        from pynetdicom.sop_class import Comprehensive3DSRStorage  # type: ignore[attr-defined]
-
-        self.arrived_s: dict[str, float] = {}
-        self._news = threading.Condition()
-        entity = AE("ARCHIVE")
-        entity.add_supported_context(Comprehensive3DSRStorage)
-        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
-        assert server is not None
-        self._server = server
-        self.port = self._server.server_address[1]
-
-    def _take(self, event: Any) -> int:
-        with self._news:
-            self.arrived_s[str(event.dataset.StudyInstanceUID)] = time.perf_counter()
-            self._news.notify_all()
-        return 0x0000
-
-    def wait_for(self, count: int) -> None:
-        """Wait until `count` reports arrived. Raises `TimeoutError`."""
-        with self._news:
-            if not self._news.wait_for(lambda: len(self.arrived_s) >= count, _WAIT_S):
-                raise TimeoutError(f"{len(self.arrived_s)} of {count} reports arrived within {_WAIT_S:g} s")
-
-    def close(self) -> None:
-        self._server.shutdown()
-
-
 class _Service:
     """A running service in a folder, with an archive."""
 
-    def __init__(self, folder: Path, archive: _Archive, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, archive: Archive, port: int, process: subprocess.Popen[bytes]) -> None:
         self.folder, self.archive, self._port, self._process = folder, archive, port, process
 
     def send(self, files: Sequence[Path]) -> tuple[float, float]:
@@ -151,7 +119,7 @@ def _service(
     """Run a service until the block ends; it has opened its bundle when the block begins."""
     folder = scratch / name
     folder.mkdir()
-    archive, port = _Archive(), free_port()
+    archive, port = Archive(), free_port()
     settings = {"port": port, "archive": archive.port, "bundle": bundle, "spool": spool or "spool"}
     text = _CONFIG.format(**settings, quiet_s=quiet_s, objects_h=objects_h)
     (folder / "appliance.toml").write_text(text, encoding="utf-8")
@@ -163,7 +131,7 @@ def _service(
             wait_until(lambda: listens(port), "the service listening", _WAIT_S)
             service.send(sorted(first.glob("*.dcm")))
             if not quiet_s:
-                archive.wait_for(1)  # the bundle is open, and its engine was chosen
+                archive.wait_for(1, _WAIT_S)  # the bundle is open, and its engine was chosen
             yield service
         finally:
             process.send_signal(signal.SIGTERM)
@@ -181,7 +149,7 @@ def _latency(service: _Service, count: int) -> dict[str, Any]:
         uid = _renamed(study, f"1.2.826.0.1.3680043.8.498.78.{number}")
         before = len(service.archive.arrived_s)
         _, ended_s = service.send(sorted(study.glob("*.dcm")))
-        service.archive.wait_for(before + 1)
+        service.archive.wait_for(before + 1, _WAIT_S)
         total_s.append(service.archive.arrived_s[uid] - ended_s)
         reports = (service.folder / "spool" / "results").glob("*/report.json")
         newest = max(reports, key=lambda path: path.stat().st_mtime)
@@ -211,7 +179,7 @@ def _steady(service: _Service, count: int) -> dict[str, Any]:
     for number, folder in enumerate(folders, 1):
         service.send(sorted(folder.glob("*.dcm")))
         if number % max(1, count // _LOOKS) == 0:
-            service.archive.wait_for(before + number)
+            service.archive.wait_for(before + number, _WAIT_S)
             looks.append({"studies": number, **service.figures()})
     return {"studies": count, "delivered": len(service.archive.arrived_s) - before, "after": looks}
 

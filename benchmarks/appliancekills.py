@@ -25,6 +25,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE, run_child
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.manystudies import write_studies
@@ -69,7 +70,7 @@ def try_kills(folder: Path, bundle: str, count: int) -> dict[str, Any]:
 
     Raises `TimeoutError` if the service does not become idle.
     """
-    archive = _Archive()
+    archive = Archive()
     port = free_port()
     config = folder / "appliance.toml"
     config.write_text(_CONFIG.format(port=port, archive=archive.port, bundle=bundle), encoding="utf-8")
@@ -207,7 +208,7 @@ def _finish(config: Path) -> int:
     return retried
 
 
-def _outcome(spool: Path, archive: _Archive, films: Sequence[Sequence[Path]]) -> dict[str, Any]:
+def _outcome(spool: Path, archive: Archive, films: Sequence[Sequence[Path]]) -> dict[str, Any]:
     """Compare what was sent with what is in the spool, and at the archive."""
     from pydicom import dcmread
 
@@ -229,41 +230,3 @@ def _outcome(spool: Path, archive: _Archive, films: Sequence[Sequence[Path]]) ->
         "states": dict(states),
         "latest_revision": revisions,
     }
-
-
-class _Archive:
-    """A storage SCP that counts each report that arrives, and says which it has."""
-
-    def __init__(self) -> None:
-        from pynetdicom import AE, evt
-        from pynetdicom.sop_class import (  # type: ignore[attr-defined]
-            Comprehensive3DSRStorage,
-            StudyRootQueryRetrieveInformationModelFind,
-        )
-
-        self.arrivals: Counter[str] = Counter()
-        self.study_of: dict[str, str] = {}
-        entity = AE("ARCHIVE")
-        entity.add_supported_context(Comprehensive3DSRStorage)
-        entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-        server = entity.start_server(
-            ("127.0.0.1", 0),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, self._take), (evt.EVT_C_FIND, self._find)],
-        )
-        assert server is not None
-        self._server = server
-        self.port = server.server_address[1]
-
-    def _take(self, event: Any) -> int:
-        uid = str(event.dataset.SOPInstanceUID)
-        self.study_of[uid] = str(event.dataset.StudyInstanceUID)
-        self.arrivals[uid] += 1
-        return 0x0000
-
-    def _find(self, event: Any) -> Any:
-        if str(event.identifier.get("SOPInstanceUID", "")) in self.arrivals:
-            yield 0xFF00, event.identifier
-
-    def close(self) -> None:
-        self._server.shutdown()
