@@ -30,7 +30,7 @@ from spinescore.runtime.appliance.config import Config, Destination, Node
 from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import LATER, Fault, Refusal
+from spinescore.runtime.appliance.fault import Fault, Refusal
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import client_context
@@ -51,6 +51,7 @@ _LOOK_S = 0.25  # between two looks for deliveries
 _LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
 _STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
+_REFUSALS = ("peer-refused", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
 
 
 def open_places(config: Config) -> Places:
@@ -187,7 +188,7 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         try:
             with index.transaction():
                 index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
-                if fault.code not in (*LATER, "quarantined"):  # that one has its own record
+                if fault.code in _REFUSALS:
                     audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:
             del noted[key]
