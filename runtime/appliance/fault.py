@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["Fault", "Refused"]
+__all__ = ["Denied", "Fault", "Refused"]
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,7 @@ class Refused(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.code}: {fault.message}")
         self.fault = fault
+
+
+class Denied(ConnectionError):
+    """A server does not accept the credential that the configuration has for it; the message names the credential."""

@@ -43,6 +43,7 @@ class FolderSource:
 
     def __init__(self, source: Source, spool: Spool, clock: Clock) -> None:
         self._source, self._spool, self._clock = source, spool, clock
+        assert source.path is not None
         self._folder = Path(source.path)
         self._seen: dict[Path, _Seen] = {}
         self.faults: list[Fault] = []  # of the last `poll`
