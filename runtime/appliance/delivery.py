@@ -123,9 +123,10 @@ class Deliverer:
         """Note for `status` that the credential is wrong, not at each attempt: all is delivered when it is right."""
         now = self._clock.now()
         if now - self._denied_s >= _NOTE_AGAIN_S:
+            fault = Fault("credential-refused", f"the destination {self._destination.name}: {text}")
             at = self._clock.date().isoformat(timespec="seconds")
             with self._index.transaction():
-                self._index.note_fault(at, "credential-refused", f"{self._destination.name}: {text}")
+                self._index.note_fault(at, fault.code, fault.message)
             self._denied_s = now
 
     def _claim(self) -> sqlite3.Row | None:

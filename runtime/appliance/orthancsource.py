@@ -90,19 +90,20 @@ class OrthancSource:
             waiting = int(self._follow())
             self._failures = 0
         except Denied as error:
-            self._fail("credential-refused", f"the source {self._source.name}: {error}")
+            self._fail(Fault("credential-refused", f"the source {self._source.name}: {error}"))
         except ConnectionError as error:
-            self._fail("source-unreachable", f"the source {self._source.name}: {error}")
+            self._fail(Fault("source-unreachable", f"the source {self._source.name}: {error}"))
         except Refused as error:  # there is no room
-            self._fail(error.fault.code, error.fault.message)
+            self._fail(error.fault)
             waiting = 1
         except IndexFull:
-            self._fail("no-space", "the spool's disk is full; free space there")
+            self._fail(Fault("no-space", "the spool's disk is full; free space there"))
             waiting = 1
         return waiting, self._faults
 
-    def _fail(self, code: str, text: str) -> None:
-        self._faults.append(Fault(code, text))
+    def _fail(self, fault: Fault) -> None:
+        """Tell a fault and leave the server alone for a while, longer and longer."""
+        self._faults.append(fault)
         self._next_s = self._clock.now() + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(self._failures, 10))
         self._failures += 1
 

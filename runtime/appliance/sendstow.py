@@ -18,12 +18,12 @@ from spinescore.runtime.appliance.endpoints import Web
 from spinescore.runtime.appliance.storestatus import PROCESSING_FAILURE, outcome_of
 from spinescore.runtime.appliance.webclient import Answer, open_session, raise_if_denied
 
-__all__ = ["StowDestination"]
+__all__ = ["REFUSALS", "StowDestination"]
 
 _FAILED, _STORED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _SOP_INSTANCE_UID, _REFERENCED_UID, _FAILURE_REASON = "00080018", "00081155", "00081197"
 _NOT_AUTHORIZED = 0x0124  # PS3.18, table I.2-2
-_REFUSALS = (400, 406, 409, 411, 413, 415, 422)  # for this file; after any other status it may be stored later
+REFUSALS = (400, 406, 409, 411, 413, 415, 422)  # for this file; after any other status it may be stored later
 _NO_QUERIES = (400, 404, 405, 406, 501)
 
 
@@ -98,7 +98,7 @@ def _outcome(answer: Answer, uid: str) -> Outcome:
             stored = any(_items(document, _STORED, uid))
             return SENT if stored else Outcome("later", f"it answered {answer.status} and not that it stored the file")
     message = f"it answered with the HTTP status {answer.status}"
-    return Outcome("refused" if answer.status in _REFUSALS else "later", message)
+    return Outcome("refused" if answer.status in REFUSALS else "later", message)
 
 
 def _items(document: Any, tag: str, uid: str | None = None) -> Iterator[Any]:

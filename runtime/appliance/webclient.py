@@ -24,7 +24,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from requests.exceptions import ConnectTimeout, ReadTimeout
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from spinescore.runtime.appliance.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
@@ -145,6 +145,7 @@ class _Adapter(HTTPAdapter):
         host, limit_s = _host(str(request.url)), _FILE_S if stream or request.body else _ANSWER_S
         if isinstance(request.body, bytes):
             request.body = BytesIO(request.body)  # sent in pieces, each with a time-out of its own
+        self.poolmanager.clear()  # a server may close a connection that it said it would keep
         self._deadline.cancel()
         self._deadline = _current.deadline = _Deadline(limit_s)
         try:
@@ -227,7 +228,7 @@ class _TlsPool(HTTPSConnectionPool):
 def _pieces(response: Response, host: str) -> Iterator[bytes]:
     """Yield the content. Raises `ConnectionError` if it ends too early."""
     try:
-        yield from response.iter_content(_PIECE)
+        yield from response.raw.stream(_PIECE, decode_content=True)
     except (RequestException, HTTPError, OSError) as error:
         raise ConnectionError(f"{host} {_reason(error)}") from None
 
@@ -252,7 +253,7 @@ def _reason(error: BaseException) -> str:
             return f"has a certificate that is not accepted ({one.verify_message}); correct ca, or the host in url"
         if isinstance(one, ssl.SSLError):
             return f"and this service do not agree on TLS ({one.reason or 'the connection ended'})"
-    if isinstance(chain[0], ReadTimeout):
+    if isinstance(chain[0], (ReadTimeout, ReadTimeoutError)):
         return f"did not answer within {_SILENT_S:g} s"
     if isinstance(chain[0], ConnectTimeout) or not any(isinstance(one, ProtocolError) for one in chain):
         return "cannot be reached"

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.documentation import blocks
 from spinescore.runtime.appliance.config import Config, ConfigError, Node, Score, SpoolPart, read_config
+from spinescore.runtime.appliance.endpoints import Web
 from spinescore.runtime.documents import document_of, read
 
 pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
@@ -137,8 +138,8 @@ def test_the_configuration_of_the_page_is_valid(tmp_path):
     assert config.study == least.study
     assert replace(config.spool, path="") == replace(least.spool, path="")
     assert replace(config.node, tls=None) == Node()
-    for part in (config, *vars(config).values(), config.peer[0], config.source[0], *config.destination):
-        names = {field.name for field in fields(part)} if is_dataclass(part) else set()
+    for part in (config, *vars(config).values(), config.peer[0], config.source[0], *config.destination, Web()):
+        names = {field.name for field in fields(part)} - {"web"} if is_dataclass(part) else set()
         assert names <= set(re.findall(r"^(?:\[\[?)?(\w+)", text, flags=re.MULTILINE))  # and all of them
 
 
