@@ -326,6 +326,71 @@ def case_orthanc_takes_results_by_its_rest(folder: Path) -> None:
         assert all(stored(parcel.sop_instance_uid) == parcel.path.read_bytes() for parcel in sent)
 
 
+def web_service(folder: Path, source: str = "") -> Path:
+    """The configuration of a service that takes studies from Orthanc and returns their reports to it."""
+    bundle = appliance.write_bundle(folder / "bundle")
+    path = folder / "appliance.toml"
+    path.write_text(
+        f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
+        "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
+        f'[[source]]\nname = "pacs"\nkind = "orthanc"\nurl = "http://127.0.0.1:{WEB}"\npoll_s = 0.2\n{source}'
+        f'[[destination]]\nname = "vna"\nkind = "stow"\nurl = "http://127.0.0.1:{WEB}/dicom-web"\n'
+        'results = ["sr", "sc"]\n'
+    )
+    return path
+
+
+def serve_web(config: Path):
+    words = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
+    return process(*words, env={**os.environ, "SPINESCORE_CACHE": str(config.parent / "cache")})
+
+
+def put_studies(folder: Path, numbers: range) -> None:
+    """Give studies to Orthanc, and with each a file that is no radiograph."""
+    for number in numbers:
+        files = appliance.tiny_files(folder / f"study{number}", f"1.2.3.{number + 1}")
+        other = dcmread(files[0])
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}.9"
+        other.save_as(folder / f"study{number}" / "ct.dcm")
+        for path in (*files, folder / f"study{number}" / "ct.dcm"):
+            ask("/instances", "POST", path.read_bytes())
+
+
+def states(config: Path) -> dict:
+    words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
+    return json.loads(subprocess.run(words, capture_output=True, text=True).stdout or "{}")
+
+
+def case_studies_come_from_orthanc_and_their_reports_return(folder: Path) -> None:
+    """With Orthanc and libOrthancDicomWeb.so. The service and Orthanc are killed meanwhile, and Orthanc begins anew."""
+    config = web_service(folder)
+    with orthanc(folder / "orthanc", StableAge=1, **DICOMWEB):
+        put_studies(folder, range(2))
+        with serve_web(config) as running:
+            wait_until(lambda: len(instances()) >= 9, "some of the results")
+            put_studies(folder, range(2, 4))
+            os.kill(running.pid, signal.SIGKILL)
+            running.wait()
+        with serve_web(config):
+            wait_until(lambda: len(instances()) == 4 * 6, "the results of four studies")
+            time.sleep(3.0)  # StableStudy, and our own results as changes
+            assert len(instances()) == 4 * 6
+            told = states(config)
+    assert told["studies"]["delivered"] == 4
+    assert told["received_objects"] == 8  # neither the other objects nor our own results
+    assert told["quarantined"] == 0
+    shutil.rmtree(folder / "orthanc")
+    with serve_web(config):
+        wait_until(lambda: "source-unreachable" in str(states(config)["last_faults"]), "the fault of the source")
+        with orthanc(folder / "orthanc", **DICOMWEB):
+            put_studies(folder, range(3, 5))
+            wait_until(lambda: states(config)["studies"]["delivered"] == 5, "the new study's delivery")
+            time.sleep(1.0)
+            assert len(instances()) == 2 * 3 + 3  # the results of the other one were delivered before
+    assert states(config)["received_objects"] == 10
+
+
 if __name__ == "__main__":
     raise_loopback()
     target = Path(sys.argv[2])
