@@ -5,7 +5,6 @@ The answer counts only if it names the instance: a login page that answers 200 h
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,7 +30,6 @@ class StowDestination:
     """Sends result files to one DICOMweb archive. Use it in one thread."""
 
     def __init__(self, name: str, web: Web) -> None:
-        logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL + 1)  # its messages show UIDs and answers
         self.name, self._web = name, web
         self._answer: Answer | None = None
         self._client = DICOMwebClient(

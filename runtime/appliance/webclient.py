@@ -8,11 +8,12 @@ never the path of a request, which holds UIDs.
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -88,6 +89,8 @@ def open_session(web: Web) -> Session:
     """Return a session for one server. Its requests raise `ConnectionError` with a sentence, and nothing else."""
     from dicomweb_client.session_utils import create_session_from_auth
 
+    for library in ("dicomweb_client", "retrying", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)  # their messages show paths, and answers
     session = create_session_from_auth(_Credential(web))
     session.trust_env = False
     session.verify = web.ca or True
@@ -150,10 +153,15 @@ class _Adapter(HTTPAdapter):
         self._deadline = _current.deadline = _Deadline(limit_s)
         try:
             response = super().send(request, True, (_CONNECT_S, _SILENT_S), verify, cert)
-            if response.is_redirect:
-                raise ConnectionError(f"{host} sends requests on to another place; correct the url")
-            if not stream:
-                response.raw = BytesIO(b"".join(_limited(_pieces(response, host), host)))
+            if stream and not response.is_redirect:
+                return response
+            with closing(response.raw):
+                if response.is_redirect:
+                    raise ConnectionError(f"{host} sends requests on to another place; correct the url")
+                content = b"".join(_limited(_pieces(response, host), host))
+            if self._deadline.is_over:  # the answer did not tell its length, and seems to be whole
+                raise TimeoutError
+            response.raw = BytesIO(content)
             return response
         except (RequestException, HTTPError, OSError) as error:
             if type(error) in (ConnectionError, Denied):
@@ -244,15 +252,15 @@ def _limited(pieces: Iterator[bytes], host: str) -> Iterator[bytes]:
 
 def _reason(error: BaseException) -> str:
     """Return the reason of a failed exchange, without the text of the libraries, which holds the path."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:  # type: ignore[redundant-expr]
-        chain.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    chain: list[BaseException] = [error]
+    for one in chain:  # which grows: the libraries chain some errors, and hold others as an argument
+        inner = (one.__cause__, one.__context__, *one.args)
+        chain += [other for other in inner if isinstance(other, BaseException) and other not in chain]
     for one in chain:
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"has a certificate that is not accepted ({one.verify_message}); correct ca, or the host in url"
         if isinstance(one, ssl.SSLError):
-            return f"and this service do not agree on TLS ({one.reason or 'the connection ended'})"
+            return f"and this service do not agree on TLS ({getattr(one, 'reason', None) or 'the connection ended'})"
     if isinstance(chain[0], (ReadTimeout, ReadTimeoutError)):
         return f"did not answer within {_SILENT_S:g} s"
     if isinstance(chain[0], ConnectTimeout) or not any(isinstance(one, ProtocolError) for one in chain):
