@@ -68,9 +68,11 @@ class _Threaded:
         threading.Thread(target=self._run, name="spinescore-source", daemon=True).start()
 
     def look(self) -> tuple[int, list[Fault]]:
-        if self._error is not None:
-            raise self._error  # a fault of ours ends the process, which is started again
-        return self._waiting, [self._faults.get() for _ in range(self._faults.qsize())]
+        error = self._error
+        faults = [self._faults.get() for _ in range(self._faults.qsize())]
+        if error is not None and not faults:
+            raise error  # a fault of ours ends the process, which is started again
+        return self._waiting, faults
 
     def _run(self) -> None:
         try:
