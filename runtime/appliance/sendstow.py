@@ -31,9 +31,8 @@ class StowDestination:
 
     def __init__(self, name: str, web: Web) -> None:
         self.name, self._web = name, web
-        self._answer: Answer | None = None
         self._client = DICOMwebClient(
-            str(web.url).rstrip("/"), open_session(web), callback=self._keep, permissive_uid=True,
+            str(web.url).rstrip("/"), open_session(web), callback=_raise_answer, permissive_uid=True,
             headers={"Accept": "application/dicom+json"}, chunk_size=1 << 30,  # one body with a stated length
         )  # fmt: skip
         self._client.set_http_retry_params(retry=False)  # deliveries have their own back-off
@@ -64,22 +63,25 @@ class StowDestination:
     def rest(self) -> None:
         """A connection lasts for one request."""
 
-    def _keep(self, response: Response, **settings: Any) -> None:
-        self._answer = Answer(response.status_code, response.content)
-
     def _answered(self, request: Callable[[], object]) -> Answer:
-        """Return the answer itself: the library raises for some, and takes others for empty ones."""
-        self._answer = None
+        """Return the answer to a request of the client."""
         try:
             request()
-        except Exception:
-            if self._answer is None:
-                raise
-        answer: Answer | None = self._answer
-        if answer is None:
-            raise ConnectionError(f"{self.name} did not answer")
-        raise_if_denied(self._web, answer.status)
-        return answer
+        except _Answered as answered:
+            raise_if_denied(self._web, answered.answer.status)
+            return answered.answer
+        raise ConnectionError(f"{self.name} did not answer")
+
+
+class _Answered(Exception):
+    """Carries an answer past the client: it would parse any XML, and take some answers for empty ones."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+def _raise_answer(response: Response, **settings: Any) -> None:
+    raise _Answered(Answer(response.status_code, response.content))
 
 
 def _outcome(answer: Answer, uid: str) -> Outcome:
