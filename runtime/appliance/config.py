@@ -13,14 +13,13 @@ from typing import Annotated, Any
 
 from spinescore.runtime.appliance.endpoints import (
     Destination,
-    PathText,
     ResultKind,
     Seconds,
     SopClassName,
     Source,
-    Tls,
     check_ae_title,
 )
+from spinescore.runtime.appliance.tlsfiles import Path_, Tls
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
 from spinescore.runtime.files import read_text
@@ -55,7 +54,7 @@ class StudyTimes:
 class Score:
     """How studies are scored. A worker that says nothing for `timeout_s` seconds, or holds more memory, is ended."""
 
-    bundle: PathText
+    bundle: Path_
     device: Annotated[DeviceName, OPTIONAL] = "auto"
     timeout_s: Annotated[float, Within(1.0, 3600.0), OPTIONAL] = 60.0
     memory_mb: Annotated[int, Within(256, 1 << 20), OPTIONAL] = 8192
@@ -67,7 +66,7 @@ class Score:
 class SpoolPart:
     """Where objects and results are kept, and how long after their delivery."""
 
-    path: PathText
+    path: Path_
     reserve_gb: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 5.0
     max_object_mb: Annotated[int, Within(1, 1024), OPTIONAL] = 256
     objects_h: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 24.0
@@ -225,17 +224,13 @@ def _absolute(config: Config, folder: Path) -> Config:
             replace(
                 one,
                 path=one.path and str(folder / one.path),
-                tls=_absolute_tls(one.tls, folder),
+                tls=one.tls and one.tls.absolute(folder),
                 web=one.web.located(folder),
             )
             for one in config.destination
         ),
-        node=config.node and replace(config.node, tls=_absolute_tls(config.node.tls, folder)),
+        node=config.node and replace(config.node, tls=config.node.tls and config.node.tls.absolute(folder)),
     )
-
-
-def _absolute_tls(tls: Tls | None, folder: Path) -> Tls | None:
-    return tls and Tls(*(str(folder / path) for path in (tls.cert, tls.key, tls.ca)))
 
 
 def _parse_toml(text: str) -> dict[str, Any]:

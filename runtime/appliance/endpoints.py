@@ -10,30 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from spinescore.runtime.appliance.tlsfiles import Tls
 from spinescore.runtime.fields import INLINE, OPTIONAL, Length, Within
 from spinescore.runtime.outputs.formats import ResultFormat
 
-__all__ = ["Destination", "PathText", "ResultKind", "Seconds", "SopClassName", "Source", "Tls", "Web",
+__all__ = ["Destination", "ResultKind", "Seconds", "SopClassName", "Source", "Web",
            "check_ae_title"]  # fmt: skip
 
 ResultKind = Literal[ResultFormat, "not-scored"]
 SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
 Seconds = Annotated[float, Within(0.0, 86400.0), OPTIONAL]
-PathText = Annotated[str, Length(1, 4096)]
 _OptionalPath = Annotated[str | None, OPTIONAL, Length(1, 4096)]
 
 _DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
 _DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files in PEM: a certificate, its key, and the authority that the other side's certificate must be of."""
-
-    cert: PathText
-    key: PathText
-    ca: PathText
 
 
 @dataclass(frozen=True)

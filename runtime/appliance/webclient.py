@@ -34,7 +34,7 @@ from spinescore.runtime.appliance.secret import read_secret
 __all__ = ["Answer", "WebClient", "open_session", "raise_if_denied"]
 
 _CONNECT_S, _SILENT_S = 10.0, 45.0
-_ANSWER_S, _FILE_S = 60.0, 300.0  # from the request to the answer's last byte, without and with a file
+_ANSWER_S, _FILE_S = 60.0, 200.0  # from the request to the answer's last byte, without and with a file
 _LARGEST_ANSWER = 4 << 20
 _PIECE = 1 << 16
 
