@@ -76,6 +76,7 @@ class OrthancSource:
         self._classes = {uid for uid, kind in SOP_CLASSES.items() if kind.name in source.classes}
         self._fact = f"cursor of {source.name}"
         self._faults: list[Fault] = []
+        self._waiting = 0
         self._failures, self._next_s = 0, clock.now()  # since the last answer
         self._failed: tuple[str, int] = ("", 0)  # an instance, and how often it could not be read in a row
         self._aside_s = clock.now()
@@ -84,10 +85,10 @@ class OrthancSource:
         """Take in what is new; return whether more waits, as 1 or 0, and the faults."""
         self._faults = []
         if self._clock.now() < self._next_s:
-            return 0, []
-        waiting = 0
+            return self._waiting, []
+        self._waiting = 0
         try:
-            waiting = int(self._follow())
+            self._waiting = int(self._follow())
             self._failures = 0
         except Denied as error:
             self._fail(Fault("credential-refused", f"the source {self._source.name}: {error}"))
@@ -95,11 +96,11 @@ class OrthancSource:
             self._fail(Fault("source-unreachable", f"the source {self._source.name}: {error}"))
         except Refused as error:  # there is no room
             self._fail(error.fault)
-            waiting = 1
+            self._waiting = 1
         except IndexFull:
             self._fail(Fault("no-space", "the spool's disk is full; free space there"))
-            waiting = 1
-        return waiting, self._faults
+            self._waiting = 1
+        return self._waiting, self._faults
 
     def _fail(self, fault: Fault) -> None:
         """Tell a fault and leave the server alone for a while, longer and longer."""

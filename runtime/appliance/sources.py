@@ -21,6 +21,8 @@ from spinescore.runtime.appliance.spool import Spool
 
 __all__ = ["Source", "open_source"]
 
+_NEXT_S = 0.02  # between two looks if more waits
+
 
 class Source(Protocol):
     """A place that objects come from."""
@@ -83,8 +85,7 @@ class _Threaded:
                     self._waiting, faults = source.look()
                     for fault in faults:
                         self._faults.put(fault)
-                    if not self._waiting or faults:
-                        time.sleep(self._poll_s)
+                    time.sleep(min(self._poll_s, _NEXT_S) if self._waiting and not faults else self._poll_s)
         except BaseException as error:
             self._error = error
 

@@ -356,6 +356,7 @@ def test_without_room_nothing_is_passed_over(followed, files, monkeypatch):
     monkeypatch.setattr(followed.one.places, "has_room", lambda byte_count=0: False)
     waiting, faults = followed.source.look()
     assert (waiting, [fault.code for fault in faults]) == (1, ["no-space"])
+    assert followed.source.look() == (1, [])  # it is left alone for a while, and still waits
     assert followed.cursor() == Cursor()
     monkeypatch.undo()
     assert followed.look(60.0) == []
