@@ -111,9 +111,9 @@ class OrthancSource:
     def _follow(self) -> bool:
         """Take in one page of changes. Return whether there are more."""
         cursor = self._cursor()
+        changes, last, is_done = self._changes(cursor.seq)
         if cursor.aside and self._clock.now() >= self._aside_s:
             cursor = self._try_aside(cursor)
-        changes, last, is_done = self._changes(cursor.seq)
         if changes or last < cursor.seq:
             verified = self._verified(cursor, last)
             if verified != cursor:
@@ -134,9 +134,7 @@ class OrthancSource:
             return after
         try:
             self._take(change.resource, after, association)
-        except Denied:
-            raise
-        except ConnectionError as error:
+        except ConnectionError as error:  # of this instance: the server has just given its list
             count = self._failed[1] + 1 if self._failed[0] == change.resource else 1
             self._failed = (change.resource, count)
             if count < _MOST_FAILURES:
@@ -179,8 +177,6 @@ class OrthancSource:
             try:
                 with self._spool.association(self._source.name) as association:
                     self._take(instance, after, association)
-            except Denied:
-                raise
             except ConnectionError as error:
                 self._put_aside(cursor, instance, str(error))
                 continue

@@ -327,6 +327,25 @@ def test_an_instance_that_cannot_be_read_holds_the_others_up_only_for_a_while(fo
     assert followed.one.states().keys() == {"1.2.3.2", "1.2.3.4"}
 
 
+def test_an_instance_that_may_not_be_read_holds_no_others_up(followed, files, tmp_path):
+    name = followed.orthanc.store(files[0])
+    followed.orthanc.store(study(tmp_path, 2)[0])
+    followed.orthanc.acts[f"{name}/metadata/SopClassUid"] = lambda handler: reply(handler, b"", 403)
+    codes = [code for _ in range(20) for code in followed.look()]
+    assert codes == ["credential-refused"] * 3 + ["file-unreadable"]
+    assert followed.one.states() == {"1.2.3.2": "collecting"}
+
+
+def test_what_was_set_aside_is_not_asked_for_while_the_server_is_away(followed, files):
+    name = followed.orthanc.store(files[0])
+    followed.orthanc.acts[f"{name}/file"] = broken
+    for _ in range(20):
+        followed.look()
+    followed.orthanc.acts["/changes"] = lambda handler: reply(handler, b"", 502)
+    assert followed.look(900.0) == ["source-unreachable"]
+    assert followed.cursor().aside == (name,)
+
+
 def test_an_instance_that_was_set_aside_may_be_deleted(followed, files):
     name = followed.orthanc.store(files[0])
     followed.orthanc.acts[f"{name}/file"] = broken
