@@ -19,7 +19,7 @@ from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Source
-from spinescore.runtime.appliance.fault import Denied, Fault, Refused
+from spinescore.runtime.appliance.fault import LATER, Denied, Fault, Refused
 from spinescore.runtime.appliance.index import IndexFull
 from spinescore.runtime.appliance.spool import Association, Spool
 from spinescore.runtime.appliance.webclient import WebClient
@@ -156,7 +156,7 @@ class OrthancSource:
             try:
                 self._spool.receive(content, association, along=lambda: self._keep(after))
             except Refused as error:
-                if error.fault.code == "no-space":
+                if error.fault.code in LATER:
                     raise
                 self._faults.append(error.fault)
 
