@@ -19,13 +19,18 @@ STALE := $(shell $(BIN)/python -c '$(BELONGS_HERE)' 2>/dev/null || echo stale)
 
 MYPY = MYPYPATH=build/installed $(BIN)/python -m mypy -p spinescore.runtime -p spinescore.export -p spinescore.kernels -p spinescore.benchmarks
 
-.PHONY: help demo test slow quick format lint clean stale
+# `serve-demo` needs pynetdicom, which the extra `appliance` brings.
+.PHONY: help demo serve-demo test slow quick format lint clean stale
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(VENV)/installed-demo ## draw a synthetic study, score it, and write everything to demo/
 	$(BIN)/python -m spinescore.runtime.cli demo --out demo
+
+serve-demo: $(VENV)/installed-serve-demo ## start the appliance, send it a synthetic study over DICOM, and show its report
+	$(BIN)/python -m spinescore.runtime.cli serve --demo --until-idle
+	$(BIN)/python -m spinescore.runtime.cli study report 1 --config appliance-demo/appliance.toml
 
 # A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
 PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
@@ -63,10 +68,11 @@ lint: $(VENV)/installed-lint ## check style, format and types
 	SPINESCORE_INSTALLED=build/installed $(BIN)/python -m pytest -n 0 -q tests/checkers
 
 $(VENV)/installed-demo: EXTRAS =
+$(VENV)/installed-serve-demo: EXTRAS = [appliance]
 $(VENV)/installed-test: EXTRAS = [test]
 $(VENV)/installed-lint: EXTRAS = [test,lint]
 
-$(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-lint: pyproject.toml $(if $(STALE),stale)
+$(VENV)/installed-demo $(VENV)/installed-serve-demo $(VENV)/installed-test $(VENV)/installed-lint: pyproject.toml $(if $(STALE),stale)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "$(PYTHON) is missing or older than Python 3.10; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	$(if $(STALE),$(PYTHON) -m venv --clear $(VENV_OPTIONS) $(VENV))
@@ -74,4 +80,4 @@ $(VENV)/installed-demo $(VENV)/installed-test $(VENV)/installed-lint: pyproject.
 	@touch $@
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build demo spinescore.egg-info
+	rm -rf $(VENV) build demo appliance-demo spinescore.egg-info

@@ -224,11 +224,11 @@ def bundle_works(name: str) -> dict[str, list[Work]]:
             for size in localizer.run_inputs
             for work in network_works(_sized(onnx.load(str(path)), size), _LOCALIZER_BATCH // len(regions))
         ] * localizer.passes
-    for role, files in grader.files.items():
+    for files in grader.files.values():
         path, _ = bundle.network(files, ("fp32", "fp16"))
         model = onnx.load(str(path))
         outputs = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        count = _GRADER_BATCH * len(FLIPS[f"{role}{outputs}"])
+        count = _GRADER_BATCH * len(FLIPS[outputs])
         works[path.name] = network_works(model, count)
         crops += count
     crop, whole = (

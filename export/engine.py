@@ -1,4 +1,4 @@
-"""Builds TensorRT engines of a bundle's networks, for this machine's GPU or, with TensorRT-RTX, for named ones.
+"""Builds TensorRT engines of a bundle's networks: for this machine's GPU or, with TensorRT-RTX, for chosen GPUs.
 
 Every network is strongly typed: the ONNX graph states the precision (TensorRT 11 has no other way). A network that the
 bundle has in FP32 alone is converted to FP16 first, and an INT8 file to TensorRT's form. Each network becomes one
@@ -17,20 +17,18 @@ from typing import Any
 
 import onnx
 
-from spinescore.export.engineinputs import Size, network_batches, network_sizes
+from spinescore.export.engineinputs import Size, engine_model, engine_precision, network_batches, network_sizes
 from spinescore.export.folder import write_synced
-from spinescore.export.int8 import to_tensorrt
 from spinescore.export.thisgpu import Gpu, first_gpu
 from spinescore.kernels.signing import sign, signed_bytes
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines.flavours import import_flavour, lines_of, start
-from spinescore.runtime.engines.half import to_half
 from spinescore.runtime.engines.places import engine_home, store_engine, target_name
 from spinescore.runtime.engines.sidecar import SUFFIX, Sidecar, this_platform
 from spinescore.runtime.errors import BundleError, EngineError
 from spinescore.runtime.files import file_sha256
 
-__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network"]
+__all__ = ["BuildOptions", "build_engine", "build_engines", "define_network", "sort_targets"]
 
 _TIMING_CACHE = "timing.cache"
 _SAY_EVERY_S = 1.0
@@ -67,20 +65,20 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
     _check_options(trt, options, gpu)
     folder = engine_home(bundle.folder) / _target_name(trt, options, gpu)
     batches, paths = network_batches(bundle.manifest, options.precision), []
-    if options.precision == "int8" and not any(_precision_of(name) == "int8" for name in batches):
+    if options.precision == "int8" and not any(engine_precision(name) == "int8" for name in batches):
         raise EngineError(
             f"Bundle {bundle.manifest.name} has no network in INT8; make them: spinescore export .. --int8"
         )
     for number, (name, batch) in enumerate(batches.items(), 1):
         say(f"building {name} for {folder.name}, batch {batch} ({number} of {len(batches)})")
-        precision = _precision_of(name)
+        precision = engine_precision(name)
         path = folder / f"{name.removesuffix('.onnx').rpartition('.')[0]}.{precision}{SUFFIX}"
         sizes = network_sizes(bundle.manifest, name)
-        start = time.perf_counter()
-        model = _model(bundle.path(name), precision)
+        began = time.perf_counter()
+        model = engine_model(bundle.path(name), precision)
         workspace = _SHARED_WORKSPACE if gpu and gpu.integrated else None
         plan = build_engine(trt, model, name, batch, options, folder / _TIMING_CACHE, say, sizes, workspace=workspace)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - began
         sidecar = replace(_describe(trt, plan, bundle.path(name), batch, options, gpu, seconds), sizes=sizes)
         try:
             store_engine(path, plan, sidecar)
@@ -96,11 +94,11 @@ def build_engines(bundle: Bundle, options: BuildOptions, say: Callable[[str], No
 def _describe(
     trt: Any, plan: bytes, source: Path, batch: int, options: BuildOptions, gpu: Gpu | None, seconds: float
 ) -> Sidecar:
-    here = None if options.targets else gpu  # an engine for named targets is not this GPU's
+    here = None if options.targets else gpu  # an engine for chosen targets is not this GPU's
     return Sidecar(
         flavour=options.flavour,
         version=trt.__version__,
-        precision=_precision_of(source.name),
+        precision=engine_precision(source.name),
         least_batch=1 if options.any_batch else batch,
         most_batch=batch,
         onnx=source.name,
@@ -181,7 +179,10 @@ def _monitor(trt: Any, name: str, say: Callable[[str], None]) -> Any:
 
 
 def define_network(trt: Any, builder: Any, model: onnx.ModelProto, name: str) -> tuple[Any, Any]:
-    """Return the network definition, and its parser, which keeps the weights alive. Refuses ends that are not half."""
+    """Return the network definition and its parser, which keeps the weights alive.
+
+    Raises `EngineError` if TensorRT cannot read the network, or if its input and output are not half.
+    """
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = start(trt, trt.OnnxParser, _checked(network, trt, f"define {name}"))
     if not parser.parse(model.SerializeToString()):
@@ -277,21 +278,6 @@ def _target_name(trt: Any, options: BuildOptions, gpu: Gpu | None) -> str:
 
 def _capabilities(gpu: Gpu | None) -> tuple[str, ...]:
     return () if gpu is None else (f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}",)
-
-
-def _model(path: Path, precision: str) -> onnx.ModelProto:
-    if precision == "int8":
-        return to_tensorrt(onnx.load(str(path)))
-    model, report = to_half(onnx.load(str(path)))
-    if report.overflowed:
-        layers = ", ".join(count.layer for count in report.overflowed[:3])
-        raise EngineError(f"Network {path.name} overflows in half precision in {layers}; no FP16 engine can be built.")
-    return model
-
-
-def _precision_of(name: str) -> str:
-    """Return the precision of a network file's engine: INT8 stays, all others become FP16."""
-    return "int8" if name.endswith(".int8.onnx") else "fp16"
 
 
 def _checked(handle: Any, trt: Any, action: str) -> Any:

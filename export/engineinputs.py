@@ -1,14 +1,20 @@
-"""The network files that engines are built from, with the batches and picture sizes that the pipeline runs."""
+"""The networks that engines are built from, with the batches and picture sizes that the pipeline runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import onnx
+
+from spinescore.export.int8 import to_tensorrt
 from spinescore.kernels.decode import DISCS
+from spinescore.runtime.engines.half import to_half
+from spinescore.runtime.errors import EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS, Manifest
 from spinescore.runtime.scoring.networks import FLIPS, VIEWS
 
-__all__ = ["Size", "network_batches", "network_sizes"]
+__all__ = ["Size", "engine_model", "engine_precision", "network_batches", "network_sizes"]
 
 _PREFERRED = {"fp16": ("fp16", "fp32"), "int8": ("int8", "fp16", "fp32")}  # precisions of a network's files, best first
 
@@ -22,7 +28,7 @@ def network_batches(manifest: Manifest, precision: str = "fp16") -> dict[str, in
     batches.update({_source(files, precision): each for files in localizer.files.values()})
     head = manifest.grader.head
     for role, files in manifest.grader.files.items():
-        flips = FLIPS[f"{role}{HEAD_OUTPUTS[head][role]}"]
+        flips = FLIPS[HEAD_OUTPUTS[head][role]]
         batches[_source(files, precision)] = VIEWS * DISCS * len(flips)
     others = [files for alternative in localizer.alternatives for files in alternative.files.values()]
     return {**batches, **{_source(files, precision): each for files in others}}
@@ -36,6 +42,22 @@ def network_sizes(manifest: Manifest, name: str) -> tuple[Size, ...]:
     if len(scales) == 1 or not any(name in network.values() for network in files):
         return ()
     return tuple((size.height, size.width) for size in map(localizer.input_at, scales))
+
+
+def engine_precision(name: str) -> str:
+    """Return the precision of a network file's engine: INT8 stays, all others become FP16."""
+    return "int8" if name.endswith(".int8.onnx") else "fp16"
+
+
+def engine_model(path: Path, precision: str) -> onnx.ModelProto:
+    """Return the network file's graph as TensorRT builds it in `precision`. Raises `EngineError` if it overflows."""
+    if precision == "int8":
+        return to_tensorrt(onnx.load(str(path)))
+    model, report = to_half(onnx.load(str(path)))
+    if report.overflowed:
+        layers = ", ".join(count.layer for count in report.overflowed[:3])
+        raise EngineError(f"Network {path.name} overflows in half precision in {layers}; no FP16 engine can be built.")
+    return model
 
 
 def _source(files: Any, precision: str) -> str:

@@ -112,7 +112,7 @@ def try_graders(
     """Try every network of the grader on the crops around `points`."""
     trials = []
     for network in networks:
-        flips = FLIPS[f"{network.role}{network.outputs}"]
+        flips = FLIPS[network.outputs]
         pictures = crop_pictures(views, points, grader, flips)
         images = normalised(pictures, grader.input)
         trials.append(_try(network, pictures, images, options, np.zeros(0, np.uint8)))

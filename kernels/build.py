@@ -75,8 +75,8 @@ def find_nvcc() -> Path | None:
 
 def architectures(nvcc: Path) -> tuple[int, ...]:
     """Return the members of `ARCHITECTURES` that this nvcc knows."""
-    known = _known(nvcc)
-    return tuple(architecture for architecture in ARCHITECTURES if architecture in known)
+    listed = _listed(nvcc)
+    return tuple(architecture for architecture in ARCHITECTURES if architecture in listed)
 
 
 def compile_fatbin(source: str, target: Path, nvcc: Path, codes: Sequence[str] | None = None) -> str:
@@ -85,8 +85,8 @@ def compile_fatbin(source: str, target: Path, nvcc: Path, codes: Sequence[str] |
     Returns the report of nvcc and ptxas, which `resources` reads. Raises `KernelBuildError`.
     """
     if codes is None:
-        known = _some(nvcc)
-        codes = [f"compute_{known[0]}", *(f"sm_{architecture}" for architecture in known)]
+        supported = _supported(nvcc)
+        codes = [f"compute_{supported[0]}", *(f"sm_{architecture}" for architecture in supported)]
     options = [f"-gencode=arch=compute_{code.split('_')[1]},code={code}" for code in codes]
     command = [str(nvcc), *FLAGS, "--fatbin", "-Xptxas=-v", "--threads=0", *options, "-o", str(target)]
     return _run([*command, _path(source)], f"Kernel {source} could not be compiled for {', '.join(codes)}")
@@ -97,7 +97,7 @@ def compile_ptx(source: str, target: Path, nvcc: Path) -> None:
 
     A zero byte ends the file, as the driver needs it. Raises `KernelBuildError`.
     """
-    oldest = _some(nvcc)[0]
+    oldest = _supported(nvcc)[0]
     with tempfile.TemporaryDirectory() as folder:
         ptx, machine_code = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         command = [str(nvcc), *FLAGS, f"-arch=compute_{oldest}", "--ptx", "-o", str(ptx)]
@@ -124,12 +124,12 @@ def compile_for(source: str, capability: tuple[int, int], target: Path, nvcc: Pa
 
     Raises `KernelBuildError`.
     """
-    architecture, known = 10 * capability[0] + capability[1], _known(nvcc)
-    older = [candidate for candidate in known if candidate < architecture]
-    if architecture not in known and not older:
+    architecture, listed = 10 * capability[0] + capability[1], _listed(nvcc)
+    older = [candidate for candidate in listed if candidate < architecture]
+    if architecture not in listed and not older:
         gpu = f"a GPU of compute capability {capability[0]}.{capability[1]}"
         raise KernelBuildError(f"Kernel {source}: {nvcc} no longer compiles for {gpu}; install CUDA 12.")
-    code = f"sm_{architecture}" if architecture in known else f"compute_{max(older)}"
+    code = f"sm_{architecture}" if architecture in listed else f"compute_{max(older)}"
     compile_fatbin(source, target, nvcc, [code])
 
 
@@ -166,16 +166,17 @@ def _path(source: str) -> str:
     return str(HERE / f"{source}.cu")
 
 
-def _some(nvcc: Path) -> tuple[int, ...]:
-    known = architectures(nvcc)
-    if not known:
+def _supported(nvcc: Path) -> tuple[int, ...]:
+    """Return the architectures to compile for. Raises `KernelBuildError` if there is none."""
+    supported = architectures(nvcc)
+    if not supported:
         raise KernelBuildError(f"{nvcc} knows none of the architectures {ARCHITECTURES}; install CUDA 12 or later.")
-    return known
+    return supported
 
 
-def _known(nvcc: Path) -> set[int]:
-    listed = _run([str(nvcc), "--list-gpu-code"], f"{nvcc} does not list the architectures that it knows")
-    return {int(number) for number in re.findall(r"\bsm_(\d+)\b", listed)}
+def _listed(nvcc: Path) -> set[int]:
+    output = _run([str(nvcc), "--list-gpu-code"], f"{nvcc} does not list the architectures that it knows")
+    return {int(number) for number in re.findall(r"\bsm_(\d+)\b", output)}
 
 
 def _run(command: list[str], failure: str) -> str:

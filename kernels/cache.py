@@ -1,4 +1,4 @@
-"""The folder in which this package keeps what it made on this machine. The standard library alone."""
+"""The folder in which this package keeps the files that it makes on this machine. Needs the standard library only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CACHE_VARIABLE = "SPINESCORE_CACHE"
 
 
 def user_cache() -> Path:
-    """Return the folder for what this package makes on this machine: SPINESCORE_CACHE, else in the user's cache folder.
+    """Return the folder for the files that this package makes here: SPINESCORE_CACHE, else in the user's cache folder.
 
     A relative SPINESCORE_CACHE is made absolute here, and in this process's environment: neither a later change of the
-    current folder nor a worker process may find another folder. Raises `OSError` if the user has no home folder.
+    current folder nor a worker process may lead to another folder. Raises `OSError` if the user has no home folder.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:

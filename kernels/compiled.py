@@ -1,4 +1,4 @@
-"""The compiled kernels for a GPU: shipped with the package, kept in the cache, or compiled now by nvcc or NVRTC."""
+"""Compiled kernels for a GPU: shipped with the package, kept in the cache, or compiled now by nvcc or NVRTC."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Code:
 
 
 def codes(source: str, capability: tuple[int, int]) -> Iterator[Code]:
-    """Yield compiled code of `source`.cu for a GPU, the best first; the first that its driver loads is right.
+    """Yield compiled code of `source`.cu for a GPU, the best first. The caller takes the first that its driver loads.
 
     Machine code comes before PTX, and shipped code before code that is compiled here. Each is fetched or compiled only
     when the caller asks for it. At the end raises `KernelBuildError`, which says why there is no more.

@@ -18,8 +18,8 @@ Contract, the same for every implementation
               then the ROI that cut the network's input maps x_in to source pixels.
     Given     points that a reader gave (`VIEW.given`) replace the decoded ones, with confidence 1 (0 where they are
               not finite or too far away, too).
-    Next ROIs `boxes`: for a second pass, the bounding box of the view's points. `crops`: six discs per view. What
-              cannot be determined (confidence 0, coinciding points) gets source -1, origin 0 and a zero matrix.
+    Next ROIs `boxes`: for a second pass, the bounding box of the view's points. `crops`: six discs per view. A ROI that
+              cannot be determined (confidence 0, coinciding points) has source -1, origin 0 and a zero matrix.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _BLUR_SIGMA = 2.0
 
 
 def _blur_rows() -> NDArray[np.float64]:
-    """(5, 15): row i holds the normalised Gaussian of 11 taps that yields pixel i of five from the 15 about them."""
+    """Return (5, 15): row i holds the normalised Gaussian of 11 taps that gives pixel i of five from 15 pixels."""
     weights = np.exp(-(np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) ** 2) / (2 * _BLUR_SIGMA**2))
     rows = np.zeros((5, 5 + 2 * _BLUR_RADIUS))
     for row in range(5):
@@ -125,9 +125,9 @@ def peaks(heatmaps: NDArray[np.floating], method: str) -> tuple[NDArray[np.float
         index, value = _largest(maps)
     y, x = np.divmod(index, width)
     shift = {"argmax": _no_shift, "quarter": _quarter_shift, "dark": _dark_shift}[method](maps, x, y)
-    found = value > 0
-    xy = np.where(found, np.array([x, y]) + shift, 0.0).T
-    return xy.reshape(*lead, 2), np.where(found, value, 0.0).reshape(lead)
+    has_peak = value > 0
+    xy = np.where(has_peak, np.array([x, y]) + shift, 0.0).T
+    return xy.reshape(*lead, 2), np.where(has_peak, value, 0.0).reshape(lead)
 
 
 def _largest(maps: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -193,11 +193,11 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
     follows from `faces_right` alone, because no turn of the source changes it.
     """
     xy = points["xy"].astype(np.float64)
-    centre, found = xy[:, :, 0], points["confidence"].min(axis=-1) > 0
+    centre, both = xy[:, :, 0], points["confidence"].min(axis=-1) > 0
     forward = xy[:, :, 1] - centre
     distance = np.linalg.norm(forward, axis=-1)
-    unit = distance if spec.unit == "anterior-distance" else _spacing(centre, found)
-    view, disc = at = np.nonzero(found & (distance > 0) & (unit > 0))
+    unit = distance if spec.unit == "anterior-distance" else _spacing(centre, both)
+    view, disc = at = np.nonzero(both & (distance > 0) & (unit > 0))
     forward = forward[at] / distance[at][:, None]
     x_axis = (-forward if spec.anterior == "left" else forward) * (spec.extent * unit[at] / spec.size)[:, None]
     upright = (spec.anterior == "right") == (views["faces_right"][view] != 0)
@@ -210,11 +210,14 @@ def crops(points: NDArray[np.void], views: NDArray[np.void], spec: CropSpec) -> 
     return rois
 
 
-def _spacing(centre: NDArray[np.float64], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean distance (N, 6) between neighbouring disc centres that were both found, 0 if there are none."""
+def _spacing(centre: NDArray[np.float64], both: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean distance (N, 6) between neighbouring centres, 0 if there are none.
+
+    `both` (N, 6) is true for the discs of which centre and anterior point were found; the others do not count.
+    """
     steps = np.linalg.norm(np.diff(centre, axis=1), axis=-1)
-    known = found[:, 1:] & found[:, :-1]
-    mean = [view_steps[sure].mean() if sure.any() else 0.0 for view_steps, sure in zip(steps, known, strict=True)]
+    counted = both[:, 1:] & both[:, :-1]
+    mean = [one[use].mean() if use.any() else 0.0 for one, use in zip(steps, counted, strict=True)]
     return np.repeat(mean, DISCS).reshape(-1, DISCS)
 
 

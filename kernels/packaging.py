@@ -1,4 +1,4 @@
-"""The step of building the package that compiles the kernels. Only setuptools imports this file (pyproject.toml)."""
+"""The build step that compiles the kernels for the package. Only setuptools imports this file (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["BuildWithKernels"]
 
 
 class BuildWithKernels(build_py):
-    """Copies the modules, then puts the fatbins and their PTX beside them if nvcc is there; else first use compiles.
+    """Copies the modules and, if nvcc is there, puts the fatbins and their PTX beside them.
 
-    The wheel stays `py3-none-any`: fatbins and PTX are code for GPUs, the same on every host, and nothing else is
-    compiled.
+    Without nvcc the kernels are compiled when they are first used. The wheel stays `py3-none-any`: fatbins and PTX are
+    code for GPUs, the same for every host, and nothing else is compiled.
     """
 
     def run(self) -> None:

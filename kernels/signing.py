@@ -1,13 +1,13 @@
 """Signatures that tell files made on this machine from files that came with a bundle. The key lies in the cache folder.
 
-The key is 32 random bytes in `user_cache()/key`, which only its user may read (mode 0600). What this machine makes and
-takes again later (acceptance records, plans, engines, what compilers keep) is signed by HMAC-SHA256 of its SHA-256.
-Signatures lie in `signatures/` beside the key: no bundle carries them, and a read-only bundle can be signed.
+The key is 32 random bytes in `user_cache()/key`, which only its user may read (mode 0600). Files that this machine
+makes and reads again later (acceptance records, plans, engines, compiled code) are signed by HMAC-SHA256 of their
+SHA-256. Signatures lie in `signatures/` beside the key: no bundle carries them, and a read-only bundle can be signed.
 
-That keeps out what a stranger put into a bundle, what another machine made, and damaged files. It does not keep out a
-program that runs as this user or as an administrator: whoever can read the key can sign.
+So a file that a stranger put into a bundle does not count, nor one that another machine made, nor a damaged one. A
+program that runs as this user or as an administrator can read the key, and can sign.
 
-The standard library alone: the kernels' cache is below everything else.
+This file needs the standard library only, since everything else may import it.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _KEY_BYTES = 32
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def sign(what: str, sha256: str) -> bool:
-    """Sign content by its SHA-256 under the name `what`; returns whether the signature could be kept.
+def sign(name: str, sha256: str) -> bool:
+    """Sign content by its SHA-256 under a name; returns whether the signature could be kept.
 
     A name has one signature, that of its latest content. If several contents shall count, give each a name.
     """
     try:
-        _write(_place(what), _signature(_key(create=True), what, sha256))
+        _write(_place(name), _signature(_key(create=True), name, sha256))
         return True
     except (OSError, RuntimeError):
         return False
 
 
-def is_signed(what: str, sha256: str) -> bool:
-    """Return whether this machine signed that content under the name `what`."""
+def is_signed(name: str, sha256: str) -> bool:
+    """Return whether this machine signed that content under that name."""
     try:
-        key, found = _key(create=False), _read(_place(what), hashlib.sha256().digest_size)
+        key, signature = _key(create=False), _read(_place(name), hashlib.sha256().digest_size)
     except (OSError, RuntimeError):
         return False
-    return hmac.compare_digest(found, _signature(key, what, sha256))
+    return hmac.compare_digest(signature, _signature(key, name, sha256))
 
 
-def signed_bytes(what: str, data: bytes) -> bytes | None:
-    """Return the data if this machine signed it under the name `what`, else None."""
-    return data if is_signed(what, hashlib.sha256(data).hexdigest()) else None
+def signed_bytes(name: str, data: bytes) -> bytes | None:
+    """Return the data if this machine signed it under that name, else None."""
+    return data if is_signed(name, hashlib.sha256(data).hexdigest()) else None
 
 
 def key_fault() -> str:
@@ -62,8 +62,8 @@ def key_fault() -> str:
         _write(_place("nothing"), _key(create=True)[:0])
     except (OSError, RuntimeError) as error:
         return (
-            f"What is made here cannot be signed ({error}), and so will not count later: set SPINESCORE_CACHE to a "
-            "folder of this user's own."
+            f"Files that are made here cannot be signed ({error}), and will not count later: set SPINESCORE_CACHE to "
+            "a folder of this user's own."
         )
     return ""
 
@@ -83,12 +83,12 @@ def _key(create: bool) -> bytes:
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):  # of two processes that begin at once, both take the first one's
+        with suppress(FileExistsError):  # two processes that begin at once both take the first one's key
             os.link(name, path)
             return _read_key(path)
         with suppress(EOFError):
             return _read_key(path)
-        Path(name).replace(path)  # one that was cut short can have signed nothing
+        Path(name).replace(path)  # a key that was cut short cannot have signed anything
         return _read_key(path)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -103,18 +103,22 @@ def _read_key(path: Path) -> bytes:
             raise OSError(f"{path} is no file; remove it")
         if sys.platform != "win32" and (facts.st_uid != os.geteuid() or facts.st_mode & 0o077):
             raise OSError(f"{path} is not readable by this user alone; remove it to begin anew")
-        found = file.read(_KEY_BYTES + 1)
-    if len(found) != _KEY_BYTES:
+        key = file.read(_KEY_BYTES + 1)
+    if len(key) != _KEY_BYTES:
         raise EOFError(f"{path} is damaged")
-    return found
+    return key
 
 
-def _place(what: str) -> Path:
-    return user_cache() / "signatures" / hashlib.sha256(what.encode()).hexdigest()[:40]
+def _place(name: str) -> Path:
+    return user_cache() / "signatures" / hashlib.sha256(_bytes(name)).hexdigest()[:40]
 
 
-def _signature(key: bytes, what: str, sha256: str) -> bytes:
-    return hmac.new(key, f"{what}\0{sha256}".encode(), "sha256").digest()
+def _signature(key: bytes, name: str, sha256: str) -> bytes:
+    return hmac.new(key, _bytes(f"{name}\0{sha256}"), "sha256").digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # a path in a name need not be UTF-8
 
 
 def _read(path: Path, length: int) -> bytes:

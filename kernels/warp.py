@@ -7,7 +7,7 @@ Contract, the same for every implementation
               matrix from output pixel (x, y, 1) to source pixel relative to that origin. The origin keeps float32
               coordinates exact on large images.
     Pixels    integer coordinates are pixel centres, x right, y down (as cv2.warpAffine has it).
-    Sample    bilinear between the four neighbouring greys; whatever lies outside the source has grey 0.
+    Sample    bilinear between the four neighbouring greys; a neighbour outside of the source has grey 0.
     Output    pixel = mean of n x n samples at offsets (i + 0.5) / n - 0.5 about its centre (n = `antialias`), then
               (pixel - mean[c]) / std[c] for each channel c; NCHW, float16 or float32.
     Defined   a ROI whose source is not in 0 .. M-1 or whose origin is not below `FAR`, and a sample whose coordinate is
@@ -63,8 +63,8 @@ def warp(sources: Sequence[Source | None], rois: NDArray[np.void], spec: WarpSpe
     out = np.empty((len(rois), spec.channels, spec.height, spec.width))
     mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (spec.mean, spec.std))
     for index, roi in enumerate(rois):
-        known = 0 <= roi["source"] < len(sources) and (np.abs(roi["origin"].astype(np.float64)) < FAR).all()
-        source = sources[roi["source"]] if known else None
+        is_inside = 0 <= roi["source"] < len(sources) and (np.abs(roi["origin"].astype(np.float64)) < FAR).all()
+        source = sources[roi["source"]] if is_inside else None
         grey = np.zeros((spec.height, spec.width)) if source is None else _grey(source, roi, spec)
         out[index] = (grey[None] - mean) / std
     return out

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinescore.runtime.engines import ENGINES
-from spinescore.runtime.machine.packages import CUDA_BUILD, PACKAGES, installed, is_newer, version_of
+from spinescore.runtime.machine.packages import CUDA_BUILD, PACKAGES, installed, is_importable, is_newer, version_of
 from spinescore.runtime.machine.processor import instruction_sets, processor_name
 from spinescore.runtime.text import one_line
 
@@ -104,7 +104,10 @@ def _signing() -> Finding:
 
     fault = key_fault()
     return Finding(
-        "Machine", "signing", "absent" if fault else "ok", fault or "what is made here is signed, and counts"
+        "Machine",
+        "signing",
+        "absent" if fault else "ok",
+        fault or "files made here are signed, and count later",
     )
 
 
@@ -144,8 +147,11 @@ def _decoders() -> list[Finding]:
 def _providers() -> list[Finding]:
     if util.find_spec("onnxruntime") is None:
         return []
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as error:
+        detail = f"installed, but it cannot be imported ({error})"
+        return [Finding("Inference", "onnxruntime", "missing", detail, "pip install --force-reinstall onnxruntime")]
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     found = Finding("Inference", "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(names)}")
     return [found, *_two_builds("CUDA" in names)]
@@ -172,7 +178,7 @@ def _gpu() -> list[Finding]:
         for module, framework in row.frameworks.items()
     }
     for module, name in {"pycuda": "pycuda", **frameworks}.items():
-        if util.find_spec(module) is not None:
+        if is_importable(module):
             findings.append(Finding(group, name, "ok", "installed"))
         else:
             findings.append(_hidden(group, name, module) or Finding(group, name, "absent", "not installed"))
@@ -180,8 +186,12 @@ def _gpu() -> list[Finding]:
 
 
 def _hidden(group: str, name: str, module: str) -> Finding | None:
-    """Return a finding if the system has the package and a virtual environment hides it, as JetPack's TensorRT."""
-    if sys.prefix == sys.base_prefix:
+    """Return a finding if the system has the package, as JetPack's TensorRT, and this Python does not see it.
+
+    A virtual environment hides the system's packages; another Python than the system's (Conda, pyenv) has its own.
+    """
+    is_system = Path(sys.base_prefix) == _SYSTEM
+    if is_system and sys.prefix == sys.base_prefix:
         return None
     places = [
         *_SYSTEM.glob(f"lib/python3*/dist-packages/{module}"),
@@ -190,10 +200,11 @@ def _hidden(group: str, name: str, module: str) -> Finding | None:
     own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for place in sorted(places, key=lambda place: own not in place.parts):
         python = place.parent.parent.name
-        detail = f"{place} is hidden by this virtual environment"
-        if python in (own, "python3"):
+        detail = f"{place} is hidden by {'this virtual environment' if is_system else f'the Python of {sys.prefix}'}"
+        if is_system and python in (own, "python3"):
             return Finding(group, name, "missing", detail, f"{own} -m venv --system-site-packages {sys.prefix}")
-        detail += f", and is for {python}: make an environment with {python} -m venv --system-site-packages"
+        command = f"{_SYSTEM / 'bin' / python} -m venv --system-site-packages"
+        detail += f", and is for the system's {python}: make an environment with {command}"
         return Finding(group, name, "missing", detail)
     return None
 

@@ -100,10 +100,10 @@ class OutputError(SpineScoreError):
 
 
 class BudgetExceeded(SpineScoreError):
-    """A hard latency budget that was not kept, or could not be.
+    """A hard latency budget that was not kept, or that cannot be kept.
 
-    `timings_ms` has each finished stage, in order, with the milliseconds that had passed by then. `report` is the
-    study's `StudyReport` if everything was done, but late, else None.
+    `timings_ms` has each finished stage, in order, with the milliseconds since the start. `report` is the
+    study's `StudyReport` if all of it was done, but too late; else None.
     """
 
     code = "budget"

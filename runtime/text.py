@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["as_json", "brief", "lines", "one_line", "several_lines", "table"]
+__all__ = ["as_json", "brief", "lines", "number_of", "one_line", "several_lines", "table"]
 
 # Invisible or harmful: controls, formats (bidirectional, zero-width), surrogates, unassigned, line ends.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
@@ -56,6 +56,12 @@ def _json_escape(letter: str) -> str:
 def lines(parts: Iterable[object]) -> str:
     """Return parts as lines of one text, each made safe by `one_line`."""
     return "\n".join(map(one_line, parts))
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return a count with its noun, as `1 study` or `2 studies`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:

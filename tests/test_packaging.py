@@ -1,4 +1,4 @@
-"""What pyproject.toml says of the package, held against the tree."""
+"""pyproject.toml agrees with the tree."""
 
 from __future__ import annotations
 

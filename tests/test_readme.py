@@ -1,4 +1,4 @@
-"""What README.md and docs promise: programs run, commands are understood, links lead somewhere, names exist.
+"""README.md and docs are true: programs run, commands are understood, links lead somewhere, names exist.
 
 A command or program whose comment begins with `# needs` or `# takes` is not run, but it is still parsed.
 `test_page_commands.py` runs the commands.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from spinescore.runtime.text import number_of
+
 __all__ = ["figure_at", "notes"]
 
 _FEW_CLUSTERS = 20  # below it, percentile intervals are known to be too narrow
@@ -80,13 +82,15 @@ def _of_totals(document: Mapping[str, Any]) -> Iterator[str]:
     studies = counts["complete_totals"] + counts["imputed_totals"]
     if counts["imputed_totals"]:
         yield (
-            f"{counts['imputed_totals']} of {studies} studies have a total in which up to {most} missing of a region's "
-            "12 corners take the mean of its scored ones."
+            f"In the totals of {counts['imputed_totals']} of {number_of(studies, 'study')}, up to {most} missing of a "
+            "region's 12 corners take the mean of its scored ones."
         )
     if counts["left_out_totals"]:
-        yield f"{counts['left_out_totals']} studies have no total on both sides: totals_left_out names them, and why."
+        without = number_of(counts["left_out_totals"], "study")
+        yield f"Without a total on both sides: {without}; totals_left_out has the names and the reasons."
     if studies < 2:
-        yield f"{studies} studies have a total on both sides: ICC, limits of agreement and SDC need two studies."
+        has = "One study has" if studies else "No study has"
+        yield f"{has} a total on both sides: ICC, limits of agreement and SDC need two studies."
         return
     yield from _of_icc(document["icc"], "totals", "studies")
     if not document["icc"]["independent"]:
@@ -120,13 +124,13 @@ def _of_change(document: Mapping[str, Any]) -> Iterator[str]:
     if progression["outside"]:
         low, high = progression["years"]
         yield (
-            f"{progression['outside']} patients have no two studies {low:g} to {high:g} years apart: progression is "
-            "not judged there."
+            f"Without two studies {low:g} to {high:g} years apart: {number_of(progression['outside'], 'patient')}; "
+            "progression is not judged there."
         )
     if progression["incomplete"]:
         yield (
-            f"{progression['incomplete']} of {progression['patients']} patients are judged for progression by the "
-            "change of their comparable corners; the change of the others is not known."
+            f"The progression of {progression['incomplete']} of {number_of(progression['patients'], 'patient')} is "
+            "judged by the change of the comparable corners; the change of the other corners is not known."
         )
     if change["patients"]:
         yield from _of_events(change)

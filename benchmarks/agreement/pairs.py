@@ -12,6 +12,7 @@ from spinescore.benchmarks.agreement.patients import Patients, link_patients
 from spinescore.benchmarks.agreement.totals import Floats, scaled_sum, too_few, whole_grades
 from spinescore.runtime.followup.readings import ALL_SITES, Readings, day_of
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.text import number_of
 
 __all__ = ["SIDES", "NothingToCompare", "Pairs", "Totals", "pair_up"]
 
@@ -152,6 +153,8 @@ def _why_not(predicted: Readings, reference: Readings) -> str:
     example = f"{next(iter(predicted.corners))!r} against {next(iter(reference.corners))!r}"
     shared = len(predicted.corners.keys() & reference.corners.keys())
     reason = (
-        f"no corner of the {shared} studies in both has two grades" if shared else f"no study is in both ({example})"
+        f"no corner of the {number_of(shared, 'study')} in both has two grades"
+        if shared
+        else f"no study is in both ({example})"
     )
     return f"{predicted.name} and {reference.name} have nothing to compare: {reason}; name studies and sites alike"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spinescore.runtime.outputs.figures import rendered
+from spinescore.runtime.text import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def confusion_picture(document: Mapping[str, Any], format: str = "png") -> bytes
     axes.set_xlabel("predicted grade")
     axes.set_ylabel("reference grade")
     kappa = "undefined" if document["kappa_quadratic"] is None else f"{document['kappa_quadratic']:.3f}"
-    title = f"{confusion.sum()} corners: accuracy {document['accuracy']:.3f}, quadratic kappa {kappa}"
+    title = f"{number_of(int(confusion.sum()), 'corner')}: accuracy {document['accuracy']:.3f}, quadratic kappa {kappa}"
     axes.set_title(title, fontsize=10)
     return rendered(figure, format)
 
@@ -76,7 +77,7 @@ def roc_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_xlabel(f"false positive rate (1 {_MINUS} specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
-    axes.set_title(f"One grade against the rest, {document['roc']['corners']} corners", fontsize=10)
+    axes.set_title(f"One grade against the rest, {number_of(document['roc']['corners'], 'corner')}", fontsize=10)
     axes.legend(loc="lower right", handlelength=4)
     return rendered(figure, format)
 
@@ -89,7 +90,7 @@ def bland_altman_picture(document: Mapping[str, Any], format: str = "png") -> by
     axes.set_ylabel(f"predicted {_MINUS} reference")
     imputed = document["counts"]["imputed_totals"]
     part = f", {imputed} of them with imputed corners" if imputed else ""
-    axes.set_title(f"{len(document['totals'])} studies{part}{several}", fontsize=10)
+    axes.set_title(f"{number_of(len(document['totals']), 'study')}{part}{several}", fontsize=10)
     return rendered(figure, format)
 
 
@@ -100,7 +101,7 @@ def change_picture(document: Mapping[str, Any], format: str = "png") -> bytes:
     several = _draw_differences(axes, change["intervals"], change["bland_altman"])
     axes.set_xlabel("mean of predicted and reference change of mSASSS")
     axes.set_ylabel(f"predicted {_MINUS} reference change")
-    axes.set_title(f"{change['patients']} patients, longest interval of each{several}", fontsize=10)
+    axes.set_title(f"{number_of(change['patients'], 'patient')}, longest interval of each{several}", fontsize=10)
     return rendered(figure, format)
 
 

@@ -10,6 +10,7 @@ from spinescore.benchmarks.agreement.evaluate import ICC_NAMES
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES
 from spinescore.benchmarks.agreement.notes import figure_at
 from spinescore.runtime.outputs.markdown import markdown_table
+from spinescore.runtime.text import number_of
 
 __all__ = ["markdown", "to_json"]
 
@@ -61,10 +62,10 @@ def _summary(document: Mapping[str, Any]) -> str:
     ]
     table = markdown_table(("side", "name", "format", "studies", "graded corners", "missing"), rows)
     return (
-        f"{table}\n\n{counts['pairs']} corners of {counts['studies']} studies have two grades; "
-        f"{counts['complete_totals']} studies have two complete totals, {counts['imputed_totals']} more have two "
-        f"totals with imputed corners (at most {document['missing_rule']['max_imputed_per_region']} of a region's 12), "
-        f"{counts['left_out_totals']} have none on a side."
+        f"{table}\n\nTwo grades: {number_of(counts['pairs'], 'corner')} of {number_of(counts['studies'], 'study')}. "
+        f"Two totals: {number_of(counts['complete_totals'], 'study')} with all corners, {counts['imputed_totals']} "
+        f"more with imputed corners (at most {document['missing_rule']['max_imputed_per_region']} of a region's 12). "
+        f"No total on a side: {number_of(counts['left_out_totals'], 'study')}."
     )
 
 
@@ -99,8 +100,8 @@ def _sites(document: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
 
 def _totals(document: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     studies, patients = (
-        f"{document['icc']['studies']} studies",
-        f"{document['sdc']['from_change']['patients']} patients",
+        number_of(document["icc"]["studies"], "study"),
+        number_of(document["sdc"]["from_change"]["patients"], "patient"),
     )
     yield from _icc(document, "icc", studies, document["icc"]["independent"])
     yield from _limits(document, "bland_altman", studies)
@@ -116,7 +117,7 @@ def _change(document: Mapping[str, Any]) -> Iterator[str]:
     if not change["patients"]:
         yield "No patient has two dated studies with enough comparable corners on both sides."
         return
-    patients = f"{change['patients']} patients"
+    patients = number_of(change["patients"], "patient")
     rows = [*_icc(document, "change.icc", patients, True), *_limits(document, "change.bland_altman", patients)]
     tables = []
     for label, n, path, event in _events(change):
@@ -136,10 +137,10 @@ def _events(change: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[
     progression = change["progression"]
     low, high = progression["years"]
     label = f"progression (>= {progression['units']:g} units in {low:g} to {high:g} years)"
-    yield label, f"{progression['patients']} patients", "change.progression", progression
+    yield label, number_of(progression["patients"], "patient"), "change.progression", progression
     for place, event in change["new_syndesmophytes"].items():
         path = f"change.new_syndesmophytes.{place}"
-        yield f"new syndesmophyte, per {place}", f"{event[f'{place}s']} {place}s", path, event
+        yield f"new syndesmophyte, per {place}", number_of(event[f"{place}s"], place), path, event
 
 
 def _icc(document: Mapping[str, Any], path: str, n: str, independent: bool) -> Iterator[tuple[object, ...]]:

@@ -55,7 +55,7 @@ def engine_calls(bundle: Bundle) -> list[tuple[Mapping[str, str], int, NetworkIn
     regions, each = (REGIONS[:1], 2) if localizer.shared else (REGIONS, 1)
     one_pass = [(localizer.files[region], each, size) for size in localizer.run_inputs for region in regions]
     plan = one_pass * localizer.passes
-    sites = [(role, len(FLIPS[f"{role}{outputs}"])) for role, outputs in HEAD_OUTPUTS[grader.head].items()]
+    sites = [(role, len(FLIPS[outputs])) for role, outputs in HEAD_OUTPUTS[grader.head].items()]
     return plan + [(grader.files[role], 12 * flips, grader.input) for role, flips in sites]
 
 

@@ -2,9 +2,10 @@
 
     python -m spinescore.benchmarks.gpu --out gpu.json --minutes 8
 
-The order is that of worth: answers first, then whole studies, then kernels and networks, then peers and tools. A run
-that is cut off after half of its minutes has the first two in FILE: each check is in it as soon as it is done. The exit
-status is 0 if no check failed, 1 if one did, 2 for wrong usage, and 3 if no check of the kernels could run.
+The most useful checks come first: correct answers, then times of whole studies, then of kernels and networks, then
+peers and tools. FILE has each check as soon as it is done, so that a run that is cut off after half of its minutes has
+the first two. The exit status is 0 if no check failed, 1 if one did, 2 for wrong usage, and 3 if no check of the
+kernels could run.
 
 The kernels need only NumPy, the driver and pycuda. Other checks are skipped with the reason if a package is missing.
 Networks run on TensorRT or ONNX Runtime's CUDA provider; if neither is installed, PyTorch with CUDA stands in, in these

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import subprocess
 import sys
@@ -54,8 +55,8 @@ class Options:
 def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) -> int:
     """Run the parts. `command` starts one.
 
-    Returns 0 if no check failed, 1 if one did, 2 if FILE cannot be written, 3 if the kernels were to be checked and no
-    check of theirs ran.
+    Returns 0 if no check failed, 1 if one did, 2 if FILE cannot be written, 3 if the kernels were among the parts and
+    no check of them ran.
     """
     arguments = _parser().parse_args(argv)
     if arguments.part:
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None, command: Sequence[str] = COMMAND) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spinescore.benchmarks.gpu", description="GPU checks and figures.")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file, written after every check")
-    parser.add_argument("--minutes", type=float, default=8.0, metavar="N", help="how long it may take (8)")
+    parser.add_argument("--minutes", type=_minutes, default=8.0, metavar="N", help="how long it may take (8)")
     parser.add_argument("--quick", action="store_true", help="few cases, small networks, no peers that compile")
     parser.add_argument(
         "--only", nargs="+", default=list(PARTS), choices=list(PARTS), metavar="PART", help="these parts"
@@ -100,9 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text}")
+    return minutes
+
+
 def _part_arguments(arguments: argparse.Namespace, name: str, scratch: str) -> list[str]:
-    given = ["--out", str(arguments.out), "--part", name, "--scratch", scratch]
-    return [*given, "--quick"] if arguments.quick else given
+    words = ["--out", str(arguments.out), "--part", name, "--scratch", scratch]
+    return [*words, "--quick"] if arguments.quick else words
 
 
 def _part(record: Record, command: list[str], name: str, seconds: float) -> Record:
@@ -144,7 +152,7 @@ def _run_part(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
     try:
         module = importlib.import_module(f"spinescore.benchmarks.gpu.{arguments.part}")
         module.run(record, Options(arguments.quick, arguments.scratch, command))
-    except Exception as error:  # beside the checks, which catch their own
+    except Exception as error:  # outside of the checks, which catch their own errors
         status, reason = outcome(error)
         record.add("the part", status, {}, reason)
     return 0

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NotBuilt, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    carried = folder.relative_to(checkout).as_posix()
+    carried = shlex.quote(folder.relative_to(checkout).as_posix())
     size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     print(f"{carried} holds {size / 2**20:.1f} MiB; carry it beside the checkout, and run there, at its root:")
     print(

@@ -21,7 +21,7 @@ from spinescore.benchmarks.harness.child import SPINESCORE, run_child, this_modu
 from spinescore.kernels.decode import DISCS
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.engines import CudaQueue, DeviceMemory, Engine
-from spinescore.runtime.errors import EngineError
+from spinescore.runtime.errors import DeviceError, EngineError
 from spinescore.runtime.manifest import HEAD_OUTPUTS
 from spinescore.runtime.scoring.networks import VIEWS
 
@@ -129,9 +129,7 @@ def stand_in() -> OpenEngine | None:
     """Return the function that opens networks on PyTorch, if nothing else here runs them on a GPU and PyTorch does."""
     import onnxruntime
 
-    from spinescore.runtime.engines.flavours import installed_flavours
-
-    if installed_flavours() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() or any(map(_builds_here, _builders())):
         return None
     try:
         import torch
@@ -142,6 +140,24 @@ def stand_in() -> OpenEngine | None:
     return open_on_gpu if torch.cuda.is_available() else None
 
 
+def _builders() -> list[str]:
+    """Return the import names of the installed flavours of TensorRT that build engines."""
+    from spinescore.runtime.engines.flavours import installed_flavours
+
+    return [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
+
+
+def _builds_here(flavour: str) -> bool:
+    """Return whether a flavour builds engines for this GPU; false without a GPU."""
+    from spinescore.runtime.devices import first_gpu
+    from spinescore.runtime.engines.flavours import builds_for, import_flavour
+
+    try:
+        return builds_for(import_flavour(flavour), first_gpu().compute_capability)
+    except (DeviceError, EngineError):
+        return False
+
+
 def _prepared(options: Any, name: str) -> Path | str:
     folder: Path = options.scratch / name
     return folder if (folder / "bundle.json").is_file() else name
@@ -149,9 +165,7 @@ def _prepared(options: Any, name: str) -> Path | str:
 
 def run(record: Record, options: Any) -> None:
     """Run the part `networks`: the bundles, their engines, and the device's choice of one."""
-    from spinescore.runtime.engines.flavours import installed_flavours
-
-    flavours = [flavour for flavour in installed_flavours() if flavour in _BUILDERS]
+    flavours = _builders()
     if not flavours:
         record.add("engines of TensorRT", SKIPPED, {}, "no TensorRT that builds engines is installed")
     for name, prepare in ((SHIPPED, _copy), (FULL_SIZE, _export)):

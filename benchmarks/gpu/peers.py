@@ -140,7 +140,7 @@ class _PlainEngine:
     def __init__(self, path: Any, precision: str) -> None:
         import onnxruntime
 
-        from spinescore.runtime.engines.onnxruntime import load_cuda_libraries
+        from spinescore.runtime.engines.cudalibraries import load_cuda_libraries
 
         cuda = "CUDAExecutionProvider"
         if cuda not in onnxruntime.get_available_providers():

@@ -208,7 +208,7 @@ def _networks(subject: Subject, options: Any, record: Record) -> Figures:
     files_of = list(localizer.files.values())[: 1 if localizer.shared else None]
     plan = [(files, size, each, localizer.passes * count) for files in files_of for size, count in runs.items()]
     for role, files in grader.files.items():
-        plan.append((files, grader.input, VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"]), 1))
+        plan.append((files, grader.input, VIEWS * DISCS * len(FLIPS[HEAD_OUTPUTS[grader.head][role]]), 1))
     figures: Figures = {"networks": {}, "study_ms": 0.0}
     device = CudaDevice(largest_image_px=2**16, open_engine=subject.open_engine)
     try:

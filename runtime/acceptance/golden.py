@@ -92,7 +92,7 @@ def golden_grader(bundle: Bundle, *, one_study: bool = False) -> list[GoldenNetw
     with _opened(bundle, "grader") as arrays:
         networks = []
         for role, files in grader.files.items():
-            batch = VIEWS * DISCS * len(FLIPS[f"{role}{HEAD_OUTPUTS[grader.head][role]}"])
+            batch = VIEWS * DISCS * len(FLIPS[HEAD_OUTPUTS[grader.head][role]])
             pictures, stored = arrays.pictures(role, grader.input, batch if one_study else None)
             expected = arrays.expected(role, role, stored, None)  # they are small, and the range of all is needed
             none = np.zeros(0, np.uint8)

@@ -26,6 +26,7 @@ from spinescore.runtime.appliance.delivery import (
     Parcel,
     fault_of,
     is_superseded,
+    note_delivery,
     observe_way,
     parcel_of,
 )
@@ -145,3 +146,5 @@ def _change(
             observe_way(index, "committed", row, clock.now())
         if not is_superseded(index, row):
             settle(index, clock, row["study"])
+        if changed and state in ("committed", "parked"):
+            note_delivery(index, clock, row, fault.code if fault else state)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from spinescore.runtime.appliance.audit import Audit
 from spinescore.runtime.appliance.httpconfig import Http, absolute_http
 from spinescore.runtime.appliance.tlsfiles import Path_, Tls
 from spinescore.runtime.documents import read
@@ -30,6 +31,7 @@ SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DAY_S = 86400.0
 _HTTP = Http()
+_AUDIT = Audit()
 
 # Values that fit, in the place of faulty ones, so that the faults behind them are found too.
 _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
@@ -183,6 +185,7 @@ class Config:
     source: Annotated[tuple[Source, ...], OPTIONAL] = ()
     destination: Annotated[tuple[Destination, ...], OPTIONAL] = ()
     http: Annotated[Http, OPTIONAL] = _HTTP
+    audit: Annotated[Audit, OPTIONAL] = _AUDIT
 
     def _check_fields(self, path: str) -> None:
         if self.node is not None and not self.peer:

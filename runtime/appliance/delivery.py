@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.counts import add, observe
 from spinescore.runtime.appliance.fault import Fault
@@ -34,6 +35,7 @@ __all__ = [
     "Parcel",
     "fault_of",
     "is_superseded",
+    "note_delivery",
     "observe_way",
     "parcel_of",
 ]
@@ -181,6 +183,10 @@ class Deliverer:
                 observe_way(self._index, "delivered", row, now)
             if not is_superseded(self._index, row):
                 settle(self._index, self._clock, row["study"])
+            if fault is not None:
+                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message if outcome else None)
+            elif outcome is not None and outcome.kind == "sent":
+                note_delivery(self._index, self._clock, row, "delivered")
         if state in ("sent", "committing"):
             self._held_until_s = 0.0
 
@@ -195,6 +201,13 @@ def observe_way(index: Index, end: str, row: sqlite3.Row, now: float) -> None:
     """Note how long a file's way took, within a transaction. What is delivered again by hand has no such time."""
     if row["first_s"] <= row["made_s"] and not is_superseded(index, row):
         observe(index, f"received_to_{end}_seconds", now - row["last_s"], row["destination"])
+
+
+def note_delivery(index: Index, clock: Clock, row: sqlite3.Row, event: str, **more: object) -> None:
+    """Note in the audit log what happened to a delivery, within a transaction."""
+    audit.note(index, clock, event, study=row["study"], destination=row["destination"], file=row["file"],
+               input_key=row["input_key"], sha256=row["sha256"], sop_instance_uid=row["sop_instance_uid"],
+               **more)  # fmt: skip
 
 
 def is_superseded(index: Index, row: sqlite3.Row) -> bool:

@@ -152,8 +152,9 @@ class Dispatcher:
             if message["engine"] not in ("", self._shown.get("engine")):
                 self._show(state="ready", engine=message["engine"])
         elif job is not None and message.get("done") == job.input_key:
-            scoring_s = self._clock.now() - self._given_s
-            self._outcome, self._failures = partial(self._queue.finished, job, scoring_s=scoring_s), 0
+            scoring_s, engine = self._clock.now() - self._given_s, message["engine"]
+            self._outcome = partial(self._queue.finished, job, engine, scoring_s=scoring_s)
+            self._failures = 0
             self._show(state="ready", engine=message["engine"] or self._shown.get("engine"))
         elif job is not None and message.get("failed") == job.input_key:
             if message["code"] == "no-space":

@@ -7,9 +7,10 @@ from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["Fault", "Refusal", "Refused"]
+__all__ = ["LATER", "Fault", "Refusal", "Refused"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
+LATER = ("no-space", "audit-not-written")  # the object can be taken in when an operator has corrected that
 
 
 @dataclass(frozen=True)

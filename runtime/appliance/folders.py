@@ -12,7 +12,7 @@ from spinescore.runtime.appliance import durable
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Source
 from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel
-from spinescore.runtime.appliance.fault import Fault, Refused
+from spinescore.runtime.appliance.fault import LATER, Fault, Refused
 from spinescore.runtime.appliance.objects import is_whole
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.files import file_sha256, open_regular
@@ -60,7 +60,7 @@ class FolderSource:
                         self._spool.receive(_pieces(path), association)
                     except Refused as error:
                         self.faults.append(error.fault)
-                        if error.fault.code == "no-space":  # it is tried again at the next look
+                        if error.fault.code in LATER:  # it is tried again at the next look
                             return waiting + 1
                     except OSError as error:
                         if error.filename != str(path):  # not the file, but the spool

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.appliance.places import FULL
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "commit"]
@@ -49,7 +50,7 @@ _INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state
 
 
 class IndexFull(Exception):
-    """The disk has no room for a commit; nothing was changed."""
+    """The disk has no room for a commit, or for its record in the audit log; nothing was changed."""
 
 
 def commit(connection: sqlite3.Connection) -> None:
@@ -102,6 +103,11 @@ class Index:
                 self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
             self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
+    @property
+    def folder(self) -> Path:
+        """The folder that the index is in."""
+        return self._path.parent
+
     def close(self) -> None:
         self._connection.close()
 
@@ -136,7 +142,7 @@ class Index:
         except BaseException as error:
             with suppress(sqlite3.Error):  # a full disk may have rolled it back already
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and _FULL in str(error):
+            if _is_full(error):
                 self._on_full()
                 raise IndexFull(str(error)) from error
             raise
@@ -160,3 +166,9 @@ class Index:
         """Keep a fault for `spinescore status`, within a transaction; the oldest ones are dropped."""
         number = self.insert("faults", at=at, code=code, message=message, study=study)
         self.change("DELETE FROM faults WHERE id <= ?", number - _MOST_FAULTS)
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):  # of the audit log
+        return error.errno in FULL
+    return isinstance(error, sqlite3.OperationalError) and _FULL in str(error)

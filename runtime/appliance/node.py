@@ -11,7 +11,7 @@ from pydicom import Dataset
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.commitment import note_report
 from spinescore.runtime.appliance.config import Config, Node, Peer
-from spinescore.runtime.appliance.fault import Fault, Refusal, Refused
+from spinescore.runtime.appliance.fault import LATER, Fault, Refusal, Refused
 from spinescore.runtime.appliance.guard import Limits
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.network import server_context
@@ -38,12 +38,12 @@ class NodeEvents:
 
         Raises `NotStored` without room for it, and `ValueError` if it is no DICOM object that can be kept.
         """
-        association = self._associations.setdefault(arrival.association, Association(SOURCE))
+        association = self._associations.setdefault(arrival.association, Association(SOURCE, arrival.peer.ae_title))
         with self._spool() as spool:
             try:
                 received = spool.receive(arrival.parts, association)
             except Refused as error:
-                if error.fault.code == "no-space":
+                if error.fault.code in LATER:
                     self.faults.put(error.fault)
                     raise NotStored(error.fault.message) from None
                 raise ValueError(error.fault.message) from None

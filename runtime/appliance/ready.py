@@ -1,7 +1,7 @@
 """Whether the service is ready: all that it says on that, to systemd, HTTP, Prometheus and `status`, comes from here.
 
-It is ready when its processes live, an accepted engine is warm, the index can be written, objects have room, and the
-DICOM node listens if there is one. The reference engine is accepted: until a faster one is, it scores.
+It is ready when its processes live, an accepted engine is warm, index and audit log can be written, objects have room,
+and the DICOM node listens if there is one. The reference engine is accepted: until a faster one is, it scores.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from spinescore.runtime.appliance.alive import Alive, read_alive
+from spinescore.runtime.appliance.audit import FOLDER, read_head
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
@@ -62,6 +63,24 @@ def _of_spool(places: Places, index: Index) -> list[str]:
         index.check_writable()
     except sqlite3.Error as error:
         reasons.append(f"the index cannot be written ({error}); look at the spool's disk and its permissions")
+    if fault := _fault_of_audit(places, index):
+        reasons.append(
+            f"the audit log cannot be written ({fault}), and nothing is taken in without it; make it writable"
+        )
     if not places.has_room():
         reasons.append("the spool's disk has less free space than its reserve; free space there")
     return reasons
+
+
+def _fault_of_audit(places: Places, index: Index) -> str | None:
+    """Return why no record could be appended to the audit log; None if one could, or the log has not begun."""
+    head = read_head(index)
+    if head is None:
+        return None
+    try:
+        with (places.root / FOLDER / head.file).open("ab"):
+            return None
+    except FileNotFoundError:  # it is begun again, with a record that says so
+        return None
+    except OSError as error:
+        return error.strerror or type(error).__name__

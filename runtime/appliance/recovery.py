@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.delivery import EXPIRES_S
 from spinescore.runtime.appliance.fault import Refused
@@ -58,7 +59,9 @@ def _index_objects(places: Places, index: Index, clock: Clock) -> None:
             path.replace(places.quarantine / path.name)
             continue
         with index.transaction():
-            note_object(index, clock, identity, path.stem, path.stat().st_size, None)
+            study = note_object(index, clock, identity, path.stem, path.stat().st_size, None)
+            audit.note(index, clock, "recovered", sha256=path.stem, sop_instance_uid=identity.sop_instance_uid,
+                       study_instance_uid=identity.study_uid, study=study, code=identity.code)  # fmt: skip
 
 
 def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
@@ -72,6 +75,7 @@ def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
             with index.transaction():
                 index.insert("quarantine", sha256=path.stem, sop_instance_uid=uid,
                              received_at=clock.date().isoformat(timespec="seconds"))  # fmt: skip
+                audit.note(index, clock, "quarantined", sha256=path.stem, sop_instance_uid=uid)
 
 
 def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_d: float) -> None:

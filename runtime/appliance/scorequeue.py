@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Config, Destination
 from spinescore.runtime.appliance.counts import observe
@@ -87,10 +88,10 @@ class ScoreQueue:
             return None, None
         return read(Document, json.loads(row["document"])), str(self._places.results / row["input_key"])
 
-    def finished(self, job: Job, *, scoring_s: float | None = None) -> None:
+    def finished(self, job: Job, engine: str = "", *, scoring_s: float | None = None) -> None:
         """Keep the results of a job, whose folder is there, and plan their deliveries.
 
-        `scoring_s` is the time that they took, if they were made now.
+        `engine` made them, in `scoring_s` seconds if that was now.
         """
         now, at = self._clock.now(), self._clock.date().isoformat(timespec="seconds")
         known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is not None
@@ -103,6 +104,10 @@ class ScoreQueue:
                                    made_at=at)  # fmt: skip
                 if scoring_s is not None:
                     observe(self._index, "scoring_seconds", scoring_s)
+                reports = [file.sha256 for file in results.files if file.kind == "json"]
+                audit.note(self._index, self._clock, "scored", study=job.study, revision=results.revision,
+                           input_key=job.input_key, report_sha256=reports[0] if reports else None, engine=engine,
+                           code=results.code)  # fmt: skip
             row = self._index.one("SELECT state, input_key FROM studies WHERE id = ?", job.study)
             if row["state"] != "scoring" or row["input_key"] != job.input_key:
                 return  # a later image arrived meanwhile: this revision is kept and not delivered

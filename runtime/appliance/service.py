@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
@@ -29,7 +30,7 @@ from spinescore.runtime.appliance.config import Config, Destination, Node
 from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import Fault, Refusal
+from spinescore.runtime.appliance.fault import LATER, Fault, Refusal
 from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
 from spinescore.runtime.appliance.index import Index, IndexFull
 from spinescore.runtime.appliance.network import client_context
@@ -47,6 +48,7 @@ __all__ = ["main", "open_destination", "open_places"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
+_LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
 _STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
 
@@ -73,23 +75,17 @@ def _receive(config: Config) -> None:
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
-        node, rejected = _start_node(config, places, clock, spool), Tally(index, clock, "rejected")
+        node, rejected = _Node(config, places, clock, spool), Tally(index, clock, "rejected")
         while True:
-            if node is not None:
-                _note(index, clock, noted, node.faults())
-                rejected.add(node.refusals())
-                if not node.is_listening():
-                    _tell("the DICOM node accepts no connection any more, and is started again")
-                    sys.exit(1)
+            _note(index, clock, noted, node.step())
+            rejected.add(node.refusals())
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
                 pending[source.name], faults = _look(sources[source.name], source.name)
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
-            say(
-                pending=sum(pending.values()) + (0 if node is None else node.associations()), listening=node is not None
-            )
+            say(pending=sum(pending.values()) + node.associations, listening=node.is_listening)
             time.sleep(max(0.02, min(1.0, min(next_s.values(), default=clock.now() + 1.0) - clock.now())))
 
 
@@ -107,48 +103,69 @@ def _beating(say: Callable[..., None]) -> Callable[[], None]:
 
 
 class _Node:
-    """The DICOM node, as the loop of its process sees it."""
+    """The DICOM node, as the loop of its process sees it. If it cannot listen, that is tried again and again."""
 
-    def __init__(self, receiver: Receiver, events: NodeEvents) -> None:
-        self._receiver, self._events = receiver, events
+    def __init__(self, config: Config, places: Places, clock: ServiceClock, spool: Spool) -> None:
+        self._config, self._places, self._clock, self._spool = config, places, clock, spool
+        self._receiver: Receiver | None = None
+        self._events: NodeEvents | None = None
+        self._next_s = clock.now()
 
+    @property
     def associations(self) -> int:
-        return self._receiver.associations
+        """The number of open associations."""
+        return 0 if self._receiver is None else self._receiver.associations
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._receiver is not None and self._receiver.is_listening
+
+    def step(self) -> list[Fault]:
+        """Start the node if it is wanted and does not listen; return the faults since the last call.
+
+        If a node that listened does so no more, this process ends and is started again.
+        """
+        node = self._config.node
+        if self._receiver is not None and not self._receiver.is_listening:
+            _tell("the DICOM node accepts no connection any more, and is started again")
+            sys.exit(1)
+        if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
+            self._next_s = self._clock.now() + _LISTEN_AGAIN_S
+            try:
+                self._start(node)
+            except OSError as error:
+                reason = error.strerror or brief(error)
+                return [Fault("node-unavailable", f"the node cannot listen at {node.host} port {node.port} ({reason})")]
+        faults = None if self._events is None else self._events.faults
+        return [] if faults is None else [faults.get() for _ in range(faults.qsize())]
 
     def refusals(self) -> list[Refusal]:
         """Return the kinds of all refusals since the last call."""
-        return [self._events.refusals.get() for _ in range(self._events.refusals.qsize())]
+        refusals = None if self._events is None else self._events.refusals
+        return [] if refusals is None else [refusals.get() for _ in range(refusals.qsize())]
 
-    def is_listening(self) -> bool:
-        return self._receiver.is_listening
+    def close(self) -> None:
+        """Stop listening."""
+        if self._receiver is not None:
+            self._receiver.stop()
 
-    def faults(self) -> list[Fault]:
-        """Return what was refused since the last call."""
-        return [self._events.faults.get() for _ in range(self._events.faults.qsize())]
+    def _start(self, settings: Node) -> None:
+        from spinescore.runtime.appliance import node
 
-
-def _start_node(config: Config, places: Places, clock: ServiceClock, spool: Spool) -> _Node | None:
-    """Start the DICOM node; return None if none is configured."""
-    if config.node is None:
-        return None
-    from spinescore.runtime.appliance import node
-
-    spool.close_associations(node.SOURCE)
-    events = node.NodeEvents(places, clock, config.spool.max_object_mb << 20)
-    try:
-        receiver = node.open_receiver(config, config.node, events)
-    except OSError as error:
-        where = f"{config.node.host} port {config.node.port}"
-        _tell(f"the DICOM node cannot listen on {where} ({error.strerror or error}); correct [node], or free the port")
-        sys.exit(1)
-    receiver.start()
-    return _Node(receiver, events)
+        self._spool.close_associations(node.SOURCE)
+        events = node.NodeEvents(self._places, self._clock, self._config.spool.max_object_mb << 20)
+        receiver = node.open_receiver(self._config, settings, events)
+        receiver.start()
+        self._receiver, self._events = receiver, events
 
 
 def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
     """Return how many files of a source wait, and the faults of those that were not taken in."""
     try:
         waiting = source.poll()
+    except audit.AuditNotWritten as error:
+        return 1, [Fault("audit-not-written", str(error))]
     except IndexFull:
         return 1, [Fault("no-space", "the spool's disk is full; free space there")]
     except OSError as error:
@@ -170,6 +187,8 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         try:
             with index.transaction():
                 index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
+                if fault.code not in (*LATER, "quarantined"):  # that one has its own record
+                    audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:
             del noted[key]
 

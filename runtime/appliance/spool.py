@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from spinescore.runtime.appliance import durable
+from spinescore.runtime.appliance import audit, durable
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault, Refused
@@ -43,6 +43,7 @@ class Association:
     """One delivery of objects by a source. While it is open its studies wait, as more may come."""
 
     source: str
+    peer: str | None = None  # its AE title, for the audit log
     number: int | None = None  # its row, made with its first object
 
 
@@ -90,6 +91,8 @@ class Spool:
             if error.errno in FULL:
                 raise self._no_space() from None
             raise
+        except audit.AuditNotWritten as error:
+            raise Refused(Fault("audit-not-written", str(error))) from None
         except IndexFull:
             raise self._no_space() from None
         finally:
@@ -120,7 +123,7 @@ class Spool:
     ) -> Received:
         other = self._namesake(identity, sha256)
         if other:
-            return self._quarantine(part, sha256, identity)
+            return self._quarantine(part, sha256, identity, association)
         row = self.index.one("SELECT study, removed FROM objects WHERE sha256 = ?", sha256)
         if row is not None and not (row["removed"] and self._is_needed(row["study"])):
             return Received("known", sha256, row["study"])
@@ -135,12 +138,13 @@ class Spool:
                 else:
                     number = self._note_association(association)
                     study = note_object(self.index, self._clock, identity, sha256, size, number)
+                    self._audit("received", association, identity, sha256, bytes=size, study=study, code=identity.code)
         except BaseException:
             if self.index.one("SELECT 1 FROM objects WHERE sha256 = ? AND removed = 0", sha256) is None:
                 target.unlink(missing_ok=True)
             raise
         if self._namesake(identity, sha256):
-            return self._quarantine(target, sha256, identity)
+            return self._quarantine(target, sha256, identity, association)
         if association is not None:
             association.number = number
         return Received("stored", sha256, study)
@@ -164,7 +168,14 @@ class Spool:
         self.index.change("UPDATE associations SET last_s = ? WHERE id = ?", now, association.number)
         return association.number
 
-    def _quarantine(self, file: Path, sha256: str, identity: Identity) -> Received:
+    def _audit(
+        self, event: str, association: Association | None, identity: Identity, sha256: str, **more: object
+    ) -> None:
+        source, peer = (None, None) if association is None else (association.source, association.peer)
+        audit.note(self.index, self._clock, event, sha256=sha256, sop_instance_uid=identity.sop_instance_uid,
+                   study_instance_uid=identity.study_uid, source=source, peer=peer, **more)  # fmt: skip
+
+    def _quarantine(self, file: Path, sha256: str, identity: Identity, association: Association | None) -> Received:
         """Keep an object apart whose SOP Instance UID stands for other content."""
         durable.move(file, self.places.quarantine / f"{sha256}.dcm")
         text = (
@@ -179,4 +190,5 @@ class Spool:
                                   received_at=at)  # fmt: skip
                 add(self.index, "quarantined_instances")
                 self.index.note_fault(at, fault.code, fault.message)
+                self._audit("quarantined", association, identity, sha256)
         return Received("quarantined", sha256, None, fault)

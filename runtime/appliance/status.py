@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.alive import read_alive
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.index import Index
@@ -134,8 +135,11 @@ def show_study(index: Index, study: int) -> dict[str, Any]:
     return {**_study(index.one("SELECT * FROM studies WHERE id = ?", study)), **parts}
 
 
-def retry(index: Index, clock: Clock, study: int) -> str:
-    """Have a parked study scored again, and return a sentence on it. Results that are there are not made again."""
+def retry(index: Index, clock: Clock, study: int, *, user: str | None = None) -> str:
+    """Have a parked study scored again, and return a sentence on it. Results that are there are not made again.
+
+    `user` is named in the audit log; without it the user of this process is.
+    """
     with index.transaction():
         row = index.one("SELECT * FROM studies WHERE id = ?", study)
         if row["state"] != "parked":
@@ -144,13 +148,16 @@ def retry(index: Index, clock: Clock, study: int) -> str:
             return f"study {study} has its results; call spinescore study deliver {study}"
         index.change("UPDATE studies SET attempts = 0, interruptions = 0 WHERE id = ?", study)
         change_state(index, clock, study, "due")
+        audit.note(index, clock, "retried", study=study, user=user or audit.operator())
     return f"study {study} is due again"
 
 
-def deliver_again(index: Index, clock: Clock, study: int, destination: str | None = None) -> str:
+def deliver_again(
+    index: Index, clock: Clock, study: int, destination: str | None = None, *, user: str | None = None
+) -> str:
     """Have the results of a study delivered again, and return a sentence on it.
 
-    A file that the destination may have is asked for first, so that no second copy is sent.
+    A file that the destination may have is asked for first, so that no second copy is sent. `user` as in `retry`.
     """
     now = clock.now()
     with index.transaction():
@@ -164,6 +171,8 @@ def deliver_again(index: Index, clock: Clock, study: int, destination: str | Non
         )  # fmt: skip
         if count:
             change_state(index, clock, study, "delivering")
+            audit.note(index, clock, "delivered-again", study=study, destination=destination, files=count,
+                       user=user or audit.operator())  # fmt: skip
     if not count:
         return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
     return f"{count} files of study {study} are delivered again, those that are not there yet"

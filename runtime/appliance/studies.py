@@ -17,6 +17,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import StudyTimes
 from spinescore.runtime.appliance.counts import add
@@ -124,6 +125,7 @@ def park(index: Index, clock: Clock, study: int, fault: Fault) -> None:
     index.change("UPDATE studies SET state = 'parked', code = ?, message = ?, changed_s = ? WHERE id = ?",
                  fault.code, fault.message, clock.now(), study)  # fmt: skip
     index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message, study)
+    audit.note(index, clock, "parked", study=study, code=fault.code)
 
 
 def settle(index: Index, clock: Clock, study: int) -> None:

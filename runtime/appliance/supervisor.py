@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
@@ -102,11 +103,18 @@ class _Process:
 
 
 def serve(
-    config: Config, stop: threading.Event, say: Say, *, until_idle: bool = False, roles: Sequence[str] = _ROLES
+    config: Config,
+    stop: threading.Event,
+    say: Say,
+    *,
+    until_idle: bool = False,
+    expects: Callable[[], bool] = bool,
+    roles: Sequence[str] = _ROLES,
 ) -> None:
     """Run the service until `stop` is set; with `until_idle` also when nothing is left to do.
 
-    `roles` are the processes that it starts beside the worker.
+    While `expects` returns true, more is to come, and the service is not idle. `roles` are the processes that it
+    starts beside the worker.
     Raises SpineScoreError if the bundle cannot be opened, or the spool cannot be used or is in use.
     """
     os.umask(0o077)
@@ -118,6 +126,9 @@ def serve(
         index = Index(places.index, places.release_reserve)
         opened.callback(index.close)
         clock = start_clock(index)
+        shown = {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+        audit.start(index, clock, config.audit, document_of(config), shown)
+        opened.callback(audit.stop, index, clock)
         recover(places, index, clock)
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
@@ -133,7 +144,7 @@ def serve(
         if "receive" in roles:
             say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
-        loop.run(stop, until_idle)
+        loop.run(stop, until_idle, expects)
 
 
 class _Loop:
@@ -147,11 +158,14 @@ class _Loop:
         self._systemd, self._ready, self._told = systemd, False, None
         self._node, self._bundle = config.node is not None, bundle
 
-    def run(self, stop: threading.Event, until_idle: bool) -> None:
+    def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
         while not stop.is_set():
             try:
                 self._step()
+            except audit.AuditNotWritten as error:
+                self._say(str(error))
+                stop.wait(1.0)
             except IndexFull:
                 self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
@@ -160,7 +174,7 @@ class _Loop:
                 self._tell()
                 self._tell_s, self._told = self._clock.now() + _TELL_S, state
             nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
-            if until_idle and nothing_comes and _is_idle(self._index):
+            if until_idle and nothing_comes and not expects() and _is_idle(self._index):
                 return
 
     def _step(self) -> None:

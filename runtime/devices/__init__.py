@@ -1,12 +1,17 @@
-"""Devices by name: the CPU, or the first NVIDIA GPU. `device` has the verbs that they share."""
+"""Devices by name: the CPU, or the first NVIDIA GPU. `device` has the verbs that they share.
+
+`KINDS` is the one table of them. To add a device, write its module and its row.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from spinescore.runtime.devices.device import LARGEST_IMAGE_PX, Buffer, Device, Replay, loading
 from spinescore.runtime.engines import Gpu
@@ -19,10 +24,12 @@ from spinescore.runtime.warned import caught_warnings
 
 __all__ = [
     "DEVICES",
+    "KINDS",
     "LARGEST_IMAGE_PX",
     "Buffer",
     "Device",
     "Replay",
+    "device_kind",
     "first_gpu",
     "gpu_is_there",
     "hardware_of",
@@ -50,23 +57,33 @@ def open_device(
     """
     if name not in DEVICES:
         raise ValueError(f"there is no device {name!r}; choose one of {', '.join(DEVICES)}")
+    if name != "auto":
+        return KINDS[name].open(threads, largest_image_px, choice, ())
+    *first, last = KINDS.values()
     warnings: tuple[str, ...] = ()
-    if name != "cpu":
+    for row in first:
         try:
-            device: Device[Any] = _cuda_device()(largest_image_px=largest_image_px, choice=choice)
-            return device
-        except DeviceError as error:
-            if name == "cuda":
-                raise
-            warnings = (notice("scored-on-cpu", f"Scored on the CPU. {error}"),)
-    from spinescore.runtime.devices.host import HostDevice
+            return row.open(threads, largest_image_px, choice, warnings)
+        except DeviceError as error:  # noqa: PERF203  # the next kind may be there
+            warnings = (*warnings, notice("scored-on-cpu", f"Scored on the CPU. {error}"))
+    return last.open(threads, largest_image_px, choice, warnings)
 
-    return HostDevice(threads, warnings, choice)
+
+def device_kind(name: str) -> str:
+    """Return the kind of the device of that name; `auto` is the first kind whose hardware is there."""
+    if name != "auto":
+        return name
+    *first, last = KINDS
+    for kind in first:
+        with suppress(DeviceError):
+            hardware_of(kind)
+            return kind
+    return last
 
 
 def hardware_of(kind: str) -> str:
     """Return the hardware that an acceptance record holds for: the kind of CPU, or the GPU. Raises `DeviceError`."""
-    return processor_kind() if kind == "cpu" else str(first_gpu())
+    return KINDS[kind].hardware()
 
 
 def first_gpu() -> Gpu:
@@ -82,6 +99,36 @@ def gpu_is_there() -> bool:
     except DeviceError:
         return _has_nvidia_hardware()
     return True
+
+
+def _open_gpu(
+    threads: int | None, largest_image_px: int, choice: EngineChoice | None, warnings: tuple[str, ...]
+) -> Device[Any]:
+    device: Device[Any] = _cuda_device()(largest_image_px=largest_image_px, choice=choice)
+    device.warnings = (*warnings, *device.warnings)
+    return device
+
+
+def _open_cpu(
+    threads: int | None, largest_image_px: int, choice: EngineChoice | None, warnings: tuple[str, ...]
+) -> Device[Any]:
+    from spinescore.runtime.devices.host import HostDevice
+
+    return HostDevice(threads, warnings, choice)
+
+
+class _Kind(NamedTuple):
+    """One row of `KINDS`: how a device is opened, and the hardware that records name. Both raise `DeviceError`."""
+
+    open: Callable[[int | None, int, EngineChoice | None, tuple[str, ...]], Device[Any]]
+    hardware: Callable[[], str]
+
+
+# In the order in which `auto` tries them; the last one is always there.
+KINDS: dict[str, _Kind] = {
+    "cuda": _Kind(_open_gpu, lambda: str(first_gpu())),
+    "cpu": _Kind(_open_cpu, processor_kind),
+}
 
 
 def _has_nvidia_hardware() -> bool:
@@ -108,13 +155,24 @@ def _cuda_device() -> Any:
     try:
         with caught_warnings():  # pycuda warns of what it then raises, while other threads read files
             from spinescore.runtime.devices.cuda import CudaDevice
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "pycuda":
+    except ImportError as error:
+        absent = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if absent == __name__.split(".")[0]:
             raise
-        raise DeviceError(
-            f"{missing}: pycuda is not installed. Install it (pip install 'spinescore[cuda]'), or use device cpu."
-        ) from error
-    except ImportError as error:  # pycuda is there, but the driver's library is not, or lacks what pycuda names
-        step = "update the NVIDIA driver" if "symbol" in str(error) else "install the NVIDIA driver"
-        raise DeviceError(f"{missing}: pycuda cannot load the driver ({error}); {step}, or use device cpu.") from error
+        if absent == "pycuda":
+            reason = "pycuda is not installed. Install it (pip install 'spinescore[cuda]')"
+        else:
+            reason = f"pycuda cannot be imported ({error}); {_pycuda_repair(str(error), absent)}"
+        raise DeviceError(f"{missing}: {reason}, or use device cpu.") from error
     return CudaDevice
+
+
+def _pycuda_repair(message: str, absent: str) -> str:
+    """Return the next step. The loader's words may be in the user's language; names of files and symbols are not."""
+    if absent:
+        return f"install what it needs (pip install {absent})"
+    if "libcuda." in message or "DLL load failed" in message:
+        return "install the NVIDIA driver"
+    if re.search(r"\bcu[A-Z]\w+", message):  # a function that this driver lacks
+        return "update the NVIDIA driver"
+    return "build it anew for this Python (pip install --force-reinstall --no-cache-dir --no-deps pycuda)"

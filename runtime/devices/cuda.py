@@ -50,8 +50,8 @@ _BOTH_VIEWS = slice(0, 2)
 class CudaDevice(KernelVerbs):
     """The first GPU that CUDA sees. It owns its memory, streams, graphs and engines until `close`.
 
-    `graphs=False` queues every step anew instead of replaying a graph. `choice` says which engine runs networks, by
-    default the best that is there. `open_engine` and `compiled` are the sources of engines and of compiled kernels.
+    `graphs=False` queues every step anew instead of replaying a graph. `choice` says which engine runs networks; by
+    default it is the best that is installed. `open_engine` and `compiled` are the sources of engines and kernels.
     Raises `DeviceError` if the GPU cannot be used.
     """
 
@@ -89,8 +89,8 @@ class CudaDevice(KernelVerbs):
         self._radiographs = Radiographs(drv, mapped, self._memories)
         self._kernels = Kernels(drv, compiled or codes, self.compute_capability, self._where)
         self._stream: Any = None
-        self._busy: set[Memory] = set()  # memory whose host side may still be read or filled by the GPU
-        self._fetched: set[_Span] = set()  # parts of memory whose host side is as it will be when the stream has ended
+        self._busy: set[Memory] = set()  # memory whose host side the GPU may still read or fill
+        self._fetched: set[_Span] = set()  # parts of memory that the stream copies to the host before it ends
         self._context = PrimaryContext(drv, gpu, self._where)
         try:
             with self._active():
@@ -113,11 +113,10 @@ class CudaDevice(KernelVerbs):
     def allocate(self, shape: Sequence[int], dtype: DTypeLike) -> CudaBuffer:
         with self._active(outside_capture="memory is allocated"):
             kind = np.dtype(dtype)
-            memory = Memory(drv, max(prod(shape) * kind.itemsize, 1))
+            nbytes = max(prod(shape) * kind.itemsize, 1)
+            memory = Memory(drv, nbytes, pinned=nbytes <= _SMALL_BYTES)
             self._memories.append(memory)
             memory.clear(self._stream)
-            if memory.nbytes <= _SMALL_BYTES:
-                memory.pin()
             return CudaBuffer(memory, 0, tuple(shape), kind)
 
     def write(self, buffer: CudaBuffer, values: NDArray[Any]) -> None:
@@ -193,7 +192,7 @@ class CudaDevice(KernelVerbs):
             steps(_BOTH_VIEWS)
             self.synchronise()
             if not self._graphs:
-                return steps
+                return lambda views: steps(_BOTH_VIEWS)  # engines are built for the batch of both
             recording = Recording(self._driver, self.stream_handle)
             self._recordings.append(recording)
             self._recording = recording
@@ -274,11 +273,11 @@ class CudaDevice(KernelVerbs):
     def _sources(self) -> int:
         return self._radiographs.address
 
-    def _launch(self, what: Launch) -> None:
+    def _launch(self, work: Launch) -> None:
         with self._active():
             self._radiographs.used = True
             self._fetched.clear()
-            self._kernels.queue(what, self._stream)
+            self._kernels.queue(work, self._stream)
 
     @contextmanager
     def _active(self, outside_capture: str = "") -> Iterator[None]:

@@ -17,6 +17,7 @@ from spinescore.runtime.errors import DeviceError
 __all__ = ["NOT_AVAILABLE", "PrimaryContext", "first_gpu", "is_coherent", "translated"]
 
 NOT_AVAILABLE = "Device cuda is not available"
+_COHERENT = ("INTEGRATED", "CAN_MAP_HOST_MEMORY", "PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES")
 
 
 def first_gpu(drv: Any, index: int) -> Any:
@@ -35,13 +36,15 @@ def first_gpu(drv: Any, index: int) -> Any:
 
 
 def is_coherent(drv: Any, gpu: Any) -> bool:
-    """Return whether an integrated GPU caches the host's memory, so that it reads radiographs from there as fast.
+    """Return whether the GPU is integrated and caches the host's memory, so that it reads it as fast as its own.
 
-    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES says so (CUDA for Tegra, section 2.2).
+    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES says so (CUDA for Tegra, section 2.2). The answer
+    is no if pycuda or the driver is too old to know one of the attributes.
     """
-    kind = drv.device_attribute
-    page_tables = kind.PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES
-    return all(gpu.get_attribute(one) for one in (kind.INTEGRATED, kind.CAN_MAP_HOST_MEMORY, page_tables))
+    try:
+        return all(gpu.get_attribute(getattr(drv.device_attribute, name)) for name in _COHERENT)
+    except (AttributeError, drv.LogicError):
+        return False
 
 
 @contextmanager
@@ -55,7 +58,7 @@ def translated(drv: Any, where: str) -> Iterator[None]:
 
 
 class PrimaryContext:
-    """Shared with whatever else in the process uses the GPU; for any thread, but for one at a time."""
+    """The GPU's primary context, which all libraries of the process share. Any thread may use it, one at a time."""
 
     def __init__(self, drv: Any, gpu: Any, where: str) -> None:
         self._drv, self._where = drv, where

@@ -41,7 +41,7 @@ _OTHERWISE = "close the scorer and open it again; if it fails again, look for Xi
 def explained(message: str, where: str) -> DeviceError:
     """Return the error for a driver call that failed; `message` reads like `cuMemAlloc failed: out of memory`."""
     step = next((step for fragment, step in _NEXT_STEPS if fragment in message), _OTHERWISE)
-    return DeviceError(f"{where}: {message}; {step}.")
+    return DeviceError(f"{where}: {message.rstrip(' -.')}; {step}.")  # pycuda writes " - " before an empty log
 
 
 def cuda_version(number: int) -> str:

@@ -29,8 +29,8 @@ __all__ = ["Compiled", "KernelVerbs", "Kernels"]
 
 Compiled = Callable[[str, tuple[int, int]], Iterable[Code]]  # kernel source, compute capability -> code, best first
 
-# Parts of the driver's messages (cuGetErrorString) when it cannot load code that is whole, or damaged code.
-_REFUSALS = ("kernel image", "PTX", "not supported", "not found")
+# Parts of the driver's messages (cuGetErrorString) if it cannot load code, whether the code is whole or damaged.
+_REFUSALS = ("kernel image", "kernel source", "PTX", "shared object", "not supported", "not found")
 
 
 class Kernels:
@@ -52,8 +52,8 @@ class Kernels:
         self._functions.clear()
         self._modules.clear()
 
-    def queue(self, what: launch.Launch, stream: Any) -> None:
-        self._functions[what.kernel](what.args[()], grid=what.grid, block=what.block, stream=stream)
+    def queue(self, work: launch.Launch, stream: Any) -> None:
+        self._functions[work.kernel](work.args[()], grid=work.grid, block=work.block, stream=stream)
 
     def _load(self, source: str) -> None:
         """Load the first code that the driver accepts."""
@@ -88,7 +88,7 @@ class Kernels:
         except self._drv.Error as error:
             if not any(part in str(error) for part in _REFUSALS):
                 raise
-            refused.append(f"{code.description}: {error}")
+            refused.append(f"{code.description}: {str(error).rstrip(' -')}")
         except UnicodeDecodeError:  # pycuda reads a log that the driver did not write
             refused.append(f"{code.description}: refused without a reason")
         return False
@@ -102,7 +102,7 @@ class KernelVerbs:
         """The address of the records of the radiographs."""
         raise NotImplementedError
 
-    def _launch(self, what: launch.Launch) -> None:
+    def _launch(self, work: launch.Launch) -> None:
         raise NotImplementedError
 
     def warp(self, rois: CudaBuffer, spec: WarpSpec, out: CudaBuffer) -> None:

@@ -20,11 +20,11 @@ NON_BLOCKING = 1  # of a stream: it does not wait for the default stream, on whi
 class Memory:
     """Device memory, and pinned host memory from which it is filled.
 
-    The host memory is allocated by `pin`, or when it is first asked for. With `mapped` there is host memory only, and
-    the GPU reads and writes that.
+    The host memory is allocated with the device memory if `pinned` is true, else when it is first needed. With `mapped`
+    there is host memory only, and the GPU reads and writes that. If either cannot be allocated, neither is kept.
     """
 
-    def __init__(self, drv: Any, nbytes: int, mapped: bool = False) -> None:
+    def __init__(self, drv: Any, nbytes: int, *, mapped: bool = False, pinned: bool = False) -> None:
         self._drv, self.nbytes = drv, nbytes
         self._host: NDArray[np.uint8] | None = None
         self._device: Any = None
@@ -33,16 +33,20 @@ class Memory:
         else:
             self._device = drv.mem_alloc(nbytes)
             self.address = int(self._device)
+            if pinned:
+                self._pin_or_free()
 
     @property
     def host(self) -> NDArray[np.uint8]:
         memory: NDArray[np.uint8] = self._pinned(0)
         return memory
 
-    def pin(self) -> Memory:
-        """Allocate the host memory now."""
-        self._pinned(0)
-        return self
+    def _pin_or_free(self) -> None:
+        try:
+            self._pinned(0)
+        except BaseException:
+            self.free()
+            raise
 
     def _pinned(self, flags: int) -> Any:
         if self._host is None:

@@ -26,9 +26,8 @@ __all__ = ["SLOTS", "Radiographs"]
 SLOTS = 2
 _MOST_TABLE_ENTRIES = 2**16
 _MOST_PIXEL_BYTES = 2
-_PIECE_BYTES = (
-    2**20
-)  # copied by one thread: long against the 20 us that a thread needs to take it, short against a view
+# Copied by one thread: long against the 20 us that a thread needs to start, short against a whole radiograph.
+_PIECE_BYTES = 2**20
 _MOST_THREADS = 4  # a few cores together read memory as fast as all of them
 
 
@@ -98,9 +97,9 @@ class Radiographs:
             smaller.free()
 
     def _allocate(self, nbytes: int) -> Memory:
-        memory = Memory(self._drv, nbytes, self._mapped)
+        memory = Memory(self._drv, nbytes, mapped=self._mapped, pinned=True)
         self._memories.append(memory)
-        return memory.pin()
+        return memory
 
 
 class _Slot:

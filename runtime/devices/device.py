@@ -1,6 +1,6 @@
-"""The verbs of a device, on which buffers live, kernels run and engines infer. The pipeline knows only these.
+"""The verbs of a device: it holds buffers, runs kernels, and infers with engines. The pipeline calls nothing else.
 
-A device owns all that it allocates, frees it on `close`, and is used by one thread at a time.
+A device owns the memory that it allocates, and frees it on `close`. One thread at a time may use it.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Device(Protocol[B]):
         """Return a copy of the buffer on the host, after everything queued has run."""
 
     def fetch(self, buffer: B) -> None:
-        """Queue the copy to the host that a `read` of the buffer takes, if nothing is queued in between."""
+        """Queue the copy to the host. A `read` of the buffer then takes it, if nothing else is queued in between."""
 
     def upload(self, slot: int, source: Source) -> None:
         """Make `source` the image that ROIs with this source number read (0 or 1), replacing the one before."""
 
     def forget(self) -> None:
-        """Let go of the caller's pixels. No verb reads the images again until others are uploaded."""
+        """Drop the references to the caller's pixels. No verb reads the images until others are uploaded."""
 
     def engines(
         self, networks: Sequence[tuple[Path, str]], before: Callable[[str], None] | None = None
@@ -102,7 +102,7 @@ class Device(Protocol[B]):
         """Return the marks of the latest replay, in milliseconds since its first one."""
 
     def capture(self, steps: Callable[[slice], None]) -> Replay:
-        """Make `steps` replayable. A GPU runs them for both views once, in which engines may still allocate."""
+        """Return `steps` as a replay. A GPU first runs them once for both views; engines may allocate in that run."""
 
     def synchronise(self) -> None:
         """Wait until everything queued has run."""

@@ -52,7 +52,7 @@ class HostDevice:
         warnings: tuple[str, ...] = (),
         choice: EngineChoice | None = None,
     ) -> None:
-        """`choice` says which engine runs networks; by default ONNX Runtime, in the highest precision that is there."""
+        """`choice` says which engine runs networks; by default ONNX Runtime, in the bundle's highest precision."""
         if int(cv2.__version__.split(".")[0]) < 5:
             raise DeviceError(
                 f"OpenCV {cv2.__version__} rounds coordinates; install 5.0 or later: pip install opencv-python-headless"

@@ -114,7 +114,7 @@ class Engine(Protocol[B]):
 
     @property
     def capturable(self) -> bool:
-        """Whether `run` may be recorded into a CUDA graph; if not, the device runs it between two graphs."""
+        """Return whether `run` may be recorded into a CUDA graph; if not, the device runs it between two graphs."""
 
     @property
     def dtype(self) -> np.dtype[Any]: ...

@@ -1,4 +1,4 @@
-"""Which engine runs a bundle's networks, and in which precision."""
+"""The choice of the engine that runs a bundle's networks, and of its precision."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ REFERENCE = EngineChoice(ONNX_RUNTIME, "fp32")  # on a CPU; all others are compa
 
 
 def engines_on(device: str) -> tuple[str, ...]:
-    """The names of the engines that run on this kind of device."""
+    """Return the names of the engines that run on this kind of device."""
     return tuple(name for name, row in ENGINES.items() if device in row.precisions)
 
 
@@ -61,9 +61,9 @@ def extra_for(device: str) -> str:
 
 
 def installed_openvino() -> str | None:
-    """OpenVINO with its version, as reports name it; None if it is not installed or its version is unknown.
+    """Return OpenVINO's name and version as in reports; None if it is not installed or has no version.
 
-    It is not imported.
+    OpenVINO is not imported.
     """
     try:
         spec, package = find_spec("openvino"), metadata.distribution("openvino")
@@ -76,10 +76,10 @@ def installed_openvino() -> str | None:
 
 
 def choices_on(device: str, networks: Iterable[Files], folder: Path) -> list[EngineChoice]:
-    """What is installed or built and could run these networks on a device, apart from the reference.
+    """Return the engines that are installed or built and could run these networks on a device.
 
-    `networks` are files by precision, as in the manifest; `folder` is the bundle's. The reference's engine comes last.
-    Whether a CPU has BF16 arithmetic is known only once the engine is opened.
+    The reference is not among them; others of its engine come last. `networks` are files by precision, as in the
+    manifest; `folder` is the bundle's. Whether a CPU has BF16 arithmetic shows only when the engine is opened.
     """
     files = list(networks)
     choices: list[EngineChoice] = []
@@ -108,13 +108,13 @@ def _prebuilt(engine: str, folder: Path) -> dict[EngineChoice, None]:
 
 
 def _has_files(choice: EngineChoice, networks: list[Files]) -> bool:
-    """Whether every network has a file for the choice, and at least one has a file of its preferred precision."""
+    """Return whether every network has a file for the choice, and one of them in its preferred precision."""
     precisions = choice.files
     return all(set(precisions) & set(files) for files in networks) and any(precisions[0] in files for files in networks)
 
 
 def _can_convert(choice: EngineChoice, networks: list[Files]) -> bool:
-    """Whether FP32 files can be converted to half precision, as ONNX Runtime on a GPU does with the package onnx."""
+    """Return whether FP32 files can be converted to half precision for ONNX Runtime on a GPU, by the package onnx."""
     return choice == _HALF and find_spec("onnx") is not None and all(set(choice.files) & set(one) for one in networks)
 
 

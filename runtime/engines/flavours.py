@@ -6,7 +6,6 @@ This is the only module that imports any of them. Engines run in `tensorrt`; `sp
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections import deque
 from functools import cache
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from spinescore.runtime.engines import ENGINES, TENSORRT
 from spinescore.runtime.engines.sidecar import FLAVOURS, Sidecar
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.machine.packages import is_importable
 
 __all__ = ["builds_for", "import_flavour", "installed_flavours", "lines_of", "logger_of", "runtime_flavour", "start"]
 
@@ -22,13 +22,16 @@ _KEPT_LINES = 12
 
 def installed_flavours() -> tuple[str, ...]:
     """Return the import names of the installed flavours, the full library first; none is imported."""
-    return tuple(name for name in FLAVOURS if importlib.util.find_spec(name) is not None)
+    return tuple(name for name in FLAVOURS if is_importable(name))
 
 
 def import_flavour(name: str) -> Any:
     """Import and return the module. Raises `EngineError` that names the extra to install."""
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if not hasattr(module, "__version__"):
+            raise ImportError(f"the folder {next(iter(module.__path__), '')} is not the library")
+        return module
     except (ImportError, OSError) as error:
         extra = ENGINES[TENSORRT].frameworks[name].extra
         raise EngineError(
@@ -38,9 +41,11 @@ def import_flavour(name: str) -> Any:
 
 
 def builds_for(module: Any, capability: tuple[int, int]) -> bool:
-    """Whether a flavour builds engines for a GPU; TensorRT-RTX names the GPUs that it builds for."""
-    named = getattr(module, "ComputeCapability", None)
-    return named is None or hasattr(named, f"SM{capability[0]}{capability[1]}")
+    """Return whether a flavour builds engines for a GPU; TensorRT-RTX names the GPUs that it builds for."""
+    if not hasattr(module, "Builder"):
+        return False
+    capabilities = getattr(module, "ComputeCapability", None)
+    return capabilities is None or hasattr(capabilities, f"SM{capability[0]}{capability[1]}")
 
 
 def runtime_flavour(sidecar: Sidecar) -> str:
@@ -71,7 +76,7 @@ def logger_of(module: Any) -> Any:
 
 
 def lines_of(module: Any) -> str:
-    """Return what TensorRT logged since the latest call, as one sentence without its full stop."""
+    """Return the lines that TensorRT logged since the latest call, as one sentence without its full stop."""
     lines = logger_of(module).lines
     text = "; ".join(lines) or "it gave no reason"
     lines.clear()

@@ -6,7 +6,6 @@ The only module that imports onnxruntime.
 from __future__ import annotations
 
 import ctypes
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -14,21 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from spinescore.runtime.engines import CudaQueue, DeviceMemory
+from spinescore.runtime.engines.cudalibraries import load_cuda_libraries, missing_library
 from spinescore.runtime.errors import CheckpointError, EngineError
 from spinescore.runtime.machine.packages import CUDA_BUILD
 
-__all__ = ["OnnxRuntimeEngine", "give_back", "load_cuda_libraries", "missing_library", "open_on_cpu", "open_on_gpu"]
+try:
+    import onnxruntime
+except ImportError as missing:
+    raise EngineError(
+        f"ONNX Runtime cannot be imported ({missing}); install it again: pip install --force-reinstall onnxruntime "
+        f"(for a GPU: {CUDA_BUILD})"
+    ) from missing
+
+__all__ = ["OnnxRuntimeEngine", "give_back", "open_on_cpu", "open_on_gpu"]
 
 Memory = NDArray[Any] | DeviceMemory
 
 _DTYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 _KEPT_BINDINGS = 64  # the pipeline needs six for each run of a localizer: for each view, and for the halves of one view
 _CUDA = "CUDAExecutionProvider"
-_LIBRARIES = ("cudart", "cublasLt", "cublas", "curand", "cufft", "nvrtc", "cudnn")  # that the CUDA provider links to
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _FATAL_ONLY = 4  # errors arrive as exceptions; the library's own lines would only repeat them
 
@@ -170,8 +176,13 @@ def open_on_gpu(
 
 def _half(path: Path) -> bytes:
     """Return the FP32 network `path` in half precision. Raises `EngineError` if it cannot be converted."""
-    import onnx
-
+    try:
+        import onnx
+    except ImportError as error:
+        raise EngineError(
+            f"Network {path.name} is in FP32. The package onnx, which converts it to half precision, cannot be "
+            f'imported ({error}). Install it (pip install "spinescore[export]"), or use fp32.'
+        ) from error
     from spinescore.runtime.engines.half import to_half
 
     try:
@@ -218,7 +229,7 @@ def _session(path: Path, network: str | bytes, threads: int | None, queue: CudaQ
 def _refused_by_cuda(path: Path, queue: CudaQueue, error: Exception | None) -> EngineError:
     """Return why the CUDA provider does not run the network: a missing library, an operator, or its own words."""
     where = f"the network {path.name} on {queue.name}"
-    if missing := missing_library():
+    if missing := missing_library(Path(onnxruntime.__file__).parent / "capi"):
         return EngineError(
             f"ONNX Runtime could not start its CUDA provider for {where}: {missing}. Install the CUDA and cuDNN "
             f"libraries that onnxruntime-gpu {onnxruntime.__version__} needs, or use device cpu."
@@ -231,21 +242,6 @@ def _refused_by_cuda(path: Path, queue: CudaQueue, error: Exception | None) -> E
         )
     reason = "it gave no reason" if error is None else _first_line(error)
     return EngineError(f"ONNX Runtime's CUDA provider cannot load {where} ({reason}); export the bundle again.")
-
-
-def missing_library() -> str:
-    """Return why the CUDA provider's own library cannot be loaded, in the loader's words; empty if it can be.
-
-    ONNX Runtime writes the reason to its log alone.
-    """
-    folder = Path(onnxruntime.__file__).parent / "capi"
-    for name in ("onnxruntime_providers_shared", "onnxruntime_providers_cuda"):
-        for path in (*folder.glob(f"lib{name}.so"), *folder.glob(f"{name}.dll")):
-            try:
-                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-            except OSError as error:  # noqa: PERF203  # the first one that fails is the answer
-                return str(error)
-    return ""
 
 
 def give_back() -> None:
@@ -271,18 +267,6 @@ def _cuda_provider(path: Path, queue: CudaQueue, precision: str) -> tuple[str, d
         "enable_cuda_graph": "1",
         "prefer_nhwc": "1" if precision == "fp16" else "0",  # tensor cores read channels last
     }
-
-
-def load_cuda_libraries() -> None:
-    """Load the CUDA libraries of NVIDIA's Python packages, if they are installed.
-
-    The provider looks for them by name, and the system's loader does not search their folders.
-    """
-    for name in _LIBRARIES:
-        for folder in sys.path:
-            for path in sorted(Path(folder or ".").glob(f"nvidia/*/lib/lib{name}.so.*")):
-                with suppress(OSError):  # of another CUDA: the provider itself says what is missing
-                    ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
 def _first_line(error: Exception) -> str:

@@ -38,13 +38,8 @@ Array = NDArray[Any]
 _DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 _KEPT_REQUESTS = 64  # one for each of the pipeline's pairs of buffers
 _TWIN_BYTES = 16 * 2**20  # a larger network is compiled only once, to save memory
-_MOVED = (
-    "Const",
-    "Convert",
-    "Reorder",
-    "Reshape",
-    "Transpose",
-)  # operations on constants that give the same result if they are done twice
+# Operations on constants that give the same result if they are done twice.
+_MOVED = ("Const", "Convert", "Reorder", "Reshape", "Transpose")
 _SHARED, _APART = "streams may share a compiled model\n", "one stream for each compiled model\n"
 _LONGEST = 100
 
@@ -220,7 +215,7 @@ def _compiled_with(
 
 
 def _scales_constants(model: Any) -> bool:
-    """Whether the plugin computes with constants at loading, beyond moving their values."""
+    """Return whether the plugin computes with constants at loading, beyond moving their values."""
     constant: set[str] = set()
     for node in model.get_runtime_model().get_ordered_ops():
         kind = node.get_rt_info()["layerType"].astype(str)
@@ -251,9 +246,7 @@ def _cache(path: Path) -> Path | None:
     nothing can be kept.
     """
     try:
-        cache = (
-            user_cache() / "openvino" / file_sha256(path)[:32]
-        )  # the plugin itself looks at the path, not the content
+        cache = user_cache() / "openvino" / file_sha256(path)[:32]  # the plugin goes by the path, not by the content
         cache.mkdir(parents=True, exist_ok=True)
         if not os.access(cache, os.W_OK):
             raise OSError(f"{cache.parent} cannot be written")

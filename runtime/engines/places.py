@@ -1,7 +1,7 @@
 """Where engines lie: in `engines/<target>/` of their bundle, or in the user's cache folder if that cannot be written.
 
 An engine and its sidecar are a pair. They are written under a lock, the sidecar last, and a file without a sidecar is
-ignored: a process that ends in between leaves nothing that could be opened. If two processes write, the later one wins.
+ignored: a process that ends in between leaves no engine that could be opened. If two processes write, the later wins.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def engine_paths(folder: Path) -> Iterator[Path]:
 
 
 def is_own(folder: Path, path: Path, sidecar: Sidecar) -> bool:
-    """Whether the engine was built on this machine, is trusted by its operator, or ships inside the package."""
+    """Return whether the engine was built on this machine, is trusted by its operator, or ships inside the package."""
     return is_signed(sidecar.signed_as, sidecar.digest()) or (is_shipped(folder) and path.is_relative_to(folder))
 
 

@@ -130,7 +130,7 @@ class Sidecar:
             )
 
     def _runs_on(self, flavour: str, version: str) -> bool:
-        """Whether this TensorRT runs it: a version-compatible engine also runs on later minor versions."""
+        """Return whether this TensorRT runs it: a version-compatible engine also runs on later minor versions."""
         if not self.version_compatible:
             return (flavour, version) == (self.flavour, self.version)
         built, here = _numbers(self.version), _numbers(version)
@@ -141,8 +141,8 @@ class Sidecar:
         if self.hardware == "ampere-plus":
             return major >= 8
         same = f"{major}.{minor}" in self.compute_capabilities
-        named = self.gpu is not None and self.hardware == "this" and self.flavour != "tensorrt_rtx"
-        return same and (not named or (gpu.name, gpu.multiprocessors) == (self.gpu, self.multiprocessors))
+        of_one_gpu = self.gpu is not None and self.hardware == "this" and self.flavour != "tensorrt_rtx"
+        return same and (not of_one_gpu or (gpu.name, gpu.multiprocessors) == (self.gpu, self.multiprocessors))
 
 
 _REBUILD = "build it for this machine: spinescore engine build BUNDLE"

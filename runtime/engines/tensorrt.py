@@ -130,6 +130,12 @@ class TensorRTEngine:
             raise self._error(f"take profile {profile} of")
         if not context.set_input_shape(self._input, inputs.shape):
             raise self._error(f"set {self._input} to {inputs.shape} in")
+        written = tuple(context.get_tensor_shape(self._output))
+        if written != outputs.shape:
+            raise EngineError(
+                f"Engine {self.name} writes {self._output} of {written} for {self._input} of {inputs.shape}, but the "
+                f"buffer has {outputs.shape}; export the bundle and build its engines again."
+            )
         size = max(int(context.update_device_memory_size_for_shapes()), _ALIGNMENT)
         memory = self._queue.allocate((size,), np.uint8)
         context.set_device_memory(memory.address, size)
@@ -165,14 +171,14 @@ class TensorRTEngine:
 
     def _one_dtype(self) -> np.dtype[Any]:
         kinds = self._trt.DataType
-        known: dict[Any, np.dtype[Any]] = {kinds.HALF: np.dtype(np.float16), kinds.FLOAT: np.dtype(np.float32)}
+        dtypes: dict[Any, np.dtype[Any]] = {kinds.HALF: np.dtype(np.float16), kinds.FLOAT: np.dtype(np.float32)}
         first, second = (self._engine.get_tensor_dtype(name) for name in (self._input, self._output))
-        if first != second or first not in known:
+        if first != second or first not in dtypes:
             raise EngineError(
                 f"Engine {self.name}: tensor {self._input} is {first} and {self._output} {second}, not both half or "
                 "both float; build it again: spinescore engine build BUNDLE"
             )
-        return known[first]
+        return dtypes[first]
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         return tuple(max(int(size), 0) for size in self._engine.get_tensor_shape(tensor))[1:]  # -1: free
@@ -233,5 +239,5 @@ def _new_context(trt: Any, engine: Any, config: Any) -> Any:
 
 
 def _capturable(context: Any, stream: int) -> bool:
-    """Whether the context's run can be captured; TensorRT-RTX alone can tell, and not during a capture."""
+    """Return whether the context's run can be captured; TensorRT-RTX alone can tell, and not during a capture."""
     return bool(context.is_stream_capturable(stream)) if hasattr(context, "is_stream_capturable") else True

@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from typing import NamedTuple
 
-__all__ = ["CUDA_BUILD", "PACKAGES", "Package", "installed", "is_newer", "software_version", "version_of"]
+__all__ = [
+    "CUDA_BUILD",
+    "PACKAGES",
+    "Package",
+    "installed",
+    "is_importable",
+    "is_newer",
+    "software_version",
+    "version_of",
+]
 
 
 # The command that replaces onnxruntime by its build for CUDA; pip would install the two into one folder.
@@ -65,6 +75,12 @@ def installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def is_importable(module: str) -> bool:
+    """Return whether a package is there to import; it is not imported. A folder without code is no package."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def is_newer(version: str, tested: str) -> bool:

@@ -143,7 +143,7 @@ def _builder(capability: tuple[int, int]) -> tuple[str, str]:
     if find_spec("onnx") is None:  # the extra `export` brings it
         return "", ""
     target = "{}.{}".format(*capability)
-    for flavour in (name for name in installed_flavours() if name != "tensorrt_lean"):
+    for flavour in installed_flavours():
         with suppress(EngineError):
             trt = import_flavour(flavour)
             if builds_for(trt, capability):

@@ -63,15 +63,18 @@ class Trail:
             self.findings.append(finding_of(error))
         elif isinstance(error, EngineError) and not isinstance(error, SelfTestError):
             OPENING.debug("not taken: %s. %s", candidate.name, error)
-            self.pass_over(candidate.choice, error)
+            self.pass_over(candidate.kind, candidate.choice, error, candidate.record is not None)
         else:
             self.ends_device = True
 
-    def pass_over(self, choice: EngineChoice | None, error: EngineError) -> None:
-        """Note an engine that is not used, with the reason."""
+    def pass_over(self, kind: str, choice: EngineChoice | None, error: EngineError, accepted: bool = True) -> None:
+        """Note an engine that is not used, with the reason. All that are tried before the one that opens are faster."""
         self.error = error
         engine = None if choice is None else str(choice)
-        self.warnings.append(notice("engine-passed-over", f"An engine was passed over. {error}", engine=engine))
+        first = "An engine cannot be used."
+        if accepted:
+            first = f"A faster engine was accepted for this {'CPU' if kind == 'cpu' else 'GPU'}, but cannot be used."
+        self.warnings.append(notice("engine-passed-over", f"{first} {error}", engine=engine))
 
 
 def candidates(bundle: Bundle, request: Request, trail: Trail) -> Iterator[Candidate]:
@@ -104,7 +107,7 @@ def _on_device(bundle: Bundle, kind: str, request: Request, trail: Trail) -> Ite
             if not _is_superseded(record, records):
                 again = f"Accept it again: {verify_command(bundle, kind)}"
                 text = f"Engine {choice} was accepted with {record.framework}, this is {other}. {again}"
-                trail.pass_over(choice, EngineError(text))
+                trail.pass_over(kind, choice, EngineError(text))
             continue
         unaccepted = _not_accepted(bundle, request, records, record) if kind == "cuda" and record else []
         yield Candidate(kind, choice, record, (*trail.warnings, *unaccepted), tuple(trail.findings))

@@ -30,10 +30,10 @@ def engines_here(name: str, kind: str) -> str:
 def _on_cpu(bundle: Bundle, records: Records) -> str:
     passes = bundle.manifest.localizer.passes
     parts = [
-        f"{record.framework} {record.precision} accepted ({record.share_of_reference(passes):.2f} of the time)"
-        for record in records.accepted
+        f"{record.framework} {record.precision} accepted ({share:.0%} of the reference's time)"
+        for record, share in ((one, one.share_of_reference(passes)) for one in records.accepted)
     ]
-    parts += [*_refused(records), f"{REFERENCE} needs no record"]
+    parts += [*_refused(records), f"{REFERENCE} is the reference and needs no record"]
     check, warnings = find_check(bundle, Request("cpu"))
     if check is not None:
         parts.append(f"{check.framework} ({' or '.join(check.precisions)}) is checked when a scorer is opened")

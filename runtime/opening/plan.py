@@ -24,12 +24,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 from spinescore.kernels.signing import sign
 from spinescore.runtime.acceptance.keeping import keep, read_kept
 from spinescore.runtime.bundle import Bundle, command_name
-from spinescore.runtime.devices import hardware_of
+from spinescore.runtime.devices import KINDS, hardware_of
 from spinescore.runtime.documents import document_of, document_sha256
 from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.sidecar import this_platform
@@ -38,7 +38,7 @@ from spinescore.runtime.fields import INLINE, OPTIONAL, Keys, OneOf, Within, che
 from spinescore.runtime.machine.processor import core_count, processor_name
 from spinescore.runtime.scoring.budget import Effort
 
-__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "device_kind", "plan_command", "this_machine"]
+__all__ = ["SCHEMA", "Candidate", "LatencyPlan", "Setting", "plan_command", "this_machine"]
 
 SCHEMA = "spinescore.plan/1"
 
@@ -106,7 +106,7 @@ class LatencyPlan:
     schema: Annotated[str, OneOf(SCHEMA)] = SCHEMA
 
     def _check_fields(self, path: str) -> None:
-        check_choice(self.machine["kind"], ("cpu", "cuda"), dotted(path, "machine.kind"))
+        check_choice(self.machine["kind"], tuple(sorted(KINDS)), dotted(path, "machine.kind"))
         if self.choice >= len(self.candidates):
             raise ValueError(f"{dotted(path, 'choice')}: there are {len(self.candidates)} candidates, numbered from 0")
 
@@ -168,14 +168,3 @@ def plan_command(plan: LatencyPlan, bundle: Bundle) -> str:
         f"spinescore plan --budget-ms {plan.budget_ms:g} --percentile {plan.percentile:g} --bundle "
         f"{command_name(bundle.folder)} --device {plan.machine['kind']}"
     )
-
-
-def device_kind(device: str) -> Literal["cpu", "cuda"]:
-    """Return the kind of a device; `auto` is the GPU if there is one."""
-    if device == "cpu":
-        return "cpu"
-    try:
-        hardware_of("cuda")
-    except DeviceError:
-        return "cuda" if device == "cuda" else "cpu"
-    return "cuda"

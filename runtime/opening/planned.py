@@ -8,11 +8,12 @@ from pathlib import Path
 from spinescore.runtime.acceptance import find_records
 from spinescore.runtime.acceptance.keeping import age, counts, kept
 from spinescore.runtime.bundle import Bundle, command_name
+from spinescore.runtime.devices import device_kind
 from spinescore.runtime.errors import EngineError, SelfTestError, SpineScoreError
 from spinescore.runtime.logs import OPENING
 from spinescore.runtime.notices import notice
 from spinescore.runtime.opening.candidates import finding_of, other_version
-from spinescore.runtime.opening.plan import LatencyPlan, device_kind, plan_command
+from spinescore.runtime.opening.plan import LatencyPlan, plan_command
 from spinescore.runtime.opening.request import Request
 
 __all__ = ["find_plan", "request_by_plan", "request_without_plan"]

@@ -9,7 +9,7 @@ from typing import get_args
 
 from spinescore.runtime.arguments import shown
 from spinescore.runtime.caller import Caller
-from spinescore.runtime.devices import DEVICES, LARGEST_IMAGE_PX
+from spinescore.runtime.devices import DEVICES, KINDS, LARGEST_IMAGE_PX
 from spinescore.runtime.engines import ENGINES, PRECISIONS
 from spinescore.runtime.engines.choice import EngineChoice, engines_on
 from spinescore.runtime.names import BuildMode
@@ -75,7 +75,7 @@ class Request:
         """The kinds of device to try, in order; `auto` leaves out a device on which what was named cannot run."""
         if self.device != "auto":
             return (self.device,)
-        kinds = tuple(kind for kind in ("cuda", "cpu") if self.engine is None or self.engine in engines_on(kind))
+        kinds = tuple(kind for kind in KINDS if self.engine is None or self.engine in engines_on(kind))
         on_gpu = {precision for row in ENGINES.values() for precision in row.precisions.get("cuda", ())}
         return kinds if self.precision is None or self.precision in on_gpu else ("cpu",)
 

@@ -36,9 +36,10 @@ VIEWS = len(REGIONS)
 HEATMAP_STRIDE = 4
 LOCALIZER_TABLE = 0  # of the tables that are uploaded with a source
 
-# The crops that a network of the grader sees of each disc, the upper corner's crop first. False: not flipped (for the
-# lower vertebra's corner, or for both corners). True: flipped vertically (for the upper vertebra's corner).
-FLIPS = {"corners8": (False,), "bridge2": (False,), "corners4": (True, False), "grades3": (True, False)}
+# The number of a grader network's outputs (as `CLASSES` of the manifest) -> the crops that it sees of each disc. A
+# network that grades both corners at once, or bridges, sees one crop. One that grades a single corner sees two: first
+# the upper vertebra's corner, flipped vertically (True), then the lower vertebra's.
+FLIPS = {8: (False,), 2: (False,), 4: (True, False), 3: (True, False)}
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _grader_network(grader: Grader, device: Device[Any], role: str, engine: Engi
     outputs, size = HEAD_OUTPUTS[grader.head][role], grader.input
     _check_shape(engine, "image", engine.input_shape, (size.channels, size.height, size.width))
     _check_shape(engine, "logits", engine.output_shape, (outputs,))
-    spec = crop_spec(grader, FLIPS[f"{role}{outputs}"])
+    spec = crop_spec(grader, FLIPS[outputs])
     rows = VIEWS * DISCS * len(spec.flips)
     return GraderNetwork(
         role,

@@ -7,9 +7,8 @@ upload and the logits returns to the host.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,28 +31,12 @@ from spinescore.runtime.scoring.networks import (
     load_networks,
     warp_spec,
 )
+from spinescore.runtime.scoring.results import Results, durations_ms_of
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["GRADER_TABLE", "LOCALIZER_TABLE", "Pipeline", "Results"]
 
 GRADER_TABLE = 1  # of the tables that are uploaded with a source
-
-
-@dataclass(frozen=True, eq=False)
-class Results:
-    """The results of replays for V views: points (V, 6, 2) of dtype `POINT`, logits by network, and times.
-
-    `stages_ms` has the time at the end of each stage, since the launch began.
-    """
-
-    points: NDArray[np.void]
-    logits: dict[str, NDArray[Any]]
-    stages_ms: dict[str, float]
-
-    @property
-    def durations_ms(self) -> dict[str, float]:
-        """The durations of localize, crop and grade."""
-        return _durations(self.stages_ms)
 
 
 class Pipeline:
@@ -171,7 +154,7 @@ class Pipeline:
             self._networks_alone(slice(0, VIEWS))
         finally:
             self._boundary = _go_on
-        durations_ms = _durations(self._device.marks_ms())
+        durations_ms = durations_ms_of(self._device.marks_ms())
         results = {name: self._device.read(buffer).astype(np.float32) for name, buffer in outputs.items()}
         return results, {"localizer": durations_ms["localize"], "grader": durations_ms["grade"]}
 
@@ -289,12 +272,6 @@ def _sampled(spec: WarpSpec, effort: Effort) -> WarpSpec:
 def _launches(views: slice, apart: bool) -> list[slice]:
     """The slice, or one for each of its views."""
     return [slice(view, view + 1) for view in range(views.start, views.stop)] if apart else [views]
-
-
-def _durations(marks_ms: Mapping[str, float]) -> dict[str, float]:
-    """Return the durations of the stages from the times of their marks, the first one their start."""
-    pairs = itertools.pairwise(marks_ms.items())
-    return {stage: at - before for (_, before), (stage, at) in pairs}
 
 
 def _go_on(stage: str) -> bool:

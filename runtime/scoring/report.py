@@ -221,9 +221,9 @@ class TimingsMs:
 class StudyReport:
     """The result of one study.
 
-    With its study, `structured_report`, `secondary_captures`, `presentation_states`, `html` and `write_results` of
-    `spinescore.runtime` make DICOM objects, a page and files of it. The same input, bundle and device give the same
-    report, `timings_ms` aside, if the same steps were `skipped`. Its `repr` names no study, patient or file.
+    `structured_report`, `secondary_captures`, `presentation_states`, `html` and `write_results` of `spinescore.runtime`
+    turn the report and its study into DICOM objects, a page and files. The same input, bundle and device give the same
+    report, except for `timings_ms`, if the same steps were `skipped`. Its `repr` names no study, patient or file.
     """
 
     study: StudyInfo

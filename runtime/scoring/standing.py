@@ -125,20 +125,25 @@ def stands(seen: Seen, region: Region, own: Orientation) -> bool:
 
 
 def contradiction(radiograph: Radiograph, orientation: Orientation, region: Region) -> Finding:
-    """Return the finding on a radiograph that was scored in another orientation than its header or caller states."""
+    """Return the finding on a radiograph that was scored in another orientation than its header or caller states.
+
+    A header that states nothing leaves the orientation to the picture; the finding then says so.
+    """
     turn_deg, facing = orientation
     name = radiograph.source
     if radiograph.turn_deg is None and turn_deg:
-        text = f"it was turned by {turn_deg} degrees clockwise, because only then it shows the {region} spine"
+        text = f"it was turned by {turn_deg} degrees clockwise, because it shows the {region} spine only then"
         return finding("not-upright", name, text, region, turn_deg=turn_deg)
-    shown = f"{_standing(turn_deg)} facing {facing}, and was followed"
+    shown = f"the picture shows the patient {_standing(turn_deg)}, facing {facing}; the picture was followed"
     if radiograph.facing_from != "header":
-        text = f"the facing was given as {radiograph.facing}, the picture shows a patient {shown}"
+        text = f"the facing was given as {radiograph.facing}, but {shown}"
         step = "look at the overlay, and correct the facing that is given"
         return finding("orientation-contradicts", name, text, region, step, turn_deg=turn_deg, facing=facing)
-    stated = "" if radiograph.turn_deg is None else f"{_standing(radiograph.turn_deg)} "
-    stated += f"facing {radiograph.facing}" if radiograph.facing else ""
-    text = f"its header states a patient {stated.strip()}, the picture shows one {shown}"
+    stands_as = "" if radiograph.turn_deg is None else _standing(radiograph.turn_deg)
+    faces = f"facing {radiograph.facing}" if radiograph.facing else ""
+    stated = ", ".join(filter(None, (stands_as, faces)))
+    header = f"its header states that the patient is {stated}, but" if stated else "its header states nothing, and"
+    text = f"{header} {shown}"
     return finding("orientation-contradicts", name, text, region, turn_deg=turn_deg, facing=facing)
 
 

@@ -151,7 +151,7 @@ class TrainingInputs:
     ) -> Iterator[SeenPicture]:
         grader = self._manifest.grader
         for network, outputs in HEAD_OUTPUTS[grader.head].items():
-            flips = FLIPS[f"{network}{outputs}"]
+            flips = FLIPS[outputs]
             rois = np.zeros((1, DISCS, len(flips)), ROI)
             self._device.crops(marked, views, crop_spec(grader, flips), rois)
             greys = self._warped(rois, grader.input, GRADER_TABLE).reshape(DISCS, len(flips), *self._shape)

@@ -94,7 +94,7 @@ def _device(arguments: argparse.Namespace) -> str:
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.errors import DeviceError
 
-    if arguments.device in ("cpu", "cuda"):
+    if arguments.device != "auto":
         return str(arguments.device)
     try:
         hardware_of("cuda")

@@ -48,9 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, choose, write and print a plan. Returns the exit status, 5 if no way keeps the budget."""
     from spinescore.kernels.signing import key_fault
     from spinescore.runtime.bundle import Bundle
+    from spinescore.runtime.devices import device_kind
     from spinescore.runtime.errors import BundleError
     from spinescore.runtime.opening import plansearch
-    from spinescore.runtime.opening.plan import device_kind, this_machine
+    from spinescore.runtime.opening.plan import this_machine
     from spinescore.runtime.phantom.labelled import write_labelled_study
 
     _check(arguments)

@@ -15,6 +15,7 @@ from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, UsageError, say, show
 from spinescore.runtime.verbs.options import BUNDLE
+from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo
 
 if TYPE_CHECKING:
     from spinescore.runtime.appliance.config import Config
@@ -22,34 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_CONFIG", "add_arguments", "add_config", "read", "run"]
 
 DEFAULT_CONFIG = Path("/etc/spinescore/appliance.toml")
-_DEMO = Path("appliance-demo")
 _LAST_PORT = 65535
-_DEMO_SEED = 1_000_003
-
-_DEMO_CONFIG = """\
-# The configuration of `spinescore serve --demo`: a folder as the source, a folder as the destination.
-[spool]
-path = "spool"
-reserve_gb = 0.1
-
-[score]
-bundle = "phantom-reference"
-
-[study]
-quiet_s = 10
-
-[[source]]
-name = "inbox"
-kind = "folder"
-path = "inbox"
-settle_s = 0.5
-
-[[destination]]
-name = "results"
-kind = "folder"
-path = "results"
-results = ["json", "html", "sr", "not-scored"]
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen = parser.add_mutually_exclusive_group()
     text = "check the configuration, its folders and the bundle, say every fault, and end"
     chosen.add_argument("--check", action="store_true", help=text)
-    text = f"serve the folder {_DEMO}, which is made with a configuration and a synthetic study in its inbox"
+    text = f"serve the folder {FOLDER}, which is made with a configuration, and send a synthetic study to the service"
     chosen.add_argument("--demo", action="store_true", help=text)
     text = "serve consoles over HTTP alone, without a configuration, on the bundle and device that are named"
     chosen.add_argument("--http-only", action="store_true", help=text)
@@ -88,16 +62,20 @@ def run(arguments: argparse.Namespace) -> int:
         text = "the appliance runs on Linux only; on Windows use spinescore serve --http-only, or spinescore score"
         raise SpineScoreError(text)
     if arguments.demo:
-        arguments.config = _make_demo(_DEMO)
+        arguments.config = make_demo(FOLDER)
     config = read(arguments.config)
     if arguments.check:
         return _check(config, arguments.config)
     from spinescore.runtime.appliance.supervisor import serve
 
+    modality = Modality(FOLDER, config.node.port) if arguments.demo and config.node else None
     with _stopping() as stop:
-        serve(config, stop, say, until_idle=arguments.until_idle)
+        if modality is not None:
+            modality.start()
+        expects = bool if modality is None else modality.is_busy
+        serve(config, stop, say, until_idle=arguments.until_idle, expects=expects)
     if arguments.demo:
-        say(f"the results are in {_DEMO / 'results'}")
+        say(f"the results are in {FOLDER / 'results'}")
     return OK
 
 
@@ -180,18 +158,3 @@ def _fault_of(check: Callable[[], object]) -> str | None:
     except SpineScoreError as error:
         return str(error)
     return None
-
-
-def _make_demo(folder: Path) -> Path:
-    """Make the demo's folder if it is not there; return its configuration."""
-    config = folder / "appliance.toml"
-    if config.exists():
-        return config
-    from spinescore.runtime.files import write_atomic
-    from spinescore.runtime.phantom import write_study
-
-    say(f"making {folder}: a configuration, and a synthetic study in {folder / 'inbox'}")
-    (folder / "results").mkdir(parents=True, exist_ok=True)
-    write_study(_DEMO_SEED, folder / "inbox" / "study")
-    (folder / "inbox" / "study" / "truth.json").unlink()
-    return write_atomic(config, _DEMO_CONFIG)

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
     """Open the index of the appliance with this configuration. Raises UsageError or SpineScoreError."""
     from spinescore.runtime.appliance.clock import read_clock
-    from spinescore.runtime.appliance.index import Index
+    from spinescore.runtime.appliance.index import Index, IndexFull
     from spinescore.runtime.appliance.places import Places
 
     spool = read(config).spool
@@ -41,6 +41,8 @@ def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
     index = Index(places.index, places.release_reserve, make=False)
     try:
         yield places, index, read_clock(index)
+    except IndexFull as error:
+        raise SpineScoreError(f"nothing was changed: {error}") from error
     finally:
         index.close()
 

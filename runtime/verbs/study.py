@@ -1,4 +1,4 @@
-"""`spinescore study list|show|retry|deliver`: the studies of the appliance."""
+"""`spinescore study list|show|report|retry|deliver`: the studies of the appliance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.text import table
 from spinescore.runtime.verbs import OK, UsageError, say, show, show_json
 from spinescore.runtime.verbs.options import add_action
@@ -24,15 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lister.add_argument("--state", choices=_STATES, help="only studies in this state")
     lister.set_defaults(verb=list_all)
     shower = add_action(actions, "show", "show a study with its objects, results and deliveries")
+    reporter = add_action(actions, "report", "print the structured report of a study, as its destinations got it")
     retrier = add_action(actions, "retry", "have a parked study scored again")
     deliverer = add_action(actions, "deliver", "have the results of a study delivered again, if they are not there")
     deliverer.add_argument("--destination", metavar="NAME", help="only to this destination")
     for action in (lister, shower):
         action.add_argument("--json", action="store_true", help="print JSON")
-    for action, verb in ((shower, show_one), (retrier, retry), (deliverer, deliver)):
+    for action, verb in ((shower, show_one), (reporter, report), (retrier, retry), (deliverer, deliver)):
         action.add_argument("study", metavar="STUDY", help="number of the study, or its Study Instance UID")
         action.set_defaults(verb=verb)
-    for action in (lister, shower, retrier, deliverer):
+    for action in (lister, shower, reporter, retrier, deliverer):
         add_config(action)
 
 
@@ -74,6 +76,23 @@ def show_one(arguments: argparse.Namespace) -> int:
 
 def _shown(value: Any) -> str:
     return "-" if value is None else str(value)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Print the newest structured report. Return the exit status. Raises SpineScoreError if there is none."""
+    from spinescore.runtime.appliance.status import show_study
+    from spinescore.runtime.outputs.formats import FORMATS
+    from spinescore.runtime.outputs.srtext import report_text
+
+    with opened(arguments.config) as (places, index, _):
+        number = study_of(index, arguments.study)
+        keys = [result["input_key"] for result in show_study(index, number)["results"] if not result["removed"]]
+    paths = [path for key in reversed(keys) if (path := places.results / key / FORMATS["sr"].file).is_file()]
+    if not paths:
+        raise SpineScoreError(f"study {number} has no structured report in the spool; spinescore study show {number} "
+                              "says how far it is")  # fmt: skip
+    show(f"{paths[0]}\n{report_text(paths[0])}")
+    return OK
 
 
 def retry(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Agreement on change: whose studies are whose, which intervals count, and the events between them."""
+"""Agreement on change: the studies of each patient, the intervals that count, and the events between them."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_missing_corners_are_counted_listed_and_left_out() -> None:
 
 
 def test_no_rule_is_applied_to_the_grades() -> None:
-    """A 3 whose neighbour is 0 stays a 3 beside a 0: bridges are the reader's matter here."""
+    """A grade 3 beside a grade 0 stays as it is: here the reader decides on bridges."""
     predicted, reference = Readings("p"), Readings("r")
     for site, grade in (("C2-inferior", 3), ("C3-superior", 0)):
         predicted.add("s", site, Reading(grade))
@@ -204,7 +204,7 @@ def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(NothingToCompare, match=r"no study is in both \('study-00' against 'other'\)"):
         evaluate(predicted, stranger)
     empty = Readings("reader.csv", corners={"study-00": {"C2-inferior": Reading(None)}})
-    with pytest.raises(NothingToCompare, match="no corner of the 1 studies in both has two grades"):
+    with pytest.raises(NothingToCompare, match="no corner of the 1 study in both has two grades"):
         evaluate(predicted, empty)
 
 

@@ -173,7 +173,7 @@ def test_weights_stand_for_repetition() -> None:
 
 
 def test_bootstrap_draws_whole_patients() -> None:
-    """Copies of a study under the same patient add nothing that is not known: the intervals stay as wide."""
+    """Copies of a study under the same patient add no information: the intervals stay as wide."""
     predicted, reference = drawn_readings(8)
     reference.dates.clear()
     reference.patients.update({study: study for study in reference.corners})

@@ -54,7 +54,7 @@ def test_a_reader_who_leaves_out_c7_t1_has_all_figures() -> None:
     corners = reference.corners["study-00"]
     grades = [corners[site].grade for site in ALL_SITES]
     assert document["totals"][0]["reference"] == pytest.approx(sum(grades[:10]) * 12 / 10 + sum(grades[12:]), abs=1e-3)
-    assert "10 of 10 studies have a total in which up to 3 missing" in "\n".join(document["notes"])
+    assert "In the totals of 10 of 10 studies, up to 3 missing" in "\n".join(document["notes"])
     assert evaluate(predicted, reference, resamples=0, max_imputed=1)["counts"]["left_out_totals"] == 10
 
 
@@ -65,7 +65,7 @@ def test_more_than_the_rule_allows_is_left_out_and_named() -> None:
     assert document["totals_left_out"] == [{"study": "study-02", "reason": "reference lacks cervical 4 of 12"}]
     assert document["counts"]["complete_totals"] == 3
     assert "study-02 | reference lacks cervical 4 of 12" in markdown(document)
-    assert any("1 studies have no total on both sides" in note for note in document["notes"])
+    assert any("Without a total on both sides: 1 study;" in note for note in document["notes"])
 
 
 @pytest.mark.parametrize("written", [True, False])

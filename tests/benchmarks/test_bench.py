@@ -105,7 +105,7 @@ def test_the_networks_of_the_localizer_that_was_named(study, tmp_path, capsys):
 
 
 def test_images_in_every_syntax_give_the_same_total(study, tmp_path):
-    """Written anew, the study is still the study."""
+    """The study is the same in whatever syntax it is written."""
     from spinescore.benchmarks.bench.images import write_variants
     from spinescore.runtime import Scorer, load_study
 
@@ -345,7 +345,7 @@ def test_text_and_plots_of_a_load_and_of_a_peer_that_is_not_timed(study, plan):
 
 
 def test_networks_that_find_no_spine_are_given_the_points(study, plan, tmp_path):
-    """As random ones: here a localizer whose confidence is never enough."""
+    """Random networks find none; here the localizer's confidence is always too low."""
     from spinescore.benchmarks.bench.measure import measure
 
     folder = tiny.write_bundle(tmp_path / "bundle", **{"localizer.min_confidence": 1.0})

@@ -28,7 +28,7 @@ def record(whole_ms, second=0, **changes):
 
 
 def noise(rng, level, count=60):
-    """Restless values whose slow moments come together."""
+    """Return noisy values in which slow moments follow one another."""
     slow = np.repeat(rng.uniform(0.9, 1.3, count // 6), 6)
     return list(level * slow * rng.uniform(0.95, 1.1, count))
 
@@ -90,7 +90,7 @@ def test_a_slower_program_fails():
 
 
 def test_a_slow_second_half_of_an_hour_is_no_slower_program():
-    """Every pair is slower than the one before, and so is its second half: what differs is the hour."""
+    """Every pair is slower than the one before, and so is its second half: the machine slows down."""
     levels = [100, 115, 130, 150, 170, 195, 220, 250]
     rng = np.random.default_rng(6)
     records = [record(noise(rng, level), number) for number, level in enumerate(levels)]

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic and bookkeeping, with clocks and machines that are made up."""
+"""The benchmark's arithmetic and bookkeeping, with doubles of clocks and machines."""
 
 from __future__ import annotations
 

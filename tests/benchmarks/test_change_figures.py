@@ -1,4 +1,4 @@
-"""The benchmark of change: what hiding a disc does to a report, and what is counted."""
+"""The benchmark of change: how hiding a disc changes a report, and how changes are counted."""
 
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.benchmarks.change import Figures, hidden

@@ -1,4 +1,4 @@
-"""The measurement of decoders runs, and the order in which they are asked is the one that was measured."""
+"""The measurement of decoders runs, and decoders are asked in the order that it found."""
 
 from __future__ import annotations
 

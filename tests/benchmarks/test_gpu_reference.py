@@ -1,4 +1,4 @@
-"""The CPU as the reference of the GPU command, with an OpenCV that the product refuses."""
+"""The CPU as the reference of the GPU command, with a version of OpenCV that the package itself refuses."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""The exporter's graphs in PyTorch against ONNX Runtime on the CPU; what is not read is refused by name."""
+"""The exporter's graphs in PyTorch against ONNX Runtime on the CPU; an unsupported operator is refused by name."""
 
 import numpy as np
 import onnx

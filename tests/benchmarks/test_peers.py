@@ -1,4 +1,4 @@
-"""The plain pipeline gives this package's grades, and what does not is not timed."""
+"""The plain pipeline gives this package's grades, and a pipeline that gives others is not timed."""
 
 from __future__ import annotations
 

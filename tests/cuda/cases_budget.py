@@ -10,7 +10,7 @@ from spinescore.runtime.scoring.budget import Effort
 
 
 def case_efforts():
-    """The same study through each graph gives what the host gives with that effort; no graph is captured later."""
+    """A study gives the host's report through the graph of each effort; no graph is captured later."""
     tested = bundle(**{"localizer.passes": 2})
     graphs = CONTROL.calls("cuGraphInstantiateWithFlags")
     with Scorer(tested, opened(), budget_ms=1e9) as cuda, Scorer(tested, HostDevice(1)) as host:

@@ -33,7 +33,7 @@ def prepare(name="b", **changes):
 
 
 def builders(mode):
-    """What is built from here on."""
+    """From here on the builder works in this mode (`builder_on_double`)."""
     script = str(builder.__file__)
     background._command = lambda request: [sys.executable, script, str(KERNELS), mode, str(FOLDER), request]
 

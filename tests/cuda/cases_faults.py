@@ -1,9 +1,10 @@
-"""On the driver double: what fails is named, everything is freed, and threads do not meet."""
+"""On the driver double: every failure is named, everything is freed, and threads take turns."""
 
 from __future__ import annotations
 
 import re
 import threading
+from types import SimpleNamespace
 
 import double
 import numpy as np
@@ -12,15 +13,17 @@ from on_double import CONTROL, FOLDER, KERNELS, LARGEST_PX, assert_everything_fr
 
 from spinescore.kernels.build import KernelBuildError
 from spinescore.kernels.compiled import Code
+from spinescore.kernels.warp import ROI, Source, WarpSpec, warp
 from spinescore.runtime import DeviceError, EngineError, Scorer
 from spinescore.runtime.devices import open_device
+from spinescore.runtime.devices.cudacontext import is_coherent
 
 LAUNCH_FAILED = 719  # CUDA_ERROR_LAUNCH_FAILED
 STEP = 5
 
 
 def case_every_failing_call():
-    """Whichever call fails while a scorer is opened: a named error, and nothing stays behind."""
+    """Every call that fails while a scorer is opened gives an error that names it, and leaves nothing behind."""
     tested, messages, nth = bundle(), [], 0
     while nth == len(messages) * STEP:
         nth += STEP
@@ -144,6 +147,90 @@ def case_kernels_of_a_newer_cuda():
     opened(compiled=compiled).close()
     assert asked == ["average", "9.0", "decode", "warp"]
     assert_everything_freed()
+    assert_everything_freed()
+
+
+def case_every_word_for_code_that_cannot_be_loaded():
+    """If the driver cannot load the first code, the second is tried. A lost context is another fault."""
+
+    def compiled(source, capability):
+        yield Code(double.fatbin(KERNELS), "the first")
+        yield Code(double.fatbin(KERNELS), "the second")
+
+    for status in (200, 209, 218, 221, 222, 223, 300, 303, 500, 801):
+        for name in ("cuModuleLoadDataEx", "cuModuleGetFunction"):
+            CONTROL.fail(1, status, name=name)
+            opened(compiled=compiled).close()
+            assert_everything_freed()
+    CONTROL.fail(1, 201, name="cuModuleLoadDataEx")
+    with pytest.raises(DeviceError, match=r"cuModuleLoadDataEx failed: invalid device context; close"):
+        opened(compiled=compiled)
+    assert_everything_freed()
+
+
+def case_a_slot_that_cannot_grow():
+    """If pinned memory is short the larger device memory is given back, too. Later the slot grows twice."""
+    device = opened(largest_image_px=100)
+    table = np.linspace(0, 1, 4096, dtype=np.float32)
+    live = CONTROL.live()
+    for _ in range(2):
+        CONTROL.fail(1, 2, name="cuMemHostAlloc")
+        with pytest.raises(DeviceError, match="cuMemHostAlloc failed: out of memory"):
+            device.upload(0, Source(np.zeros((20, 20), np.uint16), (table,)))
+        assert CONTROL.live() == live
+    CONTROL.fail(1, 2, name="cuMemHostAlloc")
+    with pytest.raises(DeviceError, match="cuMemHostAlloc failed: out of memory"):
+        device.allocate((4,), np.float32)
+    assert CONTROL.live() == live
+    spec, roi = WarpSpec(4, 4, 1, (0.0,), (1.0,)), np.zeros(1, ROI)
+    roi["matrix"] = [[1, 0, 0], [0, 1, 0]]
+    rois, out = device.allocate((1,), ROI), device.allocate((1, 1, 4, 4), np.float32)
+    device.write(rois, roi)
+    for side in (20, 30, 10, 40):
+        source = Source(np.arange(side * side, dtype=np.uint16).reshape(side, side), (table,))
+        device.upload(0, source)
+        device.warp(rois, spec, out)
+        assert np.abs(device.read(out) - warp([source], roi, spec)).max() < 1e-6
+    device.close()
+    assert_everything_freed()
+
+
+def case_a_coherent_gpu_has_read_a_radiograph_before_the_next_comes():
+    """It reads the host's memory itself: sizes that grow and shrink, and a small image right behind each."""
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    rng, table = np.random.default_rng(3), np.linspace(0, 1, 4096, dtype=np.float32)
+    spec, roi = WarpSpec(32, 32, 2, (0.0,), (1.0,)), np.zeros(1, ROI)
+    roi["origin"], roi["matrix"] = (5, 3), [[1, 0.1, 0], [-0.1, 1, 0]]
+    device = opened(largest_image_px=1)
+    rois, out = device.allocate((1,), ROI), device.allocate((1, 1, 32, 32), np.float32)
+    device.write(rois, roi)
+    for number, side in enumerate(rng.integers(40, 400, 12).tolist()):
+        source = Source(rng.integers(0, 4096, (side, side + number)).astype(np.uint16), (table,))
+        device.upload(0, source)
+        device.warp(rois, spec, out)
+        if number % 3:
+            device.upload(0, Source(np.zeros((3, 3), np.uint16), (table,)))
+        assert np.abs(device.read(out) - warp([source], roi, spec)).max() < 1e-4, number
+    device.close()
+    assert_everything_freed()
+
+
+def case_attributes_that_the_driver_does_not_know():
+    """A driver or a pycuda that is too old to know an attribute: the GPU then has its own copy of the radiographs."""
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    for nth in (2, 3, 4):  # the first is the number of multiprocessors
+        CONTROL.fail(nth, 1, name="cuDeviceGetAttribute")
+        device = opened()
+        CONTROL.fail(0)
+        assert CONTROL.calls("cuMemHostGetDevicePointer_v2") == 0
+        device.close()
+    attributes = SimpleNamespace(INTEGRATED=1, CAN_MAP_HOST_MEMORY=2)
+    drv = SimpleNamespace(device_attribute=attributes, LogicError=ArithmeticError)
+    assert not is_coherent(drv, SimpleNamespace(get_attribute=lambda attribute: 1))
+    opened().close()
+    assert CONTROL.calls("cuMemHostGetDevicePointer_v2") == 5
     assert_everything_freed()
 
 

@@ -194,6 +194,17 @@ def case_a_localizer_for_each_region_and_silent_headers():
     assert_everything_freed()
 
 
+def case_one_view_without_graphs():
+    """Steps that are queued anew run both views as well: engines are built for the batch of both."""
+    alone = {"lumbar": tiny.draw("lumbar", OTHER_GRADES).radiograph}
+    for changes in ({"localizer.passes": 2}, {"heads": "separate"}):
+        tested = bundle(**changes)
+        with Scorer(tested, opened(graphs=False)) as cuda, Scorer(tested, HostDevice(1)) as host:
+            for one in (alone, study(), alone):
+                assert_same(cuda.score(one), host.score(one))
+    assert_everything_freed()
+
+
 def case_crops():
     tested = bundle()
     with Scorer(tested, opened()) as cuda, Scorer(tested, HostDevice(1)) as host:
@@ -245,6 +256,12 @@ def case_larger_than_the_slot():
         assert CONTROL.live() == blocks
         assert CONTROL.calls("cuGraphInstantiateWithFlags") == graphs
     assert_everything_freed()
+
+
+def case_larger_than_the_slot_of_a_coherent_gpu():
+    CONTROL.set("integrated", 1)
+    CONTROL.set("coherent", 1)
+    case_larger_than_the_slot()
 
 
 def case_upload_in_pieces():

@@ -19,7 +19,7 @@ FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
 
 
 def unavailable() -> str | None:
-    """Why nothing can run on the double here; None where it can."""
+    """Return why nothing can run on the double here; None if it can."""
     if sys.platform != "linux":
         return "the driver double is built on Linux only"
     missing = [tool for tool in ("g++", "nm") if not shutil.which(tool)]
@@ -33,7 +33,7 @@ def unavailable() -> str | None:
 
 
 def cuda_headers() -> Path | None:
-    """The folder with cuda.h: of CUDA_HOME, of the nvcc on PATH, or of NVIDIA's packages in this environment."""
+    """Return the folder with cuda.h: of CUDA_HOME, of the nvcc on PATH, or of NVIDIA's packages in this environment."""
     nvcc = shutil.which("nvcc")
     roots = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     roots += [Path(nvcc).resolve().parents[1]] if nvcc else []
@@ -64,13 +64,13 @@ def pycuda_module() -> Path:
 
 
 def fatbin(kernels: Path) -> bytes:
-    """What the double loads as compiled kernels: a fatbin's header, and the path of the library that holds them."""
+    """Return a fatbin for the double: a fatbin's header, and the path of the library that holds the kernels."""
     body = str(kernels).encode() + b"\0"
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
 def codes(kernels: Path) -> list[Code]:
-    """The same, as the device takes it."""
+    """Return the fatbin as the device takes it."""
     return [Code(fatbin(kernels), "the double's kernels")]
 
 
@@ -112,7 +112,7 @@ class Control:
         return int(self._library.double_calls(name.encode()))
 
     def live(self) -> dict[str, int]:
-        """What was not given back, by kind; empty where everything was."""
+        """Return the number of objects that were not freed, by kind; empty if all were."""
         kinds = ("device", "host", "stream", "event", "module", "graph", "runnable", "context", "current")
         found = {kind: int(self._library.double_live(kind.encode())) for kind in kinds}
         return {kind: count for kind, count in found.items() if count}

@@ -51,7 +51,7 @@ class EngineDouble(OnnxRuntimeEngine):
             raise EngineError(f"{self.name}: the double answered {status}")
 
     def infer(self, inputs: DeviceMemory, outputs: DeviceMemory) -> None:
-        """What the stream does when it comes to this engine's run."""
+        """Infer; the stream calls this when it comes to this engine's run."""
         OnnxRuntimeEngine.run(self, inputs, outputs)
 
     def close(self) -> None:

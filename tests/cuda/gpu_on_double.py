@@ -76,7 +76,8 @@ def no_engine():
 
 def unknown_gpu():
     """A TensorRT-RTX is installed that does not build for this GPU."""
-    sys.modules["tensorrt_rtx"] = SimpleNamespace(ComputeCapability=SimpleNamespace(SM86=1))
+    capabilities = SimpleNamespace(SM86=1)
+    sys.modules["tensorrt_rtx"] = SimpleNamespace(__version__="1.7", Builder=None, ComputeCapability=capabilities)
     flavours.installed_flavours = lambda: ("tensorrt_rtx",)
 
 

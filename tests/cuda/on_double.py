@@ -1,4 +1,4 @@
-"""What cases_scoring.py and cases_faults.py share. Each case runs in a child process: FILE CASE KERNELS FOLDER."""
+"""Helpers of the cases_*.py files. Each case runs in a child process: FILE CASE KERNELS FOLDER."""
 
 from __future__ import annotations
 

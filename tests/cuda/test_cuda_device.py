@@ -36,6 +36,10 @@ def test_there_are_cases():
         ("pycuda", "ModuleNotFoundError('No module named pycuda', name='pycuda')", "pip install 'spinescore[cuda]'"),
         ("pycuda", "ImportError('libcuda.so.1: cannot open shared object file')", "install the NVIDIA driver"),
         ("pycuda", "ImportError('undefined symbol: cuCtxCreate_v4')", "update the NVIDIA driver"),
+        ("pycuda", "ImportError('undefiniertes Symbol: cuCtxCreate_v4')", "update the NVIDIA driver"),
+        ("pycuda", "ImportError('libcurand.so.10: cannot open shared object file')", "--no-deps pycuda), or use"),
+        ("pycuda", "ImportError('numpy.core.multiarray failed to import')", "build it anew for this Python"),
+        ("pycuda", "ModuleNotFoundError('No module named pytools', name='pytools')", "(pip install pytools), or use"),
     ],
 )
 def test_without_pycuda_or_driver(name, error, message):

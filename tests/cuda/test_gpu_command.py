@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import double
 import jsonschema
 import pytest
 
-from spinescore.benchmarks.gpu.__main__ import PARTS
+from spinescore.benchmarks.gpu import networks
+from spinescore.benchmarks.gpu.__main__ import PARTS, main
 from spinescore.benchmarks.gpu.record import Failed, Record, Skipped, text_table
+from spinescore.runtime.engines import flavours
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +259,26 @@ def test_a_gpu_that_tensorrt_rtx_does_not_know_is_skipped(command):
     assert by_status(document, "skipped")["phantom-reference: tensorrt_rtx built and tried"] == reason
 
 
+@pytest.mark.parametrize(
+    ("installed", "builds", "stands_in"),
+    [
+        ((), False, True),
+        (("tensorrt_lean",), False, True),
+        (("tensorrt_rtx",), False, True),
+        (("tensorrt_rtx",), True, False),
+    ],
+)
+def test_pytorch_stands_in_if_no_installed_tensorrt_runs_networks_here(monkeypatch, installed, builds, stands_in):
+    """Such as on a Hopper GPU, for which TensorRT-RTX builds nothing."""
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    opener = SimpleNamespace(open_on_gpu=object())
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "spinescore.benchmarks.gpu.torchengine", opener)
+    monkeypatch.setattr(flavours, "installed_flavours", lambda: installed)
+    monkeypatch.setattr(networks, "_builds_here", lambda flavour: builds)
+    assert networks.stand_in() is (opener.open_on_gpu if stands_in else None)
+
+
 def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):
     out = tmp_path / "gpu.json"
     hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -269,6 +292,15 @@ def test_without_a_gpu_everything_is_skipped_with_the_reason(tmp_path):
     skipped = by_status(document, "skipped")
     assert skipped["boxes and crops, random"].startswith("Device cuda is not available: ")
     assert [check["name"] for check in document["checks"] if check["part"] == "timing"] == ["the part"]
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "many"])
+def test_minutes_that_are_none_are_wrong_usage(tmp_path, capsys, minutes):
+    with pytest.raises(SystemExit) as ended:
+        main(["--out", str(tmp_path / "gpu.json"), f"--minutes={minutes}"])
+    assert ended.value.code == 2
+    assert "--minutes" in capsys.readouterr().err
+    assert not (tmp_path / "gpu.json").exists()
 
 
 def test_every_way_that_a_check_may_end(tmp_path):

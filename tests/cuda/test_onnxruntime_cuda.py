@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from helpers import tiny
-from spinescore.runtime.engines import choice
+from spinescore.runtime.engines import choice, cudalibraries
 from spinescore.runtime.engines import onnxruntime as module
 from spinescore.runtime.engines.choice import EngineChoice, choices_on, open_on_gpu
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -146,6 +146,13 @@ def test_a_network_that_overflows_is_not_converted(network):
         open_on_gpu(HALF, network, "fp32", QUEUE)
 
 
+def test_without_the_converter_an_accepted_half_precision_is_refused(network, monkeypatch):
+    """The package was there when the engine was accepted, and is gone."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(EngineError, match=r'g\.onnx is in FP32.*pip install "spinescore\[export\]".*or use fp32'):
+        open_on_gpu(HALF, network, "fp32", QUEUE)
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_half_precision_is_offered_for_fp32_files_on_a_gpu(tmp_path, monkeypatch, installed):
     find_spec = importlib.util.find_spec
@@ -231,7 +238,7 @@ def test_libraries_of_pythons_packages_are_loaded_in_the_order_of_their_needs(tm
         loaded.append(path.rpartition("/")[2])
         raise OSError("not for this machine")
 
-    monkeypatch.setattr(module.sys, "path", [str(tmp_path)])
-    monkeypatch.setattr(module.ctypes, "CDLL", load)
-    module.load_cuda_libraries()
+    monkeypatch.setattr(cudalibraries.sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(cudalibraries.ctypes, "CDLL", load)
+    cudalibraries.load_cuda_libraries()
     assert loaded == ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]

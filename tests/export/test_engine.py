@@ -17,7 +17,7 @@ from helpers import tiny
 from helpers.golden_networks import mean_grader, pool_localizer
 from spinescore.export import engine as module
 from spinescore.export.engine import BuildOptions, build_engine, build_engines, define_network
-from spinescore.export.engineinputs import network_batches
+from spinescore.export.engineinputs import engine_model, network_batches
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.int8 import calibrate, quantize
 from spinescore.export.resnet152 import build_resnet
@@ -72,7 +72,7 @@ def test_the_bundle_keeps_its_name(built):
 
 @pytest.mark.parametrize(("name", "outputs"), [("hrnet-w4", 12), ("resnet152-w4", 8)])
 def test_every_tensor_is_half(name, outputs):
-    """The ends and, since the network is strongly typed, whatever a layer gives; only Resize's scales stay float."""
+    """The ends and, since the network is strongly typed, every result of a layer; only Resize's scales stay float."""
     builder = trt.Builder(logger_of(trt))
     network, _parser = define_network(trt, builder, half(name, outputs), name)
     assert network.get_input(0).dtype == network.get_output(0).dtype == trt.DataType.HALF
@@ -228,7 +228,7 @@ def test_a_network_that_overflows_is_refused(tmp_path):
     path = tmp_path / "large.fp32.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"large\.fp32\.onnx overflows"):
-        module._model(path, "fp16")
+        engine_model(path, "fp16")
 
 
 @pytest.mark.parametrize(

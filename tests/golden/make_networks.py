@@ -4,8 +4,8 @@
     python tests/golden/make_networks.py keras      # TensorFlow 2.21 with tf_keras: ResNet as keras.applications has it
 
 Every checkpoint is written by its framework and then compressed (xz). `networks-torch.npz` and `networks-keras.npz`
-hold the images (N, 3, H, W; uint8) and, per checkpoint, the framework's outputs. Weights are rounded to half precision
-so that they compress; every batch normalisation has statistics and parameters that an unfolded layer would miss.
+hold the framework's outputs for `IMAGES` by checkpoint. Weights are rounded so that they compress; every batch
+normalisation has statistics and parameters that an unfolded layer would miss.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pixels(channels: int) -> np.ndarray:
 
 
 def drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-    """A weight by its kind, in half precision's numbers: kernels by He's rule, statistics away from 0 and 1."""
+    """A weight by its kind, of four significant bits: kernels by He's rule, statistics away from 0 and 1."""
     last = name.rsplit(".", 1)[-1].rsplit("/", 1)[-1].split(":")[0]
     if len(shape) > 1:
         value = rng.normal(0, np.sqrt(2 / fan_in), shape)
@@ -37,7 +37,8 @@ def drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], fan_in: i
         value = rng.uniform(0.25, 0.75, shape)
     else:
         value = rng.normal(0, 0.1, shape)
-    return value.astype(np.float16).astype(np.float32)
+    part, exponent = np.frexp(value)
+    return np.ldexp(np.round(part * 16) / 16, np.maximum(exponent, -8)).astype(np.float32)
 
 
 def keep(path: Path) -> None:
@@ -137,4 +138,4 @@ if __name__ == "__main__":
     framework = sys.argv[1]
     with tempfile.TemporaryDirectory() as temporary:
         made = {"torch": make_torch, "keras": make_keras}[framework](Path(temporary))
-    np.savez_compressed(FOLDER / f"networks-{framework}.npz", images=IMAGES, **made)
+    np.savez_compressed(FOLDER / f"networks-{framework}.npz", **made)

@@ -1,1 +1,1 @@
-"""What several tests share: small bundles and studies, doubles of libraries and devices, readers of results."""
+"""Helpers of several tests: small bundles and studies, doubles of libraries and devices, readers of results."""

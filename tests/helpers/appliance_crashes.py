@@ -43,7 +43,7 @@ def end_before(number: int) -> None:
 
 
 def outcome(appliance: Appliance) -> list[str]:
-    """What is wrong after all is done."""
+    """Return a sentence for each fault that is left after all work is done."""
     faults = []
     places, out = appliance.places, appliance.root / OUT
     if appliance.delivered() != {"revision-1": FILES}:

@@ -91,7 +91,7 @@ def on_header(scorer: Scorer, header: Dataset | None, **fields) -> Case:
 
 
 def with_gaps(case: Case) -> Case:
-    """The case as if lumbar corners had been abstained from, unreadable and imputed, and a disc not been found."""
+    """Return the case with lumbar corners that are abstained, unreadable and imputed, and without one disc."""
     lumbar = case.report.regions["lumbar"]
     discs = list(lumbar.discs)
     discs[0] = _marked(discs[0], ("abstained", "unreadable"))
@@ -114,7 +114,7 @@ def _marked(disc: DiscReport, statuses: tuple[str, str]) -> DiscReport:
 
 
 def violations(ds: Dataset, folder: Path) -> list[str]:
-    """What dciodvfy calls an error in the object as it is written."""
+    """Return the errors that dciodvfy reports for the written object."""
     path = write_dicom(folder / f"{ds.SOPInstanceUID}.dcm", ds)
     found = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, check=False)
     lines = (found.stderr + found.stdout).decode("utf-8", "replace").splitlines()

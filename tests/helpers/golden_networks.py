@@ -16,6 +16,8 @@ from spinescore.runtime.phantom import write_study
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
+IMAGES = np.random.default_rng(152).integers(0, 256, (2, 3, 64, 64), np.uint8)  # as make_networks.py draws them
+
 HRNETS = ("hrnet-legacy.pth", "hrnet-zip.pth")
 TORCH_RESNETS = ("resnet152-corners4.pth", "resnet50-corner4.pth", "resnet50-bridge.pth", "resnet50-grades.pth")
 KERAS_RESNETS = (
@@ -40,7 +42,7 @@ def unpacked(name: str, folder: Path) -> Path:
 def golden_run(name: str, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The input of the golden network `name`, as make_networks.py normalises it, and its framework's output."""
     with np.load(GOLDEN / f"networks-{'keras' if name.startswith('keras') else 'torch'}.npz") as archive:
-        return ((archive["images"][:, :channels] / 255 - 0.5) / 0.25).astype(np.float32), archive[name]
+        return ((IMAGES[:, :channels] / 255 - 0.5) / 0.25).astype(np.float32), archive[name]
 
 
 def model_of(

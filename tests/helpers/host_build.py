@@ -30,7 +30,7 @@ FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", *WARNINGS, "-shared", "-fPIC"
 
 
 def unavailable() -> str | None:
-    """Why the kernels cannot be compiled for the host here; None where they can."""
+    """Return why the kernels cannot be compiled for the host here; None if they can."""
     if sys.platform == "win32":
         return "the kernels are compiled for the host on Linux only (coroutines by ucontext)"
     return None if shutil.which("g++") else "g++ is not installed, so the kernels are not compiled for the host"

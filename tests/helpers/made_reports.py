@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spinescore.runtime.scoring.expected import UNKNOWN, expected_score, total_distribution, with_prior
+from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
 from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
 from spinescore.runtime.scoring.report import (
     BundleInfo,
@@ -92,3 +92,41 @@ def _corner(site: str, grade: int | None, imputed: float | None) -> CornerReport
     if grade is None:
         return CornerReport(site, None, None, "unreadable" if imputed is None else "imputed", imputed)
     return CornerReport(site, grade, tuple(0.7 if index == grade else 0.1 for index in range(4)), "scored")
+
+
+def _example_disc(level: str) -> DiscReport:
+    upper, lower = sites_of(level)
+    corners = (
+        CornerReport(upper, 2, (0.1, 0.2, 0.6, 0.1), "scored"),
+        CornerReport(lower, None, None, "imputed", 2.0),
+    )
+    return DiscReport(level, (100.25, 200.5), (50.0, 210.125), 0.875, 10.5, corners, 4.0, (2, 5))
+
+
+# A report with a value in each of its fields.
+REPORT = StudyReport(
+    study=StudyInfo("1.2.3", "20260102", None),
+    bundle=BundleInfo("tiny", "1", "a" * 64, "Tests."),
+    device=DeviceInfo("cpu", "CPU \N{GREEK SMALL LETTER MU}", "onnxruntime 1", "fp32"),
+    regions={
+        "cervical": RegionReport(
+            "scored",
+            None,
+            RadiographInfo("1.2.3.4", 2000, 1500, (0.15, 0.15), "left", "none"),
+            tuple(_example_disc(level) for level in LEVELS["cervical"]),
+            None,
+            (12, 30),
+            6,
+            Expected(20.5, 2.25, (16, 25)),
+        ),
+        "lumbar": RegionReport(
+            "rejected", RejectInfo("low-confidence", "Not sure.", "a.dcm"), None, (), None, (0, 36), 12
+        ),
+    },
+    total=TotalReport(None, (12, 66), "incomplete", ("C3-superior",)),
+    timings_ms=TimingsMs(None, 1.5, 0.25, 3.0, 5.0),
+    budget_ms=100.0,
+    within_budget=True,
+    warnings=("Something.",),
+    rejects=(RejectInfo("not-dicom", "No.", None),),
+)

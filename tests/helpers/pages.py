@@ -1,4 +1,4 @@
-"""Studies for pages, and a parser that holds a page to HTML's rules and keeps what it says."""
+"""Studies for pages, and a parser that checks HTML's rules and keeps the page's text."""
 
 from __future__ import annotations
 

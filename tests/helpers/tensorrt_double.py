@@ -66,7 +66,7 @@ def make_double(
     dtypes = dtypes or dict.fromkeys(tensors, DataType.HALF)
     name = "tensorrt_rtx" if rtx else "tensorrt"
     module = types.ModuleType(name)
-    module.__spec__ = ModuleSpec(name, None)
+    module.__spec__ = ModuleSpec(name, None, origin="double")
     module.__version__ = "1.7.1.116" if rtx else "10.16.1.11"
     module.calls = []
     module.registered = None  # the process's logger
@@ -93,10 +93,16 @@ def make_double(
 
         def set_input_shape(self, name, shape):
             module.calls.append(("shape", name, shape))
+            self.shape = shape
             if self.profile is None or shape != built[self.profile]:
                 module.registered.log(ILogger.ERROR, f"{shape} is not within profile {self.profile}")
                 return False
             return answer("set_input_shape", True, False)
+
+        def get_tensor_shape(self, name):
+            """Return the shape for the present input; heatmaps have a quarter of its height and width, rounded up."""
+            batch, _, height, width = self.shape
+            return (batch, 3, -(-height // 4), -(-width // 4))
 
         def update_device_memory_size_for_shapes(self):
             return 1000
@@ -150,6 +156,7 @@ def make_double(
             return answer("deserialize_cuda_engine", Engine(), None)
 
     module.ILogger, module.Runtime = ILogger, Runtime
+    module.Builder = None  # it is there, as the lean runtime's is not; what builds is a double of its own
     module.DataType, module.TensorIOMode, module.ExecutionContextAllocationStrategy = DataType, TensorIOMode, Strategy
     if rtx:
         _add_rtx(module, Engine, Context, answer)

@@ -273,7 +273,7 @@ def _model(
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with weights and ends in half precision."""
+    """Return the network with weights and ends in half precision."""
     for end in (*model.graph.input, *model.graph.output):
         end.type.tensor_type.elem_type = TensorProto.FLOAT16
     for weight in model.graph.initializer:

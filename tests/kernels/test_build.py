@@ -152,6 +152,14 @@ def test_all_code_for_a_driver_that_refuses_it(nvcc, monkeypatch, tmp_path):
     assert nvcc.compiled == [["sm_90"], "--ptx", "--cubin"]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\0", PTX.encode()[:60], b"no code" + b"\0"])
+def test_shipped_ptx_that_is_cut_short_is_passed_over(nvcc, monkeypatch, tmp_path, damaged):
+    monkeypatch.setattr(policy, "HERE", tmp_path)
+    (tmp_path / "not-shipped-warp.fatbin").write_bytes(FATBIN[:-1])
+    (tmp_path / "not-shipped-warp.ptx").write_bytes(damaged)
+    assert next(policy.codes("warp", (9, 0))).description.startswith("machine code of nvcc on this machine")
+
+
 def test_ptx_states_an_isa_that_every_supported_driver_knows():
     text = build.portable_ptx(PTX)
     assert "\n.version 7.4\n" in text

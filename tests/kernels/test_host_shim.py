@@ -31,7 +31,7 @@ def test_halves_are_read_as_they_are(kernels):
 @pytest.mark.parametrize("mean", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("std", [2.0**-17, 2.0**-12, 0.3, 1.0, 2.0**15, 2.0**24])
 def test_halves_are_written_to_nearest_even(kernels, mean, std):
-    """Whatever the kernel writes as a half is its float rounded as NumPy rounds, down to nothing and up to infinity."""
+    """A half that the kernel writes is its float rounded as NumPy rounds, down to zero and up to infinity."""
     table = np.linspace(0, 1, 65536, dtype=np.float32)
     source = Source(np.arange(65536, dtype=np.uint16).reshape(256, 256), (table,))
     roi = np.zeros(1, ROI)

@@ -97,3 +97,11 @@ def test_many_that_begin_at_once_have_one_key(cache):
     assert all(is_signed(f"plan {number}", "12") for number in range(32))
     assert not list(cache.glob(".key*"))
     assert key_fault() == ""
+
+
+def test_a_name_with_a_path_that_is_not_utf8_is_signed():
+    """Such a path is text with lone surrogates, which are no characters."""
+    name, content = "timing cache /bundles/\udcff/timing.cache", "ab" * 32
+    assert sign(name, content)
+    assert is_signed(name, content)
+    assert not is_signed(name.replace("\udcff", "\udcfe"), content)

@@ -1,4 +1,4 @@
-"""The table of codes: what the page says, what the code uses, and that neither has one that the other lacks."""
+"""The table of codes: the page and the program have the same codes."""
 
 from __future__ import annotations
 

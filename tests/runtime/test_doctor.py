@@ -1,4 +1,4 @@
-"""Doctor: what is here is said to be here, what is missing comes with the line that brings it."""
+"""Doctor: it names the packages that are installed, and for a missing one the command that installs it."""
 
 from __future__ import annotations
 
@@ -112,6 +112,17 @@ def test_two_builds_of_onnxruntime_are_seen(monkeypatch, has_cuda):
     assert doctor.can_score(findings)
 
 
+def test_an_onnxruntime_that_cannot_be_imported_is_missing(monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise ImportError('libcudart.so.12: cannot open it')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    (found,) = doctor._providers()
+    assert (found.state, found.fix) == ("missing", "pip install --force-reinstall onnxruntime")
+    assert found.detail == "installed, but it cannot be imported (libcudart.so.12: cannot open it)"
+    assert not doctor.can_score([*doctor._packages(), found])
+
+
 def test_one_build_of_onnxruntime_is_nothing_to_say():
     assert "two builds" not in [finding.name for finding in doctor.examine()]
 
@@ -125,7 +136,7 @@ OWN = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         (f"lib/{OWN}", "missing", "is hidden by this virtual environment", True),
         ("lib/python3", "missing", "is hidden by this virtual environment", True),
         (f"local/lib/{OWN}", "missing", "is hidden by this virtual environment", True),
-        ("lib/python3.1", "missing", "is for python3.1: make an environment with python3.1 -m venv --system", False),
+        ("lib/python3.1", "missing", "is for the system's python3.1: make an environment with /", False),
         ("share", "absent", "not installed", False),
     ],
 )
@@ -134,13 +145,34 @@ def test_jetpacks_tensorrt_that_an_environment_hides(monkeypatch, tmp_path, plac
     package.mkdir(parents=True)
     monkeypatch.setattr(doctor, "_SYSTEM", tmp_path / "usr")
     monkeypatch.setattr(sys, "prefix", "/home/a/.venv")
-    monkeypatch.setattr(sys, "base_prefix", "/usr")
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "usr"))
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
     found = named(doctor._gpu(), "TensorRT")
     assert found.state == state
     assert words in found.detail
     assert found.fix == (f"{OWN} -m venv --system-site-packages /home/a/.venv" if fix else "")
-    monkeypatch.setattr(sys, "base_prefix", sys.prefix)  # no environment: nothing is hidden
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)  # the system's own Python: nothing is hidden
+    assert named(doctor._gpu(), "TensorRT").state == "absent"
+
+
+@pytest.mark.parametrize("environment", ["/opt/conda", "/home/a/.venv"])
+def test_jetpacks_tensorrt_that_another_python_does_not_see(monkeypatch, tmp_path, environment):
+    """Conda's Python, or an environment of it: its --system-site-packages are not the system's."""
+    (tmp_path / "lib" / OWN / "dist-packages" / "tensorrt").mkdir(parents=True)
+    monkeypatch.setattr(doctor, "_SYSTEM", tmp_path)
+    monkeypatch.setattr(sys, "prefix", environment)
+    monkeypatch.setattr(sys, "base_prefix", "/opt/conda")
+    monkeypatch.setattr(doctor, "is_importable", lambda name: False)
+    found = named(doctor._gpu(), "TensorRT")
+    assert (found.state, found.fix) == ("missing", "")
+    assert f"is hidden by the Python of {environment}, and is for the system's {OWN}: make" in found.detail
+    assert found.detail.endswith(f"with {tmp_path}/bin/{OWN} -m venv --system-site-packages")
+
+
+def test_an_empty_folder_is_no_tensorrt(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     assert named(doctor._gpu(), "TensorRT").state == "absent"
 
 
@@ -229,7 +261,7 @@ def test_the_engines_that_were_accepted_are_named(tmp_path, monkeypatch):
         assert f"to accept more: spinescore bundle verify {name} --device cpu" in named(doctor.examine(), name).detail
         record = record_of(bundle)
         write_record(replace(record, device={**record.device, "hardware": kind}), bundle)
-        assert "onnxruntime 1.2.3 fp16 accepted (0.25 of the time)" in named(doctor.examine(), name).detail
+        assert "onnxruntime 1.2.3 fp16 accepted (25% of the reference's time)" in named(doctor.examine(), name).detail
 
 
 def test_every_syntax_that_a_decoder_is_for_is_looked_at():

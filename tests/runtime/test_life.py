@@ -1,4 +1,4 @@
-"""A scorer from its opening to its close, with several threads: who waits, who is told, and what is left behind."""
+"""A scorer's life with several threads: which calls wait, which fail, and that nothing is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged under `spinescore`: enough to tell why something was chosen, and nothing of a patient."""
+"""The log `spinescore`: it gives the reason of every choice, and no data of a patient."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 from dataclasses import replace
 
 import pytest
-from test_privacy import WHO, WORDS, write_study
 
 from helpers import dicom_files, tiny
 from helpers.golden_bundle import record_of, write_golden_bundle
+from helpers.identified_study import WHO, WORDS, write_study
 from helpers.scoring import CERVICAL, LUMBAR
 from spinescore.runtime import Scorer, cli, load_study
 from spinescore.runtime.acceptance import write_record
@@ -61,7 +61,7 @@ def test_a_record_that_is_not_taken_is_told(tmp_path, caplog, monkeypatch):
     assert "accepted openvino 2026.0.0 fp32 of " in text
     assert "not taken: engine openvino fp32 was accepted with openvino 2026.0.0, here is openvino 2027.0.0" in text
     assert "engine-passed-over" in {found.code for found in report.notices}
-    assert "warning engine-passed-over: An engine was passed over." in text
+    assert "warning engine-passed-over: A faster engine was accepted for this CPU, but cannot be used. Engine" in text
 
 
 def test_compiled_networks_that_cannot_be_kept_are_told_once(tmp_path, caplog, monkeypatch):

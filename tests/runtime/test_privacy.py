@@ -1,4 +1,4 @@
-"""Nothing that says whose study it is leaves through messages, names of files, or any result but DICOM's own."""
+"""No message, name of a file, or result other than DICOM objects identifies the patient."""
 
 from __future__ import annotations
 
@@ -9,53 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers import dicom_files, tiny
-from helpers.tiny_study import GRADES
+from helpers import tiny
+from helpers.identified_study import WHO, WORDS, write_study
 from spinescore.runtime import cli
 
-# Each a word that occurs nowhere else.
-WHO = {
-    "PatientName": "Quorvexel^Zarnith",
-    "PatientID": "MRN7355608",
-    "IssuerOfPatientID": "Hospivorna",
-    "OtherPatientIDs": "ALT9921471",
-    "PatientBirthDate": "19470131",
-    "PatientBirthName": "Wixelbur",
-    "PatientAddress": "Glimmenstrasse",
-    "PatientTelephoneNumbers": "5550173",
-    "PatientComments": "Knowsthemayor",
-    "AccessionNumber": "ACC88123",
-    "ReferringPhysicianName": "Doktorzilch",
-    "OperatorsName": "Radiogrubb",
-    "InstitutionName": "Clinivast",
-    "InstitutionAddress": "Placamundi",
-    "StudyID": "STID4471",
-    "RequestingPhysician": "Bittendorf",
-}
-WORDS = [part for word in WHO.values() for part in word.split("^")]
 FORMATS = ["json", "html", "png", "csv"] + ["sr", "gsps", "sc"] * (util.find_spec("highdicom") is not None)
-PARTS = {"cervical": "CSPINE", "lumbar": "LSPINE"}
-WINDOW = {"VOILUTFunction": "LINEAR_EXACT", "WindowCenter": "127.5", "WindowWidth": "255"}
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> str:
     return str(tiny.write_bundle(tmp_path_factory.mktemp("bundle")))
-
-
-def write_study(folder: Path, **changes: tuple[bytes, bytes]) -> Path:
-    """Both regions of the patient; `changes` replace bytes in the files, as devices write what no library would."""
-    for region, part in PARTS.items():
-        pixels = tiny.draw(region, GRADES, rows=512).radiograph.pixels
-        tags = {"BodyPartExamined": part, "PatientOrientation": ["P", "F"], **WHO, **WINDOW}
-        path = dicom_files.write(dicom_files.radiograph_dataset(pixels, 8, **tags), folder / f"{region}.dcm")
-        data = path.read_bytes()
-        for old, new in changes.values():
-            assert data.count(old) == 1
-            assert len(old) == len(new)
-            data = data.replace(old, new)
-        path.write_bytes(data)
-    return folder
 
 
 def assert_nowhere(words, out: Path, *said: str) -> None:

@@ -1,4 +1,4 @@
-"""What a debugger, a log line or a notebook shows of studies names neither patient, file nor study."""
+"""The `repr` of objects, as debuggers and notebooks show it, names neither patient, file nor study."""
 
 from __future__ import annotations
 

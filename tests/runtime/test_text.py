@@ -1,4 +1,4 @@
-"""What is said is one printable line, whatever others wrote into it."""
+"""Every message is one printable line, whatever text of others it holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from spinescore.runtime.text import as_json, brief, one_line, several_lines, table
+from spinescore.runtime.text import as_json, brief, number_of, one_line, several_lines, table
 
 # Escape, C1's own escape, carriage return, newlines, bidirectional and zero-width letters, a mark, a lone surrogate.
 HIDDEN = "\x1b\x9b\r\n\x0b\x85\u2028\u2029\u202e\u2066\u200b\u200d\ufeff\xad\x7f\0\ud800\U000e0041\u3164"
@@ -43,3 +43,8 @@ def test_cells_of_tables_and_faults_are_one_line():
     assert "\\n" in table([["a\nb", 1]], ["name", "number"])
     assert len(table([["a\nb", 1]], ["name", "number"]).splitlines()) == 3
     assert brief(ValueError("a\n" * 500)) == ("ValueError: " + "a " * 500)[:160]
+
+
+def test_a_count_has_the_form_of_its_noun():
+    assert [number_of(count, "study") for count in (0, 1, 2)] == ["0 studies", "1 study", "2 studies"]
+    assert (number_of(1, "corner"), number_of(12, "corner")) == ("1 corner", "12 corners")

@@ -1,4 +1,4 @@
-"""What of the files beside a bundle counts: this machine's own, and what its operator or the package vouches for."""
+"""The files beside a bundle that count: this machine's own, and those that its operator or the package vouches for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The self-test of an engine in every process: what it sees, and what becomes of the engine, its record and the study.
+"""The self-test of an engine in every process: faults that it finds, and their effect on engine, record and study.
 
 OpenVINO is a double that computes wrongly in one view, in every second process, or after a while; each command runs in
 a process of its own.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers import appliance
+from spinescore.runtime.phantom import write_study
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]
@@ -27,6 +28,43 @@ def score(bundle):
     scorer = appliance.open_scorer(bundle)
     yield scorer.score
     scorer.close()
+
+
+@pytest.fixture
+def make(tmp_path, bundle, score):
+    """A function that opens an appliance in the test's folder, as a start of the service does."""
+    opened = []
+    umask = os.umask(0o077)
+
+    def start(clock=None, score=score, settings=None, **changes):
+        changes |= {} if settings is None else {"score": settings}
+        opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
+        return opened[-1]
+
+    yield start
+    os.umask(umask)
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def files(tmp_path):
+    return appliance.tiny_files(tmp_path / "study")
+
+
+@pytest.fixture
+def memory_folder(tmp_path):
+    """A folder in memory if there is one, where an fsync takes no time."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("study")
+    write_study(1, folder)
+    return sorted(folder.glob("**/*.dcm"))
 
 
 @pytest.fixture(scope="session")
@@ -61,30 +99,16 @@ def certificates(tmp_path_factory):
 
 
 @pytest.fixture
-def make(tmp_path, bundle, score):
-    """A function that opens an appliance in the test's folder, as a start of the service does."""
-    opened = []
-    umask = os.umask(0o077)
+def closed_clients(monkeypatch):
+    """The clients of these tests close their sockets; pynetdicom leaves one open if its shutdown fails."""
+    from pynetdicom import transport
 
-    def start(clock=None, score=score, settings=None, **changes):
-        changes |= {} if settings is None else {"score": settings}
-        opened.append(appliance.Appliance(appliance.config_of(tmp_path, bundle, **changes), score, clock))
-        return opened[-1]
+    shut = transport.AssociationSocket._shutdown_socket
 
-    yield start
-    os.umask(umask)
-    for one in opened:
-        one.close()
+    def shut_and_close(self):
+        connection = self.socket
+        shut(self)
+        if connection is not None and self.assoc.is_requestor:
+            connection.close()
 
-
-@pytest.fixture
-def files(tmp_path):
-    return appliance.tiny_files(tmp_path / "study")
-
-
-@pytest.fixture
-def memory_folder(tmp_path):
-    """A folder in memory if there is one, where an fsync takes no time."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
-        yield Path(folder)
+    monkeypatch.setattr(transport.AssociationSocket, "_shutdown_socket", shut_and_close)

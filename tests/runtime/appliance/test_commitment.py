@@ -1,4 +1,4 @@
-"""Storage Commitment: what an archive's reports do to deliveries, whenever and however they come."""
+"""Storage Commitment: the effect of an archive's reports on deliveries, whenever and however they come."""
 
 from __future__ import annotations
 

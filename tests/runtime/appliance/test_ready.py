@@ -55,6 +55,20 @@ def test_an_index_that_cannot_be_written_and_a_full_disk_are_reasons(make, monke
     assert "reserve" in room_reason
 
 
+def test_an_audit_log_that_cannot_be_written_is_a_reason(make, files):
+    appliance = make()
+    write_alive(appliance.places, GOOD)
+    appliance.receive(*files)
+    assert reasons(appliance) == []
+    (log,) = (appliance.places.root / "audit").iterdir()
+    before = log.read_bytes()
+    assert before
+    log.unlink()
+    log.mkdir()
+    (reason,) = reasons(appliance)
+    assert "the audit log cannot be written" in reason
+
+
 def test_an_index_that_another_process_holds_for_too_long_is_a_reason(make):
     appliance = make()
     write_alive(appliance.places, GOOD)

@@ -1,11 +1,9 @@
-"""When a study is due, what a late image does, what a worker's fault does, and what its results are."""
+"""The states of a study: when it is due, late images, and its results."""
 
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 
-import pytest
 from pydicom import dcmread
 
 from helpers import dicom_files
@@ -14,9 +12,8 @@ from spinescore.runtime.appliance.config import Destination, Score
 from spinescore.runtime.appliance.delivery import Outcome
 from spinescore.runtime.appliance.recovery import recover
 from spinescore.runtime.appliance.resultset import read_results
-from spinescore.runtime.appliance.status import deliver_again, retry, show_study, status
+from spinescore.runtime.appliance.status import show_study
 from spinescore.runtime.appliance.studies import input_key
-from spinescore.runtime.errors import EngineError, InputRejected
 
 
 def state_after(appliance, *seconds):
@@ -212,214 +209,6 @@ def test_a_format_that_cannot_be_made_parks_the_study_and_the_others_are_deliver
     appliance.run(5)
     assert appliance.delivered() == {"revision-1": ["report.json", "set.json"]}
     assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "output")
-
-
-def fails(appliance, fault):
-    """Have the worker fail with this study's jobs, and score all others."""
-    act = appliance.worker.act
-    appliance.worker.act = lambda job: fault(job) if job.study_instance_uid == "1.2.3.4" else act(job)
-
-
-def crash(appliance):
-    def act(job):
-        appliance.worker.end = "SIGSEGV"
-        return []
-
-    return act
-
-
-def hang(appliance):
-    def act(job):
-        appliance.worker.silent = True
-        return []
-
-    return act
-
-
-def leak(appliance):
-    def act(job):
-        appliance.worker.memory = 9000 << 20
-        return []
-
-    return act
-
-
-@pytest.mark.parametrize(
-    ("fault", "code"), [(crash, "worker-crashed"), (hang, "worker-timeout"), (leak, "worker-memory")]
-)
-def test_a_worker_that_fails_is_ended_and_its_study_tried_once_more(make, files, tmp_path, fault, code):
-    appliance = make()
-    fails(appliance, fault(appliance))
-    appliance.receive(*files)
-    appliance.receive(*tiny_files(tmp_path / "other", "1.2.9"))
-    appliance.run(200)
-    assert appliance.states() == {"1.2.3.4": "parked", "1.2.9": "delivered"}
-    assert appliance.study()["code"] == code
-    assert [job.study_instance_uid for job in appliance.worker.jobs].count("1.2.3.4") == 2
-    assert (appliance.worker.killed, appliance.worker.starts) == (2, 3)
-    state = status(appliance.places, appliance.index, appliance.clock)
-    assert (state["parked"], state["last_faults"][0]["code"]) == ({code: 1}, code)
-    del appliance.worker.act
-    assert retry(appliance.index, appliance.clock, 1) == "study 1 is due again"
-    appliance.run(5)
-    assert appliance.states()["1.2.3.4"] == "delivered"
-    assert "not parked" in retry(appliance.index, appliance.clock, 1)
-
-
-def test_an_engine_that_fails_is_a_fault_of_the_worker(make, files):
-    def score(study):
-        raise EngineError("it computes nonsense")
-
-    appliance = make(score=score)
-    appliance.receive(*files)
-    appliance.run(10)
-    assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "worker-crashed")
-    assert appliance.delivered() == {}
-
-
-def test_a_reject_is_a_result(make, files):
-    def score(study):
-        raise InputRejected("two-patients", "two")
-
-    appliance = make(score=score)
-    appliance.receive(*files)
-    appliance.run(10)
-    assert appliance.delivered() == {"revision-1": ["not-scored.json", "set.json"]}
-
-
-def test_a_worker_that_cannot_open_its_bundle_blames_no_study(make, files):
-    appliance = make()
-
-    def start():
-        appliance.worker.starts, appliance.worker.silent = appliance.worker.starts + 1, True
-        appliance.worker.said, appliance.worker.end = [{"refused": "the bundle is altered"}], "exit status 1"
-
-    appliance.worker.open = start
-    appliance.receive(*files)
-    appliance.run(60)
-    assert appliance.study()["state"] == "due"
-    assert 5 <= appliance.worker.starts <= 7  # after 1, 2, 4, 8 .. seconds
-    assert status(appliance.places, appliance.index, appliance.clock)["worker"]["state"] == "not running"
-    assert appliance.dispatcher.shown["message"] == "the bundle is altered"
-
-
-def test_the_check_of_faster_engines_is_shown_until_it_is_done(make):
-    appliance = make()
-    appliance.step()
-    appliance.step()
-    appliance.worker.said = [{"check": "OpenVINO int8 is being checked"}]
-    appliance.step()
-    appliance.step()
-    assert appliance.dispatcher.shown["check"] == "OpenVINO int8 is being checked"
-    appliance.worker.said = [{"beat": "idle", "checking": False}]
-    appliance.step()
-    assert "check" not in appliance.dispatcher.shown
-
-
-def test_a_damaged_object_parks_its_study(make, files):
-    appliance = make()
-    received = appliance.receive(*files)
-    path = appliance.places.object(received[0].sha256)
-    path.write_bytes(path.read_bytes()[:-2] + b"\1\1")
-    appliance.run(5)
-    assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "object-damaged")
-
-
-def test_an_interrupted_study_is_due_again_after_the_others(make, files, tmp_path):
-    appliance = make()
-    appliance.receive(*files)
-    appliance.clock.pass_s(3.0)
-    appliance.queue.advance()
-    appliance.queue.take()
-    assert appliance.study()["state"] == "scoring"
-    appliance.receive(*tiny_files(tmp_path / "other", "1.2.9"))
-    again = make(appliance.clock)
-    again.run(6)
-    assert set(again.states().values()) == {"delivered"}
-
-
-def test_a_destination_is_tried_again_later_and_later_and_then_parked(make, files):
-    appliance = make()
-    tries = []
-
-    def send(parcel):
-        tries.append(appliance.clock.now())
-        return Outcome("later", "no network")
-
-    appliance.destinations[0].send = send
-    appliance.receive(*files)
-    appliance.run(60)
-    gaps = [after - before for before, after in pairwise(tries)]
-    assert gaps == sorted(gaps)
-    assert gaps[0] >= 5.0
-    for _ in range(40):
-        appliance.clock.pass_s(450.0)
-        appliance.step()
-    assert appliance.study()["state"] == "delivering"
-    assert all(after - before == 900.0 for before, after in pairwise(tries[-5:]))
-    appliance.clock.pass_s(7 * 86400.0)
-    for _ in range(5):
-        appliance.clock.pass_s(1000.0)
-        appliance.step()
-    assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "delivery-expired")
-    del appliance.destinations[0].send
-    assert "has its results" in retry(appliance.index, appliance.clock, 1)
-    appliance.clock.pass_s(1000.0)
-    assert deliver_again(appliance.index, appliance.clock, 1).startswith("3 files")
-    appliance.run(5)
-    assert appliance.study()["state"] == "delivered"
-
-
-def test_a_refusal_parks_at_once_and_costs_the_other_files_nothing(make, files):
-    appliance = make()
-    send = appliance.destinations[0].send
-    appliance.destinations[0].send = lambda parcel: (
-        Outcome("refused", "0x0122") if parcel.kind == "sr" else send(parcel)
-    )
-    appliance.receive(*files)
-    appliance.run(5)
-    assert appliance.delivered() == {"revision-1": ["report.json", "set.json"]}
-    assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "delivery-refused")
-
-
-def test_an_unclear_outcome_is_asked_before_anything_is_sent_again(make, files):
-    appliance = make()
-    appliance.receive(*files)
-    appliance.run(5)
-    sent, asked = [], []
-    with appliance.index.transaction():
-        appliance.index.change("UPDATE deliveries SET state = 'sending'")
-    again = make(appliance.clock)
-    send, holds = again.destinations[0].send, again.destinations[0].holds
-    (again.root / OUT / "1.2.3.4/revision-1/sr.dcm").unlink()
-    again.destinations[0].send = lambda parcel: (sent.append(parcel.kind), send(parcel))[1]
-    again.destinations[0].holds = lambda parcel: (asked.append(parcel.kind), holds(parcel))[1]
-    again.run(3)
-    assert (sorted(asked), sent) == (["json", "set", "sr"], ["sr"])
-    assert again.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}
-
-
-def test_results_are_as_open_as_their_folder(make, files):
-    appliance = make()
-    (appliance.root / OUT).chmod(0o750)
-    appliance.receive(*files)
-    appliance.run(5)
-    folder = appliance.root / OUT / "1.2.3.4" / "revision-1"
-    assert folder.stat().st_mode & 0o777 == 0o750
-    assert (folder / "sr.dcm").stat().st_mode & 0o777 == 0o640
-
-
-def test_results_wait_for_a_folder_that_is_not_mounted(make, files):
-    appliance = make()
-    (appliance.root / OUT).rmdir()
-    appliance.receive(*files)
-    appliance.run(5)
-    assert appliance.study()["state"] == "delivering"
-    assert not (appliance.root / OUT).exists()
-    (appliance.root / OUT).mkdir()
-    appliance.clock.pass_s(60.0)
-    appliance.run(5)
-    assert appliance.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}
 
 
 def test_a_changed_date_changes_no_time(make, files, monkeypatch):

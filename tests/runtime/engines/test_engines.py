@@ -8,30 +8,14 @@ import weakref
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from helpers.networks_made import cast_network, save
 from helpers.tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
-from spinescore.runtime.devices import host, open_device
+from spinescore.runtime.devices import DEVICES, KINDS, device_kind, host, open_device
 from spinescore.runtime.devices.host import HostDevice
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import DeviceError, EngineError
-
-
-def save(model, path):
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def plain(inputs=("image",), outputs=("logits",), kinds=(TensorProto.FLOAT, TensorProto.FLOAT), shape=("n", 4)):
-    node = helper.make_node("Cast", [inputs[0]], [outputs[0]], to=kinds[1])
-    more = [helper.make_node("Identity", [inputs[0]], [name]) for name in outputs[1:]]
-    graph = helper.make_graph(
-        [node, *more],
-        "g",
-        [helper.make_tensor_value_info(name, kinds[0], shape) for name in inputs],
-        [helper.make_tensor_value_info(name, kinds[1], shape) for name in outputs],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 @pytest.mark.parametrize("threads", [None, 1])
@@ -53,7 +37,7 @@ def test_runs_into_the_callers_buffers_with_any_batch(tmp_path, threads):
 
 
 def test_buffers_of_the_past_are_let_go(tmp_path):
-    engine = OnnxRuntimeEngine(save(plain(), tmp_path / "p.onnx"), "fp32")
+    engine = OnnxRuntimeEngine(save(cast_network(), tmp_path / "p.onnx"), "fp32")
     seen = []
     for number in range(100):
         inputs, outputs = np.full((1, 4), number, np.float32), np.zeros((1, 4), np.float32)
@@ -65,7 +49,7 @@ def test_buffers_of_the_past_are_let_go(tmp_path):
 
 
 def test_half_precision_ends(tmp_path):
-    model = plain(kinds=(TensorProto.FLOAT16, TensorProto.FLOAT16))
+    model = cast_network(kinds=(TensorProto.FLOAT16, TensorProto.FLOAT16))
     engine = OnnxRuntimeEngine(save(model, tmp_path / "h.onnx"), "fp16")
     inputs, outputs = np.arange(8, dtype=np.float16).reshape(2, 4), np.zeros((2, 4), np.float16)
     engine.run(inputs, outputs)
@@ -76,9 +60,9 @@ def test_half_precision_ends(tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (plain(outputs=("logits", "more")), "1 inputs and 2 outputs"),
-        (plain(kinds=(TensorProto.INT64, TensorProto.FLOAT)), r"tensor image is tensor\(int64\)"),
-        (plain(kinds=(TensorProto.FLOAT, TensorProto.FLOAT16)), "but logits is"),
+        (cast_network(outputs=("logits", "more")), "1 inputs and 2 outputs"),
+        (cast_network(kinds=(TensorProto.INT64, TensorProto.FLOAT)), r"tensor image is tensor\(int64\)"),
+        (cast_network(kinds=(TensorProto.FLOAT, TensorProto.FLOAT16)), "but logits is"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(tmp_path, model, message):
@@ -87,7 +71,7 @@ def test_networks_that_do_not_fit_are_refused(tmp_path, model, message):
 
 
 def test_a_size_that_is_not_fixed_is_refused_by_name(tmp_path):
-    engine = OnnxRuntimeEngine(save(plain(shape=("n", "width")), tmp_path / "loose.onnx"), "fp32")
+    engine = OnnxRuntimeEngine(save(cast_network(shape=("n", "width")), tmp_path / "loose.onnx"), "fp32")
     with pytest.raises(EngineError, match=r"loose\.onnx: tensor image has no fixed shape"):
         _ = engine.input_shape
 
@@ -135,7 +119,7 @@ def test_the_door_of_devices():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_networks_are_loaded_side_by_side_and_come_in_order(tmp_path, monkeypatch, threads):
-    files = [(save(plain(), tmp_path / f"{name}.onnx"), "fp32") for name in "abc"]
+    files = [(save(cast_network(), tmp_path / f"{name}.onnx"), "fp32") for name in "abc"]
     assert [engine.name for engine in HostDevice(threads).engines(files)] == ["a.onnx", "b.onnx", "c.onnx"]
     two, loading = threading.Barrier(2), []
 
@@ -165,3 +149,16 @@ def test_buffers_are_zeroed_and_reads_are_copies():
 
 def test_models_of_the_tests_are_valid():
     onnx.checker.check_model(localizer(DOT_GREYS), full_check=True)
+
+
+def test_every_name_of_a_device_has_its_row():
+    assert {"auto", *KINDS} == set(DEVICES)
+
+
+def test_auto_is_the_first_kind_whose_hardware_is_there(monkeypatch):
+    def gone():
+        raise DeviceError("gone")
+
+    for hardware, kind in ((lambda: "a GPU", "cuda"), (gone, "cpu")):
+        monkeypatch.setitem(KINDS, "cuda", KINDS["cuda"]._replace(hardware=hardware))
+        assert [device_kind(name) for name in ("auto", "cuda", "cpu")] == [kind, "cuda", "cpu"]

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from test_engines import plain, save
 
 from helpers.golden_bundle import write_golden_bundle
 from helpers.keras_bundle import write_keras_bundle
+from helpers.networks_made import cast_network, save
 from helpers.scoring import CERVICAL, LUMBAR, assert_found, checked
 from helpers.tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
 from spinescore.export.int8 import calibrate, layers, quantize, sample_first
@@ -58,13 +58,13 @@ def test_runs_into_the_callers_buffers_with_any_batch(tmp_path, threads):
 
 
 def test_many_buffers(tmp_path):
-    engine = engines.OpenVinoEngine(save(plain(), tmp_path / "p.onnx"), "fp32")
+    engine = engines.OpenVinoEngine(save(cast_network(), tmp_path / "p.onnx"), "fp32")
     for number in range(40):
         assert (infer(engine, np.full((1, 4), number, np.float32)) == number).all()
 
 
 def test_half_precision_ends(tmp_path):
-    model = plain(kinds=(TensorProto.FLOAT16, TensorProto.FLOAT16))
+    model = cast_network(kinds=(TensorProto.FLOAT16, TensorProto.FLOAT16))
     engine = engines.OpenVinoEngine(save(model, tmp_path / "h.onnx"), "fp16")
     inputs = np.arange(8, dtype=np.float16).reshape(2, 4)
     assert engine.dtype == np.float16
@@ -165,16 +165,16 @@ def test_the_plugin_reads_what_this_machine_compiled_alone(tmp_path, monkeypatch
 def test_no_cache_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "file"))
-    engine = engines.OpenVinoEngine(save(plain(), tmp_path / "p.onnx"), "fp32")
+    engine = engines.OpenVinoEngine(save(cast_network(), tmp_path / "p.onnx"), "fp32")
     assert (infer(engine, np.ones((1, 4), np.float32)) == 1).all()
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (plain(outputs=("logits", "more")), "1 inputs and 2 outputs"),
-        (plain(kinds=(TensorProto.INT64, TensorProto.FLOAT)), "its input is i64"),
-        (plain(kinds=(TensorProto.FLOAT, TensorProto.FLOAT16)), "and its output f16"),
+        (cast_network(outputs=("logits", "more")), "1 inputs and 2 outputs"),
+        (cast_network(kinds=(TensorProto.INT64, TensorProto.FLOAT)), "its input is i64"),
+        (cast_network(kinds=(TensorProto.FLOAT, TensorProto.FLOAT16)), "and its output f16"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(tmp_path, model, message):
@@ -183,7 +183,7 @@ def test_networks_that_do_not_fit_are_refused(tmp_path, model, message):
 
 
 def test_a_size_that_is_not_fixed_is_refused_by_name(tmp_path):
-    engine = engines.OpenVinoEngine(save(plain(shape=("n", "width")), tmp_path / "loose.onnx"), "fp32")
+    engine = engines.OpenVinoEngine(save(cast_network(shape=("n", "width")), tmp_path / "loose.onnx"), "fp32")
     with pytest.raises(EngineError, match=r"loose\.onnx: tensor image has no fixed shape"):
         _ = engine.input_shape
 

@@ -1,7 +1,8 @@
-"""The TensorRT engine on a stand-in for its module; what only a GPU can show is left to the GPU machine."""
+"""The TensorRT engine on a double of its module; other checks need a GPU."""
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, replace
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from helpers.tensorrt_double import HERE, DataType, TensorIOMode, make_double, write_engine
-from spinescore.runtime.engines.flavours import logger_of, start
+from spinescore.runtime.engines.flavours import import_flavour, installed_flavours, logger_of, start
 from spinescore.runtime.engines.sidecar import Sidecar
 from spinescore.runtime.engines.tensorrt import TensorRTEngine, open_on_gpu
 from spinescore.runtime.errors import EngineError
+from spinescore.runtime.opening.building import _builder
 
 HALF = np.dtype(np.float16)
 
@@ -61,7 +63,7 @@ def install(monkeypatch):
 
 @pytest.mark.parametrize("compatible", [False, True])
 def test_an_engine_of_another_machine_is_not_loaded(tmp_path, install, monkeypatch, compatible):
-    """Whatever its sidecar says: an engine that is version-compatible brings code for the host."""
+    """Its sidecar does not count: an engine that is version-compatible brings code for the host."""
     engine, onnx, sidecar = write_engine(tmp_path)
     monkeypatch.setenv("SPINESCORE_CACHE", str(tmp_path / "another"))
     replace(sidecar, version_compatible=compatible).write(engine)
@@ -173,6 +175,19 @@ def test_every_engine_has_its_own_lines_of_the_one_logger(files, install):
     assert double.registered is logger_of(double)
 
 
+def test_each_flavour_of_a_process_has_its_own_logger():
+    """A bundle's engines may be of two; the lines of one are not told as those of the other."""
+    doubles = [make_double(frozenset({"Runtime"}), rtx=rtx) for rtx in (False, True)]
+    for double in (*doubles, *doubles):
+        with pytest.raises(
+            EngineError, match=rf"^{double.__name__} [\d.]+ could not start its Runtime: the double"
+        ) as raised:
+            start(double, double.Runtime)
+        assert str(raised.value).count("the double failed in Runtime") == 1
+    assert logger_of(doubles[0]) is not logger_of(doubles[1])
+    assert not logger_of(doubles[0]).lines
+
+
 def test_runs_on_the_queues_stream_with_bindings_by_name(files, install):
     double, queue = install(), Queue()
     engine = open_on_gpu(files[0], "fp16", queue)
@@ -255,6 +270,16 @@ def test_a_size_that_was_not_built_is_refused(several, shape):
     assert "execute" not in [call[0] for call in double.calls]
 
 
+@pytest.mark.parametrize("size", [(2, 2), (4, 2), (5, 3)])
+def test_an_output_of_another_size_is_refused(several, size):
+    """A buffer that is too small would be overrun on the GPU."""
+    double, engine = several
+    words = r"writes heatmaps of \(2, 3, 4, 3\) for image of \(2, 1, 16, 12\), but the buffer has"
+    with pytest.raises(EngineError, match=words):
+        engine.run(LARGER, Memory(8 << 20, (2, 3, *size)))
+    assert "execute" not in [call[0] for call in double.calls]
+
+
 def test_a_profile_that_tensorrt_does_not_take_is_an_error(files, install):
     install("set_optimization_profile_async", profiles=[IMAGES.shape])
     replace(Sidecar.read(files[1]), sizes=((8, 6),)).write(files[1])
@@ -324,6 +349,21 @@ def test_missing_library_names_its_extra(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r'pip install "spinescore\[tensorrt\]"'):
         TensorRTEngine(files[1], files[0], Queue())
+
+
+def test_a_folder_with_the_librarys_name_is_not_the_library(monkeypatch, tmp_path):
+    """Such as a folder that an uninstallation left, or that lies beside the program; Python imports it."""
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = re.escape(str(tmp_path / "tensorrt"))
+    words = rf"tensorrt cannot be imported \(the folder {folder} is not the library\); install it"
+    with pytest.raises(EngineError, match=words):
+        import_flavour("tensorrt")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    assert "tensorrt" not in installed_flavours()
+    assert _builder((8, 7))[0] != "tensorrt"
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
 
 
 def test_version_compatible_engines_may_bring_host_code(files, install):

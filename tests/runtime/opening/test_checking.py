@@ -118,7 +118,7 @@ def test_where_nothing_can_be_kept_nothing_is_checked(bundle, monkeypatch, tmp_p
     check, (told,) = find_check(bundle, CPU)
     assert check is None
     assert told.startswith(
-        f"{VERSION} was not checked on this CPU, and a slower engine scores. What is made here cannot"
+        f"{VERSION} was not checked on this CPU, and a slower engine scores. Files that are made here cannot"
     )
     assert "set SPINESCORE_CACHE to a folder of this user's own" in told
     folder = str(tmp_path / "file")

@@ -137,7 +137,7 @@ def test_a_wrong_facing_is_found_and_named(scorer, film, with_header) -> None:
         found = [one for one in report.findings if one.region == image.region and one.code == "orientation-contradicts"]
         assert len(found) == 1
         assert (
-            f"the facing was given as {image.facing}, the picture shows a patient upright facing {film}"
+            f"the facing was given as {image.facing}, but the picture shows the patient upright, facing {film}; the"
             in found[0].message
         )
         assert found[0].message.endswith("correct the facing that is given.")

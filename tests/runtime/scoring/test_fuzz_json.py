@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_report import REPORT
 
+from helpers.made_reports import REPORT
 from helpers.tiny import listed, manifest
 from spinescore.runtime.errors import BundleError
 from spinescore.runtime.manifest import Manifest

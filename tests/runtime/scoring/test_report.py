@@ -6,61 +6,13 @@ import json
 import jsonschema
 import pytest
 
-from helpers.made_reports import made_report
+from helpers.made_reports import REPORT, made_report
 from spinescore.runtime.errors import CODES
-from spinescore.runtime.scoring.expected import Expected
 from spinescore.runtime.scoring.report import (
-    BundleInfo,
-    CornerReport,
-    DeviceInfo,
-    DiscReport,
-    RadiographInfo,
-    RegionReport,
-    RejectInfo,
-    StudyInfo,
     StudyReport,
-    TimingsMs,
-    TotalReport,
     report_schema,
 )
-from spinescore.runtime.study import LEVELS, sites_of
 
-
-def disc(level):
-    upper, lower = sites_of(level)
-    corners = (
-        CornerReport(upper, 2, (0.1, 0.2, 0.6, 0.1), "scored"),
-        CornerReport(lower, None, None, "imputed", 2.0),
-    )
-    return DiscReport(level, (100.25, 200.5), (50.0, 210.125), 0.875, 10.5, corners, 4.0, (2, 5))
-
-
-REPORT = StudyReport(
-    study=StudyInfo("1.2.3", "20260102", None),
-    bundle=BundleInfo("tiny", "1", "a" * 64, "Tests."),
-    device=DeviceInfo("cpu", "CPU \N{GREEK SMALL LETTER MU}", "onnxruntime 1", "fp32"),
-    regions={
-        "cervical": RegionReport(
-            "scored",
-            None,
-            RadiographInfo("1.2.3.4", 2000, 1500, (0.15, 0.15), "left", "none"),
-            tuple(disc(level) for level in LEVELS["cervical"]),
-            None,
-            (12, 30),
-            6,
-            Expected(20.5, 2.25, (16, 25)),
-        ),
-        "lumbar": RegionReport(
-            "rejected", RejectInfo("low-confidence", "Not sure.", "a.dcm"), None, (), None, (0, 36), 12
-        ),
-    },
-    total=TotalReport(None, (12, 66), "incomplete", ("C3-superior",)),
-    timings_ms=TimingsMs(None, 1.5, 0.25, 3.0, 5.0),
-    budget_ms=100.0,
-    within_budget=True,
-    warnings=("Something.",),
-    rejects=(RejectInfo("not-dicom", "No.", None),),
-)
 SCHEMA = report_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

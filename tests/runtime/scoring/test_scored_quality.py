@@ -1,4 +1,4 @@
-"""What is said of a radiograph after its points were found: each code raised and not raised."""
+"""Findings on a radiograph after its points were found: each code is raised, and not raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be handed to a scorer, what is rejected and why, and a reader's points."""
+"""Input of a scorer: studies that it takes, rejects with their reasons, and a reader's points."""
 
 import json
 from dataclasses import fields, replace

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from helpers.golden_networks import IMAGES
 from helpers.scoring import CERVICAL, LUMBAR, assert_found, checked
 from helpers.tiny import write_bundle
 from spinescore.kernels.average import AverageSpec, Run, average
@@ -48,8 +49,7 @@ def flip_golden(tmp_path_factory):
     model = build_hrnet(read_checkpoint(path).tensors, 64, 64)
     free_size(model)
     onnx.save(model, str(folder / "localizer.fp32.onnx"))
-    with np.load(GOLDEN / "networks-torch.npz") as archive:
-        images = ((archive["images"] / 255 - 0.5) / 0.25).astype(np.float32)
+    images = ((IMAGES / 255 - 0.5) / 0.25).astype(np.float32)
     with np.load(GOLDEN / "flip-test.npz") as archive:
         return folder / "localizer.fp32.onnx", images, dict(archive)
 
@@ -60,7 +60,7 @@ def test_the_flip_test_is_that_of_pytorch(flip_golden, make):
     device = HostDevice(1)
     engine = make(path, "fp32", 1)
     mirrored, plain, turned, mean = (
-        np.zeros_like(array) for array in (images, golden["plain"], golden["plain"], golden["plain"])
+        np.zeros_like(array) for array in (images, golden["flip"], golden["flip"], golden["flip"])
     )
     device.mirror(images, mirrored)
     for inputs, outputs in ((images, plain), (mirrored, turned)):

@@ -1,4 +1,4 @@
-"""A fault costs a format, a study or a message, and nothing else."""
+"""A fault loses one format, one study or one message, and nothing else."""
 
 from __future__ import annotations
 

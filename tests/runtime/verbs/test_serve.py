@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 
@@ -12,7 +13,8 @@ import pytest
 from helpers import appliance, dicom_files
 from helpers.appliance import tiny_files
 from spinescore.runtime import cli, load_study
-from spinescore.runtime.verbs import serve
+from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.verbs import serve, servedemo
 
 pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
 if sys.platform == "win32":
@@ -156,3 +158,45 @@ def test_a_signal_that_arrives_while_the_event_is_waited_for_is_not_lost():
         handling.join(10)
         assert not handling.is_alive()
     assert stop.wait(10)
+
+
+def test_the_report_of_a_study_is_printed(config, capsys):
+    tiny_files(config.parent / "inbox" / "study")
+    assert run(capsys, "study", "report", "1", "--config", config)[0] == 4  # there is no index yet
+    run(capsys, "serve", "--config", config, "--until-idle")
+    status, out, _ = run(capsys, "study", "report", "1", "--config", config)
+    document = json.loads((config.parent / "out/1.2.3.4/revision-1/report.json").read_text())
+    assert status == 0
+    assert f"mSASSS        {document['total']['value']} of 72" in out
+    for region in document["regions"].values():
+        for corner in (corner for disc in region["discs"] for corner in disc["corners"]):
+            assert f"{corner['site']:12}  {corner['grade']} of 3" in out
+    for path in (config.parent / "spool" / "results").glob("*/sr.dcm"):
+        path.unlink()
+    status, _, err = run(capsys, "study", "report", "1", "--config", config)
+    assert (status, "no structured report" in err) == (4, True)
+
+
+def test_the_demo_without_a_network_has_its_study_in_the_inbox(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(servedemo, "find_spec", lambda name: None)
+    config = serve.read(servedemo.make_demo(tmp_path / "demo"))
+    assert config.node is None
+    assert sorted(path.name for path in (tmp_path / "demo" / "inbox" / "study").iterdir()) == [
+        "cervical.dcm",
+        "lumbar.dcm",
+    ]
+
+
+def test_the_demo_listens_on_the_loopback_interface_and_takes_nobodys_port(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pynetdicom")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setattr(servedemo, "_PORT", other.getsockname()[1])
+        config = serve.read(servedemo.make_demo(tmp_path / "demo"))
+        assert config.node.host == "127.0.0.1"
+        assert config.node.port != other.getsockname()[1]
+        with pytest.raises(SpineScoreError, match="is in use"):
+            servedemo.Modality(tmp_path / "demo", other.getsockname()[1]).start()
+    assert list((tmp_path / "demo" / "inbox").iterdir()) == []
+    assert len(list((tmp_path / "demo" / "study").iterdir())) == 2

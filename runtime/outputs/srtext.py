@@ -1,0 +1,65 @@
+"""A structured report of this program as lines of text, read back from its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinescore.runtime.outputs.codes import PRIVATE_SCHEME
+from spinescore.runtime.text import table
+from spinescore.runtime.warned import caught_warnings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["report_text"]
+
+_NUMBERS = ("MSASSS", "REGION-TOTAL", "DISC-TOTAL", "GRADE")
+_REASONS = ("REJECT", "GRADE", "REGION-STATUS", "TOTAL-STATUS")  # for no number, the first of them that is there
+_TRACKING = "112039"
+
+
+def report_text(path: Path) -> str:
+    """Return the scores in a structured report: a line for the total, each region, disc and corner.
+
+    A score that is missing has the report's reason in its place. Raises `OSError`, or pydicom's `InvalidDicomError`.
+    """
+    from pydicom import dcmread
+
+    with caught_warnings():
+        ds = dcmread(path)
+        rows = [(name, _score(item)) for item in _items(ds) if (name := _name(item)) is not None]
+        title = f"{ds.SOPClassUID.name}, {ds.get('VerificationFlag', 'unverified').lower()}"
+    return f"{title}: {ds.get('SeriesDescription', '')}\n\n{table(rows, ('site', 'score'))}"
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    """Yield the content items below an item, in the order of the document."""
+    for one in item.get("ContentSequence", ()):
+        yield one
+        yield from _items(one)
+
+
+def _name(item: Dataset) -> str | None:
+    """Return the name of a measurement group; None for another item."""
+    for one in item.get("ContentSequence", ()):
+        names = one.get("ConceptNameCodeSequence")
+        if names and names[0].CodeValue == _TRACKING:
+            return str(one.TextValue)
+    return None
+
+
+def _score(group: Dataset) -> str:
+    own: dict[tuple[str, str], Dataset] = {}
+    for one in group.ContentSequence:
+        names = one.get("ConceptNameCodeSequence")
+        if names and names[0].CodingSchemeDesignator == PRIVATE_SCHEME:
+            own[one.ValueType, names[0].CodeValue] = one
+    for code in _NUMBERS:
+        if ("NUM", code) in own:
+            (measured,) = own["NUM", code].MeasuredValueSequence
+            most = measured.MeasurementUnitsCodeSequence[0].CodeValue.strip("{}").partition(":")[2]
+            return f"{float(measured.NumericValue):g} of {most}"
+    reasons = [own["CODE", code].ConceptCodeSequence[0].CodeMeaning for code in _REASONS if ("CODE", code) in own]
+    return str(reasons[0]).lower() if reasons else ""
