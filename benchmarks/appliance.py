@@ -1,25 +1,27 @@
 """Measures the appliance: a service on the loopback interface, a modality that sends to it, and an archive.
 
     python -m spinescore.benchmarks.appliance [--latency N] [--received N] [--studies N] [--idle S] [--out F]
+    python -m spinescore.benchmarks.appliance --kills N [--out F]
 
 `latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
 the time runs from the association's release to the arrival of the structured report at the archive, and
 `above_scoring` is that time less the report's own. A study is due when its association ends (`quiet_s` = 0).
 `receiving`: objects of full size are sent in one association, each acknowledged after it is on the disk. `steady`: many
-small studies; memory, descriptors and threads of every process of the service after each tenth of them. `idle`: the
-processor time of all processes while nothing is sent. The modality and the archive are pynetdicom's, in this process,
-and share the machine's cores with the service. Needs the extra `appliance`.
+small studies; memory, descriptors and threads of every process of the service after each tenth of them. Its spool is in
+memory if there is room: a small study makes about 70 syncs, which take the time on a disk and no memory. Objects are
+removed soon after their delivery. `idle`: the processor time of all processes while nothing is sent. The modality and
+the archive are pynetdicom's, in this process, and share the machine's cores with the service. `kills`, alone: see
+`appliancekills`. Needs the extra `appliance`.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
+from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE
+from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.manystudies import write_studies
 
@@ -37,6 +42,7 @@ SCHEMA = "spinescore.appliance/1"
 _WAIT_S = 300.0
 _REST_S = 10.0  # in which the service closes its association with the archive
 _LOOKS = 10
+_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2 << 30
 _MIB = 1 << 20
 _CONFIG = """\
 [node]
@@ -46,14 +52,15 @@ port = {port}
 ae_title = "MODALITY"
 host = "127.0.0.1"
 [spool]
-path = "spool"
+path = "{spool}"
 reserve_gb = 0.1
+objects_h = {objects_h}
 [score]
 bundle = "{bundle}"
 device = "cpu"
 [study]
 quiet_s = {quiet_s}
-quiet_complete_s = {quiet_complete_s}
+quiet_complete_s = {quiet_s}
 [[destination]]
 name = "archive"
 kind = "dicom"
@@ -63,42 +70,10 @@ ae_title = "ARCHIVE"
 """
 
 
-class _Archive:
-    """A storage SCP that notes when the report of each study arrives."""
-
-    def __init__(self) -> None:
-        from pynetdicom import AE, evt
-        from pynetdicom.sop_class import Comprehensive3DSRStorage  # type: ignore[attr-defined]
-
-        self.arrived_s: dict[str, float] = {}
-        self._news = threading.Condition()
-        entity = AE("ARCHIVE")
-        entity.add_supported_context(Comprehensive3DSRStorage)
-        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
-        assert server is not None
-        self._server = server
-        self.port = self._server.server_address[1]
-
-    def _take(self, event: Any) -> int:
-        with self._news:
-            self.arrived_s[str(event.dataset.StudyInstanceUID)] = time.perf_counter()
-            self._news.notify_all()
-        return 0x0000
-
-    def wait_for(self, count: int) -> None:
-        """Wait until `count` reports arrived. Raises `TimeoutError`."""
-        with self._news:
-            if not self._news.wait_for(lambda: len(self.arrived_s) >= count, _WAIT_S):
-                raise TimeoutError(f"{len(self.arrived_s)} of {count} reports arrived within {_WAIT_S:g} s")
-
-    def close(self) -> None:
-        self._server.shutdown()
-
-
 class _Service:
     """A running service in a folder, with an archive."""
 
-    def __init__(self, folder: Path, archive: _Archive, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, archive: Archive, port: int, process: subprocess.Popen[bytes]) -> None:
         self.folder, self.archive, self._port, self._process = folder, archive, port, process
 
     def send(self, files: Sequence[Path]) -> tuple[float, float]:
@@ -139,24 +114,24 @@ class _Service:
 
 @contextmanager
 def _service(
-    scratch: Path, name: str, bundle: str, quiet_s: float = 0.0, quiet_complete_s: float = 0.0
+    scratch: Path, name: str, bundle: str, *, quiet_s: float = 0.0, spool: Path | None = None, objects_h: float = 24.0
 ) -> Iterator[_Service]:
     """Run a service until the block ends; it has opened its bundle when the block begins."""
     folder = scratch / name
     folder.mkdir()
-    archive, port = _Archive(), _free_port()
-    settings = {"port": port, "archive": archive.port, "bundle": bundle}
-    text = _CONFIG.format(**settings, quiet_s=quiet_s, quiet_complete_s=quiet_complete_s)
+    archive, port = Archive(), free_port()
+    settings = {"port": port, "archive": archive.port, "bundle": bundle, "spool": spool or "spool"}
+    text = _CONFIG.format(**settings, quiet_s=quiet_s, objects_h=objects_h)
     (folder / "appliance.toml").write_text(text, encoding="utf-8")
     words = [*SPINESCORE, "serve", "--config", str(folder / "appliance.toml")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             service = _Service(folder, archive, port, process)
             [first] = write_studies(folder / "first", 1, seed=77)
-            _wait_until(lambda: _listens(port))
+            wait_until(lambda: listens(port), "the service listening", _WAIT_S)
             service.send(sorted(first.glob("*.dcm")))
             if not quiet_s:
-                archive.wait_for(1)  # the bundle is open, and its engine was chosen
+                archive.wait_for(1, _WAIT_S)  # the bundle is open, and its engine was chosen
             yield service
         finally:
             process.send_signal(signal.SIGTERM)
@@ -174,7 +149,7 @@ def _latency(service: _Service, count: int) -> dict[str, Any]:
         uid = _renamed(study, f"1.2.826.0.1.3680043.8.498.78.{number}")
         before = len(service.archive.arrived_s)
         _, ended_s = service.send(sorted(study.glob("*.dcm")))
-        service.archive.wait_for(before + 1)
+        service.archive.wait_for(before + 1, _WAIT_S)
         total_s.append(service.archive.arrived_s[uid] - ended_s)
         reports = (service.folder / "spool" / "results").glob("*/report.json")
         newest = max(reports, key=lambda path: path.stat().st_mtime)
@@ -204,7 +179,7 @@ def _steady(service: _Service, count: int) -> dict[str, Any]:
     for number, folder in enumerate(folders, 1):
         service.send(sorted(folder.glob("*.dcm")))
         if number % max(1, count // _LOOKS) == 0:
-            service.archive.wait_for(before + number)
+            service.archive.wait_for(before + number, _WAIT_S)
             looks.append({"studies": number, **service.figures()})
     return {"studies": count, "delivered": len(service.archive.arrived_s) - before, "after": looks}
 
@@ -217,7 +192,7 @@ def _idle(service: _Service, seconds: float) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0."""
+    """Exit status: 0, or 1 if the trial by killing lost or doubled something."""
     command = Command("appliance", SCHEMA, __doc__)
     add = command.options.add_argument
     add("--latency", type=int, default=20, metavar="N", help="studies of full size whose way is timed (20)")
@@ -225,18 +200,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--studies", type=int, default=1000, metavar="N", help="small studies in a row (1000)")
     add("--idle", type=float, default=60.0, metavar="S", help="seconds in which nothing is sent (60)")
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
+    add("--kills", type=int, metavar="N", help="only the trial by killing, with N small studies")
     arguments = command.start(argv)
+    if arguments.kills:
+        with tempfile.TemporaryDirectory(prefix="spinescore-kills-") as name:
+            outcome = try_kills(Path(name), arguments.bundle, arguments.kills)
+        command.publish({"kills": outcome})
+        return int(any(outcome[name] for name in MUST_BE_NONE))
     with tempfile.TemporaryDirectory(prefix="spinescore-appliance-") as name:
         with _service(Path(name), "scoring", arguments.bundle) as service:
             figures = {
                 "latency": _latency(service, arguments.latency),
                 "idle": _idle(service, arguments.idle),
-                "steady": _steady(service, arguments.studies),
             }
-        with _service(Path(name), "receiving", arguments.bundle, 3600.0, 3600.0) as service:
+        with (
+            _memory_folder() as spool,
+            _service(Path(name), "steady", arguments.bundle, spool=spool, objects_h=0.0) as service,
+        ):
+            figures["steady"] = _steady(service, arguments.studies)
+        with _service(Path(name), "receiving", arguments.bundle, quiet_s=3600.0) as service:
             figures["receiving"] = _receiving(service, arguments.received)
     command.publish(figures)
     return 0
+
+
+@contextmanager
+def _memory_folder() -> Iterator[Path | None]:
+    """Yield a folder in memory; None if there is no room for one."""
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="spinescore-appliance-", dir=_MEMORY) as name:
+        yield Path(name)
 
 
 def _renamed(study: Path, uid: str) -> str:
@@ -285,25 +280,6 @@ def _processor_s(pid: int) -> float:
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50": round(median(seconds), 3), "min": round(min(seconds), 3), "max": round(max(seconds), 3)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _wait_until(condition: Any) -> None:
-    end = time.monotonic() + _WAIT_S
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError("the service did not start")
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Kernel 3, `mirror` and `average`: a localizer's runs at several scales, and mirrored, become one set of heatmaps.
 
 Contract, the same for every implementation
-    Mirror    (.., W) to the same with its last axis reversed, bit for bit: what the network sees is the flipped input
-              tensor itself, and no second sampling of the radiograph.
+    Mirror    (.., W) to the same with its last axis reversed, bit for bit: the network sees the flipped input tensor
+              itself, and not a second sampling of the radiograph.
     Runs      heatmaps (N, J, h_r, w_r) of every run r, float16 or float32, raw. A run has a scale, by which its input
               was larger than the base input, and may be flipped: then its input was mirrored.
     Flip      a flipped run's columns are read from the right. With `flip_shift` they are then moved one column to the

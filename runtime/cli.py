@@ -53,6 +53,7 @@ _VERBS = {
     "study": ("runtime.verbs.study", "list and show the studies of the service, and have them scored or sent again"),
     "audit": ("runtime.verbs.audit", "check that nobody changed the audit log of the service"),
     "console-sdk": ("runtime.verbs.consolesdk", "write the C library for consoles, with C++, C# and examples"),
+    "appliance": ("runtime.verbs.appliance", "write and verify a folder that installs the service without a network"),
     "bench": ("benchmarks.bench.verb", "measure the latency of this machine"),
     "plan": ("runtime.verbs.plan", "find the most accurate way to run within a budget"),
     "evaluate": ("benchmarks.agreement.verb", "measure the agreement of grades with a reader's grades"),

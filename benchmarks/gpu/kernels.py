@@ -72,7 +72,7 @@ class Arena:
         return buffer
 
     def output(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
-        """Lend a buffer; its bytes and those around it are the guard's."""
+        """Lend a buffer. It and the bytes around it are filled with the guard."""
         before = self._taken
         buffer = self.lend(shape, dtype)
         around = self._all[before : self._taken + _ALIGNED]

@@ -32,6 +32,8 @@ class Cuda:
     def __init__(self, queue: CudaQueue) -> None:
         if not torch.cuda.is_available():
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU.")
+        if not hasattr(torch.cuda, "MemPool"):
+            raise EngineError(f"PyTorch {torch.__version__} has no pools of memory for graphs; 2.6 or later has.")
         torch.backends.cudnn.benchmark = True
         self.device = torch.device("cuda", queue.index)
         self._stream = torch.cuda.ExternalStream(queue.stream_handle, self.device)

@@ -9,9 +9,17 @@ from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from spinescore.runtime.appliance.audit import Audit
+from spinescore.runtime.appliance.endpoints import (
+    Destination,
+    ResultKind,
+    Seconds,
+    SopClassName,
+    Source,
+    check_ae_title,
+)
 from spinescore.runtime.appliance.httpconfig import Http, absolute_http
 from spinescore.runtime.appliance.tlsfiles import Path_, Tls
 from spinescore.runtime.documents import read
@@ -23,13 +31,6 @@ from spinescore.runtime.outputs.formats import ResultFormat
 __all__ = ["Config", "ConfigError", "Destination", "Node", "Peer", "ResultKind", "Score", "SopClassName", "Source",
            "SpoolPart", "StudyTimes", "Tls", "read_config"]  # fmt: skip
 
-ResultKind = Literal[ResultFormat, "not-scored"]
-DEFAULT_RESULTS: tuple[ResultKind, ...] = ("json", "sr", "not-scored")
-
-_DICOM_RESULTS: tuple[ResultKind, ...] = ("sr", "gsps", "sc", "not-scored")
-SopClassName = Literal["CR", "DX", "DX for processing", "secondary capture", "XA", "RF", "Enhanced XA", "Enhanced XRF"]
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_DAY_S = 86400.0
 _HTTP = Http()
 _AUDIT = Audit()
 
@@ -37,11 +38,9 @@ _AUDIT = Audit()
 _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "path": "x", "bundle": "x",
                             "kind": "folder", "quiet_complete_s": 0.0, "node": {}, "ae_title": "X", "port": 104,
                             "host": "127.0.0.1", "peer": [{"ae_title": "X", "host": "127.0.0.1"}],
-                            "cert": "x", "key": "x", "ca": "x", "role": "reader", "file": "x",
+                            "cert": "x", "key": "x", "ca": "x", "url": "http://x", "role": "reader", "file": "x",
                             "token": [{"role": "reader", "file": "x"}]}  # fmt: skip
 _MOST_FAULTS = 100
-
-Seconds = Annotated[float, Within(0.0, _DAY_S), OPTIONAL]
 
 
 @dataclass(frozen=True)
@@ -81,21 +80,6 @@ class SpoolPart:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A folder that is watched. With `remove`, a file is removed there after it was taken in."""
-
-    name: Annotated[str, Length(1, 64)]
-    kind: Literal["folder"]
-    path: Path_
-    settle_s: Seconds = 2.0  # a file is taken in when it has not changed for so long
-    poll_s: Annotated[float, Within(0.05, 3600.0), OPTIONAL] = 1.0
-    remove: Annotated[bool, OPTIONAL] = False
-
-    def _check_fields(self, path: str) -> None:
-        _check_name(self.name, path)
-
-
-@dataclass(frozen=True)
 class Node:
     """The DICOM node that peers send to. Without this table the appliance listens on no port."""
 
@@ -107,7 +91,7 @@ class Node:
     max_pdu: Annotated[int, Within(4096, 1 << 20), OPTIONAL] = 131_072
 
     def _check_fields(self, path: str) -> None:
-        _check_ae_title(self.ae_title, path)
+        check_ae_title(self.ae_title, path)
 
 
 @dataclass(frozen=True)
@@ -123,54 +107,12 @@ class Peer:
     classes: Annotated[tuple[SopClassName, ...], OPTIONAL, Length(1, 16)] = ("DX", "CR")
 
     def _check_fields(self, path: str) -> None:
-        _check_ae_title(self.ae_title, path)
+        check_ae_title(self.ae_title, path)
         try:
             ipaddress.ip_network(self.host, strict=False)
         except ValueError:
             text = f"expected an address or a network, as 10.1.2.3 or 10.1.2.0/24, found {self.host!r}"
             raise ValueError(f"{path}.host: {text}") from None
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A place that gets the results: a folder, or a DICOM archive.
-
-    A folder must exist: a disk that is not mounted would be taken for an empty one. An archive has a host, a port and
-    an AE title, and gets the results that are DICOM objects: of a study that was not scored, the report that says why.
-    """
-
-    name: Annotated[str, Length(1, 64)]
-    kind: Literal["folder", "dicom"]
-    path: Annotated[str | None, OPTIONAL, Length(1, 4096)] = None
-    host: Annotated[str | None, OPTIONAL, Length(1, 255)] = None
-    port: Annotated[int | None, OPTIONAL, Within(1, 65535)] = None
-    ae_title: Annotated[str | None, OPTIONAL, Length(1, 16)] = None
-    tls: Annotated[Tls | None, OPTIONAL] = None
-    commitment: Annotated[bool, OPTIONAL] = False  # ask the archive to confirm that it keeps each object
-    results: Annotated[tuple[ResultKind, ...], OPTIONAL, Length(1, 16)] = ()  # empty: what the kind usually gets
-
-    def _check_fields(self, path: str) -> None:
-        _check_name(self.name, path)
-        if self.ae_title is not None:
-            _check_ae_title(self.ae_title, path)
-        own = {"folder": ("path",), "dicom": ("host", "port", "ae_title", "tls")}
-        for name in ("path", "host", "port", "ae_title", "tls"):
-            is_given = getattr(self, name) is not None
-            if name in own[self.kind] and name != "tls" and not is_given:
-                raise ValueError(f"{path}.{name}: missing; a destination of the kind {self.kind} needs it")
-            if name not in own[self.kind] and is_given:
-                raise ValueError(f"{path}.{name}: a destination of the kind {self.kind} has no {name}; remove it")
-        if self.commitment and self.kind != "dicom":
-            raise ValueError(f"{path}.commitment: only an archive of the kind dicom confirms; remove it")
-        other = [kind for kind in self.results if self.kind == "dicom" and kind not in _DICOM_RESULTS]
-        if other:
-            text = f"{other[0]} is no DICOM object; an archive takes {', '.join(_DICOM_RESULTS)}"
-            raise ValueError(f"{path}.results: {text}")
-
-    @property
-    def gets(self) -> tuple[ResultKind, ...]:
-        """The kinds of results that it gets."""
-        return self.results or (("sr", "not-scored") if self.kind == "dicom" else DEFAULT_RESULTS)
 
 
 @dataclass(frozen=True)
@@ -275,17 +217,6 @@ def _mend(document: dict[str, Any], fault: str, number: int) -> None:
         around.pop(key, None)
 
 
-def _check_name(name: str, path: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{path}.name: expected small letters, digits and hyphens, found {name!r}")
-
-
-def _check_ae_title(title: str, path: str) -> None:
-    """Check an AE title (PS3.5, section 6.2): printable ASCII characters without a backslash, and not blanks only."""
-    if not title.strip() or not title.isascii() or not title.isprintable() or "\\" in title:
-        raise ValueError(f"{path}.ae_title: expected 1 to 16 ASCII characters, found {title!r}")
-
-
 def _absolute(config: Config, folder: Path) -> Config:
     """Return the configuration with paths that do not depend on the working folder."""
     bundle = config.score.bundle
@@ -294,9 +225,16 @@ def _absolute(config: Config, folder: Path) -> Config:
         config,
         spool=replace(config.spool, path=str(folder / config.spool.path)),
         score=replace(config.score, bundle=str(near) if near.is_dir() else bundle),
-        source=tuple(replace(source, path=str(folder / source.path)) for source in config.source),
+        source=tuple(
+            replace(one, path=one.path and str(folder / one.path), web=one.web.located(folder)) for one in config.source
+        ),
         destination=tuple(
-            replace(one, path=one.path and str(folder / one.path), tls=one.tls and one.tls.absolute(folder))
+            replace(
+                one,
+                path=one.path and str(folder / one.path),
+                tls=one.tls and one.tls.absolute(folder),
+                web=one.web.located(folder),
+            )
             for one in config.destination
         ),
         node=config.node and replace(config.node, tls=config.node.tls and config.node.tls.absolute(folder)),

@@ -18,6 +18,7 @@ from spinescore.runtime.appliance.config import Node
 from spinescore.runtime.appliance.guard import Limits
 from spinescore.runtime.appliance.receive import CLASSES, IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES
 from spinescore.runtime.appliance.senddicom import SENT_CLASSES, SENT_SYNTAXES
+from spinescore.runtime.appliance.sendstow import REFUSALS
 
 __all__ = ["statement"]
 
@@ -87,8 +88,34 @@ def statement() -> str:
             "opens to the node. Without a report the archive is asked again after an hour. The failure reason 0112",
             "has the instance sent again; 0119 and 0122 park it; after any other one the archive is asked again.",
             "",
+            *_dicomweb(),
         ]
     )
+
+
+def _dicomweb() -> list[str]:
+    """Return the part about DICOMweb (PS3.18)."""
+    return [
+        "## As a user agent of DICOMweb",
+        "",
+        "| service | request | media types |",
+        "|---|---|---|",
+        "| Studies: Store (STOW-RS) | `POST {url}/studies`, one instance each | sent: `multipart/related;"
+        ' type="application/dicom"`; accepted: `application/dicom+json` |',
+        "| Studies: Search (QIDO-RS) | `GET {url}/studies/{study}/instances?SOPInstanceUID={instance}` | accepted:"
+        " `application/dicom+json` |",
+        "",
+        "Instances are of the SOP classes above, in the transfer syntax of their file: explicit VR little endian.",
+        "HTTP/1.1; TLS 1.2 or later with `https`; authorization by bearer token, user and password (Basic), or",
+        "certificate. Redirects are not followed. An answer may have 4 MiB.",
+        "",
+        "An instance counts as stored if an answer 200 or 202 names it in the Referenced SOP Sequence (0008,1199). A",
+        "Failure Reason (0008,1197), also with 409, has the meaning of the status of a C-STORE as above; after 0124",
+        f"the instance is sent again. Of the other statuses {', '.join(map(str, REFUSALS))} park the file; after",
+        "any other one, and if there is no answer, the archive is asked with QIDO-RS, and the instance is sent again",
+        "if the archive does not have it or answers no queries. Storage Commitment is not used.",
+        "",
+    ]
 
 
 def _row(uid: str, syntaxes: str) -> str:

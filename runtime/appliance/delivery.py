@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.counts import add, observe
-from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.fault import Denied, Fault
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.appliance.studies import settle
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
+_NOTE_AGAIN_S = 3600.0
 DELIVERIES = (  # rows for `parcel_of`
     "SELECT d.*, s.id AS study, s.uid, s.last_s, r.revision AS of_revision, r.made_s FROM deliveries d "
     "JOIN results r USING (input_key) JOIN studies s ON s.id = r.study"
@@ -99,6 +100,7 @@ class Deliverer:
         self._confirms = confirms
         self._index, self._clock, self._places, self._destination = index, clock, places, destination
         self._held_until_s = 0.0  # the destination was not reachable
+        self._denied_s = -_NOTE_AGAIN_S  # when a fault of its credential was last noted
 
     def recover(self) -> None:
         """Note that the outcome of a delivery that was under way is unclear. Call it once, before `step`."""
@@ -113,10 +115,23 @@ class Deliverer:
             return False
         try:
             outcome = self._try(row, parcel_of(self._places, row))
+        except Denied as error:
+            outcome = Outcome("later", str(error))
+            self._note_denied(str(error))
         except Exception as error:  # a destination is a network: nothing that it does may end the service
             outcome = Outcome("later", brief(error))
         self._finish(row, outcome)
         return True
+
+    def _note_denied(self, text: str) -> None:
+        """Note for `status` that the credential is wrong, not at each attempt: all is delivered when it is right."""
+        now = self._clock.now()
+        if now - self._denied_s >= _NOTE_AGAIN_S:
+            fault = Fault("credential-refused", f"the destination {self._destination.name}: {text}")
+            at = self._clock.date().isoformat(timespec="seconds")
+            with self._index.transaction():
+                self._index.note_fault(at, fault.code, fault.message)
+            self._denied_s = now
 
     def _claim(self) -> sqlite3.Row | None:
         """Return the row to deliver now, which is `sending` then."""

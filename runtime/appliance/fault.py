@@ -7,7 +7,7 @@ from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["LATER", "Fault", "Refusal", "Refused"]
+__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
 LATER = ("no-space", "audit-not-written")  # the object can be taken in when an operator has corrected that
@@ -31,3 +31,7 @@ class Refused(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.code}: {fault.message}")
         self.fault = fault
+
+
+class Denied(ConnectionError):
+    """A server does not accept the credential that the configuration has for it; the message names the credential."""

@@ -44,6 +44,7 @@ class FolderSource:
     def __init__(self, source: Source, spool: Spool, clock: Clock, *, beat: Callable[[], None] = lambda: None) -> None:
         """`beat` is called for each file, as a look may take long."""
         self._source, self._spool, self._clock, self._beat = source, spool, clock, beat
+        assert source.path is not None
         self._folder = Path(source.path)
         self._seen: dict[Path, _Seen] = {}
         self.faults: list[Fault] = []  # of the last `poll`

@@ -1,18 +1,24 @@
-"""TLS contexts for the DICOM node and for archives, and the check of what a configuration says about the network."""
+"""TLS contexts for the DICOM node and for archives, and the check of all that a configuration needs for the network."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from spinescore.runtime.appliance.config import Config, Tls
+from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.httpconfig import Http
+from spinescore.runtime.appliance.secret import read_secret
 from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["check_network", "client_context", "server_context"]
+__all__ = ["check_network", "client_context", "network_faults", "server_context"]
 
+_INSTALL = "pip install 'spinescore[appliance]'"
 _HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
 
@@ -42,36 +48,74 @@ def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
 
 
 def check_network(config: Config) -> None:
-    """Raise `SpineScoreError` if a package is missing, or a socket's path or a file of TLS cannot be used."""
-    users = [one for one in config.destination if one.kind == "dicom"]
-    if (config.node or users) and find_spec("pynetdicom") is None:
-        raise SpineScoreError(
-            "DICOM over the network needs pynetdicom, which is not installed; pip install 'spinescore[appliance]'"
-        )
+    """Raise `SpineScoreError` if `network_faults` has any."""
+    if faults := network_faults(config):
+        raise SpineScoreError("; ".join(faults))
+
+
+def network_faults(config: Config) -> list[str]:
+    """Return a sentence for each package that is missing, and each certificate or secret that cannot be used."""
+    archives = [one for one in config.destination if one.kind == "dicom"]
+    web = {f"{noun} {one.name}": one.web
+           for noun, entries in (("source", config.source), ("destination", config.destination))
+           for one in entries if one.web.url is not None}  # fmt: skip
+    faults = [
+        f"{use} needs {package}, which is not installed; {_INSTALL}"
+        for use, package, users in (("DICOM over the network", "pynetdicom", config.node or archives),
+                                    ("HTTP to archives", "dicomweb_client", web))
+        if users and find_spec(package) is None
+    ]  # fmt: skip
     if config.node is not None and config.node.tls is not None:
-        _check_tls("node", config.node.tls, server=True)
-    for one in users:
+        tls = config.node.tls
+        faults += _file_faults("node", (tls.cert, tls.key, tls.ca), partial(server_context, tls))
+    for one in archives:
         if one.tls is not None:
-            _check_tls(f"destination {one.name}", one.tls, server=False)
-    _check_http(config.http)
+            files = (one.tls.cert, one.tls.key, one.tls.ca)
+            faults += _file_faults(f"destination {one.name}", files, partial(client_context, one.tls))
+    for where, settings in web.items():
+        faults += _web_faults(where, settings)
+    return [*faults, *_http_faults(config.http)]
 
 
-def _check_http(http: Http) -> None:
-    missing = [name for name in _HTTP_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise SpineScoreError(f"the service answers over HTTP with {missing[0]}, which is not installed; "
-                              "pip install 'spinescore[appliance]'")  # fmt: skip
+def _http_faults(http: Http) -> Iterator[str]:
+    """Yield the faults of the service's own side of HTTP."""
+    for package in _HTTP_PACKAGES:
+        if find_spec(package) is None:
+            yield f"the service answers over HTTP with {package}, which is not installed; {_INSTALL}"
     if http.socket is not None and (fault := socket_fault(Path(http.socket))):
-        raise SpineScoreError(fault)
+        yield fault
     if http.tls is not None:
-        _check_tls("http", http.tls, server=True)
+        yield from _file_faults("http", (http.tls.cert, http.tls.key, http.tls.ca), partial(server_context, http.tls))
 
 
-def _check_tls(where: str, tls: Tls, *, server: bool) -> None:
-    for path in (tls.cert, tls.key, tls.ca):
-        if not Path(path).is_file():
-            raise SpineScoreError(f"{where}: there is no file {path}; correct its path in tls")
+def _web_faults(where: str, web: Web) -> Iterator[str]:
+    """Yield the faults of the files that a server of HTTP needs."""
+    for fault in map(_secret_fault, filter(None, (web.token_file, web.password_file))):
+        if fault is not None:
+            yield f"{where}: {fault}; write it there, or correct the path"
+    yield from _file_faults(where, (web.cert, web.key, web.ca), partial(_load_web, web))
+
+
+def _secret_fault(path: str) -> str | None:
     try:
-        server_context(tls) if server else client_context(tls)
-    except OSError as error:
-        raise SpineScoreError(f"{where}: its certificate, key and authority cannot be used ({error})") from None
+        read_secret(path)
+    except Denied as error:
+        return str(error)
+    return None
+
+
+def _load_web(web: Web) -> None:
+    context = ssl.create_default_context(cafile=web.ca)
+    if web.cert:
+        context.load_cert_chain(web.cert, web.key, password="")  # an encrypted key must not ask for its password
+
+
+def _file_faults(where: str, files: Iterable[str | None], load: Callable[[], object]) -> Iterator[str]:
+    """Yield the faults of certificate, key and authority, which `load` loads."""
+    missing = [path for path in files if path and not Path(path).is_file()]
+    yield from (f"{where}: there is no file {path}; correct its path" for path in missing)
+    if not missing:
+        try:
+            load()
+        except OSError as error:
+            yield f"{where}: its certificate, key and authority cannot be used ({error})"

@@ -45,6 +45,7 @@ from spinescore.runtime.reading.decoding.syntaxes import (
     IMPLICIT_LITTLE_ENDIAN,
     SYNTAXES,
 )
+from spinescore.runtime.reading.sopclasses import SOP_CLASSES
 
 __all__ = ["CLASSES", "IMPLEMENTATION_CLASS_UID", "TRANSFER_SYNTAXES", "Arrival", "Events", "NotStored", "Receiver"]
 
@@ -55,16 +56,7 @@ _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try a
 _STUCK_S = 10.0
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
 
-CLASSES: dict[SopClassName, str] = {
-    "CR": "1.2.840.10008.5.1.4.1.1.1",
-    "DX": "1.2.840.10008.5.1.4.1.1.1.1",
-    "DX for processing": "1.2.840.10008.5.1.4.1.1.1.1.1",
-    "secondary capture": "1.2.840.10008.5.1.4.1.1.7",
-    "XA": "1.2.840.10008.5.1.4.1.1.12.1",
-    "RF": "1.2.840.10008.5.1.4.1.1.12.2",
-    "Enhanced XA": "1.2.840.10008.5.1.4.1.1.12.1.1",
-    "Enhanced XRF": "1.2.840.10008.5.1.4.1.1.12.2.1",
-}
+CLASSES = {cast(SopClassName, kind.name): uid for uid, kind in SOP_CLASSES.items() if not kind.retired}
 TRANSFER_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED, *SYNTAXES)
 
 

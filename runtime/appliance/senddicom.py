@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.storestatus import SUCCESS, outcome_of
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 __all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
@@ -35,10 +36,6 @@ SENT_CLASSES: tuple[str, ...] = (
 )
 _ASK = StudyRootQueryRetrieveInformationModelFind
 SENT_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-_SUCCESS, _DUPLICATE = 0x0000, 0x0111
-_STORED_WITH_WARNING = range(0xB000, 0xC000)
-_OUT_OF_RESOURCES = range(0xA700, 0xA800)
-_PROCESSING_FAILURE = 0x0110
 _TIMEOUT_S = 30.0
 _IDLE_S = 5.0
 
@@ -74,7 +71,7 @@ class DicomDestination:
             return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
         status = association.send_c_store(ds)
         self._used_s = self._clock.now()
-        return _outcome(self._answered(status), str(status.get("ErrorComment", "")))
+        return outcome_of(self._answered(status), str(status.get("ErrorComment", "")))
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the archive has the file's instance; False as well if the archive answers no questions.
@@ -94,7 +91,7 @@ class DicomDestination:
             answer = self._answered(status)
             if answer in (0xFF00, 0xFF01):
                 held = held or (identifier is not None and identifier.get("SOPInstanceUID") == ds.SOPInstanceUID)
-            elif answer != _SUCCESS:
+            elif answer != SUCCESS:
                 held = held or None
         self._used_s = self._clock.now()
         return held
@@ -116,13 +113,13 @@ class DicomDestination:
         )
         self._used_s = self._clock.now()
         answer = self._answered(status)
-        if answer == _SUCCESS:
+        if answer == SUCCESS:
             return SENT
         return Outcome("later", f"it answered a request for Storage Commitment with the status 0x{answer:04X}")
 
     def _take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         self._reported(event.event_information)
-        return _SUCCESS, None
+        return SUCCESS, None
 
     def clear(self) -> None:
         """An archive keeps no parts of objects."""
@@ -171,12 +168,3 @@ class DicomDestination:
 
 def _accepts(association: Association, sop_class: str) -> bool:
     return any(context.abstract_syntax == sop_class for context in association.accepted_contexts)
-
-
-def _outcome(status: int, comment: str) -> Outcome:
-    """Return what a status of C-STORE means (PS3.4, table B.2-1; PS3.7, annex C)."""
-    if status in (_SUCCESS, _DUPLICATE) or status in _STORED_WITH_WARNING:
-        return SENT
-    message = f"it answered with the status 0x{status:04X}" + (f" ({comment})" if comment else "")
-    later = status in _OUT_OF_RESOURCES or status == _PROCESSING_FAILURE
-    return Outcome("later" if later else "refused", message)

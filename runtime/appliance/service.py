@@ -1,7 +1,7 @@
 """The processes of a running service, and the loop of each: receive, send and web.
 
     supervisor   starts the others and starts them again if they end; gives studies to the worker (`supervisor`)
-    receive      is the DICOM node, and looks into the sources, one after the other
+    receive      is the DICOM node and looks into the sources; a source on the network has a thread
     send         delivers, one thread for each destination
     web          answers over HTTP (`web`)
     work         holds the scorer (`workerprocess`)
@@ -18,23 +18,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
-from spinescore.runtime.appliance.commitment import Ask, Committer, note_report
-from spinescore.runtime.appliance.config import Config, Destination, Node
+from spinescore.runtime.appliance.commitment import Ask, Committer
+from spinescore.runtime.appliance.config import Config, Node
 from spinescore.runtime.appliance.counts import Tally
 from spinescore.runtime.appliance.delivery import Deliverer
 from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.fault import LATER, Fault, Refusal
-from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
+from spinescore.runtime.appliance.destinations import open_destination
+from spinescore.runtime.appliance.fault import Fault, Refusal
 from spinescore.runtime.appliance.index import Index, IndexFull
-from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.places import Places, make_places
+from spinescore.runtime.appliance.sources import open_source
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
@@ -44,13 +43,14 @@ if TYPE_CHECKING:
     from spinescore.runtime.appliance.node import NodeEvents
     from spinescore.runtime.appliance.receive import Receiver
 
-__all__ = ["main", "open_destination", "open_places"]
+__all__ = ["main", "open_places"]
 
 _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
 _LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
 _STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
+_REFUSALS = ("peer-refused", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
 
 
 def open_places(config: Config) -> Places:
@@ -68,10 +68,10 @@ def _receive(config: Config) -> None:
     """Look into every source again and again."""
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
+        for source in config.source:
+            spool.close_associations(source.name)
         beat = _beating(say)
-        sources = {source.name: FolderSource(source, spool, clock, beat=beat) for source in config.source}
-        for name in sources:
-            spool.close_associations(name)
+        sources = {source.name: open_source(source, config, places, clock, beat) for source in config.source}
         noted: dict[tuple[str, str], float] = {}
         next_s = dict.fromkeys(sources, clock.now())
         pending = dict.fromkeys(sources, 1)
@@ -82,7 +82,7 @@ def _receive(config: Config) -> None:
             for source in config.source:
                 if clock.now() < next_s[source.name]:
                     continue
-                pending[source.name], faults = _look(sources[source.name], source.name)
+                pending[source.name], faults = sources[source.name].look()
                 next_s[source.name] = clock.now() + source.poll_s
                 _note(index, clock, noted, faults)
             say(pending=sum(pending.values()) + node.associations, listening=node.is_listening)
@@ -160,22 +160,6 @@ class _Node:
         self._receiver, self._events = receiver, events
 
 
-def _look(source: FolderSource, name: str) -> tuple[int, list[Fault]]:
-    """Return how many files of a source wait, and the faults of those that were not taken in."""
-    try:
-        waiting = source.poll()
-    except audit.AuditNotWritten as error:
-        return 1, [Fault("audit-not-written", str(error))]
-    except IndexFull:
-        return 1, [Fault("no-space", "the spool's disk is full; free space there")]
-    except OSError as error:
-        if error.filename is None or not source.contains(Path(error.filename)):
-            raise
-        text = f"a folder of the source {name} cannot be read ({error.strerror}); mount or make it, or let it be read"
-        return 0, [Fault("source-unreachable", text)]
-    return waiting, source.faults
-
-
 def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float], faults: list[Fault]) -> None:
     """Keep faults for `status`, the same one not again and again."""
     for fault in faults:
@@ -187,7 +171,7 @@ def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float]
         try:
             with index.transaction():
                 index.note_fault(clock.date().isoformat(timespec="seconds"), fault.code, fault.message)
-                if fault.code not in (*LATER, "quarantined"):  # that one has its own record
+                if fault.code in _REFUSALS:
                     audit.note(index, clock, "refused", code=fault.code, reason=fault.message)
         except IndexFull:
             del noted[key]
@@ -228,22 +212,6 @@ def _web(config: Config) -> None:
             Spool(places, index, clock, 0).close_associations(SOURCE)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
         serve_http(app, sockets, lambda: say(alive=True))
-
-
-def open_destination(destination: Destination, config: Config, clock: ServiceClock, places: Places) -> Place:
-    """Return the place that a table `destination` of the configuration means. Raises `OSError` for files of TLS."""
-    if destination.kind == "folder":
-        assert destination.path is not None
-        return FolderDestination(destination.name, Path(destination.path))
-    from spinescore.runtime.appliance.senddicom import Archive, DicomDestination
-
-    assert destination.host is not None
-    assert destination.port is not None
-    assert destination.ae_title is not None
-    tls = None if destination.tls is None else client_context(destination.tls)
-    calling = config.node.ae_title if config.node else Node().ae_title
-    archive = Archive(destination.host, destination.port, destination.ae_title, calling, tls)
-    return DicomDestination(destination.name, archive, clock, partial(note_report, places, clock))
 
 
 def _deliver(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +75,16 @@ class Spool:
             self.index.change("UPDATE associations SET closed_s = ? WHERE source = ? AND closed_s IS NULL",
                               self._clock.now(), source)  # fmt: skip
 
-    def receive(self, content: Iterable[Buffer], association: Association | None = None) -> Received:
+    def receive(
+        self,
+        content: Iterable[Buffer],
+        association: Association | None = None,
+        *,
+        along: Callable[[], object] | None = None,
+    ) -> Received:
         """Take in one object, a whole DICOM file in parts, and return when it cannot be lost any more.
+
+        `along` is called in the transaction that notes a new object, for what is to be kept together with it.
 
         Acknowledge the object after this call, never before. Raises Refused with a fault (`no-space`, `too-large`,
         `not-dicom`, `no-uid`), and then nothing of the object is left here; so, too, for any other exception.
@@ -86,7 +94,7 @@ class Spool:
         part = self.places.incoming / f"{uuid.uuid4().hex}.part"
         try:
             sha256, size = self._write(part, content)
-            return self._keep(part, sha256, size, read_identity(part), association)
+            return self._keep(part, sha256, size, read_identity(part), association, along)
         except OSError as error:
             if error.errno in FULL:
                 raise self._no_space() from None
@@ -119,7 +127,13 @@ class Spool:
         return digest.hexdigest(), size
 
     def _keep(
-        self, part: Path, sha256: str, size: int, identity: Identity, association: Association | None
+        self,
+        part: Path,
+        sha256: str,
+        size: int,
+        identity: Identity,
+        association: Association | None,
+        along: Callable[[], object] | None,
     ) -> Received:
         other = self._namesake(identity, sha256)
         if other:
@@ -139,6 +153,8 @@ class Spool:
                     number = self._note_association(association)
                     study = note_object(self.index, self._clock, identity, sha256, size, number)
                     self._audit("received", association, identity, sha256, bytes=size, study=study, code=identity.code)
+                    if along is not None:
+                        along()
         except BaseException:
             if self.index.one("SELECT 1 FROM objects WHERE sha256 = ? AND removed = 0", sha256) is None:
                 target.unlink(missing_ok=True)

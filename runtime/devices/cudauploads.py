@@ -1,8 +1,8 @@
-"""The places of the radiographs on a GPU, and how they get there.
+"""The slots for radiographs on a GPU, and their uploads.
 
 A radiograph is copied into pinned memory in pieces, by several threads, and each piece is sent as soon as it is there.
-A table is sent only if it differs from the table that the slot holds. Where an image lies and how large it is stands in
-device memory, so that a slot may grow while captured graphs stay valid.
+A table is sent only if it differs from the table that the slot holds. The address and the size of an image are read
+from device memory, so that a slot may grow while captured graphs stay valid.
 
 `drv` is pycuda's driver module, passed in by the device that imports it. The CUDA context must be current.
 """

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from spinescore.runtime.arguments import shown
 from spinescore.runtime.errors import OutputError
 from spinescore.runtime.reading.dates import calendar_date, time_of_day
-from spinescore.runtime.reading.display import SOP_CLASSES
 from spinescore.runtime.reading.orientation import ORIENTATIONS
+from spinescore.runtime.reading.sopclasses import SOP_CLASSES
 from spinescore.runtime.reading.sourcenames import told_apart
 from spinescore.runtime.reading.tags import text, value, whole
 from spinescore.runtime.scoring.intake import StudyInput, as_study
@@ -178,7 +178,7 @@ def source_of(radiograph: Radiograph, info: RadiographInfo | None = None) -> Dat
                 "archive, or choose another format"
             )
         setattr(ds, keyword, uid)
-    allowed = {uid: kind.name for uid, kind in SOP_CLASSES.items() if not kind.retired}
+    allowed = {uid: kind.name for uid, kind in SOP_CLASSES.items() if kind.referenced}
     if ds.SOPClassUID not in allowed:
         raise OutputError(
             f"{name} is of the SOP class {UID(ds.SOPClassUID).name}; DICOM results refer to "

@@ -7,46 +7,24 @@ device measured, the VOI step selects the visible range, and the presentation st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spinescore.runtime.notices import notice
 from spinescore.runtime.reading.lookup import Lut, Values, lut_items, read_lut
+from spinescore.runtime.reading.sopclasses import SOP_CLASSES, SopClass
 from spinescore.runtime.reading.tags import is_stated, number, text, value
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["SOP_CLASSES", "Display", "Rescale", "SopClass", "Window", "display_of"]
+__all__ = ["Display", "Rescale", "Window", "display_of"]
 
 _HUGE = 1e100  # with larger factors, differences and products of values would overflow
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
-class SopClass(NamedTuple):
-    """The meaning of an image's SOP class for its display.
-
-    In all of them the Modality LUT or rescale comes first, a VOI LUT before a window, and MONOCHROME1 or the shape
-    INVERSE inverts. With the Pixel Intensity Relationships in `undisplayed` the modality step leads back to the
-    intensity of the X-rays, and is not for display (PS3.3 C.8.7.1.1.2).
-    """
-
-    name: str
-    undisplayed: tuple[str, ...] = ()
-    retired: bool = False  # results cannot refer to its images
-
-
-_LOGARITHMIC = ("LOG", "DISP")
-SOP_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.1": SopClass("CR"),
-    "1.2.840.10008.5.1.4.1.1.1.1": SopClass("DX"),
-    "1.2.840.10008.5.1.4.1.1.1.1.1": SopClass("DX for processing"),
-    "1.2.840.10008.5.1.4.1.1.7": SopClass("secondary capture"),
-    "1.2.840.10008.5.1.4.1.1.12.1": SopClass("XA", _LOGARITHMIC),
-    "1.2.840.10008.5.1.4.1.1.12.2": SopClass("RF", _LOGARITHMIC),
-    "1.2.840.10008.5.1.4.1.1.12.3": SopClass("XA biplane", _LOGARITHMIC, retired=True),
-}
 _ANY = SopClass("another")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spinescore.runtime.reading.sopclasses import SOP_CLASSES
 from spinescore.runtime.reading.tags import is_stated, items, number, raw_element, text
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["lift"]
 
-_CLASSES = ("1.2.840.10008.5.1.4.1.1.12.1.1", "1.2.840.10008.5.1.4.1.1.12.2.1")  # Enhanced XA, Enhanced XRF
 _FRAMES = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")  # the first one takes precedence
 # sequence of a functional group -> its attributes that other images have at top level
 _GROUPS = {
@@ -37,7 +37,8 @@ def lift(ds: Dataset) -> None:
     A group is left out if the header itself states one of its attributes. Other classes and images of several frames
     are not changed.
     """
-    if text(ds, "SOPClassUID") not in _CLASSES or (number(ds, "NumberOfFrames") or 1) != 1:
+    sop_class = SOP_CLASSES.get(text(ds, "SOPClassUID") or "")
+    if sop_class is None or not sop_class.enhanced or (number(ds, "NumberOfFrames") or 1) != 1:
         return
     for frame in (item for keyword in _FRAMES for item in items(ds, keyword)[:1]):
         for sequence, keywords in _GROUPS.items():

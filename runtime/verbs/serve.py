@@ -125,7 +125,7 @@ def read(path: Path) -> Config:
 
 def _check(config: Config, path: Path) -> int:
     """Check what the configuration names. Raises UsageError after a message for every fault."""
-    from spinescore.runtime.appliance.network import check_network
+    from spinescore.runtime.appliance.network import network_faults
     from spinescore.runtime.appliance.places import network_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.results import check_formats
@@ -137,9 +137,9 @@ def _check(config: Config, path: Path) -> int:
     checks: tuple[Callable[[], object], ...] = (
         lambda: check_formats(config.formats),
         lambda: Bundle.open(config.score.bundle),
-        lambda: check_network(config),
     )
     faults += [fault for check in checks if (fault := _fault_of(check))]
+    faults += network_faults(config)
     if fault := network_fault(Path(config.spool.path)):
         faults.append(fault)
     for fault in faults:

@@ -1,5 +1,8 @@
 """The exporter's graphs in PyTorch against ONNX Runtime on the CPU; an unsupported operator is refused by name."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import pytest
@@ -95,3 +98,15 @@ def test_what_the_exporter_does_not_write_is_refused_by_name(change, message):
                 node.attribute.append(helper.make_attribute("to", onnx.TensorProto.FLOAT))
     with pytest.raises(EngineError, match=message):
         module_of(model, "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("is_available", "words"), [(False, "sees no GPU"), (True, r"has no pools of memory.*2\.6 or later")]
+)
+def test_a_pytorch_that_cannot_stand_in_is_an_engine_error(monkeypatch, is_available, words):
+    from spinescore.benchmarks.gpu.torchengine import Cuda
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_available)
+    monkeypatch.delattr(torch.cuda, "MemPool")
+    with pytest.raises(EngineError, match=rf"PyTorch {re.escape(torch.__version__)} {words}"):
+        Cuda(SimpleNamespace(index=0, stream_handle=0))

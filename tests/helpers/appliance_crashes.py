@@ -18,6 +18,8 @@ from pathlib import Path
 
 from helpers.appliance import OUT, Appliance, FakeClock, config_of, tiny_files
 from spinescore.runtime.appliance import index
+from spinescore.runtime.appliance.audit import read_head
+from spinescore.runtime.appliance.auditcheck import Flaw, check
 from spinescore.runtime.scoring.report import StudyReport
 
 ENDED = 9
@@ -63,6 +65,9 @@ def outcome(appliance: Appliance) -> list[str]:
             faults.append(f"{row['file']} is not what was to be sent")
     if appliance.index.one("SELECT count(*) FROM results")[0] != 1 or len(list(places.results.iterdir())) != 1:
         faults.append("there is not one set of results")
+    flaw = check(places.root, read_head(appliance.index))
+    if isinstance(flaw, Flaw):
+        faults.append(f"the audit log: {flaw}")
     return faults
 
 

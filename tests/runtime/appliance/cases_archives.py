@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -23,8 +24,12 @@ import pytest
 from pydicom import dcmread
 
 from helpers import appliance
-from spinescore.runtime.appliance.delivery import SENT, Parcel
+from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.senddicom import Archive, DicomDestination
+from spinescore.runtime.appliance.sendorthanc import OrthancDestination
+from spinescore.runtime.appliance.sendstow import StowDestination
 
 STORESCP, ORTHANC, NODE = 11113, 4242, 11112
 WEB = 8042
@@ -88,6 +93,24 @@ def orthanc(folder: Path, **changes):
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     return process("Orthanc", folder / "orthanc.json", port=WEB, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+DICOMWEB = {"Plugins": [PLUGIN], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+PASSWORD = {"AuthenticationEnabled": True, "RegisteredUsers": {"spinescore": "open sesame"}}
+
+
+def ask(path: str, method: str = "GET", body: bytes | None = None) -> bytes:
+    """Orthanc's answer to a request of its REST."""
+    request = urllib.request.Request(f"http://127.0.0.1:{WEB}{path}", body, method=method)
+    with urllib.request.urlopen(request) as answer:
+        return answer.read()
+
+
+def stored(uid: str) -> bytes:
+    """The file of an instance that Orthanc has."""
+    (one,) = json.loads(ask("/tools/lookup", "POST", uid.encode()))
+    return ask(f"{one['Path']}/file")
 
 
 def instances() -> list[str]:
@@ -255,6 +278,117 @@ def case_orthanc_confirms_what_it_keeps(folder: Path) -> None:
 
         wait_until(confirmed, "the confirmation of two reports and four pictures")
         assert len(instances()) == 6
+
+
+def case_an_archive_with_stow_stores_the_same_bytes(folder: Path) -> None:
+    """With Orthanc and libOrthancDicomWeb.so."""
+    sent = parcels(folder)
+    archive = StowDestination("vna", Web(f"http://127.0.0.1:{WEB}/dicom-web"))
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:8042 cannot be reached"):
+        archive.send(sent[0])
+    with orthanc(folder / "orthanc", **DICOMWEB):
+        assert archive.holds(sent[0]) is False
+        assert [archive.send(parcel) for parcel in sent] == [SENT] * len(sent)
+        assert [archive.holds(parcel) for parcel in sent] == [True] * len(sent)
+        assert archive.send(sent[0]) == SENT  # a resend is no fault
+        assert instances() == sorted(parcel.sop_instance_uid for parcel in sent)
+        assert all(stored(parcel.sop_instance_uid) == parcel.path.read_bytes() for parcel in sent)
+        damaged = folder / "damaged.dcm"
+        ds = dcmread(sent[0].path)
+        del ds.StudyInstanceUID
+        ds.save_as(damaged)
+        assert archive.send(replace(sent[0], path=damaged)).kind in ("refused", "later")
+    archive = StowDestination("vna", Web(f"http://127.0.0.1:{WEB}/wrong"))
+    with orthanc(folder / "orthanc", **DICOMWEB):
+        assert archive.send(sent[0]) == Outcome("later", "it answered with the HTTP status 404")
+
+
+def case_orthanc_takes_results_by_its_rest(folder: Path) -> None:
+    """With Orthanc, which has a password."""
+    sent = parcels(folder)
+    (folder / "secret").write_text("open barley\n")
+    web = Web(f"http://127.0.0.1:{WEB}/", user="spinescore", password_file=str(folder / "secret"))
+    archive = OrthancDestination("orthanc", web)
+    with orthanc(folder / "orthanc", **PASSWORD):
+        for try_it in (archive.send, archive.holds):
+            with pytest.raises(Denied, match=r"the user spinescore with the password in .*secret"):
+                try_it(sent[0])
+        (folder / "secret").write_text("open sesame\n")
+        assert archive.holds(sent[0]) is False
+        assert [archive.send(parcel) for parcel in sent] == [SENT] * len(sent)
+        assert archive.send(sent[0]) == SENT
+        assert [archive.holds(parcel) for parcel in sent] == [True] * len(sent)
+        garbage = folder / "garbage.dcm"
+        garbage.write_bytes(b"garbage")
+        assert archive.send(replace(sent[0], path=garbage)).kind == "refused"
+    with orthanc(folder / "orthanc"):
+        assert instances() == sorted(parcel.sop_instance_uid for parcel in sent)
+        assert all(stored(parcel.sop_instance_uid) == parcel.path.read_bytes() for parcel in sent)
+
+
+def web_service(folder: Path, source: str = "") -> Path:
+    """The configuration of a service that takes studies from Orthanc and returns their reports to it."""
+    bundle = appliance.write_bundle(folder / "bundle")
+    path = folder / "appliance.toml"
+    path.write_text(
+        f'[spool]\npath = "spool"\nreserve_gb = 0.001\n[score]\nbundle = "{bundle}"\ndevice = "cpu"\n'
+        "[study]\nquiet_s = 20\nquiet_complete_s = 0\n"
+        f'[[source]]\nname = "pacs"\nkind = "orthanc"\nurl = "http://127.0.0.1:{WEB}"\npoll_s = 0.2\n{source}'
+        f'[[destination]]\nname = "vna"\nkind = "stow"\nurl = "http://127.0.0.1:{WEB}/dicom-web"\n'
+        'results = ["sr", "sc"]\n'
+    )
+    return path
+
+
+def serve_web(config: Path):
+    words = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
+    return process(*words, env={**os.environ, "SPINESCORE_CACHE": str(config.parent / "cache")})
+
+
+def put_studies(folder: Path, numbers: range) -> None:
+    """Give studies to Orthanc, and with each a file that is no radiograph."""
+    for number in numbers:
+        files = appliance.tiny_files(folder / f"study{number}", f"1.2.3.{number + 1}")
+        other = dcmread(files[0])
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}.9"
+        other.save_as(folder / f"study{number}" / "ct.dcm")
+        for path in (*files, folder / f"study{number}" / "ct.dcm"):
+            ask("/instances", "POST", path.read_bytes())
+
+
+def states(config: Path) -> dict:
+    words = [sys.executable, "-m", "spinescore.runtime.cli", "status", "--config", str(config), "--json"]
+    return json.loads(subprocess.run(words, capture_output=True, text=True).stdout or "{}")
+
+
+def case_studies_come_from_orthanc_and_their_reports_return(folder: Path) -> None:
+    """With Orthanc and libOrthancDicomWeb.so. The service and Orthanc are killed meanwhile, and Orthanc begins anew."""
+    config = web_service(folder)
+    with orthanc(folder / "orthanc", StableAge=1, **DICOMWEB):
+        put_studies(folder, range(2))
+        with serve_web(config) as running:
+            wait_until(lambda: len(instances()) >= 9, "some of the results")
+            put_studies(folder, range(2, 4))
+            os.kill(running.pid, signal.SIGKILL)
+            running.wait()
+        with serve_web(config):
+            wait_until(lambda: len(instances()) == 4 * 6, "the results of four studies")
+            time.sleep(3.0)  # StableStudy, and our own results as changes
+            assert len(instances()) == 4 * 6
+            told = states(config)
+    assert told["studies"]["delivered"] == 4
+    assert told["received_objects"] == 8  # neither the other objects nor our own results
+    assert told["quarantined"] == 0
+    shutil.rmtree(folder / "orthanc")
+    with serve_web(config):
+        wait_until(lambda: "source-unreachable" in str(states(config)["last_faults"]), "the fault of the source")
+        with orthanc(folder / "orthanc", **DICOMWEB):
+            put_studies(folder, range(3, 5))
+            wait_until(lambda: states(config)["studies"]["delivered"] == 5, "the new study's delivery")
+            time.sleep(1.0)
+            assert len(instances()) == 2 * 3 + 3  # the results of the other one were delivered before
+    assert states(config)["received_objects"] == 10
 
 
 if __name__ == "__main__":

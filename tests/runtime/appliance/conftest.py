@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers import appliance
+from helpers.certificates import write_certificates
 from spinescore.runtime.phantom import write_study
 
 if sys.platform == "win32":
@@ -72,30 +72,7 @@ def certificates(tmp_path_factory):
     """An authority, and certificates of it for a server and a client, made by openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "server", "client", "other"):
-        signer = [] if name == "ca" else ["-CA", "ca.pem", "-CAkey", "ca.key"]
-        openssl(
-            *(
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={name}",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-            ),
-            *("-keyout", f"{name}.key", "-out", f"{name}.pem", *signer),
-        )
-    return folder
+    return write_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

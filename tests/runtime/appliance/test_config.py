@@ -10,6 +10,8 @@ import pytest
 
 from helpers.documentation import blocks
 from spinescore.runtime.appliance.config import Config, ConfigError, Node, Score, SpoolPart, read_config
+from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.network import network_faults
 from spinescore.runtime.documents import document_of, read
 
 pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
@@ -111,6 +113,84 @@ def test_every_fault_is_said_at_once(tmp_path):
     assert all(": " in fault for fault in said)
 
 
+WEB = """\
+[[source]]
+name = "a"
+kind = "orthanc"
+settle_s = 5
+user = "u"
+[[source]]
+name = "b"
+kind = "folder"
+path = "b"
+url = "http://here"
+history = false
+[[destination]]
+name = "c"
+kind = "stow"
+url = "https://u:p@here/?a=1"
+token_file = "t"
+user = "u"
+password_file = "p"
+cert = "c"
+commitment = true
+results = ["sr", "json"]
+[[destination]]
+name = "d"
+kind = "orthanc"
+url = "http://here:8042"
+ca = "ca.pem"
+host = "here"
+ae_title = "HERE"
+[[destination]]
+name = "e"
+kind = "dicom"
+host = "here"
+port = 104
+ae_title = "E"
+token_file = "t"
+"""
+
+
+def test_every_fault_of_archives_over_http_is_said(tmp_path):
+    places = [fault.partition(":")[0] for fault in faults(tmp_path, LEAST + WEB)]
+    assert sorted(places) == [
+        "destination[0].cert", "destination[0].commitment", "destination[0].results", "destination[0].token_file",
+        "destination[0].url", "destination[1].ae_title", "destination[1].ca", "destination[1].host",
+        "destination[2].token_file", "source[0].settle_s", "source[0].url", "source[0].user", "source[1].history",
+        "source[1].url",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["here", "ftp://here", "https://", "http://here:x", "http://a b", "http://me@here"])
+def test_a_url_names_a_server_of_http(tmp_path, url):
+    text = LEAST + f'[[destination]]\nname = "a"\nkind = "stow"\nurl = "{url}"\n'
+    assert [fault.partition(":")[0] for fault in faults(tmp_path, text)] == ["destination[0].url"]
+
+
+def test_a_secret_is_a_credential_of_the_service_or_a_file_beside_the_configuration(tmp_path, monkeypatch):
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "token").write_text("x")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    text = '[[destination]]\nname = "a"\nkind = "stow"\nurl = "https://here"\ntoken_file = "token"\nca = "ca.pem"\n'
+    config = read_config(config_in(tmp_path, LEAST + text))
+    assert config.destination[0].web.token_file == str(credentials / "token")
+    assert config.destination[0].web.ca == str(tmp_path / "ca.pem")
+    assert config.destination[0].gets == ("sr", "not-scored")
+    assert read(Config, document_of(config)) == config
+    said = network_faults(config)
+    assert said == [f"destination a: there is no file {tmp_path / 'ca.pem'}; correct its path"]
+    (credentials / "token").write_text("")
+    (tmp_path / "ca.pem").write_text("no certificate")
+    said = network_faults(config)
+    assert [fault.partition(" (")[0] for fault in said] == [
+        f"destination a: the credential in {credentials / 'token'} is not one line of text; write it there, or correct "
+        "the path",
+        "destination a: its certificate, key and authority cannot be used",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "places"),
     [
@@ -141,15 +221,9 @@ def test_the_configuration_of_the_page_is_valid(tmp_path):
     assert config.study == least.study
     assert replace(config.spool, path="") == replace(least.spool, path="")
     assert replace(config.node, tls=None) == Node()
-    for part in (
-        config,
-        *vars(config).values(),
-        config.peer[0],
-        config.source[0],
-        *config.destination,
-        config.http.token[0],
-    ):
-        names = {field.name for field in fields(part)} if is_dataclass(part) else set()
+    parts = (config.peer[0], config.source[0], *config.destination, config.http.token[0], Web())
+    for part in (config, *vars(config).values(), *parts):
+        names = {field.name for field in fields(part)} - {"web"} if is_dataclass(part) else set()
         assert names <= set(re.findall(r"^(?:\[\[?)?(?:\w+\.)?(\w+)", text, flags=re.MULTILINE))  # and all of them
 
 

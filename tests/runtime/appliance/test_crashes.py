@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.appliance import tiny_files
 from spinescore.runtime import load_study
 
@@ -23,3 +25,14 @@ def test_an_end_before_each_step_on_the_disk_loses_and_doubles_nothing(memory_fo
     outcome = json.loads(done.stdout)
     assert outcome["wrong"] == {}, done.stderr
     assert outcome["steps"] > 40  # Python 3.10 hides those of pathlib
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_end_before_each_line_of_following_orthanc_loses_and_doubles_nothing(memory_folder, step):
+    pytest.importorskip("dicomweb_client")
+    command = [sys.executable, "-m", "helpers.appliance_orthanc_crashes", str(memory_folder), str(step)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["wrong"] == {}, done.stderr
+    assert outcome["ends"] > 400 / step

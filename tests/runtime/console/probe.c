@@ -4,7 +4,8 @@
 
    The case is the token, by which the double of the service knows its behaviour. A case that begins with fetch-, file-
    or ready- makes that call, with the rest as the token; cancel... is cancelled by another thread; slow... has short
-   time-outs; own-... gives a buffer for the answer; twice-... makes the call with a handle that is in use. */
+   time-outs; own-... gives a buffer for the answer; twice-... makes the call with a handle that is in use; many-... makes
+   it in four threads with a handle each. */
 #define _POSIX_C_SOURCE 200809L
 #include "spinescore.h"
 
@@ -118,6 +119,49 @@ static void call_twice(spinescore_handle *handle, spinescore_problem *problem) {
     printf(" other=%s", spinescore_status_name(other.problem.status));
 }
 
+static void *score_thrice(void *argument) {
+    static const uint16_t pixels[90 * 80] = {0};
+    const spinescore_options *options = (const spinescore_options *)argument;
+    spinescore_handle *handle;
+    spinescore_view view;
+    spinescore_request request;
+    spinescore_report report;
+    size_t right = 0;
+    int i;
+    memset(&view, 0, sizeof view);
+    memset(&request, 0, sizeof request);
+    memset(&report, 0, sizeof report);
+    view.struct_size = (uint32_t)sizeof view;
+    request.struct_size = (uint32_t)sizeof request;
+    report.struct_size = (uint32_t)sizeof report;
+    view.data = pixels;
+    view.data_bytes = sizeof pixels;
+    view.rows = 90;
+    view.columns = 80;
+    view.bits_allocated = 16;
+    request.views = &view;
+    request.view_count = 1;
+    if (spinescore_open(options, &handle, NULL) != SPINESCORE_OK) exit(1);
+    for (i = 0; i < 3; i++)
+        right += spinescore_score(handle, &request, &report, NULL) == SPINESCORE_OK && report.range[1] == 3;
+    spinescore_close(handle);
+    return (void *)right;
+}
+
+static void score_in_threads(spinescore_options *options) {
+    pthread_t threads[4];
+    size_t right = 0;
+    void *one;
+    int i;
+    for (i = 0; i < 4; i++)
+        if (pthread_create(&threads[i], NULL, score_thrice, options) != 0) exit(1);
+    for (i = 0; i < 4; i++) {
+        if (pthread_join(threads[i], &one) != 0) exit(1);
+        right += (size_t)one;
+    }
+    printf(" right=%lu", (unsigned long)right);
+}
+
 static void run(spinescore_handle *handle, const char *name, const char *folder, spinescore_problem *problem) {
     char file[600];
     pthread_t thread;
@@ -137,14 +181,14 @@ static void run(spinescore_handle *handle, const char *name, const char *folder,
 }
 
 int main(int count, char **words) {
-    static const char *const prefixes[] = {"fetch-", "ready-", "file-", "own-", "twice-"};
+    static const char *const prefixes[] = {"fetch-", "ready-", "file-", "own-", "twice-", "many-"};
     int i;
     size_t j;
     (void)setlocale(LC_ALL, "");
     for (i = 3; i < count; i++) {
         spinescore_options options;
         spinescore_problem problem;
-        spinescore_handle *handle;
+        spinescore_handle *handle = NULL;
         memset(&options, 0, sizeof options);
         memset(&problem, 0, sizeof problem);
         options.struct_size = (uint32_t)sizeof options;
@@ -161,7 +205,10 @@ int main(int count, char **words) {
             options.send_timeout_ms = 500;
         }
         printf("%s", words[i]);
-        if (spinescore_open(&options, &handle, &problem) == SPINESCORE_OK) run(handle, words[i], words[2], &problem);
+        if (begins(words[i], "many-"))
+            score_in_threads(&options);
+        else if (spinescore_open(&options, &handle, &problem) == SPINESCORE_OK)
+            run(handle, words[i], words[2], &problem);
         spinescore_close(handle);
         printf(" | %s http=%d retry=%d code=%s | %s | %s\n", spinescore_status_name(problem.status),
                (int)problem.http_status, (int)problem.retry_after_s, problem.code, problem.message, problem.next_step);

@@ -6,6 +6,7 @@ import json
 import locale
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -28,7 +29,7 @@ STATUSES = {
     "cancelled": ("cancel",),
     "in-use": ("twice-cancel",),
 }
-FETCHED = ("fetch-right", "fetch-sr-chunked", "file-right", "ready-right")
+FETCHED = ("many-right", "fetch-right", "fetch-sr-chunked", "file-right", "ready-right")
 LISTED = {case for cases in STATUSES.values() for case in cases}
 EXPECTED = {case: status for status, cases in STATUSES.items() for case in cases}
 EXPECTED |= dict.fromkeys(FETCHED, "ok") | dict.fromkeys(PLAIN.keys() - LISTED, "bad-answer")
@@ -160,6 +161,22 @@ def test_a_token_that_would_break_the_head_is_refused(probe, tmp_path, token):
     assert "| usage http=0" in text
 
 
+def test_a_service_that_takes_no_connection_any_more_is_waited_for_until_the_time_is_over(probe, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        waiting = []
+        while len(waiting) < 100:
+            waiting.append(socket.socket(socket.AF_UNIX))
+            waiting[-1].setblocking(False)
+            if waiting[-1].connect_ex(str(tmp_path / "s")) != 0:
+                break
+        line = calls([probe], str(tmp_path / "s"), tmp_path, ["slow"])["slow"]
+        for stream in waiting:
+            stream.close()
+    assert (line[1], line[5]) == ("timeout", "Connecting took longer than 1000 ms.")
+
+
 def test_over_tcp_all_is_the_same(probe, answered, tmp_path):
     cases = ("right", "chunked", "half-body", "busy", "busy-early", "cancel", "slow", "fetch-right", "two-lengths")
     with console_double(None) as double:
@@ -187,8 +204,9 @@ def test_a_comma_as_decimal_point_changes_nothing(probe, tmp_path):
 def test_threads_with_handles_of_their_own_are_clean(library, tmp_path):
     program = compile_c("gcc", library, tmp_path / "probe", "-g", "-fsanitize=thread", "-pthread", str(PROBE))
     with console_double(tmp_path / "s") as double:
-        lines = calls([program], double.address, tmp_path, ["right", "cancel", "twice-cancel"])
+        lines = calls([program], double.address, tmp_path, ["many-right", "cancel", "twice-cancel"])
     assert [line[1] for line in lines.values()] == ["ok", "cancelled", "in-use"]
+    assert lines["many-right"][0] == " right=12"
 
 
 def test_valgrind_finds_nothing(library, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.console_build import SANITIZERS, compile_c, need_unix, run, sdk
-from helpers.console_double import ANSWER, REPORT, SR, console_double, edited
+from helpers.console_double import ANSWER, PLAIN, REPORT, SR, console_double, edited
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.study import REGIONS
@@ -222,6 +222,41 @@ def test_answers_with_any_change_are_read_or_refused_cleanly(programs, tmp_path)
     lines = run([programs["readback"], "-s", *map(str, files)]).splitlines()
     assert {line.split()[0] for line in lines} == {"ok", "bad-answer"}
     assert any("The field " in line for line in lines)
+
+
+DRIVER = """
+#include <stdio.h>
+#include <stdint.h>
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+int main(int count, char **words) {
+    static uint8_t data[100000];
+    for (int i = 1; i < count; i++) {
+        FILE *file = fopen(words[i], "rb");
+        size_t bytes = file ? fread(data, 1, sizeof data, file) : 0;
+        if (file) fclose(file);
+        LLVMFuzzerTestOneInput(data, bytes);
+    }
+    return 0;
+}
+"""
+
+
+def test_answers_of_http_with_any_change_are_read_or_refused_cleanly(programs, tmp_path):
+    """The target of libFuzzer, with a short run of changes of our own."""
+    (tmp_path / "driver.c").write_text(DRIVER, encoding="utf-8")
+    library = Path(programs["readback"]).parent / "sdk"
+    sources = [str(HERE / "fuzz.c"), str(library / "spinescore_codes.c"), str(tmp_path / "driver.c")]
+    run(["gcc", "-std=c99", *SANITIZERS, "-I", str(library), *sources, "-o", str(tmp_path / "fuzz")])
+    chance = random.Random(7)
+    texts = [text for text in PLAIN.values() if 0 < len(text) < 50_000]
+    files = []
+    for number in range(600):
+        text = chance.choice(texts)
+        place = chance.randrange(min(len(text), 300))
+        word = chance.choice([*WORDS, b"\r\n", b"\n", b"Content-Length: 7\r\n", b"HTTP/1.1 200 OK\r\n", b"5;\r\n"])
+        files.append(tmp_path / str(number))
+        files[-1].write_bytes(bytes([number % 2]) + text[:place] + word + text[place + chance.randrange(9) :])
+    run([str(tmp_path / "fuzz"), *map(str, files)])
 
 
 NUMBERS = [

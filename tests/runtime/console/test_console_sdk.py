@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import spinescore.runtime
-from helpers.console_build import C_WARNINGS, SANITIZERS, SOURCES, compile_c, need, need_unix, run, sdk
+from helpers.console_build import C_WARNINGS, compile_c, need, need_unix, run, sdk
 from helpers.console_double import PLAIN, SR, console_double
+from helpers.console_languages import CXX_WARNINGS, MAKERS, call_example
 from helpers.documentation import blocks
 from spinescore.runtime import cli
 from spinescore.runtime.console import codes_header, codes_source
 
+ROOT = Path(__file__).parents[3]
 CODES_PAGE = (Path(spinescore.runtime.__file__).parent / "codes.md").read_text(encoding="utf-8")
-CXX_WARNINGS = (
-    "-std=c++11",
-    "-Wall",
-    "-Wextra",
-    "-Wpedantic",
-    "-Werror",
-    "-Wconversion",
-    "-Wshadow",
-    "-Wold-style-cast",
-)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +46,15 @@ def test_the_command_writes_a_folder_and_writes_it_again(tmp_path, capsys):
     }
     assert written == names
     assert (tmp_path / "new" / "sdk" / "spinescore.c").read_text("utf-8").startswith("/* spinescore.c: ")
+
+
+def test_every_file_is_in_the_wheel():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib; the other versions run this")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["spinescore.runtime.console"]
+    files = [path for path in (ROOT / "runtime" / "console").rglob("*.*") if path.suffix not in (".py", ".pyc")]
+    assert [path.name for path in files if not any(path.match(pattern) for pattern in patterns)] == []
+    assert len(files) > 10
 
 
 def test_a_file_is_no_folder(tmp_path, capsys):
@@ -122,55 +122,18 @@ def test_the_examples_build_with_cmake(library, tmp_path):
     assert {"score", "score_cpp", "libspinescore.so"} <= {path.name for path in (tmp_path / "build").iterdir()}
 
 
-@pytest.fixture(scope="module")
-def languages(library, tmp_path_factory):
-    """The command of the example in each language whose compiler is there."""
+@pytest.mark.parametrize("language", MAKERS)
+def test_the_example_of_each_language_scores(library, tmp_path, language):
     need_unix()
-    folder = tmp_path_factory.mktemp("languages")
-    return {"c": make_c, "cpp": make_cpp, "cs": make_cs}, library, folder
-
-
-def make_c(library, folder):
-    return [str(compile_c("gcc", library, folder / "score", *SANITIZERS, str(library / "examples" / "score.c")))]
-
-
-def make_cpp(library, folder):
-    need("g++")
-    objects = []
-    for name in SOURCES:
-        objects.append(str(folder / f"{name}.o"))
-        run(["gcc", *C_WARNINGS, *SANITIZERS, "-c", str(library / name), "-o", objects[-1]])
-    words = ["g++", *CXX_WARNINGS, *SANITIZERS, "-I", str(library), *objects, str(library / "examples" / "score.cpp")]
-    run([*words, "-o", str(folder / "score_cpp")])
-    return [str(folder / "score_cpp")]
-
-
-def make_cs(library, folder):
-    need("mcs", "mono")
-    compile_c("gcc", library, folder / "libspinescore.so", "-shared", "-fPIC", "-O2")
-    sources = [str(library / name) for name in ("SpineScore.cs", "examples/Score.cs")]
-    run(["mcs", "-warn:4", "-warnaserror", f"-out:{folder / 'Score.exe'}", *sources])
-    return ["mono", str(folder / "Score.exe")]
-
-
-def call(command, folder, address, *words, token="right"):
-    environment = {**os.environ, "SPINESCORE_TOKEN": token, "LD_LIBRARY_PATH": str(folder)}
-    words = [*command, address, *map(str, words)]
-    return subprocess.run(words, capture_output=True, text=True, encoding="utf-8", timeout=300, env=environment)
-
-
-@pytest.mark.parametrize("language", ["c", "cpp", "cs"])
-def test_the_example_of_each_language_scores(languages, tmp_path, language):
-    makers, library, folder = languages
-    command = makers[language](library, folder)
+    command = MAKERS[language](library, tmp_path)
     (tmp_path / "neck.dcm").write_bytes(b"the bytes of a file")
     (tmp_path / "back.dcm").write_bytes(b"those of another")
     files = [tmp_path / "neck.dcm", tmp_path / "back.dcm"]
     with console_double(tmp_path / "s") as double:
-        done = call(command, folder, double.address, *files, "-o", tmp_path / "sr.dcm")
+        done = call_example(command, tmp_path, double.address, *files, "-o", tmp_path / "sr.dcm")
         assert (done.returncode, done.stderr) == (0, "")
-        full = call(command, folder, double.address, *files, token="busy")
-        bad = call(command, folder, double.address, *files, token="rejected")
+        full = call_example(command, tmp_path, double.address, *files, token="busy")
+        bad = call_example(command, tmp_path, double.address, *files, token="rejected")
         parts = double.parts("busy")
     assert (tmp_path / "sr.dcm").read_bytes() == SR
     assert [part for _, part in parts.values()][1:] == [b"the bytes of a file", b"those of another"]
@@ -182,18 +145,18 @@ def test_the_example_of_each_language_scores(languages, tmp_path, language):
     assert "budget" in full.stderr
     assert "low-confidence: The localizer is not sure: caf" in bad.stderr
     assert "Give the points." in bad.stderr
-    gone = call(command, folder, str(tmp_path / "none"), *files)
+    gone = call_example(command, tmp_path, str(tmp_path / "none"), *files)
     assert gone.returncode == 1
     assert "There is no service at " in gone.stderr
 
 
-def test_the_example_in_c_scores_raw_pixels(languages, tmp_path):
-    makers, library, folder = languages
-    command = makers["c"](library, folder)
+def test_the_example_in_c_scores_raw_pixels(library, tmp_path):
+    need_unix()
+    command = MAKERS["c"](library, tmp_path)
     (tmp_path / "neck.raw").write_bytes(bytes(2 * 30 * 20))
     with console_double(tmp_path / "s") as double:
-        done = call(command, folder, double.address, f"cervical:30:20:{tmp_path / 'neck.raw'}")
-        wrong = call(command, folder, double.address, f"cervical:31:20:{tmp_path / 'neck.raw'}")
+        done = call_example(command, tmp_path, double.address, f"cervical:30:20:{tmp_path / 'neck.raw'}")
+        wrong = call_example(command, tmp_path, double.address, f"cervical:31:20:{tmp_path / 'neck.raw'}")
         parts = double.parts("right")
     assert (done.returncode, wrong.returncode) == (0, 1)
     assert parts["view-1"] == ("application/octet-stream", bytes(1200))

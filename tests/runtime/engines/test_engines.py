@@ -14,6 +14,7 @@ from helpers.networks_made import cast_network, save
 from helpers.tiny import CROP, DOT_GREYS, HEIGHT, WIDTH, grader, localizer
 from spinescore.runtime.devices import DEVICES, KINDS, device_kind, host, open_device
 from spinescore.runtime.devices.host import HostDevice
+from spinescore.runtime.engines.choice import open_on_cpu
 from spinescore.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from spinescore.runtime.errors import DeviceError, EngineError
 
@@ -162,3 +163,12 @@ def test_auto_is_the_first_kind_whose_hardware_is_there(monkeypatch):
     for hardware, kind in ((lambda: "a GPU", "cuda"), (gone, "cpu")):
         monkeypatch.setitem(KINDS, "cuda", KINDS["cuda"]._replace(hardware=hardware))
         assert [device_kind(name) for name in ("auto", "cuda", "cpu")] == [kind, "cuda", "cpu"]
+
+
+def test_an_onnxruntime_that_cannot_be_imported_is_an_engine_error(monkeypatch, tmp_path):
+    """Such as its CUDA build on a machine without CUDA's libraries."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, OnnxRuntimeEngine.__module__)
+    words = r"ONNX Runtime cannot be imported \(.*\); install it again: pip install --force-reinstall onnxruntime \(for"
+    with pytest.raises(EngineError, match=words):
+        open_on_cpu(None, tmp_path / "g.onnx", "fp32", 1)

@@ -127,6 +127,22 @@ def test_a_socket_whose_path_is_too_long_is_said(config, capsys):
         assert "at most 107" in said
 
 
+def test_files_that_archives_over_http_need_are_checked_all_at_once(config, capsys):
+    pytest.importorskip("dicomweb_client")
+    web = 'url = "https://here"\n'
+    config.write_text(
+        config.read_text()
+        + f'[[source]]\nname = "o"\nkind = "orthanc"\n{web}user = "u"\npassword_file = "none"\n'
+        + f'[[destination]]\nname = "v"\nkind = "stow"\n{web}token_file = "none"\nca = "ca.pem"\n'
+    )
+    status, _, said = run(capsys, "serve", "--config", config, "--check")
+    assert status == 2
+    assert f"source o: the credential in {config.parent / 'none'} cannot be read" in said
+    assert f"destination v: the credential in {config.parent / 'none'} cannot be read" in said
+    assert f"destination v: there is no file {config.parent / 'ca.pem'}" in said
+    assert "3 faults" in said
+
+
 def test_without_an_index_there_is_nothing_to_show(config, capsys):
     status, _, said = run(capsys, "status", "--config", config)
     assert (status, "there is no index" in said) == (4, True)

@@ -1,0 +1,11 @@
+"""Releases of the appliance: folders that install it on machines without a network, and the unit of systemd.
+
+    target      the platform and the Python that a release is for
+    wheels      the pinned packages for a target, and what they say of themselves
+    sbom        the bill of materials
+    minisign    signatures
+    release     the folder: written, and verified
+
+Beside these modules lie the files that a release contains: `install.sh`, the unit and its drop-in for GPUs, an example
+of the configuration, a Containerfile.
+"""

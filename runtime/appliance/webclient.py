@@ -1,0 +1,272 @@
+"""HTTP to archives, with limits: the time and the size of an answer, no redirects, no proxies, no stored cookies.
+
+Each request has a connection of its own, so that a request never goes out on a connection that the server is closing.
+A credential is read from its file for each request: a new one is used without a restart. Messages name the server and
+never the path of a request, which holds UIDs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, RequestException, Response, Session
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.exceptions import ConnectTimeout, ReadTimeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+
+from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.fault import Denied
+from spinescore.runtime.appliance.secret import read_secret
+
+__all__ = ["Answer", "WebClient", "open_session", "raise_if_denied"]
+
+_CONNECT_S, _SILENT_S = 10.0, 45.0
+_ANSWER_S, _FILE_S = 60.0, 200.0  # from the request to the answer's last byte, without and with a file
+_LARGEST_ANSWER = 4 << 20
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A server's whole answer."""
+
+    status: int
+    content: bytes
+
+    def document(self) -> Any:
+        """Return the content as JSON; None if it is none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+
+
+class WebClient:
+    """Asks one server. Use it in one thread."""
+
+    def __init__(self, web: Web) -> None:
+        self._web, self._session = web, open_session(web)
+        self._url = str(web.url).rstrip("/")
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """Return the answer to a request. Raises `ConnectionError`, and `Denied` if it needs another credential."""
+        try:
+            response = self._session.request(method, self._url + path, data=body)
+        except RequestException:  # the adapter raises `ConnectionError`; this is from before it
+            raise ConnectionError(f"{self._url} cannot be asked; correct the url") from None
+        raise_if_denied(self._web, response.status_code)
+        return Answer(response.status_code, response.content)
+
+    @contextmanager
+    def file(self, path: str) -> Iterator[Iterator[bytes] | None]:
+        """Yield the pieces of a file; None if the server has no such file. Raises as `ask` does."""
+        with self._session.get(self._url + path, stream=True) as response:
+            raise_if_denied(self._web, response.status_code)
+            if response.status_code == 404:
+                yield None
+                return
+            if response.status_code != 200:
+                raise ConnectionError(f"{_host(self._url)} answered with the HTTP status {response.status_code}")
+            if not {"content-length", "transfer-encoding"} & {name.lower() for name in response.headers}:
+                raise ConnectionError(f"{_host(self._url)} does not tell where its files end")
+            yield _pieces(response, _host(self._url))
+
+
+def open_session(web: Web) -> Session:
+    """Return a session for one server. Its requests raise `ConnectionError` with a sentence, and nothing else."""
+    from dicomweb_client.session_utils import create_session_from_auth
+
+    for library in ("dicomweb_client", "retrying", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)  # their messages show paths, and answers
+    session = create_session_from_auth(_Credential(web))
+    session.trust_env = False
+    session.verify = web.ca or True
+    session.cert = (web.cert, web.key) if web.cert and web.key else None
+    session.headers.update({"User-Agent": "spinescore", "Accept-Encoding": "identity"})
+    session.mount(str(web.url), _Adapter())
+    return session
+
+
+def raise_if_denied(web: Web, status: int) -> None:
+    """Raise `Denied` if a server answered that the credential of the configuration is not accepted."""
+    if status in (401, 403):
+        raise Denied(f"{_host(str(web.url))} does not accept {_credential(web)} (HTTP status {status})")
+
+
+def _credential(web: Web) -> str:
+    if web.token_file:
+        return f"the token in {web.token_file}"
+    if web.user:
+        return f"the user {web.user} with the password in {web.password_file}"
+    if web.cert:
+        return f"the certificate {web.cert}"
+    return "requests without a credential; give token_file, or user and password_file"
+
+
+class _Credential(AuthBase):
+    """Shows the credential of the configuration, as its file has it now."""
+
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self._web.token_file:
+            request.headers["Authorization"] = f"Bearer {read_secret(self._web.token_file)}"
+        elif self._web.user and self._web.password_file:
+            return HTTPBasicAuth(self._web.user.encode(), read_secret(self._web.password_file).encode())(request)
+        return request
+
+
+class _Adapter(HTTPAdapter):
+    """Sends requests within the limits."""
+
+    def __init__(self) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=1)
+        self._deadline = _Deadline(0.0)
+
+    def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:
+        super().init_poolmanager(*arguments, **settings)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, verify: Any = True,
+             cert: Any = None, proxies: Any = None) -> Response:  # fmt: skip
+        request.headers["Connection"] = "close"
+        request.headers.pop("Host", None)  # dicomweb-client leaves the port out; without it urllib3 writes the header
+        host, limit_s = _host(str(request.url)), _FILE_S if stream or request.body else _ANSWER_S
+        if isinstance(request.body, bytes):
+            request.body = BytesIO(request.body)  # sent in pieces, each with a time-out of its own
+        self.poolmanager.clear()  # a server may close a connection that it said it would keep
+        self._deadline.cancel()
+        self._deadline = _current.deadline = _Deadline(limit_s)
+        try:
+            response = super().send(request, True, (_CONNECT_S, _SILENT_S), verify, cert)
+            if stream and not response.is_redirect:
+                return response
+            with closing(response.raw):
+                if response.is_redirect:
+                    raise ConnectionError(f"{host} sends requests on to another place; correct the url")
+                content = b"".join(_limited(_pieces(response, host), host))
+            if self._deadline.is_over:  # the answer did not tell its length, and seems to be whole
+                raise TimeoutError
+            response.raw = BytesIO(content)
+            return response
+        except (RequestException, HTTPError, OSError) as error:
+            if type(error) in (ConnectionError, Denied):
+                raise
+            reason = f"did not answer within {limit_s:g} s" if self._deadline.is_over else _reason(error)
+            raise ConnectionError(f"{host} {reason}") from None
+        finally:
+            if not stream:
+                self._deadline.cancel()
+
+    def close(self) -> None:
+        self._deadline.cancel()
+        super().close()
+
+
+class _Deadline:
+    """Ends an exchange whose time is over. The time-out of a socket is no limit: it begins anew with each byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        if seconds:
+            self._timer.start()
+
+    def watch(self, connection: socket.socket | None) -> None:
+        self._socket = connection
+        if self.is_over:
+            self._end()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        self._socket = None
+
+    def _end(self) -> None:
+        self.is_over, connection = True, self._socket
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Current(threading.local):
+    deadline: _Deadline | None = None
+
+
+_current = _Current()
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        if _current.deadline is not None:
+            _current.deadline.watch(self.sock)
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        if _current.deadline is not None:
+            _current.deadline.watch(self.sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _pieces(response: Response, host: str) -> Iterator[bytes]:
+    """Yield the content. Raises `ConnectionError` if it ends too early."""
+    try:
+        yield from response.raw.stream(_PIECE, decode_content=True)
+    except (RequestException, HTTPError, OSError) as error:
+        raise ConnectionError(f"{host} {_reason(error)}") from None
+
+
+def _limited(pieces: Iterator[bytes], host: str) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > _LARGEST_ANSWER:
+            raise ConnectionError(f"{host} answered with more than {_LARGEST_ANSWER >> 20} MiB")
+        yield piece
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason of a failed exchange, without the text of the libraries, which holds the path."""
+    chain: list[BaseException] = [error]
+    for one in chain:  # which grows: the libraries chain some errors, and hold others as an argument
+        inner = (one.__cause__, one.__context__, *one.args)
+        chain += [other for other in inner if isinstance(other, BaseException) and other not in chain]
+    for one in chain:
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"has a certificate that is not accepted ({one.verify_message}); correct ca, or the host in url"
+        if isinstance(one, ssl.SSLError):
+            return f"and this service do not agree on TLS ({getattr(one, 'reason', None) or 'the connection ended'})"
+    if isinstance(chain[0], (ReadTimeout, ReadTimeoutError)):
+        return f"did not answer within {_SILENT_S:g} s"
+    if isinstance(chain[0], ConnectTimeout) or not any(isinstance(one, ProtocolError) for one in chain):
+        return "cannot be reached"
+    return "ended the connection without a whole answer"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc

@@ -1,0 +1,143 @@
+"""The examples of each language score a phantom study by a real service, with its own processes."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from pydicom import dcmread
+
+from helpers.console_build import compile_c, need_unix, run, sdk
+from helpers.console_languages import MAKERS, call_example
+from spinescore.runtime import Scorer, cli, load_study, radiograph_from_array
+from spinescore.runtime.phantom import write_study
+from spinescore.runtime.study import REGIONS
+
+pytestmark = pytest.mark.slow
+
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    write_study(1_500_000, folder)
+    return [folder / f"{region}.dcm" for region in REGIONS]
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with Scorer.open("phantom-reference", "cpu", build="no") as opened:
+        yield opened
+
+
+def is_ready(path) -> bool:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(WAIT_S)
+        try:
+            stream.connect(str(path))
+        except OSError:
+            return False
+        stream.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return stream.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+@contextmanager
+def serving(folder):
+    """A service alone. Yields the address of its socket when it is ready."""
+    command = [sys.executable, "-m", "spinescore.runtime.cli", "serve", "--http-only", "--device", "cpu"]
+    with subprocess.Popen([*command, "--folder", str(folder)], stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + WAIT_S
+            while not is_ready(folder / "http.sock"):
+                assert time.monotonic() < end, "the service was never ready"
+                assert process.poll() is None, process.stderr.read().decode()
+                time.sleep(0.05)
+            yield str(folder / "http.sock")
+        finally:
+            process.terminate()
+            process.communicate(timeout=WAIT_S)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    need_unix()
+    try:
+        cli._parser().parse_args(["serve", "--http-only"])
+    except SystemExit:
+        pytest.skip("this version has no local HTTP service")
+    with serving(tmp_path_factory.mktemp("service")) as address:
+        yield address
+
+
+def grades_of(report):
+    return [
+        (corner.site, -1 if corner.grade is None else corner.grade)
+        for region in report.regions.values() for disc in region.discs for corner in disc.corners
+    ]  # fmt: skip
+
+
+def printed_grades(text):
+    return [(site, int(grade)) for site, grade in re.findall(r"\b([CTLS]\d+-(?:inferior|superior))\s+(-?\d)", text)]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return sdk(tmp_path_factory.mktemp("sdk"))
+
+
+@pytest.mark.parametrize("language", MAKERS)
+def test_a_phantom_study_is_scored(service, study, scorer, library, tmp_path, language):
+    command = MAKERS[language](library, tmp_path)
+    done = call_example(command, tmp_path, service, *study, "-o", tmp_path / "sr.dcm")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = scorer.score(load_study(*study))
+    assert printed_grades(done.stdout) == grades_of(report)
+    assert f"mSASSS {report.total.value:g}, " in done.stdout
+    assert dcmread(tmp_path / "sr.dcm").Modality == "SR"
+
+
+def test_frames_in_memory_are_scored(service, study, scorer, library, tmp_path):
+    """The same pixels, without a header: the facing is determined from the picture."""
+    command, words, radiographs = MAKERS["c"](library, tmp_path), [], []
+    for region, path in zip(REGIONS, study, strict=True):
+        pixels = dcmread(path).pixel_array
+        (tmp_path / f"{region}.raw").write_bytes(pixels.astype("<u2").tobytes())
+        words.append(f"{region}:{pixels.shape[0]}:{pixels.shape[1]}:{tmp_path / region}.raw")
+        radiographs.append(radiograph_from_array(pixels.astype("uint16"), region=region, bits_stored=16))
+    done = call_example(command, tmp_path, service, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert printed_grades(done.stdout) == grades_of(scorer.score(radiographs))
+
+
+def test_a_study_that_cannot_be_scored_says_why(service, library, tmp_path):
+    command = MAKERS["c"](library, tmp_path)
+    (tmp_path / "blank.raw").write_bytes(bytes(2 * 900 * 800))
+    done = call_example(command, tmp_path, service, f"cervical:900:800:{tmp_path / 'blank.raw'}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("blank: ")
+    (tmp_path / "text.dcm").write_bytes(b"no DICOM")
+    done = call_example(command, tmp_path, service, tmp_path / "text.dcm")
+    assert done.returncode == 1
+    assert done.stderr.startswith("not-dicom: ")
+
+
+def test_the_service_answers_ready(service, library, tmp_path):
+    source = tmp_path / "ready.c"
+    source.write_text(
+        '#include "spinescore.h"\n#include <stdio.h>\n'
+        "int main(int count, char **words) {\n"
+        "    spinescore_options options = {0};\n    spinescore_handle *handle;\n    int status;\n"
+        "    options.struct_size = (uint32_t)sizeof options;\n    options.address = words[count - 1];\n"
+        "    if (spinescore_open(&options, &handle, NULL) != SPINESCORE_OK) return 1;\n"
+        "    status = spinescore_ready(handle, NULL);\n    spinescore_close(handle);\n"
+        '    printf("%s\\n", spinescore_status_name(status));\n    return 0;\n}\n',
+        encoding="utf-8",
+    )
+    program = compile_c("gcc", library, tmp_path / "ready", "-Wno-missing-field-initializers", str(source))
+    assert run([str(program), service]) == "ok\n"
