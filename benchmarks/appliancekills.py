@@ -3,8 +3,8 @@
 The modality is dcmtk's `dcmsend` (pynetdicom's `storescu` if dcmtk is missing), a process for each radiograph. It sends
 a radiograph again until it is acknowledged, and never after that, so that an acknowledged one that got lost stays lost.
 The archive is pynetdicom's, answers questions (C-FIND), and counts all that arrives. While the studies are sent, the
-receiving, sending and scoring process, the supervisor, or all of them are killed (SIGKILL) at random times, about once
-for ten studies. Then the service works without being killed until it is idle. A study that was parked because its
+receiving, sending and scoring process, the supervisor, or all of them are killed in turn (SIGKILL), at random times,
+once for ten studies. Then the service works without being killed until it is idle. A study that was parked because its
 worker was killed twice is retried by hand, and counted.
 """
 
@@ -39,7 +39,7 @@ _SEED = 20261129
 _STUDIES_A_KILL = 10
 _DELAY_S = 1.5  # a kill falls at most so long after its study is sent
 _END_S = 600.0
-_VICTIMS = ("receive", "send", "work", "supervisor", "all")
+_VICTIMS = ("receive", "all", "work", "supervisor", "send")
 _CONFIG = """\
 [node]
 host = "127.0.0.1"
@@ -152,8 +152,9 @@ class _Service:
                 self._process = self._start()
 
     def kill_soon(self) -> None:
-        """Kill a process, or all, at a random time in the next moments."""
-        killer = threading.Timer(self._chance.uniform(0, _DELAY_S), self._kill, (self._chance.choice(_VICTIMS),))
+        """Kill the process whose turn it is, or all, at a random time in the next moments."""
+        victim = _VICTIMS[len(self._killers) % len(_VICTIMS)]
+        killer = threading.Timer(self._chance.uniform(0, _DELAY_S), self._kill, (victim,))
         killer.start()
         self._killers.append(killer)
 

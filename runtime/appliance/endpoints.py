@@ -1,4 +1,4 @@
-"""The tables `[[source]]` and `[[destination]]` of the configuration, and what the other tables share with them."""
+"""The tables `[[source]]` and `[[destination]]` of the configuration, and the types that other tables share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 @dataclass(frozen=True)
 class Web:
-    """A server that is spoken to with HTTP: where it is, and what it is shown.
+    """A server of HTTP: its URL, the credential for it, and the certificates of both sides.
 
     Secrets are in files of one line. A relative name means a file of $CREDENTIALS_DIRECTORY if there is such a file.
     """
@@ -137,7 +137,7 @@ class Destination:
 def _check_kind(
     end: Source | Destination, path: str, noun: str, kinds: Mapping[str, tuple[str, ...]], needed: tuple[str, ...]
 ) -> None:
-    """Raise `ValueError` if a field that the table's kind needs is missing, or one is there that it does not have."""
+    """Raise `ValueError` if the table lacks a field that its kind needs, or has a field of another kind."""
     for name in dict.fromkeys(name for names in kinds.values() for name in names):
         holder: Any = end if hasattr(end, name) else end.web
         is_given = getattr(holder, name) != getattr(type(holder), name)

@@ -1,11 +1,11 @@
 """Orthanc as a source: its list of changes is followed with a cursor that is kept in the index.
 
 Only the changes `NewInstance` count. There is one for each instance that Orthanc stored, while `StableStudy` comes a
-minute late, may come several times, and does not tell what is new. The cursor moves in the transaction that notes the
-instance, so that a service that ends at any line goes on where it was.
+minute late, may come several times, and does not name the new instances. The cursor moves in the transaction that
+notes the instance, so that a service that ends at any line goes on where it was.
 
-The cursor is a trail: the last changes that were seen. A change that is not what it was tells of another database, or
-of an older copy. Then the source goes on after the newest change that is still the same, or else begins anew. That
+The cursor is a trail: the last changes that were seen. If one of them has changed, the server has another database,
+or an older copy. Then the source goes on after the newest change that is still the same, or else begins anew. That
 doubles nothing, as the spool knows objects by their content.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Source
-from spinescore.runtime.appliance.fault import Denied, Fault, Refused
+from spinescore.runtime.appliance.fault import LATER, Denied, Fault, Refused
 from spinescore.runtime.appliance.index import IndexFull
 from spinescore.runtime.appliance.spool import Association, Spool
 from spinescore.runtime.appliance.webclient import WebClient
@@ -82,7 +82,7 @@ class OrthancSource:
         self._aside_s = clock.now()
 
     def look(self) -> tuple[int, list[Fault]]:
-        """Take in what is new; return whether more waits, as 1 or 0, and the faults."""
+        """Take in new instances; return whether more of them wait, as 1 or 0, and the faults."""
         self._faults = []
         if self._clock.now() < self._next_s:
             return self._waiting, []
@@ -128,7 +128,7 @@ class OrthancSource:
         return not is_done
 
     def _pass(self, change: _Change, cursor: Cursor, association: Association) -> Cursor:
-        """Take in what a change tells of; return the cursor after it, which is kept if that was an object."""
+        """Take in the instance of a change; return the cursor after it, which is kept if an object was stored."""
         after = cursor.after(change)
         if change.kind != "NewInstance" or not _ID.fullmatch(change.resource):
             return after
@@ -156,7 +156,7 @@ class OrthancSource:
             try:
                 self._spool.receive(content, association, along=lambda: self._keep(after))
             except Refused as error:
-                if error.fault.code == "no-space":
+                if error.fault.code in LATER:
                     raise
                 self._faults.append(error.fault)
 

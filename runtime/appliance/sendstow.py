@@ -74,7 +74,7 @@ class StowDestination:
 
 
 class _Answered(Exception):
-    """Carries an answer past the client: it would parse any XML, and take some answers for empty ones."""
+    """Carries an answer past the client, which would parse any XML and take some answers for empty ones."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer

@@ -22,14 +22,14 @@ from spinescore.runtime.appliance.spool import Spool
 
 __all__ = ["Source", "open_source"]
 
-_NEXT_S = 0.02  # between two looks if more waits
+_NEXT_S = 0.02  # between two looks if more objects wait
 
 
 class Source(Protocol):
     """A place that objects come from."""
 
     def look(self) -> tuple[int, list[Fault]]:
-        """Take in what is ready; return how much waits, and the faults of what was not taken in."""
+        """Take in the objects that are ready; return how many still wait, and the faults of refused objects."""
 
 
 def open_source(table: Table, config: Config, places: Places, clock: Clock, beat: Callable[[], None]) -> Source:
@@ -43,7 +43,7 @@ def _spool(config: Config, places: Places, clock: Clock) -> Spool:
 
 
 class _Folder:
-    """A folder, whose faults are told and not raised."""
+    """A folder; if it is missing, that is a fault and no exception."""
 
     def __init__(self, table: Table, spool: Spool, clock: Clock, beat: Callable[[], None]) -> None:
         self._name, self._source = table.name, FolderSource(table, spool, clock, beat=beat)
@@ -63,7 +63,7 @@ class _Folder:
 
 
 class _Threaded:
-    """A source that looks in a thread of its own, so that no server holds up other sources. `look` tells its news."""
+    """A source with a thread of its own, so that no server holds up other sources. `look` returns its last state."""
 
     def __init__(self, open_it: Callable[[Spool], Source], open_spool: Callable[[], Spool], poll_s: float) -> None:
         self._open, self._open_spool, self._poll_s = open_it, open_spool, poll_s

@@ -73,16 +73,20 @@ class WebClient:
     @contextmanager
     def file(self, path: str) -> Iterator[Iterator[bytes] | None]:
         """Yield the pieces of a file; None if the server has no such file. Raises as `ask` does."""
-        with self._session.get(self._url + path, stream=True) as response:
-            raise_if_denied(self._web, response.status_code)
-            if response.status_code == 404:
-                yield None
-                return
-            if response.status_code != 200:
-                raise ConnectionError(f"{_host(self._url)} answered with the HTTP status {response.status_code}")
-            if not {"content-length", "transfer-encoding"} & {name.lower() for name in response.headers}:
-                raise ConnectionError(f"{_host(self._url)} does not tell where its files end")
-            yield _pieces(response, _host(self._url))
+        host = _host(self._url)
+        try:
+            with self._session.get(self._url + path, stream=True) as response:
+                raise_if_denied(self._web, response.status_code)
+                if response.status_code == 404:
+                    yield None
+                    return
+                if response.status_code != 200:
+                    raise ConnectionError(f"{host} answered with the HTTP status {response.status_code}")
+                if not {"content-length", "transfer-encoding"} & {name.lower() for name in response.headers}:
+                    raise ConnectionError(f"{host} does not tell where its files end")
+                yield _pieces(response, host)
+        finally:
+            _current.end()
 
 
 def open_session(web: Web) -> Session:
@@ -131,11 +135,10 @@ class _Credential(AuthBase):
 
 
 class _Adapter(HTTPAdapter):
-    """Sends requests within the limits."""
+    """Sends requests within the limits. One exchange at a time in a thread."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1)
-        self._deadline = _Deadline(0.0)
 
     def init_poolmanager(self, *arguments: Any, **settings: Any) -> None:
         super().init_poolmanager(*arguments, **settings)
@@ -145,36 +148,34 @@ class _Adapter(HTTPAdapter):
              cert: Any = None, proxies: Any = None) -> Response:  # fmt: skip
         request.headers["Connection"] = "close"
         request.headers.pop("Host", None)  # dicomweb-client leaves the port out; without it urllib3 writes the header
-        host, limit_s = _host(str(request.url)), _FILE_S if stream or request.body else _ANSWER_S
-        if isinstance(request.body, bytes):
+        host, limit_s = _host(str(request.url)), _FILE_S if stream else _ANSWER_S
+        if isinstance(request.body, bytes) and len(request.body) > _PIECE:
             request.body = BytesIO(request.body)  # sent in pieces, each with a time-out of its own
+            limit_s = _FILE_S
         self.poolmanager.clear()  # a server may close a connection that it said it would keep
-        self._deadline.cancel()
-        self._deadline = _current.deadline = _Deadline(limit_s)
+        deadline = _current.begin(limit_s)
+        is_open = False
         try:
             response = super().send(request, True, (_CONNECT_S, _SILENT_S), verify, cert)
             if stream and not response.is_redirect:
+                is_open = True
                 return response
             with closing(response.raw):
                 if response.is_redirect:
                     raise ConnectionError(f"{host} sends requests on to another place; correct the url")
                 content = b"".join(_limited(_pieces(response, host), host))
-            if self._deadline.is_over:  # the answer did not tell its length, and seems to be whole
+            if deadline.is_over:  # the answer did not tell its length, and seems to be whole
                 raise TimeoutError
             response.raw = BytesIO(content)
             return response
         except (RequestException, HTTPError, OSError) as error:
             if type(error) in (ConnectionError, Denied):
                 raise
-            reason = f"did not answer within {limit_s:g} s" if self._deadline.is_over else _reason(error)
+            reason = f"did not answer within {limit_s:g} s" if deadline.is_over else _reason(error)
             raise ConnectionError(f"{host} {reason}") from None
         finally:
-            if not stream:
-                self._deadline.cancel()
-
-    def close(self) -> None:
-        self._deadline.cancel()
-        super().close()
+            if not is_open:
+                deadline.cancel()
 
 
 class _Deadline:
@@ -185,17 +186,17 @@ class _Deadline:
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
-        if seconds:
-            self._timer.start()
+        self._timer.start()
 
-    def watch(self, connection: socket.socket | None) -> None:
+    def watch(self, connection: socket.socket) -> None:
+        """End this connection, too, when the time is over; it is closed here."""
         self._socket = connection
-        if self.is_over:
-            self._end()
 
     def cancel(self) -> None:
         self._timer.cancel()
-        self._socket = None
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
 
     def _end(self) -> None:
         self.is_over, connection = True, self._socket
@@ -205,24 +206,38 @@ class _Deadline:
 
 
 class _Current(threading.local):
+    """The deadline of a thread's exchange."""
+
     deadline: _Deadline | None = None
+
+    def begin(self, seconds: float) -> _Deadline:
+        self.end()
+        self.deadline = _Deadline(seconds)
+        return self.deadline
+
+    def end(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
 
 
 _current = _Current()
 
 
+def _watched(connection: socket.socket) -> socket.socket:
+    """Have the deadline watch a connection from before its TLS handshake, which takes the socket itself over."""
+    if _current.deadline is not None:
+        _current.deadline.watch(connection.dup())
+    return connection
+
+
 class _Connection(HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        if _current.deadline is not None:
-            _current.deadline.watch(self.sock)
+    def _new_conn(self) -> socket.socket:
+        return _watched(super()._new_conn())
 
 
 class _TlsConnection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        if _current.deadline is not None:
-            _current.deadline.watch(self.sock)
+    def _new_conn(self) -> socket.socket:
+        return _watched(super()._new_conn())
 
 
 class _Pool(HTTPConnectionPool):

@@ -14,6 +14,7 @@ that no code names ends the process; so does the end of the parent.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import queue
 import signal
@@ -30,6 +31,7 @@ from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import OutputError, SpineScoreError
 from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import StudyReport
@@ -91,6 +93,7 @@ def ready_facts(scorer: Scorer) -> dict[str, Any]:
         "name": device.name,
         "bundle": asdict(bundle_info(scorer.bundle)),
         "memory_bytes": _memory_bytes(),
+        "patient_key_check": patient_key("", "check"),
     }
 
 
@@ -101,9 +104,10 @@ def score_with(scorer: Scorer, request: Request) -> Callable[[Study], StudyRepor
 
 
 def _memory_bytes() -> int:
+    """Return the resident memory of this process; 0 if the system does not tell it."""
     try:
-        return int(_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError, AttributeError):
+        return int(_PAGES.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+    except (OSError, IndexError, ValueError):
         return 0
 
 
@@ -133,7 +137,7 @@ def _work(lines: _Lines, scorer: Scorer, request: Request, say: Say) -> None:
             entry = Entry(**{**task["entry"], "files": tuple(task["entry"]["files"])})
             room.acquire()
             try:
-                studies.put((task, entry, read_entry(entry, Path(request.base))))
+                studies.put((task, entry, read_entry(entry, request.base)))
             except BaseException as error:
                 studies.put((task, entry, error))
 

@@ -25,7 +25,7 @@ static void close_socket(socket_type one) {
 #endif
 }
 
-/* Waits for one slice. Returns what the socket can do (also if it failed: the next call on it then says so). */
+/* Waits for one slice. Returns the events for which the socket is ready; a failed one is ready for all of them. */
 static int wait_slice(socket_type one, int events) {
 #ifdef _WIN32 /* WSAPoll does not report a connection that failed on older Windows, select does */
     fd_set readable, writable, failed;

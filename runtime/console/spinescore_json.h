@@ -1,6 +1,6 @@
 /* spinescore_json.h: a strict reader of JSON. Only spinescore.c includes it.
 
-   The whole text is checked first, by check_json. The functions after it read only what was checked.
+   The whole text is checked first, by check_json. The functions after it read only checked text.
    Nothing is allocated, and nothing depends on the locale. */
 #ifndef SPINESCORE_JSON_H
 #define SPINESCORE_JSON_H

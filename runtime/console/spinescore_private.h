@@ -86,7 +86,7 @@ static int fail(spinescore_problem *problem, int status, const char *next_step, 
 #endif
     ;
 
-/* Fills the problem but for what the service said, and returns `status`. */
+/* Fills status, message and next step of the problem, and returns `status`. */
 static int fail(spinescore_problem *problem, int status, const char *next_step, const char *format, ...) {
     va_list values;
     problem->status = status;

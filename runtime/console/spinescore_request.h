@@ -98,7 +98,7 @@ static void put_view(text_type *text, const spinescore_view *view, unsigned numb
     put(text, "}");
 }
 
-/* The part `request`: what to score and how, as JSON. DICOM files describe themselves and are not listed. */
+/* The part `request` as JSON: the options, and the raw views. DICOM files describe themselves and are not listed. */
 static void put_request(text_type *text, const spinescore_request *request, const spinescore_view *views) {
     const char *name = request->formats, *end;
     const char *separator = "";

@@ -32,4 +32,5 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path, monkeypatch):
     assert status == 0
     assert (outcome["states"], outcome["latest_revision"]) == ({"delivered": STUDIES}, 1)
     assert sum(outcome["kills"].values()) == STUDIES // 10
+    assert {victim.partition(",")[0] for victim in outcome["kills"]} == {"receive", "send", "work", "supervisor", "all"}
     assert outcome["transfers_not_acknowledged"] > 0

@@ -142,3 +142,15 @@ def test_every_module_that_imports_an_engine_is_silenced_before():
         code = f"import sys, os, spinescore.{package}; sys.exit(sys.modules['openvino_telemetry'] is not None)"
         env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
         subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_pydicom_alone_does_without_requests():
+    pytest.importorskip("requests", reason="requests is missing")
+    code = (
+        "import spinescore.runtime, pydicom, sys\n"
+        "assert not {'requests', 'urllib3'} & set(sys.modules)\n"
+        "assert sys.modules['pydicom.data.download'].HAVE_REQUESTS is False\n"
+        "import requests\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

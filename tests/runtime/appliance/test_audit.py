@@ -118,6 +118,29 @@ def test_without_the_log_nothing_is_acknowledged(make, files, monkeypatch, numbe
     assert appliance.receive(files[1])[0].status == "stored"
 
 
+def test_the_node_tells_a_peer_to_send_again(make, files, monkeypatch):
+    pytest.importorskip("pynetdicom")
+    from spinescore.runtime.appliance.config import Peer
+    from spinescore.runtime.appliance.node import NodeEvents
+    from spinescore.runtime.appliance.receive import Arrival, NotStored
+
+    appliance = make()
+    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
+    arrival = Arrival(1, Peer("XRAY1", "127.0.0.1"), "1.2", "1.3", "1.4", (files[0].read_bytes(),))
+
+    def refuse(path, data):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit, "_append", refuse)
+        with pytest.raises(NotStored, match="make it writable"):
+            events.store(arrival)
+    assert [events.faults.get().code, events.faults.qsize()] == ["audit-not-written", 0]
+    events.store(arrival)
+    (received,) = records(appliance)
+    assert (received["event"], received["peer"], received["source"]) == ("received", "XRAY1", "dicom node")
+
+
 def test_a_result_waits_for_the_log(make, files, monkeypatch):
     appliance = make()
     appliance.receive(*files)

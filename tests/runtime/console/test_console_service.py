@@ -48,10 +48,10 @@ def is_ready(path) -> bool:
 
 
 @contextmanager
-def serving(folder):
+def serving(folder, *options):
     """A service alone. Yields the address of its socket when it is ready."""
     command = [sys.executable, "-m", "spinescore.runtime.cli", "serve", "--http-only", "--device", "cpu"]
-    with subprocess.Popen([*command, "--folder", str(folder)], stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*command, "--folder", str(folder), *options], stderr=subprocess.PIPE) as process:
         try:
             end = time.monotonic() + WAIT_S
             while not is_ready(folder / "http.sock"):
@@ -64,13 +64,17 @@ def serving(folder):
             process.communicate(timeout=WAIT_S)
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
+def need_service() -> None:
     need_unix()
     try:
         cli._parser().parse_args(["serve", "--http-only"])
     except SystemExit:
         pytest.skip("this version has no local HTTP service")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    need_service()
     with serving(tmp_path_factory.mktemp("service")) as address:
         yield address
 
@@ -100,6 +104,22 @@ def test_a_phantom_study_is_scored(service, study, scorer, library, tmp_path, la
     assert printed_grades(done.stdout) == grades_of(report)
     assert f"mSASSS {report.total.value:g}, " in done.stdout
     assert dcmread(tmp_path / "sr.dcm").Modality == "SR"
+
+
+def test_over_tcp_a_study_is_scored_with_the_token_alone(study, library, tmp_path):
+    need_service()
+    command = MAKERS["c"](library, tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serving(tmp_path / "service", "--port", str(port)):
+        token = (tmp_path / "service" / "token").read_text(encoding="utf-8").strip()
+        done = call_example(command, tmp_path, f"127.0.0.1:{port}", *study, token=token)
+        wrong = call_example(command, tmp_path, f"127.0.0.1:{port}", *study, token="wrong")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(printed_grades(done.stdout)) == 24
+    assert wrong.returncode == 1
+    assert "token" in wrong.stderr
 
 
 def test_frames_in_memory_are_scored(service, study, scorer, library, tmp_path):

@@ -34,7 +34,7 @@ def test_the_final_stage_installs_nothing_and_runs_as_a_user():
 def test_the_health_check_reads_the_state_of_the_service(running):
     (check,) = (line for line in FINAL if line.startswith("HEALTHCHECK "))
     (pattern,) = re.findall(r"spinescore status \| grep -q '([^']+)'", check)
-    shown = next(_lines({"worker": {}, "running": running}))
+    shown = next(_lines({"worker": {}, "running": running, "ready": running}))
     assert bool(re.search(pattern, shown)) == running
 
 
