@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +15,14 @@ from spinescore.runtime.appliance.resultset import outcome_of, write_formats
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
 from spinescore.runtime.reading.arrays import radiograph_from_array
+from spinescore.runtime.reading.dicomfile import open_file, read_header
 from spinescore.runtime.reading.studies import load_study
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Radiograph, Reject, Study
+from spinescore.runtime.warned import caught_warnings
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 __all__ = ["BadRequest", "answer_console"]
 
@@ -52,7 +58,7 @@ def answer_console(job: ConsoleJob, score: Callable[[Study], StudyReport], beat:
 
 def _from_frames(job: ConsoleJob) -> Study:
     """Return the study of raw pixels; a frame that would be refused as a file is a reject."""
-    read = [_read_frame(view, frame) for view, frame in zip(job.views, job.frames, strict=True)]
+    read = [_read_frame(*one) for one in zip(job.views, job.frames, job.headers, strict=True)]
     radiographs = [one for one in read if isinstance(one, Radiograph)]
     first = radiographs[0] if radiographs else None
     return Study(
@@ -64,21 +70,32 @@ def _from_frames(job: ConsoleJob) -> Study:
     )
 
 
-def _read_frame(view: View, frame: str) -> Radiograph | Reject:
-    """Return a radiograph whose pixels are the mapped file."""
+def _read_frame(view: View, frame: str, header: str | None) -> Radiograph | Reject:
+    """Return a radiograph whose pixels are the mapped file. Raises BadRequest if its facts contradict its header."""
     dtype = np.dtype("<u2" if view.bits_allocated == 16 else "u1")
     pixels = np.memmap(frame, dtype, "r", shape=(view.rows, view.columns))
     try:
         radiograph = radiograph_from_array(
             pixels.view(np.ndarray), region=view.region, spacing_mm=view.pixel_spacing_mm, facing=view.facing,
             photometric=view.photometric_interpretation, bits_stored=view.bits_stored, study=view.study_instance_uid,
-            name=view.part,
+            name=view.part, header=None if header is None else _read_header(header, view.part),
         )  # fmt: skip
     except InputRejected as error:
         return Reject(error.code, str(error), view.part, view.region)
     except (TypeError, ValueError) as error:
         raise BadRequest(str(error)) from None
-    return replace(radiograph, sop_instance_uid=view.sop_instance_uid)
+    stated = radiograph.sop_instance_uid
+    if None not in (stated, view.sop_instance_uid) and stated != view.sop_instance_uid:
+        raise BadRequest(f"sop_instance_uid contradicts the header of {view.part}; leave it out")
+    return replace(radiograph, sop_instance_uid=stated or view.sop_instance_uid)
+
+
+def _read_header(path: str, name: str) -> Dataset:
+    """Return the header of a DICOM file without its pixels. Raises InputRejected."""
+    source = f"the header of {name}"
+    with caught_warnings(), open_file(Path(path), source) as file:
+        ds, _, _ = read_header(file, source)
+    return ds
 
 
 def _link_name(file: str, formats: Iterable[ResultFormat]) -> str:

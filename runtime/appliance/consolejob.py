@@ -27,7 +27,8 @@ _MOST_SPACING_MM = 100.0
 class View:
     """Raw pixels of one radiograph: unsigned, little endian, row by row, in the part with the name `part`.
 
-    The facts are those of `radiograph_from_array`. One that is null is found by the model, if it can be.
+    The facts are those of `radiograph_from_array`. One that is null is found by the model, if it can be. `header` is
+    the part with a DICOM file without pixels, which states the rest; DICOM results refer to it.
     """
 
     part: Annotated[str, Length(1, 64)]
@@ -39,6 +40,7 @@ class View:
     photometric_interpretation: Annotated[Literal["MONOCHROME1", "MONOCHROME2"] | None, OPTIONAL] = None
     region: Annotated[Region | None, OPTIONAL] = None
     facing: Annotated[Facing | None, OPTIONAL] = None
+    header: Annotated[str | None, OPTIONAL, Length(1, 64)] = None
     study_instance_uid: _UID = None
     sop_instance_uid: _UID = None
 
@@ -60,7 +62,7 @@ class View:
 
 @dataclass(frozen=True)
 class ConsoleJob:
-    """What a console asks for. Either `views` with a file of pixels for each in `frames`, or DICOM `files`.
+    """What a console asks for: `views`, each with its pixels in `frames` and perhaps its header, or DICOM `files`.
 
     `key` is the name under which its results are kept, and `links` the beginning of the links to them.
     """
@@ -69,6 +71,7 @@ class ConsoleJob:
     folder: str
     views: tuple[View, ...]
     frames: tuple[str, ...]
+    headers: tuple[str | None, ...]
     files: tuple[str, ...]
     budget_ms: float | None
     strict: bool

@@ -198,6 +198,7 @@ def _view() -> Json:
         "photometric_interpretation": {"enum": ["MONOCHROME1", "MONOCHROME2", None]},
         "region": {"enum": ["cervical", "lumbar", None]},
         "facing": {"enum": ["left", "right", None]},
+        "header": _or_null({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}),
         "study_instance_uid": uid,
         "sop_instance_uid": uid,
     }

@@ -92,7 +92,8 @@ def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJo
     """Return the job of a call. Raises Problem if its parts do not fit its options."""
     parts = {part.name: part for part in body.parts}
     frames = [_frame(view.part, view.byte_count, parts) for view in options.views]
-    files = [part for part in parts.values() if part.kind != FRAME]
+    headers = [None if view.header is None else _header(view.header, parts) for view in options.views]
+    files = [part for part in parts.values() if part.kind != FRAME and part not in headers]
     others = [part.name for part in parts.values() if part.kind == FRAME and part not in frames]
     if others:
         raise _malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; "
@@ -101,6 +102,7 @@ def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJo
         raise _malformed(f"the part {files[0].name} is a file, and the other parts are raw frames; send one of the two")
     return ConsoleJob(
         key, str(folder), options.views, tuple(str(part.path) for part in frames),
+        tuple(None if part is None else str(part.path) for part in headers),
         tuple(str(part.path) for part in files), options.budget_ms, options.strict, options.formats,
         f"/v1/results/{key}",
     )  # fmt: skip
@@ -115,6 +117,13 @@ def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
     if part.byte_count != byte_count:
         raise _malformed(f"the part {name} has {part.byte_count} bytes, and its rows, columns and bits_allocated mean "
                          f"{byte_count}; send all of its pixels, without padding")  # fmt: skip
+    return part
+
+
+def _header(name: str, parts: dict[str, Part]) -> Part:
+    part = parts.get(name)
+    if part is None or part.kind != DICOM:
+        raise _malformed(f"the part {name} is the header of a view by the part request; send it as {DICOM}")
     return part
 
 

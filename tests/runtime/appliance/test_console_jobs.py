@@ -28,7 +28,7 @@ def appliance(make):
 def job_of(appliance, files, key="1-a", **changes) -> ConsoleJob:
     folder = appliance.places.incoming / f"{key}.console"
     folder.mkdir()
-    settings = {"views": (), "frames": (), "budget_ms": None, "strict": False, "formats": ()} | changes
+    settings = {"views": (), "frames": (), "headers": (), "budget_ms": None, "strict": False, "formats": ()} | changes
     return ConsoleJob(key, str(folder), files=tuple(map(str, files)), links=f"/v1/results/{key}", **settings)
 
 
@@ -237,7 +237,8 @@ def test_frames_of_all_forms(appliance, score, tmp_path):
     frame = tmp_path / "frame.raw"
     frame.write_bytes(b"\x01\x02" * 64 * 65)
     view = View("a", 64, 65, 16, bits_stored=12)
-    job = job_of(appliance, (), "1-a", views=(view,), frames=(str(frame),))
+    job = job_of(appliance, (), "1-a", views=(view,), frames=(str(frame),), headers=(None,))
     assert done(job, score) == ("too-small", True)
-    job = job_of(appliance, (), "1-b", views=(View("a", 64, 65, 16, study_instance_uid="   "),), frames=(str(frame),))
+    job = job_of(appliance, (), "1-b", views=(View("a", 64, 65, 16, study_instance_uid="   "),), frames=(str(frame),),
+                 headers=(None,))  # fmt: skip
     assert done(job, score) == ("http-request", True)

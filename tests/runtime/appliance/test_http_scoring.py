@@ -136,6 +136,37 @@ def test_raw_frames_give_the_report_of_the_scorer(served, frames, score):
     assert plain(answer.json()["report"]) == plain(json.loads(score(radiographs).to_json()))
 
 
+def header_of(path) -> bytes:
+    ds = dcmread(path)
+    del ds.PixelData
+    buffer = io.BytesIO()
+    ds.save_as(buffer)
+    return buffer.getvalue()
+
+
+def test_raw_frames_with_headers_have_dicom_results(served, frames, files, score):
+    """The report is that of the files themselves, and the structured report refers to them."""
+    views, parts, _ = frames
+    views = [{name: view[name] for name in ("part", "rows", "columns", "bits_allocated")} for view in views]
+    views = [view | {"header": f"{view['part']}.head"} for view in views]
+    heads = [(f"{path.stem}.head", DICOM, header_of(path)) for path in files]
+    one = served()
+    answer = one.score(form(request(views=views, formats=["sr"]), *parts, *heads)).json()
+    expected = plain(json.loads(score(load_study(*files)).to_json()))
+    for name in ("study", "total", "findings"):
+        assert answer["report"][name] == expected[name]
+    sr = dcmread(io.BytesIO(call(one.app, "GET", answer["results"]["sr"]).body))
+    assert sr.StudyInstanceUID == dcmread(files[0]).StudyInstanceUID
+    assert one.score(form(request(views=views), *parts, heads[0])).status == 400
+    assert one.score(form(request(views=views[:1]), parts[0], (heads[0][0], FRAME, b"x"))).status == 400
+    contradicted = one.score(form(request(views=[views[0] | {"region": "lumbar"}]), parts[0], heads[0]))
+    assert (contradicted.status, "contradicts" in contradicted.json()["detail"]) == (400, True)
+    contradicted = one.score(form(request(views=[views[0] | {"sop_instance_uid": "1.2"}]), parts[0], heads[0]))
+    assert (contradicted.status, "contradicts" in contradicted.json()["detail"]) == (400, True)
+    broken = one.score(form(request(views=views[:1]), parts[0], (heads[0][0], DICOM, b"x" * 500)))
+    assert (broken.status, broken.code) == (422, "not-dicom")
+
+
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
 def test_a_body_may_come_in_any_pieces(served, frames, piece):
     views, parts, _ = frames
