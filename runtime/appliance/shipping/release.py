@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spinescore.runtime.appliance.durable import move, sync
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.sbom import bill_of_materials
 from spinescore.runtime.appliance.shipping.target import Target
@@ -33,6 +32,7 @@ from spinescore.runtime.appliance.shipping.wheels import (
     pins_for,
     read_wheel,
 )
+from spinescore.runtime.durable import move, sync
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import file_sha256, read_text
 
