@@ -50,6 +50,7 @@ _VERBS = {
     "serve": ("runtime.verbs.serve", "take studies in, score them and deliver the results, as a service"),
     "status": ("runtime.verbs.status", "show the state of the service"),
     "study": ("runtime.verbs.study", "list and show the studies of the service, and have them scored or sent again"),
+    "appliance": ("runtime.verbs.appliance", "write and verify a folder that installs the service without a network"),
     "bench": ("benchmarks.bench.verb", "measure the latency of this machine"),
     "plan": ("runtime.verbs.plan", "find the most accurate way to run within a budget"),
     "evaluate": ("benchmarks.agreement.verb", "measure the agreement of grades with a reader's grades"),

@@ -181,12 +181,14 @@ def test_options_that_pages_name_exist():
     ]
     sources = "".join(texts)
     of_others = {
+        "--back",
         "--help",
         "--platform",
+        "--prefix",
         "--python-version",
         "--force-reinstall",
         "--system-site-packages",
-    }  # of argparse, pip, venv
+    }  # of argparse, pip, venv, install.sh
     named = {word for page in PAGES for code in inline(page) for word in re.findall(r"(?<!\S)--[a-z0-9-]+", code)}
     assert len(named) > 40
     assert {word for word in named - of_others if f'"{word}"' not in sources} == set()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.text import one_line
 
-__all__ = ["NOT_STATED", "Licence", "find_licences", "licences_dict", "licences_text"]
+__all__ = ["NOT_STATED", "Licence", "find_licences", "licences_dict", "licences_text", "stated_licence"]
 
 NOT_STATED = "not stated"
 
@@ -90,12 +91,11 @@ def _requirements(dist: metadata.Distribution, extra: str | None) -> Iterator[tu
 
 
 def _licence(dist: metadata.Distribution) -> Licence:
-    return Licence(dist.metadata["Name"], dist.version, _stated(dist), tuple(_files(dist)))
+    return Licence(dist.metadata["Name"], dist.version, stated_licence(dist.metadata), tuple(_files(dist)))
 
 
-def _stated(dist: metadata.Distribution) -> str:
+def stated_licence(stated: metadata.PackageMetadata | Message) -> str:
     """Return the SPDX expression (PEP 639), else the field License if it is just a name, else the classifiers."""
-    stated = dist.metadata
     expression = _field(stated, "License-Expression")
     if expression:
         return expression
@@ -107,7 +107,7 @@ def _stated(dist: metadata.Distribution) -> str:
     return " AND ".join(dict.fromkeys(names)) or NOT_STATED
 
 
-def _field(stated: metadata.PackageMetadata, name: str) -> str:
+def _field(stated: metadata.PackageMetadata | Message, name: str) -> str:
     """Return a field's first value, or an empty text: versions of Python treat a missing field differently."""
     return str(next(iter(stated.get_all(name) or ()), ""))
 

@@ -1,1 +1,11 @@
-"""The files with which the appliance is installed on a machine: a unit of systemd, and its drop-in for GPUs."""
+"""Releases of the appliance: folders that install it on machines without a network, and the unit of systemd.
+
+    target      the platform and the Python that a release is for
+    wheels      the pinned packages for a target, and what they say of themselves
+    sbom        the bill of materials
+    minisign    signatures
+    release     the folder: written, and verified
+
+Beside these modules lie the files that a release contains: `install.sh`, the unit and its drop-in for GPUs, an example
+of the configuration, a Containerfile.
+"""
