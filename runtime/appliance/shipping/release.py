@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spinescore.runtime.appliance.durable import sync
+from spinescore.runtime.appliance.durable import move, sync
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.sbom import bill_of_materials
 from spinescore.runtime.appliance.shipping.target import Target
@@ -79,7 +79,7 @@ def write_release(
                 path.chmod(0o755 if path.is_dir() else 0o644)
                 sync(path)
             sync(part)
-            part.rename(folder)
+            move(part, folder)
     except OSError as error:
         raise SpineScoreError(f"the release {folder} could not be written ({error.strerror or error})") from error
     return verify_release(folder, None if key is None else key.public)
