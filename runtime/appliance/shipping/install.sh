@@ -182,8 +182,7 @@ install() {
     verify_files
     version=$(value_of version)
     case $version in
-    [0-9]*) ;;
-    *) fail "$here is no release of spinescore" ;;
+    "" | [!0-9]* | *[!0-9A-Za-z.+]*) fail "$here is no release of spinescore" ;;
     esac
     release=$prefix/$version
     find_python
