@@ -1,0 +1,121 @@
+"""The files of an archive in a fixed order: a folder tree, or a list of paths. A walk can begin after any file.
+
+The place of a file is a tuple: the names on its path below the folder, after the line's number for a list. Places are
+compared part by part, which is the order of the walk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from spinescore.runtime.files import open_regular
+
+__all__ = ["FolderTree", "PathList", "Place", "Source", "open_source"]
+
+Place = tuple["str | int", ...]
+_File = tuple[Place, str]  # with the path as the manifest has it
+
+_MOST_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class FolderTree:
+    """All files below `root`, without hidden ones, DICOMDIR, and the folder `without`. Links to folders are left out.
+
+    Paths are relative to `root`, so that the tree may lie elsewhere on another machine.
+    """
+
+    root: Path
+    without: Path | None = None
+    kind: Literal["folder"] = "folder"
+
+    @property
+    def base(self) -> Path:
+        """The folder to which the paths are relative."""
+        return self.root
+
+    def files(self, after: Place = ()) -> Iterator[_File]:
+        """Yield place and path of each file after a place. A folder that cannot be listed is yielded as a file."""
+        for parts in _below(self.root, tuple(map(str, after)), self.without):
+            yield parts, "/".join(parts)
+
+
+@dataclass(frozen=True)
+class PathList:
+    """The files and folders that a text file names, one a line; relative paths count from the list's folder."""
+
+    path: Path
+    without: Path | None = None
+    kind: Literal["list"] = "list"
+
+    @property
+    def base(self) -> Path:
+        """The folder to which the paths are relative."""
+        return self.path.parent
+
+    def files(self, after: Place = ()) -> Iterator[_File]:
+        """Yield place and path of each file after a place. Raises OSError if the list cannot be read."""
+        first = int(after[0]) if after else 0
+        with open_regular(self.path) as raw, os.fdopen(os.dup(raw.fileno()), "rb") as lines:
+            for number, line in enumerate(iter(lambda: lines.readline(_MOST_LINE_BYTES), b""), 1):
+                name = os.fsdecode(line.strip(b"\r\n"))
+                if number < first or not name.strip() or (number == first and len(after) == 1):
+                    continue
+                if not os.path.isdir(self.base / name):  # noqa: PTH112  # never raises, whatever the name is
+                    yield (number,), name
+                    continue
+                rest = tuple(map(str, after[1:])) if number == first else ()
+                for parts in _below(self.base / name, rest, self.without):
+                    yield (number, *parts), "/".join((name.rstrip("/"), *parts))
+
+
+Source = FolderTree | PathList
+
+
+def open_source(kind: str, place: Path, without: Path | None = None) -> Source:
+    """Return the source of a kind, `folder` or `list`; the folder `without` is left out of it."""
+    without = None if without is None else Path(os.path.realpath(without))
+    return PathList(place, without) if kind == "list" else FolderTree(place, without)
+
+
+def _below(folder: Path, after: Sequence[str], without: Path | None) -> Iterator[tuple[str, ...]]:
+    """Yield the names on the path of each file below a folder, from the first file after `after` on."""
+    try:
+        entries = _entries(folder)
+    except OSError:
+        yield ()  # its reader will say why it cannot be read
+        return
+    for name, is_folder in entries:
+        at = bool(after) and name == after[0]
+        if after and name < after[0]:
+            continue
+        path = folder / name
+        if is_folder:
+            if without is None or Path(os.path.realpath(path)) != without:
+                rest = after[1:] if at else ()
+                yield from ((name, *parts) for parts in _below(path, rest, without) if parts or not at)
+        elif not (at and len(after) == 1):
+            yield (name,)
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """Return the names in a folder in order, and whether each is a folder."""
+    with os.scandir(folder) as entries:
+        names = [
+            (entry.name, entry.is_dir(follow_symlinks=False))
+            for entry in entries
+            if not entry.name.startswith(".") and entry.name.upper() != "DICOMDIR" and not _leads_to_folder(entry)
+        ]
+    return sorted(names)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a link to a folder."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:
+        return False
