@@ -6,6 +6,7 @@ compared part by part, which is the order of the walk.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class PathList:
     def files(self, after: Place = ()) -> Iterator[_File]:
         """Yield place and path of each file after a place. Raises OSError if the list cannot be read."""
         first = int(after[0]) if after else 0
-        with open_regular(self.path) as raw, os.fdopen(os.dup(raw.fileno()), "rb") as lines:
+        with io.BufferedReader(open_regular(self.path)) as lines:
             for number, line in enumerate(iter(lambda: lines.readline(_MOST_LINE_BYTES), b""), 1):
                 name = os.fsdecode(line.strip(b"\r\n"))
                 if number < first or not name.strip() or (number == first and len(after) == 1):
