@@ -40,6 +40,7 @@ _WORKERS = (  # an argument can run these functions and no others
     "spinescore.runtime.acceptance.runs:main",
     "spinescore.runtime.appliance.service:main",
     "spinescore.runtime.appliance.workerprocess:main",
+    "spinescore.runtime.archive.workerprocess:main",
     "spinescore.runtime.opening.builder:main",
     "spinescore.runtime.reading.decoding.worker:main",
 )
@@ -128,17 +129,17 @@ def child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(1)
 
 
-def end_with_parent() -> None:
+def end_with_parent(take: Callable[[bytes], None] = lambda piece: None) -> None:
     """End this process as soon as its standard input ends, which means that the parent is gone or closed the pipe.
 
-    Its own children end first, and half-written files are removed.
+    Its own children end first, and half-written files are removed. `take` gets what the parent writes, in a thread.
     """
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    threading.Thread(target=_wait_for_parent, args=(take,), daemon=True).start()
 
 
-def _wait_for_parent() -> None:
-    while os.read(0, 1):  # not `sys.stdin`: its lock would be held when this process ends by itself
-        pass
+def _wait_for_parent(take: Callable[[bytes], None]) -> None:
+    while piece := os.read(0, 1 << 16):  # not `sys.stdin`: its lock would be held when this process ends by itself
+        take(piece)
     _orphaned.set()
     with suppress(Exception):
         for process in tuple(_children):

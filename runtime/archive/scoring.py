@@ -1,0 +1,142 @@
+"""One study of an archive to rows of the tables, in the process that holds the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+
+from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
+from spinescore.runtime.outputs.formats import ResultFormat
+from spinescore.runtime.outputs.results import write_results
+from spinescore.runtime.reading.facts import patient_key
+from spinescore.runtime.reading.studies import load_study
+from spinescore.runtime.scoring.report import BundleInfo, StudyInfo, StudyReport
+from spinescore.runtime.study import Study
+
+__all__ = ["Read", "Request", "json_rows", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
+
+_MOST_SHIFT_DAYS = 365
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a process that scores has to know beside the studies."""
+
+    bundle: str
+    device: str
+    engine: str | None
+    precision: str | None
+    localizer: str | None
+    max_imputed: int
+    unaccepted: bool
+    build: str
+    threads: int | None
+    strict: bool
+    identifiers: bool
+    base: str  # the folder to which the studies' paths are relative
+    formats: tuple[ResultFormat, ...] = ()
+
+
+@dataclass(frozen=True)
+class Read:
+    """A study that was read, or the code of the reason why it cannot be."""
+
+    study: Study | None
+    code: str | None = None
+
+
+def read_entry(entry: Entry, base: Path) -> Read:
+    """Read the radiographs of a study."""
+    if entry.code is not None:
+        return Read(None, entry.code)
+    try:
+        first, *more = (base / path for path in entry.files)
+        return Read(load_study(first, *more))
+    except InputRejected as fault:
+        return Read(None, fault.code)
+    except ValueError:  # none of its files is there any more
+        return Read(None, "file-unreadable")
+
+
+def rows_of_entry(
+    entry: Entry,
+    read: Read,
+    score: Callable[[Study], StudyReport],
+    bundle: BundleInfo,
+    request: Request,
+    out: Path | None,
+) -> list[Row]:
+    """Score a study that was read, write its results into a folder below `out` if there is one, and return its rows.
+
+    Raises whatever `score` raises but InputRejected, and OutputError if a result cannot be written.
+    """
+    if read.study is None:
+        return [not_scored(entry, read.code or "no-image", bundle, request.identifiers)]
+    try:
+        report = score(read.study)
+    except InputRejected as fault:
+        return [not_scored(entry, fault.code, bundle, request.identifiers)]
+    shown = _shown(entry, request.identifiers)
+    if out is not None:
+        folder = out / (shown.study_instance_uid or f"number-{entry.number}")
+        write_results(read.study, report, folder, formats=request.formats)
+    if any(region.status == "scored" for region in report.regions.values()):
+        return rows_of(replace(report, study=shown))
+    return [not_scored(entry, _code(report), bundle, request.identifiers)]
+
+
+def not_scored(entry: Entry, code: str, bundle: BundleInfo, identifiers: bool) -> Row:
+    """Return the row of a study or file that was not scored."""
+    shown = _shown(entry, identifiers)
+    cells = {
+        "row": "not-scored",
+        "study_instance_uid": shown.study_instance_uid,
+        "patient_key": shown.patient_key,
+        "study_date": None if shown.study_date is None else datetime.strptime(shown.study_date, "%Y%m%d").date(),
+        **bundle_cells(bundle),
+        "code": code,
+        "path": entry.files[0] if identifiers else None,
+    }
+    return {column: cell for column, cell in cells.items() if cell is not None}
+
+
+def _shown(entry: Entry, identifiers: bool) -> StudyInfo:
+    """Return the identity of a study for the tables, as its headers state it or replaced."""
+    identity = StudyInfo(entry.study, entry.day, entry.patient)
+    return identity if identifiers else replaced(identity)
+
+
+def replaced(identity: StudyInfo) -> StudyInfo:
+    """Return an identity with the study's UID replaced, and its day moved with all days of the patient.
+
+    The replacements are keyed like `patient_key` (DICOM PS3.15 E.3.6, and 2.25 of PS3.5 B.2), so that studies of one
+    patient stay together and intervals stay what they are.
+    """
+    uid, day, patient = identity.study_instance_uid, identity.study_date, identity.patient_key
+    if day is not None:
+        shift = 1 + int(patient_key(patient or uid or "", "spinescore days"), 16) % _MOST_SHIFT_DAYS
+        moved = datetime.strptime(day, "%Y%m%d").toordinal() - shift
+        day = date.fromordinal(moved).isoformat().replace("-", "") if moved > 0 else None
+    new = None if uid is None else f"2.25.{int(patient_key(uid, 'spinescore study'), 16)}"
+    return StudyInfo(new, day, patient)
+
+
+def _code(report: StudyReport) -> str:
+    """Return the first code that says why no region was scored."""
+    rejects = [*(region.reject for region in report.regions.values() if region.reject), *report.rejects]
+    return rejects[0].code if rejects else "no-image"
+
+
+def json_rows(rows: list[Row]) -> list[Row]:
+    """Return rows for JSON: days as text."""
+    return [{**row, "study_date": row["study_date"].isoformat()} if "study_date" in row else row for row in rows]
+
+
+def parsed_rows(rows: list[Row], number: int) -> list[Row]:
+    """Return rows that were JSON, with the number of their study: the inverse of `json_rows`."""
+    days = ({"study_date": date.fromisoformat(row["study_date"])} if "study_date" in row else {} for row in rows)
+    return [{"number": number, **row, **day} for row, day in zip(rows, days, strict=True)]
