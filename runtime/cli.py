@@ -46,6 +46,7 @@ _VERBS = {
     "crops": ("runtime.verbs.crops", "write the regions exactly as the networks see them"),
     "compare": ("runtime.verbs.compare", "show what changed between studies of a patient"),
     "cohort": ("runtime.verbs.cohort", "turn many reports into tables, with a plot of change"),
+    "archive": ("runtime.verbs.archive", "score a whole archive into tables, and go on after an interruption"),
     "associate": ("runtime.verbs.associate", "test whether an exposure and the change of vertebral units go together"),
     "serve": ("runtime.verbs.serve", "take studies in, score them and deliver the results, as a service"),
     "status": ("runtime.verbs.status", "show the state of the service"),

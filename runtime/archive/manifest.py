@@ -1,0 +1,100 @@
+"""The manifest of an archive: the scan of its source and the list of its studies, made once or gone on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+from spinescore.runtime.archive.layout import ArchiveError, Catalogue, Places, Shard, read_document, write_document
+from spinescore.runtime.archive.progress import Progress
+from spinescore.runtime.archive.scan import Scanned, scan
+from spinescore.runtime.archive.studylists import list_studies, read_summary
+from spinescore.runtime.archive.walk import open_source
+
+__all__ = ["count_studies", "largest_bytes", "make_manifest"]
+
+
+def make_manifest(
+    places: Places,
+    kind: str,
+    place: Path,
+    shard_studies: int,
+    say: Callable[[str], None],
+    since: date | None = None,
+) -> None:
+    """Scan the source and list its studies, unless that is done; with `since`, look for studies that are new.
+
+    A scan that was ended goes on. Raises ArchiveError if the tables are of another source, and OSError.
+    """
+    done = places.scans()
+    number = len(done)
+    begun = places.catalogue(number).exists()
+    if done:
+        _check_source(read_document(places.catalogue(0), Catalogue), kind, place, shard_studies)
+        if since is None and not begun:
+            return
+    if not begun:
+        day = None if since is None else since.isoformat()
+        write_document(places.catalogue(number), Catalogue(kind, str(place.resolve()), shard_studies, day))
+    catalogue: Catalogue = read_document(places.catalogue(number), Catalogue)
+    _check_source(catalogue, kind, place, shard_studies)
+    since_s = None if catalogue.since is None else datetime.fromisoformat(catalogue.since).timestamp()
+    source, begun_s = open_source(kind, place, places.tables), time.monotonic()
+    counts = scan(source, places.pieces(number), since_s, _Said(say))
+    earlier = [places.listed(shard) for shard in places.shards()]
+    summary = list_studies(places.pieces(number), places.studies(number), source.base, shard_studies, earlier)
+    places.note("scanned", scan=number, seconds=round(time.monotonic() - begun_s, 1), files=counts.files, **summary)
+    others = ", ".join(f"{count} {code}" for code, count in counts.passed_over.most_common())
+    say(
+        f"{counts.files} files: {counts.radiographs} radiographs, {summary['studies']} {'new ' if number else ''}studies"
+        + (f"; passed over: {others}" if others else "")
+    )
+
+
+class _Said:
+    """Prints how many files were scanned."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._progress: Progress | None = None
+        self._before = 0
+
+    def __call__(self, counts: Scanned) -> None:
+        if self._progress is None:
+            self._progress, self._before = Progress(None, "files scanned", self._say), counts.files
+            if counts.files:
+                self._say(f"the scan goes on after {counts.files} files")
+        else:
+            self._progress.add(counts.files - self._before)
+            self._before = counts.files
+
+
+def _check_source(catalogue: Catalogue, kind: str, place: Path, shard_studies: int) -> None:
+    if (catalogue.kind, catalogue.place) != (kind, str(place.resolve())):
+        raise ArchiveError(
+            f"the tables are of the {catalogue.kind} {catalogue.place}, not of {place}: name another folder with --out, "
+            "or that source"
+        )
+    if catalogue.shard_studies != shard_studies:
+        raise ArchiveError(
+            f"the tables have {catalogue.shard_studies} studies in a shard: give the same number with --shard-studies"
+        )
+
+
+def count_studies(places: Places, shards: Sequence[Shard]) -> int:
+    """Return the number of studies of shards: all have as many, but the last of a scan."""
+    total = 0
+    for scan_number in {shard.scan for shard in shards}:
+        catalogue: Catalogue = read_document(places.catalogue(scan_number), Catalogue)
+        studies, each = read_summary(places.studies(scan_number))["studies"], catalogue.shard_studies
+        total += sum(min(each, studies - shard.number * each) for shard in shards if shard.scan == scan_number)
+    return total
+
+
+def largest_bytes(places: Places) -> int:
+    """Return the bytes of the pixels of the largest study."""
+    return max(
+        (read_summary(places.studies(scan_number))["largest_bytes"] for scan_number in places.scans()), default=0
+    )

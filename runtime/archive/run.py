@@ -1,0 +1,141 @@
+"""The run of an archive: the shards that are still to do are scored, and their tables written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from spinescore.runtime.archive.crews import Outcomes
+from spinescore.runtime.archive.layout import ArchiveError, Places, Settings, read_document, write_document
+from spinescore.runtime.archive.local import Outcome, Task
+from spinescore.runtime.archive.manifest import count_studies
+from spinescore.runtime.archive.progress import Progress
+from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
+from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
+from spinescore.runtime.files import write_atomic
+from spinescore.runtime.followup.archivetables import archive_dictionary
+from spinescore.runtime.reading.facts import patient_key
+from spinescore.runtime.scoring.report import BundleInfo
+
+__all__ = ["Part", "Scored", "score_archive"]
+
+Say = Callable[[str], None]
+Part = tuple[int, int]  # i of n, i from 1 on
+
+# The option that changes each setting.
+_OPTIONS = {
+    "bundle": "--bundle",
+    "bundle_sha256": "--bundle",
+    "device": "--device",
+    "engine": "--networks",
+    "precision": "--precision",
+    "localizer": "--localizer",
+    "max_imputed": "--max-imputed",
+    "strict": "--strict",
+    "identifiers": "--identifiers",
+    "patient_key_check": "SPINESCORE_PATIENT_KEY",
+}
+
+
+@dataclass
+class Scored:
+    """The work of one run: studies by code, `scored` for those with grades; how many lack results that were asked for."""
+
+    studies: Counter[str] = field(default_factory=Counter)
+    unwritten: int = 0
+
+
+def score_archive(
+    places: Places, request: Request, way: Outcomes, say: Say, part: Part = (1, 1), retry: str | None = None
+) -> Scored:
+    """Score the studies of all shards of this part that are still to do, and write their tables.
+
+    `part` (i, n) takes every n-th shard. With `retry`, studies with that code are scored again. Raises ArchiveError,
+    ValueError for a file that is no table, and OSError if a table cannot be written.
+    """
+    shards = [shard for number, shard in enumerate(places.shards()) if number % part[1] == part[0] - 1]
+    written = places.written()
+    total = count_studies(places, [shard for shard in shards if shard not in written])
+    works = work_of(places, shards, retry)
+    if retry is not None:
+        again = list(works)
+        total, works = sum(len(work.entries) for work in again), iter(again)
+    done = Scored()
+    if not total:
+        return done
+    run = _Run(places, request, say, total)
+    try:
+        for outcome in way.outcomes(run.tasks(works), total, run.opened, run.request):
+            run.take(outcome, done)
+    finally:
+        places.note("ended", studies=dict(done.studies), **way.facts())
+    return done
+
+
+class _Run:
+    """The state of one run: the shards that are open, and the facts of the first scorer."""
+
+    def __init__(self, places: Places, request: Request, say: Say, total: int) -> None:
+        self._places, self._say, self._open = places, say, OpenShards(places)
+        self._progress = Progress(total, "studies", say)
+        self._stored: Settings | None = None
+        if places.settings.exists():
+            stored = self._stored = read_document(places.settings, Settings)
+            engine, precision = request.engine or stored.engine or None, request.precision or stored.precision or None
+            request = replace(request, engine=engine, precision=precision, build="no")
+        self.request = request
+        self._bundle: BundleInfo | None = None
+
+    def tasks(self, works: Iterator[Work]) -> Iterator[Task]:
+        """Yield the studies of each shard, which begins with its first study."""
+        for work in works:
+            self._open.begin(work)
+            out = str(self._places.results(work.shard)) if self.request.formats else None
+            for entry in work.entries:
+                yield Task(work.shard, entry, out)
+
+    def opened(self, facts: dict[str, Any]) -> Request:
+        """Compare a scorer that is open with the tables; return the request for others, which names its engine."""
+        bundle, request = facts["bundle"], self.request
+        settings = Settings(
+            bundle["name"], bundle["sha256"], facts["device"], facts["engine"] or "", facts["precision"] or "",
+            request.localizer, request.max_imputed, request.strict, request.identifiers, patient_key("", "check"),
+        )  # fmt: skip
+        if self._stored is None:
+            write_document(self._places.settings, settings)
+            write_atomic(self._places.tables / "columns.csv", archive_dictionary())
+            self._stored = read_document(self._places.settings, Settings)
+        _check_settings(self._stored, settings)
+        self._bundle = BundleInfo(**{**bundle, "rules": None})
+        self._places.note("opened", **{name: facts[name] for name in ("device", "engine", "precision", "name")})
+        self.request = replace(request, engine=facts["engine"], precision=facts["precision"], build="no")
+        return self.request
+
+    def take(self, outcome: Outcome, done: Scored) -> None:
+        """Put the rows of a study into its shard."""
+        task, entry = outcome.task, outcome.task.entry
+        rows = parsed_rows(outcome.rows, entry.number)
+        if outcome.code is not None:
+            assert self._bundle is not None
+            rows = [{"number": entry.number, **not_scored(entry, outcome.code, self._bundle, self.request.identifiers)}]
+            facts = {"shard": str(task.shard), "number": entry.number, "code": outcome.code, "how": outcome.message}
+            self._places.note("not scored", **facts)
+        elif outcome.message is not None:
+            done.unwritten += 1
+            self._say(f"study {entry.number} of shard {task.shard}: not written: {outcome.message}")
+        done.studies.update(codes_of(rows) or ["scored"])
+        if self._open.add(task.shard, entry.number, rows):
+            self._places.note("written", shard=str(task.shard))
+        self._progress.add()
+
+
+def _check_settings(stored: Settings, now: Settings) -> None:
+    for name, option in _OPTIONS.items():
+        before, value = (getattr(one, name) for one in (stored, now))
+        if before != value:
+            shown = "" if name == "patient_key_check" else f" ({name} was {before}, and is {value} now)"
+            raise ArchiveError(
+                f"the tables were begun with another {option}{shown}: give the same, or another folder with --out"
+            )
