@@ -45,8 +45,8 @@ class Settings:
     bundle: str
     bundle_sha256: str
     device: str
-    engine: str
-    precision: str
+    engine: str | None
+    precision: str | None
     localizer: str | None
     max_imputed: int
     strict: bool

@@ -47,10 +47,9 @@ def make_manifest(
     summary = list_studies(places.pieces(number), places.studies(number), source.base, shard_studies, earlier)
     places.note("scanned", scan=number, seconds=round(time.monotonic() - begun_s, 1), files=counts.files, **summary)
     others = ", ".join(f"{count} {code}" for code, count in counts.passed_over.most_common())
-    say(
-        f"{counts.files} files: {counts.radiographs} radiographs, {summary['studies']} {'new ' if number else ''}studies"
-        + (f"; passed over: {others}" if others else "")
-    )
+    studies = f"{summary['studies']} {'new ' if number else ''}studies"
+    passed_over = f"; passed over: {others}" if others else ""
+    say(f"{counts.files} files: {counts.radiographs} radiographs, {studies}{passed_over}")
 
 
 class _Said:
@@ -74,8 +73,8 @@ class _Said:
 def _check_source(catalogue: Catalogue, kind: str, place: Path, shard_studies: int) -> None:
     if (catalogue.kind, catalogue.place) != (kind, str(place.resolve())):
         raise ArchiveError(
-            f"the tables are of the {catalogue.kind} {catalogue.place}, not of {place}: name another folder with --out, "
-            "or that source"
+            f"the tables are of the {catalogue.kind} {catalogue.place}, not of {place}: name that source, or another "
+            "folder with --out"
         )
     if catalogue.shard_studies != shard_studies:
         raise ArchiveError(

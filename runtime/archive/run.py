@@ -41,7 +41,7 @@ _OPTIONS = {
 
 @dataclass
 class Scored:
-    """The work of one run: studies by code, `scored` for those with grades; how many lack results that were asked for."""
+    """The work of one run: studies by code, `scored` for those with grades; and how many lack results."""
 
     studies: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
@@ -79,11 +79,12 @@ class _Run:
 
     def __init__(self, places: Places, request: Request, say: Say, total: int) -> None:
         self._places, self._say, self._open = places, say, OpenShards(places)
-        self._progress = Progress(total, "studies", say)
+        self._total = total
+        self._progress: Progress | None = None  # its time begins when the first scorer is open
         self._stored: Settings | None = None
         if places.settings.exists():
             stored = self._stored = read_document(places.settings, Settings)
-            engine, precision = request.engine or stored.engine or None, request.precision or stored.precision or None
+            engine, precision = request.engine or stored.engine, request.precision or stored.precision
             request = replace(request, engine=engine, precision=precision, build="no")
         self.request = request
         self._bundle: BundleInfo | None = None
@@ -100,7 +101,7 @@ class _Run:
         """Compare a scorer that is open with the tables; return the request for others, which names its engine."""
         bundle, request = facts["bundle"], self.request
         settings = Settings(
-            bundle["name"], bundle["sha256"], facts["device"], facts["engine"] or "", facts["precision"] or "",
+            bundle["name"], bundle["sha256"], facts["device"], facts["engine"], facts["precision"],
             request.localizer, request.max_imputed, request.strict, request.identifiers, patient_key("", "check"),
         )  # fmt: skip
         if self._stored is None:
@@ -108,6 +109,7 @@ class _Run:
             write_atomic(self._places.tables / "columns.csv", archive_dictionary())
             self._stored = read_document(self._places.settings, Settings)
         _check_settings(self._stored, settings)
+        self._progress = self._progress or Progress(self._total, "studies", self._say)
         self._bundle = BundleInfo(**{**bundle, "rules": None})
         self._places.note("opened", **{name: facts[name] for name in ("device", "engine", "precision", "name")})
         self.request = replace(request, engine=facts["engine"], precision=facts["precision"], build="no")
@@ -117,8 +119,9 @@ class _Run:
         """Put the rows of a study into its shard."""
         task, entry = outcome.task, outcome.task.entry
         rows = parsed_rows(outcome.rows, entry.number)
+        assert self._bundle is not None
+        assert self._progress is not None
         if outcome.code is not None:
-            assert self._bundle is not None
             rows = [{"number": entry.number, **not_scored(entry, outcome.code, self._bundle, self.request.identifiers)}]
             facts = {"shard": str(task.shard), "number": entry.number, "code": outcome.code, "how": outcome.message}
             self._places.note("not scored", **facts)

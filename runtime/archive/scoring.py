@@ -10,6 +10,7 @@ from pathlib import Path
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
+from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.outputs.formats import ResultFormat
 from spinescore.runtime.outputs.results import write_results
 from spinescore.runtime.reading.facts import patient_key
@@ -27,13 +28,13 @@ class Request:
     """What a process that scores has to know beside the studies."""
 
     bundle: str
-    device: str
-    engine: str | None
-    precision: str | None
+    device: DeviceName
+    engine: EngineName | None
+    precision: PrecisionName | None
     localizer: str | None
     max_imputed: int
     unaccepted: bool
-    build: str
+    build: BuildMode
     threads: int | None
     strict: bool
     identifiers: bool

@@ -27,6 +27,7 @@ from typing import Any
 from spinescore.runtime.archive.scoring import Read, Request, json_rows, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import read
+from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import OutputError, SpineScoreError
 from spinescore.runtime.machine.processes import end_with_parent
 from spinescore.runtime.scorer import Scorer
@@ -75,12 +76,14 @@ def open_scorer(request: Request, progress: Callable[[str], None]) -> Scorer:
         request.bundle, request.device, threads=request.threads, engine=request.engine, precision=request.precision,
         localizer=request.localizer, require_acceptance=not request.unaccepted, build=request.build, plan=None,
         max_imputed_per_region=request.max_imputed, progress=progress,
-    )  # type: ignore[arg-type]  # fmt: skip  # the verb has checked these names
+    )  # fmt: skip
 
 
 def ready_facts(scorer: Scorer) -> dict[str, Any]:
     """Return the facts of an open scorer that decide the rows, and the memory of this process."""
     device, choice = scorer._session.engine.scorer.info, scorer.choice
+    if choice is None and device.kind == "cpu":
+        choice = REFERENCE
     return {
         "device": device.kind,
         "engine": None if choice is None else choice.engine,

@@ -9,7 +9,7 @@ from pathlib import Path
 from spinescore.runtime.followup.archivetables import Row, archive_columns, report_of
 from spinescore.runtime.scoring.report import StudyReport
 
-__all__ = ["MARK", "is_archive", "parquet_of", "read_archive", "read_codes", "read_rows", "table_files"]
+__all__ = ["MARK", "find_study", "is_archive", "parquet_of", "read_archive", "read_codes", "read_rows", "table_files"]
 
 MARK = "archive.json"  # the file that tells a folder of such tables from others
 
@@ -51,12 +51,17 @@ def read_codes(path: Path) -> tuple[int, list[str]]:
 
 
 def read_archive(folder: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
-    """Yield file and number of each study of an archive with its report, or a file with the error that it has.
-
-    Raises ModuleNotFoundError without pyarrow.
-    """
+    """Yield file and number of each study of an archive with its report, or a file with the error that it has."""
     for path in table_files(folder):
         yield from _reports(path)
+
+
+def find_study(folder: Path, study: str) -> StudyReport | None:
+    """Return the report of one study of an archive; None if its tables do not have it. Raises ValueError."""
+    for path in table_files(folder):
+        if any(row["study_instance_uid"] == study for row in _read(path, ["study_instance_uid"])):
+            return report_of([row for row in read_rows(path) if row.get("study_instance_uid") == study])
+    return None
 
 
 def _reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
@@ -69,9 +74,11 @@ def _reports(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
 
 
 def _read(path: Path, columns: list[str]) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{path.name} is read with {error.name}: pip install "spinescore[parquet]"') from None
     try:
         table = pq.read_table(path, columns=columns, use_threads=False, memory_map=False, partitioning=None)
     except (pa.ArrowException, OSError, KeyError) as error:

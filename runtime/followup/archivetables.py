@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
@@ -42,6 +43,7 @@ Row = dict[str, Any]  # the cells that are not empty
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
 _USE = "As its archive says."
+_OF_THE_MACHINE = re.compile(r"(engine|record|plan)-|scored-on-cpu|cache-not-writable|networks-unchecked")
 _EXPECTED = ("expected_mean", "expected_sd", "expected_low", "expected_high")
 
 
@@ -70,7 +72,7 @@ def rows_of(report: StudyReport) -> list[Row]:
         **bundle_cells(report.bundle),
     }
     study = {
-        "notices": " ".join(dict.fromkeys(notice.code for notice in report.notices)),
+        "notices": " ".join(dict.fromkeys(one.code for one in report.notices if not _OF_THE_MACHINE.match(one.code))),
         "status": total.status,
         **_total(total.value, total.range, total.expected),
     }

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from spinescore.runtime.arguments import check_path
+from spinescore.runtime.followup.archivefiles import MARK, read_archive
 from spinescore.runtime.followup.change import compare, scored_by, study_date
 from spinescore.runtime.followup.comparison import Comparison, Rules
 from spinescore.runtime.followup.patients import Entry, linked
@@ -120,8 +121,9 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
     """Return the reports of files and folders, and readers' CSV files, as a cohort.
 
     Reports are JSON files (`.json`), or JSON Lines (`.json`, `.jsonl` or `.ndjson`). Folders are searched for reports
-    with all subfolders; CSV files are read only if they are named. A file that cannot be read is passed over, with a
-    note. So is a second report of a study by the same bundle, which would count twice.
+    with all subfolders; CSV files are read only if they are named. A folder of tables of `spinescore archive` gives the
+    studies of its tables (the extra `parquet` reads them). A file that cannot be read is passed over, with a note. So is
+    a second report of a study by the same bundle, which would count twice.
     """
     for source in sources:
         check_path("a source", source)
@@ -166,7 +168,7 @@ def _named(sources: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             yield _writable(source.name), source
             continue
         for path in _files(source):
-            name = path.relative_to(source).as_posix()
+            name = path.relative_to(source).as_posix().removesuffix(MARK)  # tables are named by their folder
             yield _writable(name if len(sources) == 1 else f"{source.name}/{name}"), path
 
 
@@ -175,6 +177,9 @@ def _writable(name: str) -> str:
 
 
 def _read(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
+    if path.name == MARK:
+        yield from read_archive(path.parent)
+        return
     if path.suffix.lower() != ".csv":
         yield from read_reports(path)
         return
@@ -186,6 +191,10 @@ def _read(path: Path) -> Iterator[tuple[str, StudyReport | ValueError]]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
+        if MARK in names:
+            folders.clear()
+            yield Path(parent, MARK)
+            continue
         folders.sort()
         yield from (Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
 

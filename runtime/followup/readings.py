@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spinescore.runtime.csvfile import csv_rows, read_csv_text
 from spinescore.runtime.jsonfile import parse_json
 from spinescore.runtime.study import SITES
+
+if TYPE_CHECKING:
+    from spinescore.runtime.scoring.report import StudyReport
 
 __all__ = ["ALL_SITES", "Format", "Reading", "Readings", "ReadingsError", "day_of", "read_readings"]
 
@@ -92,10 +95,14 @@ class Readings:
 def read_readings(path: str | Path) -> Readings:
     """Read a CSV file, a report, JSON Lines of reports, a phantom's `truth.json`, or a folder of the JSON kinds.
 
-    In a folder, JSON files of other kinds are skipped, and truth counts only if there is no report. Raises
+    A folder may also hold the tables of `spinescore archive`, which the extra `parquet` reads. In another folder, JSON files of other kinds are skipped, and truth counts only if there is no report. Raises
     ReadingsError, naming file and line, for anything else.
     """
+    from spinescore.runtime.followup.archivefiles import is_archive
+
     path = Path(path)
+    if is_archive(path):
+        return _read_archive(path)
     if path.is_dir():
         return _read_folder(path)
     readings = Readings(path.name)
@@ -119,6 +126,23 @@ def _read_folder(folder: Path) -> Readings:
     if not usable:
         raise ReadingsError(f"{readings.name}: there is no report in this folder (report.json, JSON Lines, truth.json)")
     _add_documents(readings, reports or usable)
+    return readings
+
+
+def _read_archive(folder: Path) -> Readings:
+    """Read the tables of `spinescore archive`."""
+    from spinescore.runtime.followup.archivefiles import read_archive
+
+    readings = Readings(folder.name or str(folder), "reports")
+    for place, report in read_archive(folder):
+        try:
+            if isinstance(report, ValueError):
+                raise report
+            _add_grades(readings, report)
+        except ValueError as error:
+            raise ReadingsError(f"{folder.name}/{place}: {error}") from error
+    if not readings.corners:
+        raise ReadingsError(f"{folder.name}: there is no study in its tables")
     return readings
 
 
@@ -253,7 +277,10 @@ def _add_documents(readings: Readings, documents: Sequence[tuple[str, Any]]) -> 
 def _add_report(readings: Readings, document: Any) -> None:
     from spinescore.runtime.scoring.report import StudyReport
 
-    report = StudyReport.from_json(json.dumps(document))
+    _add_grades(readings, StudyReport.from_json(json.dumps(document)))
+
+
+def _add_grades(readings: Readings, report: StudyReport) -> None:
     corners = [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]
     sites = {corner.site: Reading(corner.grade, corner.probabilities) for corner in corners}
     _add_study(readings, report.study.study_instance_uid, sites)

@@ -146,8 +146,8 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
     kind, place = ("list", arguments.list) if arguments.source is None else ("folder", arguments.source)
     if arguments.shard[1] > 1 and not places.scans():
         raise UsageError(
-            "machines that share the work need the list of studies: call spinescore archive with --scan-only first, once "
-            "for all of them"
+            "machines that share the work need the list of studies: call spinescore archive with --scan-only first, "
+            "once for all of them"
         )
     if arguments.shard[1] == 1 or arguments.scan_only:
         make_manifest(places, kind, place, arguments.shard_studies, say, arguments.since)

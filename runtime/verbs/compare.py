@@ -37,7 +37,8 @@ _REPORT = "report.json"  # the file of `spinescore score --out` in a study's fol
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = (
         "earlier study: a report (JSON), a folder with a report.json, a folder with the DICOM files of one study, or a "
-        "reader's CSV file (FILE.csv:STUDY if it holds several studies)"
+        "reader's CSV file (FILE.csv:STUDY if it holds several studies), or TABLES:STUDY for a study in the tables of "
+        "spinescore archive"
     )
     parser.add_argument("baseline", type=Path, metavar="BASELINE", help=text)
     parser.add_argument("followups", type=Path, nargs="+", metavar="FOLLOWUP", help="later studies")
@@ -73,7 +74,7 @@ def _reports(paths: list[Path], arguments: argparse.Namespace, stack: ExitStack)
 
     A scorer is opened only when all files were read, for the first study without a report.
     """
-    check_paths(path for path in paths if _csv(path) is None)
+    check_paths(path for path in paths if _csv(path) is None and _tables(path) is None)
     read = [_read(path) for path in paths]
     scorer: Scorer | None = None
     reports = []
@@ -91,6 +92,8 @@ def _read(path: Path) -> StudyReport | None:
 
     if (csv_file := _csv(path)) is not None:
         return _reading(*csv_file)
+    if (tables := _tables(path)) is not None:
+        return _archived(*tables)
     file = path / _REPORT if path.is_dir() else path
     if not file.is_file() or file.suffix.lower() not in SUFFIXES:
         return None
@@ -105,6 +108,27 @@ def _read(path: Path) -> StudyReport | None:
     if path.is_dir():
         say(f"{path}: using its {_REPORT}, without scoring again")
     return reports[0]
+
+
+def _tables(path: Path) -> tuple[Path, str] | None:
+    """Return the folder of tables and the study that `path` names (`TABLES:STUDY`); None for other paths."""
+    from spinescore.runtime.followup.archivefiles import is_archive
+
+    folder, colon, study = str(path).rpartition(":")
+    return (Path(folder), study) if colon and is_archive(Path(folder)) and not path.exists() else None
+
+
+def _archived(folder: Path, study: str) -> StudyReport:
+    """Return the report of a study in the tables of an archive. Raises UsageError if it is not there."""
+    from spinescore.runtime.followup.archivefiles import find_study
+
+    try:
+        report = find_study(folder, study)
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}") from error
+    if report is None:
+        raise UsageError(f"{folder} has no study {study} in its tables")
+    return report
 
 
 def _csv(path: Path) -> tuple[Path, str | None] | None:
