@@ -121,9 +121,9 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
     """Return the reports of files and folders, and readers' CSV files, as a cohort.
 
     Reports are JSON files (`.json`), or JSON Lines (`.json`, `.jsonl` or `.ndjson`). Folders are searched for reports
-    with all subfolders; CSV files are read only if they are named. A folder of tables of `spinescore archive` gives the
-    studies of its tables (the extra `parquet` reads them). A file that cannot be read is passed over, with a note. So is
-    a second report of a study by the same bundle, which would count twice.
+    with all subfolders; CSV files are read only if they are named. A folder of `spinescore archive` gives the studies
+    of its tables, which the extra `parquet` reads. A file that cannot be read is passed over, with a note. So is a
+    second report of a study by the same bundle, which would count twice.
     """
     for source in sources:
         check_path("a source", source)

@@ -95,8 +95,9 @@ class Readings:
 def read_readings(path: str | Path) -> Readings:
     """Read a CSV file, a report, JSON Lines of reports, a phantom's `truth.json`, or a folder of the JSON kinds.
 
-    A folder may also hold the tables of `spinescore archive`, which the extra `parquet` reads. In another folder, JSON files of other kinds are skipped, and truth counts only if there is no report. Raises
-    ReadingsError, naming file and line, for anything else.
+    A folder may also hold the tables of `spinescore archive`, which the extra `parquet` reads. In another folder, JSON
+    files of other kinds are skipped, and truth counts only if there is no report. Raises ReadingsError, naming file and
+    line, for anything else.
     """
     from spinescore.runtime.followup.archivefiles import is_archive
 
@@ -135,11 +136,11 @@ def _read_archive(folder: Path) -> Readings:
 
     readings = Readings(folder.name or str(folder), "reports")
     for place, report in read_archive(folder):
+        if isinstance(report, ValueError):
+            raise ReadingsError(f"{folder.name}: {report}")
         try:
-            if isinstance(report, ValueError):
-                raise report
             _add_grades(readings, report)
-        except ValueError as error:
+        except ReadingsError as error:
             raise ReadingsError(f"{folder.name}/{place}: {error}") from error
     if not readings.corners:
         raise ReadingsError(f"{folder.name}: there is no study in its tables")
