@@ -42,7 +42,7 @@ Row = dict[str, Any]  # the cells that are not empty
 
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")
-_USE = "As its archive says."
+_USE = "The intended use is that which the bundle states."
 _OF_THE_MACHINE = re.compile(r"(engine|record|plan)-|scored-on-cpu|cache-not-writable|networks-unchecked")
 _EXPECTED = ("expected_mean", "expected_sd", "expected_low", "expected_high")
 

@@ -85,7 +85,7 @@ def run(tables: Path, source: Path, way, shard_studies: int = 4, since=None, **o
     places, said = Places(tables), []
     kinds = {name: options.pop(name) for name in ("part", "retry") if name in options}
     make_manifest(places, "folder", source, shard_studies, said.append, since)
-    request = request_of(source, way.scorer.bundle.path if hasattr(way.scorer.bundle, "path") else "bundle", **options)
+    request = request_of(source, "bundle", **options)
     score_archive(places, request, way, said.append, **kinds)
     return places
 
