@@ -207,8 +207,8 @@ class Crew:
 def _hear(member: _Member, said: queue.Queue[tuple[_Member, Message | None]]) -> None:
     """Put the messages of a process into a queue, and None when it has ended."""
     assert member.process.stdout is not None
-    with suppress(ValueError, OSError):  # the pipe was closed, or a line was cut off by the process's end
-        for line in member.process.stdout:
+    with member.process.stdout as lines, suppress(ValueError, OSError):  # a line may be cut off by the process's end
+        for line in lines:
             said.put((member, json.loads(line)))
     said.put((member, None))
 

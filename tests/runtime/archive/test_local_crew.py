@@ -25,8 +25,7 @@ if request["bundle"] == "bad": say(refused="no such bundle"); sys.exit(1)
 if request["bundle"] == "dies": os.kill(os.getpid(), signal.SIGKILL)
 facts = {"device": request["device"], "engine": "e", "precision": "p", "name": "n", "memory_bytes": 100 << 20}
 say(ready={**facts, "threads": request["threads"], "pid": os.getpid()})
-lines = sys.stdin.buffer if request["bundle"] != "slow" else sys.stdin.buffer
-for line in lines:
+for line in sys.stdin.buffer:
     task = json.loads(line)
     word = task["entry"]["files"][0]
     if word == "crash": os.kill(os.getpid(), signal.SIGKILL)
@@ -167,7 +166,7 @@ def test_the_first_of_many_studies_measure_the_splits(four_cores, monkeypatch):
     best = max(rates, key=rates.get)
     assert (way.facts()["processes"], way.facts()["threads"]) == tuple(map(int, best.split(" x ")))
     assert {facts["threads"] for facts in opened} == {1, 2, 4}
-    assert "studies a second" in said[-1]
+    assert any("studies a second" in line for line in said)
 
 
 def test_a_split_that_was_asked_for_is_not_measured(four_cores, monkeypatch):
