@@ -62,6 +62,9 @@ def score_archive(
     if retry is not None:
         again = list(works)
         total, works = sum(len(work.entries) for work in again), iter(again)
+    if part[1] == 1:  # else another machine may be writing
+        for unfinished in places.tables.glob(".shard-*.tmp"):
+            unfinished.unlink(missing_ok=True)
     done = Scored()
     if not total:
         return done

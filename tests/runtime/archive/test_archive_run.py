@@ -56,8 +56,10 @@ def test_the_order_of_the_work_does_not_change_a_byte(undisturbed, source, score
 def test_a_run_that_was_ended_goes_on_with_the_shards_that_are_missing(undisturbed, source, scorer, tmp_path):
     archive.run(tmp_path, source, archive.Inline(scorer, most=6))
     assert len(archive.digest(tmp_path)) == 3
+    (tmp_path / ".shard-0000-000002.parquet.77.tmp").write_bytes(b"half")
     rest = archive.Inline(scorer)
     archive.run(tmp_path, source, rest)
+    assert not list(tmp_path.glob(".*"))
     assert len(rest.scored) == 6
     assert archive.digest(tmp_path) == archive.digest(undisturbed)
     nothing = archive.Inline(scorer)

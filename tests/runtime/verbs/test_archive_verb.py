@@ -33,9 +33,14 @@ def test_an_archive_is_scored_and_its_status_shown(source, tmp_path, capfd):
     assert len(list(tables.glob("results/*/*/report.json"))) == 3
     assert cli.main(["archive", "--status", str(tables), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == {
-        "schema": "spinescore.archive-status/1", "studies": 3, "shards": 2, "shards_written": 2, "scored": 3, "codes": {},
+        "schema": "spinescore.archive-status/1",
+        "studies": 3,
+        "shards": 2,
+        "shards_written": 2,
+        "scored": 3,
+        "codes": {},
         "scanning": None,
-    }  # fmt: skip
+    }
     before = archive.digest(tables)
     assert cli.main(words(source, tables, bundle)) == 0  # nothing is left, and no process is started
     assert archive.digest(tables) == before
