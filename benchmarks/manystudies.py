@@ -35,14 +35,14 @@ _LOOKS = 11  # at the memory over the call, in the record
 _MIB = 1 << 20
 
 
-def write_studies(folder: Path, count: int, seed: int = 4200) -> list[Path]:
-    """Write `count` studies into folders of their own; the first is of full size, and the largest."""
+def write_studies(folder: Path, count: int, seed: int = 4200, *, scale: float = _SCALE) -> list[Path]:
+    """Write `count` studies into folders of their own; the first is of full size, the others are scaled."""
     from io import BytesIO
 
     from pydicom import dcmread
 
     drawn = [
-        [dicom_file(seed + number, draw_view(seed + number, region, _SCALE if number else 1.0)) for region in REGIONS]
+        [dicom_file(seed + number, draw_view(seed + number, region, scale if number else 1.0)) for region in REGIONS]
         for number in range(min(count, _DRAWN + 1))
     ]
     folders = []

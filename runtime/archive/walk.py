@@ -21,6 +21,7 @@ Place = tuple["str | int", ...]
 _File = tuple[Place, str]  # with the path as the manifest has it
 
 _MOST_LINE_BYTES = 1 << 16
+_ITSELF: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _below(folder: Path, after: Sequence[str], without: Path | None) -> Iterator
     try:
         entries = _entries(folder)
     except OSError:
-        yield ()  # its reader will say why it cannot be read
+        yield _ITSELF  # its reader will say why it cannot be read
         return
     for name, is_folder in entries:
         at = bool(after) and name == after[0]
