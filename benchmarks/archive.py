@@ -3,7 +3,8 @@
     python -m spinescore.benchmarks.archive [--count 60] [--flat 2000] [--bundle B] [--seconds 20] [--out F]
 
 The studies are full-size phantoms, a few of them drawn and the others copies under UIDs of their own, uncompressed, in
-the system's folder for temporary files. `loop`: one process opens a scorer with its default threads, reads and scores
+the system's folder for temporary files. Their headers state region and facing, so that no network is run to find these
+out. `loop`: one process opens a scorer with its default threads, reads and scores
 one study after the other; its rate is that of all studies but the first. `networks`: for each split of the cores into
 processes and threads, as many processes run a study's networks alone, all at once, for `--seconds`. `archive`: the same
 splits, from the first study that is done to the last, and `chosen`, with the split that the run measures for itself.
@@ -96,12 +97,7 @@ def _sampled() -> Iterator[list[int]]:
 
 def _all_memory(proc: Path = Path("/proc")) -> int:
     """Return the proportional set size of this process and its descendants; 0 if the system does not tell it."""
-    parents, total = {}, 0
-    for folder in proc.glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
+    parents, total = {pid: _parent(proc / str(pid)) for pid in _processes(proc)}, 0
     waiting = [int((proc / "self").readlink().name)] if (proc / "self").exists() else []
     while waiting:
         pid = waiting.pop()
@@ -112,6 +108,17 @@ def _all_memory(proc: Path = Path("/proc")) -> int:
             continue
         total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
     return total
+
+
+def _processes(proc: Path) -> list[int]:
+    return [int(folder.name) for folder in proc.glob("[0-9]*")]
+
+
+def _parent(folder: Path) -> int:
+    try:
+        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _archive(
@@ -185,7 +192,7 @@ def most_at_once(command: Sequence[str], count: int) -> float:
 def _measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     log: list[str] = []
     bundle = arguments.bundle
-    folders = write_studies(scratch / "studies", arguments.count, scale=1.0)
+    folders = write_studies(scratch / "studies", arguments.count, scale=arguments.scale, stated=True)
     loop = answer(this_module("archive", "--child", "loop", "--bundle", bundle, "--folder", str(scratch / "studies")))
     figures: dict[str, Any] = {
         "bundle": bundle,
@@ -239,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="small studies of the run for memory; 0 leaves it out (2000)",
     )
+    add("--scale", type=float, default=1.0, metavar="S", help="size of the pictures but the first beside full size (1)")
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
     add("--seconds", type=float, default=20.0, metavar="S", help="time of the networks alone (20)")
     add("--child", choices=("loop", "networks"), help=argparse.SUPPRESS)

@@ -35,22 +35,31 @@ _LOOKS = 11  # at the memory over the call, in the record
 _MIB = 1 << 20
 
 
-def write_studies(folder: Path, count: int, seed: int = 4200, *, scale: float = _SCALE) -> list[Path]:
-    """Write `count` studies into folders of their own; the first is of full size, the others are scaled."""
+def write_studies(
+    folder: Path, count: int, seed: int = 4200, *, scale: float = _SCALE, stated: bool = False
+) -> list[Path]:
+    """Write `count` studies into folders of their own; the first is of full size, the others are scaled.
+
+    With `stated`, every header states the region and the side to which the patient looks.
+    """
     from io import BytesIO
 
     from pydicom import dcmread
 
-    drawn = [
-        [dicom_file(seed + number, draw_view(seed + number, region, scale if number else 1.0)) for region in REGIONS]
+    views = [
+        [draw_view(seed + number, region, scale if number else 1.0) for region in REGIONS]
         for number in range(min(count, _DRAWN + 1))
     ]
+    drawn = [[(dicom_file(seed + number, view), view) for view in pair] for number, pair in enumerate(views)]
     folders = []
     for number in range(count):
         place = folder / f"{number:05}"
         place.mkdir(parents=True)
-        for region, content in zip(REGIONS, drawn[number and 1 + (number - 1) % _DRAWN], strict=True):
-            ds = dcmread(BytesIO(content))
+        for content, view in drawn[number and 1 + (number - 1) % _DRAWN]:
+            region, ds = view.region, dcmread(BytesIO(content))
+            if stated:
+                ds.BodyPartExamined = "CSPINE" if region == "cervical" else "LSPINE"
+                ds.PatientOrientation = ["P" if view.facing == "left" else "A", "F"]
             ds.StudyInstanceUID, ds.PatientID = f"1.2.826.0.1.3680043.8.498.77.{number}", f"MANY-{number}"
             ds.SOPInstanceUID = f"{ds.StudyInstanceUID}.{REGIONS.index(region)}"
             ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
