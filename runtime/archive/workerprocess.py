@@ -14,6 +14,7 @@ that no code names ends the process; so does the end of the parent.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import queue
 import signal
@@ -101,9 +102,10 @@ def score_with(scorer: Scorer, request: Request) -> Callable[[Study], StudyRepor
 
 
 def _memory_bytes() -> int:
+    """Return the resident memory of this process; 0 if the system does not tell it."""
     try:
-        return int(_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError, AttributeError):
+        return int(_PAGES.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
+    except (OSError, IndexError, ValueError):
         return 0
 
 

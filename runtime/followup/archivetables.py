@@ -161,8 +161,8 @@ def report_of(rows: Sequence[Mapping[str, Any]]) -> StudyReport | None:
 
 
 def _bundle(row: Mapping[str, Any]) -> BundleInfo:
-    texts = (str(row.get(name) or "") for name in ("bundle_name", "bundle_version", "bundle_sha256"))
-    return BundleInfo(*texts, _USE, row.get("localizer"), row.get("smallest_detectable_change"))
+    name, version, sha256 = (str(row.get(f"bundle_{part}") or "") for part in ("name", "version", "sha256"))
+    return BundleInfo(name, version, sha256, _USE, row.get("localizer"), row.get("smallest_detectable_change"))
 
 
 def _region(region: Region, rows: Sequence[Mapping[str, Any]]) -> RegionReport:

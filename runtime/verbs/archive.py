@@ -169,7 +169,7 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace, base: Path) -> Request:
     from spinescore.runtime.archive.scoring import Request
 
-    build = "now" if arguments.build == "auto" else arguments.build
+    build: BuildMode = "now" if arguments.build == "auto" else arguments.build
     return Request(
         arguments.bundle, arguments.device, arguments.networks, arguments.precision, arguments.localizer,
         arguments.max_imputed, arguments.unaccepted, build, arguments.threads, arguments.strict, arguments.identifiers,
