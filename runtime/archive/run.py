@@ -16,7 +16,6 @@ from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
 from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
 from spinescore.runtime.files import write_atomic
 from spinescore.runtime.followup.archivetables import archive_dictionary
-from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scoring.report import BundleInfo
 
 __all__ = ["Part", "Scored", "score_archive"]
@@ -105,7 +104,7 @@ class _Run:
         bundle, request = facts["bundle"], self.request
         settings = Settings(
             bundle["name"], bundle["sha256"], facts["device"], facts["engine"], facts["precision"],
-            request.localizer, request.max_imputed, request.strict, request.identifiers, patient_key("", "check"),
+            request.localizer, request.max_imputed, request.strict, request.identifiers, facts["patient_key_check"],
         )  # fmt: skip
         if self._stored is None:
             write_document(self._places.settings, settings)

@@ -31,6 +31,7 @@ from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import OutputError, SpineScoreError
 from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import StudyReport
@@ -92,6 +93,7 @@ def ready_facts(scorer: Scorer) -> dict[str, Any]:
         "name": device.name,
         "bundle": asdict(bundle_info(scorer.bundle)),
         "memory_bytes": _memory_bytes(),
+        "patient_key_check": patient_key("", "check"),
     }
 
 

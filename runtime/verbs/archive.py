@@ -62,8 +62,10 @@ def _add_actions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
-    text = "local: processes on this machine (default: local)"
-    parser.add_argument("--engine", choices=("local",), default="local", help=text)
+    text = "local: processes on this machine; ray: actors of Ray, on this machine or a cluster (default: local)"
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help=text)
+    text = "with --engine ray, the address of the cluster, such as ray://head:10001 or auto (default: this machine)"
+    parser.add_argument("--ray-address", metavar="A", help=text)
     text = "processes that score (default: chosen by a short measurement)"
     parser.add_argument("--workers", type=positive, metavar="N", help=text)
     text = "threads of each process on a CPU (default: chosen by a short measurement)"
@@ -130,6 +132,8 @@ def _check(arguments: argparse.Namespace) -> None:
     check_paths([arguments.source or arguments.list])
     if arguments.source is not None and not arguments.source.is_dir():
         raise UsageError(f"SOURCE {arguments.source} is a file; name a folder, or a list of files with --list FILE")
+    if arguments.ray_address is not None and arguments.engine != "ray":
+        raise UsageError("--ray-address is for --engine ray")
     if arguments.format:
         from spinescore.runtime.outputs.results import check_formats
 
@@ -178,6 +182,10 @@ def _request(arguments: argparse.Namespace, base: Path) -> Request:
 
 
 def _way(places: Places, arguments: argparse.Namespace) -> Outcomes:
+    if arguments.engine == "ray":
+        from spinescore.runtime.archive.rayway import RayWay
+
+        return RayWay(arguments.workers, arguments.threads, arguments.timeout_s, arguments.ray_address, places.note)
     from spinescore.runtime.archive.crews import Crews
     from spinescore.runtime.archive.manifest import largest_bytes
     from spinescore.runtime.caller import PREFIX
