@@ -126,7 +126,7 @@ def _archive(
 ) -> tuple[Timed, Places]:
     """Score a folder of studies into tables with this split; with None the run chooses."""
     places = Places(tables)
-    make_manifest(places, "folder", studies, _SHARD_STUDIES, log.append)
+    make_manifest(places, "folder", str(studies), _SHARD_STUDIES, log.append)
     way = Timed(Crews(*split, 600.0, largest_bytes(places), log.append, places.note))
     request = Request(
         bundle, "cpu", None, None, None, 3, False, "no", split[1], False, False, str(studies)

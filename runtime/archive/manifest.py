@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
+from spinescore.runtime.archive.dicomweb import WebArchive
 from spinescore.runtime.archive.layout import ArchiveError, Catalogue, Places, Shard, read_document, write_document
 from spinescore.runtime.archive.progress import Progress
 from spinescore.runtime.archive.scan import Scanned, scan
 from spinescore.runtime.archive.studylists import list_studies, read_summary
-from spinescore.runtime.archive.walk import open_source
+from spinescore.runtime.archive.walk import Source, open_source
 
 __all__ = ["count_studies", "largest_bytes", "make_manifest"]
 
@@ -19,14 +20,15 @@ __all__ = ["count_studies", "largest_bytes", "make_manifest"]
 def make_manifest(
     places: Places,
     kind: str,
-    place: Path,
+    place: str,
     shard_studies: int,
     say: Callable[[str], None],
     since: date | None = None,
 ) -> None:
     """Scan the source and list its studies, unless that is done; with `since`, look for studies that are new.
 
-    A scan that was ended goes on. Raises ArchiveError if the tables are of another source, and OSError.
+    `place` is the absolute path of a folder or a list, or the address of a server. A scan that was ended goes on.
+    Raises ArchiveError if the tables are of another source, or a server does not answer, and OSError.
     """
     done = places.scans()
     number = len(done)
@@ -37,11 +39,11 @@ def make_manifest(
             return
     if not begun:
         day = None if since is None else since.isoformat()
-        write_document(places.catalogue(number), Catalogue(kind, str(place.resolve()), shard_studies, day))
+        write_document(places.catalogue(number), Catalogue(kind, place, shard_studies, day))
     catalogue: Catalogue = read_document(places.catalogue(number), Catalogue)
     _check_source(catalogue, kind, place, shard_studies)
     since_s = None if catalogue.since is None else datetime.fromisoformat(catalogue.since).timestamp()
-    source, begun_s = open_source(kind, place, places.tables), time.monotonic()
+    source, begun_s = _source(catalogue, places), time.monotonic()
     counts = scan(source, places.pieces(number), since_s, _Said(say))
     earlier = [places.listed(shard) for shard in places.shards()]
     summary = list_studies(places.pieces(number), places.studies(number), source.base, shard_studies, earlier)
@@ -49,7 +51,8 @@ def make_manifest(
     others = ", ".join(f"{count} {code}" for code, count in counts.passed_over.most_common())
     studies = f"{summary['studies']} {'new ' if number else ''}studies"
     passed_over = f"; passed over: {others}" if others else ""
-    say(f"{counts.files} files: {counts.radiographs} radiographs, {studies}{passed_over}")
+    looked = "" if kind == "dicomweb" else f"{counts.files} files: {counts.radiographs} radiographs, "
+    say(f"{looked}{studies}{passed_over}")
 
 
 class _Said:
@@ -70,8 +73,14 @@ class _Said:
             self._before = counts.files
 
 
-def _check_source(catalogue: Catalogue, kind: str, place: Path, shard_studies: int) -> None:
-    if (catalogue.kind, catalogue.place) != (kind, str(place.resolve())):
+def _source(catalogue: Catalogue, places: Places) -> Source | WebArchive:
+    if catalogue.kind == "dicomweb":
+        return WebArchive(catalogue.place, None if catalogue.since is None else date.fromisoformat(catalogue.since))
+    return open_source(catalogue.kind, Path(catalogue.place), places.tables)
+
+
+def _check_source(catalogue: Catalogue, kind: str, place: str, shard_studies: int) -> None:
+    if (catalogue.kind, catalogue.place) != (kind, place):
         raise ArchiveError(
             f"the tables are of the {catalogue.kind} {catalogue.place}, not of {place}: name that source, or another "
             "folder with --out"

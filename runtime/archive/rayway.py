@@ -62,7 +62,7 @@ class _ScoringActor:
         """Return the rows of each study, and a message if its results could not be written."""
         entries = [Entry(**{**document, "files": tuple(document["files"])}) for document, _ in studies]
         score, bundle = score_with(self._scorer, self._request), bundle_info(self._scorer.bundle)
-        base = Path(self._request.base)
+        base = self._request.base
         answers: list[tuple[list[dict[str, Any]], str | None]] = []
         with ThreadPoolExecutor(1, "spinescore-ahead") as pool:
             ahead = pool.submit(read_entry, entries[0], base)

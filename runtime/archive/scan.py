@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spinescore.runtime.archive.durable import write_whole
 from spinescore.runtime.archive.walk import Place, Source
@@ -23,6 +23,9 @@ from spinescore.runtime.reading.dicomfile import open_file
 from spinescore.runtime.reading.inputs import Item
 from spinescore.runtime.reading.memory import MAX_PIXELS
 from spinescore.runtime.reading.onefile import load_header
+
+if TYPE_CHECKING:
+    from spinescore.runtime.archive.dicomweb import WebArchive
 
 __all__ = ["PIECE_FILES", "Scanned", "piece_files", "read_head", "records", "scan"]
 
@@ -48,11 +51,12 @@ class Scanned:
         self.passed_over.update(head["passed_over"])
 
 
-def scan(source: Source, folder: Path, since_s: float | None, told: Callable[[Scanned], None]) -> Scanned:
+def scan(source: Source | WebArchive, folder: Path, since_s: float | None, told: Callable[[Scanned], None]) -> Scanned:
     """Read the headers of all files that are not in `folder` yet, and return the counts of all.
 
-    With `since_s` (seconds since 1970), files that were last changed before are passed over unread. `told` gets the
-    counts after each piece. Raises OSError if the source's list cannot be read, or a piece cannot be written.
+    With `since_s` (seconds since 1970), files that were last changed before are passed over unread. A server gives
+    records instead of files. `told` gets the counts after each piece. Raises OSError if the source's list cannot be
+    read, or a piece cannot be written, and ArchiveError if a server cannot be reached.
     """
     counts, pieces = Scanned(), piece_files(folder)
     after: Place = ()
@@ -61,8 +65,9 @@ def scan(source: Source, folder: Path, since_s: float | None, told: Callable[[Sc
         counts.add(head)
         after = tuple(head["last"])
     told(counts)
-    entries, number = source.files(after), len(pieces)
-    look = partial(_look, source.base, since_s)
+    entries: Iterator[tuple[Place, Any]] = source.files(after)
+    number = len(pieces)
+    look = _as_it_is if source.kind == "dicomweb" else partial(_look, source.base, since_s)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="spinescore-scan") as pool:
         while batch := list(islice(entries, PIECE_FILES)):
             looked = list(pool.map(look, [path for _, path in batch]))
@@ -102,6 +107,10 @@ def _write(path: Path, last: Place, looked: list[Record]) -> Record:
     }
     write_whole(path, "".join(json.dumps(line) + "\n" for line in (head, *kept)).encode("ascii"))
     return head
+
+
+def _as_it_is(record: Record) -> Record:
+    return record
 
 
 def _look(base: Path, since_s: float | None, path: str) -> Record:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
+from spinescore.runtime.archive.dicomweb import Unreachable, fetch_study, is_url
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
@@ -38,7 +39,7 @@ class Request:
     threads: int | None
     strict: bool
     identifiers: bool
-    base: str  # the folder to which the studies' paths are relative
+    base: str  # the folder to which the studies' paths are relative, or the address of a server
     formats: tuple[ResultFormat, ...] = ()
 
 
@@ -50,17 +51,29 @@ class Read:
     code: str | None = None
 
 
-def read_entry(entry: Entry, base: Path) -> Read:
-    """Read the radiographs of a study."""
+def read_entry(entry: Entry, base: str) -> Read:
+    """Read the radiographs of a study, from files or from a server."""
     if entry.code is not None:
         return Read(None, entry.code)
+    if is_url(base):
+        return _fetched(entry, base)
     try:
-        first, *more = (base / path for path in entry.files)
+        first, *more = (Path(base) / path for path in entry.files)
         return Read(load_study(first, *more))
     except InputRejected as fault:
         return Read(None, fault.code)
     except ValueError:  # none of its files is there any more
         return Read(None, "file-unreadable")
+
+
+def _fetched(entry: Entry, url: str) -> Read:
+    try:
+        study = fetch_study(url, entry.files[0])
+    except InputRejected as fault:
+        return Read(None, fault.code)
+    except Unreachable:
+        return Read(None, "source-unreachable")
+    return Read(study, None if study is not None else "no-image")
 
 
 def rows_of_entry(

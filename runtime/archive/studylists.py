@@ -119,6 +119,8 @@ def _distinct(files: Iterable[tuple[str, str | None, int]], base: Path) -> list[
     kept: list[tuple[str, int]] = []
     by_object: dict[tuple[str, int], list[str]] = {}
     for path, sop, size in files:
+        if any(path == other for other, _ in kept):  # a server names a study once for each modality
+            continue
         namesakes = by_object.setdefault((sop, size), []) if sop is not None else []
         if not any(_same(base / path, base / other) for other in namesakes):
             kept.append((path, size))

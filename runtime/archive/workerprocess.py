@@ -140,7 +140,7 @@ def _work(lines: _Lines, scorer: Scorer, request: Request, say: Say) -> None:
             entry = Entry(**{**task["entry"], "files": tuple(task["entry"]["files"])})
             room.acquire()
             try:
-                studies.put((task, entry, read_entry(entry, Path(request.base))))
+                studies.put((task, entry, read_entry(entry, request.base)))
             except BaseException as error:
                 studies.put((task, entry, error))
 

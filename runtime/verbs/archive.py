@@ -32,8 +32,8 @@ _TIMEOUT_S = 600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = "folder that is searched with all subfolders"
-    parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=text)
+    text = "folder that is searched with all subfolders, or the address of a DICOMweb server (http:// or https://)"
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=text)
     text = "used instead of SOURCE: a text file that names a file or folder in each line, relative to its own folder"
     parser.add_argument("--list", type=Path, metavar="FILE", help=text)
     text = "folder for the tables; if it has tables of this archive, the run goes on"
@@ -129,8 +129,9 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.wrong_usage("name the archive as SOURCE, or a list of its files with --list FILE")
     if arguments.out is None:
         arguments.wrong_usage("name the folder for the tables with --out TABLES")
-    check_paths([arguments.source or arguments.list])
-    if arguments.source is not None and not arguments.source.is_dir():
+    if not _is_web(arguments):
+        check_paths([Path(arguments.source or arguments.list)])
+    if arguments.source is not None and not _is_web(arguments) and not Path(arguments.source).is_dir():
         raise UsageError(f"SOURCE {arguments.source} is a file; name a folder, or a list of files with --list FILE")
     if arguments.ray_address is not None and arguments.engine != "ray":
         raise UsageError("--ray-address is for --engine ray")
@@ -147,7 +148,8 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
     from spinescore.runtime.archive.status import status_of
     from spinescore.runtime.archive.walk import open_source
 
-    kind, place = ("list", arguments.list) if arguments.source is None else ("folder", arguments.source)
+    kind = "dicomweb" if _is_web(arguments) else "list" if arguments.source is None else "folder"
+    place = arguments.source if kind == "dicomweb" else str(Path(arguments.source or arguments.list).resolve())
     if arguments.shard[1] > 1 and not places.scans():
         raise UsageError(
             "machines that share the work need the list of studies: call spinescore archive with --scan-only first, "
@@ -157,7 +159,8 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
         make_manifest(places, kind, place, arguments.shard_studies, say, arguments.since)
     if arguments.scan_only:
         return OK
-    request = _request(arguments, open_source(kind, place).base)
+    base = place if kind == "dicomweb" else str(open_source(kind, Path(place)).base)
+    request = _request(arguments, base)
     try:
         done = score_archive(places, request, _way(places, arguments), say, arguments.shard, arguments.retry)
         status = status_of(places)
@@ -170,14 +173,18 @@ def _archive(places: Places, arguments: argparse.Namespace) -> int:
     return OK if status.scored else NOTHING_SCORED
 
 
-def _request(arguments: argparse.Namespace, base: Path) -> Request:
+def _is_web(arguments: argparse.Namespace) -> bool:
+    return arguments.source is not None and arguments.source.startswith(("http://", "https://"))
+
+
+def _request(arguments: argparse.Namespace, base: str) -> Request:
     from spinescore.runtime.archive.scoring import Request
 
     build: BuildMode = "now" if arguments.build == "auto" else arguments.build
     return Request(
         arguments.bundle, arguments.device, arguments.networks, arguments.precision, arguments.localizer,
         arguments.max_imputed, arguments.unaccepted, build, arguments.threads, arguments.strict, arguments.identifiers,
-        str(base), tuple(arguments.format),
+        base, tuple(arguments.format),
     )  # fmt: skip
 
 

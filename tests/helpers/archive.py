@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from pathlib import Path
 
 import pydicom
@@ -42,6 +43,8 @@ def write_archive(folder: Path, count: int, small: bool = True) -> list[str]:
             ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
             ds.PatientID, ds.StudyDate = f"patient {number % 3}", f"2020{1 + number % 12:02}05"
             dicom_files.write(ds, place / f"{number}-{region}.dcm")
+    if not small:
+        shutil.rmtree(template)
     return uids
 
 
@@ -76,7 +79,7 @@ class Inline:
                 continue
             self.scored.append(task.entry.study)
             out = None if task.out is None else Path(task.out)
-            rows = rows_of_entry(task.entry, read_entry(task.entry, Path(request.base)), score, bundle, request, out)
+            rows = rows_of_entry(task.entry, read_entry(task.entry, request.base), score, bundle, request, out)
             yield Outcome(task, json_rows(rows))
 
 
@@ -84,7 +87,7 @@ def run(tables: Path, source: Path, way, shard_studies: int = 4, since=None, **o
     """List the studies of a folder, score them and write their tables."""
     places, said = Places(tables), []
     kinds = {name: options.pop(name) for name in ("part", "retry") if name in options}
-    make_manifest(places, "folder", source, shard_studies, said.append, since)
+    make_manifest(places, "folder", str(source), shard_studies, said.append, since)
     request = request_of(source, "bundle", **options)
     score_archive(places, request, way, said.append, **kinds)
     return places

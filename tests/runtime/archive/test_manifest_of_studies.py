@@ -24,7 +24,7 @@ def source(tmp_path):
 def listed(tables, source, count=4, **options):
     """The entries of all lists, and what was said."""
     places, said = Places(tables), []
-    make_manifest(places, "folder", source, count, said.append, **options)
+    make_manifest(places, "folder", str(source), count, said.append, **options)
     return [entry for shard in places.shards() for entry in read_list(places.listed(shard))], said
 
 
