@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spinescore.runtime.bundle import MANIFEST_NAME
+from spinescore.runtime.durable import write_new
 from spinescore.runtime.errors import BundleError
 
 __all__ = ["check_target", "replaced_folder", "write_synced"]
@@ -81,10 +82,7 @@ def _hold(draft: Path) -> int | None:
 def write_synced(path: Path, data: bytes) -> None:
     """Write `data`, and return when it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(path, data)
 
 
 def _exchange(draft: Path, target: Path) -> None:

@@ -26,7 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from spinescore.runtime.appliance import durable, syslog
+from spinescore.runtime import durable
+from spinescore.runtime.appliance import syslog
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.index import Index, IndexFull

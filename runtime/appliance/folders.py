@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.runtime.appliance import durable
+from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.config import Source
 from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel

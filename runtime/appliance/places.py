@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spinescore.runtime.appliance.durable import make_folder
+from spinescore.runtime.durable import make_folder
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["FULL", "Places", "filesystem_of", "is_running", "locked", "make_places", "network_fault"]

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from spinescore.runtime.appliance import durable
+from spinescore.runtime import durable
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.documents import document_of, read

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from spinescore.runtime.appliance import audit, durable
+from spinescore.runtime import durable
+from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.fault import Fault, Refused

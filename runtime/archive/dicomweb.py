@@ -29,7 +29,7 @@ __all__ = ["TOKEN_VARIABLE", "Unreachable", "WebArchive", "fetch_study", "is_url
 TOKEN_VARIABLE = "SPINESCORE_DICOMWEB_TOKEN"
 _PAGE = 500  # studies of one answer
 _TRIES, _PAUSE_S = 4, 2.0  # the pause doubles
-_TIMEOUT_S = 120
+_FINAL = frozenset({400, 401, 403, 404, 406, 410})  # statuses that another try would not change
 _ANY_SYNTAX = (("application/dicom", "*"),)
 _STUDY_UID, _STUDY_DATE, _PATIENT_ID, _ISSUER = "0020000D", "00080020", "00100020", "00100021"
 _SERIES_UID, _MODALITY = "0020000E", "00080060"
@@ -115,8 +115,8 @@ def _tried(ask: Callable[[], T]) -> T:
         try:
             return ask()
         except (requests.RequestException, OSError) as error:
-            if tried == _TRIES:
-                status = getattr(getattr(error, "response", None), "status_code", None)
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if tried == _TRIES or status in _FINAL:
                 raise Unreachable(type(error).__name__ if status is None else f"HTTP status {status}") from error
         time.sleep(_PAUSE_S * 2 ** (tried - 1))
     raise AssertionError

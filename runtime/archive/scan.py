@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.runtime.archive.durable import write_whole
 from spinescore.runtime.archive.walk import Place, Source
+from spinescore.runtime.durable import write_whole
 from spinescore.runtime.files import open_regular
 from spinescore.runtime.reading.dicomfile import open_file
 from spinescore.runtime.reading.inputs import Item

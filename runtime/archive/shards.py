@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from spinescore.runtime.archive.durable import write_whole
 from spinescore.runtime.archive.layout import Places, Shard
 from spinescore.runtime.archive.studylists import Entry, read_list
+from spinescore.runtime.durable import write_whole
 from spinescore.runtime.followup.archivefiles import parquet_of, read_rows
 from spinescore.runtime.followup.archivetables import Row
 

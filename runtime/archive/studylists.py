@@ -18,8 +18,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.archive.durable import move, write_new
 from spinescore.runtime.archive.scan import Record, records
+from spinescore.runtime.durable import move, write_new
 
 __all__ = ["SUMMARY", "Entry", "list_studies", "read_list", "read_summary"]
 

@@ -52,8 +52,8 @@ def bundle(arguments: argparse.Namespace) -> int:
     check_paths(path for path in (arguments.sign, arguments.wheel) if path is not None)
     key = None if arguments.no_sign else read_secret_key(arguments.sign, _ask_password)
     say(f"getting the packages for {target.platform} and Python {target.python_text}")
-    made = datetime.now(timezone.utc)
-    release = write_release(arguments.folder, target, own=arguments.wheel, key=key, made=made)
+    date = datetime.now(timezone.utc)
+    release = write_release(arguments.folder, target, own=arguments.wheel, key=key, date=date)
     show(f"{arguments.folder} has spinescore {release.version} for {release.platform} and Python {release.python}, "
          f"{release.files} files")  # fmt: skip
     if release.comment is None:

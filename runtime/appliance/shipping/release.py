@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spinescore.runtime.appliance.durable import move, sync
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.sbom import bill_of_materials
 from spinescore.runtime.appliance.shipping.target import Target
@@ -33,6 +32,7 @@ from spinescore.runtime.appliance.shipping.wheels import (
     pins_for,
     read_wheel,
 )
+from spinescore.runtime.durable import move, sync
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import file_sha256, read_text
 
@@ -62,7 +62,7 @@ class Release:
 
 
 def write_release(
-    folder: Path, target: Target, *, own: Path | None = None, key: minisign.SecretKey | None, made: datetime
+    folder: Path, target: Target, *, own: Path | None = None, key: minisign.SecretKey | None, date: datetime
 ) -> Release:
     """Write the folder of a release: download the packages, describe them, sign. It must be absent or empty.
 
@@ -74,7 +74,7 @@ def write_release(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             part = Path(temporary) / "release"
-            _write(part, target, own, key, made)
+            _write(part, target, own, key, date)
             for path in sorted(part.rglob("*"), reverse=True):
                 path.chmod(0o755 if path.is_dir() else 0o644)
                 sync(path)
@@ -90,7 +90,7 @@ def _check_absent(folder: Path) -> None:
         raise SpineScoreError(f"{folder} is there already and is not empty; name a new folder for the release")
 
 
-def _write(part: Path, target: Target, own: Path | None, key: minisign.SecretKey | None, made: datetime) -> None:
+def _write(part: Path, target: Target, own: Path | None, key: minisign.SecretKey | None, date: datetime) -> None:
     wheels, pip = part / "wheels", part / "pip"
     for path in (wheels, pip, part / "systemd"):
         path.mkdir(parents=True)
@@ -104,12 +104,12 @@ def _write(part: Path, target: Target, own: Path | None, key: minisign.SecretKey
     (part / "requirements.txt").write_text("".join(_pinned(ours, others)), encoding="utf-8")
     about = f"version={ours.version}\npython={target.python_text}\nplatform={target.platform}\n"
     (part / "release").write_text(about, encoding="utf-8")
-    bill = bill_of_materials(ours, others, installer, target, made.isoformat(timespec="seconds"))
+    bill = bill_of_materials(ours, others, installer, target, date.isoformat(timespec="seconds"))
     (part / "sbom.cdx.json").write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
     sums = "".join(f"{file_sha256(part / name)}  {name}\n" for name in sorted(_files(part)))
     (part / MANIFEST).write_text(sums, encoding="utf-8")
     if key is not None:
-        comment = f"spinescore {ours.version} {target.platform} Python {target.python_text} {made:%Y-%m-%d}"
+        comment = f"spinescore {ours.version} {target.platform} Python {target.python_text} {date:%Y-%m-%d}"
         (part / SIGNATURE).write_text(minisign.sign(sums.encode(), key, comment), encoding="utf-8")
 
 

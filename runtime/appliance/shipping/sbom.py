@@ -19,11 +19,11 @@ _NETWORK = re.compile(r"spinescore/runtime/bundles/(.+\.onnx)")
 
 
 def bill_of_materials(
-    own: Wheel, others: Sequence[Wheel], installer: Wheel, target: Target, made: str
+    own: Wheel, others: Sequence[Wheel], installer: Wheel, target: Target, date: str
 ) -> dict[str, Any]:
     """Return the document: our wheel with its networks, the other wheels, and pip, which only installs.
 
-    `made` is the date in ISO 8601. Raises SpineScoreError if a requirement is not among the wheels.
+    `date` is in ISO 8601. Raises SpineScoreError if a requirement is not among the wheels.
     """
     ordered = sorted(others, key=lambda wheel: wheel.name)
     references = {wheel.name: _purl(wheel) for wheel in (own, *ordered)}
@@ -37,7 +37,7 @@ def bill_of_materials(
         "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, f"spinescore {target.platform} {hashes}").urn,
         "version": 1,
         "metadata": {
-            "timestamp": made,
+            "timestamp": date,
             "lifecycles": [{"phase": "build"}],
             "component": {**_component(own), "type": "application"},
             "properties": [
@@ -76,11 +76,11 @@ def _networks(own: Wheel) -> Iterator[dict[str, Any]]:
     """Yield a component for each network of the bundles in our wheel."""
     with zipfile.ZipFile(own.path) as archive:
         for member in sorted(archive.namelist()):
-            if found := _NETWORK.fullmatch(member):
+            if match := _NETWORK.fullmatch(member):
                 yield {
                     "type": "machine-learning-model",
                     "bom-ref": f"{_purl(own)}#{member}",
-                    "name": found[1],
+                    "name": match[1],
                     "version": own.version,
                     "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(archive.read(member)).hexdigest()}],
                 }

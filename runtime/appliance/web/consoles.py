@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.appliance import durable
+from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
 from spinescore.runtime.appliance.consolequeue import MOST_WAITING

@@ -15,8 +15,8 @@ import types
 
 import pytest
 
-from spinescore.runtime import cli
-from spinescore.runtime.appliance import durable, httponly, supervisor
+from spinescore.runtime import cli, durable
+from spinescore.runtime.appliance import httponly, supervisor
 from spinescore.runtime.appliance.child import Child
 from spinescore.runtime.appliance.httponly import alone, own_folder
 from spinescore.runtime.appliance.places import Places, is_running, locked

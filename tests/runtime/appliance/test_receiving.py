@@ -8,7 +8,8 @@ import pytest
 
 from helpers import dicom_files
 from helpers.appliance import tiny_files
-from spinescore.runtime.appliance import durable, index, places
+from spinescore.runtime import durable
+from spinescore.runtime.appliance import index, places
 from spinescore.runtime.appliance.config import Source, SpoolPart
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.places import filesystem_of, make_places, network_fault

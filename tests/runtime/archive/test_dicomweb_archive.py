@@ -27,7 +27,8 @@ class Server:
     """Serves the studies of a folder by QIDO-RS and WADO-RS; `requests` are the paths that were asked for."""
 
     def __init__(self, folder):
-        self.studies, self.requests, self.tokens, self.failures = defaultdict(dict), [], set(), 0
+        self.studies, self.requests, self.tokens = defaultdict(dict), [], set()
+        self.failures, self.failure = 0, 503
         for path in sorted(folder.rglob("*.dcm")):
             ds = pydicom.dcmread(path)
             series = self.studies[str(ds.StudyInstanceUID)].setdefault(str(ds.SeriesInstanceUID), [])
@@ -40,7 +41,7 @@ class Server:
                 outer.tokens.add(self.headers.get("Authorization"))
                 if outer.failures:
                     outer.failures -= 1
-                    self.send_error(503)
+                    self.send_error(outer.failure)
                     return
                 kind, body = outer.answer(urlsplit(self.path))
                 self.send_response(200)
@@ -161,6 +162,13 @@ def test_a_study_with_two_modalities_is_listed_once(server, tmp_path):
 def test_a_server_that_fails_for_a_while_is_asked_again(server):
     server.failures = 2
     assert len(fetch_study(server.url, f"{archive.UID}.1000").radiographs) == 2
+
+
+def test_a_server_that_refuses_is_not_asked_again(server):
+    server.failures, server.failure = 1, 404
+    with pytest.raises(dicomweb.Unreachable, match="HTTP status 404"):
+        fetch_study(server.url, f"{archive.UID}.1000")
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_does_not_answer(server, scorer, tmp_path):

@@ -20,7 +20,7 @@ from helpers import wheel_doubles as doubles
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.release import write_release
 
-MADE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
 WAIT_S = 60
 
 pytestmark = pytest.mark.skipif(
@@ -39,7 +39,7 @@ def shelf(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         first = folder / "1.0"
-        write_release(first, doubles.target_here(), own=doubles.write_own(folder), key=doubles.KEY, made=MADE)
+        write_release(first, doubles.target_here(), own=doubles.write_own(folder), key=doubles.KEY, date=DATE)
     for version in ("1.1", "1.2", "1.3"):
         other = folder / version
         shutil.copytree(first, other)
@@ -63,9 +63,9 @@ def command(shelf: Path, release: Path | str, *words: str) -> list[str]:
 
 
 def install(shelf: Path, release: Path | str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = words or ("--key", str(shelf / "release.pub"))
+    options = words or ("--key", str(shelf / "release.pub"))
     everything = {**os.environ, **environment}
-    line = command(shelf, release, *given)
+    line = command(shelf, release, *options)
     return subprocess.run(line, env=everything, capture_output=True, text=True, timeout=WAIT_S)
 
 
@@ -234,6 +234,7 @@ def test_only_one_installation_at_a_time(shelf):
 
 def test_a_killed_installation_changes_nothing_and_is_repeated(shelf, tmp_path):
     before, started, release = current(shelf), tmp_path / "started", shelf / "opt" / "1.3"
+    lock = str(shelf / "opt" / ".lock")
     environment = {**os.environ, "DOUBLE_BLOCKS": "serve", "DOUBLE_STARTED": str(started)}
     for reached in (lambda: release.exists(), started.exists):
         running = subprocess.Popen(
@@ -246,6 +247,7 @@ def test_a_killed_installation_changes_nothing_and_is_repeated(shelf, tmp_path):
             time.sleep(0.01)
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate(timeout=WAIT_S)
+        subprocess.run(["flock", "-w", str(WAIT_S), lock, "true"], check=True)  # its last child has ended, too
         assert current(shelf) == before
         assert not (release / "installed").exists()
     ended = install(shelf, "1.3", "--unsigned")

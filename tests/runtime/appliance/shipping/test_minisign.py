@@ -32,8 +32,8 @@ def write_public(folder: Path, key: minisign.PublicKey = KEY.public) -> Path:
     return path
 
 
-def run(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, words)], input=given, capture_output=True, text=True, timeout=60)
+def run(*words: object, typed: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, words)], input=typed, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_key_behind_a_password_is_opened(tmp_path):
 def test_minisign_opens_the_key_of_the_test_above(tmp_path):
     path = write_secret(tmp_path, "spine")
     (tmp_path / "sums").write_bytes(DATA)
-    ended = run("minisign", "-S", "-m", tmp_path / "sums", "-s", path, given="spine\n")
+    ended = run("minisign", "-S", "-m", tmp_path / "sums", "-s", path, typed="spine\n")
     assert ended.returncode == 0, ended.stderr
     minisign.verify(DATA, tmp_path / "sums.minisig", KEY.public)
 

@@ -21,26 +21,26 @@ from spinescore.runtime.appliance.shipping import release, sbom, wheels
 from spinescore.runtime.appliance.shipping.target import parse_target
 from spinescore.runtime.errors import SpineScoreError
 
-MADE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
 SHIPPED = Path(release.__file__).parent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="releases are made on Linux")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def signed_release(tmp_path_factory):
     """A signed release of doubles."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         own = doubles.write_own(folder)
-        release.write_release(folder / "release", doubles.target_here(), own=own, key=doubles.KEY, made=MADE)
+        release.write_release(folder / "release", doubles.target_here(), own=own, key=doubles.KEY, date=DATE)
     return folder / "release"
 
 
 @pytest.fixture
-def copied(made, tmp_path):
-    return Path(shutil.copytree(made, tmp_path / "release"))
+def copied(signed_release, tmp_path):
+    return Path(shutil.copytree(signed_release, tmp_path / "release"))
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])
@@ -72,34 +72,36 @@ def test_other_targets_are_refused(platform, python):
         parse_target(platform, python)
 
 
-def test_a_release_has_all_that_installs_it(made):
-    names = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+def test_a_release_has_all_that_installs_it(signed_release):
+    names = {path.relative_to(signed_release).as_posix() for path in signed_release.rglob("*") if path.is_file()}
     (pip,) = (name for name in names if name.startswith("pip/"))
     assert names == {
         "Containerfile", "SHA256SUMS", "SHA256SUMS.minisig", "appliance.toml", "install.sh", pip, "release",
         "requirements.txt", "sbom.cdx.json", "systemd/gpu.conf", "systemd/spinescore.service",
         "wheels/spinescore-1.0-py3-none-any.whl", "wheels/tinydep-1.5-py3-none-any.whl",
     }  # fmt: skip
-    lines = (made / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (signed_release / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split(" --hash=sha256:")[0] for line in lines] == [
         "spinescore[appliance,dicom,openvino,results]==1.0",
         "tinydep==1.5",
     ]
 
 
-def test_a_release_is_verified(made):
+def test_a_release_is_verified(signed_release):
     target = doubles.target_here()
-    found = release.verify_release(made, doubles.KEY.public)
-    assert found == release.Release("1.0", target.platform, target.python_text, 11, found.comment)
-    assert found.comment == f"spinescore 1.0 {target.platform} Python {target.python_text} 2026-01-05"
-    assert release.verify_release(made, None).comment is None
+    verified = release.verify_release(signed_release, doubles.KEY.public)
+    assert verified == release.Release("1.0", target.platform, target.python_text, 11, verified.comment)
+    assert verified.comment == f"spinescore 1.0 {target.platform} Python {target.python_text} 2026-01-05"
+    assert release.verify_release(signed_release, None).comment is None
 
 
-def test_other_programs_verify_it_too(made, tmp_path):
-    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=made, check=True, capture_output=True)
+def test_other_programs_verify_it_too(signed_release, tmp_path):
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=signed_release, check=True, capture_output=True
+    )
     if shutil.which("minisign") is None:
         pytest.skip("needs minisign")
-    words = ["minisign", "-V", "-H", "-m", made / "SHA256SUMS", "-p", doubles.write_public(tmp_path)]
+    words = ["minisign", "-V", "-H", "-m", signed_release / "SHA256SUMS", "-p", doubles.write_public(tmp_path)]
     subprocess.run(words, check=True, capture_output=True)
 
 
@@ -142,11 +144,11 @@ def test_a_list_with_paths_that_lead_elsewhere_is_refused(copied):
         release.verify_release(copied, None)
 
 
-def test_the_bill_of_materials_is_valid_and_whole(made):
+def test_the_bill_of_materials_is_valid_and_whole(signed_release):
     validation = pytest.importorskip("cyclonedx.validation.json", reason="needs cyclonedx-python-lib")
     from cyclonedx.schema import SchemaVersion
 
-    text = (made / "sbom.cdx.json").read_text(encoding="utf-8")
+    text = (signed_release / "sbom.cdx.json").read_text(encoding="utf-8")
     strict = validation.JsonStrictValidator(SchemaVersion.V1_6)
     assert strict.validate_str(text) is None
     bill = json.loads(text)
@@ -160,7 +162,7 @@ def test_the_bill_of_materials_is_valid_and_whole(made):
         {"ref": "pkg:pypi/spinescore@1.0", "dependsOn": ["pkg:pypi/tinydep@1.5"]},
         {"ref": "pkg:pypi/tinydep@1.5", "dependsOn": []},
     ]
-    sums = (made / "SHA256SUMS").read_text(encoding="utf-8")
+    sums = (signed_release / "SHA256SUMS").read_text(encoding="utf-8")
     assert bill["components"][0]["hashes"][0]["content"] in sums
     assert bill["components"][0]["licenses"] == [{"expression": "MIT"}]
 

@@ -1,4 +1,4 @@
-"""Files and folders that are on the disk when a function returns, whatever happens to the power afterwards."""
+"""Files and folders that are on the disk when a function returns, even if the power fails then. All raise `OSError`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["make_folder", "move", "sync", "sync_tree"]
+__all__ = ["make_folder", "move", "sync", "sync_tree", "write_new", "write_whole"]
 
 
 def sync(path: Path) -> None:
@@ -38,3 +38,23 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync(folder.parent)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that nobody reads yet. Its name is on the disk after `move`, or after its folder is synced."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file by temporary file and rename, so that a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_new(temporary, data)
+        move(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
