@@ -7,16 +7,19 @@ has its pixels, and asks again if the power fails. The web process removes the f
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.fields import OPTIONAL, Length, OneOf, Within
 from spinescore.runtime.outputs.formats import ResultFormat
 from spinescore.runtime.study import Facing, Region
 
-__all__ = ["ANSWER", "RESULTS", "ConsoleJob", "View"]
+__all__ = ["ANSWER", "RESULTS", "SUFFIX", "ConsoleJob", "View", "remove_folders"]
 
 ANSWER, RESULTS = "answer.json", "results"
+SUFFIX = ".console"  # of the folders in `incoming/`
 
 _UID = Annotated[str | None, OPTIONAL, Length(1, 64)]
 _MOST_SIDE_PX = 100_000
@@ -77,3 +80,9 @@ class ConsoleJob:
     strict: bool
     formats: tuple[ResultFormat, ...]
     links: str
+
+
+def remove_folders(places: Places) -> None:
+    """Remove the folders of jobs whose web process has ended: nobody waits for them."""
+    for folder in places.incoming.glob(f"*{SUFFIX}"):
+        shutil.rmtree(folder, ignore_errors=True)

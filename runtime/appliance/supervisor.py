@@ -12,6 +12,7 @@ from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
+from spinescore.runtime.appliance.consolejob import remove_folders
 from spinescore.runtime.appliance.consolequeue import FOR_CONSOLES, ConsoleQueue
 from spinescore.runtime.appliance.counts import add
 from spinescore.runtime.appliance.dispatch import Dispatcher
@@ -136,6 +137,7 @@ def serve(
         web = _Process("web", config, lock, clock, say, worker.wake)
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score, ConsoleQueue(web.send))
         opened.callback(dispatcher.close)
+        opened.callback(remove_folders, places)  # after the processes have ended
         children = [web if role == "web" else _Process(role, config, lock, clock, say) for role in roles]
         for child in children:
             opened.callback(child.close)

@@ -16,14 +16,12 @@ from typing import Any
 
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.consolejob import RESULTS, ConsoleJob
+from spinescore.runtime.appliance.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
 from spinescore.runtime.appliance.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.places import Places
 from spinescore.runtime.documents import document_of
 
-__all__ = ["SUFFIX", "Busy", "Consoles", "GaveUp"]
-
-SUFFIX = ".console"
+__all__ = ["Busy", "Consoles", "GaveUp"]
 
 Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
 
@@ -49,8 +47,7 @@ class Consoles:
     def open(self, places: Places, clock: Clock, say: Callable[..., None]) -> Consoles:
         """Begin with nothing: what an earlier process left is removed. `say` tells the supervisor."""
         self._places, self._clock, self._say = places, clock, say
-        for folder in places.incoming.glob(f"*{SUFFIX}"):
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_folders(places)
         say(consoles="none")
         return self
 

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from spinescore.runtime.appliance import status
+from spinescore.runtime.appliance.consolejob import SUFFIX
 from spinescore.runtime.appliance.fault import Fault, Refused
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.objects import Identity, read_identity
@@ -26,7 +27,6 @@ from spinescore.runtime.appliance.resultset import SET
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.appliance.studies import STATES
 from spinescore.runtime.appliance.web.bodies import Body, no_space, whole_body, wrong_type
-from spinescore.runtime.appliance.web.consoles import SUFFIX
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem
 from spinescore.runtime.appliance.web.site import Site

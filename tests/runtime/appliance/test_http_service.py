@@ -196,6 +196,17 @@ def test_a_worker_that_is_killed_or_stopped_is_told_and_the_next_one_scores(tmp_
         assert ask(tmp_path / "http.sock", "POST", "/v1/score", body, FORM).status == 200
 
 
+def test_a_service_that_ends_while_it_scores_leaves_no_pixels(tmp_path, study):
+    body, _ = frames_of(study)
+    with ThreadPoolExecutor(1) as pool:
+        with serving(tmp_path) as process:
+            os.kill(children_of(process.pid)["work"], signal.SIGSTOP)
+            gone = pool.submit(ask, tmp_path / "http.sock", "POST", "/v1/score", body, FORM)
+            wait(lambda: list(tmp_path.glob("incoming/*/image-2.raw")))
+        assert isinstance(gone.exception(), OSError)
+    assert nothing_is_left(tmp_path)
+
+
 def test_a_temporary_folder_ends_with_the_service_and_tcp_needs_the_token(tmp_path, study, monkeypatch):
     import http.client
 
