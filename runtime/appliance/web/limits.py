@@ -35,7 +35,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection. It waits for a head, a body, or for its client to take the answer, each with a time limit."""
 
     waits: str = "head"  # head, body, or answer
-    since_s = 0.0
+    since_s: float = 0.0
     _head_bytes = _sized = 0  # as they came, and as the parser gave them out
     _is_whole = True  # the body of the request has come
     _limit: asyncio.TimerHandle | None = None
