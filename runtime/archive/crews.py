@@ -23,6 +23,7 @@ __all__ = ["Crews", "Opened", "Outcomes", "splits"]
 _WORTH_MEASURING = 200  # studies; fewer are done before a measurement pays
 _PROBE_EACH = 12  # studies of each process in the measurement
 _SPARE_BYTES = 512 << 20  # for this process and the system
+_USUAL_BYTES = 32 << 20  # of a study's pixels; a server does not say it
 _STUDY_FACTOR = 2.5  # memory of a study that is scored, as a multiple of its pixels
 
 Opened = Callable[[dict[str, Any]], Request]
@@ -110,7 +111,7 @@ class Crews:
         if self._facts["device"] != "cpu":
             return [(self._workers or 1, self._split[1])]
         candidates = splits(self._workers, self._threads)
-        each = self._facts["memory_bytes"] + 2 * _STUDY_FACTOR * self._largest_bytes
+        each = self._facts["memory_bytes"] + 2 * _STUDY_FACTOR * (self._largest_bytes or _USUAL_BYTES)
         most = max(1, int((memory_bytes() - _SPARE_BYTES) // max(each, 1)))
         if self._workers is not None or candidates[0][0] <= most:
             return candidates

@@ -73,7 +73,14 @@ def main(text: str) -> None:
 
 
 def open_scorer(request: Request, progress: Callable[[str], None]) -> Scorer:
-    """Open the scorer of a worker. Its engine never changes later. Raises SpineScoreError."""
+    """Open the scorer of a worker. Its engine never changes later. Raises SpineScoreError.
+
+    OpenCV gets as many threads as the networks, since other processes use the other cores.
+    """
+    if request.threads is not None:
+        import cv2
+
+        cv2.setNumThreads(request.threads)
     return Scorer.open(
         request.bundle, request.device, threads=request.threads, engine=request.engine, precision=request.precision,
         localizer=request.localizer, require_acceptance=not request.unaccepted, build=request.build, plan=None,
