@@ -90,11 +90,11 @@ def _verify(
 
 
 def _device(arguments: argparse.Namespace) -> str:
-    """Return the device; `auto` is the GPU if there is one."""
+    """Return the device; `auto`, or none, is the GPU if there is one."""
     from spinescore.runtime.devices import hardware_of
     from spinescore.runtime.errors import DeviceError
 
-    if arguments.device != "auto":
+    if arguments.device not in (None, "auto"):
         return str(arguments.device)
     try:
         hardware_of("cuda")

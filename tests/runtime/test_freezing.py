@@ -77,7 +77,7 @@ def test_the_workers_are_all_that_are_started():
         text = path.read_text(encoding="utf-8")
         if re.search(r"\bworker_command\(__name__", text):
             started.add("spinescore." + ".".join(path.relative_to(ROOT).with_suffix("").parts))
-        started |= set(re.findall(r'worker_command\("([\w.]+)"', text))
+        started |= set(re.findall(r'(?:worker_command|Child|super\(\).__init__)\("(spinescore[\w.]+)"', text))
     assert {f"{module}:main" for module in started | {pool._WORKER}} == set(processes._WORKERS)
 
 

@@ -16,7 +16,7 @@ def tree(tmp_path) -> Path:
     for name in NAMES:
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_text(name, encoding="utf-8")
     return tmp_path / "tree"
 
 
