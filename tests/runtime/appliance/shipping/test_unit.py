@@ -20,7 +20,9 @@ pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason=
 
 
 def analyze(verb: str, unit: Path) -> str:
-    ended = subprocess.run(["systemd-analyze", *verb.split(), str(unit)], capture_output=True, encoding="utf-8", timeout=60)
+    ended = subprocess.run(
+        ["systemd-analyze", *verb.split(), str(unit)], capture_output=True, encoding="utf-8", timeout=60
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
