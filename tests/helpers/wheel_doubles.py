@@ -8,6 +8,8 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 from spinescore.runtime.appliance.shipping import minisign, release
 from spinescore.runtime.appliance.shipping.target import Target, here, parse_target
 
@@ -121,3 +123,11 @@ def sign_again(folder: Path, key: minisign.SecretKey = KEY) -> None:
     )
     (folder / release.MANIFEST).write_text(sums, encoding="utf-8")
     (folder / release.SIGNATURE).write_text(minisign.sign(sums.encode(), key, "signed again"), encoding="utf-8")
+
+
+def needs_pip() -> None:
+    """Skip a module's tests without pip. It is not imported: setuptools could build nothing in this process then."""
+    try:
+        metadata.distribution("pip")
+    except metadata.PackageNotFoundError:
+        pytest.skip("needs pip, which gets the packages", allow_module_level=True)

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
-pytest.importorskip("pip", reason="needs pip, which gets the packages")
 
 from helpers import wheel_doubles as doubles
 from spinescore.runtime.appliance.shipping import minisign
 from spinescore.runtime.appliance.shipping.release import write_release
+
+doubles.needs_pip()
 
 DATE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
 WAIT_S = 60

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
-pytest.importorskip("pip", reason="needs pip, which gets the packages")
 
 from helpers import wheel_doubles as doubles
 from spinescore.runtime import cli
 from spinescore.runtime.appliance.shipping import wheels
 from spinescore.runtime.appliance.shipping.target import here
 from spinescore.runtime.errors import SpineScoreError
+
+doubles.needs_pip()
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
-pytest.importorskip("pip", reason="needs pip, which gets the packages")
 
 from helpers import wheel_doubles as doubles
 from spinescore.runtime import cli
@@ -20,6 +19,8 @@ from spinescore.runtime.appliance.config import read_config
 from spinescore.runtime.appliance.shipping import release, sbom, wheels
 from spinescore.runtime.appliance.shipping.target import parse_target
 from spinescore.runtime.errors import SpineScoreError
+
+doubles.needs_pip()
 
 DATE = datetime(2026, 1, 5, 10, 0, tzinfo=timezone.utc)
 SHIPPED = Path(release.__file__).parent
