@@ -92,16 +92,19 @@ def commands(tmp_path_factory):
     return quiet_run(folder, COMMANDS, str(bundle), str(folder / "study"), str(folder))
 
 
+@pytest.mark.slow
 def test_the_commands_use_no_socket_of_python(commands):
     assert commands[0] == ""
 
 
+@pytest.mark.slow
 def test_the_commands_use_no_socket_of_an_engine(commands):
     if commands[1] is None:
         pytest.skip("strace is not installed, or not permitted in a network namespace")
     assert [line for line in commands[1].splitlines() if re.search(r"AF_INET|nscd|resolve", line)] == []
 
 
+@pytest.mark.slow
 def test_the_commands_write_nothing_under_the_home(commands):
     assert commands[2] == []
 
