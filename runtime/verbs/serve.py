@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, get_args
 
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.verbs import OK, UsageError, say, show
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say, show
 from spinescore.runtime.verbs.options import BUNDLE
-from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo
+from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo, results_of
 
 if TYPE_CHECKING:
     from spinescore.runtime.appliance.config import Config
@@ -74,8 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
             modality.start()
         expects = bool if modality is None else modality.is_busy
         serve(config, stop, say, until_idle=arguments.until_idle, expects=expects)
-    if arguments.demo:
-        say(f"the results are in {FOLDER / 'results'}")
+    if not arguments.demo:
+        return OK
+    if not results_of(FOLDER):
+        say(f"no results are in {FOLDER / 'results'}; spinescore status --config {arguments.config} shows why")
+        return NOTHING_SCORED
+    say(f"the results are in {FOLDER / 'results'}")
     return OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import subprocess
 import threading
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.processes import interpreter
+from spinescore.runtime.text import one_line
 from spinescore.runtime.verbs import say
 
-__all__ = ["FOLDER", "Modality", "make_demo"]
+__all__ = ["FOLDER", "Modality", "make_demo", "results_of"]
 
 FOLDER = Path("appliance-demo")
 _SEED = 1_000_003
@@ -120,25 +122,31 @@ class Modality:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        if not self._wait(_LISTEN_S, lambda: _listens(self._port)):
-            say(f"the DICOM node does not listen on port {self._port}; nothing was sent")
+        fault = self._send()
+        if fault is not None:
+            inbox = self._folder / "inbox" / "study"
+            say(f"{fault}; the study is put into {inbox} instead")
+            shutil.copytree(self._folder / "study", inbox, dirs_exist_ok=True)
+        if not self._wait(_RESULTS_S, lambda: bool(results_of(self._folder))):
+            say("there are no results yet; spinescore status shows why")
             return
+        say(f"its results are in {results_of(self._folder)[-1]}; to read the structured report there: "
+            f"spinescore study report 1 --config {self._folder / 'appliance.toml'}")  # fmt: skip
+
+    def _send(self) -> str | None:
+        """Send the study. Return a sentence if that is not possible, as where the loopback interface is down."""
+        if not self._wait(_LISTEN_S, lambda: _listens(self._port)):
+            return f"the DICOM node does not answer at {_HOST}, port {self._port}"
         say(f"the DICOM node SPINESCORE listens on {_HOST}, port {self._port}")
         words = ["-m", "pynetdicom", "storescu", _HOST, str(self._port), str(self._folder / "study"), "-r", "-cx",
                  "-aet", "MODALITY", "-aec", "SPINESCORE"]  # fmt: skip
         say(f"sending the study: python {shlex.join(words)}")
         ended = subprocess.run([interpreter(), *words], capture_output=True, timeout=_SEND_S, check=False)
-        if ended.returncode:
-            say(f"it was not taken: {ended.stderr.decode(errors='replace')[-300:]}")
-            return
-        if not self._wait(_RESULTS_S, lambda: bool(self._results())):
-            say("there are no results yet; spinescore status shows why")
-            return
-        say(f"its results are in {self._results()[-1]}; to read the structured report there: "
-            f"spinescore study report 1 --config {self._folder / 'appliance.toml'}")  # fmt: skip
-
-    def _results(self) -> list[Path]:
-        return [path.parent for path in sorted((self._folder / "results").glob("*/revision-*/set.json"))]
+        return (
+            None
+            if ended.returncode == 0
+            else f"it was not taken ({one_line(ended.stderr.decode(errors='replace')[-300:])})"
+        )
 
     def _wait(self, seconds: float, condition: Callable[[], bool]) -> bool:
         end = time.monotonic() + seconds
@@ -147,6 +155,11 @@ class Modality:
                 return False
             time.sleep(_LOOK_S)
         return True
+
+
+def results_of(folder: Path) -> list[Path]:
+    """Return the folders of the results that came to the demo's destination."""
+    return [path.parent for path in sorted((folder / "results").glob("*/revision-*/set.json"))]
 
 
 def _listens(port: int) -> bool:

@@ -62,7 +62,7 @@ def send(*files: Path, calling: str = "MODALITY") -> None:
 
 
 def status(config: Path) -> dict:
-    return json.loads(run(*SPINESCORE, "status", "--config", config, "--json"))
+    return json.loads(run(*SPINESCORE, "status", "--config", config, "--json", succeeds=None))
 
 
 def records(config: Path) -> list[dict]:

@@ -216,3 +216,16 @@ def test_the_demo_listens_on_the_loopback_interface_and_takes_nobodys_port(tmp_p
             servedemo.Modality(tmp_path / "demo", other.getsockname()[1]).start()
     assert list((tmp_path / "demo" / "inbox").iterdir()) == []
     assert len(list((tmp_path / "demo" / "study").iterdir())) == 2
+
+
+def test_a_study_that_cannot_be_sent_goes_to_the_demos_inbox(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(servedemo, "_LISTEN_S", 0.0)
+    monkeypatch.setattr(servedemo, "_RESULTS_S", 0.0)
+    monkeypatch.setattr(servedemo, "_listens", lambda port: False)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "a.dcm").write_bytes(b"1")
+    servedemo.Modality(tmp_path, 11112)._run()
+    assert (tmp_path / "inbox" / "study" / "a.dcm").read_bytes() == b"1"
+    said = capsys.readouterr().err
+    assert f"does not answer at 127.0.0.1, port 11112; the study is put into {tmp_path / 'inbox' / 'study'}" in said
+    assert servedemo.results_of(tmp_path) == []
