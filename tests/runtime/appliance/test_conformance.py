@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pynetdicom")
+pytest.importorskip("dicomweb_client")  # its oldest version warns when it is imported, which only this lets pass
 
 from helpers import appliance
 from spinescore.runtime.appliance.config import Peer
