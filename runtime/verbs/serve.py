@@ -149,7 +149,7 @@ def _check(config: Config, path: Path) -> int:
     for fault in faults:
         say(f"{path}: {fault}")
     if faults:
-        raise UsageError(f"{len(faults)} faults; correct them, then start the service")
+        raise UsageError(f"{len(faults)} fault{'s' * (len(faults) != 1)}; correct them, then start the service")
     show(f"{path} is valid: {len(config.source)} sources, {len(config.destination)} destinations, "
          f"bundle {config.score.bundle}")  # fmt: skip
     return OK
