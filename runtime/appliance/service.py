@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance import audit
-from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.commitment import Ask, Committer
 from spinescore.runtime.appliance.config import Config, Node
@@ -37,6 +36,7 @@ from spinescore.runtime.appliance.sources import open_source
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.machine.child import Message, answering
 from spinescore.runtime.text import brief, one_line
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 
 from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.alive import Alive, write_alive
-from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.config import Config
 from spinescore.runtime.appliance.consolejob import remove_folders
@@ -27,6 +26,7 @@ from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
+from spinescore.runtime.machine.child import Child, Message
 
 __all__ = ["serve"]
 

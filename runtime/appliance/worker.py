@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from spinescore.runtime.appliance.child import Child, Message
 from spinescore.runtime.appliance.config import Score
 from spinescore.runtime.appliance.consolejob import ConsoleJob
 from spinescore.runtime.appliance.resultset import Job
 from spinescore.runtime.documents import document_of
+from spinescore.runtime.machine.child import Child, Message
 
 __all__ = ["ProcessWorker", "Worker"]
 

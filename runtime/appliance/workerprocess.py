@@ -31,7 +31,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spinescore.runtime.appliance.child import Message, answering
 from spinescore.runtime.appliance.consoleanswer import BadRequest, answer_console
 from spinescore.runtime.appliance.consolejob import ConsoleJob
 from spinescore.runtime.appliance.places import FULL
@@ -39,6 +38,7 @@ from spinescore.runtime.appliance.resultset import Job, JobFault, make_results
 from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, InputRejected, SpineScoreError
+from spinescore.runtime.machine.child import Message, answering
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.report import DeviceInfo, StudyReport
 from spinescore.runtime.study import Study

@@ -10,7 +10,7 @@ import filecmp
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -21,7 +21,7 @@ from typing import Any
 from spinescore.runtime.archive.scan import Record, records
 from spinescore.runtime.durable import move, write_new
 
-__all__ = ["SUMMARY", "Entry", "list_studies", "read_list", "read_summary"]
+__all__ = ["SUMMARY", "Entry", "entry_of", "list_studies", "read_list", "read_summary"]
 
 SUMMARY = "summary.json"  # the number of studies, and the bytes of the largest one
 
@@ -77,8 +77,12 @@ def read_list(path: Path) -> Iterator[Entry]:
     """Yield the studies of a list."""
     with path.open(encoding="ascii") as file:
         for line in file:
-            document = json.loads(line)
-            yield Entry(**{**document, "files": tuple(document["files"])})
+            yield entry_of(json.loads(line))
+
+
+def entry_of(document: Mapping[str, Any]) -> Entry:
+    """Return the study of a document that `asdict` made."""
+    return Entry(**{**document, "files": tuple(document["files"])})
 
 
 def read_summary(folder: Path) -> dict[str, int]:

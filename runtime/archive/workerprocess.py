@@ -14,10 +14,8 @@ that no code names ends the process; so does the end of the parent.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import queue
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -26,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.archive.scoring import Read, Request, json_rows, read_entry, rows_of_entry
-from spinescore.runtime.archive.studylists import Entry
+from spinescore.runtime.archive.studylists import Entry, entry_of
 from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
 from spinescore.runtime.errors import OutputError, SpineScoreError
-from spinescore.runtime.machine.processes import end_with_parent
+from spinescore.runtime.machine.child import Message, answering
+from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.reading.facts import patient_key
 from spinescore.runtime.scorer import Scorer
 from spinescore.runtime.scoring.bundleinfo import bundle_info
@@ -42,26 +41,15 @@ __all__ = ["main", "open_scorer", "ready_facts", "score_with"]
 _STUDIES_IN_MEMORY = 2
 _NO_BUDGET_MS = 1e9  # a bundle's own budget would make results depend on the time
 _DECODE_S = "60"  # on a machine whose cores are all busy a decoder may be slow without being stuck
-_PAGES = Path("/proc/self/statm")
 
 Say = Callable[..., None]
 
 
 def main(text: str) -> None:
     """Open the bundle and score studies until the parent ends. `text` is the `Request` as JSON."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ.setdefault("SPINESCORE_DECODE_TIMEOUT_S", _DECODE_S)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a library's prints must not disturb the answers
-    lines = _Lines()
-    end_with_parent(lines.take)
-    writing = threading.Lock()  # progress comes from another thread
-
-    def say(**message: Any) -> None:
-        with writing:
-            answers.write(json.dumps(message) + "\n")
-            answers.flush()
-
+    tasks: queue.Queue[Message] = queue.Queue()
+    say = answering(tasks.put)
     request = read(Request, json.loads(text))
     try:
         scorer = open_scorer(request, lambda line: say(progress=line))
@@ -69,7 +57,7 @@ def main(text: str) -> None:
         say(refused=str(error))
         sys.exit(1)
     say(ready=ready_facts(scorer))
-    _work(lines, scorer, request, say)
+    _work(tasks, scorer, request, say)
 
 
 def open_scorer(request: Request, progress: Callable[[str], None]) -> Scorer:
@@ -99,7 +87,7 @@ def ready_facts(scorer: Scorer) -> dict[str, Any]:
         "precision": None if choice is None else choice.precision,
         "name": device.name,
         "bundle": asdict(bundle_info(scorer.bundle)),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": resident_bytes(),
         "patient_key_check": patient_key("", "check"),
     }
 
@@ -110,38 +98,15 @@ def score_with(scorer: Scorer, request: Request) -> Callable[[Study], StudyRepor
     return lambda study: scorer.score(study, budget_ms, strict=request.strict)
 
 
-def _memory_bytes() -> int:
-    """Return the resident memory of this process; 0 if the system does not tell it."""
-    try:
-        return int(_PAGES.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-class _Lines:
-    """The lines of a pipe, as JSON, in a queue."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
-
-    def take(self, line: bytes) -> None:
-        """Add a line of the pipe."""
-        self._queue.put(json.loads(line))
-
-    def next(self) -> dict[str, Any]:
-        """Return the next line; wait for it."""
-        return self._queue.get()
-
-
-def _work(lines: _Lines, scorer: Scorer, request: Request, say: Say) -> None:
+def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Say) -> None:
     """Score the studies in the order in which they come."""
-    studies: queue.Queue[tuple[dict[str, Any], Entry, Read | BaseException]] = queue.Queue()
+    studies: queue.Queue[tuple[Message, Entry, Read | BaseException]] = queue.Queue()
     room = threading.Semaphore(_STUDIES_IN_MEMORY)
 
     def read_ahead() -> None:
         while True:
-            task = lines.next()
-            entry = Entry(**{**task["entry"], "files": tuple(task["entry"]["files"])})
+            task = tasks.get()
+            entry = entry_of(task["entry"])
             room.acquire()
             try:
                 studies.put((task, entry, read_entry(entry, request.base)))

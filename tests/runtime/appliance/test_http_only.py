@@ -17,13 +17,13 @@ import pytest
 
 from spinescore.runtime import cli, durable
 from spinescore.runtime.appliance import httponly, supervisor
-from spinescore.runtime.appliance.child import Child
 from spinescore.runtime.appliance.httponly import alone, own_folder
 from spinescore.runtime.appliance.places import Places, is_running, locked
 from spinescore.runtime.appliance.web import server
 from spinescore.runtime.appliance.web.access import read_access
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket
 from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.machine.child import Child
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_an_answer_over_tcp_is_not_held_back():
 def test_a_child_hears_every_message_and_ends_with_its_parent():
     """A line may come in pieces, and several at once; what is heard last is said."""
     program = (
-        "from spinescore.runtime.appliance.child import answering\n"
+        "from spinescore.runtime.machine.child import answering\n"
         "from queue import Queue\n"
         "heard = Queue()\n"
         "say = answering(heard.put)\n"

@@ -1,4 +1,4 @@
-"""A child process of the supervisor: it is started, gets messages, says messages, and is ended at once.
+"""A child process that lives long: it is started, gets messages, says messages, and is ended at once.
 
 A message is a JSON object on a line of its own. A child says them on its standard output, and hears them on its
 standard input, whose end tells that the parent is gone.
@@ -7,7 +7,6 @@ standard input, whose end tells that the parent is gone.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import queue
 import signal
@@ -16,9 +15,9 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.machine.processes import end_with_parent, ending, worker_command
 
 __all__ = ["Child", "Message", "answering"]
@@ -94,11 +93,7 @@ class Child:
 
     def memory_bytes(self) -> int:
         """Return the memory that it holds; 0 if it does not run."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0
-        return pages * mmap.PAGESIZE
+        return 0 if self.pid is None else resident_bytes(self.pid)
 
     def kill(self) -> None:
         """End it at once, and wait until it has ended. It may end at any line."""
@@ -128,13 +123,12 @@ def answering(hear: Callable[[Message], None] | None = None) -> Callable[..., No
     """Set up this process as a child, and return the function that says a message to the parent.
 
     The process ends with its parent. `hear` gets the parent's messages, in a thread of its own. Prints of libraries go
-    to standard error. Files that it makes are its user's.
+    to standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library's prints must not disturb the answers
     end_with_parent(None if hear is None else lambda line: hear(json.loads(line)))
-    os.umask(0o077)
     writing = threading.Lock()
 
     def say(**message: Any) -> None:
