@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from spinescore.runtime.archive.crews import Opened
 from spinescore.runtime.archive.layout import ArchiveError
 from spinescore.runtime.archive.local import Outcome, Task
-from spinescore.runtime.archive.scoring import Request, json_rows, read_entry, rows_of_entry
+from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import entry_of
 from spinescore.runtime.archive.workerprocess import open_scorer, ready_facts, score_with
 from spinescore.runtime.documents import document_of, read
-from spinescore.runtime.errors import OutputError, SpineScoreError
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.processor import core_count
 from spinescore.runtime.scoring.bundleinfo import bundle_info
 
@@ -70,14 +69,7 @@ class _ScoringActor:
                 study = ahead.result()
                 if number + 1 < len(entries):
                     ahead = pool.submit(read_entry, entries[number + 1], base)
-                out, unwritten = studies[number][1], None
-                try:
-                    place = None if out is None else Path(out)
-                    rows = rows_of_entry(entry, study, score, bundle, self._request, place)
-                except OutputError as error:
-                    unwritten = str(error)
-                    rows = rows_of_entry(entry, study, score, bundle, self._request, None)
-                answers.append((json_rows(rows), unwritten))
+                answers.append(rows_of_entry(entry, study, score, bundle, self._request, studies[number][1]))
         return answers
 
 

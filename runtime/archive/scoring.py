@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spinescore.runtime.archive.dicomweb import Unreachable, fetch_study, is_url
 from spinescore.runtime.archive.studylists import Entry
-from spinescore.runtime.errors import InputRejected
+from spinescore.runtime.errors import InputRejected, OutputError
 from spinescore.runtime.followup.archivetables import Row, bundle_cells, rows_of
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.outputs.formats import ResultFormat
@@ -19,7 +19,7 @@ from spinescore.runtime.reading.studies import load_study
 from spinescore.runtime.scoring.report import BundleInfo, StudyInfo, StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["Read", "Request", "json_rows", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
+__all__ = ["Read", "Request", "not_scored", "parsed_rows", "read_entry", "replaced", "rows_of_entry"]
 
 _MOST_SHIFT_DAYS = 365
 
@@ -82,25 +82,34 @@ def rows_of_entry(
     score: Callable[[Study], StudyReport],
     bundle: BundleInfo,
     request: Request,
-    out: Path | None,
-) -> list[Row]:
-    """Score a study that was read, write its results into a folder below `out` if there is one, and return its rows.
+    out: str | None,
+) -> tuple[list[Row], str | None]:
+    """Score a study that was read, and return its rows as JSON has them.
 
-    Raises whatever `score` raises but InputRejected, and OutputError if a result cannot be written.
+    Its results are written into a folder below `out` if there is one; the second value is a message if that fails.
+    Raises whatever `score` raises but InputRejected.
     """
+    unwritten: str | None = None
+
+    def without_grades(code: str) -> tuple[list[Row], str | None]:
+        return _json_rows([not_scored(entry, code, bundle, request.identifiers)]), unwritten
+
     if read.study is None:
-        return [not_scored(entry, read.code or "no-image", bundle, request.identifiers)]
+        return without_grades(read.code or "no-image")
     try:
         report = score(read.study)
     except InputRejected as fault:
-        return [not_scored(entry, fault.code, bundle, request.identifiers)]
+        return without_grades(fault.code)
     shown = _shown(entry, request.identifiers)
     if out is not None:
-        folder = out / (shown.study_instance_uid or f"number-{entry.number}")
-        write_results(read.study, report, folder, formats=request.formats)
+        folder = Path(out) / (shown.study_instance_uid or f"number-{entry.number}")
+        try:
+            write_results(read.study, report, folder, formats=request.formats)
+        except OutputError as error:
+            unwritten = str(error)
     if any(region.status == "scored" for region in report.regions.values()):
-        return rows_of(replace(report, study=shown))
-    return [not_scored(entry, _code(report), bundle, request.identifiers)]
+        return _json_rows(rows_of(replace(report, study=shown))), unwritten
+    return without_grades(_code(report))
 
 
 def not_scored(entry: Entry, code: str, bundle: BundleInfo, identifiers: bool) -> Row:
@@ -145,12 +154,12 @@ def _code(report: StudyReport) -> str:
     return rejects[0].code if rejects else "no-image"
 
 
-def json_rows(rows: list[Row]) -> list[Row]:
+def _json_rows(rows: list[Row]) -> list[Row]:
     """Return rows for JSON: days as text."""
     return [{**row, "study_date": row["study_date"].isoformat()} if "study_date" in row else row for row in rows]
 
 
 def parsed_rows(rows: list[Row], number: int) -> list[Row]:
-    """Return rows that were JSON, with the number of their study: the inverse of `json_rows`."""
+    """Return rows that were JSON, with the number of their study: the inverse of `_json_rows`."""
     days = ({"study_date": date.fromisoformat(row["study_date"])} if "study_date" in row else {} for row in rows)
     return [{"number": number, **row, **day} for row, day in zip(rows, days, strict=True)]

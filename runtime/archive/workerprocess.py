@@ -20,14 +20,13 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from spinescore.runtime.archive.scoring import Read, Request, json_rows, read_entry, rows_of_entry
+from spinescore.runtime.archive.scoring import Read, Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.studylists import Entry, entry_of
 from spinescore.runtime.documents import read
 from spinescore.runtime.engines.choice import REFERENCE
-from spinescore.runtime.errors import OutputError, SpineScoreError
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.child import Message, answering
 from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.reading.facts import patient_key
@@ -119,12 +118,7 @@ def _work(tasks: queue.Queue[Message], scorer: Scorer, request: Request, say: Sa
         task, entry, study = studies.get()
         if isinstance(study, BaseException):
             raise study
-        out, unwritten = None if task["out"] is None else Path(task["out"]), None
-        try:
-            rows = rows_of_entry(entry, study, score, bundle, request, out)
-        except OutputError as error:
-            unwritten = str(error)
-            rows = rows_of_entry(entry, study, score, bundle, request, None)
+        rows, unwritten = rows_of_entry(entry, study, score, bundle, request, task["out"])
         del study
         room.release()
-        say(task=task["task"], rows=json_rows(rows), unwritten=unwritten)
+        say(task=task["task"], rows=rows, unwritten=unwritten)

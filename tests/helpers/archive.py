@@ -14,7 +14,7 @@ from spinescore.runtime.archive.layout import Places
 from spinescore.runtime.archive.local import Outcome
 from spinescore.runtime.archive.manifest import make_manifest
 from spinescore.runtime.archive.run import score_archive
-from spinescore.runtime.archive.scoring import Request, json_rows, read_entry, rows_of_entry
+from spinescore.runtime.archive.scoring import Request, read_entry, rows_of_entry
 from spinescore.runtime.archive.workerprocess import ready_facts, score_with
 from spinescore.runtime.followup.archivefiles import read_rows, table_files
 from spinescore.runtime.scoring.bundleinfo import bundle_info
@@ -78,9 +78,9 @@ class Inline:
                 yield Outcome(task, [], code, "SIGKILL")
                 continue
             self.scored.append(task.entry.study)
-            out = None if task.out is None else Path(task.out)
-            rows = rows_of_entry(task.entry, read_entry(task.entry, request.base), score, bundle, request, out)
-            yield Outcome(task, json_rows(rows))
+            read = read_entry(task.entry, request.base)
+            rows, unwritten = rows_of_entry(task.entry, read, score, bundle, request, task.out)
+            yield Outcome(task, rows, message=unwritten)
 
 
 def run(tables: Path, source: Path, way, shard_studies: int = 4, since=None, **options) -> Places:

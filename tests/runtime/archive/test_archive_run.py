@@ -7,9 +7,11 @@ import pytest
 from helpers import archive, tiny
 from spinescore.runtime import Scorer
 from spinescore.runtime.archive.layout import ArchiveError, Places
-from spinescore.runtime.archive.scoring import replaced
+from spinescore.runtime.archive.scoring import read_entry, replaced, rows_of_entry
 from spinescore.runtime.archive.status import status_of
+from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.followup import read_cohort
+from spinescore.runtime.scoring.bundleinfo import bundle_info
 from spinescore.runtime.scoring.report import StudyInfo
 
 pytest.importorskip("pyarrow", reason="tables are Parquet files")
@@ -172,3 +174,23 @@ def test_the_tables_are_a_cohort(undisturbed):
     cohort = read_cohort(undisturbed)
     assert len(cohort.entries) == 10
     assert {entry.report.total.value for entry in cohort.entries} == {26, None}
+
+
+def test_a_study_whose_results_cannot_be_written_is_scored_once_and_keeps_its_rows(source, scorer, tmp_path):
+    files = tuple(sorted(str(path.relative_to(source)) for path in (source / "large" / "000").glob("0-*.dcm")))
+    entry, scored = Entry(0, "1.2.3", files), []
+    request = archive.request_of(source, "tiny", formats=("csv",))
+
+    def score(study):
+        scored.append(study)
+        return scorer.score(study)
+
+    def outcome(out):
+        return rows_of_entry(entry, read_entry(entry, request.base), score, bundle_info(scorer.bundle), request, out)
+
+    rows, unwritten = outcome(None)
+    assert (len(rows), unwritten, len(scored)) == (27, None, 1)
+    (tmp_path / "out").write_text("a file where the folder of results would be")
+    again, unwritten = outcome(str(tmp_path / "out"))
+    assert (again, len(scored)) == (rows, 2)
+    assert "out" in unwritten
