@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from spinescore.runtime.appliance.secret import located
 from spinescore.runtime.appliance.tlsfiles import Tls
 from spinescore.runtime.fields import INLINE, OPTIONAL, Length, Within
 from spinescore.runtime.outputs.formats import ResultFormat
@@ -57,15 +57,9 @@ class Web:
 
     def located(self, folder: Path) -> Web:
         """Return it with absolute paths; relative ones begin at `folder` or are credentials of the service."""
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-
-        def locate(name: str | None) -> str | None:
-            if name and credentials and (Path(credentials) / name).is_file():
-                return str(Path(credentials, name).absolute())
-            return name and str(folder / name)
-
         names = ("token_file", "password_file", "ca", "cert", "key")
-        return replace(self, **{name: locate(getattr(self, name)) for name in names})
+        files = {name: path for name in names if (path := getattr(self, name))}
+        return replace(self, **{name: located(path, folder) for name, path in files.items()})
 
 
 _WEB = ("token_file", "user", "password_file", "ca", "cert", "key")

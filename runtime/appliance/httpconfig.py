@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from spinescore.runtime.appliance.secret import located
 from spinescore.runtime.appliance.tlsfiles import Path_, Tls
 from spinescore.runtime.fields import OPTIONAL, Length, Within
 
@@ -69,11 +69,5 @@ def absolute_http(http: Http, folder: Path) -> Http:
         http,
         socket=http.socket and str(folder / http.socket),
         tls=http.tls and http.tls.absolute(folder),
-        token=tuple(replace(one, file=_credential(one.file, folder)) for one in http.token),
+        token=tuple(replace(one, file=located(one.file, folder)) for one in http.token),
     )
-
-
-def _credential(name: str, folder: Path) -> str:
-    """Return the path of a secret: of systemd's credential with this name if there is one, else of the file."""
-    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) / name
-    return str(credential if "CREDENTIALS_DIRECTORY" in os.environ and credential.is_file() else folder / name)

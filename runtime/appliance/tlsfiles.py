@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from spinescore.runtime.appliance.secret import located
 from spinescore.runtime.fields import Length
 
 __all__ = ["Path_", "Tls"]
@@ -22,5 +23,5 @@ class Tls:
     ca: Path_
 
     def absolute(self, folder: Path) -> Tls:
-        """Return the files with paths that begin at `folder`."""
-        return Tls(*(str(folder / path) for path in (self.cert, self.key, self.ca)))
+        """Return the files with paths that begin at `folder`, or are credentials of the service."""
+        return Tls(*(located(path, folder) for path in (self.cert, self.key, self.ca)))

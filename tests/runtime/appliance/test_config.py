@@ -191,6 +191,21 @@ def test_a_secret_is_a_credential_of_the_service_or_a_file_beside_the_configurat
     ]
 
 
+def test_every_key_and_token_may_be_a_credential(tmp_path, monkeypatch):
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    for name in ("node.key", "reader.token"):
+        (credentials / name).write_text("x")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    tls = 'tls = { cert = "node.pem", key = "node.key", ca = "ca.pem" }\n'
+    text = f'[http]\ntcp = "127.0.0.1:1"\n{tls}[[http.token]]\nrole = "reader"\nfile = "reader.token"\n'
+    text += f'[node]\n{tls}[[peer]]\nae_title = "A"\nhost = "127.0.0.1"\n'
+    config = read_config(config_in(tmp_path, LEAST + text))
+    for place in (config.node.tls, config.http.tls):
+        assert (place.key, place.cert) == (str(credentials / "node.key"), str(tmp_path / "node.pem"))
+    assert config.http.token[0].file == str(credentials / "reader.token")
+
+
 @pytest.mark.parametrize(
     ("text", "places"),
     [
