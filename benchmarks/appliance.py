@@ -30,6 +30,7 @@ from statistics import median
 from typing import Any
 
 from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
+from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
@@ -44,30 +45,6 @@ _REST_S = 10.0  # in which the service closes its association with the archive
 _LOOKS = 10
 _MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 2 << 30
 _MIB = 1 << 20
-_CONFIG = """\
-[node]
-host = "127.0.0.1"
-port = {port}
-[[peer]]
-ae_title = "MODALITY"
-host = "127.0.0.1"
-[spool]
-path = "{spool}"
-reserve_gb = 0.1
-objects_h = {objects_h}
-[score]
-bundle = "{bundle}"
-device = "cpu"
-[study]
-quiet_s = {quiet_s}
-quiet_complete_s = {quiet_s}
-[[destination]]
-name = "archive"
-kind = "dicom"
-host = "127.0.0.1"
-port = {archive}
-ae_title = "ARCHIVE"
-"""
 
 
 class _Service:
@@ -97,11 +74,7 @@ class _Service:
 
     def processes(self) -> dict[str, int]:
         """Return the process ids of the service by role."""
-        ids = {"supervisor": self._process.pid}
-        for path in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
-            for word in path.read_text().split():
-                ids[_role(int(word))] = int(word)
-        return ids
+        return {"supervisor": self._process.pid, **processes_of(self._process.pid)}
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Return resident MiB, descriptors and threads of each process."""
@@ -120,10 +93,9 @@ def _service(
     folder = scratch / name
     folder.mkdir()
     archive, port = Archive(), free_port()
-    settings = {"port": port, "archive": archive.port, "bundle": bundle, "spool": spool or "spool"}
-    text = _CONFIG.format(**settings, quiet_s=quiet_s, objects_h=objects_h)
-    (folder / "appliance.toml").write_text(text, encoding="utf-8")
-    words = [*SPINESCORE, "serve", "--config", str(folder / "appliance.toml")]
+    config = write_config(folder, port, archive, bundle, quiet_s=quiet_s, quiet_complete_s=quiet_s,
+                          spool=spool or "spool", objects_h=objects_h)  # fmt: skip
+    words = [*SPINESCORE, "serve", "--config", str(config)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             service = _Service(folder, archive, port, process)
@@ -255,11 +227,6 @@ def _copy(film: Path, path: Path, number: int) -> Path:
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.save_as(path)
     return path
-
-
-def _role(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-    return next((role for role in ("receive", "send", "web") if f'"role": "{role}"' in words), "work")
 
 
 def _process_figures(pid: int) -> dict[str, float]:

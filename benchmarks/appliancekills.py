@@ -2,10 +2,10 @@
 
 The modality is dcmtk's `dcmsend` (pynetdicom's `storescu` if dcmtk is missing), a process for each radiograph. It sends
 a radiograph again until it is acknowledged, and never after that, so that an acknowledged one that got lost stays lost.
-The archive is pynetdicom's, answers questions (C-FIND), and counts all that arrives. While the studies are sent, the
-receiving, sending and scoring process, the supervisor, or all of them are killed in turn (SIGKILL), at random times,
-once for ten studies. Then the service works without being killed until it is idle. A study that was parked because its
-worker was killed twice is retried by hand, and counted.
+The archive is pynetdicom's, answers questions (C-FIND), and counts all that arrives. While the studies are sent, each
+process of the service, its supervisor, or all of them are killed in turn (SIGKILL), at random times, once for ten
+studies. Then the service works without being killed until it is idle. A study that was parked because its worker was
+killed twice is retried by hand, and counted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.archive import Archive
 from spinescore.benchmarks.harness.child import SPINESCORE, run_child
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
@@ -39,30 +40,7 @@ _SEED = 20261129
 _STUDIES_A_KILL = 10
 _DELAY_S = 1.5  # a kill falls at most so long after its study is sent
 _END_S = 600.0
-_VICTIMS = ("receive", "all", "work", "supervisor", "send")
-_CONFIG = """\
-[node]
-host = "127.0.0.1"
-port = {port}
-[[peer]]
-ae_title = "MODALITY"
-host = "127.0.0.1"
-[spool]
-path = "spool"
-reserve_gb = 0.1
-[score]
-bundle = "{bundle}"
-device = "cpu"
-[study]
-quiet_s = 120
-quiet_complete_s = 0
-[[destination]]
-name = "archive"
-kind = "dicom"
-host = "127.0.0.1"
-port = {archive}
-ae_title = "ARCHIVE"
-"""
+_VICTIMS = ("receive", "all", "work", "supervisor", "send", "web")
 
 
 def try_kills(folder: Path, bundle: str, count: int) -> dict[str, Any]:
@@ -72,8 +50,7 @@ def try_kills(folder: Path, bundle: str, count: int) -> dict[str, Any]:
     """
     archive = Archive()
     port = free_port()
-    config = folder / "appliance.toml"
-    config.write_text(_CONFIG.format(port=port, archive=archive.port, bundle=bundle), encoding="utf-8")
+    config = write_config(folder, port, archive, bundle, quiet_s=120.0, quiet_complete_s=0.0)
     films = [_with_regions(study) for study in write_studies(folder / "studies", count + 1)[1:]]
     chance = random.Random(_SEED)
     killed_at = set(chance.sample(range(count), count // _STUDIES_A_KILL))
@@ -167,7 +144,7 @@ class _Service:
                 os.killpg(supervisor, signal.SIGKILL)
             elif victim == "supervisor":
                 os.kill(supervisor, signal.SIGKILL)
-            elif (child := _child(supervisor, victim)) is not None:
+            elif (child := processes_of(supervisor).get(victim)) is not None:
                 os.kill(child, signal.SIGKILL)
             else:  # it is just being started
                 victim += ", not there"
@@ -181,17 +158,6 @@ class _Service:
         self._keeper.join()
         self._process.terminate()
         self._process.wait()
-
-
-def _child(supervisor: int, role: str) -> int | None:
-    """Return the process of a role."""
-    with suppress(OSError):
-        for word in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
-            command = Path(f"/proc/{word}/cmdline").read_bytes().decode(errors="replace")
-            names = [name for name in ("receive", "send") if f'"role": "{name}"' in command]
-            if (names or ["work"])[0] == role:
-                return int(word)
-    return None
 
 
 def _finish(config: Path) -> int:

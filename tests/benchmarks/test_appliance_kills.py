@@ -23,6 +23,7 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path, monkeypatch):
     pytest.importorskip("pynetdicom")
     from spinescore.benchmarks import appliance
     from spinescore.benchmarks.appliancekills import MUST_BE_NONE
+    from spinescore.benchmarks.harness.appliance import ROLES
 
     monkeypatch.setenv("SPINESCORE_CHECK", "0")
     bundle, out = write_golden_bundle(tmp_path / "bundle", "none"), tmp_path / "record.json"
@@ -32,5 +33,5 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path, monkeypatch):
     assert status == 0
     assert (outcome["states"], outcome["latest_revision"]) == ({"delivered": STUDIES}, 1)
     assert sum(outcome["kills"].values()) == STUDIES // 10
-    assert {victim.partition(",")[0] for victim in outcome["kills"]} == {"receive", "send", "work", "supervisor", "all"}
+    assert {victim.partition(",")[0] for victim in outcome["kills"]} == {*ROLES, "supervisor", "all"}
     assert outcome["transfers_not_acknowledged"] > 0
