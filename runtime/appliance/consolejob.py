@@ -65,7 +65,7 @@ class View:
 
 @dataclass(frozen=True)
 class ConsoleJob:
-    """What a console asks for: `views`, each with its pixels in `frames` and perhaps its header, or DICOM `files`.
+    """A study of a console to score: `views`, each with pixels in `frames` and perhaps a header, or DICOM `files`.
 
     `key` is the name under which its results are kept, and `links` the beginning of the links to them.
     """

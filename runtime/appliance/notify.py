@@ -1,4 +1,4 @@
-"""What systemd is told (sd_notify(3)): when the service is ready, that it lives, how it is, and that it ends.
+"""Tells systemd (sd_notify(3)) when the service is ready, that it lives, how it is, and that it ends.
 
 READY=1      whenever the service becomes ready
 STATUS=..    a line for `systemctl status`, if it changed

@@ -145,11 +145,6 @@ class _Node:
         refusals = None if self._events is None else self._events.refusals
         return [] if refusals is None else [refusals.get() for _ in range(refusals.qsize())]
 
-    def close(self) -> None:
-        """Stop listening."""
-        if self._receiver is not None:
-            self._receiver.stop()
-
     def _start(self, settings: Node) -> None:
         from spinescore.runtime.appliance import node
 

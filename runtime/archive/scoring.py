@@ -26,7 +26,7 @@ _MOST_SHIFT_DAYS = 365
 
 @dataclass(frozen=True)
 class Request:
-    """What a process that scores has to know beside the studies."""
+    """The settings of a process that scores, beside the studies."""
 
     bundle: str
     device: DeviceName

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 class Job(Protocol):
-    """What the process has to do, a dataclass: `building.BuildJob` or `checking.Check`."""
+    """The task of the process, a dataclass: `building.BuildJob` or `checking.Check`."""
 
     @property
     def sentence(self) -> str:

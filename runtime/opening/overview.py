@@ -1,4 +1,4 @@
-"""What scores a bundle on this machine, in a line for `spinescore doctor`."""
+"""The engines that score a bundle on this machine, in a line for `spinescore doctor`."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def least_runs(percentile: float) -> int:
 
 @dataclass(frozen=True)
 class Search:
-    """What was measured, the number of the candidate to take (None if none fits), and why engines were left out."""
+    """The measurements, the number of the candidate to take (None if none fits), and why engines were left out."""
 
     candidates: tuple[Candidate, ...]
     choice: int | None

@@ -1,4 +1,4 @@
-"""What the user asked for when a scorer is opened."""
+"""The wishes of a user who opens a scorer."""
 
 from __future__ import annotations
 

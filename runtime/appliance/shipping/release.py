@@ -52,7 +52,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._+!-]*(?:/[A-Za-z0-
 
 @dataclass(frozen=True)
 class Release:
-    """What a verified folder is. `comment` is the signed one, None for a folder that is not signed."""
+    """The facts of a verified folder. `comment` is the signed comment; it is None if the folder is not signed."""
 
     version: str
     platform: str

@@ -48,7 +48,7 @@ class Wheel:
 
     @property
     def requirements(self) -> Iterator[Requirement]:
-        """What it requires, with all markers."""
+        """The packages that it requires, with all markers."""
         return (Requirement(line) for line in self.metadata.get_all("Requires-Dist") or ())
 
 

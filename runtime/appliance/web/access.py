@@ -1,4 +1,4 @@
-"""Who may ask for what: everybody who may open the unix socket for everything, over TCP what a token's role allows."""
+"""Permissions of clients: over the unix socket everything, over TCP the paths that the role of a token allows."""
 
 from __future__ import annotations
 

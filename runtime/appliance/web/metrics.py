@@ -1,4 +1,4 @@
-"""What Prometheus reads: the index's counters, states and times, and the supervisor's sign of life."""
+"""The metrics for Prometheus, from the index's counters, states and times, and the supervisor's sign of life."""
 
 from __future__ import annotations
 

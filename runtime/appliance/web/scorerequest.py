@@ -1,4 +1,4 @@
-"""What a console says beside its pixels: the part `request` of a call, or the query of a call that is one file."""
+"""The options of a console's call: its part `request`, or the query of a call that is one file."""
 
 from __future__ import annotations
 

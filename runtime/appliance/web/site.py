@@ -1,4 +1,4 @@
-"""What the routes of the HTTP service work with."""
+"""The running service as the routes of HTTP see it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _REASONS = {"not-dicom": 0xC000, "no-uid": 0xA900, "too-large": 0xA700, "quarant
 
 
 class _Outcome:
-    """What became of one file: what it is, and the fault that it was refused or put aside for."""
+    """The outcome of one file: its identity, and the fault for which it was refused or put aside."""
 
     def __init__(self, name: str, identity: Identity | None, status: str, study: int | None, fault: Fault | None):
         self.name, self.identity, self.status, self.study, self.fault = name, identity, status, study, fault

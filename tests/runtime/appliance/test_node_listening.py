@@ -29,7 +29,7 @@ def test_a_port_in_use_is_a_fault_and_taken_when_it_is_free(make):
     assert node.step() == []
     with socket.create_connection(("127.0.0.1", port)):
         pass
-    node.close()
+    node._receiver.stop()
 
 
 def test_an_address_that_is_not_this_machines_is_a_fault(make):
@@ -43,4 +43,3 @@ def test_without_a_node_nothing_is_started(make):
     appliance = make()
     node = _Node(appliance.config, appliance.places, appliance.clock, appliance.spool)
     assert (node.step(), node.associations) == ([], 0)
-    node.close()
