@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.places import FULL, Places
 from spinescore.runtime.appliance.web.problems import Problem
-from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole
+from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole, boundary_of
 
-__all__ = ["Body", "no_space", "whole_body", "wrong_type"]
+__all__ = ["RETRY_LATER", "Body", "form_or_file", "whole_body", "wrong_type"]
+
+RETRY_LATER = {"Retry-After": "30"}  # of a spool that takes nothing in until an operator has corrected that
 
 _BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
 
@@ -44,7 +48,7 @@ async def whole_body(request: Request, make: Callable[[], B], places: Places, li
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise no_space() from None
+        raise _no_space() from None
 
 
 async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
@@ -54,24 +58,36 @@ async def _take(request: Request, body: Body, places: Places, limit: int) -> Non
     taken = 0
     if size <= limit:
         if not places.has_room(size):
-            raise no_space()
+            raise _no_space()
         async for chunk in request.stream():
             taken += len(chunk)
             if taken > limit:
                 break
             body.write(chunk)
             if taken > size and not places.has_room():  # a body without a length
-                raise no_space()
+                raise _no_space()
         else:
             return
     text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
     raise Problem(413, Fault("http-request", text))
 
 
-def no_space() -> Problem:
+def _no_space() -> Problem:
     """Return the problem of a full disk."""
     text = "the service's disk has less free space than its reserve; free space there, and send the study again"
-    return Problem(503, Fault("no-space", text), {"Retry-After": "30"})
+    return Problem(503, Fault("no-space", text), RETRY_LATER)
+
+
+def form_or_file(request: Request, folder: Path, files: tuple[str, ...], most: int) -> Body:
+    """Return the body of a call that is a form with at most `most` files, or one file of the types `files`."""
+    content_type = request.headers.get("content-type", "")
+    kind = parse_options_header(content_type)[0].decode("latin-1").lower()
+    if kind == "multipart/form-data":
+        return Multipart(folder, boundary_of(content_type), most)
+    if kind in files:
+        return Whole(folder, kind)
+    *first, last = ("multipart/form-data", *files)
+    raise wrong_type(f"{', '.join(first)} and {last}")
 
 
 def wrong_type(types: str) -> Problem:

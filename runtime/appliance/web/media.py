@@ -8,8 +8,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.problems import unknown
 from spinescore.runtime.appliance.web.upload import DICOM
 
 __all__ = ["FILE", "file_response"]
@@ -26,7 +25,6 @@ async def file_response(path: Path) -> Response:
             raise FileNotFoundError
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError:
-        text = "there is no such result, or it was removed after its time"
-        raise Problem(404, Fault("http-request", text)) from None
+        raise unknown("there is no such result, or it was removed after its time") from None
     headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
     return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])

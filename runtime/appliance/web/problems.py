@@ -15,7 +15,7 @@ from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.text import one_line
 
-__all__ = ["HANDLERS", "Problem", "document_of_problem", "problem"]
+__all__ = ["HANDLERS", "Problem", "document_of_problem", "malformed", "problem", "unknown"]
 
 
 class Problem(Exception):
@@ -24,6 +24,16 @@ class Problem(Exception):
     def __init__(self, status: int, fault: Fault, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(fault.message)
         self.status, self.fault, self.headers = status, fault, headers
+
+
+def malformed(sentence: str) -> Problem:
+    """Return the problem of a request that has to be corrected."""
+    return Problem(400, Fault("http-request", sentence))
+
+
+def unknown(sentence: str) -> Problem:
+    """Return the problem of a request for an object that is not there."""
+    return Problem(404, Fault("http-request", sentence))
 
 
 def document_of_problem(status: int, fault: Fault) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,12 +17,12 @@ from spinescore.runtime.appliance.consolejob import ANSWER, ConsoleJob
 from spinescore.runtime.appliance.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.places import Places
-from spinescore.runtime.appliance.web.bodies import Body, whole_body, wrong_type
+from spinescore.runtime.appliance.web.bodies import Body, form_or_file, whole_body
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.media import file_response
-from spinescore.runtime.appliance.web.problems import Problem, problem
+from spinescore.runtime.appliance.web.problems import Problem, malformed, problem
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
-from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Multipart, Part, Whole, boundary_of
+from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
 from spinescore.runtime.codes import CODES
 
 __all__ = ["scoring_routes"]
@@ -62,18 +61,10 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
 
 async def _read(request: Request, folder: Path, places: Places, limit: int) -> tuple[Body, ScoreRequest]:
     """Return the files and the options of a call. Raises Problem, ClientDisconnect."""
-    async with whole_body(request, partial(_open, request, folder), places, limit) as body:
+    async with whole_body(
+        request, partial(form_or_file, request, folder, (DICOM, ZIP), MOST_FILES), places, limit
+    ) as body:
         return body, _options(request, body)
-
-
-def _open(request: Request, folder: Path) -> Body:
-    content_type = request.headers.get("content-type", "")
-    kind = parse_options_header(content_type)[0].decode("latin-1").lower()
-    if kind == "multipart/form-data":
-        return Multipart(folder, boundary_of(content_type), MOST_FILES)
-    if kind in (DICOM, ZIP):
-        return Whole(folder, kind)
-    raise wrong_type(f"multipart/form-data, {DICOM} and {ZIP}")
 
 
 def _options(request: Request, body: Body) -> ScoreRequest:
@@ -96,10 +87,10 @@ def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJo
     files = [part for part in parts.values() if part.kind != FRAME and part not in headers]
     others = [part.name for part in parts.values() if part.kind == FRAME and part not in frames]
     if others:
-        raise _malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; "
+        raise malformed(f"the part {others[0]} is a raw frame ({FRAME}), and no view in the part request names it; "
                          f"send DICOM files as {DICOM}")  # fmt: skip
     if frames and files:
-        raise _malformed(f"the part {files[0].name} is a file, and the other parts are raw frames; send one of the two")
+        raise malformed(f"the part {files[0].name} is a file, and the other parts are raw frames; send one of the two")
     return ConsoleJob(
         key, str(folder), options.views, tuple(str(part.path) for part in frames),
         tuple(None if part is None else str(part.path) for part in headers),
@@ -111,11 +102,11 @@ def _job(key: str, folder: Path, body: Body, options: ScoreRequest) -> ConsoleJo
 def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
     part = parts.get(name)
     if part is None:
-        raise _malformed(f"the part {name} is missing, which a view in the part request names")
+        raise malformed(f"the part {name} is missing, which a view in the part request names")
     if part.kind != FRAME:
-        raise _malformed(f"the part {name} is a raw frame by the part request; send it as {FRAME}")
+        raise malformed(f"the part {name} is a raw frame by the part request; send it as {FRAME}")
     if part.byte_count != byte_count:
-        raise _malformed(f"the part {name} has {part.byte_count} bytes, and its rows, columns and bits_allocated mean "
+        raise malformed(f"the part {name} has {part.byte_count} bytes, and its rows, columns and bits_allocated mean "
                          f"{byte_count}; send all of its pixels, without padding")  # fmt: skip
     return part
 
@@ -123,12 +114,8 @@ def _frame(name: str, byte_count: int, parts: dict[str, Part]) -> Part:
 def _header(name: str, parts: dict[str, Part]) -> Part:
     part = parts.get(name)
     if part is None or part.kind != DICOM:
-        raise _malformed(f"the part {name} is the header of a view by the part request; send it as {DICOM}")
+        raise malformed(f"the part {name} is the header of a view by the part request; send it as {DICOM}")
     return part
-
-
-def _malformed(sentence: str) -> Problem:
-    return Problem(400, Fault("http-request", sentence))
 
 
 async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:

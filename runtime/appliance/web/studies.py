@@ -20,17 +20,17 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance import status
 from spinescore.runtime.appliance.consolejob import SUFFIX
-from spinescore.runtime.appliance.fault import Fault, Refused
+from spinescore.runtime.appliance.fault import LATER, Fault, Refused
 from spinescore.runtime.appliance.index import Index
 from spinescore.runtime.appliance.objects import Identity, read_identity
 from spinescore.runtime.appliance.resultset import SET
 from spinescore.runtime.appliance.spool import Spool
 from spinescore.runtime.appliance.studies import STATES
-from spinescore.runtime.appliance.web.bodies import Body, no_space, whole_body, wrong_type
+from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
-from spinescore.runtime.appliance.web.problems import Problem
+from spinescore.runtime.appliance.web.problems import Problem, malformed, unknown
 from spinescore.runtime.appliance.web.site import Site
-from spinescore.runtime.appliance.web.upload import DICOM, Multipart, Part, Related, Whole, boundary_of
+from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
 
 __all__ = ["SOURCE", "studies_routes"]
 
@@ -91,7 +91,7 @@ def studies_routes(site: Site) -> list[Route]:
     async def delivered(request: Request) -> Response:
         number, destination = _number(request), request.query_params.get("destination")
         if destination is not None and destination not in {one.name for one in site.config.destination}:
-            raise _malformed(f"there is no destination {destination[:64]!r} in the configuration")
+            raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
         return JSONResponse(await _asked(site, lambda index: _deliver(site, index, number, destination)))
 
     async def result(request: Request) -> Response:
@@ -100,7 +100,7 @@ def studies_routes(site: Site) -> list[Route]:
             files = (await _asked(site, lambda index: _show(site, index, number)))["files"]
             if f"/v1/studies/{number}/results/{key}/{file}" in files:
                 return await file_response(site.places.results / key / file)
-        raise _unknown("there is no such result, or it was removed after its time")
+        raise unknown("there is no such result, or it was removed after its time")
 
     return [
         Route("/v1/studies", studies, methods=["GET", "POST"]),
@@ -113,13 +113,7 @@ def studies_routes(site: Site) -> list[Route]:
 
 
 def _form(request: Request, folder: Path) -> Body:
-    content_type = request.headers.get("content-type", "")
-    kind = parse_options_header(content_type)[0].decode("latin-1").lower()
-    if kind == "multipart/form-data":
-        return Multipart(folder, boundary_of(content_type), _MOST_FILES)
-    if kind == DICOM:
-        return Whole(folder, kind)
-    raise wrong_type(f"multipart/form-data and {DICOM}")
+    return form_or_file(request, folder, (DICOM,), _MOST_FILES)
 
 
 def _related(request: Request, folder: Path) -> Body:
@@ -141,9 +135,9 @@ async def _receive(
     async with calls, _folder(site) as folder:
         async with whole_body(request, partial(make, folder), site.places, limit) as body:
             if others := [part.name for part in body.parts if part.kind != DICOM]:
-                raise _malformed(f"the part {others[0]} is no DICOM file; send each file as {DICOM}")
+                raise malformed(f"the part {others[0]} is no DICOM file; send each file as {DICOM}")
             if body.request is not None:
-                raise _malformed("the part request is for /v1/score; a study that waits has no options")
+                raise malformed("the part request is for /v1/score; a study that waits has no options")
         return await asyncio.to_thread(_take_in, site, body.parts)
 
 
@@ -158,7 +152,7 @@ async def _folder(site: Site) -> AsyncIterator[Path]:
 
 
 def _take_in(site: Site, parts: Sequence[Part]) -> list[_Outcome]:
-    """Receive the files in one association. Raises Problem if the disk is full; what was stored stays."""
+    """Receive the files in one association. Raises Problem if the spool takes nothing in now; what was stored stays."""
     with site.index() as index:
         spool = Spool(site.places, index, site.clock, site.config.spool.max_object_mb << 20)
         with spool.association(SOURCE) as association:
@@ -170,8 +164,8 @@ def _take_in(site: Site, parts: Sequence[Part]) -> list[_Outcome]:
                     with part.path.open("rb") as file:
                         received = spool.receive(iter(lambda: file.read(_PIECE), b""), association)
                 except Refused as error:
-                    if error.fault.code == "no-space":
-                        raise no_space() from None
+                    if error.fault.code in LATER:
+                        raise Problem(503, error.fault, RETRY_LATER) from None
                     outcomes.append(_Outcome(part.name, identity, "refused", None, error.fault))
                 else:
                     outcomes.append(_Outcome(part.name, identity, received.status, received.study, received.fault))
@@ -210,16 +204,16 @@ def _choice(request: Request) -> dict[str, Any]:
     query = dict(request.query_params)
     state, since, cursor = (query.pop(name, None) for name in ("state", "since", "cursor"))
     if query:
-        raise _malformed(f"{next(iter(query))[:60]}: there is no such option; the options are state, since and cursor")
+        raise malformed(f"{next(iter(query))[:60]}: there is no such option; the options are state, since and cursor")
     if state is not None and state not in STATES:
-        raise _malformed(f"state: expected one of {', '.join(STATES)}")
+        raise malformed(f"state: expected one of {', '.join(STATES)}")
     if cursor is not None and not _NUMBER.fullmatch(cursor):
-        raise _malformed("cursor: expected the number that the answer before gave as next")
+        raise malformed("cursor: expected the number that the answer before gave as next")
     try:
         moment = None if since is None else datetime.fromisoformat(since.replace("Z", "+00:00"))
         moment = moment and moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)
     except (ValueError, OverflowError):
-        raise _malformed("since: expected a date, or a date with a time, as 2026-11-29T08:00:00Z") from None
+        raise malformed("since: expected a date, or a date with a time, as 2026-11-29T08:00:00Z") from None
     return {"state": state, "since": moment and moment.isoformat(timespec="seconds"),
             "below": None if cursor is None else int(cursor)}  # fmt: skip
 
@@ -232,7 +226,7 @@ def _list(index: Index, **chosen: Any) -> dict[str, Any]:
 def _show(site: Site, index: Index, number: int) -> dict[str, Any]:
     """Return a study with links to the files of its results. Raises Problem if there is none."""
     if index.one("SELECT 1 FROM studies WHERE id = ?", number) is None:
-        raise _unknown(f"there is no study {number}")
+        raise unknown(f"there is no study {number}")
     study = status.show_study(index, number)
     files = [
         f"/v1/studies/{number}/results/{one['input_key']}/{path.name}"
@@ -256,13 +250,5 @@ def _deliver(site: Site, index: Index, number: int, destination: str | None) -> 
 def _number(request: Request) -> int:
     number = request.path_params["number"]
     if not _NUMBER.fullmatch(number):
-        raise _unknown("a study is named by its number")
+        raise unknown("a study is named by its number")
     return int(number)
-
-
-def _malformed(sentence: str) -> Problem:
-    return Problem(400, Fault("http-request", sentence))
-
-
-def _unknown(sentence: str) -> Problem:
-    return Problem(404, Fault("http-request", sentence))

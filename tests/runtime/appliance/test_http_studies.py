@@ -100,6 +100,13 @@ def test_what_is_no_study_is_refused(served, files, monkeypatch):
     assert served.appliance.states() == {}
 
 
+def test_without_an_audit_log_the_sender_is_told_to_send_again(served, files):
+    (served.appliance.places.root / "audit").write_text("a file where the folder of the log would be")
+    answer = served.ask("POST", "/v1/studies", form(*parts(files)), FORM)
+    assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "audit-not-written", "30")
+    assert served.appliance.states() == {}
+
+
 def test_stow_stores_and_says_what_it_did_not(served, files):
     contents = [path.read_bytes() for path in files]
     answer = served.ask("POST", "/dicom-web/studies", related(*contents), RELATED)
