@@ -22,6 +22,33 @@ from spinescore.runtime.appliance.workerprocess import do_console, do_job
 from spinescore.runtime.scorer import Scorer
 
 OUT = "out"
+_SERVED = """\
+[spool]
+path = "spool"
+reserve_gb = 0.001
+
+[score]
+bundle = "{bundle}"
+device = "cpu"
+
+[study]
+quiet_s = 1.0
+quiet_complete_s = 0.2
+
+{more}
+[[source]]
+name = "inbox"
+kind = "folder"
+path = "inbox"
+settle_s = 0.1
+poll_s = 0.1
+remove = true
+
+[[destination]]
+name = "out"
+kind = "folder"
+path = "out"
+"""
 
 
 class FakeClock:
@@ -109,6 +136,14 @@ def config_of(root: Path, bundle: Path, **changes) -> Config:
         "destination": (Destination(OUT, "folder", str(root / OUT)),),
     }
     return Config(**{**settings, **changes})
+
+
+def write_served(root: Path, bundle: Path, more: str = "") -> Path:
+    """The configuration of a service with processes; its folders `inbox` and `out` are in `root`, `more` are tables."""
+    for name in ("inbox", OUT):
+        (root / name).mkdir(exist_ok=True)
+    (root / "appliance.toml").write_text(_SERVED.format(bundle=bundle, more=more), encoding="utf-8")
+    return root / "appliance.toml"
 
 
 class Appliance:

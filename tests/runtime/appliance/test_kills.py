@@ -14,44 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers.appliance import tiny_files
+from helpers.appliance import tiny_files, write_served
 
 pytestmark = pytest.mark.slow
 
-CONFIG = """\
-[spool]
-path = "spool"
-reserve_gb = 0.001
-
-[score]
-bundle = "{bundle}"
-device = "cpu"
-
-[study]
-quiet_s = 1.0
-quiet_complete_s = 0.2
-
-[[source]]
-name = "inbox"
-kind = "folder"
-path = "inbox"
-settle_s = 0.1
-poll_s = 0.1
-remove = true
-
-[[destination]]
-name = "out"
-kind = "folder"
-path = "out"
-"""
 STUDIES = [f"1.2.{number}" for number in range(1, 21)]
-
-
-def write_appliance(root: Path, bundle: Path) -> Path:
-    for name in ("inbox", "out"):
-        (root / name).mkdir()
-    (root / "appliance.toml").write_text(CONFIG.format(bundle=bundle), encoding="utf-8")
-    return root / "appliance.toml"
 
 
 def serve(config: Path, *options: str) -> subprocess.Popen:
@@ -70,7 +37,7 @@ def revisions(root: Path) -> dict[str, list[str]]:
 def test_processes_killed_at_random_lose_and_double_nothing(memory_folder, bundle):
     """All at once, or one of them, at seeded times; then the service is started once more until it is idle."""
     chance = random.Random(20260105)
-    config = write_appliance(memory_folder, bundle)
+    config = write_served(memory_folder, bundle)
     for uid in STUDIES:
         tiny_files(memory_folder / "inbox" / uid, uid)
     for turn in range(6):
@@ -96,7 +63,7 @@ def test_processes_killed_at_random_lose_and_double_nothing(memory_folder, bundl
 
 
 def test_no_process_outlives_the_supervisor(memory_folder, bundle):
-    with serve(write_appliance(memory_folder, bundle)) as service:
+    with serve(write_served(memory_folder, bundle)) as service:
         deadline = time.monotonic() + 60
         while len(children := children_of(service.pid)) < 4 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -108,7 +75,7 @@ def test_no_process_outlives_the_supervisor(memory_folder, bundle):
 
 
 def test_a_service_ends_when_it_is_told_to(memory_folder, bundle):
-    with serve(write_appliance(memory_folder, bundle)) as service:
+    with serve(write_served(memory_folder, bundle)) as service:
         assert "serving" in service.stderr.readline()
         service.terminate()
         assert service.wait(60) == 0

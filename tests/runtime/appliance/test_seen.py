@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from helpers.appliance import tiny_files
+from helpers.appliance import tiny_files, write_served
+from spinescore.benchmarks.harness.appliance import processes_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,19 +26,7 @@ pytestmark = [
 ]
 
 WAIT_S = 60.0
-CONFIG = """\
-[spool]
-path = "spool"
-reserve_gb = 0.001
-
-[score]
-bundle = "{bundle}"
-device = "cpu"
-
-[study]
-quiet_s = 1.0
-quiet_complete_s = 0.2
-
+NODE = """\
 [node]
 host = "127.0.0.1"
 port = {port}
@@ -45,18 +34,6 @@ port = {port}
 [[peer]]
 ae_title = "XRAY"
 host = "127.0.0.1"
-
-[[source]]
-name = "inbox"
-kind = "folder"
-path = "inbox"
-settle_s = 0.1
-poll_s = 0.1
-
-[[destination]]
-name = "out"
-kind = "folder"
-path = "out"
 """
 
 
@@ -107,13 +84,10 @@ class Service:
         return lines
 
     def process_of(self, name: str) -> int:
-        """The number of a process: they are started in this order, and again after they ended."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for child in children:
-            words = Path(f"/proc/{child}/cmdline").read_bytes()
-            if (b"workerprocess" in words) if name == "work" else (f'"role": "{name}"'.encode() in words):
-                return int(child)
-        raise ProcessLookupError(f"there is no process {name}")
+        found = processes_of(self.process.pid)
+        if name not in found:
+            raise ProcessLookupError(f"there is no process {name}")
+        return found[name]
 
     def kill(self, name: str) -> None:
         with suppress(ProcessLookupError):
@@ -129,14 +103,12 @@ def until(done: Callable[[], object]) -> None:
 
 @contextmanager
 def service(root: Path, bundle: Path) -> Iterator[Service]:
-    for name in ("inbox", "out"):
-        (root / name).mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (root / "appliance.toml").write_text(CONFIG.format(bundle=bundle, port=port), encoding="utf-8")
+    config = write_served(root, bundle, NODE.format(port=port))
     (root / "notify").unlink(missing_ok=True)
-    words = [sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", str(root / "appliance.toml")]
+    words = [sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", str(config)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(root / "notify"))
         manager.setblocking(False)
