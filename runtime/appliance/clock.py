@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from spinescore.runtime.appliance.index import Index
+from spinescore.runtime.appliance.store.index import Index
 
 __all__ = ["Clock", "ServiceClock", "read_clock", "start_clock"]
 

@@ -14,11 +14,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from spinescore.runtime.appliance.config import Node
-from spinescore.runtime.appliance.guard import Limits
-from spinescore.runtime.appliance.receive import CLASSES, IMPLEMENTATION_CLASS_UID, TRANSFER_SYNTAXES
-from spinescore.runtime.appliance.senddicom import SENT_CLASSES, SENT_SYNTAXES
-from spinescore.runtime.appliance.sendstow import REFUSALS
+from spinescore.runtime.appliance.configuration.config import Node
+from spinescore.runtime.appliance.receiving.arrival import IMPLEMENTATION_CLASS_UID
+from spinescore.runtime.appliance.receiving.guard import Limits
+from spinescore.runtime.appliance.receiving.receive import CLASSES, TRANSFER_SYNTAXES
+from spinescore.runtime.appliance.sending.senddicom import SENT_CLASSES, SENT_SYNTAXES
+from spinescore.runtime.appliance.sending.sendstow import REFUSALS
 
 __all__ = ["statement"]
 

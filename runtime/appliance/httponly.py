@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinescore.runtime.appliance.config import Config, Score, SpoolPart
-from spinescore.runtime.appliance.httpconfig import Http, HttpToken
-from spinescore.runtime.appliance.places import Places, is_running
+from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
+from spinescore.runtime.appliance.configuration.httpconfig import Http, HttpToken
+from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.names import DeviceName
 

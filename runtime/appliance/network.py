@@ -8,11 +8,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from spinescore.runtime.appliance.config import Config, Tls
-from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.configuration.config import Config, Tls
+from spinescore.runtime.appliance.configuration.endpoints import Web
+from spinescore.runtime.appliance.configuration.httpconfig import Http
+from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.httpconfig import Http
-from spinescore.runtime.appliance.secret import read_secret
 from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 

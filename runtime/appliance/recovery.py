@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.delivery import EXPIRES_S
 from spinescore.runtime.appliance.fault import Refused
-from spinescore.runtime.appliance.index import Index
-from spinescore.runtime.appliance.objects import read_identity
-from spinescore.runtime.appliance.places import Places
-from spinescore.runtime.appliance.studies import note_object
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.sending.delivery import EXPIRES_S
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.objects import read_identity
+from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.files import file_sha256
 
 __all__ = ["clean", "recover"]

@@ -21,27 +21,27 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from spinescore.runtime.appliance import audit
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
-from spinescore.runtime.appliance.commitment import Ask, Committer
-from spinescore.runtime.appliance.config import Config, Node
-from spinescore.runtime.appliance.counts import Tally
-from spinescore.runtime.appliance.delivery import Deliverer
-from spinescore.runtime.appliance.delivery import Destination as Place
-from spinescore.runtime.appliance.destinations import open_destination
+from spinescore.runtime.appliance.configuration.config import Config, Node
 from spinescore.runtime.appliance.fault import Fault, Refusal
-from spinescore.runtime.appliance.index import Index, IndexFull
-from spinescore.runtime.appliance.places import Places, make_places
-from spinescore.runtime.appliance.sources import open_source
-from spinescore.runtime.appliance.spool import Spool
+from spinescore.runtime.appliance.receiving.sources import open_source
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.sending.commitment import Ask, Committer
+from spinescore.runtime.appliance.sending.delivery import Deliverer
+from spinescore.runtime.appliance.sending.delivery import Destination as Place
+from spinescore.runtime.appliance.sending.destinations import open_destination
+from spinescore.runtime.appliance.store.counts import Tally
+from spinescore.runtime.appliance.store.index import Index, IndexFull
+from spinescore.runtime.appliance.store.places import Places, make_places
+from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.child import Message, answering
 from spinescore.runtime.text import brief, one_line
 
 if TYPE_CHECKING:
-    from spinescore.runtime.appliance.node import NodeEvents
-    from spinescore.runtime.appliance.receive import Receiver
+    from spinescore.runtime.appliance.receiving.node import NodeEvents
+    from spinescore.runtime.appliance.receiving.receive import Receiver
 
 __all__ = ["main", "open_places"]
 
@@ -146,7 +146,7 @@ class _Node:
         return [] if refusals is None else [refusals.get() for _ in range(refusals.qsize())]
 
     def _start(self, settings: Node) -> None:
-        from spinescore.runtime.appliance import node
+        from spinescore.runtime.appliance.receiving import node
 
         self._spool.close_associations(node.SOURCE)
         events = node.NodeEvents(self._places, self._clock, self._config.spool.max_object_mb << 20)

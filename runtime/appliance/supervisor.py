@@ -7,23 +7,23 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
-from spinescore.runtime.appliance import audit
-from spinescore.runtime.appliance.alive import Alive, write_alive
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
-from spinescore.runtime.appliance.config import Config
-from spinescore.runtime.appliance.consolejob import remove_folders
-from spinescore.runtime.appliance.consolequeue import FOR_CONSOLES, ConsoleQueue
-from spinescore.runtime.appliance.counts import add
-from spinescore.runtime.appliance.dispatch import Dispatcher
-from spinescore.runtime.appliance.index import Index, IndexFull
+from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.network import check_network
-from spinescore.runtime.appliance.notify import Systemd
-from spinescore.runtime.appliance.places import Places, locked
-from spinescore.runtime.appliance.ready import reasons_against
 from spinescore.runtime.appliance.recovery import clean, recover
-from spinescore.runtime.appliance.scorequeue import ScoreQueue
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.seen.alive import Alive, write_alive
+from spinescore.runtime.appliance.seen.notify import Systemd
+from spinescore.runtime.appliance.seen.ready import reasons_against
 from spinescore.runtime.appliance.service import open_places
-from spinescore.runtime.appliance.worker import ProcessWorker
+from spinescore.runtime.appliance.store.counts import add
+from spinescore.runtime.appliance.store.index import Index, IndexFull
+from spinescore.runtime.appliance.store.places import Places, locked
+from spinescore.runtime.appliance.work.consolejob import remove_folders
+from spinescore.runtime.appliance.work.consolequeue import FOR_CONSOLES, ConsoleQueue
+from spinescore.runtime.appliance.work.dispatch import Dispatcher
+from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
+from spinescore.runtime.appliance.work.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
 from spinescore.runtime.machine.child import Child, Message

@@ -27,9 +27,9 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
-from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.configuration.endpoints import Web
+from spinescore.runtime.appliance.configuration.secret import read_secret
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.secret import read_secret
 
 __all__ = ["Answer", "WebClient", "open_session", "raise_if_denied"]
 

@@ -39,7 +39,7 @@ _WORKER = "--spinescore-worker"  # the first argument of a frozen program that i
 _WORKERS = (  # an argument can run these functions and no others
     "spinescore.runtime.acceptance.runs:main",
     "spinescore.runtime.appliance.service:main",
-    "spinescore.runtime.appliance.workerprocess:main",
+    "spinescore.runtime.appliance.work.workerprocess:main",
     "spinescore.runtime.archive.workerprocess:main",
     "spinescore.runtime.opening.builder:main",
     "spinescore.runtime.reading.decoding.worker:main",

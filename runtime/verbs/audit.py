@@ -14,7 +14,7 @@ from spinescore.runtime.verbs.serve import add_config, read
 from spinescore.runtime.verbs.status import opened
 
 if TYPE_CHECKING:
-    from spinescore.runtime.appliance.audit import Head
+    from spinescore.runtime.appliance.seen.audit import Head
 
 __all__ = ["add_arguments", "verify"]
 
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Check the log, and print a summary. Return the exit status. Raises SpineScoreError for a log with a flaw."""
-    from spinescore.runtime.appliance.audit import FOLDER
-    from spinescore.runtime.appliance.auditcheck import Flaw, check
+    from spinescore.runtime.appliance.seen.audit import FOLDER
+    from spinescore.runtime.appliance.seen.auditcheck import Flaw, check
 
     spool = Path(read(arguments.config).spool.path)
     if not (spool / "index.sqlite").exists():
@@ -56,7 +56,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def _head_of(config: Path, spool: Path) -> Head | None:
-    from spinescore.runtime.appliance.audit import read_head
+    from spinescore.runtime.appliance.seen.audit import read_head
 
     if not (spool / "index.sqlite").exists():
         return None

@@ -18,7 +18,7 @@ from spinescore.runtime.verbs.options import BUNDLE
 from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo, results_of
 
 if TYPE_CHECKING:
-    from spinescore.runtime.appliance.config import Config
+    from spinescore.runtime.appliance.configuration.config import Config
 
 __all__ = ["DEFAULT_CONFIG", "add_arguments", "add_config", "read", "run"]
 
@@ -115,7 +115,7 @@ def _setter(stop: threading.Event) -> Callable[..., None]:
 
 def read(path: Path) -> Config:
     """Return the configuration. Raises UsageError after a message for every fault of the file."""
-    from spinescore.runtime.appliance.config import ConfigError, read_config
+    from spinescore.runtime.appliance.configuration.config import ConfigError, read_config
 
     try:
         return read_config(path)
@@ -130,7 +130,7 @@ def read(path: Path) -> Config:
 def _check(config: Config, path: Path) -> int:
     """Check what the configuration names. Raises UsageError after a message for every fault."""
     from spinescore.runtime.appliance.network import network_faults
-    from spinescore.runtime.appliance.places import network_fault
+    from spinescore.runtime.appliance.store.places import network_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.results import check_formats
 

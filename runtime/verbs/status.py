@@ -16,8 +16,8 @@ from spinescore.runtime.verbs.serve import add_config, read
 
 if TYPE_CHECKING:
     from spinescore.runtime.appliance.clock import Clock
-    from spinescore.runtime.appliance.index import Index
-    from spinescore.runtime.appliance.places import Places
+    from spinescore.runtime.appliance.store.index import Index
+    from spinescore.runtime.appliance.store.places import Places
 
 __all__ = ["add_arguments", "opened", "run", "study_of"]
 
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
     """Open the index of the appliance with this configuration. Raises UsageError or SpineScoreError."""
     from spinescore.runtime.appliance.clock import read_clock
-    from spinescore.runtime.appliance.index import Index, IndexFull
-    from spinescore.runtime.appliance.places import Places
+    from spinescore.runtime.appliance.store.index import Index, IndexFull
+    from spinescore.runtime.appliance.store.places import Places
 
     spool = read(config).spool
     places = Places(Path(spool.path), int(spool.reserve_gb * (1 << 30)))
@@ -49,7 +49,7 @@ def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the state. Return the exit status: NOTHING_SCORED if the service does not run or is not ready."""
-    from spinescore.runtime.appliance.status import status
+    from spinescore.runtime.appliance.seen.status import status
 
     with opened(arguments.config) as (places, index, clock):
         state = status(places, index, clock)
@@ -99,7 +99,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def study_of(index: Index, name: str) -> int:
     """Return the number of the study that a command names. Raises SpineScoreError if there is none."""
-    from spinescore.runtime.appliance.status import find_study
+    from spinescore.runtime.appliance.seen.status import find_study
 
     study = find_study(index, name)
     if study is None:

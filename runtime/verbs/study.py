@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def list_all(arguments: argparse.Namespace) -> int:
     """Print the studies. Return the exit status."""
-    from spinescore.runtime.appliance.status import list_studies
+    from spinescore.runtime.appliance.seen.status import list_studies
 
     with opened(arguments.config) as (_, index, _):
         studies = list_studies(index, arguments.state)
@@ -57,7 +57,7 @@ def list_all(arguments: argparse.Namespace) -> int:
 
 def show_one(arguments: argparse.Namespace) -> int:
     """Print one study. Return the exit status."""
-    from spinescore.runtime.appliance.status import show_study
+    from spinescore.runtime.appliance.seen.status import show_study
 
     with opened(arguments.config) as (_, index, _):
         study = show_study(index, study_of(index, arguments.study))
@@ -80,7 +80,7 @@ def _shown(value: Any) -> str:
 
 def report(arguments: argparse.Namespace) -> int:
     """Print the newest structured report. Return the exit status. Raises SpineScoreError if there is none."""
-    from spinescore.runtime.appliance.status import show_study
+    from spinescore.runtime.appliance.seen.status import show_study
     from spinescore.runtime.outputs.formats import FORMATS
     from spinescore.runtime.outputs.srtext import report_text
 
@@ -97,7 +97,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 def retry(arguments: argparse.Namespace) -> int:
     """Have a study scored again. Return the exit status."""
-    from spinescore.runtime.appliance import status
+    from spinescore.runtime.appliance.seen import status
 
     with opened(arguments.config) as (_, index, clock):
         say(status.retry(index, clock, study_of(index, arguments.study)))
@@ -106,7 +106,7 @@ def retry(arguments: argparse.Namespace) -> int:
 
 def deliver(arguments: argparse.Namespace) -> int:
     """Have a study delivered again. Return the exit status."""
-    from spinescore.runtime.appliance import status
+    from spinescore.runtime.appliance.seen import status
     from spinescore.runtime.verbs.serve import read
 
     names = [one.name for one in read(arguments.config).destination]

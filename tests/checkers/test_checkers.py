@@ -108,7 +108,7 @@ def test_each_misuse_is_an_error_of_its_kind(errors):
 
 # Classes of the appliance whose bases, of pynetdicom and uvicorn, are not wholly typed.
 _BASES_WITHOUT_TYPES = (
-    "spinescore.runtime.appliance.guard.GuardedServer",
+    "spinescore.runtime.appliance.receiving.guard.GuardedServer",
     "spinescore.runtime.appliance.web.limits.LimitedProtocol",
 )
 

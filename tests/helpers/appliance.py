@@ -8,17 +8,18 @@ from functools import cache
 from pathlib import Path
 
 from helpers import golden_bundle, tiny_study
-from spinescore.runtime.appliance.config import Config, Destination, Score, Source, SpoolPart, StudyTimes
-from spinescore.runtime.appliance.consolequeue import ConsoleQueue
-from spinescore.runtime.appliance.delivery import Deliverer
-from spinescore.runtime.appliance.dispatch import Dispatcher
-from spinescore.runtime.appliance.folders import FolderDestination, FolderSource
-from spinescore.runtime.appliance.index import Index
-from spinescore.runtime.appliance.places import make_places
+from spinescore.runtime.appliance.configuration.config import Config, Destination, Score, Source, SpoolPart, StudyTimes
+from spinescore.runtime.appliance.receiving.watchedfolder import FolderSource
 from spinescore.runtime.appliance.recovery import recover
-from spinescore.runtime.appliance.scorequeue import ScoreQueue
-from spinescore.runtime.appliance.spool import Spool
-from spinescore.runtime.appliance.workerprocess import do_console, do_job
+from spinescore.runtime.appliance.sending.delivery import Deliverer
+from spinescore.runtime.appliance.sending.sendfolder import FolderDestination
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import make_places
+from spinescore.runtime.appliance.store.spool import Spool
+from spinescore.runtime.appliance.work.consolequeue import ConsoleQueue
+from spinescore.runtime.appliance.work.dispatch import Dispatcher
+from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
+from spinescore.runtime.appliance.work.workerprocess import do_console, do_job
 from spinescore.runtime.scorer import Scorer
 
 OUT = "out"

@@ -17,9 +17,9 @@ import traceback
 from pathlib import Path
 
 from helpers.appliance import OUT, Appliance, FakeClock, config_of, tiny_files
-from spinescore.runtime.appliance import index
-from spinescore.runtime.appliance.audit import read_head
-from spinescore.runtime.appliance.auditcheck import Flaw, check
+from spinescore.runtime.appliance.seen.audit import read_head
+from spinescore.runtime.appliance.seen.auditcheck import Flaw, check
+from spinescore.runtime.appliance.store import index
 from spinescore.runtime.scoring.report import StudyReport
 
 ENDED = 9

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from helpers.appliance import Appliance, config_of, tiny_files
-from spinescore.runtime.appliance.config import SpoolPart
+from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.fault import Refused
-from spinescore.runtime.appliance.index import IndexFull
+from spinescore.runtime.appliance.store.index import IndexFull
 from spinescore.runtime.scorer import Scorer
 
 

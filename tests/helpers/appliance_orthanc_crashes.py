@@ -19,12 +19,13 @@ from pathlib import Path
 from helpers.appliance import FakeClock, tiny_files
 from helpers.appliance_crashes import ENDED, forked
 from helpers.orthanc_double import OrthancDouble
-from spinescore.runtime.appliance import orthancsource, spool
-from spinescore.runtime.appliance.config import Source
-from spinescore.runtime.appliance.endpoints import Web
-from spinescore.runtime.appliance.index import Index
-from spinescore.runtime.appliance.places import make_places
+from spinescore.runtime.appliance.configuration.config import Source
+from spinescore.runtime.appliance.configuration.endpoints import Web
+from spinescore.runtime.appliance.receiving import orthancsource
 from spinescore.runtime.appliance.recovery import recover
+from spinescore.runtime.appliance.store import spool
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import make_places
 
 TRACED = {str(Path(str(module.__file__))) for module in (orthancsource, spool)}
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -14,10 +14,11 @@ from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation
 
-from spinescore.runtime.appliance.config import Peer, Tls
+from spinescore.runtime.appliance.configuration.config import Peer, Tls
 from spinescore.runtime.appliance.fault import Refusal
 from spinescore.runtime.appliance.network import client_context
-from spinescore.runtime.appliance.receive import Arrival, Receiver
+from spinescore.runtime.appliance.receiving.arrival import Arrival
+from spinescore.runtime.appliance.receiving.receive import Receiver
 
 MODALITY = Peer("MODALITY", "127.0.0.1", classes=("DX", "CR"))
 DX = DigitalXRayImageStorageForPresentation

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from spinescore.runtime.appliance.configuration.httpconfig import Http, Role
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.httpconfig import Http, Role
 from spinescore.runtime.appliance.web.problems import problem
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import read_text

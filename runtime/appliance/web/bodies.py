@@ -12,7 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.places import FULL, Places
+from spinescore.runtime.appliance.store.places import FULL, Places
 from spinescore.runtime.appliance.web.problems import Problem
 from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole, boundary_of
 

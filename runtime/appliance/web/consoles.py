@@ -16,9 +16,9 @@ from typing import Any
 
 from spinescore.runtime import durable
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
-from spinescore.runtime.appliance.consolequeue import MOST_WAITING
-from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.work.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
+from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 from spinescore.runtime.documents import document_of
 
 __all__ = ["Busy", "Consoles", "GaveUp"]

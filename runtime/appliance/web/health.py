@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from spinescore.runtime.appliance.ready import why_not_ready
-from spinescore.runtime.appliance.status import status
+from spinescore.runtime.appliance.seen.ready import why_not_ready
+from spinescore.runtime.appliance.seen.status import status
 from spinescore.runtime.appliance.web.shared import Shared
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.errors import SpineScoreError

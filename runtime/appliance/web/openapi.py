@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from spinescore.runtime.appliance.studies import STATES
+from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from spinescore.runtime.appliance.consolejob import View
+from spinescore.runtime.appliance.work.consolejob import View
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within
 from spinescore.runtime.jsonfile import parse_json

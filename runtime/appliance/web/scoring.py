@@ -13,16 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from spinescore.runtime.appliance.consolejob import ANSWER, ConsoleJob
-from spinescore.runtime.appliance.consolequeue import MOST_WAITING
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.bodies import Body, form_or_file, whole_body
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, malformed, problem
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
+from spinescore.runtime.appliance.work.consolejob import ANSWER, ConsoleJob
+from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 from spinescore.runtime.codes import CODES
 
 __all__ = ["scoring_routes"]

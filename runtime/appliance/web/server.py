@@ -13,8 +13,8 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from spinescore.runtime.appliance.config import Config
-from spinescore.runtime.appliance.httpconfig import address_of
+from spinescore.runtime.appliance.configuration.config import Config
+from spinescore.runtime.appliance.configuration.httpconfig import address_of
 from spinescore.runtime.appliance.network import server_context
 from spinescore.runtime.appliance.web.limits import LimitedProtocol
 from spinescore.runtime.appliance.web.sockets import BACKLOG, open_tcp_socket, open_unix_socket

@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.config import Config
-from spinescore.runtime.appliance.index import Index
-from spinescore.runtime.appliance.places import Places
+from spinescore.runtime.appliance.configuration.config import Config
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.access import Access
 from spinescore.runtime.appliance.web.consoles import Consoles
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spinescore.runtime.appliance.httpconfig import LONGEST_SOCKET
+from spinescore.runtime.appliance.configuration.httpconfig import LONGEST_SOCKET
 from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["BACKLOG", "open_tcp_socket", "open_unix_socket", "socket_fault"]

@@ -18,19 +18,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from spinescore.runtime.appliance import status
-from spinescore.runtime.appliance.consolejob import SUFFIX
 from spinescore.runtime.appliance.fault import LATER, Fault, Refused
-from spinescore.runtime.appliance.index import Index
-from spinescore.runtime.appliance.objects import Identity, read_identity
-from spinescore.runtime.appliance.resultset import SET
-from spinescore.runtime.appliance.spool import Spool
-from spinescore.runtime.appliance.studies import STATES
+from spinescore.runtime.appliance.seen import status
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.objects import Identity, read_identity
+from spinescore.runtime.appliance.store.resultset import SET
+from spinescore.runtime.appliance.store.spool import Spool
+from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, malformed, unknown
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
+from spinescore.runtime.appliance.work.consolejob import SUFFIX
 
 __all__ = ["SOURCE", "studies_routes"]
 

@@ -24,12 +24,12 @@ import pytest
 from pydicom import dcmread
 
 from helpers import appliance
-from spinescore.runtime.appliance.delivery import SENT, Outcome, Parcel
-from spinescore.runtime.appliance.endpoints import Web
+from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.senddicom import Archive, DicomDestination
-from spinescore.runtime.appliance.sendorthanc import OrthancDestination
-from spinescore.runtime.appliance.sendstow import StowDestination
+from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.senddicom import Archive, DicomDestination
+from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
+from spinescore.runtime.appliance.sending.sendstow import StowDestination
 
 STORESCP, ORTHANC, NODE = 11113, 4242, 11112
 WEB = 8042

@@ -13,9 +13,9 @@ pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")  # its oldest version warns when it is imported, which only this lets pass
 
 from helpers import appliance
-from spinescore.runtime.appliance.config import Peer
+from spinescore.runtime.appliance.configuration.config import Peer
 from spinescore.runtime.appliance.conformance import statement
-from spinescore.runtime.appliance.receive import CLASSES, Receiver
+from spinescore.runtime.appliance.receiving.receive import CLASSES, Receiver
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 

@@ -160,7 +160,7 @@ def test_windows_is_told(monkeypatch, capsys):
 
 
 def test_the_states_of_the_option_are_those_there_are():
-    from spinescore.runtime.appliance.studies import STATES
+    from spinescore.runtime.appliance.store.studies import STATES
     from spinescore.runtime.verbs import study
 
     assert study._STATES == STATES

@@ -15,7 +15,7 @@ pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
 
 from helpers import wheel_doubles as doubles
 from spinescore.runtime import cli
-from spinescore.runtime.appliance.config import read_config
+from spinescore.runtime.appliance.configuration.config import read_config
 from spinescore.runtime.appliance.shipping import release, sbom, wheels
 from spinescore.runtime.appliance.shipping.target import parse_target
 from spinescore.runtime.errors import SpineScoreError

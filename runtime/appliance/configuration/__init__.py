@@ -1,0 +1,1 @@
+"""The configuration of the appliance: its tables, its secrets and the files of TLS."""

@@ -1,0 +1,1 @@
+"""Where studies come from: the DICOM node behind its guard, watched folders, and Orthanc."""

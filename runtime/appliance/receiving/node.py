@@ -1,0 +1,92 @@
+"""The DICOM node of a running service: what its receiver hears goes into the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from queue import SimpleQueue
+
+from pydicom import Dataset
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.configuration.config import Config, Node, Peer
+from spinescore.runtime.appliance.fault import LATER, Fault, Refusal, Refused
+from spinescore.runtime.appliance.network import server_context
+from spinescore.runtime.appliance.receiving.arrival import Arrival, NotStored
+from spinescore.runtime.appliance.receiving.guard import Limits
+from spinescore.runtime.appliance.receiving.receive import Receiver
+from spinescore.runtime.appliance.sending.commitment import note_report
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.spool import Association, Spool
+
+__all__ = ["SOURCE", "NodeEvents", "open_receiver"]
+
+SOURCE = "dicom node"  # the name of its associations in the index
+
+
+class NodeEvents:
+    """Stores what arrives, each object in the thread of its association. `faults` are for the log and for status."""
+
+    def __init__(self, places: Places, clock: Clock, max_object_bytes: int) -> None:
+        self._places, self._clock, self._max_bytes = places, clock, max_object_bytes
+        self._associations: dict[int, Association] = {}
+        self.faults: SimpleQueue[Fault] = SimpleQueue()
+        self.refusals: SimpleQueue[Refusal] = SimpleQueue()  # for the metrics
+
+    def store(self, arrival: Arrival) -> None:
+        """Return after the object is on the disk and in the index.
+
+        Raises `NotStored` without room for it, and `ValueError` if it is no DICOM object that can be kept.
+        """
+        association = self._associations.setdefault(arrival.association, Association(SOURCE, arrival.peer.ae_title))
+        with self._spool() as spool:
+            try:
+                received = spool.receive(arrival.parts, association)
+            except Refused as error:
+                if error.fault.code in LATER:
+                    self.faults.put(error.fault)
+                    raise NotStored(error.fault.message) from None
+                raise ValueError(error.fault.message) from None
+        if received.fault is not None:
+            self.faults.put(received.fault)
+
+    def ready(self) -> bool:
+        """Return whether there is room in the spool."""
+        return self._places.has_room()
+
+    def released(self, association: int) -> None:
+        """Let the association's studies wait for it no more."""
+        ended = self._associations.pop(association, None)
+        if ended is not None:
+            with self._spool() as spool:
+                spool.end(ended)
+
+    def refused(self, peer: str, reason: str, kind: Refusal) -> None:
+        """Note that a connection, an association or an object was refused."""
+        self.refusals.put(kind)
+        self.faults.put(Fault("peer-refused", f"{peer} was refused: {reason}"))
+
+    def committed(self, peer: Peer, report: Dataset) -> None:
+        """Note what an archive says that it keeps."""
+        note_report(self._places, self._clock, report)
+
+    @contextmanager
+    def _spool(self) -> Iterator[Spool]:
+        with closing(Index(self._places.index, self._places.release_reserve)) as index:  # of this thread
+            yield Spool(self._places, index, self._clock, self._max_bytes)
+
+
+def open_receiver(config: Config, node: Node, events: NodeEvents) -> Receiver:
+    """Return the node's receiver, which listens but accepts nothing yet.
+
+    Raises `OSError` if it cannot listen there or a file of its TLS settings cannot be used.
+    """
+    tls = None if node.tls is None else server_context(node.tls)
+    limits = Limits(
+        max_associations=node.max_associations,
+        max_pdu=node.max_pdu,
+        max_object=config.spool.max_object_mb << 20,
+        max_memory=2 * config.spool.max_object_mb << 20,
+    )
+    return Receiver(node.ae_title, config.peer, events, host=node.host, port=node.port, tls=tls, limits=limits)

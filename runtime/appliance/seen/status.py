@@ -1,0 +1,178 @@
+"""The state of the appliance as an operator sees it, read from the index."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.seen.alive import read_alive
+from spinescore.runtime.appliance.seen.ready import why_not_ready
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import Places, is_running
+from spinescore.runtime.appliance.store.studies import STATES, change_state
+from spinescore.runtime.codes import CODES
+
+__all__ = [
+    "SCHEMA",
+    "deliver_again",
+    "find_study",
+    "list_studies",
+    "oldest_waiting_s",
+    "parked_by_code",
+    "retry",
+    "show_study",
+    "status",
+    "studies_by_state",
+]
+
+SCHEMA = "spinescore.appliance-status/1"
+
+_LAST_FAULTS = 10
+_WAITING = "('collecting', 'due', 'scoring', 'delivering')"
+
+
+def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
+    """Return the whole state as a JSON document (`spinescore.appliance-status/1`), without patient data."""
+    objects = index.one("SELECT count(*) AS n, coalesce(sum(code IS NOT NULL), 0) AS other FROM objects")
+    faults = index.rows("SELECT * FROM faults ORDER BY id DESC LIMIT ?", _LAST_FAULTS)
+    running = is_running(places)
+    alive = read_alive(places) if running else None
+    reasons = why_not_ready(places, index, clock) if running else ["the service does not run; start it"]
+    return {
+        "schema": SCHEMA,
+        "running": running,
+        "ready": not reasons,
+        "not_ready": reasons,
+        "worker": dict(alive.worker) if alive else {"state": "starting" if running else "not running"},
+        "studies": studies_by_state(index),
+        "parked": parked_by_code(index),
+        "oldest_waiting_s": oldest_waiting_s(index, clock),
+        "received_objects": objects["n"],
+        "not_radiographs": _counts(
+            index, "SELECT code, count(*) AS n FROM objects WHERE code IS NOT NULL GROUP BY code"
+        ),
+        "quarantined": index.one("SELECT count(*) AS n FROM quarantine")["n"],
+        "destinations": _destinations(index),
+        "free_bytes": places.free_bytes(),
+        "reserve_bytes": places.reserve_bytes,
+        "has_room": places.has_room(),
+        "last_faults": [
+            {"at": row["at"], "code": row["code"], "message": row["message"], "study": row["study"],
+             "next_step": CODES[row["code"]].next_step} for row in faults
+        ],
+    }  # fmt: skip
+
+
+def studies_by_state(index: Index) -> dict[str, int]:
+    """Return the number of studies in each state."""
+    counts = {row["state"]: row["n"] for row in index.rows("SELECT state, count(*) AS n FROM studies GROUP BY state")}
+    return {state: counts.get(state, 0) for state in STATES}
+
+
+def parked_by_code(index: Index) -> dict[str, int]:
+    """Return the number of parked studies with each code."""
+    return _counts(index, "SELECT code, count(*) AS n FROM studies WHERE state = 'parked' GROUP BY code")
+
+
+def oldest_waiting_s(index: Index, clock: Clock) -> float | None:
+    """Return the seconds since the last object of the oldest study that is not finished; None if all are."""
+    oldest = index.one(f"SELECT min(last_s) AS s FROM studies WHERE state IN {_WAITING}")["s"]
+    return None if oldest is None else round(max(0.0, clock.now() - oldest), 1)
+
+
+def _counts(index: Index, query: str) -> dict[str, int]:
+    return {row["code"]: row["n"] for row in index.rows(query)}
+
+
+def _destinations(index: Index) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for row in index.rows("SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state"):
+        counts.setdefault(row["destination"], {})[row["state"]] = row["n"]
+    return counts
+
+
+def list_studies(
+    index: Index, state: str | None = None, *, since: str | None = None, below: int | None = None, most: int = -1
+) -> list[dict[str, Any]]:
+    """Return the studies, the newest first, all or `most` of them; those of a state, that came since, `below` a number.
+
+    `since` is a time as the index has it: in UTC, in ISO 8601.
+    """
+    rows = index.rows(
+        "SELECT * FROM studies WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR received_at >= ?2) AND "
+        "(?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4", state, since, below, most,
+    )  # fmt: skip
+    return [_study(row) for row in rows]
+
+
+def _study(row: sqlite3.Row) -> dict[str, Any]:
+    return {"study": row["id"], "study_instance_uid": row["uid"], "state": row["state"], "revision": row["revision"],
+            "code": row["code"], "message": row["message"], "received_at": row["received_at"]}  # fmt: skip
+
+
+def find_study(index: Index, name: str) -> int | None:
+    """Return the number of a study that is named by its number or its Study Instance UID; None if there is none."""
+    row = index.one("SELECT id FROM studies WHERE uid = ?", name)
+    if row is None and name.isascii() and name.isdecimal():
+        row = index.one("SELECT id FROM studies WHERE id = ?", int(name[:18]))
+    return None if row is None else int(row["id"])
+
+
+def show_study(index: Index, study: int) -> dict[str, Any]:
+    """Return a study with its objects, results and deliveries."""
+    objects = index.rows("SELECT * FROM objects WHERE study = ? ORDER BY received_s", study)
+    results = index.rows("SELECT * FROM results WHERE study = ? ORDER BY revision, made_s", study)
+    deliveries = index.rows("SELECT d.* FROM deliveries d JOIN results r USING (input_key) WHERE r.study = ? "
+                            "ORDER BY d.id", study)  # fmt: skip
+    names = {
+        "objects": (objects, ("sop_instance_uid", "sha256", "region", "bytes", "received_at", "removed")),
+        "results": (results, ("input_key", "revision", "scored", "code", "made_at", "removed")),
+        "deliveries": (deliveries, ("input_key", "file", "destination", "state", "attempts", "code", "message")),
+    }
+    parts = {name: [{key: row[key] for key in keys} for row in rows] for name, (rows, keys) in names.items()}
+    return {**_study(index.one("SELECT * FROM studies WHERE id = ?", study)), **parts}
+
+
+def retry(index: Index, clock: Clock, study: int, *, user: str | None = None) -> str:
+    """Have a parked study scored again, and return a sentence on it. Results that are there are not made again.
+
+    `user` is named in the audit log; without it the user of this process is.
+    """
+    with index.transaction():
+        row = index.one("SELECT * FROM studies WHERE id = ?", study)
+        if row["state"] != "parked":
+            return f"study {study} is {row['state']}, not parked; nothing was changed"
+        if index.one("SELECT 1 FROM results WHERE input_key = ?", row["input_key"]) is not None:
+            return f"study {study} has its results; call spinescore study deliver {study}"
+        index.change("UPDATE studies SET attempts = 0, interruptions = 0 WHERE id = ?", study)
+        change_state(index, clock, study, "due")
+        audit.note(index, clock, "retried", study=study, user=user or audit.operator())
+    return f"study {study} is due again"
+
+
+def deliver_again(
+    index: Index, clock: Clock, study: int, destination: str | None = None, *, user: str | None = None
+) -> str:
+    """Have the results of a study delivered again, and return a sentence on it.
+
+    A file that the destination may have is asked for first, so that no second copy is sent. `user` as in `retry`.
+    """
+    now = clock.now()
+    with index.transaction():
+        row = index.one("SELECT * FROM studies WHERE id = ?", study)
+        count = index.change(
+            "UPDATE deliveries SET state = 'waiting', unclear = max(unclear, attempts > 0), first_s = ?, "
+            "next_s = ?, code = NULL, message = NULL, changed_s = ? WHERE input_key = ? AND state IN "
+            "('parked', 'sent', 'committed', 'waiting') AND sha256 != '' AND (? IS NULL OR destination = ?) "
+            "AND input_key NOT IN (SELECT input_key FROM results WHERE removed = 1)",
+            now, now, now, row["input_key"], destination, destination,
+        )  # fmt: skip
+        if count:
+            change_state(index, clock, study, "delivering")
+            audit.note(index, clock, "delivered-again", study=study, destination=destination, files=count,
+                       user=user or audit.operator())  # fmt: skip
+    if not count:
+        return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
+    return f"{count} files of study {study} are delivered again, those that are not there yet"

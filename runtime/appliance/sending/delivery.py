@@ -1,0 +1,236 @@
+"""Deliveries: each result file to each destination once, tried again until it is there or a person has to look.
+
+    waiting -> sending -> sent        or committing, for archives that are asked to confirm it (`commitment`)
+                   |-> waiting        the destination is not reachable; tried again after 5 s to 15 min, for 7 days
+                   |-> parked         it refused the file, or was not reachable for 7 days
+    waiting -> cancelled              a later revision of the study takes the place of this one
+
+A row that was `sending` when its process ended has an unclear outcome: the destination is asked before anything is
+sent again, as a second copy is not harmless in every archive. The list of a result set (`set.json`) goes last.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.fault import Denied, Fault
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.store.counts import add, observe
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.studies import settle
+from spinescore.runtime.text import brief
+
+__all__ = [
+    "DELIVERIES",
+    "EXPIRES_S",
+    "SENT",
+    "Deliverer",
+    "Destination",
+    "Outcome",
+    "Parcel",
+    "fault_of",
+    "is_superseded",
+    "note_delivery",
+    "observe_way",
+    "parcel_of",
+]
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
+_NOTE_AGAIN_S = 3600.0
+DELIVERIES = (  # rows for `parcel_of`
+    "SELECT d.*, s.id AS study, s.uid, s.last_s, r.revision AS of_revision, r.made_s FROM deliveries d "
+    "JOIN results r USING (input_key) JOIN studies s ON s.id = r.study"
+)
+EXPIRES_S = 7 * 86400.0
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One result file to deliver. `sop_instance_uid` is None for a file that is no DICOM."""
+
+    path: Path
+    kind: str
+    sha256: str
+    sop_instance_uid: str | None
+    study_instance_uid: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one attempt. `message` gives the reason, without patient data."""
+
+    kind: Literal["sent", "refused", "later"]
+    message: str = ""
+
+
+SENT = Outcome("sent")
+
+
+class Destination(Protocol):
+    """A place that gets results. `send` and `holds` may raise anything, which counts as `later`."""
+
+    name: str
+
+    def send(self, parcel: Parcel) -> Outcome:
+        """Send a file: `sent` if it is stored there, `refused` if it never will be, `later` if it may be later."""
+
+    def holds(self, parcel: Parcel) -> bool | None:
+        """Return whether the destination has the file already; None if it cannot say now."""
+
+    def clear(self) -> None:
+        """Remove what an earlier process left there. Called once, before anything is sent."""
+
+    def rest(self) -> None:
+        """Nothing is due now: let go of what need not be held meanwhile."""
+
+
+class Deliverer:
+    """Delivers to one destination, one file after the other. Use it in one thread."""
+
+    def __init__(
+        self, index: Index, clock: Clock, places: Places, destination: Destination, *, confirms: bool = False
+    ) -> None:
+        """With `confirms` the destination is asked later whether it keeps each instance (`commitment`)."""
+        self._confirms = confirms
+        self._index, self._clock, self._places, self._destination = index, clock, places, destination
+        self._held_until_s = 0.0  # the destination was not reachable
+        self._denied_s = -_NOTE_AGAIN_S  # when a fault of its credential was last noted
+
+    def recover(self) -> None:
+        """Note that the outcome of a delivery that was under way is unclear. Call it once, before `step`."""
+        with self._index.transaction():
+            self._index.change("UPDATE deliveries SET state = 'waiting', unclear = 1 WHERE destination = ? AND "
+                               "state = 'sending'", self._destination.name)  # fmt: skip
+
+    def step(self) -> bool:
+        """Deliver the next file. Return False if there is none, or the destination has to be left alone for now."""
+        row = self._claim()
+        if row is None:
+            return False
+        try:
+            outcome = self._try(row, parcel_of(self._places, row))
+        except Denied as error:
+            outcome = Outcome("later", str(error))
+            self._note_denied(str(error))
+        except Exception as error:  # a destination is a network: nothing that it does may end the service
+            outcome = Outcome("later", brief(error))
+        self._finish(row, outcome)
+        return True
+
+    def _note_denied(self, text: str) -> None:
+        """Note for `status` that the credential is wrong, not at each attempt: all is delivered when it is right."""
+        now = self._clock.now()
+        if now - self._denied_s >= _NOTE_AGAIN_S:
+            fault = Fault("credential-refused", f"the destination {self._destination.name}: {text}")
+            at = self._clock.date().isoformat(timespec="seconds")
+            with self._index.transaction():
+                self._index.note_fault(at, fault.code, fault.message)
+            self._denied_s = now
+
+    def _claim(self) -> sqlite3.Row | None:
+        """Return the row to deliver now, which is `sending` then."""
+        now = self._clock.now()
+        if now < self._held_until_s:
+            return None
+        row: sqlite3.Row | None = self._index.one(
+            f"{DELIVERIES} WHERE d.destination = ? AND d.state = 'waiting' AND "
+            "d.next_s <= ? AND (d.kind != 'set' OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.input_key = "
+            "d.input_key AND o.destination = d.destination AND o.kind != 'set' AND o.state IN ('waiting', 'sending'))) "
+            "ORDER BY d.next_s, d.id LIMIT 1", self._destination.name, now,
+        )  # fmt: skip
+        if row is None:
+            return None
+        with self._index.transaction():
+            claimed = self._index.change(
+                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, changed_s = ? WHERE id = ? AND "
+                "state = 'waiting'", now, row["id"],
+            )  # fmt: skip
+        return row if claimed else None
+
+    def _try(self, row: sqlite3.Row, parcel: Parcel) -> Outcome | None:
+        """Return the outcome; None if the file is not there, and a later revision has taken its place."""
+        if not parcel.path.is_file():
+            return Outcome("refused", "the file is not in the spool any more")
+        if row["unclear"]:
+            there = self._destination.holds(parcel)
+            if there is None:
+                return Outcome("later", "the destination cannot say whether it has the file")
+            if there:
+                return SENT
+            if is_superseded(self._index, row):
+                return None
+        return self._destination.send(parcel)
+
+    def _finish(self, row: sqlite3.Row, outcome: Outcome | None) -> None:
+        now = self._clock.now()
+        since_s = now - row["first_s"]
+        fault: Fault | None = None
+        state: str = "cancelled" if outcome is None else outcome.kind
+        next_s = now
+        if outcome is not None and outcome.kind == "refused":
+            text = f"{self._destination.name} refused {row['file']}: {outcome.message}"
+            fault = fault_of("delivery-refused", text)
+        elif outcome is not None and outcome.kind == "later":
+            next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(row["attempts"], 10))
+            state, self._held_until_s = "waiting", next_s
+            if since_s > EXPIRES_S:
+                text = f"{self._destination.name} was not reachable for 7 days ({outcome.message})"
+                fault = fault_of("delivery-expired", text)
+        if fault is not None:
+            state = "parked"
+        if state == "sent" and self._confirms and row["sop_instance_uid"]:
+            state = "committing"
+        with self._index.transaction():
+            self._index.change(
+                "UPDATE deliveries SET state = ?, unclear = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
+                "WHERE id = ?", state, int(outcome is not None and outcome.kind == "later"), next_s,
+                fault and fault.code, outcome.message if outcome else None, now, row["id"],
+            )  # fmt: skip
+            result = fault.code.removeprefix("delivery-") if fault else outcome.kind if outcome else state
+            add(self._index, "deliveries", self._destination.name, result)
+            if result == "sent":
+                observe_way(self._index, "delivered", row, now)
+            if not is_superseded(self._index, row):
+                settle(self._index, self._clock, row["study"])
+            if fault is not None:
+                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message if outcome else None)
+            elif outcome is not None and outcome.kind == "sent":
+                note_delivery(self._index, self._clock, row, "delivered")
+        if state in ("sent", "committing"):
+            self._held_until_s = 0.0
+
+
+def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
+    """Return the file that a row of the deliveries is about, with its study's UID and revision."""
+    path = places.results / row["input_key"] / row["file"]
+    return Parcel(path, row["kind"], row["sha256"], row["sop_instance_uid"], row["uid"], row["of_revision"])
+
+
+def observe_way(index: Index, end: str, row: sqlite3.Row, now: float) -> None:
+    """Note how long a file's way took, within a transaction. What is delivered again by hand has no such time."""
+    if row["first_s"] <= row["made_s"] and not is_superseded(index, row):
+        observe(index, f"received_to_{end}_seconds", now - row["last_s"], row["destination"])
+
+
+def note_delivery(index: Index, clock: Clock, row: sqlite3.Row, event: str, **more: object) -> None:
+    """Note in the audit log what happened to a delivery, within a transaction."""
+    audit.note(index, clock, event, study=row["study"], destination=row["destination"], file=row["file"],
+               input_key=row["input_key"], sha256=row["sha256"], sop_instance_uid=row["sop_instance_uid"],
+               **more)  # fmt: skip
+
+
+def is_superseded(index: Index, row: sqlite3.Row) -> bool:
+    """Return whether a later revision of the study has taken the place of a delivery's results."""
+    query = "SELECT 1 FROM studies WHERE id = ? AND input_key = ?"
+    return index.one(query, row["study"], row["input_key"]) is None
+
+
+def fault_of(code: str, text: str) -> Fault:
+    """Return the fault of a delivery that is parked."""
+    return Fault(code, f"{text}; correct that, then call spinescore study deliver")

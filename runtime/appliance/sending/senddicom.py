@@ -1,0 +1,170 @@
+"""A DICOM archive as a destination: a C-STORE SCU (PS3.4, annex B) that asks with C-FIND before it sends again.
+
+Result files are sent as they lie in the spool. One association serves the files that are due together; it is closed
+when nothing was due for a few seconds.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+)
+
+from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
+from spinescore.runtime.appliance.sending.storestatus import SUCCESS, outcome_of
+from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+
+__all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
+
+SENT_CLASSES: tuple[str, ...] = (
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+)
+_ASK = StudyRootQueryRetrieveInformationModelFind
+SENT_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+_TIMEOUT_S = 30.0
+_IDLE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where an archive listens, and under which AE titles it and the node speak."""
+
+    host: str
+    port: int
+    ae_title: str
+    calling_ae_title: str
+    tls: ssl.SSLContext | None = None
+
+
+class DicomDestination:
+    """Sends result files to one archive. Use it in one thread, and close it."""
+
+    def __init__(
+        self, name: str, archive: Archive, clock: Clock, reported: Callable[[Dataset], None] = lambda report: None
+    ) -> None:
+        """`reported` gets the reports of Storage Commitment that come on its associations, in another thread."""
+        self._reported = reported
+        self.name, self._archive, self._clock = name, archive, clock
+        self._association: Association | None = None
+        self._used_s = clock.now()
+
+    def send(self, parcel: Parcel) -> Outcome:
+        """Send one file. Raises `ConnectionError` if the archive cannot be reached, or does not answer."""
+        association = self._associate()
+        ds = dcmread(parcel.path)
+        if not _accepts(association, ds.SOPClassUID):
+            return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
+        status = association.send_c_store(ds)
+        self._used_s = self._clock.now()
+        return outcome_of(self._answered(status), str(status.get("ErrorComment", "")))
+
+    def holds(self, parcel: Parcel) -> bool | None:
+        """Return whether the archive has the file's instance; False as well if the archive answers no questions.
+
+        An archive that cannot be asked gets the instance again: the same bytes under the same UID.
+        """
+        association = self._associate()
+        if not _accepts(association, _ASK):
+            return False
+        ds = dcmread(parcel.path, stop_before_pixels=True)
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            setattr(query, keyword, ds[keyword].value)
+        held: bool | None = False
+        for status, identifier in association.send_c_find(query, _ASK):
+            answer = self._answered(status)
+            if answer in (0xFF00, 0xFF01):
+                held = held or (identifier is not None and identifier.get("SOPInstanceUID") == ds.SOPInstanceUID)
+            elif answer != SUCCESS:
+                held = held or None
+        self._used_s = self._clock.now()
+        return held
+
+    def ask(self, parcels: Sequence[Parcel], transaction_uid: str) -> Outcome:
+        """Ask the archive to confirm that it keeps these files (Storage Commitment). Raises `ConnectionError`."""
+        association = self._associate()
+        if not _accepts(association, StorageCommitmentPushModel):
+            return Outcome("refused", "it takes no Storage Commitment; set commitment = false")
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = []
+        for parcel in parcels:
+            ds, item = dcmread(parcel.path, stop_before_pixels=True), Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+            request.ReferencedSOPSequence.append(item)
+        status, _ = association.send_n_action(
+            request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        self._used_s = self._clock.now()
+        answer = self._answered(status)
+        if answer == SUCCESS:
+            return SENT
+        return Outcome("later", f"it answered a request for Storage Commitment with the status 0x{answer:04X}")
+
+    def _take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
+        self._reported(event.event_information)
+        return SUCCESS, None
+
+    def clear(self) -> None:
+        """An archive keeps no parts of objects."""
+
+    def rest(self) -> None:
+        """Close the association if it was not used for a while. Called when nothing is due."""
+        if self._association is not None and self._clock.now() - self._used_s >= _IDLE_S:
+            self.close()
+
+    def close(self) -> None:
+        """Release the association."""
+        association, self._association = self._association, None
+        if association is not None and association.is_established:
+            association.release()
+
+    def _associate(self) -> Association:
+        """Return the open association, or a new one. Raises `ConnectionError`."""
+        if self._association is not None and self._association.is_established:
+            return self._association
+        self._association = None
+        archive = self._archive
+        entity = AE(archive.calling_ae_title)
+        entity.acse_timeout = entity.dimse_timeout = entity.connection_timeout = entity.network_timeout = _TIMEOUT_S
+        for sop_class in (*SENT_CLASSES, _ASK, StorageCommitmentPushModel):
+            entity.add_requested_context(sop_class, list(SENT_SYNTAXES))
+        tls = None if archive.tls is None else (archive.tls, archive.host)
+        association = entity.associate(
+            archive.host, archive.port, ae_title=archive.ae_title, tls_args=tls,
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._take_report)],
+        )  # fmt: skip
+        if association.is_established:
+            self._association, self._used_s = association, self._clock.now()
+            return association
+        where = f"{archive.ae_title} at {archive.host}:{archive.port}"
+        if association.is_rejected:
+            raise ConnectionError(f"{where} rejected the association of {archive.calling_ae_title}")
+        raise ConnectionError(f"{where} cannot be reached")
+
+    def _answered(self, status: Dataset) -> int:
+        """Return the status of an answer. Raises `ConnectionError` if there is none: the outcome is unclear."""
+        if "Status" not in status:
+            self._association = None
+            raise ConnectionError(f"{self._archive.ae_title} did not answer")
+        return int(status.Status)
+
+
+def _accepts(association: Association, sop_class: str) -> bool:
+    return any(context.abstract_syntax == sop_class for context in association.accepted_contexts)

@@ -1,0 +1,174 @@
+"""The index: one SQLite file with every object, study, result and delivery, and therefore the queue.
+
+It has a rollback journal: WAL files of SQLite before 3.51.3 can be damaged if two connections write and checkpoint at
+once. A commit is on the disk when it returns (`synchronous=FULL`). Each process, and each thread, has its own `Index`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.appliance.store.places import FULL
+from spinescore.runtime.errors import SpineScoreError
+
+__all__ = ["Index", "IndexFull", "commit"]
+
+_VERSION = 101  # the hundreds change if the version before could not read the index; the rest counts additions
+_STRICT_SINCE = (3, 37, 0)
+_BUSY_MS = 5000
+_FULL = "database or disk is full"
+_MOST_FAULTS = 1000
+
+_TABLES = {
+    "facts": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
+    "associations": """id INTEGER PRIMARY KEY, source TEXT NOT NULL, last_s REAL NOT NULL, closed_s REAL""",
+    "studies": """id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, revision INTEGER NOT NULL, state TEXT NOT NULL,
+        code TEXT, message TEXT, input_key TEXT, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
+        last_s REAL NOT NULL, changed_s REAL NOT NULL, received_at TEXT NOT NULL""",
+    "objects": """sha256 TEXT PRIMARY KEY, sop_instance_uid TEXT NOT NULL UNIQUE, sop_class_uid TEXT NOT NULL,
+        study_uid TEXT NOT NULL, region TEXT, bytes INTEGER NOT NULL, code TEXT, study INTEGER REFERENCES studies,
+        association INTEGER, received_s REAL NOT NULL, received_at TEXT NOT NULL, removed INTEGER NOT NULL DEFAULT 0""",
+    "quarantine": """sha256 TEXT PRIMARY KEY, sop_instance_uid TEXT NOT NULL, received_at TEXT NOT NULL""",
+    "results": """input_key TEXT PRIMARY KEY, study INTEGER NOT NULL REFERENCES studies, revision INTEGER NOT NULL,
+        scored INTEGER NOT NULL, code TEXT, document TEXT, made_s REAL NOT NULL, made_at TEXT NOT NULL,
+        removed INTEGER NOT NULL DEFAULT 0""",
+    "deliveries": """id INTEGER PRIMARY KEY, input_key TEXT NOT NULL REFERENCES results, file TEXT NOT NULL,
+        kind TEXT NOT NULL, sha256 TEXT NOT NULL, sop_instance_uid TEXT, destination TEXT NOT NULL,
+        state TEXT NOT NULL, unclear INTEGER NOT NULL, attempts INTEGER NOT NULL, first_s REAL NOT NULL,
+        next_s REAL NOT NULL, code TEXT, message TEXT, changed_s REAL NOT NULL,
+        UNIQUE (input_key, file, destination)""",
+    "commitments": "transaction_uid TEXT PRIMARY KEY, destination TEXT NOT NULL, asked_s REAL NOT NULL",
+    "counts": "name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (name, labels)",
+    "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
+}
+_INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",
+            "deliveries_state": "deliveries (destination, state, next_s)"}  # fmt: skip
+
+
+class IndexFull(Exception):
+    """The disk has no room for a commit, or for its record in the audit log; nothing was changed."""
+
+
+def commit(connection: sqlite3.Connection) -> None:
+    """End a transaction: when this returns, its changes are on the disk."""
+    connection.execute("COMMIT")
+
+
+class Index:
+    """A connection to the index. Use it in the thread that made it, and close it."""
+
+    def __init__(self, path: Path, on_full: Callable[[], object] = lambda: None, *, make: bool = True) -> None:
+        """Open the index at `path`; with `make` a missing one is made.
+
+        `on_full` is called if the disk has no room for a commit, to free some. Raises SpineScoreError.
+        """
+        if not make and not path.exists():
+            raise SpineScoreError(f"there is no index at {path}; start the service with spinescore serve, or correct "
+                                  "the spool's path")  # fmt: skip
+        self._path, self._on_full = path, on_full
+        self._connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._set_up()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise SpineScoreError(
+                f"the index {path} cannot be used ({error}); move it away to have all objects indexed and scored again"
+            ) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _set_up(self) -> None:
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        version = self.one("PRAGMA user_version")[0]
+        if version // 100 > _VERSION // 100:
+            raise SpineScoreError(
+                f"the index {self._path} was made by a later version of spinescore (format {version}); "
+                "start that version"
+            )
+        if version >= _VERSION:
+            return
+        self._connection.execute("PRAGMA journal_mode = PERSIST")
+        strict = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
+        with self.transaction():
+            for name, columns in _TABLES.items():
+                self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}){strict}")
+            for name, columns in _INDICES.items():
+                self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the index is in."""
+        return self._path.parent
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        return self._connection.execute(query, values).fetchall()
+
+    def one(self, query: str, *values: Any) -> Any:
+        """Return the first row of a query; None if there is none."""
+        return self._connection.execute(query, values).fetchone()
+
+    def change(self, statement: str, *values: Any) -> int:
+        """Do a statement within a transaction; return the number of rows that it changed."""
+        assert self._connection.in_transaction, "changes belong into a transaction"
+        return self._connection.execute(statement, values).rowcount
+
+    def insert(self, table: str, **values: Any) -> int:
+        """Insert a row within a transaction; return its number."""
+        assert self._connection.in_transaction, "changes belong into a transaction"
+        marks = ", ".join("?" * len(values))
+        statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"
+        return self._connection.execute(statement, tuple(values.values())).lastrowid or 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all changes of the block, or none. Raises IndexFull if the disk has no room for them."""
+        self._connection.execute("PRAGMA journal_mode = PERSIST")  # belongs to the connection, not to the file
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            commit(self._connection)
+        except BaseException as error:
+            with suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                self._connection.execute("ROLLBACK")
+            if _is_full(error):
+                self._on_full()
+                raise IndexFull(str(error)) from error
+            raise
+
+    def check_writable(self) -> None:
+        """Raise `sqlite3.Error` if no transaction can begin: the file is read-only, or locked for too long."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("ROLLBACK")
+
+    def fact(self, name: str) -> str | None:
+        """Return a fact that was kept; None if there is none."""
+        row = self.one("SELECT value FROM facts WHERE name = ?", name)
+        return None if row is None else str(row["value"])
+
+    def keep(self, name: str, value: str) -> None:
+        """Keep a fact, within a transaction."""
+        self.change("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    name, value)  # fmt: skip
+
+    def note_fault(self, at: str, code: str, message: str, study: int | None = None) -> None:
+        """Keep a fault for `spinescore status`, within a transaction; the oldest ones are dropped."""
+        number = self.insert("faults", at=at, code=code, message=message, study=study)
+        self.change("DELETE FROM faults WHERE id <= ?", number - _MOST_FAULTS)
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):  # of the audit log
+        return error.errno in FULL
+    return isinstance(error, sqlite3.OperationalError) and _FULL in str(error)

@@ -1,0 +1,1 @@
+"""The process that scores, what it is given next, and how it is watched."""

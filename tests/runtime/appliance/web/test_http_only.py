@@ -1,0 +1,195 @@
+"""The service alone: its folder, its token, and what is different on Windows, which is imitated here."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+
+import pytest
+
+from spinescore.runtime import cli, durable
+from spinescore.runtime.appliance import httponly, supervisor
+from spinescore.runtime.appliance.httponly import alone, own_folder
+from spinescore.runtime.appliance.store.places import Places, is_running, locked
+from spinescore.runtime.appliance.web import server
+from spinescore.runtime.appliance.web.access import read_access
+from spinescore.runtime.appliance.web.sockets import open_tcp_socket
+from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.machine.child import Child
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Windows, as far as this package asks: its platform, its locks, and no call that it does not have."""
+    held = set()
+
+    def locking(descriptor, mode, count):
+        place = os.fstat(descriptor).st_ino
+        if place in held:
+            raise PermissionError(errno.EACCES, "locked")
+        held.add(place)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    monkeypatch.delattr(os, "getuid")
+    monkeypatch.delattr(socket, "AF_UNIX")
+
+
+def test_without_a_port_there_is_the_socket_alone(tmp_path):
+    service = alone(tmp_path, "phantom-reference", "cpu", None)
+    assert service.where == f"on the socket {tmp_path / 'http.sock'}"
+    assert (service.config.http.tcp, service.config.http.token) == (None, ())
+    assert (service.config.node, service.config.source, service.config.destination) == (None, (), ())
+    assert service.config.spool.results_d == pytest.approx(1 / 24)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_has_a_token_that_stays(tmp_path):
+    first = alone(tmp_path, "phantom-reference", "cpu", 8080)
+    token = (tmp_path / "token").read_text()
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert first == alone(tmp_path, "phantom-reference", "cpu", 8080)
+    assert (tmp_path / "token").read_text() == token
+    assert first.config.http.tcp == "127.0.0.1:8080"
+    scope = {"server": ("127.0.0.1", 8080), "headers": [(b"authorization", b"Bearer " + token.strip().encode())]}
+    assert read_access(first.config.http).role(scope) == "console"
+
+
+def test_a_token_that_is_no_token_is_refused(tmp_path):
+    config = alone(tmp_path, "phantom-reference", "cpu", 8080).config
+    for content in ("short", "", "two words of many letters", "ä" * 20):
+        (tmp_path / "token").write_text(content, encoding="utf-8")
+        with pytest.raises(SpineScoreError, match=r"http\.token"):
+            read_access(config.http)
+    (tmp_path / "token").unlink()
+    with pytest.raises(SpineScoreError, match="cannot be read"):
+        read_access(config.http)
+
+
+def test_a_bundle_near_by_keeps_its_place(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert alone(tmp_path, "mine", "cpu", None).config.score.bundle == str(tmp_path / "mine")
+    assert alone(tmp_path, "phantom-reference", "cpu", None).config.score.bundle == "phantom-reference"
+
+
+def test_a_temporary_folder_ends_and_those_of_killed_services_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ("killed", "running", "starting", "file")
+    folders = {name: tmp_path / f"spinescore-http-{name}" for name in names}
+    for name in names[:3]:
+        folders[name].mkdir()
+        (folders[name] / "lock").write_bytes(b"")
+    folders["file"].write_bytes(b"")
+    for name in ("killed", "running", "file"):
+        os.utime(folders[name], (0, 0))
+    with locked(Places(folders["running"], 0)), own_folder(None) as folder:
+        os.utime(folders["running"], (0, 0))
+        assert folder.is_dir()
+        assert [name for name in names if folders[name].exists()] == ["running", "starting", "file"]
+    assert not folder.exists()
+
+
+def test_a_named_folder_stays_and_one_that_cannot_be_made_is_said(tmp_path):
+    with own_folder(tmp_path / "a" / "b") as folder:
+        assert folder == tmp_path / "a" / "b"
+    assert folder.is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SpineScoreError, match="name another one"), own_folder(tmp_path / "file" / "x"):
+        pass
+
+
+def test_the_verb_serves_the_web_process_alone(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(supervisor, "serve", lambda *given, **more: calls.append((given, more)))
+    words = ["serve", "--http-only", "--folder", str(tmp_path), "--port", "8080", "--device", "cpu"]
+    assert cli.main(words) == 0
+    (config, stop, _), more = calls[0]
+    assert (config.spool.path, config.score.device, more) == (str(tmp_path), "cpu", {"roles": httponly.ROLES})
+    assert isinstance(stop, threading.Event)
+    assert "answering on the socket" in capsys.readouterr().err
+    assert cli.main([*words[:-4], "--port", "70000"]) == 2
+
+
+def test_on_windows_it_answers_on_the_loopback_interface_alone(tmp_path, monkeypatch, windows):
+    service = alone(tmp_path, "phantom-reference", "cpu", None)
+    assert service.config.http.tcp == f"127.0.0.1:{httponly.PORT}"
+    assert service.where == f"on http://127.0.0.1:{httponly.PORT} with the token in {tmp_path / 'token'}"
+    opened = []
+    monkeypatch.setattr(server, "open_tcp_socket", lambda *address: opened.append(address) or "tcp")
+    assert server.open_sockets(service.config) == [("tcp", None)]
+    assert opened == [("127.0.0.1", httponly.PORT)]
+
+
+def test_on_windows_the_folder_is_locked_and_synced_in_its_way(tmp_path, windows):
+    places = Places(tmp_path, 0)
+    with locked(places):
+        assert is_running(places)
+        with pytest.raises(SpineScoreError, match="another service"), locked(places, 0.1):
+            pass
+    opened = []
+    real = os.open
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "open", lambda path, flags, *more: opened.append((path, flags)) or real(path, flags, *more))
+        (tmp_path / "file").write_bytes(b"x")
+        durable.sync_tree(tmp_path)
+    assert opened == [(tmp_path / "file", os.O_RDWR), (tmp_path / "lock", os.O_RDWR)]  # no folder
+
+
+def test_on_windows_a_child_gets_pipes_and_nothing_else(monkeypatch, windows):
+    options = {}
+
+    class Process:
+        pid, stdin, stdout = 1, None, io.BytesIO()
+
+        def kill(self):
+            pass
+
+        wait = kill
+
+    def popen(command, **more):
+        options.update(more)
+        return Process()
+
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 77, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    child = Child("spinescore.runtime.appliance.service", (5,))
+    child.start({"role": "web"})
+    child.kill()
+    assert options["pass_fds"] == ()
+    assert options["creationflags"] == 77
+
+
+def test_an_answer_over_tcp_is_not_held_back():
+    with open_tcp_socket("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY for these
+
+
+def test_a_child_hears_every_message_and_ends_with_its_parent():
+    """A line may come in pieces, and several at once; what is heard last is said."""
+    program = (
+        "from spinescore.runtime.machine.child import answering\n"
+        "from queue import Queue\n"
+        "heard = Queue()\n"
+        "say = answering(heard.put)\n"
+        "while True:\n"
+        "    say(heard=heard.get())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b'{"a": 1}\n{"b": ')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"heard": {"a": 1}}
+        process.stdin.write(b'"' + b"x" * 100_000 + b'"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"heard": {"b": "x" * 100_000}}
+        process.stdin.close()
+        assert process.wait(60) == 1
