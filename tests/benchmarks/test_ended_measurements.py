@@ -71,7 +71,7 @@ def end_when(folder: Path, words: list[str], sign: str, number: signal.Signals) 
         (["appliance", "--latency", "5", "--bundle", "{bundle}"], "appliance.work.workerprocess", signal.SIGTERM),
         (["appliance", "--kills", "50", "--bundle", "{bundle}"], '"role": "send"', signal.SIGINT),
         (["console", "--studies", "5", "--bundle", "{bundle}"], "appliance.work.workerprocess", signal.SIGHUP),
-        (["archive", "--count", "2", "--scale", "0.25", "--flat", "0"], "--child networks", signal.SIGTERM),
+        (["archive", "--count", "2", "--scale", "0.25", "--flat", "0"], "--child loop", signal.SIGTERM),
     ],
 )
 def test_a_measurement_takes_its_processes_with_it(tmp_path, words, sign, number):
