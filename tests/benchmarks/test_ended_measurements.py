@@ -65,6 +65,15 @@ def end_when(folder: Path, words: list[str], sign: str, number: signal.Signals) 
     return status
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Processes in the background of a shell would ignore Ctrl-C, as their parent does, and `nohup` the terminal."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("words", "sign", "number"),
     [

@@ -51,7 +51,7 @@ _TABLES = {
 _INDICES = {
     "objects_study": "objects (study)",
     "objects_here": "objects (study) WHERE removed = 0",
-    "objects_other": "objects (received_s) WHERE study IS NULL",
+    "objects_other": "objects (removed, received_s) WHERE study IS NULL",
     "studies_changed": "studies (state, changed_s)",
     "results_study": "results (study)",
     "results_here": "results (made_s) WHERE removed = 0",
