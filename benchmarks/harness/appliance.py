@@ -68,7 +68,7 @@ def _role(pid: int) -> str | None:
     """Return the role of a process of the service by its command line; None if it has none."""
     with suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        if "appliance.workerprocess" in command:
+        if "appliance.work.workerprocess" in command:
             return "work"
         return next((role for role in ROLES if f'"role": "{role}"' in command), None)
     return None

@@ -33,5 +33,5 @@ def test_kills_at_random_lose_and_double_nothing(tmp_path, monkeypatch):
     assert (status, outcome["reports_arrived"]) == (0, STUDIES)
     assert (outcome["states"], outcome["latest_revision"]) == ({"delivered": STUDIES}, 1)
     assert sum(outcome["kills"].values()) == STUDIES // 10
-    assert {victim.partition(",")[0] for victim in outcome["kills"]} == {*ROLES, "supervisor", "all"}
+    assert {*ROLES, "supervisor", "all"} <= set(outcome["kills"])
     assert outcome["transfers_not_acknowledged"] > 0
