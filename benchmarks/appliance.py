@@ -1,38 +1,40 @@
 """Measures the appliance: a service on the loopback interface, a modality that sends to it, and an archive.
 
     python -m spinescore.benchmarks.appliance [--latency N] [--received N] [--studies N] [--idle S] [--out F]
-    python -m spinescore.benchmarks.appliance --kills N [--out F]
+    python -m spinescore.benchmarks.appliance --kills N [--kill-archive] [--out F]
+    python -m spinescore.benchmarks.appliance --hostile N [--out F]
 
-`latency`: studies of two uncompressed radiographs of full size are sent one after the other, each in one association;
-the time runs from the association's release to the arrival of the structured report at the archive, and
-`above_scoring` is that time less the report's own. A study is due when its association ends (`quiet_s` = 0).
+A part with 0 is left out. `latency`: studies of two uncompressed radiographs of full size are sent one after the other,
+each in one association; the time runs from the association's release to the arrival of the structured report at the
+archive, and `above_scoring` is that time less the report's own. A study is due when its association ends.
 `receiving`: objects of full size are sent in one association, each acknowledged after it is on the disk. `steady`: many
 small studies; memory, descriptors and threads of every process of the service after each tenth of them. Its spool is in
 memory if there is room: a small study makes about 70 syncs, which take the time on a disk and no memory. Objects are
 removed soon after their delivery. `idle`: the processor time of all processes while nothing is sent. The modality and
-the archive are pynetdicom's, in this process, and share the machine's cores with the service. `kills`, alone: see
-`appliancekills`. Needs the extra `appliance`.
+the archive are pynetdicom's, in this process, and share the machine's cores with the service. `kills` and
+`hostile`, alone: see `appliancekills` and `appliancehostile`. Needs the extra `appliance`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from spinescore.benchmarks.appliancehostile import try_hostile
 from spinescore.benchmarks.appliancekills import MUST_BE_NONE, try_kills
 from spinescore.benchmarks.harness.appliance import processes_of, write_config
 from spinescore.benchmarks.harness.archive import Archive
-from spinescore.benchmarks.harness.child import SPINESCORE
+from spinescore.benchmarks.harness.child import SPINESCORE, session
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.manystudies import write_studies
@@ -93,22 +95,17 @@ def _service(
     folder = scratch / name
     folder.mkdir()
     archive, port = Archive(), free_port()
-    config = write_config(folder, port, archive, bundle, quiet_s=quiet_s, quiet_complete_s=quiet_s,
+    config = write_config(folder, port, archive.port, bundle, quiet_s=quiet_s, quiet_complete_s=quiet_s,
                           spool=spool or "spool", objects_h=objects_h)  # fmt: skip
     words = [*SPINESCORE, "serve", "--config", str(config)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            service = _Service(folder, archive, port, process)
-            [first] = write_studies(folder / "first", 1, seed=77)
-            wait_until(lambda: listens(port), "the service listening", _WAIT_S)
-            service.send(sorted(first.glob("*.dcm")))
-            if not quiet_s:
-                archive.wait_for(1, _WAIT_S)  # the bundle is open, and its engine was chosen
-            yield service
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            archive.close()
+    with closing(archive), session(words) as process:
+        service = _Service(folder, archive, port, process)
+        [first] = write_studies(folder / "first", 1, seed=77)
+        wait_until(lambda: listens(port), "the service listening", _WAIT_S)
+        service.send(sorted(first.glob("*.dcm")))
+        if not quiet_s:
+            archive.wait_for(1, _WAIT_S)  # the bundle is open, and its engine was chosen
+        yield service
 
 
 def _latency(service: _Service, count: int) -> dict[str, Any]:
@@ -173,27 +170,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--idle", type=float, default=60.0, metavar="S", help="seconds in which nothing is sent (60)")
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
     add("--kills", type=int, metavar="N", help="only the trial by killing, with N small studies")
+    add("--kill-archive", action="store_true", help="with --kills: kill the archive, too")
+    add("--hostile", type=int, metavar="N", help="only the trial with hostile peers, with N calls beside each kind")
     arguments = command.start(argv)
+    if arguments.hostile:
+        with tempfile.TemporaryDirectory(prefix="spinescore-hostile-") as name:
+            command.publish({"hostile": try_hostile(Path(name), arguments.bundle, arguments.hostile)})
+        return 0
     if arguments.kills:
         with tempfile.TemporaryDirectory(prefix="spinescore-kills-") as name:
-            outcome = try_kills(Path(name), arguments.bundle, arguments.kills)
+            outcome = try_kills(Path(name), arguments.bundle, arguments.kills, archive=arguments.kill_archive)
         command.publish({"kills": outcome})
-        return int(any(outcome[name] for name in MUST_BE_NONE))
+        return int(any(outcome.get(name) for name in MUST_BE_NONE))
     with tempfile.TemporaryDirectory(prefix="spinescore-appliance-") as name:
-        with _service(Path(name), "scoring", arguments.bundle) as service:
-            figures = {
-                "latency": _latency(service, arguments.latency),
-                "idle": _idle(service, arguments.idle),
-            }
+        command.publish(_measure(Path(name), arguments))
+    return 0
+
+
+def _measure(scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if arguments.latency or arguments.idle:
+        with _service(scratch, "scoring", arguments.bundle) as service:
+            if arguments.latency:
+                figures["latency"] = _latency(service, arguments.latency)
+            if arguments.idle:
+                figures["idle"] = _idle(service, arguments.idle)
+    if arguments.studies:
         with (
             _memory_folder() as spool,
-            _service(Path(name), "steady", arguments.bundle, spool=spool, objects_h=0.0) as service,
+            _service(scratch, "steady", arguments.bundle, spool=spool, objects_h=0.0) as service,
         ):
             figures["steady"] = _steady(service, arguments.studies)
-        with _service(Path(name), "receiving", arguments.bundle, quiet_s=3600.0) as service:
+    if arguments.received:
+        with _service(scratch, "receiving", arguments.bundle, quiet_s=3600.0) as service:
             figures["receiving"] = _receiving(service, arguments.received)
-    command.publish(figures)
-    return 0
+    return figures
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from spinescore.benchmarks.bench.alone import networks_alone
-from spinescore.benchmarks.harness.child import answer, this_module
+from spinescore.benchmarks.harness.child import answer, ended_together, this_module
 from spinescore.benchmarks.harness.environment import memory_bytes
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.manystudies import write_studies
@@ -181,16 +181,17 @@ def most_at_once(command: Sequence[str], count: int) -> float:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
     ]
     rate = 0.0
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        lines = process.communicate()[0].splitlines()
-        rate += float(json.loads(lines[-1])["studies_a_second"])
+    with ended_together(processes):
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            lines = process.communicate()[0].splitlines()
+            rate += float(json.loads(lines[-1])["studies_a_second"])
     return rate
 
 

@@ -18,9 +18,7 @@ import http.client
 import io
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.benchmarks.harness.child import SPINESCORE, answer, this_module
+from spinescore.benchmarks.harness.child import SPINESCORE, answer, session, this_module
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.harness.timing import percentiles
 from spinescore.runtime.phantom import draw_view
@@ -114,16 +112,12 @@ def _service(folder: Path, bundle: str) -> Iterator[_Service]:
     """Run a service until the block ends; it is ready when the block begins."""
     words = [*SPINESCORE, "serve", "--http-only", "--device", "cpu", "--bundle", bundle, "--folder", str(folder)]
     service = _Service(folder / "http.sock", time.perf_counter())
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not service.is_ready():
-                if process.poll() is not None or time.perf_counter() - service.started_s > _WAIT_S:
-                    raise RuntimeError("the service did not start")
-                time.sleep(0.02)
-            yield service
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+    with session(words) as process:
+        while not service.is_ready():
+            if process.poll() is not None or time.perf_counter() - service.started_s > _WAIT_S:
+                raise RuntimeError("the service did not start")
+            time.sleep(0.02)
+        yield service
 
 
 def _study() -> list[Dataset]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from spinescore.benchmarks.harness.archive import Archive
-
 __all__ = ["ROLES", "processes_of", "write_config"]
 
 ROLES = ("receive", "send", "web", "work")
@@ -39,7 +37,7 @@ ae_title = "ARCHIVE"
 def write_config(
     folder: Path,
     port: int,
-    archive: Archive,
+    archive_port: int,
     bundle: str,
     *,
     quiet_s: float,
@@ -47,8 +45,8 @@ def write_config(
     spool: Path | str = "spool",
     objects_h: float = 24.0,
 ) -> Path:
-    """Write the configuration of a node on a port of the loopback interface that delivers to an archive."""
-    text = _CONFIG.format(port=port, archive=archive.port, bundle=bundle, spool=spool, objects_h=objects_h,
+    """Write the configuration of a node on a port of the loopback interface; its archive is on another one."""
+    text = _CONFIG.format(port=port, archive=archive_port, bundle=bundle, spool=spool, objects_h=objects_h,
                           quiet_s=quiet_s, quiet_complete_s=quiet_complete_s)  # fmt: skip
     path = folder / "appliance.toml"
     path.write_text(text, encoding="utf-8")
@@ -70,7 +68,7 @@ def _role(pid: int) -> str | None:
     """Return the role of a process of the service by its command line; None if it has none."""
     with suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        if "appliance.workerprocess" in command:
+        if "appliance.work.workerprocess" in command:
             return "work"
         return next((role for role in ROLES if f'"role": "{role}"' in command), None)
     return None

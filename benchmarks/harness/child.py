@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from spinescore.runtime.errors import EngineError
 
-__all__ = ["SPINESCORE", "Child", "answer", "run_child", "this_module"]
+__all__ = ["SPINESCORE", "Child", "answer", "end_session", "ended_together", "run_child", "session", "this_module"]
 
 SPINESCORE = (sys.executable, "-m", "spinescore.runtime.cli")
+_END_S = 30.0
 
 
 def this_module(name: str, *words: str) -> list[str]:
@@ -43,6 +48,55 @@ def run_child(
     if done.returncode:
         raise _failure(command, done.returncode, done.stderr)
     return done.stdout
+
+
+@contextmanager
+def session(command: Sequence[str], **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a session of its own until the block ends, then end it with all that it started."""
+    settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **settings}
+    with subprocess.Popen(command, start_new_session=True, **settings) as process:
+        try:
+            yield process
+        finally:
+            end_session(process)
+
+
+def end_session(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session (SIGTERM), and kill what is left of the session."""
+    if sys.platform == "win32":  # it has no sessions of this kind
+        process.kill()
+        process.wait()
+        return
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)
+    with suppress(ProcessLookupError):  # none is left
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    end = time.monotonic() + _END_S
+    while _lives(process.pid) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _lives(session_id: int) -> bool:
+    """Return whether a process of a session runs, as Linux tells it; one that has ended waits there for its parent."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session_id and fields[0] not in "ZX":
+                return True
+    return False
+
+
+@contextmanager
+def ended_together(processes: Sequence[subprocess.Popen[Any]]) -> Iterator[None]:
+    """Kill processes at the end of the block, as far as they still run."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def answer(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Any:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from spinescore.benchmarks.harness.environment import Watch, hardware, versions
@@ -22,6 +25,7 @@ from spinescore.runtime.machine.processor import core_count
 __all__ = ["Command", "head", "record_schema"]
 
 _MODULE = "python -m spinescore.benchmarks."
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def head(schema: str, protocol: str, command: Sequence[str]) -> dict[str, Any]:
@@ -51,6 +55,13 @@ def _is_path(word: str) -> bool:
     return "/" in word or "\\" in word or Path(word).exists()
 
 
+def _exit(number: int, frame: FrameType | None) -> None:
+    """Raise SystemExit, once: a second signal must not interrupt what ends the processes."""
+    for one in _ENDING:
+        signal.signal(one, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 class Command:
     """The command `python -m spinescore.benchmarks.NAME`: its options, and the record that it leaves.
 
@@ -65,12 +76,19 @@ class Command:
         self.options.add_argument("--out", type=Path, metavar="F", help="write the record to this JSON file")
 
     def start(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Parse the words of the command line (`sys.argv` if None); the measurement's time begins here."""
+        """Parse the words of the command line (`sys.argv` if None); the measurement's time begins here.
+
+        SIGTERM and SIGHUP then end the measurement as Ctrl-C does: its processes end, and its folders are removed.
+        """
         arguments = self.options.parse_args(argv)
         words = sys.argv[1:] if argv is None else argv
         self._command = [*self.options.prog.split(), *words]
         self._began, self._out = _now(), arguments.out
         self._watch = Watch()
+        if threading.current_thread() is threading.main_thread():
+            for number in _ENDING:
+                if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
+                    signal.signal(number, _exit)
         return arguments
 
     def publish(self, figures: Mapping[str, Any], text: str | None = None) -> dict[str, Any]:

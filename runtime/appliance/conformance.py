@@ -41,7 +41,8 @@ def statement() -> str:
             f"| Implementation Class UID | {IMPLEMENTATION_CLASS_UID} |",
             "| Implementation Version Name | SPINESCORE |",
             f"| largest PDU received | {limits.max_pdu} bytes, configurable |",
-            f"| associations at a time | {limits.max_associations}, configurable; more are rejected as transient |",
+            f"| associations at a time | {limits.max_associations}, configurable, and one of each peer always; "
+            "more are rejected as transient |",
             f"| largest object | {limits.max_object >> 20} MiB, configurable |",
             f"| time for an association's request, a PDU, an object | {limits.request_s:g}, {limits.pdu_s:g}, "
             f"{limits.object_s:g} s |",

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.sending.delivery import EXPIRES_S
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
+from spinescore.runtime.appliance.store.past import forget, past_content
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.files import file_sha256
@@ -42,11 +44,11 @@ def recover(places: Places, index: Index, clock: Clock) -> None:
 
 
 def _index_objects(places: Places, index: Index, clock: Clock) -> None:
-    known = {row["sha256"]: row["removed"] for row in index.rows("SELECT sha256, removed FROM objects")}
     for path in sorted(places.objects.glob("*/*.dcm")):
-        if known.get(path.stem) == 0:
+        row = index.one("SELECT removed FROM objects WHERE sha256 = ?", path.stem)
+        if row is not None and not row["removed"]:
             continue
-        if known.get(path.stem) == 1 or file_sha256(path) != path.stem:
+        if row is not None or file_sha256(path) != path.stem:
             path.unlink()
             continue
         try:
@@ -55,7 +57,11 @@ def _index_objects(places: Places, index: Index, clock: Clock) -> None:
             path.unlink()
             continue
         query = "SELECT 1 FROM objects WHERE sop_instance_uid = ?"
-        if index.one(query, identity.sop_instance_uid) is not None:
+        past = past_content(index, identity.sop_instance_uid, path.stem)
+        if past:
+            path.unlink()
+            continue
+        if past is False or index.one(query, identity.sop_instance_uid) is not None:
             path.replace(places.quarantine / path.name)
             continue
         with index.transaction():
@@ -65,9 +71,8 @@ def _index_objects(places: Places, index: Index, clock: Clock) -> None:
 
 
 def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
-    known = {row["sha256"] for row in index.rows("SELECT sha256 FROM quarantine")}
     for path in sorted(places.quarantine.glob("*.dcm")):
-        if path.stem not in known:
+        if index.one("SELECT 1 FROM quarantine WHERE sha256 = ?", path.stem) is None:
             try:
                 uid = read_identity(path).sop_instance_uid
             except Refused:  # a file of somebody else
@@ -78,18 +83,20 @@ def _index_quarantine(places: Places, index: Index, clock: Clock) -> None:
                 audit.note(index, clock, "quarantined", sha256=path.stem, sop_instance_uid=uid)
 
 
-def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_d: float) -> None:
-    """Remove objects and results some time after their last delivery, but none that may still be needed."""
+def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
+    """Remove objects, results and rows some time after their last delivery, but none that may still be needed."""
     now = clock.now()
     with index.transaction():
         index.keep("latest_s", repr(now))
         index.change("DELETE FROM commitments WHERE asked_s < ?", now - 2 * EXPIRES_S)
         index.change("DELETE FROM associations WHERE closed_s < ? AND NOT EXISTS (SELECT 1 FROM objects o JOIN studies "
-                     "s ON s.id = o.study WHERE o.association = associations.id AND s.state = 'collecting')",
-                     now - _DAY_S)  # fmt: skip
-    _clean_objects(places, index, now - objects_h * _HOUR_S)
-    _clean_results(places, index, now - results_d * _DAY_S)
-    _clean_console(places, now - results_d * _DAY_S)
+                     "s ON s.id = o.study WHERE o.association = associations.id AND s.state = 'collecting') "
+                     "AND id < (SELECT max(id) FROM associations)", now - _DAY_S)  # fmt: skip
+    _clean_objects(places, index, now - keep.objects_h * _HOUR_S)
+    _clean_results(places, index, now - keep.results_d * _DAY_S)
+    _clean_console(places, now - keep.results_d * _DAY_S)
+    _clean_quarantine(places, index)
+    forget(index, clock, now - keep.index_d * _DAY_S)
     places.fill_reserve()
 
 
@@ -121,6 +128,14 @@ def _clean_results(places: Places, index: Index, before_s: float) -> None:
         with index.transaction():
             index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
         _remove_folder(places, places.results / row["input_key"])
+
+
+def _clean_quarantine(places: Places, index: Index) -> None:
+    """Remove the rows of files that a person took out of the quarantine."""
+    for row in index.rows("SELECT sha256 FROM quarantine"):
+        if not (places.quarantine / f"{row['sha256']}.dcm").exists():
+            with index.transaction():
+                index.change("DELETE FROM quarantine WHERE sha256 = ?", row["sha256"])
 
 
 def _clean_console(places: Places, before_s: float) -> None:

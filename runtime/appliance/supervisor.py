@@ -188,7 +188,7 @@ class _Loop:
                 self._dispatcher.hear_console(message)
         self._dispatcher.step(_LISTEN_S)
         if self._clock.now() >= self._clean_s:
-            clean(self._places, self._index, self._clock, self._spool.objects_h, self._spool.results_d)
+            clean(self._places, self._index, self._clock, self._spool)
             self._clean_s = self._clock.now() + _CLEAN_S
 
     def _tell(self) -> None:
@@ -212,5 +212,6 @@ class _Loop:
 def _is_idle(index: Index) -> bool:
     """Return whether no study and no delivery waits for the service."""
     studies = "SELECT 1 FROM studies WHERE state IN ('collecting', 'due', 'scoring', 'delivering')"
-    deliveries = "SELECT 1 FROM deliveries WHERE state IN ('waiting', 'sending', 'committing')"
+    deliveries = ("SELECT 1 FROM tallies WHERE kind LIKE 'deliveries:%' AND n > 0 AND "
+                  "state IN ('waiting', 'sending', 'committing')")  # fmt: skip
     return index.one(studies) is None and index.one(deliveries) is None

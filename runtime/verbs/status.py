@@ -62,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(state: dict[str, Any]) -> Iterator[str]:
     worker = state["worker"]
-    details = [str(worker[name]) for name in ("step", "engine", "message", "check") if worker.get(name)]
+    details = [str(worker[name]) for name in ("step", "engine", "message") if worker.get(name)]
+    if worker.get("check"):
+        details.append(f"checking {worker['check']} meanwhile")
     if "study" in worker:
         details.insert(0, f"study {worker['study']}")
     yield f"service      {_service(state)}"

@@ -77,6 +77,7 @@ class SpoolPart:
     max_object_mb: Annotated[int, Within(1, 1024), OPTIONAL] = 256
     objects_h: Annotated[float, Within(0.0, 1e6), OPTIONAL] = 24.0
     results_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 30.0
+    index_d: Annotated[float, Within(0.0, 1e5), OPTIONAL] = 365.0
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ class Receiver:
         peers = [peer for peer in peers if peer.cert_sha256 is None or peer.cert_sha256.lower() == fingerprint]
         if not peers:
             return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's", "certificate"
-        if sum(other.is_alive() for other in self._admitted) >= self._limits.max_associations:
+        holders = [holder for other, holder in self._admitted.items() if other.is_alive()]
+        if len(holders) >= self._limits.max_associations and peers[0] in holders:  # its first one is always accepted
             return (
                 _LIMIT,
                 f"{self._limits.max_associations} associations are open, as many as the node allows",

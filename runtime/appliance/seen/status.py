@@ -9,6 +9,7 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.alive import read_alive
 from spinescore.runtime.appliance.seen.ready import why_not_ready
+from spinescore.runtime.appliance.store.counts import counters, tally
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.appliance.store.studies import STATES, change_state
@@ -35,7 +36,6 @@ _WAITING = "('collecting', 'due', 'scoring', 'delivering')"
 
 def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
     """Return the whole state as a JSON document (`spinescore.appliance-status/1`), without patient data."""
-    objects = index.one("SELECT count(*) AS n, coalesce(sum(code IS NOT NULL), 0) AS other FROM objects")
     faults = index.rows("SELECT * FROM faults ORDER BY id DESC LIMIT ?", _LAST_FAULTS)
     running = is_running(places)
     alive = read_alive(places) if running else None
@@ -49,10 +49,8 @@ def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
         "studies": studies_by_state(index),
         "parked": parked_by_code(index),
         "oldest_waiting_s": oldest_waiting_s(index, clock),
-        "received_objects": objects["n"],
-        "not_radiographs": _counts(
-            index, "SELECT code, count(*) AS n FROM objects WHERE code IS NOT NULL GROUP BY code"
-        ),
+        "received_objects": sum(map(int, counters(index, "received_instances").values())),
+        "not_radiographs": {code: int(count) for (code,), count in counters(index, "not_radiographs").items()},
         "quarantined": index.one("SELECT count(*) AS n FROM quarantine")["n"],
         "destinations": _destinations(index),
         "free_bytes": places.free_bytes(),
@@ -66,8 +64,8 @@ def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
 
 
 def studies_by_state(index: Index) -> dict[str, int]:
-    """Return the number of studies in each state."""
-    counts = {row["state"]: row["n"] for row in index.rows("SELECT state, count(*) AS n FROM studies GROUP BY state")}
+    """Return the number of studies in each state, without those that have left the index."""
+    counts = tally(index, "studies:")
     return {state: counts.get(state, 0) for state in STATES}
 
 
@@ -87,10 +85,9 @@ def _counts(index: Index, query: str) -> dict[str, int]:
 
 
 def _destinations(index: Index) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for row in index.rows("SELECT destination, state, count(*) AS n FROM deliveries GROUP BY destination, state"):
-        counts.setdefault(row["destination"], {})[row["state"]] = row["n"]
-    return counts
+    names = [row["kind"] for row in index.rows("SELECT DISTINCT kind FROM tallies WHERE kind LIKE 'deliveries:%'")]
+    counts = {name.partition(":")[2]: tally(index, name) for name in names}
+    return {name: of_state for name, of_state in counts.items() if of_state}
 
 
 def list_studies(

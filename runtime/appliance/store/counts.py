@@ -15,7 +15,7 @@ from contextlib import suppress
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 
-__all__ = ["BUCKETS_S", "Histogram", "Tally", "add", "counters", "histogram", "observe"]
+__all__ = ["BUCKETS_S", "Histogram", "Tally", "add", "counters", "histogram", "observe", "tally"]
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 _WAY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, _MINUTE_S, 2 * _MINUTE_S, 5 * _MINUTE_S, 15 * _MINUTE_S, _HOUR_S, 6 * _HOUR_S,
@@ -75,6 +75,12 @@ def counters(index: Index, name: str, expected: Iterable[Labels] = ()) -> dict[L
     """Return the values of a counter by its labels; those that are `expected` are there from the start, as 0."""
     rows = index.rows("SELECT labels, value FROM counts WHERE name = ?", name)
     return {**dict.fromkeys(expected, 0.0), **{tuple(json.loads(row["labels"])): row["value"] for row in rows}}
+
+
+def tally(index: Index, kind: str) -> dict[str, int]:
+    """Return the number of rows by state: of `studies:`, or of `deliveries:` with a destination's name."""
+    rows = index.rows("SELECT state, n FROM tallies WHERE kind = ? AND n > 0 ORDER BY state", kind)
+    return {row["state"]: row["n"] for row in rows}
 
 
 def histogram(index: Index, name: str, expected: Iterable[Labels] = ()) -> Mapping[Labels, Histogram]:

@@ -17,7 +17,7 @@ from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "commit"]
 
-_VERSION = 101  # the hundreds change if the version before could not read the index; the rest counts additions
+_VERSION = 102  # the hundreds change if the version before could not read the index; the rest counts additions
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
 _FULL = "database or disk is full"
@@ -43,10 +43,22 @@ _TABLES = {
         UNIQUE (input_key, file, destination)""",
     "commitments": "transaction_uid TEXT PRIMARY KEY, destination TEXT NOT NULL, asked_s REAL NOT NULL",
     "counts": "name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (name, labels)",
+    "past_objects": "instance BLOB PRIMARY KEY, content BLOB NOT NULL",
+    "past_studies": "study BLOB PRIMARY KEY, revision INTEGER NOT NULL",
+    "tallies": "kind TEXT NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, state)",
     "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
 }
-_INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",
-            "deliveries_state": "deliveries (destination, state, next_s)"}  # fmt: skip
+_INDICES = {
+    "objects_study": "objects (study)",
+    "objects_here": "objects (study) WHERE removed = 0",
+    "objects_other": "objects (removed, received_s) WHERE study IS NULL",
+    "studies_changed": "studies (state, changed_s)",
+    "results_study": "results (study)",
+    "results_here": "results (made_s) WHERE removed = 0",
+    "deliveries_state": "deliveries (destination, state, next_s)",
+    "deliveries_instance": "deliveries (sop_instance_uid)",
+}
+_KINDS = {"studies": "''", "deliveries": "{row}.destination"}  # what `tallies` counts by state: all, or of each
 
 
 class IndexFull(Exception):
@@ -101,7 +113,24 @@ class Index:
                 self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}){strict}")
             for name, columns in _INDICES.items():
                 self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+            for table, kind in _KINDS.items():
+                self._tally(table, kind)
             self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _tally(self, table: str, kind: str) -> None:
+        """Have `tallies` count the rows of a table by kind and state, by triggers: to count them takes too long."""
+        kinds = {row: f"'{table}:' || {kind.format(row=row)}" for row in ("new", "old", table)}
+        self._connection.execute(f"DELETE FROM tallies WHERE kind LIKE '{table}:%'")
+        self._connection.execute(
+            f"INSERT INTO tallies SELECT {kinds[table]}, state, count(*) FROM {table} GROUP BY 1, 2"
+        )
+        more = (f"INSERT INTO tallies VALUES ({kinds['new']}, new.state, 1) "
+                "ON CONFLICT (kind, state) DO UPDATE SET n = n + 1;")  # fmt: skip
+        less = f"UPDATE tallies SET n = n - 1 WHERE kind = {kinds['old']} AND state = old.state;"
+        for event, actions in (("INSERT", more), ("DELETE", less), ("UPDATE OF state", less + more)):
+            name = f"{table}_{event.partition(' ')[0].lower()}"
+            text = f"CREATE TRIGGER IF NOT EXISTS {name} AFTER {event} ON {table} BEGIN {actions} END"
+            self._connection.execute(text)
 
     @property
     def folder(self) -> Path:

@@ -17,6 +17,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
+from spinescore.runtime.appliance.store.past import past_content
 from spinescore.runtime.appliance.store.places import FULL, Places
 from spinescore.runtime.appliance.store.studies import note_object
 
@@ -142,6 +143,8 @@ class Spool:
         row = self.index.one("SELECT study, removed FROM objects WHERE sha256 = ?", sha256)
         if row is not None and not (row["removed"] and self._is_needed(row["study"])):
             return Received("known", sha256, row["study"])
+        if row is None and past_content(self.index, identity.sop_instance_uid, sha256) and not self._is_open(identity):
+            return Received("known", sha256, None)
         target = self.places.object(sha256)
         durable.make_folder(target.parent)
         durable.move(part, target)
@@ -169,12 +172,19 @@ class Spool:
     def _namesake(self, identity: Identity, sha256: str) -> bool:
         """Return whether an object with the same SOP Instance UID and other content is here."""
         query = "SELECT 1 FROM objects WHERE sop_instance_uid = ? AND sha256 != ?"
-        return self.index.one(query, identity.sop_instance_uid, sha256) is not None
+        if self.index.one(query, identity.sop_instance_uid, sha256) is not None:
+            return True
+        return past_content(self.index, identity.sop_instance_uid, sha256) is False
 
     def _is_needed(self, study: int | None) -> bool:
         """Return whether a study is not finished, so that an object whose file was removed is needed again."""
         query = "SELECT 1 FROM studies WHERE id = ? AND state NOT IN ('delivered', 'scored')"
         return study is not None and self.index.one(query, study) is not None
+
+    def _is_open(self, identity: Identity) -> bool:
+        """Return whether the object's study is here again, with a late image, and not finished."""
+        row = self.index.one("SELECT id FROM studies WHERE uid = ?", identity.study_uid)
+        return row is not None and self._is_needed(row["id"])
 
     def _note_association(self, association: Association | None) -> int | None:
         if association is None:

@@ -24,6 +24,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity
+from spinescore.runtime.appliance.store.past import past_revision
 from spinescore.runtime.study import REGIONS
 
 __all__ = ["STATES", "advance", "change_state", "input_key", "is_due", "note_object", "park", "settle"]
@@ -57,8 +58,8 @@ def note_object(
 def _note_study(index: Index, uid: str, now: float, at: str) -> int:
     row = index.one("SELECT id, state, code FROM studies WHERE uid = ?", uid)
     if row is None:
-        return index.insert("studies", uid=uid, revision=1, state="collecting", attempts=0, interruptions=0,
-                            last_s=now, changed_s=now, received_at=at)  # fmt: skip
+        return index.insert("studies", uid=uid, revision=past_revision(index, uid) + 1, state="collecting", attempts=0,
+                            interruptions=0, last_s=now, changed_s=now, received_at=at)  # fmt: skip
     number = int(row["id"])
     begun = row["state"] not in ("collecting", "due") and row["code"] != "object-missing"
     index.change(

@@ -48,7 +48,7 @@ class Dispatcher:
         self._ready = self._started = False
         self._heard_s = self._start_s = self._given_s = clock.now()
         self._failures = 0  # of the worker, since it last finished a study or became ready
-        self._shown: dict[str, Any] = {}
+        self._shown: dict[str, Any] = {"state": "starting"}
 
     @property
     def is_ready(self) -> bool:

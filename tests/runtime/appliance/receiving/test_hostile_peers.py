@@ -17,6 +17,7 @@ from pynetdicom import StoragePresentationContexts, dul, transport
 from pynetdicom.sop_class import Verification
 
 from helpers.dicom_node import associated, node, object_of
+from spinescore.runtime.appliance.configuration.config import Peer
 from spinescore.runtime.appliance.receiving.guard import LimitError, Limits, PduGuard
 
 pytestmark = pytest.mark.usefixtures("closed_clients")
@@ -33,6 +34,19 @@ def test_the_last_place_is_given_once_and_given_back():
         with associated(receiver, Verification) as again:
             assert again.is_established
     assert "2 associations are open" in heard.refusals[0][1]
+
+
+def test_a_peer_that_takes_all_places_leaves_each_other_peer_one():
+    crowd, other = (Peer(title, "127.0.0.1") for title in ("CROWD", "MODALITY"))
+    with node(crowd, other, limits=Limits(max_associations=2)) as (receiver, _), contextlib.ExitStack() as stack:
+        for _ in range(2):
+            assert stack.enter_context(associated(receiver, Verification, calling="CROWD")).is_established
+        with associated(receiver, Verification, calling="CROWD") as third:
+            assert third.is_rejected
+        with associated(receiver, Verification) as first:
+            assert first.is_established
+            with associated(receiver, Verification) as second:
+                assert second.is_rejected
 
 
 def test_silent_connections_take_nobodys_place():

@@ -167,13 +167,13 @@ def test_retention_removes_only_what_is_delivered(make, files, tmp_path):
     assert appliance.states() == {"1.2.3.4": "delivered", "1.2.9": "collecting"}
     key = appliance.study()["input_key"]
     appliance.clock.pass_s(25 * 3600)
-    clean(appliance.places, appliance.index, appliance.clock, 24.0, 30.0)
+    clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
     assert len(objects(appliance)) == 1
     assert (appliance.places.results / key).is_dir()
     assert appliance.receive(*files)[0].status == "known"  # a resend, of which nothing is kept
     assert len(objects(appliance)) == 1
     appliance.clock.pass_s(30 * 86400)
-    clean(appliance.places, appliance.index, appliance.clock, 24.0, 30.0)
+    clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
     assert not (appliance.places.results / key).exists()
     assert len(objects(appliance)) == 1
     assert list(appliance.delivered()) == ["revision-1"]
@@ -184,7 +184,7 @@ def test_a_view_that_was_removed_is_asked_for_and_completes_the_study_again(make
     appliance.receive(files[0])
     appliance.run(20)
     appliance.clock.pass_s(25 * 3600)
-    clean(appliance.places, appliance.index, appliance.clock, 24.0, 30.0)
+    clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
     appliance.receive(files[1])
     appliance.run(20)
     assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "object-missing")

@@ -208,9 +208,9 @@ def test_old_results_are_removed(served, dicom, make):
     one = served()
     links = one.score(form(request(formats=["json"]), *dicom)).json()["results"]
     appliance.clock.now_s = one.clock.now() + 3 * 86400.0
-    clean(one.places, appliance.index, appliance.clock, 24.0, 4.0)
+    clean(one.places, appliance.index, appliance.clock, SpoolPart("x", results_d=4.0))
     assert call(one.app, "GET", links["json"]).status == 200
-    clean(one.places, appliance.index, appliance.clock, 24.0, 2.0)
+    clean(one.places, appliance.index, appliance.clock, SpoolPart("x", results_d=2.0))
     assert call(one.app, "GET", links["json"]).status == 404
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 
 from helpers.appliance import OUT, tiny_files
+from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen.alive import Alive, write_alive
 from spinescore.runtime.appliance.seen.status import deliver_again
@@ -87,7 +88,7 @@ def test_counters_outlive_a_restart_and_what_is_removed(make, files):
     assert value(before, "worker_restarts_total", reason="worker-crashed") == 1
     assert value(before, "studies", state="delivered") == 1
     appliance.clock.pass_s(40 * 86400.0)
-    clean(appliance.places, appliance.index, appliance.clock, 24.0, 30.0)
+    clean(appliance.places, appliance.index, appliance.clock, SpoolPart("x"))
     assert not list(appliance.places.results.iterdir())
     recover(appliance.places, appliance.index, appliance.clock)
     again = make(clock=appliance.clock)
