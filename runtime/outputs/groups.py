@@ -81,14 +81,12 @@ class _Groups:
         self._algorithm = algorithm
         self._study_uid = report.study.study_instance_uid or ""
         self._before = grades_before(report)
-        self._observers = {  # the reader who set it last, by site, level or region
-            where: person_observer(correction.reader, encode)
-            for correction in report.corrections
-            for where in (
-                *(change.where for change in (*correction.grades, *correction.points)),
-                *correction.unreadable,
-            )
-        }
+        self._observers: dict[str, list[bytes]] = {}  # the reader who changed it last, by site, level or region
+        for correction in report.corrections:
+            sites = [change.where for change in correction.grades]
+            levels = [change.where for change in correction.points]
+            observer = person_observer(correction.reader, encode)
+            self._observers |= dict.fromkeys((*sites, *levels, *correction.unreadable), observer)
 
     def study(self, report: StudyReport) -> bytes:
         total = report.total

@@ -60,7 +60,9 @@ class Expected:
 
 def certain(grade: int) -> NDArray[np.float64]:
     """Return p0 .. p3 (4) of a grade that a reader set."""
-    return np.eye(len(UNKNOWN))[grade]
+    probabilities = np.zeros(len(UNKNOWN))
+    probabilities[grade] = 1.0
+    return probabilities
 
 
 def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:
