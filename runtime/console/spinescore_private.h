@@ -12,6 +12,7 @@
 #ifdef _WIN32
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <mstcpip.h>
 #include <windows.h>
 typedef SOCKET socket_type;
 typedef int length_type;
@@ -44,7 +45,8 @@ typedef size_t length_type;
 #endif
 #endif
 
-enum { SLICE_MS = 20, MAX_DEPTH = 32, MAX_VIEWS = 4, MAX_HEAD_LINES = 100, MAX_STRUCT_BYTES = 65536 };
+enum { SLICE_MS = 20, CONTINUE_MS = 1000 };
+enum { MAX_DEPTH = 32, MAX_VIEWS = 4, MAX_HEAD_LINES = 100, MAX_STRUCT_BYTES = 65536 };
 enum { IDLE = 0, RUNNING = 1, STOPPED = 2 }; /* states of a handle */
 enum { CAN_READ = 1, CAN_WRITE = 2 };
 enum { ANSWERED_EARLY = -1 }; /* beside the statuses: the service answered before it had everything */

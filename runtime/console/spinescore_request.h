@@ -195,7 +195,7 @@ static int send_head(call_type *call, const char *method, const char *path, cons
     if (boundary != NULL) {
         put(&text, "Content-Type: multipart/form-data; boundary=");
         put(&text, boundary);
-        put(&text, "\r\nContent-Length: ");
+        put(&text, "\r\nExpect: 100-continue\r\nContent-Length: ");
         put_number(&text, bytes);
         put(&text, "\r\n");
     }
@@ -241,6 +241,7 @@ static int send_study(call_type *call, const spinescore_request *request, const 
     ends[i] = text.used;
     if (text.is_full) return usage(call->problem, "The texts of the views are too long.");
     status = send_head(call, "POST", "/v1/score", boundary, bytes + text.used);
+    if (status == SPINESCORE_OK) status = await_continue(call);
     for (i = 0; status == SPINESCORE_OK && i <= request->view_count; i++) {
         status = send_all(call, handle->text + begin, ends[i] - begin);
         begin = ends[i];

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from helpers.console_build import run
 from helpers.console_double import PLAIN, SR
 
-RIGHT = ("right", "indented", "chunked", "interim", "dribble", "own-right")
+RIGHT = ("right", "indented", "chunked", "interim", "never-continues", "dribble", "own-right")
 STATUSES = {
     "ok": RIGHT,
     "closed": ("silent", "half-head", "half-body", "half-chunk", "no-last-chunk", "fetch-half-body", "file-half-body"),
@@ -27,14 +27,12 @@ EXPECTED |= dict.fromkeys(FETCHED, "ok") | dict.fromkeys(PLAIN.keys() - LISTED, 
 LINE = re.compile(r"(\S+)(.*?) \| (\S+) http=(\d+) retry=(-?\d+) code=(\S*) \| (.*) \| (.*)")
 
 
-
 def calls(words: Iterable[object], address: str, folder: object, cases: Iterable[str], **more: object) -> dict:
     """Run the program; return the groups of its line for each case."""
     text = run([*map(str, words), address, str(folder), *cases], **more)
     lines = [match.groups() for line in text.splitlines() if (match := LINE.fullmatch(line))]
     assert [line[0] for line in lines] == list(cases), text
     return {line[0]: line[1:] for line in lines}
-
 
 
 MISUSE = f"""\

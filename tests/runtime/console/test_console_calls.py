@@ -17,6 +17,8 @@ from helpers.console_calls import EXPECTED, RIGHT, calls
 from helpers.console_double import SR, console_double
 
 PROBE = Path(__file__).with_name("probe.c")
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     need_unix()
@@ -97,6 +99,13 @@ def test_the_service_gets_the_study_without_the_padding_of_its_rows(answered):
         np.frombuffer(parts["view-1"][1], np.uint8).reshape(701, 1006), (rows * 7 + columns) & 0x7F
     )
     assert parts["view-2"] == ("application/dicom", b"any bytes, with a \r\n--boundary in it")
+
+
+def test_a_study_that_is_refused_is_not_sent(answered):
+    """Windows discards an answer if the study still comes when the service closes the connection."""
+    _, double, _ = answered
+    line, headers, body = double.requests["busy-early"]
+    assert (line, headers["expect"], body) == ("POST /v1/score HTTP/1.1", "100-continue", b"")
 
 
 def test_the_service_sees_who_is_late_or_cancels(answered):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import dcmread
 
-from helpers.console_build import compile_c, need_unix, run, sdk
+from helpers.console_build import compile_c, run, sdk
 from helpers.console_languages import MAKERS, call_example
 from helpers.console_service import need_service, printed_grades, serving, serving_over_tcp
 from spinescore.runtime import Scorer, load_study, radiograph_from_array
@@ -13,6 +13,7 @@ from spinescore.runtime.phantom import write_study
 from spinescore.runtime.study import REGIONS
 
 pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.console_build import need_unix, sdk
+from helpers.console_build import C_WARNINGS, need_unix, run, sdk
 from helpers.console_calls import EXPECTED, LINE, MISUSE
-from helpers.console_double import ANSWER, SR, console_double
+from helpers.console_double import SR, console_double
 from helpers.console_service import need_service, printed_grades, serving_over_tcp
 from helpers.wine import COMPILER, compile_for_windows, windows, windows_path
 from spinescore.runtime import Scorer, load_study
@@ -71,29 +71,19 @@ def test_the_library_as_a_dll_scores_and_writes_names_beyond_ascii(wine, library
     folder.mkdir()
     words = ("-shared", "-DSPINESCORE_BUILD_DLL", f"-Wl,--out-implib,{tmp_path / 'libspinescore.a'}")
     compile_for_windows(library, tmp_path / "spinescore.dll", *words)
-    example = tmp_path / "score.exe"
-    source = str(library / "examples" / "score.c")
-    run_words = ["-DSPINESCORE_DLL", "-I", str(library), source, str(tmp_path / "libspinescore.a"), "-o", str(example)]
-    from helpers.console_build import C_WARNINGS, run
-
-    run([COMPILER, *C_WARNINGS, *run_words])
+    sources = ("-I", str(library), str(library / "examples" / "score.c"), str(tmp_path / "libspinescore.a"))
+    run([COMPILER, *C_WARNINGS, "-DSPINESCORE_DLL", *sources, "-o", str(tmp_path / "score.exe")])
     (folder / "nœud.dcm").write_bytes(b"the bytes of a file")
     (folder / "sé.dcm").write_bytes(b"an earlier result")
     with console_double(None) as double:
-        done = wine.call(
-            example,
-            double.address,
-            windows_path(folder / "nœud.dcm"),
-            *("-o", windows_path(folder / "sé.dcm")),
-            SPINESCORE_TOKEN="right",
-        )
+        words = (double.address, windows_path(folder / "nœud.dcm"), "-o", windows_path(folder / "sé.dcm"))
+        done = wine.call(tmp_path / "score.exe", *words, SPINESCORE_TOKEN="right")
     assert (done.returncode, done.stderr) == (0, "")
     assert "mSASSS 3, " in done.stdout
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "nœud.dcm": b"the bytes of a file",
         "sé.dcm": SR,
     }
-    assert json.loads(json.dumps(ANSWER))
 
 
 def test_a_real_service_scores_a_phantom_study(wine, library, tmp_path):
