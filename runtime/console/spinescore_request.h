@@ -4,6 +4,8 @@
 
 #include "spinescore_http.h"
 
+enum { BOUNDARY_BYTES = 32 };
+
 /* Text that is written piece by piece into a buffer. */
 typedef struct {
     char *buffer;
@@ -78,7 +80,8 @@ static void put_view(text_type *text, const spinescore_view *view, unsigned numb
     put_whole(text, "rows", view->rows);
     put_whole(text, "columns", view->columns);
     put_whole(text, "bits_allocated", view->bits_allocated);
-    put_whole(text, "bits_stored", view->bits_stored != 0 ? view->bits_stored : view->bits_allocated);
+    if (view->bits_stored != 0 || view->header == NULL)
+        put_whole(text, "bits_stored", view->bits_stored != 0 ? view->bits_stored : view->bits_allocated);
     put_name(text, "pixel_spacing_mm");
     if (view->pixel_spacing_mm[0] > 0) {
         put(text, "[");
@@ -90,11 +93,17 @@ static void put_view(text_type *text, const spinescore_view *view, unsigned numb
         put(text, "null");
     }
     put_words(text, "photometric_interpretation",
-              view->photometric_interpretation != NULL ? view->photometric_interpretation : "MONOCHROME2");
+              view->photometric_interpretation != NULL || view->header != NULL ? view->photometric_interpretation
+                                                                               : "MONOCHROME2");
     put_words(text, "region", view->region);
     put_words(text, "facing", view->facing);
     put_words(text, "study_instance_uid", view->study_instance_uid);
     put_words(text, "sop_instance_uid", view->sop_instance_uid);
+    if (view->header != NULL) {
+        put(text, ",\"header\":\"view-");
+        put_number(text, number);
+        put(text, "-header\"");
+    }
     put(text, "}");
 }
 
@@ -127,28 +136,24 @@ static void put_request(text_type *text, const spinescore_request *request, cons
     put(text, "]}");
 }
 
-/* A word for the boundary, which pixels contain only by a chance of 2^-128. It needs no secrecy. */
-static void make_boundary(const void *salt, char boundary[40]) {
-    uint64_t seed = (uint64_t)(uintptr_t)salt ^ ((uint64_t)now_ms() << 20), parts[2];
-    int i;
+/* Writes a boundary between parts that is new in each call, so that no pixels can be made to contain it.
+   It needs no secrecy. The constants are those of splitmix64. */
+static void make_boundary(const void *salt, char boundary[BOUNDARY_BYTES]) {
+    uint64_t word = (uint64_t)(uintptr_t)salt ^ ((uint64_t)now_ms() << 20);
 #ifdef _WIN32
     LARGE_INTEGER now;
     (void)QueryPerformanceCounter(&now);
-    seed ^= (uint64_t)now.QuadPart << 16 ^ GetCurrentThreadId();
+    word ^= (uint64_t)now.QuadPart << 16 ^ GetCurrentThreadId();
 #else
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    seed ^= (uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid();
+    word ^= (uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid();
 #endif
-    for (i = 0; i < 2; i++) { /* splitmix64 */
-        uint64_t z = seed += UINT64_C(0x9E3779B97F4A7C15);
-        z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-        parts[i] = z ^ (z >> 31);
-    }
-    (void)snprintf(boundary, 40, "%08lx%08lx%08lx%08lx", (unsigned long)(parts[0] >> 32),
-                   (unsigned long)(parts[0] & 0xFFFFFFFFu), (unsigned long)(parts[1] >> 32),
-                   (unsigned long)(parts[1] & 0xFFFFFFFFu));
+    word = (word ^ (word >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    word = (word ^ (word >> 27)) * UINT64_C(0x94D049BB133111EB);
+    word ^= word >> 31;
+    (void)snprintf(boundary, BOUNDARY_BYTES, "spinescore-%08lx%08lx", (unsigned long)(word >> 32),
+                   (unsigned long)(word & 0xFFFFFFFFu));
 }
 
 static size_t row_bytes(const spinescore_view *view) { return (size_t)view->columns * (view->bits_allocated / 8); }
@@ -197,7 +202,7 @@ static int send_head(call_type *call, const char *method, const char *path, cons
     if (boundary != NULL) {
         put(&text, "Content-Type: multipart/form-data; boundary=");
         put(&text, boundary);
-        put(&text, "\r\nContent-Length: ");
+        put(&text, "\r\nExpect: 100-continue\r\nContent-Length: ");
         put_number(&text, bytes);
         put(&text, "\r\n");
     }
@@ -205,50 +210,68 @@ static int send_head(call_type *call, const char *method, const char *path, cons
     return send_all(call, handle->line, text.used);
 }
 
-/* Writes the head of a view's part. */
-static void put_part(text_type *text, const char *boundary, const spinescore_view *view, unsigned number) {
+/* A part of the body after the part `request`: the text before it ends at `text_end`. */
+typedef struct {
+    const spinescore_view *view;
+    size_t text_end;
+    int is_header; /* of a DICOM file; else the view itself */
+} part_type;
+
+/* Writes the head of a part, view-1 or view-1-header. */
+static part_type put_part(text_type *text, const char *boundary, const spinescore_view *view, unsigned number,
+                          int is_header) {
+    part_type part;
     put(text, "\r\n--");
     put(text, boundary);
     put(text, "\r\nContent-Disposition: form-data; name=\"view-");
     put_number(text, number);
+    put(text, is_header ? "-header" : "");
     put(text, "\"; filename=\"view-");
     put_number(text, number);
-    put(text, view->rows == 0 ? ".dcm\"\r\nContent-Type: application/dicom\r\n\r\n"
-                              : ".raw\"\r\nContent-Type: application/octet-stream\r\n\r\n");
+    put(text, is_header || view->rows == 0 ? ".dcm\"\r\nContent-Type: application/dicom\r\n\r\n"
+                                           : ".raw\"\r\nContent-Type: application/octet-stream\r\n\r\n");
+    part.view = view;
+    part.text_end = text->used;
+    part.is_header = is_header;
+    return part;
 }
 
 /* Sends the study as multipart/form-data. */
 static int send_study(call_type *call, const spinescore_request *request, const spinescore_view *views) {
-    spinescore_handle *handle = call->handle;
-    text_type text = {NULL, sizeof handle->text, 0, 0};
-    size_t ends[MAX_VIEWS + 1], begin = 0;
+    char *texts = call->handle->text;
+    text_type text = {NULL, sizeof call->handle->text, 0, 0};
+    part_type parts[2 * MAX_VIEWS];
+    size_t begin = 0;
     uint64_t bytes = 0;
-    char boundary[40];
-    uint32_t i;
+    char boundary[BOUNDARY_BYTES];
+    uint32_t i, count = 0;
     int status;
-    text.buffer = handle->text;
+    text.buffer = texts;
     make_boundary(call, boundary);
     put(&text, "--");
     put(&text, boundary);
     put(&text, "\r\nContent-Disposition: form-data; name=\"request\"\r\nContent-Type: application/json\r\n\r\n");
     put_request(&text, request, views);
     for (i = 0; i < request->view_count; i++) {
-        put_part(&text, boundary, &views[i], i + 1);
-        ends[i] = text.used;
-        bytes += sent_bytes(&views[i]);
+        if (views[i].header != NULL) parts[count++] = put_part(&text, boundary, &views[i], i + 1, 1);
+        parts[count++] = put_part(&text, boundary, &views[i], i + 1, 0);
+        bytes += views[i].header_bytes + sent_bytes(&views[i]);
     }
     put(&text, "\r\n--");
     put(&text, boundary);
     put(&text, "--\r\n");
-    ends[i] = text.used;
     if (text.is_full) return usage(call->problem, "The texts of the views are too long.");
     status = send_head(call, "POST", "/v1/score", boundary, bytes + text.used);
-    for (i = 0; status == SPINESCORE_OK && i <= request->view_count; i++) {
-        status = send_all(call, handle->text + begin, ends[i] - begin);
-        begin = ends[i];
-        if (status == SPINESCORE_OK && i < request->view_count) status = send_view(call, &views[i]);
+    if (status == SPINESCORE_OK) status = await_continue(call);
+    for (i = 0; status == SPINESCORE_OK && i < count; i++) {
+        const spinescore_view *view = parts[i].view;
+        status = send_all(call, texts + begin, parts[i].text_end - begin);
+        begin = parts[i].text_end;
+        if (status != SPINESCORE_OK) break;
+        status = parts[i].is_header ? send_all(call, (const char *)view->header, view->header_bytes)
+                                    : send_view(call, view);
     }
-    return status;
+    return status == SPINESCORE_OK ? send_all(call, texts + begin, text.used - begin) : status;
 }
 
 #endif

@@ -98,11 +98,11 @@ def _serve_http_only(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM, Ctrl-C and the end of the terminal set while the block runs."""
+    """Yield an event that SIGTERM, Ctrl-C and the end of the terminal set while the block runs; on Windows Ctrl-Break."""
     stop = threading.Event()
-    numbers = [signal.SIGTERM, signal.SIGINT]
+    numbers = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGINT)}
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores it
-        numbers.append(signal.SIGHUP)
+        numbers.add(signal.SIGHUP)
     before = {number: signal.signal(number, _setter(stop)) for number in numbers}
     try:
         yield stop
