@@ -98,7 +98,7 @@ def _serve_http_only(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM, Ctrl-C and the end of the terminal set while the block runs; on Windows Ctrl-Break."""
+    """Yield an event that SIGTERM, Ctrl-C, Ctrl-Break and the end of the terminal set while the block runs."""
     stop = threading.Event()
     numbers = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGINT)}
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup` ignores it
