@@ -133,7 +133,7 @@ def read(path: Path) -> Config:
 def _check(config: Config, path: Path) -> int:
     """Check what the configuration names. Raises UsageError after a message for every fault."""
     from spinescore.runtime.appliance.network import network_faults
-    from spinescore.runtime.appliance.store.places import network_fault
+    from spinescore.runtime.appliance.store.places import disk_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.results import check_formats
 
@@ -147,7 +147,7 @@ def _check(config: Config, path: Path) -> int:
     )
     faults += [fault for check in checks if (fault := _fault_of(check))]
     faults += network_faults(config)
-    if fault := network_fault(Path(config.spool.path)):
+    if fault := disk_fault(Path(config.spool.path)):
         faults.append(fault)
     for fault in faults:
         say(f"{path}: {fault}")
