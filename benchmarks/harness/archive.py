@@ -54,7 +54,7 @@ class Archive:
         """Wait until reports of `count` studies arrived. Raises `TimeoutError` if none arrives for `wait_s` seconds."""
         with self._news:
             while (arrived := len(self.arrived_s)) < count:
-                if not self._news.wait_for(lambda: len(self.arrived_s) > arrived, wait_s):  # noqa: B023
+                if not self._news.wait_for(lambda: len(self.arrived_s) > arrived, wait_s):
                     raise TimeoutError(f"{arrived} of {count} reports arrived, and none for {wait_s:g} s")
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.configuration.config import Config
-from spinescore.runtime.appliance.network import check_network
+from spinescore.runtime.appliance.network import certificate_faults, check_network
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.alive import Alive, write_alive
@@ -133,6 +133,8 @@ def serve(
         shown = {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
         audit.start(index, clock, config.audit, document_of(config), shown)
         opened.callback(audit.stop, index, clock)
+        for fault in certificate_faults(config, clock.date()):
+            say(fault)
         recover(places, index, clock)
         note_destinations(index, clock, [destination.name for destination in config.destination])
         places.fill_reserve()
