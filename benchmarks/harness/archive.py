@@ -51,10 +51,11 @@ class Archive:
             yield 0xFF00, event.identifier
 
     def wait_for(self, count: int, wait_s: float) -> None:
-        """Wait until reports of `count` studies arrived. Raises `TimeoutError`."""
+        """Wait until reports of `count` studies arrived. Raises `TimeoutError` if none arrives for `wait_s` seconds."""
         with self._news:
-            if not self._news.wait_for(lambda: len(self.arrived_s) >= count, wait_s):
-                raise TimeoutError(f"{len(self.arrived_s)} of {count} reports arrived within {wait_s:g} s")
+            while (arrived := len(self.arrived_s)) < count:
+                if not self._news.wait_for(lambda: len(self.arrived_s) > arrived, wait_s):
+                    raise TimeoutError(f"{arrived} of {count} reports arrived, and none for {wait_s:g} s")
 
     def close(self) -> None:
         self._server.shutdown()

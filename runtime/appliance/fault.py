@@ -10,7 +10,11 @@ from spinescore.runtime.codes import CODES
 __all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
-LATER = ("no-space", "audit-not-written")  # the object can be taken in when an operator has corrected that
+LATER = (
+    "no-space",
+    "spool-unwritable",
+    "audit-not-written",
+)  # the object can be taken in when an operator has corrected that
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from spinescore.runtime.appliance.configuration.certificates import validity_fault
 from spinescore.runtime.appliance.configuration.config import Config, Tls
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.httpconfig import Http
@@ -16,7 +19,7 @@ from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.web.sockets import socket_fault
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["check_network", "client_context", "network_faults", "server_context"]
+__all__ = ["certificate_faults", "check_network", "client_context", "network_faults", "server_context"]
 
 _INSTALL = "pip install 'spinescore[appliance]'"
 _HTTP_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
@@ -48,7 +51,7 @@ def _load(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
 
 
 def check_network(config: Config) -> None:
-    """Raise `SpineScoreError` if `network_faults` has any."""
+    """Raise `SpineScoreError` if `network_faults` has any. A certificate that is not valid now stops no service."""
     if faults := network_faults(config):
         raise SpineScoreError("; ".join(faults))
 
@@ -75,6 +78,19 @@ def network_faults(config: Config) -> list[str]:
     for where, settings in web.items():
         faults += _web_faults(where, settings)
     return [*faults, *_http_faults(config.http)]
+
+
+def certificate_faults(config: Config, now: datetime) -> list[str]:
+    """Return a sentence for each certificate of the configuration that is not valid at a time."""
+    tables = (config.node and config.node.tls, *(one.tls for one in config.destination), config.http.tls)
+    web = (one.web for one in (*config.source, *config.destination))
+    paths = [path for tls in tables if tls is not None for path in (tls.cert, tls.ca)]
+    paths += [path for one in web for path in (one.cert, one.ca) if path]
+    faults = []
+    for path in dict.fromkeys(paths):
+        with suppress(OSError, ValueError):  # `network_faults` tells of those
+            faults.append(validity_fault(Path(path), now))
+    return [fault for fault in faults if fault is not None]
 
 
 def _http_faults(http: Http) -> Iterator[str]:

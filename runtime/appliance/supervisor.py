@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from spinescore.runtime.appliance.clock import ServiceClock, start_clock
 from spinescore.runtime.appliance.configuration.config import Config
-from spinescore.runtime.appliance.network import check_network
+from spinescore.runtime.appliance.network import certificate_faults, check_network
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.alive import Alive, write_alive
 from spinescore.runtime.appliance.seen.notify import Systemd
 from spinescore.runtime.appliance.seen.ready import reasons_against
+from spinescore.runtime.appliance.sending.delivery import note_destinations
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.store.counts import add
-from spinescore.runtime.appliance.store.index import Index, IndexFull
+from spinescore.runtime.appliance.store.index import Index, IndexFull, damage
 from spinescore.runtime.appliance.store.places import Places, locked
 from spinescore.runtime.appliance.work.consolejob import remove_folders
 from spinescore.runtime.appliance.work.consolequeue import FOR_CONSOLES, ConsoleQueue
@@ -26,6 +28,7 @@ from spinescore.runtime.appliance.work.scorequeue import ScoreQueue
 from spinescore.runtime.appliance.work.worker import ProcessWorker
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.documents import document_of
+from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.child import Child, Message
 
 __all__ = ["serve"]
@@ -122,7 +125,7 @@ def serve(
     bundle = Bundle.open(config.score.bundle)
     check_network(config)
     places = open_places(config)
-    with ExitStack() as opened:
+    with ExitStack() as opened, _index_errors(places):
         lock = opened.enter_context(locked(places))
         index = Index(places.index, places.release_reserve)
         opened.callback(index.close)
@@ -130,10 +133,13 @@ def serve(
         shown = {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
         audit.start(index, clock, config.audit, document_of(config), shown)
         opened.callback(audit.stop, index, clock)
+        for fault in certificate_faults(config, clock.date()):
+            say(fault)
         recover(places, index, clock)
+        note_destinations(index, clock, [destination.name for destination in config.destination])
         places.fill_reserve()
         queue = ScoreQueue(config, places, index, clock, bundle.sha256)
-        worker = ProcessWorker(config.score, (lock,))
+        worker = ProcessWorker(config.score, bundle.sha256, (lock,))
         web = _Process("web", config, lock, clock, say, worker.wake)
         dispatcher = Dispatcher(queue, worker, index, places, clock, config.score, ConsoleQueue(web.send))
         opened.callback(dispatcher.close)
@@ -147,6 +153,17 @@ def serve(
             say(f"serving on the spool {places.root}")
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle, expects)
+
+
+@contextmanager
+def _index_errors(places: Places) -> Iterator[None]:
+    """Raise SpineScoreError if the index cannot be written or read."""
+    try:
+        yield
+    except IndexFull as error:
+        raise SpineScoreError(str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise SpineScoreError(damage(places.index, error)) from error
 
 
 class _Loop:
@@ -165,11 +182,8 @@ class _Loop:
         while not stop.is_set():
             try:
                 self._step()
-            except audit.AuditNotWritten as error:
+            except IndexFull as error:
                 self._say(str(error))
-                stop.wait(1.0)
-            except IndexFull:
-                self._say(f"the disk of the spool {self._places.root} is full; free space there")
                 stop.wait(1.0)
             state = self._dispatcher.shown.get("state")
             if self._clock.now() >= self._tell_s or state != self._told:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -132,8 +133,8 @@ def read(path: Path) -> Config:
 
 def _check(config: Config, path: Path) -> int:
     """Check what the configuration names. Raises UsageError after a message for every fault."""
-    from spinescore.runtime.appliance.network import network_faults
-    from spinescore.runtime.appliance.store.places import network_fault
+    from spinescore.runtime.appliance.network import certificate_faults, network_faults
+    from spinescore.runtime.appliance.store.places import disk_fault
     from spinescore.runtime.bundle import Bundle
     from spinescore.runtime.outputs.results import check_formats
 
@@ -146,8 +147,8 @@ def _check(config: Config, path: Path) -> int:
         lambda: Bundle.open(config.score.bundle),
     )
     faults += [fault for check in checks if (fault := _fault_of(check))]
-    faults += network_faults(config)
-    if fault := network_fault(Path(config.spool.path)):
+    faults += [*network_faults(config), *certificate_faults(config, datetime.now(timezone.utc))]
+    if fault := disk_fault(Path(config.spool.path)):
         faults.append(fault)
     for fault in faults:
         say(f"{path}: {fault}")

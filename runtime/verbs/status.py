@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
     """Open the index of the appliance with this configuration. Raises UsageError or SpineScoreError."""
     from spinescore.runtime.appliance.clock import read_clock
-    from spinescore.runtime.appliance.store.index import Index, IndexFull
+    from spinescore.runtime.appliance.store.index import Index, IndexFull, damage
     from spinescore.runtime.appliance.store.places import Places
 
     spool = read(config).spool
@@ -43,6 +44,8 @@ def opened(config: Path) -> Iterator[tuple[Places, Index, Clock]]:
         yield places, index, read_clock(index)
     except IndexFull as error:
         raise SpineScoreError(f"nothing was changed: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise SpineScoreError(damage(places.index, error)) from error
     finally:
         index.close()
 

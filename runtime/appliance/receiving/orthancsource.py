@@ -97,8 +97,8 @@ class OrthancSource:
         except Refused as error:  # there is no room
             self._fail(error.fault)
             self._waiting = 1
-        except IndexFull:
-            self._fail(Fault("no-space", "the spool's disk is full; free space there"))
+        except IndexFull as error:
+            self._fail(Fault(error.code, str(error)))
             self._waiting = 1
         return self._waiting, self._faults
 

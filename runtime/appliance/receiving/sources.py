@@ -15,7 +15,6 @@ from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.configuration.config import Source as Table
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.receiving.watchedfolder import FolderSource
-from spinescore.runtime.appliance.seen.audit import AuditNotWritten
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.spool import Spool
@@ -51,10 +50,8 @@ class _Folder:
     def look(self) -> tuple[int, list[Fault]]:
         try:
             return self._source.poll(), self._source.faults
-        except AuditNotWritten as error:
-            return 1, [Fault("audit-not-written", str(error))]
-        except IndexFull:
-            return 1, [Fault("no-space", "the spool's disk is full; free space there")]
+        except IndexFull as error:
+            return 1, [Fault(error.code, str(error))]
         except OSError as error:
             if error.filename is None or not self._source.contains(Path(error.filename)):
                 raise

@@ -58,6 +58,8 @@ class Audit:
 class AuditNotWritten(IndexFull):
     """The audit log cannot be written, so that nothing may happen that belongs in it."""
 
+    code = "audit-not-written"
+
 
 @dataclass(frozen=True)
 class Head:

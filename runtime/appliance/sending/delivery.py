@@ -11,7 +11,9 @@ sent again, as a second copy is not harmless in every archive. The list of a res
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -36,10 +38,12 @@ __all__ = [
     "fault_of",
     "is_superseded",
     "note_delivery",
+    "note_destinations",
     "observe_way",
     "parcel_of",
 ]
 
+_BATCH = 200
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _NOTE_AGAIN_S = 3600.0
 DELIVERIES = (  # rows for `parcel_of`
@@ -100,7 +104,7 @@ class Deliverer:
         self._confirms = confirms
         self._index, self._clock, self._places, self._destination = index, clock, places, destination
         self._held_until_s = 0.0  # the destination was not reachable
-        self._denied_s = -_NOTE_AGAIN_S  # when a fault of its credential was last noted
+        self._noted_s: dict[str, float] = {}  # when a fault of the destination was last noted, by its code
 
     def recover(self) -> None:
         """Note that the outcome of a delivery that was under way is unclear. Call it once, before `step`."""
@@ -113,25 +117,28 @@ class Deliverer:
         row = self._claim()
         if row is None:
             return False
+        denied = False
         try:
             outcome = self._try(row, parcel_of(self._places, row))
         except Denied as error:
-            outcome = Outcome("later", str(error))
-            self._note_denied(str(error))
+            outcome, denied = Outcome("later", str(error)), True
+            self._note(Fault("credential-refused", f"the destination {self._destination.name}: {error}"))
         except Exception as error:  # a destination is a network: nothing that it does may end the service
-            outcome = Outcome("later", brief(error))
+            outcome = Outcome("later", str(error) if type(error) is ConnectionError else brief(error))
         self._finish(row, outcome)
+        if outcome is not None and outcome.kind == "later" and row["attempts"] and not denied:
+            text = f"the destination {self._destination.name}: {outcome.message}; it is tried again"
+            self._note(Fault("destination-unreachable", text))
         return True
 
-    def _note_denied(self, text: str) -> None:
-        """Note for `status` that the credential is wrong, not at each attempt: all is delivered when it is right."""
+    def _note(self, fault: Fault) -> None:
+        """Note a fault of the destination for `status`, not at each attempt: all is delivered when it is mended."""
         now = self._clock.now()
-        if now - self._denied_s >= _NOTE_AGAIN_S:
-            fault = Fault("credential-refused", f"the destination {self._destination.name}: {text}")
+        if now - self._noted_s.get(fault.code, -_NOTE_AGAIN_S) >= _NOTE_AGAIN_S:
             at = self._clock.date().isoformat(timespec="seconds")
             with self._index.transaction():
                 self._index.note_fault(at, fault.code, fault.message)
-            self._denied_s = now
+            self._noted_s[fault.code] = now
 
     def _claim(self) -> sqlite3.Row | None:
         """Return the row to deliver now, which is `sending` then."""
@@ -204,6 +211,31 @@ class Deliverer:
                 note_delivery(self._index, self._clock, row, "delivered")
         if state in ("sent", "committing"):
             self._held_until_s = 0.0
+
+
+def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> None:
+    """Park what is to go to a destination that the configuration has no more; what waits for one of `names` goes on."""
+    gone = "d.state IN ('waiting', 'sending', 'committing') AND d.destination NOT IN (SELECT value FROM json_each(?))"
+    back = "d.state = 'parked' AND d.code = 'destination-removed' AND d.destination IN (SELECT value FROM json_each(?))"
+    for condition, state in ((gone, "parked"), (back, "waiting")):
+        while rows := index.rows(f"{DELIVERIES} WHERE {condition} LIMIT ?", json.dumps(list(names)), _BATCH):
+            with index.transaction():
+                for row in rows:
+                    _move(index, clock, row, state)
+
+
+def _move(index: Index, clock: Clock, row: sqlite3.Row, state: str) -> None:
+    text = (f"the destination {row['destination']} is not in the configuration any more; add it again under this name, "
+            "and start the service")  # fmt: skip
+    fault = Fault("destination-removed", text) if state == "parked" else None
+    now = clock.now()
+    index.change(
+        "UPDATE deliveries SET state = ?, code = ?, message = ?, unclear = max(unclear, state IN ('sending', "
+        "'committing')), first_s = ?, next_s = ?, changed_s = ? WHERE id = ?", state, fault and fault.code,
+        fault and fault.message, now, now, now, row["id"],
+    )  # fmt: skip
+    if not is_superseded(index, row):
+        settle(index, clock, row["study"])
 
 
 def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:

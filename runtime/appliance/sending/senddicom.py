@@ -6,6 +6,7 @@ when nothing was due for a few seconds.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import SUCCESS, outcome_of
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from spinescore.runtime.text import one_line
 
 __all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
 
@@ -156,7 +158,7 @@ class DicomDestination:
         where = f"{archive.ae_title} at {archive.host}:{archive.port}"
         if association.is_rejected:
             raise ConnectionError(f"{where} rejected the association of {archive.calling_ae_title}")
-        raise ConnectionError(f"{where} cannot be reached")
+        raise ConnectionError(f"{where} cannot be reached ({_why_not(archive)})")
 
     def _answered(self, status: Dataset) -> int:
         """Return the status of an answer. Raises `ConnectionError` if there is none: the outcome is unclear."""
@@ -164,6 +166,17 @@ class DicomDestination:
             self._association = None
             raise ConnectionError(f"{self._archive.ae_title} did not answer")
         return int(status.Status)
+
+
+def _why_not(archive: Archive) -> str:
+    """Return why an archive cannot be reached, which pynetdicom does not tell: the network's or TLS's reason."""
+    try:
+        with socket.create_connection((archive.host, archive.port), timeout=_IDLE_S) as connection:
+            if archive.tls is not None:
+                archive.tls.wrap_socket(connection, server_hostname=archive.host).close()
+    except OSError as error:
+        return one_line(error.strerror or str(error))
+    return "it takes connections, and does not answer a request for an association"
 
 
 def _accepts(association: Association, sop_class: str) -> bool:

@@ -50,10 +50,10 @@ class FolderDestination:
             return Outcome("later", f"the folder {self._folder} cannot be written ({error.strerror})")
         return SENT
 
-    def holds(self, parcel: Parcel) -> bool | None:
-        """Return whether the very same file is there; None if the folder is not."""
+    def holds(self, parcel: Parcel) -> bool:
+        """Return whether the very same file is there. Raises `ConnectionError` if the folder is not."""
         if not self._folder.is_dir():
-            return None
+            raise ConnectionError(f"there is no folder {self._folder}")
         target = self._target(parcel)
         return target.is_file() and file_sha256(target) == parcel.sha256
 

@@ -15,7 +15,7 @@ from typing import Any
 from spinescore.runtime.appliance.store.places import FULL
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["Index", "IndexFull", "commit"]
+__all__ = ["Index", "IndexFull", "IndexUnwritable", "commit", "damage"]
 
 _VERSION = 102  # the hundreds change if the version before could not read the index; the rest counts additions
 _STRICT_SINCE = (3, 37, 0)
@@ -64,6 +64,22 @@ _KINDS = {"studies": "''", "deliveries": "{row}.destination"}  # what `tallies` 
 class IndexFull(Exception):
     """The disk has no room for a commit, or for its record in the audit log; nothing was changed."""
 
+    code = "no-space"  # of the fault that this is
+
+
+class IndexUnwritable(IndexFull):
+    """The index cannot be written for another reason, which the message gives; nothing was changed."""
+
+    code = "spool-unwritable"
+
+
+def damage(path: Path, error: sqlite3.Error) -> str:
+    """Return the sentence for a person that the index is damaged."""
+    return (
+        f"the index {path} cannot be used ({error}); end the service, and move the index away to have all objects of "
+        "the spool indexed and scored again"
+    )
+
 
 def commit(connection: sqlite3.Connection) -> None:
     """End a transaction: when this returns, its changes are on the disk."""
@@ -86,11 +102,9 @@ class Index:
         self._connection.row_factory = sqlite3.Row
         try:
             self._set_up()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, IndexFull) as error:
             self._connection.close()
-            raise SpineScoreError(
-                f"the index {path} cannot be used ({error}); move it away to have all objects indexed and scored again"
-            ) from error
+            raise SpineScoreError(str(error) if isinstance(error, IndexFull) else damage(path, error)) from error
         except BaseException:
             self._connection.close()
             raise
@@ -162,10 +176,13 @@ class Index:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Do all changes of the block, or none. Raises IndexFull if the disk has no room for them."""
-        self._connection.execute("PRAGMA journal_mode = PERSIST")  # belongs to the connection, not to the file
-        self._connection.execute("BEGIN IMMEDIATE")
+        """Do all changes of the block, or none.
+
+        Raises IndexFull if the disk has no room for them, and IndexUnwritable if the disk cannot be written.
+        """
         try:
+            self._connection.execute("PRAGMA journal_mode = PERSIST")  # belongs to the connection, not to the file
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
             commit(self._connection)
         except BaseException as error:
@@ -173,7 +190,10 @@ class Index:
                 self._connection.execute("ROLLBACK")
             if _is_full(error):
                 self._on_full()
-                raise IndexFull(str(error)) from error
+                raise IndexFull(f"the disk of the spool {self.folder} is full; free space there") from error
+            if isinstance(error, sqlite3.OperationalError):
+                text = f"the index {self._path} cannot be written ({error})"
+                raise IndexUnwritable(f"{text}; look at its disk, and mount it so that it can be written") from error
             raise
 
     def check_writable(self) -> None:

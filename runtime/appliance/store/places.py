@@ -14,9 +14,11 @@ from pathlib import Path
 from spinescore.runtime.durable import make_folder
 from spinescore.runtime.errors import SpineScoreError
 
-__all__ = ["FULL", "Places", "filesystem_of", "is_running", "locked", "make_places", "network_fault"]
+__all__ = ["FULL", "UNWRITABLE", "Places", "disk_fault", "filesystem_of", "is_running", "locked", "make_places"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT) if sys.platform != "win32" else (errno.ENOSPC,)
+
+UNWRITABLE = (errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)  # a disk that cannot be written now
 
 _RESERVE_BYTES = 64 << 20
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs",
@@ -68,7 +70,7 @@ class Places:
 
 def make_places(root: Path, reserve_bytes: int) -> Places:
     """Make the spool's folders. Raises SpineScoreError for a disk on the network, or folders on different disks."""
-    if fault := network_fault(root):
+    if fault := disk_fault(root):
         raise SpineScoreError(fault)
     make_folder(root)
     places = Places(root, reserve_bytes)
@@ -79,8 +81,11 @@ def make_places(root: Path, reserve_bytes: int) -> Places:
     return places
 
 
-def network_fault(root: Path) -> str | None:
-    """Return a sentence if the spool would be on a disk of the network; None if not."""
+def disk_fault(root: Path) -> str | None:
+    """Return a sentence if the spool's disk is one of the network, or is mounted for reading alone; None if not."""
+    here = next(path for path in (root, *root.parents) if path.exists())
+    if sys.platform != "win32" and os.statvfs(here).f_flag & os.ST_RDONLY:
+        return f"the spool {root} cannot be written (Read-only file system); mount its disk so that it can be written"
     kind = filesystem_of(root)
     if kind not in _NETWORK:
         return None
@@ -112,7 +117,11 @@ def locked(places: Places, wait_s: float = 5.0) -> Iterator[int]:
     The lock lasts until all of them have ended, so that a new service never works beside processes of an old one.
     Raises SpineScoreError if another service still holds it after `wait_s` seconds.
     """
-    descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        text = f"the spool {places.root} cannot be written ({error.strerror})"
+        raise SpineScoreError(f"{text}; mount its disk so that it can be written, or correct its permissions") from None
     give_up_s = time.monotonic() + wait_s
     try:
         while not _lock(descriptor):
@@ -132,7 +141,7 @@ def is_running(places: Places) -> bool:
     """Return whether a service holds the spool now."""
     if not places.lock.exists():
         return False
-    descriptor = os.open(places.lock, os.O_RDWR)
+    descriptor = os.open(places.lock, os.O_RDONLY)
     try:
         return not _lock(descriptor)
     finally:

@@ -18,8 +18,9 @@ from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.past import past_content
-from spinescore.runtime.appliance.store.places import FULL, Places
+from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places
 from spinescore.runtime.appliance.store.studies import note_object
+from spinescore.runtime.files import file_sha256
 
 __all__ = ["Association", "Received", "Spool"]
 
@@ -89,7 +90,8 @@ class Spool:
         `along` is called in the transaction that notes a new object, for what is to be kept together with it.
 
         Acknowledge the object after this call, never before. Raises Refused with a fault (`no-space`, `too-large`,
-        `not-dicom`, `no-uid`), and then nothing of the object is left here; so, too, for any other exception.
+        `not-dicom`, `no-uid`, `spool-unwritable`), and then nothing of the object is left here; so, too, for any other
+        exception.
         """
         if not self.places.has_room():
             raise self._no_space()
@@ -100,11 +102,12 @@ class Spool:
         except OSError as error:
             if error.errno in FULL:
                 raise self._no_space() from None
+            if error.errno in UNWRITABLE:
+                text = f"the spool {self.places.root} cannot be written ({error.strerror})"
+                raise Refused(Fault("spool-unwritable", f"{text}; correct that, and send the object again")) from None
             raise
-        except audit.AuditNotWritten as error:
-            raise Refused(Fault("audit-not-written", str(error))) from None
-        except IndexFull:
-            raise self._no_space() from None
+        except IndexFull as error:
+            raise Refused(Fault(error.code, str(error))) from None
         finally:
             part.unlink(missing_ok=True)
 
@@ -140,8 +143,8 @@ class Spool:
         other = self._namesake(identity, sha256)
         if other:
             return self._quarantine(part, sha256, identity, association)
-        row = self.index.one("SELECT study, removed FROM objects WHERE sha256 = ?", sha256)
-        if row is not None and not (row["removed"] and self._is_needed(row["study"])):
+        row = self.index.one("SELECT study FROM objects WHERE sha256 = ?", sha256)
+        if row is not None and (not self._is_needed(row["study"]) or self._is_whole(sha256)):
             return Received("known", sha256, row["study"])
         if row is None and past_content(self.index, identity.sop_instance_uid, sha256) and not self._is_open(identity):
             return Received("known", sha256, None)
@@ -176,8 +179,13 @@ class Spool:
             return True
         return past_content(self.index, identity.sop_instance_uid, sha256) is False
 
+    def _is_whole(self, sha256: str) -> bool:
+        """Return whether an object's file is here and as it was: one that is gone or damaged is replaced."""
+        path = self.places.object(sha256)
+        return path.is_file() and file_sha256(path) == sha256
+
     def _is_needed(self, study: int | None) -> bool:
-        """Return whether a study is not finished, so that an object whose file was removed is needed again."""
+        """Return whether a study is not finished, so that the files of its objects are needed."""
         query = "SELECT 1 FROM studies WHERE id = ? AND state NOT IN ('delivered', 'scored')"
         return study is not None and self.index.one(query, study) is not None
 

@@ -61,7 +61,7 @@ def _note_study(index: Index, uid: str, now: float, at: str) -> int:
         return index.insert("studies", uid=uid, revision=past_revision(index, uid) + 1, state="collecting", attempts=0,
                             interruptions=0, last_s=now, changed_s=now, received_at=at)  # fmt: skip
     number = int(row["id"])
-    begun = row["state"] not in ("collecting", "due") and row["code"] != "object-missing"
+    begun = row["state"] not in ("collecting", "due") and row["code"] not in ("object-missing", "object-damaged")
     index.change(
         "UPDATE studies SET revision = revision + ?, state = 'collecting', code = NULL, message = NULL, "
         "input_key = NULL, attempts = 0, interruptions = 0, last_s = ?, changed_s = ? WHERE id = ?",

@@ -45,13 +45,16 @@ class Worker(Protocol):
 class ProcessWorker(Child):
     """A worker in a process of its own, which holds the spool's lock with this one."""
 
-    def __init__(self, score: Score, inherited: Sequence[int] = ()) -> None:
+    def __init__(self, score: Score, bundle_sha256: str, inherited: Sequence[int] = ()) -> None:
+        """`bundle_sha256` is the hash of the bundle that the service began with; the worker opens no other."""
         super().__init__("spinescore.runtime.appliance.work.workerprocess", inherited)
-        self._score = score
+        self._score, self._bundle_sha256 = score, bundle_sha256
 
     def open(self) -> None:
         """Start the process and have it open the bundle."""
-        self.start({"bundle": self._score.bundle, "device": self._score.device, "strict": self._score.strict})
+        score = self._score
+        self.start({"bundle": score.bundle, "sha256": self._bundle_sha256, "device": score.device,
+                    "strict": score.strict})  # fmt: skip
 
     def give(self, job: Job) -> None:
         """Give it a job."""

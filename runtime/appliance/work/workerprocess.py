@@ -52,7 +52,7 @@ _IDLE_BEAT_S = 1.0
 
 
 def main(request: str) -> None:
-    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, device and strict."""
+    """Open the bundle and do jobs until the parent ends. `request` is JSON: bundle, its hash, device and strict."""
     _die_with_parent()
     jobs = _Jobs()
     say = answering(jobs.hear)
@@ -65,6 +65,10 @@ def main(request: str) -> None:
         scorer = Scorer.open(options["bundle"], options["device"], build="background", progress=progress)
     except SpineScoreError as error:
         say(refused=str(error))
+        sys.exit(1)
+    if scorer.bundle.sha256 != options["sha256"]:
+        text = f"the bundle {options['bundle']} is another one than at the service's start; start the service again"
+        say(refused=text)
         sys.exit(1)
     say(ready=True, engine=_engine_of(scorer._session.engine.scorer.info))
 

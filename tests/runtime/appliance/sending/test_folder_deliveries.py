@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from helpers.appliance import OUT
 from spinescore.runtime.appliance.seen.status import deliver_again, retry
-from spinescore.runtime.appliance.sending.delivery import Outcome
+from spinescore.runtime.appliance.sending.delivery import Outcome, note_destinations
 
 
 def test_a_destination_is_tried_again_later_and_later_and_then_parked(make, files):
@@ -87,7 +87,33 @@ def test_results_wait_for_a_folder_that_is_not_mounted(make, files):
     appliance.run(5)
     assert appliance.study()["state"] == "delivering"
     assert not (appliance.root / OUT).exists()
+    assert faults(appliance) == []  # not at the first attempt
+    appliance.run(60)
+    text = f"the destination out: there is no folder {appliance.root / OUT}; it is tried again"
+    assert faults(appliance) == [("destination-unreachable", text)]
     (appliance.root / OUT).mkdir()
     appliance.clock.pass_s(60.0)
     appliance.run(5)
+    assert appliance.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}
+
+
+def faults(appliance) -> list[tuple[str, str]]:
+    return [tuple(row) for row in appliance.index.rows("SELECT code, message FROM faults")]
+
+
+def test_results_for_a_destination_that_was_removed_wait_until_it_is_back(make, files):
+    appliance = make()
+    (appliance.root / OUT).rmdir()
+    appliance.receive(*files)
+    appliance.run(5)
+    note_destinations(appliance.index, appliance.clock, ["renamed"])
+    assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "destination-removed")
+    assert appliance.study()["message"].startswith("the destination out is not in the configuration any more; add it")
+    note_destinations(appliance.index, appliance.clock, ["renamed"])
+    assert [code for code, _ in faults(appliance)] == ["destination-removed"]
+    (appliance.root / OUT).mkdir()
+    note_destinations(appliance.index, appliance.clock, [OUT])
+    appliance.clock.pass_s(60.0)
+    appliance.run(5)
+    assert appliance.study()["state"] == "delivered"
     assert appliance.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}

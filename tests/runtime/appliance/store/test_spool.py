@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ from spinescore.runtime.appliance.configuration.config import Source, SpoolPart
 from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.store import index, places
-from spinescore.runtime.appliance.store.places import filesystem_of, make_places, network_fault
+from spinescore.runtime.appliance.store.places import disk_fault, filesystem_of, make_places
 from spinescore.runtime.errors import SpineScoreError
 
 
@@ -123,6 +124,32 @@ def test_a_full_index_takes_nothing_in_and_frees_the_reserve(make, files, monkey
     assert appliance.spool.receive([files[0].read_bytes()]).status == "stored"
 
 
+def test_an_index_that_cannot_be_written_takes_nothing_in_until_it_can(make, files):
+    appliance = make()
+    appliance.index._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(Refused, match=r"spool-unwritable: the index .* cannot be written .*mount it so that it can be"):
+        appliance.receive(files[0])
+    assert (parts(appliance), objects(appliance), appliance.states()) == ([], [], {})
+    appliance.index._connection.execute("PRAGMA query_only = OFF")
+    assert appliance.receive(files[0])[0].status == "stored"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO])
+def test_a_spool_that_cannot_be_written_takes_nothing_in(make, files, monkeypatch, number):
+    appliance = make()
+
+    def fail(path):
+        raise OSError(number, "it is so", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "sync", fail)
+        with pytest.raises(
+            Refused, match=r"spool-unwritable: the spool .* cannot be written \(it is so\); correct that"
+        ):
+            appliance.receive(files[0])
+    assert (parts(appliance), objects(appliance), appliance.states()) == ([], [], {})
+
+
 def test_below_the_reserve_nothing_is_taken_in(make, files):
     appliance = make()
     appliance.places.reserve_bytes = 1 << 60
@@ -206,7 +233,7 @@ def test_disks_of_the_network_are_refused(tmp_path, monkeypatch):
     assert filesystem_of(Path("/srv/with space/spool"), MOUNTS) == "nfs4"
     assert filesystem_of(Path("/srv/with space/local/spool"), MOUNTS) == "xfs"
     assert filesystem_of(Path("/srv/without"), MOUNTS) == "ext4"
-    assert network_fault(tmp_path) is None
+    assert disk_fault(tmp_path) is None
     monkeypatch.setattr(places, "filesystem_of", lambda path: "nfs4")
     with pytest.raises(SpineScoreError, match="disk of the network"):
         make_places(tmp_path / "spool", 0)
@@ -226,7 +253,7 @@ def test_only_one_service_works_on_a_spool(tmp_path):
 def test_an_index_that_cannot_be_read_is_refused(tmp_path):
     path = tmp_path / "index.sqlite"
     path.write_bytes(b"this is no index of anything, not at all" * 100)
-    with pytest.raises(SpineScoreError, match="move it away"):
+    with pytest.raises(SpineScoreError, match="move the index away"):
         index.Index(path)
     path.unlink()
     one = index.Index(path)

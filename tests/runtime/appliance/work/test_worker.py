@@ -10,13 +10,14 @@ import pytest
 from spinescore.runtime.appliance.configuration.config import Score
 from spinescore.runtime.appliance.work.dispatch import Dispatcher
 from spinescore.runtime.appliance.work.worker import ProcessWorker
+from spinescore.runtime.bundle import Bundle
 
 
 @pytest.fixture
 def appliance(make, bundle):
     """An appliance whose worker is a process; its clock stands still unless a test moves it."""
     one = make()
-    one.worker = ProcessWorker(Score(str(bundle), "cpu"))
+    one.worker = ProcessWorker(Score(str(bundle), "cpu"), Bundle.open(bundle).sha256)
     one.dispatcher = Dispatcher(one.queue, one.worker, one.index, one.places, one.clock, one.config.score)
     yield one
     one.dispatcher.close()
@@ -53,12 +54,20 @@ def test_a_process_that_ends_is_started_again(appliance):
     steps(appliance, lambda: appliance.dispatcher.is_ready)
 
 
-def test_a_bundle_that_cannot_be_opened_is_said(make, tmp_path):
-    one = make()
-    worker = ProcessWorker(Score(str(tmp_path / "no-bundle"), "cpu"))
+def refusal(one, worker) -> str:
+    """What the worker says when it cannot open the bundle."""
     dispatcher = Dispatcher(one.queue, worker, one.index, one.places, one.clock, one.config.score)
     steps_left = iter(range(600))
     while dispatcher.shown.get("state") != "refused" and next(steps_left, None) is not None:
         dispatcher.step(0.1)
-    assert "no-bundle" in dispatcher.shown["message"]
     dispatcher.close()
+    return dispatcher.shown["message"]
+
+
+def test_a_bundle_that_cannot_be_opened_is_said(make, tmp_path):
+    assert "no-bundle" in refusal(make(), ProcessWorker(Score(str(tmp_path / "no-bundle"), "cpu"), "0" * 64))
+
+
+def test_a_bundle_that_was_replaced_while_the_service_runs_scores_nothing(make, bundle):
+    told = refusal(make(), ProcessWorker(Score(str(bundle), "cpu"), "0" * 64))
+    assert told == f"the bundle {bundle} is another one than at the service's start; start the service again"

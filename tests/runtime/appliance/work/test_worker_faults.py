@@ -118,6 +118,9 @@ def test_a_damaged_object_parks_its_study(make, files):
     path.write_bytes(path.read_bytes()[:-2] + b"\1\1")
     appliance.run(5)
     assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "object-damaged")
+    assert [one.status for one in appliance.receive(*files)] == ["stored", "known"]
+    appliance.run(5)
+    assert (appliance.study()["state"], appliance.study()["revision"]) == ("delivered", 1)
 
 
 def test_an_interrupted_study_is_due_again_after_the_others(make, files, tmp_path):
