@@ -109,7 +109,8 @@ def correct(
     the report that the reader saw; its points stand in the result as those before the correction.
 
     Grades by a reader are certain in the expected scores. The other corner of such a disc then counts with its own
-    probabilities. An older report does not say how many corners may be imputed; the default holds for it.
+    probabilities. An older report does not say how many corners may be imputed: the default holds for it, unless its
+    regions show another number.
 
     Raises `TypeError` for arguments of other types. Raises `ValueError`, with the place and the next step, if a
     correction is not valid or does not fit the report.
@@ -220,6 +221,9 @@ def _check_regions(report: StudyReport, correction: Correction, path: str) -> No
                 f"{path}.grades.{graded[0]}: the {region} region is {status} and has no grades; leave it out, or give "
                 "its points and score the study again"
             )
+        reject = report.regions[region].reject
+        if correction.points.get(region) and reject is not None and reject.code == "reader-unreadable":
+            raise ValueError(f"{path}.points.{region}: a reader could not read the region; leave its points out")
         if region in correction.unreadable and status == "missing":
             raise ValueError(
                 f"{path}.unreadable: the study has no {region} radiograph to be read; leave the region out"
@@ -278,9 +282,17 @@ def _with_grades(
 
 
 def _score(report: StudyReport, region: Region, discs: Sequence[DiscReport]) -> RegionScore:
-    most = report.max_imputed_per_region
     grades = [corner.grade for disc in discs for corner in disc.corners]
-    return score_region(region, grades, DEFAULT_MAX_IMPUTED if most is None else most)
+    return score_region(region, grades, _most_imputed(report))
+
+
+def _most_imputed(report: StudyReport) -> int:
+    if report.max_imputed_per_region is not None:
+        return report.max_imputed_per_region
+    scored = [region for region in report.regions.values() if region.status == "scored"]
+    imputed = [region.missing for region in scored if region.total is not None]
+    too_many = [region.missing for region in scored if region.total is None]
+    return min(max(DEFAULT_MAX_IMPUTED, *imputed, 0), *(missing - 1 for missing in too_many), len(SITES["cervical"]))
 
 
 def _distribution(discs: Sequence[DiscReport]) -> NDArray[np.float64]:
