@@ -33,7 +33,8 @@ from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
 
 __all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "Score",
-           "load_objects", "make_results", "outcome_of", "read_results", "score_corrected", "write_formats"]  # fmt: skip
+           "load_objects", "make_results", "outcome_of", "read_results", "score_corrected",
+           "write_formats"]  # fmt: skip
 
 SCHEMA: Literal["spinescore.result-set/1"] = "spinescore.result-set/1"
 SET, NOT_SCORED = "set.json", "not-scored.json"

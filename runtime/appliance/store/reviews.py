@@ -86,7 +86,8 @@ def take_correction(index: Index, clock: Clock, study: int, revision: int, corre
         cancel_deliveries(index, now, study)
         new = int(index.one("SELECT revision FROM studies WHERE id = ?", study)["revision"])
         index.insert("reviews", study=study, revision=new, base=revision, verdict=verdict, reader=correction.reader,
-                     at=correction.at, comment=correction.comment, correction=json.dumps(document_of(correction)))  # fmt: skip
+                     at=correction.at, comment=correction.comment,
+                     correction=json.dumps(document_of(correction)))  # fmt: skip
         add(index, "reviews", verdict)
         points = sum(map(len, correction.points.values()))
         audit.note(index, clock, verdict, study=study, revision=new, reader=correction.reader, points=points or None,

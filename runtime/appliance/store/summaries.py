@@ -52,9 +52,9 @@ def fill_summaries(places: Places, index: Index) -> None:
 def prior_of(index: Index, study: int) -> sqlite3.Row | None:
     """Return study, date and results of the latest earlier study of the same patient that was scored."""
     row: sqlite3.Row | None = index.one(
-        f"SELECT q.study, q.input_key, p.study_date FROM summaries u JOIN summaries p USING (patient_key) JOIN results q "
-        f"ON q.input_key = p.input_key WHERE u.input_key = {LATEST.format(study='?1')} AND q.study != ?1 AND q.scored = 1 "
-        f"AND q.removed = 0 AND q.input_key = {LATEST.format(study='q.study')} AND (p.study_date, q.study) < "
-        "(u.study_date, ?1) ORDER BY p.study_date DESC, q.study DESC LIMIT 1", study,
+        "SELECT q.study, q.input_key, p.study_date FROM summaries u JOIN summaries p USING (patient_key) JOIN results "
+        f"q ON q.input_key = p.input_key WHERE u.input_key = {LATEST.format(study='?1')} AND q.study != ?1 AND "
+        f"q.scored = 1 AND q.removed = 0 AND q.input_key = {LATEST.format(study='q.study')} AND "
+        "(p.study_date, q.study) < (u.study_date, ?1) ORDER BY p.study_date DESC, q.study DESC LIMIT 1", study,
     )  # fmt: skip
     return row

@@ -160,6 +160,7 @@ def _is_own(scope: Scope) -> bool:
     if b"origin" not in values:
         return True
     try:
-        return urlsplit(values[b"origin"].decode("latin-1")).netloc == values.get(b"host", b"").decode("latin-1") != ""
+        origin = urlsplit(values[b"origin"].decode("latin-1")).netloc
     except ValueError:  # of an address in brackets
         return False
+    return origin != "" and origin == values.get(b"host", b"").decode("latin-1")

@@ -91,8 +91,8 @@ def _some(fields: Json) -> Json:
 
 
 def _body(needed: list[str], **fields: Json) -> Json:
-    schema = _some({"revision": {"type": "integer", "minimum": 1}, "reader": or_null({"type": "string", "maxLength": 64}),
-                    "comment": or_null({"type": "string", "maxLength": 1000}), **fields})  # fmt: skip
+    words = {name: or_null({"type": "string", "maxLength": most}) for name, most in (("reader", 64), ("comment", 1000))}
+    schema = _some({"revision": {"type": "integer", "minimum": 1}, **words, **fields})
     schema["required"] = ["revision", *needed]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -110,5 +110,5 @@ def study_schema() -> Json:
         revision=_WHOLE, made_at=or_null(TEXT), by=TEXT, verdict=_VERDICT, reader=or_null(TEXT), comment=or_null(TEXT),
         total=_TOTAL, report_url=or_null(_URL)))  # fmt: skip
     study["properties"]["views"] = _some({region: an_object(
-        url=_URL, rows=_WHOLE, columns=_WHOLE, turn_deg={"enum": [0, 90, 180, 270]}) for region in REGIONS})  # fmt: skip
+        url=_URL, rows=_WHOLE, columns=_WHOLE, turn_deg=_WHOLE) for region in REGIONS})  # fmt: skip
     return study

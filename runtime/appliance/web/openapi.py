@@ -22,7 +22,7 @@ from spinescore.runtime.appliance.web.apiparts import (
     ref,
 )
 from spinescore.runtime.appliance.web.apireviews import review_paths, study_schema
-from spinescore.runtime.appliance.web.scorerequest import MOSTFILES
+from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat
 
@@ -84,7 +84,7 @@ def _paths() -> Json:
 def _score() -> Json:
     form: Json = {
         "type": "object",
-        "description": f"At most {MOSTFILES} files: DICOM ({_DICOM}), one zip archive of DICOM files ({_ZIP}), or raw "
+        "description": f"At most {MOST_FILES} files: DICOM ({_DICOM}), one zip archive of DICOM files ({_ZIP}), or raw "
         "frames (application/octet-stream) that the part request names.",
         "properties": {"request": ref("ScoreRequest")},
         "additionalProperties": {"type": "string", "format": "binary"},
@@ -214,7 +214,7 @@ def _score_request() -> Json:
         "budget_ms": or_null({"type": "number", "minimum": 1, "maximum": 3600000}),
         "strict": or_null({"type": "boolean"}),
         "formats": or_null(array({"enum": list(get_args(ResultFormat))})),
-        "views": or_null(array(ref("View")) | {"maxItems": MOSTFILES}),
+        "views": or_null(array(ref("View")) | {"maxItems": MOST_FILES}),
     }}  # fmt: skip
 
 

@@ -48,8 +48,13 @@ _JSON = "application/json"
 _MOST_REVISION = 1_000_000_000
 _PREVIEW = "preview"
 # The fields of each call besides those of all calls. Unless it is a preview, the first of them must not be empty.
-CALLS: Mapping[str, tuple[str, ...]] = {"points": ("points", "grades"), "grades": ("grades",),
-                                        "unreadable": ("regions",), "accept": (), _PREVIEW: ("points", "grades")}  # fmt: skip
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "points": ("points", "grades"),
+    "grades": ("grades",),
+    "unreadable": ("regions",),
+    "accept": (),
+    _PREVIEW: ("points", "grades"),
+}
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _answer(kept: Path, tag: str) -> Response:
     with kept.open("rb") as file:
         head = json.loads(file.readline())
         pixels = file.read()
-    centre, width = head["window"]
-    headers = {**PRIVATE, "ETag": tag, "X-Content-Type-Options": "nosniff",
-               "Spinescore-Size": f"{head['rows']} {head['columns']}", "Spinescore-Window": f"{centre:g} {width:g}"}  # fmt: skip
+    size, window = f"{head['rows']} {head['columns']}", "{:g} {:g}".format(*head["window"])
+    headers = {**PRIVATE, "ETag": tag, "X-Content-Type-Options": "nosniff", "Spinescore-Size": size,
+               "Spinescore-Window": window}  # fmt: skip
     return Response(pixels, 200, headers, "application/octet-stream")

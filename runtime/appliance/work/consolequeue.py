@@ -1,8 +1,9 @@
 """The jobs of consoles in the supervisor: they wait here for the worker, before the studies of the queue.
 
-The web process says `{"score": job}`, `{"review": job}` for a reader's job, and `{"cancel": key}`, and gets one answer for each job, `{"console": key, "code":
-null}` or with a code and a message. A new web process begins with `{"consoles": "none"}`, because the jobs of the one
-before have nobody who waits for them. No job is tried twice: its console still has the pixels.
+The web process says `{"score": job}`, or `{"review": job}` for a reader's job, and `{"cancel": key}`. It gets one
+answer for each job, `{"console": key, "code": null}` or with a code and a message. A new web process begins with
+`{"consoles": "none"}`, because the jobs of the one before have nobody who waits for them. No job is tried twice: its
+console still has the pixels.
 """
 
 from __future__ import annotations

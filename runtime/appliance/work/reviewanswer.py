@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spinescore.runtime.appliance.store.resultset import Score, load_objects, score_corrected
 from spinescore.runtime.appliance.work.consolejob import ANSWER
 from spinescore.runtime.appliance.work.reviewjob import VIEW, ReviewJob
+from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.reading.display import display_of
 from spinescore.runtime.study import Radiograph
 
@@ -33,6 +34,8 @@ def answer_review(job: ReviewJob, score: Score, beat: Callable[[str], None]) -> 
         (Path(job.folder) / ANSWER).write_text(f'{{"report": {report.to_json(indent=None)}}}\n', encoding="utf-8")
         return
     beat("view")
+    if not study.radiographs:
+        raise InputRejected(study.rejects[0].code, study.rejects[0].message)
     pixels, window = view_of(study.radiographs[0])
     head = {"rows": pixels.shape[0], "columns": pixels.shape[1], "window": window}
     with (Path(job.folder) / VIEW).open("wb") as file:
@@ -58,10 +61,8 @@ def view_of(radiograph: Radiograph) -> tuple[NDArray[np.uint16], tuple[float, fl
         shades[max(first, 0) : max(last + 1, 0)] = False
     ends = (values[shades].min(), values[shades].max()) if shades.any() else (0.0, float(values.max()))
     low, high = map(float, ends)
-    return np.ascontiguousarray(table[radiograph.pixels - radiograph.stored_min]), (
-        (low + high) / 2,
-        max(high - low, 1.0),
-    )
+    pixels = table[radiograph.pixels.astype(np.int32) - radiograph.stored_min]
+    return np.ascontiguousarray(pixels), ((low + high) / 2, max(high - low, 1.0))
 
 
 def _hidden(radiograph: Radiograph) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from helpers.appliance import tiny_files
 from helpers.http_calls import BOUNDARY, FORM, TCP, call, form
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.studies import park
-from spinescore.runtime.appliance.web.access import Access
+from spinescore.runtime.appliance.web.access import Access, Client
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.site import Site
@@ -35,7 +35,7 @@ class Served:
 @pytest.fixture
 def served(make):
     appliance = make()
-    access = Access({f"{role}-token": role for role in ("console", "reader", "admin")})
+    access = Access({f"{role}-token": Client(role) for role in ("console", "reader", "admin")})
     consoles = Consoles().open(appliance.places, appliance.clock, lambda **message: None)
     return Served(appliance, make_app(Site(appliance.config, appliance.places, appliance.clock, access, consoles)))
 
