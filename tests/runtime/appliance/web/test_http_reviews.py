@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -22,6 +25,13 @@ from spinescore.runtime.appliance.web.access import Client, read_access
 
 GRADES = {"C3-superior": 2, "L1-inferior": None}
 POINTS = {"cervical": {"C2/C3": [[30.0, 40.0], [50.0, 41.0]]}}
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder in memory if there is one: nothing here is about the disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -359,17 +369,18 @@ def test_pages_of_other_sites_change_nothing(served):
 HOSTILE = [
     b"", b"{", b"[]", b"null", b"1", b'"a"', b"\xff\xfe\x00", b"[" * 60000, b'{"a":' * 10000, b"{}",
     b'{"revision": NaN}', b'{"revision": 1e999}', b'{"revision": 1, "revision": 1}', b'{"revision": "1"}',
-    b'{"revision": 1.0}', b'{"revision": true}', b'{"revision": 0}', b'{"revision": -1}', b'{"revision": ' + b"9" * 400 + b"}",
+    b'{"revision": 1.0}', b'{"revision": true}', b'{"revision": 0}', b'{"revision": -1}',
+    b'{"revision": ' + b"9" * 400 + b"}",
     b'{"revision": 99999999999999999999}', b'{"revision": 1, "reader": 5}', b'{"revision": 1, "reader": []}',
     b'{"revision": 1, "reader": "\\u0000"}', b'{"revision": 1, "reader": "\\ud800"}', b'{"revision": 1, "other": 1}',
 ]  # fmt: skip
 WRONG = {
-    "grades": [None, [], {}, 3, "x", {"C3-superior": 4}, {"C3-superior": -1}, {"C3-superior": 1.5}, {"C3-superior": True},
-               {"C3-superior": "2"}, {"X": 1}, {"C3-superior": [1]}, {"": 1}],
-    "points": [None, [], {}, {"cervical": None}, {"cervical": {}}, {"thoracic": {}}, {"cervical": {"L1/L2": [[1, 2], [3, 4]]}},
-               {"cervical": {"C2/C3": None}}, {"cervical": {"C2/C3": [[1, 2]]}}, {"cervical": {"C2/C3": [[1, 2], [1, 2]]}},
-               {"cervical": {"C2/C3": [[1, 2], [3, "4"]]}}, {"cervical": {"C2/C3": [[1, 2], [3, 1e300]]}},
-               {"cervical": {"C2/C3": [[1, 2, 3], [3, 4, 5]]}}],
+    "grades": [None, [], {}, 3, "x", {"X": 1}, {"": 1},
+               *({"C3-superior": one} for one in (4, -1, 1.5, True, "2", [1]))],
+    "points": [None, [], {}, {"cervical": None}, {"cervical": {}}, {"thoracic": {}},
+               {"cervical": {"L1/L2": [[1, 2], [3, 4]]}},
+               *({"cervical": {"C2/C3": one}} for one in (None, [[1, 2]], [[1, 2], [1, 2]], [[1, 2], [3, "4"]],
+                                                          [[1, 2], [3, 1e300]], [[1, 2, 3], [3, 4, 5]]))],
     "unreadable": [None, [], {}, "lumbar", ["thoracic"], ["lumbar", "lumbar"], [None], [["lumbar"]]],
 }  # fmt: skip
 
