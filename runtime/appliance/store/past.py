@@ -67,8 +67,9 @@ def _forget_study(index: Index, study: int, uid: str, revision: int) -> None:
         index.change("INSERT OR REPLACE INTO past_objects VALUES (?, ?)", _digest(one["sop_instance_uid"]),
                      bytes.fromhex(one["sha256"])[:_DIGEST_BYTES])  # fmt: skip
     index.change("INSERT OR REPLACE INTO past_studies VALUES (?, ?)", _digest(uid), revision)
-    index.change("DELETE FROM deliveries WHERE input_key IN (SELECT input_key FROM results WHERE study = ?)", study)
-    for table in ("results", "objects"):
+    for table in ("deliveries", "summaries"):
+        index.change(f"DELETE FROM {table} WHERE input_key IN (SELECT input_key FROM results WHERE study = ?)", study)
+    for table in ("results", "objects", "reviews"):
         index.change(f"DELETE FROM {table} WHERE study = ?", study)
     index.change("DELETE FROM studies WHERE id = ?", study)
 

@@ -29,7 +29,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running, locked, make_places
 from spinescore.runtime.appliance.web import server
-from spinescore.runtime.appliance.web.access import read_access
+from spinescore.runtime.appliance.web.access import Client, read_access
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket
 from spinescore.runtime.errors import SpineScoreError
@@ -73,7 +73,7 @@ def test_a_port_has_a_token_that_stays(tmp_path):
     assert (tmp_path / "token").read_text() == token
     assert first.config.http.tcp == "127.0.0.1:8080"
     scope = {"server": ("127.0.0.1", 8080), "headers": [(b"authorization", b"Bearer " + token.strip().encode())]}
-    assert read_access(first.config.http).role(scope) == "console"
+    assert read_access(first.config.http).client(scope) == Client("console")
 
 
 def test_a_token_that_is_no_token_is_refused(tmp_path):
