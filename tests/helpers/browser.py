@@ -13,7 +13,7 @@ import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-WAIT_S = 60
+WAIT_S = 10
 
 
 def need_browser() -> None:
@@ -34,7 +34,7 @@ def browsing(width: int = 1280, height: int = 900, *, touch: bool = False, scale
         options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
         driver.set_page_load_timeout(WAIT_S)
