@@ -34,13 +34,18 @@ export function say(text) {
 
 // Show an error until something else is shown. `actions` are buttons for the next step.
 export function alarm(title, error, ...actions) {
-  const next = error.nextStep ? ` ${sentence(error.nextStep)}` : "";
   const code = error.code ? element("span", { class: "code" }, ` (${error.code})`) : "";
   byId("alerts").replaceChildren(
     element("div", { class: "alarm" },
-      element("p", {}, element("strong", {}, `${title} `), sentence(error.detail ?? error.message), next, code),
+      element("p", {}, element("strong", {}, `${title} `), told(error), code),
       element("p", { class: "actions" }, actions, button("Close this message", calm))),
   );
+}
+
+// Return what happened and what to do next.
+export function told(error) {
+  const next = error.nextStep ? ` ${sentence(error.nextStep)}` : "";
+  return sentence(error.detail ?? error.message) + next;
 }
 
 export function calm() {

@@ -10,6 +10,7 @@ export function listenTo(viewer) {
   const { surface } = viewer;
   const pointers = new Map();
   let held = null; // the drag: { what, mark, start, offset, moved }
+  let tapped = null; // the corner whose grades open with the click: before it, a tap of a finger still moves the focus
 
   const place = (event) => {
     const box = surface.getBoundingClientRect();
@@ -34,6 +35,7 @@ export function listenTo(viewer) {
     if (event.button !== 0 && event.button !== 2) return;
     if (event.target.closest("button")) return;
     event.preventDefault();
+    tapped = null;
     surface.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, place(event));
     if (pointers.size > 1) {
@@ -82,9 +84,13 @@ export function listenTo(viewer) {
     if (done.what === "point") movePoint(place(event), true);
     held = null;
     delete surface.dataset.held;
-    if (done.what === "corner" && !done.moved) viewer.act.grade(done.mark.site, done.mark.node);
+    if (done.what === "corner" && !done.moved) tapped = done.mark;
   }
   surface.addEventListener("pointerup", end);
+  surface.addEventListener("click", () => {
+    if (tapped) viewer.act.grade(tapped.site, tapped.node);
+    tapped = null;
+  });
   surface.addEventListener("pointercancel", end);
   surface.addEventListener("contextmenu", (event) => event.preventDefault());
   surface.addEventListener("wheel", (event) => {

@@ -1,6 +1,6 @@
 // The elements of the page of one study, and how a report fills them.
 
-import { byId, element } from "/review/dom.js";
+import { byId, element, sentence } from "/review/dom.js";
 import { CornerTable } from "/review/corners.js";
 import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
 import { legend } from "/review/legend.js";
@@ -42,12 +42,13 @@ export class StudyLayout {
       choice("tool", "A drag moves", TOOLS, "points", (tool) => this.setTool(tool)),
       choice("show", "Show", { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] }, "both", (show) => this.setShown(show)),
       prior.control);
+    this.legend = legend();
     this.revisions = element("div");
     this.files = element("div");
     this.refusal = element("div");
     this.root = element("div", { class: "study" },
       element("div", { class: "head" }, this.title, this.facts, this.state),
-      element("div", { class: "pictures" }, this.tools, legend(), this.refusal, this.grid),
+      element("div", { class: "pictures" }, this.tools, this.legend, this.refusal, this.grid),
       panel.root,
       element("div", { class: "more" },
         prior.section,
@@ -80,7 +81,7 @@ export class StudyLayout {
 
   // A region has a viewer if the service has its radiograph; the viewers stay over revisions.
   showReport(report) {
-    this.panel.root.hidden = !report;
+    for (const part of [this.panel.root, this.tools, this.legend, this.grid]) part.hidden = !report;
     byId("use").textContent = report
       ? `${report.bundle.intended_use} A reader has to check the grades.`
       : "Grades are computed by a program. A reader has to check them with the original radiographs.";
@@ -127,8 +128,10 @@ export class StudyLayout {
       [element("dt", {}, name), element("dd", {}, text)]));
     const why = study.message ? ` ${study.message}${study.code ? ` (${study.code})` : ""}` : "";
     if (this.state.textContent !== `State: ${study.state}.${why}`) this.state.textContent = `State: ${study.state}.${why}`;
-    this.refusal.replaceChildren();
-    if (!study.report_url) this.refusal.append(element("p", { class: "absent" }, "There is no result of this study yet. The page shows it when it is there."));
+    const text = study.state === "parked"
+      ? "This study has no result. Its state says why; the person who runs the service can have it scored again."
+      : "There is no result of this study yet. The page shows it when it is there.";
+    this.refusal.replaceChildren(...(study.report_url ? [] : [element("p", { class: "absent" }, text)]));
     this.revisions.replaceChildren(revisionsTable(study));
     this.files.replaceChildren(filesList(study));
   }
@@ -146,7 +149,7 @@ function refusalOf(region, preview, hasPoints) {
   const shown = preview ?? region;
   if (shown.status !== "rejected" || !shown.reject) return [];
   const points = hasPoints ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
-  return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `), shown.reject.message, points)];
+  return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `), sentence(shown.reject.message), points)];
 }
 
 const KEYS = [

@@ -128,8 +128,8 @@ export class Marks {
         part.leads[which].forEach((lead) => between(lead, foot, place));
         this._put(node, place);
         set(node.children[1], { x: -1.3 * radius, y: -1.3 * radius, width: 2.6 * radius, height: 2.6 * radius });
-        set(node.children[0], { r: 1.35 * radius });
-        set(node.children[2], { x: (anterior[0] < centre[0] ? -1 : 1) * 1.5 * radius, y: 5,
+        set(node.children[0], { r: 1.6 * radius });
+        set(node.children[2], { x: (anterior[0] < centre[0] ? -1 : 1) * 1.75 * radius, y: 5,
           "text-anchor": anterior[0] < centre[0] ? "end" : "start" });
       });
       if (part.badges.length === 2) part.bridge.forEach((node) => between(node, ...part.badges.map((one) => one.mark.place)));

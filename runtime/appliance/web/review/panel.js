@@ -1,6 +1,6 @@
 // Beside the radiographs: the total, the changes that are not saved yet, and the ways to finish.
 
-import { button, element } from "/review/dom.js";
+import { button, element, told } from "/review/dom.js";
 import { gradeName } from "/review/marks.js";
 
 const STUDY_MAX = 72;
@@ -20,6 +20,7 @@ export class Panel {
   // `act` has undo, redo, discard, drop(change), save, accept, refuse, again.
   constructor(act, readerName) {
     this.act = act;
+    this.heading = element("h2", { id: "draft-title" });
     this.total = element("div", { class: "total", role: "status", "aria-label": "Total" });
     this.undo = button("Undo", act.undo, { title: "Ctrl+Z", "aria-keyshortcuts": "Control+Z" });
     this.redo = button("Redo", act.redo, { title: "Ctrl+Y", "aria-keyshortcuts": "Control+Y" });
@@ -38,7 +39,7 @@ export class Panel {
     this.root = element("aside", { class: "panel", "aria-label": "Result and changes" },
       element("section", { class: "card" }, element("h2", {}, "Total"), this.total),
       element("section", { class: "card draft", "aria-labelledby": "draft-title" },
-        element("h2", { id: "draft-title" }, "Changes, not saved"), this.none, this.list,
+        this.heading, this.none, this.list,
         element("p", { class: "actions" }, this.undo, this.redo, this.discard)),
       element("section", { class: "card finish", "aria-labelledby": "finish-title" },
         element("h2", { id: "finish-title" }, "Finish"), this.lock,
@@ -61,8 +62,8 @@ export class Panel {
     this.hint.textContent = "Nothing was saved. Write your name or initials: they stand in the result.";
   }
 
-  // `working`: the new total is on its way. `failed`: it could not be computed.
-  showTotal(report, preview, { working, failed, mayStale }) {
+  // `working`: the new total is on its way. `failed`: it could not be computed. `isSaved`: the changes are kept.
+  showTotal(report, preview, { working, failed, isSaved }) {
     const [before, after] = [report.total, preview?.total ?? report.total];
     const value = (total, name) => element("span", { class: name }, shownTotal(total));
     const changed = preview && shownTotal(before) !== shownTotal(after);
@@ -72,11 +73,13 @@ export class Panel {
       value(after, "after"), after.value === null ? null : element("span", { class: "most" }, `of ${STUDY_MAX}`))];
     if (working) parts.push(element("p", { class: "working" }, "Computing the new total…"));
     else if (failed) {
-      parts.push(element("p", { class: "problem" }, `The new total is not known: ${failed.detail ?? failed.message}. ${failed.nextStep ?? ""}`),
+      parts.push(element("p", { class: "problem" }, `The new total is not known. ${told(failed)}`),
         element("p", { class: "actions" }, button("Compute again", this.act.again)));
-    } else if (preview) parts.push(element("p", {}, changed ? "With your changes, not saved." : "Your changes leave the total as it is."));
-    if (!mayStale) parts.push(element("p", { class: "faint" }, WORDS[after.status](after)));
-    if (after.expected && !mayStale) {
+    } else if (preview) parts.push(element("p", {}, changed
+        ? `With your changes, ${isSaved ? "which are saved" : "not saved"}.` : "Your changes leave the total as it is."));
+    const isOld = working || failed;
+    if (!isOld) parts.push(element("p", { class: "faint" }, WORDS[after.status](after)));
+    if (after.expected && !isOld) {
       const [low, high] = after.expected.interval;
       parts.push(element("p", { class: "faint" }, `Expected: ${after.expected.mean.toFixed(1)}, 95 % interval ${low} to ${high}.`));
     }
@@ -85,7 +88,8 @@ export class Panel {
   }
 
   // `lock`: why nothing can be changed now, or null.
-  showDraft(draft, preview, lock) {
+  showDraft(draft, preview, lock, isSaved) {
+    this.heading.textContent = isSaved ? "Changes, saved" : "Changes, not saved";
     const lines = draft.changes(preview);
     this.list.replaceChildren(...lines.map((change) => this._change(change, lock)));
     this.none.hidden = lines.length > 0;

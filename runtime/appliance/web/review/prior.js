@@ -9,7 +9,7 @@ export class Prior {
   constructor(page) {
     this.page = page;
     this.box = element("input", { type: "checkbox", onchange: () => this._toggle() });
-    this.control = element("label", { class: "toggle" }, this.box, "Prior study beside it");
+    this.control = element("label", { class: "toggle" }, this.box, "Prior study");
     this.summary = element("div");
     this.section = element("section", { class: "card prior", "aria-labelledby": "prior-title" },
       element("h2", { id: "prior-title" }, "Since the prior study"), this.summary);
@@ -23,6 +23,10 @@ export class Prior {
     const has = Boolean(this.page.study?.prior);
     this.control.hidden = this.section.hidden = !has;
     if (has) this._load();
+  }
+
+  get isShown() {
+    return this.box.checked;
   }
 
   viewers() {
@@ -43,8 +47,9 @@ export class Prior {
 
   async _toggle() {
     const { grid } = this.page.layout;
-    grid.dataset.prior = this.box.checked ? "yes" : "no";
-    if (!this.box.checked || this.viewers().length || !this.report) return;
+    grid.dataset.prior = this.isShown ? "yes" : "no";
+    this.page.render();
+    if (!this.isShown || this.viewers().length || !this.report) return;
     try {
       const { views } = await service.get(`/v1/studies/${this.page.study.prior.study}`, { signal: this.page.closing.signal });
       for (const [region, view] of Object.entries(views ?? {})) this._addViewer(region, view);

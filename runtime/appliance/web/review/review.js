@@ -1,6 +1,6 @@
 // The page's beginning: the token, the address, and the stream of changes. `#/studies/7` shows a study, `#/` the list.
 
-import { alarm, button, byId, calm, element } from "/review/dom.js";
+import { alarm, button, byId, calm, element, told } from "/review/dom.js";
 import { ListPage } from "/review/list.js";
 import * as service from "/review/service.js";
 import { StudyPage } from "/review/study.js";
@@ -31,7 +31,7 @@ function signIn(error = null) {
   element("label", { for: "token" }, "Token"), field, problem, element("button", { class: "primary" }, "Sign in"));
   field.setAttribute("aria-describedby", "token-problem");
   main.replaceChildren(form);
-  if (error) problem.textContent = `${error.detail}. ${error.nextStep ?? ""}`;
+  if (error) problem.textContent = told(error);
   field.focus();
 }
 

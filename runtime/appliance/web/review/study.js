@@ -135,14 +135,14 @@ export class StudyPage {
         const prior = changed.get(corner.site);
         if (prior) Object.assign(corner, { prior: prior.prior, trend: prior.trend });
         const differs = corner.own || corner.grade !== corner.before;
-        corner.sign = differs ? `was ${corner.before ?? "?"}` : prior ? `prior ${prior.prior}${prior.trend}` : "";
+        const isBeside = prior && this.prior.isShown;
+        corner.sign = differs ? `was ${corner.before ?? "?"}` : isBeside ? `prior ${prior.prior}${prior.trend}` : "";
       }
       this.layout.showRegion(region, this.report.regions[region], discs, lock === null, preview?.regions[region]);
     }
     const working = Boolean(this.timer || this.asking);
-    const mayStale = working || Boolean(this.failed);
-    this.panel.showTotal(this.report, preview, { working, failed: this.failed, mayStale });
-    this.panel.showDraft(draft, preview, lock);
+    this.panel.showTotal(this.report, preview, { working, failed: this.failed, isSaved: this.isSaved });
+    this.panel.showDraft(draft, preview, lock, this.isSaved);
     this.prior.show(changed);
   }
 
