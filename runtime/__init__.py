@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from spinescore.runtime.reading.arrays import radiograph_from_array
     from spinescore.runtime.reading.studies import load_radiograph, load_studies, load_study
     from spinescore.runtime.scorer import Scorer
+    from spinescore.runtime.scoring.correction import Correction, correct, keypoints_of
     from spinescore.runtime.scoring.intake import Keypoints, StudyInput
     from spinescore.runtime.scoring.report import StudyReport
     from spinescore.runtime.study import Facing, Finding, Radiograph, Region, Study
@@ -57,6 +58,7 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "Code",
+    "Correction",
     "DeviceError",
     "DeviceName",
     "EngineError",
@@ -76,8 +78,10 @@ __all__ = [
     "StudyInput",
     "StudyReport",
     "anonymous",
+    "correct",
     "freeze_support",
     "html",
+    "keypoints_of",
     "load_radiograph",
     "load_studies",
     "load_study",
@@ -92,6 +96,7 @@ _HOMES = {
     "BuildMode": "names",
     "CODES": "codes",
     "Code": "codes",
+    "Correction": "scoring.correction",
     "DeviceName": "names",
     "EngineName": "names",
     "Facing": "study",
@@ -105,8 +110,10 @@ _HOMES = {
     "StudyInput": "scoring.intake",
     "StudyReport": "scoring.report",
     "anonymous": "reading.anonymous",
+    "correct": "scoring.correction",
     "html": "outputs.html",
     "freeze_support": "machine.processes",
+    "keypoints_of": "scoring.correction",
     "load_radiograph": "reading.studies",
     "load_studies": "reading.studies",
     "load_study": "reading.studies",

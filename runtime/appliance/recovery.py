@@ -13,21 +13,23 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import note_object
+from spinescore.runtime.appliance.store.summaries import fill_summaries
 from spinescore.runtime.files import file_sha256
 
 __all__ = ["clean", "recover"]
 
+_HELD = "(SELECT r.study FROM results r JOIN deliveries d USING (input_key) WHERE d.state = 'held')"
 _HOUR_S, _DAY_S = 3600.0, 86400.0
-_OPEN = "('waiting', 'sending', 'committing', 'parked')"  # states of deliveries whose files are still needed
+_OPEN = "('waiting', 'sending', 'committing', 'parked', 'held')"  # states of deliveries whose files are still needed
 
 
 def recover(places: Places, index: Index, clock: Clock) -> None:
     """Bring spool and index together after a service ended at any line. Call it under the lock.
 
-    Parts are removed. Objects that the index does not have were never acknowledged, and are indexed now. A study whose
-    scoring was interrupted is due again.
+    Parts and views are removed. Objects that the index does not have were never acknowledged, and are indexed now. A
+    study whose scoring was interrupted is due again.
     """
-    for path in places.incoming.iterdir():
+    for path in (*places.incoming.iterdir(), *places.views.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     _index_objects(places, index, clock)
     _index_quarantine(places, index, clock)
@@ -39,6 +41,7 @@ def recover(places: Places, index: Index, clock: Clock) -> None:
     for folder in places.results.iterdir():
         if folder.name not in needed:
             _remove_folder(places, folder)
+    fill_summaries(places, index)
 
 
 def _index_objects(places: Places, index: Index, clock: Clock) -> None:
@@ -96,8 +99,8 @@ def clean(places: Places, index: Index, clock: Clock, objects_h: float, results_
 def _clean_objects(places: Places, index: Index, before_s: float) -> None:
     rows = index.rows(
         "SELECT o.sha256 FROM objects o LEFT JOIN studies s ON s.id = o.study WHERE o.removed = 0 AND "
-        "((s.state IN ('delivered', 'scored') AND s.changed_s < ?) OR (o.study IS NULL AND o.received_s < ?))",
-        before_s, before_s,
+        f"((s.state IN ('delivered', 'scored') AND s.changed_s < ? AND s.id NOT IN {_HELD}) OR "
+        "(o.study IS NULL AND o.received_s < ?))", before_s, before_s,
     )  # fmt: skip
     for row in rows:
         with index.transaction():

@@ -9,11 +9,14 @@ An abstained corner counts with its probabilities. An unreadable corner has none
 the mean of its region's readable corners (`with_prior`). The total replaces it by the mean of the region's grades, so a
 total and its interval rest on the same assumption. The interval says how unsure the network is of its grades. It is as
 good as the probabilities are calibrated, and does not cover an error that all discs of a picture have in common.
+
+A grade that a reader set is certain, whatever the disc's other corner is. The two corners of such a disc are
+independent of each other, and the other one counts with its own p0 .. p3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Annotated
@@ -93,9 +96,18 @@ def _without_bridge(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return alone
 
 
-def total_distribution(discs: Sequence[NDArray[np.float64]] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability of each total of n discs, (6 n + 1,), from their corners (n, 2, 4)."""
-    return reduce(np.convolve, disc_distribution(np.reshape(discs, (-1, 2, 4))), np.ones(1))
+def total_distribution(
+    discs: Sequence[NDArray[np.float64]] | NDArray[np.float64], apart: Collection[int] = ()
+) -> NDArray[np.float64]:
+    """Return the probability of each total of n discs, (6 n + 1,), from their corners (n, 2, 4).
+
+    `apart` has the numbers of the discs whose corners do not share a bridge.
+    """
+    corners = np.reshape(discs, (-1, 2, 4))
+    each = disc_distribution(corners)
+    for number in apart:
+        each[number] = np.convolve(*corners[number])
+    return reduce(np.convolve, each, np.ones(1))
 
 
 def expected_score(distribution: NDArray[np.float64]) -> Expected:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from spinescore.runtime.manifest import Grader
 
-__all__ = ["CornerGrade", "CornerStatus", "grade_discs", "probabilities"]
+__all__ = ["CornerGrade", "CornerStatus", "MissingBecause", "grade_discs", "probabilities"]
 
 CornerStatus = Literal["scored", "abstained", "unreadable", "imputed"]
+MissingBecause = Literal["abstained", "unreadable"]
 
 BRIDGE = 3  # the grade of a bridge, and the index of its probability
 
@@ -25,7 +26,7 @@ class CornerGrade:
 
     grade: int | None
     probabilities: tuple[float, float, float, float] | None
-    status: CornerStatus
+    status: Literal["scored"] | MissingBecause
 
 
 def probabilities(logits: Mapping[str, NDArray[np.floating]], head: str) -> NDArray[np.float64]:

@@ -17,10 +17,11 @@ from spinescore.runtime.arguments import check_whole, shown
 from spinescore.runtime.documents import read
 from spinescore.runtime.fields import CHECKED, Length, Within
 from spinescore.runtime.jsonfile import parse_json
+from spinescore.runtime.scoring.applied import AppliedCorrection
 from spinescore.runtime.scoring.budget import Skippable
 from spinescore.runtime.scoring.consistency import check_consistency
 from spinescore.runtime.scoring.expected import Expected, Score, Span
-from spinescore.runtime.scoring.grading import CornerStatus
+from spinescore.runtime.scoring.grading import CornerStatus, MissingBecause
 from spinescore.runtime.scoring.msasss import MAX_GRADE
 from spinescore.runtime.study import Facing, Finding, Region, Turn
 
@@ -135,13 +136,20 @@ class RadiographInfo:
 
 @dataclass(frozen=True)
 class CornerReport:
-    """One site. `grade` is None unless `status` is scored; `imputed` is the value of a missing corner in the total."""
+    """One site. `grade` is None unless `status` is scored; `imputed` is the value of a missing corner in the total.
+
+    `probabilities` are the network's, also if a reader set the grade or said that the corner cannot be read; then
+    `grade_from` is reader. `missing_because` says why a corner has no grade, also if it is imputed. The last two are
+    None in older reports.
+    """
 
     site: _Text
     grade: Annotated[int, Within(0, MAX_GRADE)] | None
     probabilities: Annotated[tuple[Score, ...], Length(MAX_GRADE + 1, MAX_GRADE + 1)] | None  # p0 .. p3
     status: Annotated[CornerStatus, CHECKED]
     imputed: Score | None = None
+    grade_from: Annotated[Literal["network", "reader"], CHECKED] | None = None
+    missing_because: Annotated[MissingBecause, CHECKED] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,10 @@ class StudyReport:
     schema: str = SCHEMA
     notices: tuple[Finding, ...] = ()  # every warning with code, region, source and values; none in older reports
     software_version: str | None = None  # of spinescore; None in older reports
+    max_imputed_per_region: Annotated[int, Within(0, 12)] | None = (
+        None  # as the scorer was opened; None in older reports
+    )
+    corrections: tuple[AppliedCorrection, ...] = ()  # by readers, in the order in which they were applied
 
     def __repr__(self) -> str:
         regions = [

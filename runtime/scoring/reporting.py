@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,11 @@ from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.notices import findings_of
 from spinescore.runtime.scoring.budget import Budget
 from spinescore.runtime.scoring.bundleinfo import bundle_info
-from spinescore.runtime.scoring.expected import UNKNOWN, Expected, expected_score, total_distribution, with_prior
+from spinescore.runtime.scoring.expected import UNKNOWN, total_distribution, with_prior
 from spinescore.runtime.scoring.geometry import rotation_deg
 from spinescore.runtime.scoring.grading import CornerGrade
 from spinescore.runtime.scoring.judgement import RegionResult
-from spinescore.runtime.scoring.msasss import RegionScore, score_region, score_study
+from spinescore.runtime.scoring.msasss import score_region
 from spinescore.runtime.scoring.pixelidentity import pixels_digest
 from spinescore.runtime.scoring.report import (
     CornerReport,
@@ -32,13 +31,13 @@ from spinescore.runtime.scoring.report import (
     StudyInfo,
     StudyReport,
     TimingsMs,
-    TotalReport,
     UntrustedPoints,
 )
 from spinescore.runtime.scoring.selection import Chosen, Selection
-from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region, Reject, Study, sites_of
+from spinescore.runtime.scoring.totals import scored_region, total_report, unscored_region
+from spinescore.runtime.study import LEVELS, REGIONS, Finding, Region, Reject, Study, sites_of
 
-__all__ = ["study_report", "timed", "with_findings"]
+__all__ = ["study_report", "timed", "with_findings", "with_notices"]
 
 
 def study_report(
@@ -55,7 +54,6 @@ def study_report(
         for region, result in results.items()
         if result.reject is None
     }
-    total = score_study(scores)
     distributions = {region: total_distribution(_believed(results[region])) for region in scores}
     manifest = bundle.manifest
     refused, rejected = _refused(selection, results), _rejected(selection, results)
@@ -64,18 +62,14 @@ def study_report(
         bundle=bundle_info(bundle),
         device=device,
         regions={
-            region: _scored(results[region], scores[region], distributions[region])
+            region: scored_region(
+                _radiograph_info(results[region].chosen), _discs(results[region]), scores[region], distributions[region]
+            )
             if region in scores
             else _unscored(region, results.get(region), refused.get(region))
             for region in REGIONS
         },
-        total=TotalReport(
-            _shown(total.value),
-            total.range,
-            total.status,
-            total.imputed_sites,
-            _expected(reduce(np.convolve, distributions.values())) if len(scores) == len(REGIONS) else None,
-        ),
+        total=total_report(scores, distributions),
         timings_ms=TimingsMs(None, None, None, None, None),
         budget_ms=None,
         within_budget=None,
@@ -83,9 +77,10 @@ def study_report(
         rejects=tuple(RejectInfo(one.code, one.message, one.source, one.region) for one in rejected),
         findings=(*rejected, *selection.findings),
         software_version=software_version(),
+        max_imputed_per_region=max_imputed,
     )
     notices = (*findings_of(selection.warnings), *selection.findings, *findings_of(unchecked_note(manifest)))
-    return _with_notices(report, notices)
+    return with_notices(report, notices)
 
 
 def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, float], budget: Budget) -> StudyReport:
@@ -94,7 +89,7 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
     total_ms = round(spent_ms + (read_ms or 0.0) - budget.read_ms, 3)
     parts = {stage: round(value, 3) for stage, value in stages_ms.items()}
     read = None if read_ms is None else round(read_ms, 3)
-    report = _with_notices(report, findings_of(budget.warnings))
+    report = with_notices(report, findings_of(budget.warnings))
     return replace(
         report,
         timings_ms=TimingsMs(read, parts.get("localize"), parts.get("crop"), parts.get("grade"), total_ms),
@@ -106,10 +101,10 @@ def timed(report: StudyReport, read_ms: float | None, stages_ms: Mapping[str, fl
 
 def with_findings(report: StudyReport, findings: Sequence[Finding]) -> StudyReport:
     """Return the report with findings that belong to no radiograph, and with their sentences."""
-    return _with_notices(replace(report, findings=(*report.findings, *findings)), findings)
+    return with_notices(replace(report, findings=(*report.findings, *findings)), findings)
 
 
-def _with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
+def with_notices(report: StudyReport, more: Sequence[Finding]) -> StudyReport:
     """Return the report with more warnings and their sentences, each once."""
     notices = tuple(dict.fromkeys((*report.notices, *more)))
     return replace(report, notices=notices, warnings=tuple(dict.fromkeys(one.message for one in notices)))
@@ -139,31 +134,13 @@ def _refused(selection: Selection, results: Mapping[Region, RegionResult]) -> di
     return refused
 
 
-def _scored(result: RegionResult, score: RegionScore, distribution: NDArray[np.float64]) -> RegionReport:
-    return RegionReport(
-        status="scored",
-        reject=None,
-        radiograph=_radiograph_info(result.chosen),
-        discs=_discs(result, score),
-        total=_shown(score.total),
-        range=score.range,
-        missing=score.missing,
-        expected=_expected(distribution),
-    )
-
-
 def _unscored(region: Region, result: RegionResult | None, refused: Reject | None) -> RegionReport:
-    empty = score_region(region, [None] * len(SITES[region]))
     reject = result.reject if result is not None else refused
-    return RegionReport(
-        status="missing" if reject is None else "rejected",
-        reject=None if reject is None else _reject_info(reject),
-        radiograph=None if result is None else _radiograph_info(result.chosen),
-        discs=(),
-        total=None,
-        range=empty.range,
-        missing=empty.missing,
-        untrusted_points=() if result is None else _untrusted_points(result),
+    return unscored_region(
+        region,
+        None if reject is None else _reject_info(reject),
+        None if result is None else _radiograph_info(result.chosen),
+        () if result is None else _untrusted_points(result),
     )
 
 
@@ -182,27 +159,24 @@ def _xy(point: NDArray[np.float64]) -> tuple[float, float]:
     return round(x, 3), round(y, 3)
 
 
-def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
+def _discs(result: RegionResult) -> tuple[DiscReport, ...]:
+    """Return the discs of a region without their totals and without imputed values."""
     rotations = rotation_deg(*result.upright, result.chosen.facing)
-    points = zip(result.centre.tolist(), result.anterior.tolist(), strict=True)
+    points = zip(result.centre, result.anterior, strict=True)
     figures = zip(points, result.confidence.tolist(), rotations.tolist(), strict=True)
     discs = []
-    for level, ((centre, anterior), confidence, rotation), grades, scored in zip(
-        LEVELS[result.region], figures, result.grades, score.discs, strict=True
+    for level, ((centre, anterior), confidence, rotation), grades in zip(
+        LEVELS[result.region], figures, result.grades, strict=True
     ):
-        upper, lower = (
-            _corner(site, grade, score.imputed.get(site)) for site, grade in zip(sites_of(level), grades, strict=True)
-        )
+        upper, lower = (_corner(site, grade) for site, grade in zip(sites_of(level), grades, strict=True))
         discs.append(
             DiscReport(
                 level=level,
-                centre_px=(round(centre[0], 3), round(centre[1], 3)),
-                anterior_px=(round(anterior[0], 3), round(anterior[1], 3)),
+                centre_px=_xy(centre),
+                anterior_px=_xy(anterior),
                 confidence=round(confidence, 4),
                 rotation_deg=round(rotation, 3),
                 corners=(upper, lower),
-                total=_shown(scored.total),
-                range=scored.range,
                 points=_origin(result, level),
             )
         )
@@ -211,12 +185,6 @@ def _discs(result: RegionResult, score: RegionScore) -> tuple[DiscReport, ...]:
 
 def _origin(result: RegionResult, level: str) -> PointsOrigin:
     return "given" if LEVELS[result.region].index(level) in result.given else "found"
-
-
-def _expected(distribution: NDArray[np.float64]) -> Expected:
-    """Return the expected score of a total with this `distribution`, with three decimals."""
-    expected = expected_score(distribution)
-    return Expected(round(expected.mean, 3), round(expected.sd, 3), expected.interval)
 
 
 def _believed(result: RegionResult) -> NDArray[np.float64]:
@@ -229,10 +197,12 @@ def _believed(result: RegionResult) -> NDArray[np.float64]:
     return with_prior(probabilities, np.array(readable))
 
 
-def _corner(site: str, grade: CornerGrade, imputed: float | None) -> CornerReport:
+def _corner(site: str, grade: CornerGrade) -> CornerReport:
     probabilities = None if grade.probabilities is None else tuple(round(p, 6) for p in grade.probabilities)
-    status = grade.status if imputed is None else "imputed"
-    return CornerReport(site, grade.grade, probabilities, status, _shown(imputed))
+    missing_because = None if grade.status == "scored" else grade.status
+    return CornerReport(
+        site, grade.grade, probabilities, grade.status, grade_from="network", missing_because=missing_because
+    )
 
 
 def _radiograph_info(chosen: Chosen) -> RadiographInfo:
@@ -252,8 +222,3 @@ def _radiograph_info(chosen: Chosen) -> RadiographInfo:
 
 def _reject_info(reject: Reject) -> RejectInfo:
     return RejectInfo(reject.code, reject.message, reject.source or None, reject.region)
-
-
-def _shown(value: float | None) -> float | None:
-    """Return a score with three decimals; one without imputed corners stays a whole number."""
-    return value if value is None or isinstance(value, int) else round(value, 3)

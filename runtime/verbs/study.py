@@ -64,7 +64,7 @@ def show_one(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json(json.dumps(study, indent=2))
         return OK
-    parts = ("objects", "results", "deliveries")
+    parts = ("objects", "results", "deliveries", "revisions")
     text = [f"{name}: {_shown(value)}" for name, value in study.items() if name not in parts]
     for part in parts:
         rows = study[part]
@@ -75,6 +75,10 @@ def show_one(arguments: argparse.Namespace) -> int:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):  # a total
+        return f"{_shown(value['value'])} ({value['status']})"
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
     return "-" if value is None else str(value)
 
 

@@ -66,6 +66,7 @@ class Score:
     memory_mb: Annotated[int, Within(256, 1 << 20), OPTIONAL] = 8192
     strict: Annotated[bool, OPTIONAL] = False
     shadow: Annotated[bool, OPTIONAL] = False  # score and keep, and deliver nothing
+    hold_for_review: Annotated[bool, OPTIONAL] = False  # deliver only what a reader has accepted or corrected
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,18 @@ LONGEST_SOCKET = 107  # bytes of the path of a unix socket (`sun_path` of unix(7
 
 @dataclass(frozen=True)
 class HttpToken:
-    """A token that a client over TCP shows, and what it may do. The file holds the token and nothing else."""
+    """A token that a client over TCP shows, and what it may do. The file holds the token and nothing else.
+
+    `name` is that of the reader who has the token: corrections that come with it are this reader's.
+    """
 
     role: Role
     file: Path_
+    name: Annotated[str | None, OPTIONAL, Length(1, 64)] = None
+
+    def _check_fields(self, path: str) -> None:
+        if self.name is not None and (not self.name.isprintable() or self.name != self.name.strip()):
+            raise ValueError(f"{path}.name: expected 1 to 64 printable characters, found {self.name!r}")
 
 
 @dataclass(frozen=True)

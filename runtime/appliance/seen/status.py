@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import Any
 
@@ -12,6 +13,7 @@ from spinescore.runtime.appliance.seen.ready import why_not_ready
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.appliance.store.studies import STATES, change_state
+from spinescore.runtime.appliance.store.summaries import LATEST
 from spinescore.runtime.codes import CODES
 
 __all__ = [
@@ -31,6 +33,14 @@ SCHEMA = "spinescore.appliance-status/1"
 
 _LAST_FAULTS = 10
 _WAITING = "('collecting', 'due', 'scoring', 'delivering')"
+_BY = "spinescore"  # who made a revision, if no reader did
+_STUDIES = (  # with the summary of their newest results, and the last verdict on their revision
+    "SELECT s.*, u.study_date, u.total, u.findings, (SELECT verdict FROM reviews v WHERE v.study = s.id AND v.revision "
+    "= s.revision ORDER BY v.id DESC LIMIT 1) AS reviewed, EXISTS (SELECT 1 FROM summaries p JOIN results q "
+    "USING (input_key) WHERE p.patient_key = u.patient_key AND q.study != s.id AND q.scored = 1 AND q.removed = 0 "
+    f"AND q.input_key = {LATEST.format(study='q.study')} AND (p.study_date, q.study) < (u.study_date, s.id)) "
+    f"AS has_prior FROM studies s LEFT JOIN summaries u ON u.input_key = {LATEST.format(study='s.id')}"
+)
 
 
 def status(places: Places, index: Index, clock: Clock) -> dict[str, Any]:
@@ -94,22 +104,32 @@ def _destinations(index: Index) -> dict[str, dict[str, int]]:
 
 
 def list_studies(
-    index: Index, state: str | None = None, *, since: str | None = None, below: int | None = None, most: int = -1
+    index: Index,
+    state: str | None = None,
+    *,
+    since: str | None = None,
+    before: str | None = None,
+    below: int | None = None,
+    most: int = -1,
 ) -> list[dict[str, Any]]:
-    """Return the studies, the newest first, all or `most` of them; those of a state, that came since, `below` a number.
+    """Return the studies, the newest first, all or `most` of them; those of a state, or `below` a number.
 
-    `since` is a time as the index has it: in UTC, in ISO 8601.
+    They came at `since` or later, and earlier than `before`: times as the index has them, in UTC, in ISO 8601.
     """
     rows = index.rows(
-        "SELECT * FROM studies WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR received_at >= ?2) AND "
-        "(?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4", state, since, below, most,
+        f"{_STUDIES} WHERE (?1 IS NULL OR s.state = ?1) AND (?2 IS NULL OR s.received_at >= ?2) AND "
+        "(?3 IS NULL OR s.received_at < ?3) AND (?4 IS NULL OR s.id < ?4) ORDER BY s.id DESC LIMIT ?5",
+        state, since, before, below, most,
     )  # fmt: skip
     return [_study(row) for row in rows]
 
 
 def _study(row: sqlite3.Row) -> dict[str, Any]:
     return {"study": row["id"], "study_instance_uid": row["uid"], "state": row["state"], "revision": row["revision"],
-            "code": row["code"], "message": row["message"], "received_at": row["received_at"]}  # fmt: skip
+            "code": row["code"], "message": row["message"], "received_at": row["received_at"],
+            "study_date": row["study_date"], "total": json.loads(row["total"] or "null"),
+            "findings": json.loads(row["findings"] or "[]"), "reviewed": row["reviewed"],
+            "has_prior": bool(row["has_prior"])}  # fmt: skip
 
 
 def find_study(index: Index, name: str) -> int | None:
@@ -121,7 +141,7 @@ def find_study(index: Index, name: str) -> int | None:
 
 
 def show_study(index: Index, study: int) -> dict[str, Any]:
-    """Return a study with its objects, results and deliveries."""
+    """Return a study with its objects, results, deliveries and revisions."""
     objects = index.rows("SELECT * FROM objects WHERE study = ? ORDER BY received_s", study)
     results = index.rows("SELECT * FROM results WHERE study = ? ORDER BY revision, made_s", study)
     deliveries = index.rows("SELECT d.* FROM deliveries d JOIN results r USING (input_key) WHERE r.study = ? "
@@ -132,7 +152,37 @@ def show_study(index: Index, study: int) -> dict[str, Any]:
         "deliveries": (deliveries, ("input_key", "file", "destination", "state", "attempts", "code", "message")),
     }
     parts = {name: [{key: row[key] for key in keys} for row in rows] for name, (rows, keys) in names.items()}
-    return {**_study(index.one("SELECT * FROM studies WHERE id = ?", study)), **parts}
+    one = _study(index.one(f"{_STUDIES} WHERE s.id = ?", study))
+    return {**one, **parts, "revisions": _revisions(index, study)}
+
+
+def _revisions(index: Index, study: int) -> list[dict[str, Any]]:
+    """Return the revisions that were scored, and the corrections that were not yet: who made each, and the verdict.
+
+    `reader` and `comment` are those of the last verdict.
+    """
+    results = {row["revision"]: row for row in index.rows(
+        "SELECT r.*, u.total FROM results r LEFT JOIN summaries u USING (input_key) WHERE r.study = ? "
+        "ORDER BY r.revision, r.made_s", study)}  # fmt: skip
+    makers, last = dict[int, str](), dict[int, sqlite3.Row]()
+    for row in index.rows("SELECT * FROM reviews WHERE study = ? ORDER BY id", study):
+        last[row["revision"]] = row
+        if row["correction"] is not None:
+            makers[row["revision"]] = row["reader"]
+    revisions = []
+    for number in sorted({*results, *makers}):
+        result, verdict = results.get(number), last.get(number)
+        revisions.append({
+            "revision": number,
+            "made_at": result and result["made_at"],
+            "by": makers.get(number, _BY),
+            "verdict": verdict and verdict["verdict"],
+            "reader": verdict and verdict["reader"],
+            "comment": verdict and verdict["comment"],
+            "total": None if result is None else json.loads(result["total"] or "null"),
+            "input_key": result and result["input_key"],
+        })  # fmt: skip
+    return revisions
 
 
 def retry(index: Index, clock: Clock, study: int, *, user: str | None = None) -> str:

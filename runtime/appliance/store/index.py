@@ -17,11 +17,12 @@ from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["Index", "IndexFull", "commit"]
 
-_VERSION = 101  # the hundreds change if the version before could not read the index; the rest counts additions
+_VERSION = 102  # the hundreds change if the version before could not read the index; the rest counts additions
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
 _FULL = "database or disk is full"
 _MOST_FAULTS = 1000
+_MOST_CHANGES = 1000
 
 _TABLES = {
     "facts": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
@@ -44,9 +45,28 @@ _TABLES = {
     "commitments": "transaction_uid TEXT PRIMARY KEY, destination TEXT NOT NULL, asked_s REAL NOT NULL",
     "counts": "name TEXT NOT NULL, labels TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (name, labels)",
     "faults": """id INTEGER PRIMARY KEY, at TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, study INTEGER""",
+    "summaries": """input_key TEXT PRIMARY KEY REFERENCES results, study_date TEXT, patient_key TEXT, total TEXT,
+        findings TEXT NOT NULL""",
+    "reviews": """id INTEGER PRIMARY KEY, study INTEGER NOT NULL REFERENCES studies, revision INTEGER NOT NULL,
+        base INTEGER NOT NULL, verdict TEXT NOT NULL, reader TEXT NOT NULL, at TEXT NOT NULL, comment TEXT,
+        correction TEXT""",
+    "changes": "id INTEGER PRIMARY KEY, study INTEGER NOT NULL, state TEXT NOT NULL, revision INTEGER NOT NULL",
 }
 _INDICES = {"objects_study": "objects (study)", "studies_state": "studies (state)",
-            "deliveries_state": "deliveries (destination, state, next_s)"}  # fmt: skip
+            "deliveries_state": "deliveries (destination, state, next_s)", "results_study": "results (study)",
+            "summaries_patient": "summaries (patient_key)", "reviews_study": "reviews (study)"}  # fmt: skip
+_NEW_CHANGE = "INSERT INTO changes (study, state, revision)"
+# Each change of a study gets a number in the order of the commits, whichever process and statement changes it.
+_TRIGGERS = {
+    "study_begins": f"AFTER INSERT ON studies BEGIN {_NEW_CHANGE} VALUES (new.id, new.state, new.revision); END",
+    "study_changes": f"""AFTER UPDATE OF state, revision ON studies
+        WHEN old.state IS NOT new.state OR old.revision IS NOT new.revision
+        BEGIN {_NEW_CHANGE} VALUES (new.id, new.state, new.revision); END""",
+    "study_accepted": f"""AFTER INSERT ON reviews WHEN new.correction IS NULL
+        BEGIN {_NEW_CHANGE} SELECT id, state, revision FROM studies WHERE id = new.study; END""",
+    "changes_end": f"""AFTER INSERT ON changes
+        BEGIN DELETE FROM changes WHERE id <= new.id - {_MOST_CHANGES}; END""",
+}
 
 
 class IndexFull(Exception):
@@ -101,6 +121,8 @@ class Index:
                 self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}){strict}")
             for name, columns in _INDICES.items():
                 self._connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+            for name, body in _TRIGGERS.items():
+                self._connection.execute(f"CREATE TRIGGER IF NOT EXISTS {name} {body}")
             self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
     @property

@@ -33,6 +33,7 @@ class Places:
         self.incoming, self.objects = root / "incoming", root / "objects"
         self.results, self.quarantine = root / "results", root / "quarantine"
         self.console = root / "console"  # results that consoles fetch
+        self.views = root / "views"  # pictures that readers look at
 
     def object(self, sha256: str) -> Path:
         """Return the place of a received object."""
@@ -72,7 +73,8 @@ def make_places(root: Path, reserve_bytes: int) -> Places:
         raise SpineScoreError(fault)
     make_folder(root)
     places = Places(root, reserve_bytes)
-    for folder in (places.incoming, places.objects, places.results, places.quarantine, places.console):
+    for folder in (places.incoming, places.objects, places.results, places.quarantine, places.console,
+                   places.views):  # fmt: skip
         make_folder(folder)
         if folder.stat().st_dev != root.stat().st_dev:
             raise SpineScoreError(f"{folder} is on another disk than {root}; keep all of the spool on one disk")

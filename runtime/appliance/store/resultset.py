@@ -21,23 +21,26 @@ from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.errors import InputRejected, OutputError
-from spinescore.runtime.fields import Length
+from spinescore.runtime.fields import OPTIONAL, Length
 from spinescore.runtime.files import file_sha256
 from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.outputs.dicomobjects import write_dicom
 from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
 from spinescore.runtime.outputs.structured import structured_report
 from spinescore.runtime.reading.studies import load_study
+from spinescore.runtime.scoring.correction import Correction, correct, keypoints_of, left_behind
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Study
 
-__all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "make_results",
-           "outcome_of", "read_results", "write_formats"]  # fmt: skip
+__all__ = ["NOT_SCORED", "SET", "Document", "Job", "JobFault", "JobObject", "ResultFile", "ResultSet", "Score",
+           "load_objects", "make_results", "outcome_of", "read_results", "score_corrected",
+           "write_formats"]  # fmt: skip
 
 SCHEMA: Literal["spinescore.result-set/1"] = "spinescore.result-set/1"
 SET, NOT_SCORED = "set.json", "not-scored.json"
 
 _Text = Annotated[str, Length(0, 8192)]
+Score = Callable[..., StudyReport]  # of a study; also takes options of `Scorer.score`
 Beat = Callable[[str], None]  # says that work goes on, and which step begins
 
 
@@ -58,7 +61,11 @@ class JobObject:
 
 @dataclass(frozen=True)
 class Job:
-    """One revision of a study to score; `results` and `incoming` are folders of the spool."""
+    """One revision of a study to score; `results` and `incoming` are folders of the spool.
+
+    `corrections` by readers count in it; `seen` is the report that the last of them saw, if it is still there. Those
+    that are `left` were of an earlier revision, and do not count.
+    """
 
     study: int
     study_instance_uid: str
@@ -70,6 +77,9 @@ class Job:
     predecessor_folder: str | None  # with the files of the predecessor, if they are still there
     results: str
     incoming: str
+    corrections: Annotated[tuple[Correction, ...], OPTIONAL] = ()
+    left: Annotated[tuple[Correction, ...], OPTIONAL] = ()
+    seen: Annotated[str | None, OPTIONAL] = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ class JobFault(Exception):
         self.fault = fault
 
 
-def make_results(job: Job, score: Callable[[Study], StudyReport], beat: Beat) -> None:
+def make_results(job: Job, score: Score, beat: Beat) -> None:
     """Score a study and write its results. Raises JobFault, and whatever `score` and the disk raise.
 
     If the results are there already, nothing is done.
@@ -141,12 +151,23 @@ def read_results(folder: Path) -> ResultSet:
     return read(ResultSet, read_json(folder / SET))
 
 
-def _score(
-    job: Job, score: Callable[[Study], StudyReport], beat: Beat
-) -> tuple[Study | None, StudyReport | None, str | None, str | None]:
+def _score(job: Job, score: Score, beat: Beat) -> tuple[Study | None, StudyReport | None, str | None, str | None]:
     """Return the study and its report, and code and message of the reason if no region was scored."""
+    try:
+        study = load_objects(job.objects, beat)
+        beat("score")
+        report = score_corrected(study, job.corrections, job.seen, score)
+    except InputRejected as error:
+        return None, None, error.code, str(error)
+    report = left_behind(report, job.left) if job.left else report
+    code, message = outcome_of(report) or (None, None)
+    return study, report, code, message
+
+
+def load_objects(objects: Sequence[JobObject], beat: Beat) -> Study:
+    """Return the study of objects in the spool. Raises JobFault, InputRejected."""
     beat("read")
-    for one in job.objects:
+    for one in objects:
         try:
             digest = file_sha256(one.path)
         except FileNotFoundError:
@@ -155,14 +176,27 @@ def _score(
         if digest != one.sha256:
             text = f"the object {one.sha256}.dcm is damaged on the disk; check the disk, and have the study sent again"
             raise JobFault(Fault("object-damaged", text))
+    return load_study(*(one.path for one in objects))
+
+
+def score_corrected(study: Study, corrections: Sequence[Correction], seen: str | None, score: Score) -> StudyReport:
+    """Return the report of a study with corrections; `seen` is the file of the report that their last reader saw.
+
+    Raises JobFault if a correction does not fit, and whatever `score` raises.
+    """
+    if not corrections:
+        return score(study)
+    keypoints = keypoints_of(corrections)
+    report = score(study, keypoints=keypoints) if keypoints else score(study)
     try:
-        study = load_study(*(one.path for one in job.objects))
-        beat("score")
-        report = score(study)
-    except InputRejected as error:
-        return None, None, error.code, str(error)
-    code, message = outcome_of(report) or (None, None)
-    return study, report, code, message
+        before = None if seen is None else StudyReport.from_json(Path(seen).read_bytes())
+    except (OSError, ValueError):  # it was removed after its time
+        before = None
+    try:
+        return correct(report, corrections, before=before)
+    except ValueError as error:
+        text = f"the reader's correction does not fit the study as it is scored now ({error}); correct it anew"
+        raise JobFault(Fault("correction-refused", text)) from None
 
 
 def outcome_of(report: StudyReport) -> tuple[str, str] | None:

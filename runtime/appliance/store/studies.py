@@ -3,11 +3,13 @@
     collecting -> due -> scoring -> scored -> delivering -> delivered        parked(code) from any of them
 
 - collecting: objects arrive. due: it may be scored. scoring: the worker has it.
-- scored: its results are kept, and no destination gets them. delivering: some are not delivered yet.
+- scored: its results are kept, and no destination gets them, or none before a reader has accepted them. delivering:
+  some are not delivered yet.
 - parked: something has to be done by hand (`spinescore study retry`, `spinescore study deliver`).
 
 A radiograph that arrives when a study is beyond `due` begins a new revision: the study collects again, and deliveries
-of the earlier revision that have not begun are cancelled.
+of the earlier revision that have not begun are cancelled. So does one that arrives before a reader's correction was
+scored, as the reader did not see it. A correction (`reviews`) begins a revision that is due at once.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity
 from spinescore.runtime.study import REGIONS
 
-__all__ = ["STATES", "advance", "change_state", "input_key", "is_due", "note_object", "park", "settle"]
+__all__ = ["STATES", "advance", "cancel_deliveries", "change_state", "input_key", "is_due", "note_object", "park",
+           "settle"]  # fmt: skip
 
 STATES = ("collecting", "due", "scoring", "scored", "delivering", "delivered", "parked")
 FINISHED = ("scored", "delivered")
@@ -41,7 +44,8 @@ def note_object(
     their study scored again without end.
     """
     now, at = clock.now(), clock.date().isoformat(timespec="seconds")
-    study = _note_study(index, identity.study_uid, now, at) if identity.code is None else None
+    is_new = index.one("SELECT 1 FROM objects WHERE sha256 = ?", sha256) is None
+    study = _note_study(index, identity.study_uid, now, at, is_new=is_new) if identity.code is None else None
     if not index.change("UPDATE objects SET removed = 0 WHERE sha256 = ?", sha256):
         index.insert(
             "objects", sha256=sha256, sop_instance_uid=identity.sop_instance_uid, sop_class_uid=identity.sop_class_uid,
@@ -54,24 +58,36 @@ def note_object(
     return study
 
 
-def _note_study(index: Index, uid: str, now: float, at: str) -> int:
-    row = index.one("SELECT id, state, code FROM studies WHERE uid = ?", uid)
+def _note_study(index: Index, uid: str, now: float, at: str, *, is_new: bool) -> int:
+    row = index.one("SELECT id, state, code, revision FROM studies WHERE uid = ?", uid)
     if row is None:
         return index.insert("studies", uid=uid, revision=1, state="collecting", attempts=0, interruptions=0,
                             last_s=now, changed_s=now, received_at=at)  # fmt: skip
     number = int(row["id"])
     begun = row["state"] not in ("collecting", "due") and row["code"] != "object-missing"
+    begun = begun or (is_new and _is_corrected(index, number, row["revision"]))
     index.change(
         "UPDATE studies SET revision = revision + ?, state = 'collecting', code = NULL, message = NULL, "
         "input_key = NULL, attempts = 0, interruptions = 0, last_s = ?, changed_s = ? WHERE id = ?",
         int(begun), now, now, number,
     )  # fmt: skip
     if begun:
-        index.change(
-            "UPDATE deliveries SET state = 'cancelled', changed_s = ? WHERE state IN ('waiting', 'parked') "
-            "AND unclear = 0 AND input_key IN (SELECT input_key FROM results WHERE study = ?)", now, number,
-        )  # fmt: skip
+        cancel_deliveries(index, now, number)
     return number
+
+
+def _is_corrected(index: Index, study: int, revision: int) -> bool:
+    """Return whether a reader's correction began a revision."""
+    query = "SELECT 1 FROM reviews WHERE study = ? AND revision = ? AND correction IS NOT NULL"
+    return index.one(query, study, revision) is not None
+
+
+def cancel_deliveries(index: Index, now: float, study: int) -> None:
+    """Cancel the deliveries of a study that have not begun, within a transaction: a new revision takes their place."""
+    index.change(
+        "UPDATE deliveries SET state = 'cancelled', changed_s = ? WHERE state IN ('waiting', 'parked', 'held') "
+        "AND unclear = 0 AND input_key IN (SELECT input_key FROM results WHERE study = ?)", now, study,
+    )  # fmt: skip
 
 
 def advance(index: Index, clock: Clock, times: StudyTimes) -> None:
@@ -140,6 +156,8 @@ def settle(index: Index, clock: Clock, study: int) -> None:
     parked = [one for one in deliveries if one["state"] == "parked"]
     if any(one["state"] in ("waiting", "sending", "committing") for one in deliveries):
         state = "delivering"
+    elif any(one["state"] == "held" for one in deliveries):
+        state = "scored"
     elif parked:
         if row["state"] != "parked":
             park(index, clock, study, Fault(parked[0]["code"], parked[0]["message"]))

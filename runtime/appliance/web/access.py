@@ -1,12 +1,20 @@
-"""Permissions of clients: over the unix socket everything, over TCP the paths that the role of a token allows."""
+"""Permissions of clients: over the unix socket everything, over TCP the paths that the role of a token allows.
+
+The review page itself needs no token: it holds no data. A request that changes anything and comes from a page of
+another site, as its `Origin` says, is refused: a browser would send its certificate with it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from spinescore.runtime.appliance.configuration.httpconfig import Http, Role
@@ -15,15 +23,19 @@ from spinescore.runtime.appliance.web.problems import problem
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.files import read_text
 
-__all__ = ["ROLES", "Access", "Guard", "allowed", "read_access"]
+__all__ = ["CLIENT", "PUBLIC", "ROLES", "Access", "Client", "Guard", "allowed", "read_access"]
 
 _LEAST_TOKEN = 16  # characters; a shorter one could be guessed
 _MOST_TOKEN_BYTES = 4096
 _BEARER = b"bearer "
 
+CLIENT = "spinescore.client"  # where a request's scope has its `Client`
+PUBLIC = re.compile(r"/|/review(/[^/]*)?")  # paths that need no token
+
 _ALL: tuple[Role, ...] = ("console", "reader")
 
-# The roles by method and the beginning of a path; the longest one that fits counts. An admin may ask for everything.
+# The roles by method and the beginning of a path, where `*` is any name; the longest one that fits counts. An admin may
+# ask for everything.
 ROLES: Mapping[tuple[str, str], tuple[Role, ...]] = {
     ("GET", "/health/"): _ALL,
     ("GET", "/v2/health/"): _ALL,
@@ -36,28 +48,42 @@ ROLES: Mapping[tuple[str, str], tuple[Role, ...]] = {
     ("GET", "/v1/studies"): ("reader",),
     ("POST", "/v1/studies"): ("console",),
     ("POST", "/v1/studies/"): (),
+    ("POST", "/v1/studies/*/preview"): ("reader",),
+    ("POST", "/v1/studies/*/points"): ("reader",),
+    ("POST", "/v1/studies/*/grades"): ("reader",),
+    ("POST", "/v1/studies/*/unreadable"): ("reader",),
+    ("POST", "/v1/studies/*/accept"): ("reader",),
+    ("GET", "/v1/events"): ("reader",),
     ("POST", "/dicom-web/studies"): ("console",),
 }
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client's role, and the reader's name if its token has one."""
+
+    role: Role
+    name: str | None = None
 
 
 class Access:
     """The tokens of the configuration. They are compared as hashes, each of them, in a time that tells nothing."""
 
-    def __init__(self, tokens: Mapping[str, Role], *, by_certificate: bool = False) -> None:
+    def __init__(self, tokens: Mapping[str, Client], *, by_certificate: bool = False) -> None:
         """With `by_certificate`, TLS has checked each client's certificate, and there are no tokens."""
-        self._roles = {_digest(token.encode()): role for token, role in tokens.items()}
+        self._clients = {_digest(token.encode()): client for token, client in tokens.items()}
         self._by_certificate = by_certificate
 
-    def role(self, scope: Scope) -> Role | None:
-        """Return the role of a request; None if it shows no valid token."""
+    def client(self, scope: Scope) -> Client | None:
+        """Return the client of a request; None if it shows no valid token."""
         server = scope.get("server")
         if server is None or server[1] is None:  # the unix socket: it has no port
-            return "admin"
+            return Client("admin")
         if self._by_certificate:
-            return "admin"
+            return Client("admin")
         shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         digest = _digest(shown[len(_BEARER) :].strip() if shown[: len(_BEARER)].lower() == _BEARER else b"")
-        fits = [role for known, role in self._roles.items() if hmac.compare_digest(known, digest)]
+        fits = [client for known, client in self._clients.items() if hmac.compare_digest(known, digest)]
         return fits[0] if fits else None
 
 
@@ -67,7 +93,7 @@ def _digest(token: bytes) -> bytes:
 
 def read_access(http: Http) -> Access:
     """Return the tokens of a configuration. Raises SpineScoreError for a file that holds none."""
-    tokens: dict[str, Role] = {}
+    tokens: dict[str, Client] = {}
     for one in http.token:
         try:
             token = read_text(Path(one.file), _MOST_TOKEN_BYTES).strip()
@@ -77,17 +103,23 @@ def read_access(http: Http) -> Access:
         if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
             raise SpineScoreError(f"http.token: {one.file} has to hold one token of at least {_LEAST_TOKEN} letters "
                                   "and digits; make one with: openssl rand -hex 32")  # fmt: skip
-        if tokens.get(token, one.role) != one.role:
-            raise SpineScoreError(f"http.token: {one.file} holds the token of another role; make one for each role")
-        tokens[token] = one.role
+        client = Client(one.role, one.name)
+        if tokens.get(token, client) != client:
+            raise SpineScoreError(f"http.token: {one.file} holds the token of another role, or of a reader of another "
+                                  "name; make one for each of them")  # fmt: skip
+        tokens[token] = client
     return Access(tokens, by_certificate=http.tls is not None and not tokens)
 
 
 def allowed(method: str, path: str) -> tuple[Role, ...]:
     """Return the roles that may ask for a path, besides the admin."""
     method = "GET" if method == "HEAD" else method
-    fits = [begin for name, begin in ROLES if name == method and path.startswith(begin)]
+    fits = [begin for name, begin in ROLES if name == method and _begins(path, begin)]
     return ROLES[method, max(fits, key=len)] if fits else ()
+
+
+def _begins(path: str, begin: str) -> bool:
+    return re.match(re.escape(begin).replace(r"\*", "[^/]+"), path) is not None
 
 
 class Guard:
@@ -98,14 +130,37 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            role = self._access.role(scope)
-            refusal = None
-            if role is None:
-                fault = Fault("http-request", "the request shows no token that this service knows")
-                refusal = problem(401, fault, {"WWW-Authenticate": 'Bearer realm="spinescore"'})
-            elif role != "admin" and role not in allowed(scope["method"], scope["path"]):
-                refusal = problem(403, Fault("http-request", f"the role {role} may not ask for this path"))
+            refusal = self._refusal(scope)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer for a request that may not be made; note the client of any other one."""
+        reads = scope["method"] in ("GET", "HEAD")
+        if reads and PUBLIC.fullmatch(scope["path"]):
+            return None
+        client = self._access.client(scope)
+        if client is None:
+            fault = Fault("http-request", "the request shows no token that this service knows")
+            return problem(401, fault, {"WWW-Authenticate": 'Bearer realm="spinescore"'})
+        if client.role != "admin" and client.role not in allowed(scope["method"], scope["path"]):
+            return problem(403, Fault("http-request", f"the role {client.role} may not ask for this path"))
+        if not reads and not _is_own(scope):
+            text = "the request comes from a page of another site; a proxy in front has to pass on the header Host"
+            return problem(403, Fault("http-request", text))
+        scope[CLIENT] = client
+        return None
+
+
+def _is_own(scope: Scope) -> bool:
+    """Return whether a request comes from no page, or from a page of this service: its Origin has its own Host."""
+    values = {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
+    if b"origin" not in values:
+        return True
+    try:
+        origin = urlsplit(values[b"origin"].decode("latin-1")).netloc
+    except ValueError:  # of an address in brackets
+        return False
+    return origin != "" and origin == values.get(b"host", b"").decode("latin-1")

@@ -9,13 +9,18 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from spinescore.runtime.appliance.web.access import Guard
+from spinescore.runtime.appliance.web.events import events_routes
 from spinescore.runtime.appliance.web.health import health_routes
 from spinescore.runtime.appliance.web.metrics import metrics_routes
 from spinescore.runtime.appliance.web.openapi import document
+from spinescore.runtime.appliance.web.pages import pages_routes
 from spinescore.runtime.appliance.web.problems import HANDLERS
+from spinescore.runtime.appliance.web.reviews import reviews_routes
 from spinescore.runtime.appliance.web.scoring import scoring_routes
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.studies import studies_routes
+from spinescore.runtime.appliance.web.views import views_routes
+from spinescore.runtime.appliance.web.workcalls import WorkCalls
 
 __all__ = ["make_app"]
 
@@ -26,13 +31,17 @@ async def _describe(request: Request) -> JSONResponse:
 
 def make_app(site: Site) -> Starlette:
     """Return the application of a running service."""
-    limit = site.config.http.max_body_mb << 20
+    limit, calls = site.config.http.max_body_mb << 20, WorkCalls(site.consoles)
     app = Starlette(
         routes=[
             *health_routes(site),
             *metrics_routes(site),
             Route("/openapi.json", _describe),
             *studies_routes(site),
+            *reviews_routes(site, calls),
+            *views_routes(site, calls),
+            *events_routes(site),
+            *pages_routes(site),
             *scoring_routes(site.consoles, site.places, limit),
         ],
         middleware=[Middleware(Guard, site.access)],

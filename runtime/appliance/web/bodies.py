@@ -16,7 +16,7 @@ from spinescore.runtime.appliance.store.places import FULL, Places
 from spinescore.runtime.appliance.web.problems import Problem
 from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole, boundary_of
 
-__all__ = ["RETRY_LATER", "Body", "form_or_file", "whole_body", "wrong_type"]
+__all__ = ["RETRY_LATER", "Body", "form_or_file", "small_body", "whole_body", "wrong_type"]
 
 RETRY_LATER = {"Retry-After": "30"}  # of a spool that takes nothing in until an operator has corrected that
 
@@ -43,12 +43,28 @@ async def whole_body(request: Request, make: Callable[[], B], places: Places, li
     except Malformed as error:
         raise Problem(413 if error.too_large else 400, Fault("http-request", str(error))) from None
     except asyncio.TimeoutError:
-        text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
-        raise Problem(408, Fault("http-request", text)) from None
+        raise _late() from None
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise _no_space() from None
+
+
+async def small_body(request: Request, limit: int) -> bytes:
+    """Return a request's body of at most `limit` bytes. Raises Problem, ClientDisconnect."""
+
+    async def take() -> bytes:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise Problem(413, Fault("http-request", f"the body is larger than the limit of {limit >> 10} KiB"))
+        return body
+
+    try:
+        return await asyncio.wait_for(take(), _BODY_S)
+    except asyncio.TimeoutError:
+        raise _late() from None
 
 
 async def _take(request: Request, body: Body, places: Places, limit: int) -> None:
@@ -70,6 +86,11 @@ async def _take(request: Request, body: Body, places: Places, limit: int) -> Non
             return
     text = f"the body is larger than the limit of {limit >> 20} MiB (http.max_body_mb)"
     raise Problem(413, Fault("http-request", text))
+
+
+def _late() -> Problem:
+    text = f"the body did not arrive within {_BODY_S:g} s; send it again, over a faster connection"
+    return Problem(408, Fault("http-request", text))
 
 
 def _no_space() -> Problem:

@@ -19,6 +19,7 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.work.consolejob import RESULTS, SUFFIX, ConsoleJob, remove_folders
 from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
+from spinescore.runtime.appliance.work.reviewjob import WebJob, name_of
 from spinescore.runtime.documents import document_of
 
 __all__ = ["Busy", "Consoles", "GaveUp"]
@@ -93,11 +94,11 @@ class Consoles:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def score(self, job: ConsoleJob, disconnected: Awaitable[None]) -> Outcome:
+    async def score(self, job: WebJob, disconnected: Awaitable[None]) -> Outcome:
         """Have a job done. Raises GaveUp, after the job was cancelled, if `disconnected` ends before."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._answers[job.key] = answer
-        self._say(score=document_of(job))
+        self._say(**{name_of(job): document_of(job)})
         gone = asyncio.ensure_future(disconnected)
         either: list[asyncio.Future[Any]] = [answer, gone]
         try:

@@ -26,5 +26,5 @@ async def file_response(path: Path) -> Response:
         content = await asyncio.to_thread(path.read_bytes)
     except FileNotFoundError:
         raise unknown("there is no such result, or it was removed after its time") from None
-    headers = {"Cache-Control": "private", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
     return Response(content, 200, headers, _MEDIA_TYPES[path.suffix[1:]])

@@ -22,6 +22,7 @@ from spinescore.runtime.appliance.seen.status import oldest_waiting_s, parked_by
 from spinescore.runtime.appliance.store.counts import counters, histogram
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.reviews import VERDICTS
 from spinescore.runtime.appliance.web.shared import Shared
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.machine.packages import software_version
@@ -92,6 +93,7 @@ def _counted(config: Config, index: Index) -> Iterator[Metric]:
     results = [(name, result) for name in names for result in ("sent", "later", "refused", "expired", "committed")]
     yield counter("deliveries", "Attempts to deliver a file, and confirmations", "destination", "result",
                   expected=results)  # fmt: skip
+    yield counter("reviews", "Verdicts of readers on results", "verdict", expected=[(name,) for name in VERDICTS])
     yield counter("worker_restarts", "Ends of the worker", "reason", expected=[(code,) for code in _FAULTS])
     yield counter("process_restarts", "Ends of other processes", "process", expected=[(name,) for name in _PROCESSES])
     yield _histogram(index, "scoring_seconds", "Scoring of a study, from its start to its results", [()])

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import get_args
 
 from spinescore.runtime.appliance.store.studies import STATES
+from spinescore.runtime.appliance.web.apiparts import (
+    BINARY,
+    FILES,
+    TEXT,
+    Json,
+    an_object,
+    answer,
+    array,
+    content,
+    get,
+    or_null,
+    parameter,
+    problems,
+    ref,
+)
+from spinescore.runtime.appliance.web.apireviews import review_paths, study_schema
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat
 
 __all__ = ["document"]
 
-Json = dict[str, Any]
-
-_PROBLEM = "application/problem+json"
 _DICOM, _ZIP = "application/dicom", "application/zip"
-_TEXT: Json = {"type": "string"}
-_BINARY: Json = {"type": "string", "format": "binary"}
-_FILES = r"[a-z]+(-[a-z]+)*\.(json|html|png|csv|dcm)"
 
 
 def document() -> Json:
@@ -41,32 +51,33 @@ def document() -> Json:
                 "View": _view(),
                 "ScoreRequest": _score_request(),
                 "ScoreAnswer": _score_answer(),
-                "Study": _study(),
+                "Study": study_schema(),
             },
         },
     }
 
 
 def _paths() -> Json:
-    live = _get("Whether the process answers", {"200": _json("it does", _object(live={"const": True}))})
-    ready = _get("Whether studies can be scored now", {
-        "200": _json("they can", _object(ready={"const": True})),
-        "503": _json("they cannot", _object(ready={"const": False}, reasons=_array({"type": "string"}))),
+    live = get("Whether the process answers", {"200": answer("it does", an_object(live={"const": True}))})
+    ready = get("Whether studies can be scored now", {
+        "200": answer("they can", an_object(ready={"const": True})),
+        "503": answer("they cannot", an_object(ready={"const": False}, reasons=array({"type": "string"}))),
     })  # fmt: skip
-    version = _object(name={"const": "spinescore"}, version={"type": "string"})
+    version = an_object(name={"const": "spinescore"}, version={"type": "string"})
     return {
         "/health/live": live,
         "/health/ready": ready,
         "/v2/health/live": live,
         "/v2/health/ready": ready,
-        "/metrics": _get("Figures for Prometheus", {"200": _content("the figures", "text/plain", {"type": "string"})}),
-        "/openapi.json": _get("This document", {"200": _json("the document", {"type": "object"})}),
-        "/v1/version": _get("The software", {"200": _json("its name and version", version)}),
-        "/v1/status": _get("The state of the service", {"200": _json(
+        "/metrics": get("Figures for Prometheus", {"200": content("the figures", "text/plain", {"type": "string"})}),
+        "/openapi.json": get("This document", {"200": answer("the document", {"type": "object"})}),
+        "/v1/version": get("The software", {"200": answer("its name and version", version)}),
+        "/v1/status": get("The state of the service", {"200": answer(
             "spinescore.appliance-status/1, as spinescore status --json prints it", {"type": "object"})}),
         "/v1/score": {"post": _score()},
         "/v1/results/{key}/{file}": _result(),
         **_studies(),
+        **review_paths(),
     }  # fmt: skip
 
 
@@ -75,14 +86,14 @@ def _score() -> Json:
         "type": "object",
         "description": f"At most {MOST_FILES} files: DICOM ({_DICOM}), one zip archive of DICOM files ({_ZIP}), or raw "
         "frames (application/octet-stream) that the part request names.",
-        "properties": {"request": _ref("ScoreRequest")},
+        "properties": {"request": ref("ScoreRequest")},
         "additionalProperties": {"type": "string", "format": "binary"},
     }
     raw = {"schema": {"type": "string", "format": "binary"}}
     query = [
-        _parameter("query", "budget_ms", {"type": "number", "minimum": 1, "maximum": 3600000}),
-        _parameter("query", "strict", {"type": "boolean"}),
-        _parameter("query", "formats", _array({"enum": list(get_args(ResultFormat))})) | {"explode": False},
+        parameter("query", "budget_ms", {"type": "number", "minimum": 1, "maximum": 3600000}),
+        parameter("query", "strict", {"type": "boolean"}),
+        parameter("query", "formats", array({"enum": list(get_args(ResultFormat))})) | {"explode": False},
     ]
     return {
         "summary": "Score a study",
@@ -91,7 +102,7 @@ def _score() -> Json:
         "requestBody": {"required": True, "content": {
             "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
             _DICOM: raw, _ZIP: raw}},
-        "responses": {"200": _json("the report, and links to the results", _ref("ScoreAnswer"))} | _problems({
+        "responses": {"200": answer("the report, and links to the results", ref("ScoreAnswer"))} | problems({
             "400": "the body or an option is malformed", "408": "the body did not arrive in time",
             "413": "the body, a part of it, or its number of files is beyond a limit",
             "415": "the Content-Type is none of the three", "422": "the study cannot be scored; code says why",
@@ -102,71 +113,63 @@ def _score() -> Json:
 
 
 def _result() -> Json:
-    path = _get("A result of a study that was scored", {"200": _file()}
-                | _problems({"404": "there is no such result, or it was removed"}))  # fmt: skip
-    names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": _FILES}
-    return {"parameters": [_parameter("path", name, {"type": "string", "pattern": f"^{pattern}$"})
+    path = get("A result of a study that was scored", {"200": _file()}
+                | problems({"404": "there is no such result, or it was removed"}))  # fmt: skip
+    names = {"key": "[0-9]{1,15}-[0-9a-f]{32}", "file": FILES}
+    return {"parameters": [parameter("path", name, {"type": "string", "pattern": f"^{pattern}$"})
                            for name, pattern in names.items()], **path}  # fmt: skip
 
 
 def _file() -> Json:
-    content: Json = {kind: {"schema": _BINARY} for kind in (_DICOM, "text/html", "image/png", "text/csv")}
+    content: Json = {kind: {"schema": BINARY} for kind in (_DICOM, "text/html", "image/png", "text/csv")}
     content["application/json"] = {"schema": {"type": "object"}}
     return {"description": "the file", "content": content}
 
 
 def _studies() -> Json:
-    number = {"parameters": [_parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
+    number = {"parameters": [parameter("path", "number", {"type": "string", "pattern": "^[0-9]{1,15}$"})]}
     unknown = {"404": "there is no such study or result"}
-    changed = {"200": _json("what was done, and the study", _object(message=_TEXT, study=_ref("Study")))}
-    files: Json = {"type": "object", "minProperties": 1, "additionalProperties": _BINARY}
+    changed = {"200": answer("what was done, and the study", an_object(message=TEXT, study=ref("Study")))}
+    files: Json = {"type": "object", "minProperties": 1, "additionalProperties": BINARY}
     limits = {"400": "the request is malformed", "408": "the body did not arrive in time",
               "413": "the body or its number of files is beyond a limit", "415": "the Content-Type is another one",
               "503": "the service is busy, or its disk is full"}  # fmt: skip
-    took = _object(part=_TEXT, status={"enum": ["stored", "known", "quarantined", "refused"]},
-                   study=_or_null({"type": "integer"}), code=_or_null(_TEXT), detail=_or_null(_TEXT))  # fmt: skip
+    took = an_object(part=TEXT, status={"enum": ["stored", "known", "quarantined", "refused"]},
+                   study=or_null({"type": "integer"}), code=or_null(TEXT), detail=or_null(TEXT))  # fmt: skip
     dicom_json = {"type": "object"}
-    stow = {status: _content(text, "application/dicom+json", dicom_json) for status, text in
+    stow = {status: content(text, "application/dicom+json", dicom_json) for status, text in
             (("200", "all were stored"), ("202", "some were stored"), ("409", "none was stored"))}  # fmt: skip
-    again = _problems({"400": "the request is malformed"} | unknown)
+    again = problems({"400": "the request is malformed"} | unknown)
     return {
         "/v1/studies": {
             "get": {"summary": "Studies, the newest first", "parameters": [
-                _parameter("query", "state", {"enum": list(STATES)}),
-                _parameter("query", "since", {"type": "string", "format": "date-time"}),
-                _parameter("query", "cursor", {"type": "string", "pattern": "^[0-9]{1,15}$"})],
-                "responses": {"200": _json("at most 100 of them, and the cursor of the next ones", _object(
-                    studies=_array(_ref("Study")), next=_or_null({"type": "integer"})))}
-                | _problems({"400": "an option is malformed"})},
+                parameter("query", "state", {"enum": list(STATES)}),
+                parameter("query", "since", {"type": "string", "format": "date-time"}),
+                parameter("query", "until", {"type": "string", "format": "date-time"}),
+                parameter("query", "cursor", {"type": "string", "pattern": "^[0-9]{1,15}$"})],
+                "responses": {"200": answer("at most 100 of them, and the cursor of the next ones", an_object(
+                    studies=array(ref("Study")), next=or_null({"type": "integer"})))}
+                | problems({"400": "an option is malformed"})},
             "post": {"summary": "Send DICOM files of a study that is scored in its turn", "requestBody": {
-                "required": True, "content": {"multipart/form-data": {"schema": files}, _DICOM: {"schema": _BINARY}}},
-                "responses": {"202": _json("what became of each file", _object(files=_array(took)))}
-                | _problems(limits | {"422": "no file was taken"})},
+                "required": True, "content": {"multipart/form-data": {"schema": files}, _DICOM: {"schema": BINARY}}},
+                "responses": {"202": answer("what became of each file", an_object(files=array(took)))}
+                | problems(limits | {"422": "no file was taken"})},
         },
         "/v1/studies/{number}": number
-        | _get("A study", {"200": _json("the study", _ref("Study"))} | _problems(unknown)),
+        | get("A study", {"200": answer("the study", ref("Study"))} | problems(unknown)),
         "/v1/studies/{number}/retry": number | {"post": {"summary": "Score a parked study again",
                                                          "responses": changed | again}},
         "/v1/studies/{number}/deliver": number | {"post": {
             "summary": "Deliver the results of a study again", "responses": changed | again,
-            "parameters": [_parameter("query", "destination", _TEXT)]}},
+            "parameters": [parameter("query", "destination", TEXT)]}},
         "/v1/studies/{number}/results/{key}/{file}": {"parameters": [
-            *number["parameters"], _parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-            _parameter("path", "file", {"type": "string", "pattern": f"^{_FILES}$"})],
-            "get": {"summary": "A result of a study", "responses": {"200": _file()} | _problems(unknown)}},
+            *number["parameters"], parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+            parameter("path", "file", {"type": "string", "pattern": f"^{FILES}$"})],
+            "get": {"summary": "A result of a study", "responses": {"200": _file()} | problems(unknown)}},
         "/dicom-web/studies": {"post": {"summary": "STOW-RS (PS3.18, section 10.5)", "requestBody": {
-            "required": True, "content": {'multipart/related; type="application/dicom"': {"schema": _BINARY}}},
-            "responses": stow | _problems(limits)}},
+            "required": True, "content": {'multipart/related; type="application/dicom"': {"schema": BINARY}}},
+            "responses": stow | problems(limits)}},
     }  # fmt: skip
-
-
-def _study() -> Json:
-    study = _object(study={"type": "integer"}, study_instance_uid=_TEXT, state={"enum": list(STATES)},
-                    revision={"type": "integer"}, code=_or_null(_TEXT), message=_or_null(_TEXT),
-                    received_at=_TEXT)  # fmt: skip
-    study["properties"] |= {name: _array({"type": "object"}) for name in ("objects", "results", "deliveries")}
-    study["properties"]["files"] = _array(_TEXT)
-    return study
 
 
 def _report() -> Json:
@@ -179,26 +182,26 @@ def _report() -> Json:
 
 def _problem_schema() -> Json:
     text = {"type": "string"}
-    schema = _object(type=text, title=text, status={"type": "integer"}, detail=text, code=text, next_step=text)
+    schema = an_object(type=text, title=text, status={"type": "integer"}, detail=text, code=text, next_step=text)
     schema["description"] = "RFC 9457, with a code of the table of codes (runtime/codes.md)."
-    schema["properties"]["report"] = _ref("Report")
+    schema["properties"]["report"] = ref("Report")
     return schema
 
 
 def _view() -> Json:
     side = {"type": "integer", "minimum": 1, "maximum": 100000}
-    uid = _or_null({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[0-9.]+$"})
+    uid = or_null({"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[0-9.]+$"})
     spacing = {"type": "array", "minItems": 2, "maxItems": 2,
                "items": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100}}  # fmt: skip
-    view = _object(part={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, rows=side, columns=side,
+    view = an_object(part={"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, rows=side, columns=side,
                    bits_allocated={"enum": [8, 16]})  # fmt: skip
     view["properties"] |= {
-        "bits_stored": _or_null({"type": "integer", "minimum": 1, "maximum": 16}),
-        "pixel_spacing_mm": _or_null(spacing),
+        "bits_stored": or_null({"type": "integer", "minimum": 1, "maximum": 16}),
+        "pixel_spacing_mm": or_null(spacing),
         "photometric_interpretation": {"enum": ["MONOCHROME1", "MONOCHROME2", None]},
         "region": {"enum": ["cervical", "lumbar", None]},
         "facing": {"enum": ["left", "right", None]},
-        "header": _or_null({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}),
+        "header": or_null({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}),
         "study_instance_uid": uid,
         "sop_instance_uid": uid,
     }
@@ -208,53 +211,14 @@ def _view() -> Json:
 
 def _score_request() -> Json:
     return {"type": "object", "additionalProperties": False, "properties": {
-        "budget_ms": _or_null({"type": "number", "minimum": 1, "maximum": 3600000}),
-        "strict": _or_null({"type": "boolean"}),
-        "formats": _or_null(_array({"enum": list(get_args(ResultFormat))})),
-        "views": _or_null(_array(_ref("View")) | {"maxItems": MOST_FILES}),
+        "budget_ms": or_null({"type": "number", "minimum": 1, "maximum": 3600000}),
+        "strict": or_null({"type": "boolean"}),
+        "formats": or_null(array({"enum": list(get_args(ResultFormat))})),
+        "views": or_null(array(ref("View")) | {"maxItems": MOST_FILES}),
     }}  # fmt: skip
 
 
 def _score_answer() -> Json:
     link, text = {"type": "string", "format": "uri-reference"}, {"type": "string"}
-    return _object(report=_ref("Report"), results={"type": "object", "additionalProperties": link},
+    return an_object(report=ref("Report"), results={"type": "object", "additionalProperties": link},
                    not_made={"type": "object", "additionalProperties": text})  # fmt: skip
-
-
-def _get(summary: str, responses: Json) -> Json:
-    return {"get": {"summary": summary, "responses": responses | _problems({})}}
-
-
-def _problems(responses: dict[str, str]) -> Json:
-    """Return answers that are problems; any request may be refused for its token or its role, or fail."""
-    always = {"401": "the token is missing or unknown", "403": "the role may not ask for that",
-              "500": "the service failed"}  # fmt: skip
-    return {status: _content(text, _PROBLEM, _ref("Problem")) for status, text in (always | responses).items()}
-
-
-def _json(description: str, schema: Json) -> Json:
-    return _content(description, "application/json", schema)
-
-
-def _content(description: str, media_type: str, schema: Json) -> Json:
-    return {"description": description, "content": {media_type: {"schema": schema}}}
-
-
-def _parameter(place: str, name: str, schema: Json) -> Json:
-    return {"in": place, "name": name, "schema": schema, "required": place == "path"}
-
-
-def _object(**properties: Json) -> Json:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _array(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _or_null(schema: Json) -> Json:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}

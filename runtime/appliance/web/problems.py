@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +15,13 @@ from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.text import one_line
 
-__all__ = ["HANDLERS", "Problem", "document_of_problem", "malformed", "problem", "unknown"]
+__all__ = ["HANDLERS", "Problem", "disconnect", "document_of_problem", "malformed", "problem", "status_of",
+           "unknown"]  # fmt: skip
+
+# The status of the answer for a job of the worker by its code; what is not here is a reject of the study: 422.
+_STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
+             "budget": 504, "worker-crashed": 500, "worker-memory": 500, "http-request": 400, "object-missing": 409,
+             "object-damaged": 409, "correction-refused": 422}  # fmt: skip
 
 
 class Problem(Exception):
@@ -46,6 +52,17 @@ def problem(status: int, fault: Fault, headers: Mapping[str, str] | None = None,
     """Return an answer that tells of an error; `more` are further members of its object."""
     document = {**document_of_problem(status, fault), **more}
     return JSONResponse(document, status, headers, media_type="application/problem+json")
+
+
+def status_of(code: str) -> int:
+    """Return the status of the answer for a job that ended with a code."""
+    return _STATUSES.get(code, 422 if CODES[code].severity in ("reject", "warning") else 500)
+
+
+async def disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Return when the caller has disconnected, after its body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _of_problem(request: Request, error: Exception) -> JSONResponse:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,21 +16,16 @@ from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.bodies import Body, form_or_file, whole_body
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.media import file_response
-from spinescore.runtime.appliance.web.problems import Problem, malformed, problem
+from spinescore.runtime.appliance.web.problems import Problem, disconnect, malformed, problem, status_of
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
 from spinescore.runtime.appliance.work.consolejob import ANSWER, ConsoleJob
 from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
-from spinescore.runtime.codes import CODES
 
 __all__ = ["scoring_routes"]
 
 _RETRY = {"Retry-After": "1"}
 _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
-
-# The status of an answer by its code; what is not here is a reject of the study: 422.
-_STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
-             "budget": 504, "worker-crashed": 500, "worker-memory": 500, "http-request": 400}  # fmt: skip
 
 
 def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> list[Route]:
@@ -43,7 +36,7 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
             async with consoles.call() as (key, folder):
                 body, options = await _read(request, folder, places, max_body_bytes)
                 job = _job(key, folder, body, options)
-                code, message = await consoles.score(job, _disconnect(request.receive))
+                code, message = await consoles.score(job, disconnect(request.receive))
                 return await _answer(consoles, job, code, message or "")
         except Busy:
             text = f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again"
@@ -118,12 +111,6 @@ def _header(name: str, parts: dict[str, Part]) -> Part:
     return part
 
 
-async def _disconnect(receive: Callable[[], Awaitable[Any]]) -> None:
-    """Return when the caller has disconnected, after its body was read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message: str) -> Response:
     """Return the answer for a job that is over."""
     path = Path(job.folder) / ANSWER
@@ -132,6 +119,6 @@ async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message
         if job.formats:
             consoles.keep(job)
         return Response(content, media_type="application/json")
-    status = _STATUSES.get(code, 422 if CODES[code].severity in ("reject", "warning") else 500)
+    status = status_of(code)
     report = {"report": json.loads(path.read_bytes())["report"]} if path.exists() else {}
     return problem(status, Fault(code, message), _RETRY if status == 503 else None, **report)

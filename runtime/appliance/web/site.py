@@ -26,6 +26,11 @@ class Site:
     access: Access
     consoles: Consoles
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it serves consoles alone: no study comes, and no result goes, on another way."""
+        return self.config.node is None and not self.config.source and not self.config.destination
+
     @contextmanager
     def index(self) -> Iterator[Index]:
         """Open the index for this thread. Raises SpineScoreError if it cannot be used."""

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from spinescore.runtime.appliance.fault import LATER, Fault, Refused
 from spinescore.runtime.appliance.seen import status
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
-from spinescore.runtime.appliance.store.resultset import SET
 from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
 from spinescore.runtime.appliance.web.problems import Problem, malformed, unknown
+from spinescore.runtime.appliance.web.shown import asked, data_answer, number_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
 from spinescore.runtime.appliance.work.consolejob import SUFFIX
@@ -41,6 +41,7 @@ _MOST_CALLS = 4
 _MOST_STUDIES = 100  # in one answer
 _PIECE = 1 << 20
 _NUMBER = re.compile(r"[0-9]{1,15}")
+_DATE_LENGTH = len("2026-11-29")
 _RESULT_KEY = re.compile(r"[0-9a-f]{64}")
 # Failure reasons of STOW-RS (PS3.18, table I.2-2) by code of a fault.
 _REASONS = {"not-dicom": 0xC000, "no-uid": 0xA900, "too-large": 0xA700, "quarantined": 0x0111}
@@ -75,29 +76,29 @@ def studies_routes(site: Site) -> list[Route]:
 
     async def listed(request: Request) -> Response:
         chosen = _choice(request)
-        return JSONResponse(await _asked(site, lambda index: _list(index, **chosen)))
+        return data_answer(await asked(site, lambda index: _list(index, **chosen)))
 
     async def studies(request: Request) -> Response:
         return await (receive if request.method == "POST" else listed)(request)
 
     async def shown(request: Request) -> Response:
-        number = _number(request)
-        return JSONResponse(await _asked(site, lambda index: _show(site, index, number)))
+        number = number_of(request)
+        return data_answer(await asked(site, lambda index: show(site, index, number)))
 
     async def retried(request: Request) -> Response:
-        number = _number(request)
-        return JSONResponse(await _asked(site, lambda index: _retry(site, index, number)))
+        number = number_of(request)
+        return data_answer(await asked(site, lambda index: _retry(site, index, number)))
 
     async def delivered(request: Request) -> Response:
-        number, destination = _number(request), request.query_params.get("destination")
+        number, destination = number_of(request), request.query_params.get("destination")
         if destination is not None and destination not in {one.name for one in site.config.destination}:
             raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
-        return JSONResponse(await _asked(site, lambda index: _deliver(site, index, number, destination)))
+        return data_answer(await asked(site, lambda index: _deliver(site, index, number, destination)))
 
     async def result(request: Request) -> Response:
-        number, key, file = _number(request), request.path_params["key"], request.path_params["file"]
+        number, key, file = number_of(request), request.path_params["key"], request.path_params["file"]
         if _RESULT_KEY.fullmatch(key):
-            files = (await _asked(site, lambda index: _show(site, index, number)))["files"]
+            files = (await asked(site, lambda index: show(site, index, number)))["files"]
             if f"/v1/studies/{number}/results/{key}/{file}" in files:
                 return await file_response(site.places.results / key / file)
         raise unknown("there is no such result, or it was removed after its time")
@@ -189,33 +190,33 @@ def _stored(outcomes: Sequence[_Outcome]) -> dict[str, Any]:
     return {tag: {"vr": "SQ", "Value": items} for tag, items in sequences.items() if items}
 
 
-async def _asked(site: Site, ask: Callable[[Index], Any]) -> Any:
-    """Return what a question to the index gives, in a thread."""
-
-    def call() -> Any:
-        with site.index() as index:
-            return ask(index)
-
-    return await asyncio.to_thread(call)
-
-
 def _choice(request: Request) -> dict[str, Any]:
-    """Return what a list is asked for: `state`, `since` and `cursor`. Raises Problem."""
+    """Return what a list is asked for: `state`, `since`, `until` and `cursor`. Raises Problem."""
     query = dict(request.query_params)
-    state, since, cursor = (query.pop(name, None) for name in ("state", "since", "cursor"))
+    state, cursor = query.pop("state", None), query.pop("cursor", None)
+    since = _moment("since", query.pop("since", None))
+    before = _moment("until", query.pop("until", None), end=True)
     if query:
-        raise malformed(f"{next(iter(query))[:60]}: there is no such option; the options are state, since and cursor")
+        names = "state, since, until and cursor"
+        raise malformed(f"{next(iter(query))[:60]}: there is no such option; the options are {names}")
     if state is not None and state not in STATES:
         raise malformed(f"state: expected one of {', '.join(STATES)}")
     if cursor is not None and not _NUMBER.fullmatch(cursor):
         raise malformed("cursor: expected the number that the answer before gave as next")
+    return {"state": state, "since": since, "before": before, "below": None if cursor is None else int(cursor)}
+
+
+def _moment(name: str, text: str | None, *, end: bool = False) -> str | None:
+    """Return a time as the index has it; with `end` the one after the day, or the second, that is named."""
+    if text is None:
+        return None
     try:
-        moment = None if since is None else datetime.fromisoformat(since.replace("Z", "+00:00"))
-        moment = moment and moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment += timedelta(days=len(text) == _DATE_LENGTH, seconds=len(text) != _DATE_LENGTH) * end
+        moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)
     except (ValueError, OverflowError):
-        raise malformed("since: expected a date, or a date with a time, as 2026-11-29T08:00:00Z") from None
-    return {"state": state, "since": moment and moment.isoformat(timespec="seconds"),
-            "below": None if cursor is None else int(cursor)}  # fmt: skip
+        raise malformed(f"{name}: expected a date, or a date with a time, as 2026-11-29T08:00:00Z") from None
+    return moment.isoformat(timespec="seconds")
 
 
 def _list(index: Index, **chosen: Any) -> dict[str, Any]:
@@ -223,32 +224,12 @@ def _list(index: Index, **chosen: Any) -> dict[str, Any]:
     return {"studies": studies, "next": studies[-1]["study"] if len(studies) == _MOST_STUDIES else None}
 
 
-def _show(site: Site, index: Index, number: int) -> dict[str, Any]:
-    """Return a study with links to the files of its results. Raises Problem if there is none."""
-    if index.one("SELECT 1 FROM studies WHERE id = ?", number) is None:
-        raise unknown(f"there is no study {number}")
-    study = status.show_study(index, number)
-    files = [
-        f"/v1/studies/{number}/results/{one['input_key']}/{path.name}"
-        for one in study["results"] if not one["removed"]
-        for path in sorted((site.places.results / one["input_key"]).glob("*")) if path.name != SET
-    ]  # fmt: skip
-    return {**study, "files": files}
-
-
 def _retry(site: Site, index: Index, number: int) -> dict[str, Any]:
-    _show(site, index, number)
-    return {"message": status.retry(index, site.clock, number), "study": _show(site, index, number)}
+    show(site, index, number)
+    return {"message": status.retry(index, site.clock, number), "study": show(site, index, number)}
 
 
 def _deliver(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
-    _show(site, index, number)
+    show(site, index, number)
     message = status.deliver_again(index, site.clock, number, destination)
-    return {"message": message, "study": _show(site, index, number)}
-
-
-def _number(request: Request) -> int:
-    number = request.path_params["number"]
-    if not _NUMBER.fullmatch(number):
-        raise unknown("a study is named by its number")
-    return int(number)
+    return {"message": message, "study": show(site, index, number)}

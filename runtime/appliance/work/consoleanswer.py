@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spinescore.runtime.appliance.store.resultset import outcome_of, write_formats
+from spinescore.runtime.appliance.store.resultset import Score, outcome_of, write_formats
 from spinescore.runtime.appliance.work.consolejob import ANSWER, RESULTS, ConsoleJob, View
 from spinescore.runtime.errors import InputRejected
 from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
 from spinescore.runtime.reading.arrays import radiograph_from_array
 from spinescore.runtime.reading.dicomfile import open_file, read_header
 from spinescore.runtime.reading.studies import load_study
-from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import Radiograph, Reject, Study
 from spinescore.runtime.warned import caught_warnings
 
@@ -33,7 +32,7 @@ class BadRequest(Exception):
     """Facts about a frame that the reading of arrays refuses."""
 
 
-def answer_console(job: ConsoleJob, score: Callable[[Study], StudyReport], beat: Beat) -> tuple[str, str] | None:
+def answer_console(job: ConsoleJob, score: Score, beat: Beat) -> tuple[str, str] | None:
     """Score a console's study and write its answer. Return code and sentence of the reason if nothing was scored.
 
     Raises BadRequest, InputRejected, and whatever `score`, `beat` and the disk raise.
@@ -41,7 +40,7 @@ def answer_console(job: ConsoleJob, score: Callable[[Study], StudyReport], beat:
     beat("read")
     study = _from_frames(job) if job.views else load_study(*job.files)
     beat("score")
-    report = score(study)
+    report = score(study, strict=job.strict, budget_ms=job.budget_ms)
     folder = Path(job.folder)
     results = folder / RESULTS
     not_made: dict[str, str] = {}

@@ -1,8 +1,9 @@
 """The jobs of consoles in the supervisor: they wait here for the worker, before the studies of the queue.
 
-The web process says `{"score": job}` and `{"cancel": key}`, and gets one answer for each job, `{"console": key, "code":
-null}` or with a code and a message. A new web process begins with `{"consoles": "none"}`, because the jobs of the one
-before have nobody who waits for them. No job is tried twice: its console still has the pixels.
+The web process says `{"score": job}`, or `{"review": job}` for a reader's job, and `{"cancel": key}`. It gets one
+answer for each job, `{"console": key, "code": null}` or with a code and a message. A new web process begins with
+`{"consoles": "none"}`, because the jobs of the one before have nobody who waits for them. No job is tried twice: its
+console still has the pixels.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from spinescore.runtime.appliance.fault import Fault
-from spinescore.runtime.appliance.work.consolejob import ConsoleJob
+from spinescore.runtime.appliance.work.reviewjob import JOBS, WebJob
 from spinescore.runtime.documents import read
 
 __all__ = ["FOR_CONSOLES", "MOST_WAITING", "NOT_READY", "ConsoleQueue"]
 
-FOR_CONSOLES = frozenset({"score", "cancel", "consoles"})  # keys of the web process' messages
+FOR_CONSOLES = frozenset({*JOBS, "cancel", "consoles"})  # keys of the web process' messages
 MOST_WAITING = 4  # besides the one that is scored
 
 NOT_READY = Fault("not-ready", "the worker has not opened its bundle; ask /health/ready, and send the study again")
@@ -30,8 +31,8 @@ class ConsoleQueue:
 
     def __init__(self, answer: Callable[[dict[str, Any]], None]) -> None:
         self._answer = answer
-        self._waiting: deque[ConsoleJob] = deque()
-        self.current: ConsoleJob | None = None  # the worker has it
+        self._waiting: deque[WebJob] = deque()
+        self.current: WebJob | None = None  # the worker has it
 
     @property
     def is_idle(self) -> bool:
@@ -40,16 +41,16 @@ class ConsoleQueue:
 
     def hear(self, message: dict[str, Any], *, ready: bool) -> str | None:
         """Take a message of the web process. Return the key of the job that the worker has to cancel, if any."""
-        if "score" in message:
-            self._enter(read(ConsoleJob, message["score"]), ready)
-        elif "cancel" in message:
+        for name in JOBS.keys() & message.keys():
+            self._enter(read(JOBS[name], message[name]), ready)
+        if "cancel" in message:
             return self._cancel(message["cancel"])
-        elif "consoles" in message:
+        if "consoles" in message:
             self._waiting.clear()
             return None if self.current is None else self.current.key
         return None
 
-    def _enter(self, job: ConsoleJob, ready: bool) -> None:
+    def _enter(self, job: WebJob, ready: bool) -> None:
         if not ready:
             self._say(job, NOT_READY)
         elif len(self._waiting) >= MOST_WAITING:
@@ -66,7 +67,7 @@ class ConsoleQueue:
             self._say(job, _CANCELLED)
         return None
 
-    def take(self) -> ConsoleJob | None:
+    def take(self) -> WebJob | None:
         """Return the next job, which is `current` then; None if none waits."""
         if self._waiting:
             self.current = self._waiting.popleft()
@@ -83,6 +84,6 @@ class ConsoleQueue:
         while self._waiting:
             self._say(self._waiting.popleft(), fault)
 
-    def _say(self, job: ConsoleJob, fault: Fault | None) -> None:
+    def _say(self, job: WebJob, fault: Fault | None) -> None:
         code, message = (None, None) if fault is None else (fault.code, fault.message)
         self._answer({"console": job.key, "code": code, "message": message})

@@ -13,9 +13,12 @@ from spinescore.runtime.appliance.store.counts import observe
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.resultset import SET, Document, Job, JobObject, ResultSet, read_results
+from spinescore.runtime.appliance.store.reviews import corrections_left, corrections_of
 from spinescore.runtime.appliance.store.studies import advance, change_state, input_key, park, settle
+from spinescore.runtime.appliance.store.summaries import keep_summary, read_summary
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.files import file_sha256
+from spinescore.runtime.outputs.formats import FORMATS
 
 __all__ = ["ScoreQueue"]
 
@@ -67,13 +70,26 @@ class ScoreQueue:
         )
         formats = self._config.formats
         settings = {"strict": self._config.score.strict, "formats": list(formats)}
+        corrections = corrections_of(self._index, study["id"], study["revision"])
+        left = corrections_left(self._index, study["id"], study["revision"])
+        settings |= {"corrections": document_of(corrections)} if corrections else {}
+        settings |= {"left": document_of(left)} if left else {}
         key = input_key(self._bundle_sha256, settings, [(one["sop_instance_uid"], one["sha256"]) for one in objects])
         before, folder = self._predecessor(study["id"], key)
         return Job(
             study["id"], study["uid"], study["revision"], key,
             tuple(JobObject(one["sha256"], str(self._places.object(one["sha256"]))) for one in objects),
             formats, before, folder, str(self._places.results), str(self._places.incoming),
+            corrections, left, self._seen(study) if corrections else None,
         )  # fmt: skip
+
+    def _seen(self, study: sqlite3.Row) -> str | None:
+        """Return the file of the report that the reader saw who began this revision."""
+        row = self._index.one(
+            "SELECT r.input_key FROM reviews v JOIN results r ON r.study = v.study AND r.revision = v.base WHERE "
+            "v.study = ? AND v.revision = ? AND v.correction IS NOT NULL", study["id"], study["revision"],
+        )  # fmt: skip
+        return None if row is None else str(self._places.results / row["input_key"] / FORMATS["json"].file)
 
     def _predecessor(self, study: int, key: str) -> tuple[Document | None, str | None]:
         """Return the newest earlier structured report of a study that was sent, or may have been, and its folder."""
@@ -96,12 +112,14 @@ class ScoreQueue:
         now, at = self._clock.now(), self._clock.date().isoformat(timespec="seconds")
         known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", job.input_key) is not None
         results = None if known else read_results(self._places.results / job.input_key)
+        summary = None if known else read_summary(self._places.results / job.input_key)
         with self._index.transaction():
             if results is not None:
                 document = None if results.document is None else json.dumps(document_of(results.document))
                 self._index.insert("results", input_key=job.input_key, study=job.study, revision=results.revision,
                                    scored=int(results.scored), code=results.code, document=document, made_s=now,
                                    made_at=at)  # fmt: skip
+                keep_summary(self._index, job.input_key, summary or {})
                 if scoring_s is not None:
                     observe(self._index, "scoring_seconds", scoring_s)
                 reports = [file.sha256 for file in results.files if file.kind == "json"]
@@ -122,26 +140,34 @@ class ScoreQueue:
 
         Returns why the study was not scored if a destination wants to know, and no file can tell any of them.
         """
+        state = "held" if self._is_held(job) else "waiting"
         if results is None:
-            self._index.change("UPDATE deliveries SET state = 'waiting', next_s = ?, changed_s = ? WHERE "
-                               "input_key = ? AND state = 'cancelled'", now, now, job.input_key)  # fmt: skip
+            self._index.change("UPDATE deliveries SET state = ?, next_s = ?, changed_s = ? WHERE "
+                               "input_key = ? AND state = 'cancelled'", state, now, now, job.input_key)  # fmt: skip
             return None
         silent = not results.scored
         for destination in self._config.destination:
             if not results.scored and "not-scored" not in destination.gets:
                 continue
             for file in _in_order(results, destination):
-                self._deliver(job, destination, file, now)
+                self._deliver(job, destination, file, now, state)
                 silent = False
             if destination.kind == "folder":
                 sha256 = file_sha256(self._places.results / job.input_key / SET)
-                self._deliver(job, destination, (SET, "set", sha256, None, None), now)
+                self._deliver(job, destination, (SET, "set", sha256, None, None), now, state)
         wanted = any("not-scored" in destination.gets for destination in self._config.destination)
         if silent and wanted and results.code is not None:
             return Fault(results.code, results.message or results.code)
         return None
 
-    def _deliver(self, job: Job, destination: Destination, file: File, now: float) -> None:
+    def _is_held(self, job: Job) -> bool:
+        """Return whether results wait for a reader: they are delivered after a verdict on them."""
+        if not self._config.score.hold_for_review:
+            return False
+        query = "SELECT 1 FROM reviews WHERE study = ? AND revision = ?"
+        return self._index.one(query, job.study, job.revision) is None
+
+    def _deliver(self, job: Job, destination: Destination, file: File, now: float, state: str) -> None:
         name, kind, sha256, uid, fault = file
         sent = uid is not None and self._index.one(
             "SELECT 1 FROM deliveries WHERE destination = ? AND sop_instance_uid = ? AND attempts > 0",
@@ -149,7 +175,7 @@ class ScoreQueue:
         )  # fmt: skip
         self._index.insert(
             "deliveries", input_key=job.input_key, file=name, kind=kind, sha256=sha256, sop_instance_uid=uid,
-            destination=destination.name, state="waiting" if fault is None else "parked",
+            destination=destination.name, state=state if fault is None else "parked",
             unclear=int(bool(sent)), attempts=0, first_s=now, next_s=now, changed_s=now, code=fault and fault.code,
             message=fault and fault.message,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from spinescore.runtime.appliance.configuration.config import Score
 from spinescore.runtime.appliance.store.resultset import Job
-from spinescore.runtime.appliance.work.consolejob import ConsoleJob
+from spinescore.runtime.appliance.work.reviewjob import WebJob, name_of
 from spinescore.runtime.documents import document_of
 from spinescore.runtime.machine.child import Child, Message
 
@@ -23,11 +23,11 @@ class Worker(Protocol):
     def give(self, job: Job) -> None:
         """Give it a job."""
 
-    def give_console(self, job: ConsoleJob) -> None:
-        """Give it the job of a console."""
+    def give_console(self, job: WebJob) -> None:
+        """Give it the job of a console or a reader."""
 
     def cancel(self, key: str) -> None:
-        """Have it give up the job of a console, if it has not finished it."""
+        """Have it give up the job of a console or a reader, if it has not finished it."""
 
     def messages(self, wait_s: float = 0.0) -> list[Message]:
         """Return what it said since the last call; wait at most `wait_s` seconds for the first message."""
@@ -57,10 +57,10 @@ class ProcessWorker(Child):
         """Give it a job."""
         self.send({"study": document_of(job)})
 
-    def give_console(self, job: ConsoleJob) -> None:
-        """Give it the job of a console."""
-        self.send({"console": document_of(job)})
+    def give_console(self, job: WebJob) -> None:
+        """Give it the job of a console or a reader."""
+        self.send({name_of(job): document_of(job)})
 
     def cancel(self, key: str) -> None:
-        """Have it give up the job of a console, if it has not finished it."""
+        """Have it give up the job of a console or a reader, if it has not finished it."""
         self.send({"cancel": key})

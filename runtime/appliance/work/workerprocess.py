@@ -3,8 +3,9 @@
 It hears:
 
     {"study": job}                 score a study of the spool
-    {"console": job}               score a console's study
-    {"cancel": key}                give up the job of a console with this key
+    {"score": job}                 score a console's study
+    {"review": job}                score a study with a reader's correction, or make a view
+    {"cancel": key}                give up the job of a console or a reader with this key
 
 It says:
 
@@ -13,7 +14,7 @@ It says:
     {"check": text}                faster engines are being checked, or built, meanwhile
     {"done": input_key, "engine": ..}                      the results are in their folder
     {"failed": input_key, "code": .., "message": .., "again": bool}   they could not be made
-    {"answered": key, "code": .., "message": .., "engine": ..}        a console's job is over
+    {"answered": key, "code": .., "message": .., "engine": ..}        a console's or a reader's job is over
     {"refused": message}           the bundle cannot be opened
 
 It has no connection to the index, and ends with its parent.
@@ -32,9 +33,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spinescore.runtime.appliance.store.places import FULL
-from spinescore.runtime.appliance.store.resultset import Job, JobFault, make_results
+from spinescore.runtime.appliance.store.resultset import Job, JobFault, Score, make_results
 from spinescore.runtime.appliance.work.consoleanswer import BadRequest, answer_console
 from spinescore.runtime.appliance.work.consolejob import ConsoleJob
+from spinescore.runtime.appliance.work.reviewanswer import answer_review
+from spinescore.runtime.appliance.work.reviewjob import JOBS, WebJob
 from spinescore.runtime.caller import PREFIX
 from spinescore.runtime.documents import read
 from spinescore.runtime.errors import BudgetExceeded, Cancelled, InputRejected, SpineScoreError
@@ -46,7 +49,6 @@ from spinescore.runtime.study import Study
 __all__ = ["do_console", "do_job", "main"]
 
 Say = Callable[..., None]
-Score = Callable[..., StudyReport]  # of a study; also takes options of `Scorer.score`
 
 _IDLE_BEAT_S = 1.0
 
@@ -80,13 +82,13 @@ def main(request: str) -> None:
 
 
 def _do(given: _Given, score: Score, say: Say) -> bool:
-    if isinstance(given.job, ConsoleJob):
-        return do_console(given.job, score, say, given.cancel)
-    return do_job(given.job, score, say)
+    if isinstance(given.job, Job):
+        return do_job(given.job, score, say)
+    return do_console(given.job, score, say, given.cancel)
 
 
 class _Given(NamedTuple):
-    job: Job | ConsoleJob
+    job: Job | WebJob
     cancel: threading.Event
 
 
@@ -104,11 +106,11 @@ class _Jobs:
                 self._cancels[message["cancel"]].set()
             return
         cancel = threading.Event()
-        if "console" in message:
-            job = read(ConsoleJob, message["console"])
+        for name in JOBS.keys() & message.keys():
+            job = read(JOBS[name], message[name])
             self._cancels = {job.key: cancel}
             self._given.put(_Given(job, cancel))
-        else:
+        if "study" in message:
             self._given.put(_Given(read(Job, message["study"]), cancel))
 
     def next(self, wait_s: float) -> _Given | None:
@@ -123,9 +125,9 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     """Do one job and say how it ended. Return False if this process should end, so that the next one is new."""
     engine = ""
 
-    def noted(study: Study) -> StudyReport:
+    def noted(study: Study, **more: Any) -> StudyReport:
         nonlocal engine
-        report = score(study)
+        report = score(study, **more)
         engine = _engine_of(report.device)
         return report
 
@@ -146,13 +148,13 @@ def do_job(job: Job, score: Score, say: Say) -> bool:
     return True
 
 
-def do_console(job: ConsoleJob, score: Score, say: Say, cancel: threading.Event) -> bool:
-    """Do the job of a console and say how it ended. Return False if this process should end."""
+def do_console(job: WebJob, score: Score, say: Say, cancel: threading.Event) -> bool:
+    """Do the job of a console or a reader and say how it ended. Return False if this process should end."""
     engine = ""
 
-    def noted(study: Study) -> StudyReport:
+    def noted(study: Study, **more: Any) -> StudyReport:
         nonlocal engine
-        report = score(study, strict=job.strict, budget_ms=job.budget_ms, cancel=cancel)
+        report = score(study, cancel=cancel, **more)
         engine = _engine_of(report.device)
         return report
 
@@ -161,11 +163,16 @@ def do_console(job: ConsoleJob, score: Score, say: Say, cancel: threading.Event)
             raise Cancelled(f"given up, because the console asked for that, before this step: {step}")
         say(beat=step)
 
-    goes_on = True
+    goes_on, fault = True, None
     try:
-        fault = answer_console(job, noted, beat)
+        if isinstance(job, ConsoleJob):
+            fault = answer_console(job, noted, beat)
+        else:
+            answer_review(job, noted, beat)
     except BadRequest as error:
         fault = "http-request", str(error)
+    except JobFault as error:
+        fault = error.fault.code, error.fault.message
     except (InputRejected, Cancelled, BudgetExceeded) as error:
         fault = error.code, str(error)
     except Exception as error:

@@ -27,6 +27,15 @@ def test_an_end_before_each_step_on_the_disk_loses_and_doubles_nothing(memory_fo
     assert outcome["steps"] > 40  # Python 3.10 hides those of pathlib
 
 
+def test_an_end_between_a_correction_and_its_delivery_loses_and_doubles_nothing(memory_folder, bundle):
+    command = [sys.executable, "-m", "helpers.appliance_review_crashes", str(memory_folder), str(bundle)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["wrong"] == {}, done.stderr
+    assert outcome["steps"] > 25  # Python 3.10 hides those of pathlib
+
+
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_end_before_each_line_of_following_orthanc_loses_and_doubles_nothing(memory_folder, step):
     pytest.importorskip("dicomweb_client")

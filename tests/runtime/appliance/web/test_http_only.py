@@ -20,7 +20,7 @@ from spinescore.runtime.appliance import httponly, supervisor
 from spinescore.runtime.appliance.httponly import alone, own_folder
 from spinescore.runtime.appliance.store.places import Places, is_running, locked
 from spinescore.runtime.appliance.web import server
-from spinescore.runtime.appliance.web.access import read_access
+from spinescore.runtime.appliance.web.access import Client, read_access
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.machine.child import Child
@@ -61,7 +61,7 @@ def test_a_port_has_a_token_that_stays(tmp_path):
     assert (tmp_path / "token").read_text() == token
     assert first.config.http.tcp == "127.0.0.1:8080"
     scope = {"server": ("127.0.0.1", 8080), "headers": [(b"authorization", b"Bearer " + token.strip().encode())]}
-    assert read_access(first.config.http).role(scope) == "console"
+    assert read_access(first.config.http).client(scope) == Client("console")
 
 
 def test_a_token_that_is_no_token_is_refused(tmp_path):

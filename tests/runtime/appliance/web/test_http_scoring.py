@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydicom import dcmread
 
 from helpers.appliance import FakeClock, tiny_files
 from helpers.http_calls import FORM, TCP, acall, call, form
+from helpers.served import Supervisor
 from spinescore.runtime import load_study, radiograph_from_array
 from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
 from spinescore.runtime.appliance.configuration.httpconfig import Http, HttpToken
@@ -25,31 +25,9 @@ from spinescore.runtime.appliance.web.access import read_access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.site import Site
-from spinescore.runtime.appliance.work.consolejob import ConsoleJob
-from spinescore.runtime.appliance.work.workerprocess import do_console
-from spinescore.runtime.documents import document_of, read
+from spinescore.runtime.documents import document_of
 
 DICOM, ZIP, FRAME = "application/dicom", "application/zip", "application/octet-stream"
-
-
-class Supervisor:
-    """Does each job at once, or answers with `fault`, or holds it until it is cancelled."""
-
-    def __init__(self, score, consoles) -> None:
-        self.score, self.consoles = score, consoles
-        self.said, self.fault, self.holds = [], None, False
-
-    def say(self, **message) -> None:
-        message = json.loads(json.dumps(message))
-        self.said.append(message)
-        if "cancel" in message:
-            self.consoles.hear({"console": message["cancel"], "code": "cancelled", "message": "given up"})
-        elif "score" in message and not self.holds:
-            job, answers = read(ConsoleJob, message["score"]), []
-            if self.fault is None:
-                do_console(job, self.score, lambda **one: answers.append(one), threading.Event())
-            code, text = self.fault or (answers[-1]["code"], answers[-1]["message"])
-            self.consoles.hear({"console": job.key, "code": code, "message": text})
 
 
 @dataclass

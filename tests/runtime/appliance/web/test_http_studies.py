@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import pytest
 from pydicom import dcmread
 
 from helpers.appliance import tiny_files
-from helpers.http_calls import BOUNDARY, FORM, TCP, call, form
+from helpers.http_calls import BOUNDARY, FORM, TCP, form
+from helpers.served import serve
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.studies import park
-from spinescore.runtime.appliance.web.access import Access
-from spinescore.runtime.appliance.web.app import make_app
-from spinescore.runtime.appliance.web.consoles import Consoles
-from spinescore.runtime.appliance.web.site import Site
 
 DICOM = "application/dicom"
 RELATED = f'multipart/related; type="{DICOM}"; boundary={BOUNDARY}'
 
 
-@dataclass
-class Served:
-    appliance: object
-    app: object
-
-    def ask(self, method, path, body=b"", kind="", **more):
-        answer = call(self.app, method, path, body, kind, **more)
-        assert not list(self.appliance.places.incoming.glob("*.console"))
-        return answer
-
-
 @pytest.fixture
-def served(make):
-    appliance = make()
-    access = Access({f"{role}-token": role for role in ("console", "reader", "admin")})
-    consoles = Consoles().open(appliance.places, appliance.clock, lambda **message: None)
-    return Served(appliance, make_app(Site(appliance.config, appliance.places, appliance.clock, access, consoles)))
+def served(make, score):
+    return serve(make(), score)
 
 
 def parts(files):

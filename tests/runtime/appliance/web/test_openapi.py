@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import jsonschema
 import pytest
@@ -11,7 +12,7 @@ from helpers.appliance import FakeClock
 from helpers.http_calls import call, described
 from spinescore.runtime.appliance.configuration.config import Config, Score, SpoolPart
 from spinescore.runtime.appliance.store.places import make_places
-from spinescore.runtime.appliance.web.access import ROLES, allowed, read_access
+from spinescore.runtime.appliance.web.access import PUBLIC, ROLES, allowed, read_access
 from spinescore.runtime.appliance.web.app import make_app
 from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.scorerequest import ScoreRequest, read_request
@@ -70,12 +71,16 @@ def test_the_request_is_described_as_it_is_read():
 def test_every_described_path_has_roles():
     paths = described()["paths"]
     for method, begin in ROLES:
-        assert (
-            any(path.startswith(begin) and method.lower() in paths[path] for path in paths) or not ROLES[method, begin]
-        )
+        pattern = re.escape(begin).replace(r"\*", r"\{\w+\}")
+        fits = any(re.match(pattern, path) and method.lower() in paths[path] for path in paths)
+        assert fits or not ROLES[method, begin], begin
     for path in paths:
         for method in set(paths[path]) - {"parameters"}:
-            assert allowed(method.upper(), path) or path.endswith(("/retry", "/deliver")), path
+            free = path.endswith(("/retry", "/deliver")) or PUBLIC.fullmatch(path)
+            assert allowed(method.upper(), path) or free, path
+    assert allowed("POST", "/v1/studies/3/points") == ("reader",)
+    assert allowed("POST", "/v1/studies/3/4/points") == allowed("POST", "/v1/studies/3/deliver/points") == ()
+    assert PUBLIC.fullmatch("/v1/studies") is PUBLIC.fullmatch("/review/../v1/studies") is None
     assert allowed("GET", "/v1/results/1-a/sr.dcm") == ("console", "reader")
     assert allowed("HEAD", "/v1/version") == ("console", "reader")
     assert allowed("GET", "/v1/resultsx") == allowed("GET", "/") == allowed("DELETE", "/v1/version") == ()

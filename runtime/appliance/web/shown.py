@@ -1,0 +1,98 @@
+"""One study as the routes of HTTP show it: its state, with links to its results, views and prior study."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from spinescore.runtime.appliance.seen import status
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.resultset import SET
+from spinescore.runtime.appliance.store.summaries import prior_of
+from spinescore.runtime.appliance.web.problems import unknown
+from spinescore.runtime.appliance.web.site import Site
+from spinescore.runtime.outputs.formats import FORMATS
+
+__all__ = ["PRIVATE", "asked", "data_answer", "number_of", "radiographs_of", "show"]
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_REPORT = FORMATS["json"].file
+PRIVATE = {"Cache-Control": "private, no-store"}  # of answers with data of patients
+
+
+def number_of(request: Request) -> int:
+    """Return the number of the study in a request's path. Raises Problem."""
+    number = request.path_params["number"]
+    if not _NUMBER.fullmatch(number):
+        raise unknown("a study is named by its number")
+    return int(number)
+
+
+async def asked(site: Site, ask: Callable[[Index], Any]) -> Any:
+    """Return what a question to the index gives, in a thread."""
+
+    def call() -> Any:
+        with site.index() as index:
+            return ask(index)
+
+    return await asyncio.to_thread(call)
+
+
+def data_answer(document: Any, status: int = 200) -> JSONResponse:
+    """Return an answer with data of patients, which no browser and no proxy keeps."""
+    return JSONResponse(document, status, PRIVATE)
+
+
+def show(site: Site, index: Index, number: int) -> dict[str, Any]:
+    """Return a study with links to its files, views and prior study. Raises Problem if there is none."""
+    if index.one("SELECT 1 FROM studies WHERE id = ?", number) is None:
+        raise unknown(f"there is no study {number}")
+    study = status.show_study(index, number)
+    files = [
+        f"{_link(number, one['input_key'])}/{path.name}"
+        for one in study["results"] if not one["removed"]
+        for path in sorted((site.places.results / one["input_key"]).glob("*")) if path.name != SET
+    ]  # fmt: skip
+    for one in study["revisions"]:
+        url = f"{_link(number, one.pop('input_key'))}/{_REPORT}"
+        one["report_url"] = url if url in files else None
+    scored = [one for one in study["revisions"] if one["made_at"] is not None]
+    report_url = scored[-1]["report_url"] if scored else None
+    views = {} if report_url is None else _views(number, site.places.results / report_url.split("/")[5] / _REPORT)
+    return {**study, "files": files, "report_url": report_url, "prior": _prior(index, number), "views": views}
+
+
+def _link(number: int, key: str | None) -> str:
+    return f"/v1/studies/{number}/results/{key}"
+
+
+def _prior(index: Index, number: int) -> dict[str, Any] | None:
+    row = prior_of(index, number)
+    if row is None:
+        return None
+    report_url = f"{_link(row['study'], row['input_key'])}/{_REPORT}"
+    return {"study": row["study"], "report_url": report_url, "study_date": row["study_date"]}
+
+
+def radiographs_of(report: Path) -> dict[str, dict[str, Any]]:
+    """Return the facts of each region's radiograph in the file of a report; none if the file is not there."""
+    try:
+        regions = json.loads(report.read_bytes())["regions"]
+    except FileNotFoundError:
+        return {}
+    return {name: one["radiograph"] for name, one in regions.items() if one["radiograph"] is not None}
+
+
+def _views(number: int, report: Path) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"url": f"/v1/studies/{number}/views/{name}", **{key: one[key] for key in ("rows", "columns")},
+               "turn_deg": one.get("turn_deg", 0)}
+        for name, one in radiographs_of(report).items()
+    }  # fmt: skip
