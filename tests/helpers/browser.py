@@ -13,7 +13,7 @@ import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-WAIT_S = 10
+WAIT_S = 60
 
 
 def need_browser() -> None:

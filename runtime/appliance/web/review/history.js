@@ -14,12 +14,17 @@ const NAMES = { html: "HTML report", sr: "DICOM SR", json: "JSON report", csv: "
 export function revisionsTable(study) {
   const rows = [...(study.revisions ?? [])].sort((a, b) => b.revision - a.revision).map((one) => element("tr", {},
     element("th", { scope: "row" }, String(one.revision)),
-    element("td", {}, shownTime(one.made_at)), element("td", {}, one.by ?? "–"), element("td", {}, one.verdict ?? "–"),
+    element("td", {}, shownTime(one.made_at)), element("td", {}, one.by ?? "–"), element("td", {}, verdictOf(one)),
     element("td", { class: "number" }, shownTotal(one.total)), element("td", { class: "wrap" }, one.comment ?? "")));
   if (rows.length === 0) return element("p", { class: "faint" }, "No revision is finished yet.");
   const head = ["Revision", "Made", "By", "Verdict", "Total", "Comment"].map((name) => element("th", { scope: "col" }, name));
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of revisions" },
     element("table", { class: "revisions" }, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
+}
+
+function verdictOf({ by, verdict, reader }) {
+  if (!verdict) return "–";
+  return reader && reader !== by ? `${verdict} by ${reader}` : verdict;
 }
 
 // Links to the results of the newest revision. With a token the browser cannot follow them alone: they are fetched and saved.
