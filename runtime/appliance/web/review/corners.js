@@ -60,9 +60,8 @@ export class CornerTable {
       this.act.setGrade(site, grade);
       inputs[CHOICES.indexOf(grade)].focus();
     });
-    for (const [name, value] of [["focusin", site], ["pointerenter", site], ["focusout", null], ["pointerleave", null]]) {
-      row.addEventListener(name, () => this.act.point(value));
-    }
+    for (const name of ["focusin", "pointerenter"]) row.addEventListener(name, () => this.act.point(site));
+    for (const name of ["focusout", "pointerleave"]) row.addEventListener(name, () => this.act.point(null));
     this.rows.set(site, { row, inputs, shape, note, shown: null });
     return row;
   }
@@ -86,7 +85,8 @@ function notes(corner) {
   if (corner.own || corner.grade !== corner.before) texts.push(`was ${gradeName(corner.before)}`);
   else if (corner.grade_from === "reader") texts.push("by a reader");
   if (corner.grade === null && !corner.own && corner.grade_from !== "reader") {
-    texts.push(corner.imputed === null || corner.imputed === undefined ? corner.status : `counts as ${corner.imputed.toPrecision(3)}`);
+    const value = corner.imputed ?? null;
+    texts.push(value === null ? corner.status : `counts as ${value.toPrecision(3)}`);
   }
   if (corner.prior !== undefined) texts.push(`prior ${gradeName(corner.prior)}${corner.trend}`);
   return texts;

@@ -20,7 +20,8 @@ export const drawn = (name, attributes = {}, ...children) =>
 export const byId = (id) => document.getElementById(id);
 
 // Return a button. `options` are further attributes.
-export const button = (text, act, options = {}) => element("button", { type: "button", onclick: act, ...options }, text);
+export const button = (text, act, options = {}) =>
+  element("button", { type: "button", onclick: act, ...options }, text);
 
 // Return a grade's badge, for use within text; the words beside it give its meaning.
 export const badge = (grade) =>

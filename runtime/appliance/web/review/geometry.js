@@ -22,7 +22,10 @@ export const distance = ([x, y], [u, v]) => Math.hypot(x - u, y - v);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function inside([x, y], width, height, margin) {
-  const along = (value, size) => clamp(value, Math.min(margin, (size - 1) / 2), Math.max(size - 1 - margin, (size - 1) / 2));
+  const along = (value, size) => {
+    const middle = (size - 1) / 2;
+    return clamp(value, Math.min(margin, middle), Math.max(size - 1 - margin, middle));
+  };
   return [along(x, width), along(y, height)];
 }
 

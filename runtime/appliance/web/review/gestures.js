@@ -74,7 +74,8 @@ export function listenTo(viewer) {
   });
 
   function hover(event) {
-    const mark = viewer.act && viewer.tool !== "window" && viewer.marks.hit(place(event), REACH.mouse, ["point", "corner"]);
+    const isOver = viewer.act && viewer.tool !== "window";
+    const mark = isOver && viewer.marks.hit(place(event), REACH.mouse, ["point", "corner"]);
     surface.dataset.over = mark ? mark.kind : "";
   }
 

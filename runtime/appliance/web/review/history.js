@@ -5,11 +5,20 @@ import { gradeName } from "/review/marks.js";
 import { shownTotal } from "/review/panel.js";
 import * as service from "/review/service.js";
 
-export const shownTime = (text) => (text ? new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "–");
+const NAMES = {
+  html: "HTML report", sr: "DICOM SR", json: "JSON report", csv: "CSV table", png: "Picture",
+  gsps: "Presentation state", sc: "DICOM picture",
+};
 
-export const shownDate = (text) => (/^\d{8}$/.test(text ?? "") ? `${text.slice(0, 4)}-${text.slice(4, 6)}-${text.slice(6)}` : text || "–");
+// Return a time in the reader's own zone and words.
+export function shownTime(text) {
+  return text ? new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "–";
+}
 
-const NAMES = { html: "HTML report", sr: "DICOM SR", json: "JSON report", csv: "CSV table", png: "Picture", gsps: "Presentation state", sc: "DICOM picture" };
+export function shownDate(text) {
+  const parts = /^(\d{4})(\d\d)(\d\d)$/.exec(text ?? "");
+  return parts ? parts.slice(1).join("-") : text || "–";
+}
 
 export function revisionsTable(study) {
   const rows = [...(study.revisions ?? [])].sort((a, b) => b.revision - a.revision).map((one) => element("tr", {},
@@ -17,9 +26,11 @@ export function revisionsTable(study) {
     element("td", {}, shownTime(one.made_at)), element("td", {}, one.by ?? "–"), element("td", {}, verdictOf(one)),
     element("td", { class: "number" }, shownTotal(one.total)), element("td", { class: "wrap" }, one.comment ?? "")));
   if (rows.length === 0) return element("p", { class: "faint" }, "No revision is finished yet.");
-  const head = ["Revision", "Made", "By", "Verdict", "Total", "Comment"].map((name) => element("th", { scope: "col" }, name));
+  const names = ["Revision", "Made", "By", "Verdict", "Total", "Comment"];
+  const head = names.map((name) => element("th", { scope: "col" }, name));
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of revisions" },
-    element("table", { class: "revisions" }, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
+    element("table", { class: "revisions" },
+      element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows)));
 }
 
 function verdictOf({ by, verdict, reader }) {
@@ -27,18 +38,25 @@ function verdictOf({ by, verdict, reader }) {
   return reader && reader !== by ? `${verdict} by ${reader}` : verdict;
 }
 
-// Links to the results of the newest revision. With a token the browser cannot follow them alone: they are fetched and saved.
+// Links to the results of the newest revision. With a token the browser cannot follow them alone: they are fetched, and
+// saved as files.
 export function filesList(study) {
   const folder = study.report_url?.replace(/[^/]*$/, "");
   const files = (study.files ?? []).filter((path) => folder && path.startsWith(folder));
   const items = files.map((path) => {
     const file = path.split("/").pop();
-    const kind = file.endsWith(".dcm") ? Object.keys(NAMES).find((name) => file.includes(name)) ?? "sr" : file.split(".").pop();
-    const text = `${NAMES[kind] ?? "File"} (${file})`;
-    if (!service.token()) return element("li", {}, element("a", { href: path, target: "_blank", rel: "noopener" }, text));
-    return element("li", {}, element("a", { href: path, download: `study-${study.study}-${file}`, onclick: save }, text));
+    const text = `${NAMES[kindOf(file)] ?? "File"} (${file})`;
+    const how = service.token()
+      ? { download: `study-${study.study}-${file}`, onclick: save } : { target: "_blank", rel: "noopener" };
+    return element("li", {}, element("a", { href: path, ...how }, text));
   });
-  return items.length ? element("ul", { class: "files" }, items) : element("p", { class: "faint" }, "There are no files.");
+  if (items.length === 0) return element("p", { class: "faint" }, "There are no files.");
+  return element("ul", { class: "files" }, items);
+}
+
+function kindOf(file) {
+  const ending = file.split(".").pop();
+  return ending === "dcm" ? ["gsps", "sc"].find((name) => file.startsWith(name)) ?? "sr" : ending;
 }
 
 async function save(event) {
@@ -70,9 +88,11 @@ export function changedSince(discs, prior) {
 
 export function priorSummary(changed, study, priorReport) {
   const lines = [...changed.values()].map(({ site, prior, grade, trend }) => element("li", {},
-    `${site}: ${gradeName(prior)} → ${gradeName(grade)}${trend}`, element("span", { class: "unseen" }, trend.includes("▲") ? " higher" : " lower")));
+    `${site}: ${gradeName(prior)} → ${gradeName(grade)}${trend}`,
+    element("span", { class: "unseen" }, grade > prior ? " higher" : " lower")));
+  const total = shownTotal(priorReport.total);
   return [
-    element("p", {}, `Study ${study.prior.study} of ${shownDate(study.prior.study_date)}, total ${shownTotal(priorReport.total)}. `,
+    element("p", {}, `Study ${study.prior.study} of ${shownDate(study.prior.study_date)}, total ${total}. `,
       lines.length ? `${lines.length} corners differ:` : "No corner that both have graded differs."),
     lines.length ? element("ul", { class: "differences" }, lines) : null,
   ];

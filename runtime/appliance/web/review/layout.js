@@ -15,14 +15,19 @@ const TOOLS = {
   window: ["window", "A drag changes contrast (left and right) and brightness (up and down)"],
 };
 
+const SHOWN = { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] };
+
 const title = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-export const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
+const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
+
+export const reviewed = (study) => (study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet");
 
 function choice(name, label, options, first, onchange) {
   return element("fieldset", { class: "choice" }, element("legend", {}, label),
     Object.entries(options).map(([value, [text, hint]]) => element("label", { title: hint },
-      element("input", { type: "radio", name, value, checked: value === first, onchange: () => onchange(value) }), text)));
+      element("input", { type: "radio", name, value, checked: value === first, onchange: () => onchange(value) }),
+      text)));
 }
 
 export class StudyLayout {
@@ -40,7 +45,7 @@ export class StudyLayout {
     this.prior = prior;
     this.tools = element("div", { class: "tools", role: "group", "aria-label": "Tools of the pictures" },
       choice("tool", "A drag moves", TOOLS, "points", (tool) => this.setTool(tool)),
-      choice("show", "Show", { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] }, "both", (show) => this.setShown(show)),
+      choice("show", "Show", SHOWN, "both", (show) => this.setShown(show)),
       prior.control);
     this.legend = legend();
     this.revisions = element("div");
@@ -93,7 +98,6 @@ export class StudyLayout {
 
   _addViewer(name, view) {
     const viewer = new Viewer(`${title(name)} radiograph`, this.acts(name));
-    viewer.hasPicture = true;
     viewer.tool = this.tool;
     this.viewers[name] = viewer;
     this.regions[name].pictures.prepend(viewer.root);
@@ -108,8 +112,8 @@ export class StudyLayout {
     const isScored = region.status === "scored";
     if (viewer) viewer.setMarks(discs, !isScored && preview?.status !== "scored");
     if (!viewer && !pictures.firstChild) {
-      pictures.append(element("p", { class: "absent" },
-        region.status === "missing" ? `The study holds no ${name} radiograph.` : "The radiograph is not there any more."));
+      pictures.append(element("p", { class: "absent" }, region.status === "missing"
+        ? `The study holds no ${name} radiograph.` : "The radiograph is not there any more."));
     }
     const scored = isScored ? discs : [];
     if (scored.length && !this.tables[name]) {
@@ -123,11 +127,12 @@ export class StudyLayout {
   showStudy(study) {
     this.study = study;
     const facts = { "Study date": shownDate(study.study_date), Received: shownTime(study.received_at),
-      Revision: String(study.revision), Reviewed: study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet" };
+      Revision: String(study.revision), Reviewed: reviewed(study) };
     this.facts.replaceChildren(...Object.entries(facts).flatMap(([name, text]) =>
       [element("dt", {}, name), element("dd", {}, text)]));
     const why = study.message ? ` ${study.message}${study.code ? ` (${study.code})` : ""}` : "";
-    if (this.state.textContent !== `State: ${study.state}.${why}`) this.state.textContent = `State: ${study.state}.${why}`;
+    const state = `State: ${study.state}.${why}`;
+    if (this.state.textContent !== state) this.state.textContent = state; // it is spoken when it changes
     const text = study.state === "parked"
       ? "This study has no result. Its state says why; the person who runs the service can have it scored again."
       : "There is no result of this study yet. The page shows it when it is there.";
@@ -148,13 +153,15 @@ function heading(region, preview) {
 function refusalOf(region, preview, hasPoints) {
   const shown = preview ?? region;
   if (shown.status !== "rejected" || !shown.reject) return [];
-  const points = hasPoints ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
-  return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `), sentence(shown.reject.message), points)];
+  const points = hasPoints
+    ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
+  return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `),
+    sentence(shown.reject.message), points)];
 }
 
 const KEYS = [
   ["n, p", "next and previous mark of the picture that has the focus"],
-  ["Arrow keys", "move the chosen point 1 pixel, with Shift 10; without a point they move the picture, with the tool Window the window"],
+  ["Arrow keys", "move the chosen point 1 pixel, with Shift 10; without a point the picture, or the window"],
   ["0, 1, 2, 3, x", "set the grade of the chosen corner; x: cannot be read"],
   ["Enter", "open the list of grades of the chosen corner"],
   ["+, −", "zoom"],
@@ -166,5 +173,6 @@ const KEYS = [
 function help() {
   return element("details", { class: "card" }, element("summary", {}, "Keys, mouse and touch"),
     element("dl", { class: "keys" }, KEYS.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)])),
-    element("p", {}, "The wheel, or two fingers, zoom. The right mouse button always changes the window. A drag moves a point as far as the pointer goes, from wherever near the point it began."));
+    element("p", {}, "The wheel, or two fingers, zoom. The right mouse button always changes the window. ",
+      "A drag may begin near a point: the point moves as far as the pointer does."));
 }

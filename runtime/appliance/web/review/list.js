@@ -1,7 +1,7 @@
 // The work list: studies, the newest first, with a search by state and date of receiving; more on demand.
 
 import { alarm, button, calm, element } from "/review/dom.js";
-import { REVIEWED } from "/review/layout.js";
+import { reviewed } from "/review/layout.js";
 import { shownDate, shownTime } from "/review/history.js";
 import { shownTotal } from "/review/panel.js";
 import * as service from "/review/service.js";
@@ -29,7 +29,7 @@ export class ListPage {
       this[name] = input;
       return element("div", { class: "field" }, element("label", { for: input.id }, label), input);
     };
-    const states = [element("option", { value: "" }, "all"), ...STATES.map((name) => element("option", { value: name }, name))];
+    const states = ["", ...STATES].map((name) => element("option", { value: name }, name || "all"));
     const form = element("form", { class: "search", role: "search", "aria-label": "Studies", onsubmit: (event) => {
       event.preventDefault();
       this._search();
@@ -46,7 +46,8 @@ export class ListPage {
     this.body = element("tbody");
     this.count = element("p", { class: "faint", role: "status" });
     this.more = button("Show more", () => this._read(this.next), { hidden: true });
-    const heads = HEADS.map((name) => element("th", { scope: "col", class: name.toLowerCase().replace(" ", "-") }, name));
+    const heads = HEADS.map((name) =>
+      element("th", { scope: "col", class: name.toLowerCase().replace(" ", "-") }, name));
     this.main.replaceChildren(
       element("h2", { tabindex: "-1", id: "list-title" }, "Work list"), form, this.count,
       element("table", { class: "worklist", "aria-labelledby": "list-title" },
@@ -90,15 +91,16 @@ export class ListPage {
 
   _count() {
     const [many, rest] = [this.rows.size, this.more.hidden ? "" : "; there are more"];
-    this.count.textContent = many === 0 ? "No study fits. Choose other dates or another state." : `${many} ${many === 1 ? "study" : "studies"} shown${rest}.`;
+    this.count.textContent = many === 0 ? "No study fits. Choose other dates or another state."
+      : `${many} ${many === 1 ? "study" : "studies"} shown${rest}.`;
   }
 
   // Put a study into its row; a new one is last, or first if it is `newest`. The link stays, and with it the focus.
   _put(study, newest) {
     let row = this.rows.get(study.study);
     if (!row) {
-      row = element("tr", {}, element("th", { scope: "row" },
-        element("a", { href: `#/studies/${study.study}`, "aria-label": `Open study ${study.study}` }, String(study.study))));
+      const link = { href: `#/studies/${study.study}`, "aria-label": `Open study ${study.study}` };
+      row = element("tr", {}, element("th", { scope: "row" }, element("a", link, String(study.study))));
       this.rows.set(study.study, row);
       if (newest) this.body.prepend(row);
       else this.body.append(row);
@@ -115,7 +117,8 @@ export class ListPage {
     try {
       study = await service.get(`/v1/studies/${event.study}`, { signal: this.closing.signal });
     } catch (error) {
-      if (error.name !== "AbortError") alarm("A change of a study is not shown.", error, button("Load the list again", () => this._read(null)));
+      const again = button("Load the list again", () => this._read(null));
+      if (error.name !== "AbortError") alarm("A change of a study is not shown.", error, again);
       return;
     }
     const fits = !this.until.value && (!this.state.value || this.state.value === study.state);
@@ -128,11 +131,13 @@ export class ListPage {
 
 function cellsOf(study) {
   const { total, findings = [] } = study;
-  const range = total && total.status !== "complete" ? element("small", {}, ` ${total.status}, ${total.range.join("–")}`) : null;
+  const isWhole = !total || total.status === "complete";
+  const range = isWhole ? null : element("small", {}, ` ${total.status}, ${total.range.join("–")}`);
   const why = study.state === "parked" && study.code ? element("small", { class: "wrap" }, ` ${study.code}`) : null;
   const listed = findings.length ? element("span", { title: findings.join(", ") }, findings.slice(0, 2).join(", "),
     findings.length > 2 ? ` and ${findings.length - 2} more` : null) : "none";
-  return [shownTime(study.received_at), shownDate(study.study_date), [element("span", { class: `state-${study.state}` }, study.state), why],
-    [total ? shownTotal(total) : "–", range], listed, study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet",
+  const state = [element("span", { class: `state-${study.state}` }, study.state), why];
+  const amount = [total ? shownTotal(total) : "–", range];
+  return [shownTime(study.received_at), shownDate(study.study_date), state, amount, listed, reviewed(study),
     study.has_prior ? "yes" : "no"];
 }

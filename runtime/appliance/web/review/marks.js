@@ -2,7 +2,7 @@
 // Every point and grade can have the focus. One of them at a time is in the order of Tab; n and p go to the others.
 
 import { drawn } from "/review/dom.js";
-import { places, upright } from "/review/geometry.js";
+import { places, spacing, upright } from "/review/geometry.js";
 import { PARTS } from "/review/draft.js";
 
 export const MEANINGS = {
@@ -30,7 +30,8 @@ export class Marks {
   constructor(label, geometry, editable) {
     this.geometry = geometry;
     this.editable = editable;
-    const help = editable ? ". Keys n and p go from mark to mark; arrow keys move a point; 0 to 3 or x set a grade" : "";
+    const help = editable
+      ? ". Keys n and p go from mark to mark; arrow keys move a point; 0 to 3 or x set a grade" : "";
     this.root = drawn("svg", { class: "marks", role: "group", "aria-label": `Marks on ${label}${help}` });
     this.discs = [];
     this.marks = []; // in the order of n and p: { node, kind, level, part, site }
@@ -64,7 +65,8 @@ export class Marks {
     });
     const group = (name, nodes) => drawn("g", { class: name }, nodes);
     this.root.replaceChildren(
-      group("under", this.parts.flatMap((part) => [part.was, part.edge, part.axis, ...part.leads.flat(), ...part.bridge])),
+      group("under", this.parts.flatMap((part) =>
+        [part.was, part.edge, part.axis, ...part.leads.flat(), ...part.bridge])),
       group("ghosts", this.parts.flatMap((part) => part.ghosts)),
       group("levels", this.parts.map((part) => part.name)),
       group("corners", this.parts.flatMap((part) => part.badges)),
@@ -110,8 +112,7 @@ export class Marks {
     const { turn, rows, columns, width, height } = this.geometry();
     const straight = (point) => upright(point, turn, rows, columns);
     const now = places(this.discs.map((disc) => disc.points.map(straight)), width, height);
-    const gaps = now.slice(1).map((one, number) => Math.hypot(...one.centre.map((value, axis) => value - now[number].centre[axis])));
-    const unit = gaps.length ? gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length : 100;
+    const unit = spacing(now.map((spot) => [spot.centre, spot.anterior]));
     const radius = Math.min(Math.max(0.2 * unit * scale, 7.5), 17);
     now.forEach((spot, number) => {
       const [part, disc] = [this.parts[number], this.discs[number]];
@@ -132,7 +133,8 @@ export class Marks {
         set(node.children[2], { x: (anterior[0] < centre[0] ? -1 : 1) * 1.75 * radius, y: 5,
           "text-anchor": anterior[0] < centre[0] ? "end" : "start" });
       });
-      if (part.badges.length === 2) part.bridge.forEach((node) => between(node, ...part.badges.map((one) => one.mark.place)));
+      const ends = part.badges.map((one) => one.mark.place);
+      if (ends.length === 2) part.bridge.forEach((node) => between(node, ...ends));
     });
   }
 

@@ -28,9 +28,11 @@ export class Panel {
     this.list = element("ul", { class: "changes" });
     this.none = element("p", { class: "faint" }, "None. Drag a point, or choose a grade.");
     this.lock = element("p", { class: "lock", role: "status" });
-    this.reader = element("input", { id: "reader", maxlength: 64, autocomplete: "name", "aria-describedby": "finish-hint",
+    this.reader = element("input", {
+      id: "reader", maxlength: 64, autocomplete: "name", "aria-describedby": "finish-hint",
       value: readerName ?? sessionStorage.getItem(READER) ?? "", readonly: Boolean(readerName),
-      oninput: () => this.reader.setAttribute("aria-invalid", "false") });
+      oninput: () => this.reader.setAttribute("aria-invalid", "false"),
+    });
     this.comment = element("textarea", { id: "comment", rows: 2, maxlength: 1000 });
     this.save = button("Save correction", act.save, { class: "primary" });
     this.accept = button("Accept as it is", act.accept);
@@ -66,22 +68,25 @@ export class Panel {
   showTotal(report, preview, { working, failed, isSaved }) {
     const [before, after] = [report.total, preview?.total ?? report.total];
     const value = (total, name) => element("span", { class: name }, shownTotal(total));
+    const arrow = element("span", { class: "arrow" }, element("span", { class: "unseen" }, "becomes"),
+      element("span", { "aria-hidden": "true" }, "→"));
     const changed = preview && shownTotal(before) !== shownTotal(after);
     const parts = [element("p", { class: "value" },
-      changed ? [value(before, "before"), element("span", { class: "arrow" }, element("span", { class: "unseen" }, "becomes"),
-        element("span", { "aria-hidden": "true" }, "→"))] : null,
+      changed ? [value(before, "before"), arrow] : null,
       value(after, "after"), after.value === null ? null : element("span", { class: "most" }, `of ${STUDY_MAX}`))];
     if (working) parts.push(element("p", { class: "working" }, "Computing the new total…"));
     else if (failed) {
       parts.push(element("p", { class: "problem" }, `The new total is not known. ${told(failed)}`),
         element("p", { class: "actions" }, button("Compute again", this.act.again)));
     } else if (preview) parts.push(element("p", {}, changed
-        ? `With your changes, ${isSaved ? "which are saved" : "not saved"}.` : "Your changes leave the total as it is."));
+        ? `With your changes, ${isSaved ? "which are saved" : "not saved"}.`
+        : "Your changes leave the total as it is."));
     const isOld = working || failed;
     if (!isOld) parts.push(element("p", { class: "faint" }, WORDS[after.status](after)));
     if (after.expected && !isOld) {
       const [low, high] = after.expected.interval;
-      parts.push(element("p", { class: "faint" }, `Expected: ${after.expected.mean.toFixed(1)}, 95 % interval ${low} to ${high}.`));
+      const mean = after.expected.mean.toFixed(1);
+      parts.push(element("p", { class: "faint" }, `Expected: ${mean}, 95 % interval ${low} to ${high}.`));
     }
     this.total.replaceChildren(...parts);
     this.total.setAttribute("aria-busy", String(Boolean(working)));
@@ -109,12 +114,21 @@ export class Panel {
   }
 
   _change(change, lock) {
-    const text = change.kind === "point"
-      ? `${change.level}, ${change.name} point: moved ${change.px.toFixed(1)} px${change.mm === null ? "" : ` (${change.mm.toFixed(2)} mm)`}`
-      : `${change.site}: ${gradeName(change.before)} → ${change.own && change.after === null ? "x, cannot be read" : gradeName(change.after)}`;
-    const name = change.kind === "point" ? `${change.level} ${change.name}` : change.site;
-    const own = change.kind === "point" || change.own;
-    return element("li", {}, element("span", {}, text, own ? null : element("small", {}, " follows from the points")),
-      own ? button("Take back", () => this.act.drop(change), { "aria-label": `Take back: ${name}`, class: "small", disabled: Boolean(lock) }) : null);
+    const isPoint = change.kind === "point";
+    const text = isPoint ? wordsOfPoint(change) : wordsOfGrade(change);
+    const name = isPoint ? `${change.level} ${change.name}` : change.site;
+    const options = { "aria-label": `Take back: ${name}`, class: "small", disabled: Boolean(lock) };
+    const isOwn = isPoint || change.own;
+    return element("li", {},
+      element("span", {}, text, isOwn ? null : element("small", {}, " follows from the points")),
+      isOwn ? button("Take back", () => this.act.drop(change), options) : null);
   }
+}
+
+function wordsOfPoint({ level, name, px, mm }) {
+  return `${level}, ${name} point: moved ${px.toFixed(1)} px${mm === null ? "" : ` (${mm.toFixed(2)} mm)`}`;
+}
+
+function wordsOfGrade({ site, before, after, own }) {
+  return `${site}: ${gradeName(before)} → ${own && after === null ? "x, cannot be read" : gradeName(after)}`;
 }

@@ -51,7 +51,8 @@ export class Prior {
     this.page.render();
     if (!this.isShown || this.viewers().length || !this.report) return;
     try {
-      const { views } = await service.get(`/v1/studies/${this.page.study.prior.study}`, { signal: this.page.closing.signal });
+      const path = `/v1/studies/${this.page.study.prior.study}`;
+      const { views } = await service.get(path, { signal: this.page.closing.signal });
       for (const [region, view] of Object.entries(views ?? {})) this._addViewer(region, view);
       this.page.render();
     } catch (error) {

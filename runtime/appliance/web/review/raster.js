@@ -1,5 +1,5 @@
-// Grey values to screen. A radiograph of 7 million pixels is never made into colours as a whole: each frame looks up only
-// the pixels of the canvas, from the smallest of the halved copies that still has enough detail.
+// Grey values to screen. A radiograph of 7 million pixels is never made into colours as a whole: each frame looks up
+// only the pixels of the canvas, from the smallest of the halved copies that still has enough detail.
 
 const OPAQUE = 0xff000000;
 

@@ -6,10 +6,11 @@ import { button, element } from "/review/dom.js";
 export function refuseDialog(regions) {
   return new Promise((answer) => {
     const boxes = regions.map((region) => element("input", { type: "checkbox", value: region, onchange: update }));
-    const confirm = button("Say that they cannot be read", () => dialog.close("yes"), { class: "primary", disabled: true });
+    const close = () => dialog.close("yes");
+    const confirm = button("Say that they cannot be read", close, { class: "primary", disabled: true });
     const dialog = element("dialog", { "aria-labelledby": "refuse-title" },
       element("h2", { id: "refuse-title" }, "Cannot be read"),
-      element("p", {}, "A region that cannot be read gets no grades. A new revision without them is made and sent out."),
+      element("p", {}, "A region that cannot be read gets no grades. A new revision without them is sent out."),
       element("fieldset", { class: "regions-choice" }, element("legend", {}, "Regions"),
         boxes.map((box) => element("label", {}, box, ` ${box.value}`))),
       element("p", { class: "actions" }, confirm, button("Back", () => dialog.close())));

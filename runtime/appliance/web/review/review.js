@@ -19,7 +19,7 @@ function signIn(error = null) {
   page?.close();
   page = null;
   byId("to-list").hidden = byId("leave").hidden = byId("live").hidden = true;
-  const field = element("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
+  const field = element("input", { id: "token", type: "password", autocomplete: "off", required: true });
   const problem = element("p", { id: "token-problem", class: "problem", role: "alert" });
   const form = element("form", { class: "card sign-in", onsubmit: (event) => {
     event.preventDefault();
@@ -27,7 +27,8 @@ function signIn(error = null) {
     start();
   } },
   element("h2", {}, "Sign in"),
-  element("p", {}, "This service asks for a token. The person who runs it has one for the role reader. It is kept until this tab is closed."),
+  element("p", {}, "This service asks for a token. The person who runs it has one for the role reader. ",
+    "It is kept until this tab is closed."),
   element("label", { for: "token" }, "Token"), field, problem, element("button", { class: "primary" }, "Sign in"));
   field.setAttribute("aria-describedby", "token-problem");
   main.replaceChildren(form);

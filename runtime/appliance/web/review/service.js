@@ -70,8 +70,8 @@ export const blob = async (path, options) => whole((await request("GET", path, o
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// Listen to changes of studies until `signal` aborts. `onState(null)`: the stream is open; `onState(problem)`: it is not,
-// and is opened again. EventSource would be shorter, but it cannot send the token.
+// Listen to changes of studies until `signal` aborts. `onState(null)`: the stream is open; `onState(problem)`: it is
+// not, and is opened again. EventSource would be shorter, but it cannot send the token.
 export async function listen(onStudy, onState, signal) {
   let last = null;
   for (let tries = 0; !signal.aborted; tries++) {

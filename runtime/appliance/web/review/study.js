@@ -8,6 +8,7 @@ import { Prior } from "/review/prior.js";
 import { refuseDialog } from "/review/refusing.js";
 import { REGIONS, StudyLayout } from "/review/layout.js";
 import * as service from "/review/service.js";
+import { Views } from "/review/views.js";
 
 const PREVIEW_AFTER_MS = 250;
 const BUSY = { collecting: "waits for more radiographs", due: "waits to be scored", scoring: "is being scored" };
@@ -20,6 +21,7 @@ export class StudyPage {
     this.path = `/v1/studies/${number}`;
     this.closing = new AbortController();
     this.prior = new Prior(this);
+    this.views = new Views(this);
     this.isSending = false;
     addEventListener("keydown", (event) => this._key(event), { signal: this.closing.signal });
   }
@@ -50,11 +52,12 @@ export class StudyPage {
     const { signal } = this.closing;
     this.study = await service.get(this.path, { signal });
     calm();
-    this._loadPixels(this.study);
-    const report = this.study.report_url ? await service.get(this.study.report_url, { signal }) : null;
+    this.views.load(this.study);
+    const report = await this._report();
     const act = {
       undo: () => this._change(() => this.draft.undo()), redo: () => this._change(() => this.draft.redo()),
-      discard: () => this._change(() => this.draft.discard()), drop: (change) => this._change(() => this.draft.drop(change)),
+      discard: () => this._change(() => this.draft.discard()),
+      drop: (change) => this._change(() => this.draft.drop(change)),
       save: () => this._save(), accept: () => this._accept(), refuse: () => this._refuse(), again: () => this._ask(),
     };
     this.panel = new Panel(act, this.version.reader ?? null);
@@ -65,40 +68,9 @@ export class StudyPage {
     if (report && !this.layout.wasFocused) this.layout.title.focus();
   }
 
-  // Both pictures are asked for at once, and each is shown when it is there.
-  _loadPixels(study) {
-    this.pixels = {};
-    for (const [region, view] of Object.entries(study.views ?? {})) this._loadView(region, view);
-  }
-
-  async _loadView(region, view) {
-    this.pixels[region] = service.pixelsOf(view, { signal: this.closing.signal }).catch((error) => ({ ...view, error }));
-    await this._placeView(region);
-  }
-
-  async _placeView(region) {
-    const view = await this.pixels[region];
-    const viewer = this.layout?.viewers[region];
-    if (!viewer || this.closing.signal.aborted) return;
-    if (view.error) {
-      const again = button("Load it again", () => this._loadView(region, this.study.views[region]));
-      viewer.refuse("The radiograph was not loaded.");
-      alarm(`The ${region} radiograph was not loaded.`, view.error, again);
-      return;
-    }
-    if (viewer.picture) return;
-    viewer.ondrawn = () => this._mark(region);
-    viewer.setPixels(view);
-  }
-
-  // A mark of performance when the pictures of all regions are drawn, with their points.
-  _mark(region) {
-    const { viewers } = this.layout;
-    viewers[region].ondrawn = null;
-    viewers[region].isDrawn = true;
-    if (!this.report || Object.values(viewers).some((viewer) => viewer.hasPicture && !viewer.isDrawn)) return;
-    performance.mark("study-drawn");
-    this.layout.root.dataset.drawn = "yes";
+  async _report() {
+    const { report_url: path } = this.study;
+    return path ? service.get(path, { signal: this.closing.signal }) : null;
   }
 
   _show(report, draft = null) {
@@ -109,7 +81,7 @@ export class StudyPage {
     this.failed = null;
     this.draft = report ? draft ?? new Draft(report) : null;
     this.layout.showReport(report);
-    for (const region of Object.keys(this.pixels)) if (this.layout.viewers[region]) this._placeView(region);
+    this.views.place();
     this.render();
     if (this.draft && !this.draft.isEmpty) this._ask();
   }
@@ -198,7 +170,8 @@ export class StudyPage {
     Object.assign(this, { asking, failed: null });
     this.render();
     try {
-      const { report } = await service.post(`${this.path}/preview`, this.draft.body(this.revision), { signal: asking.signal });
+      const body = this.draft.body(this.revision);
+      const { report } = await service.post(`${this.path}/preview`, body, { signal: asking.signal });
       if (this.asking === asking) this.preview = report;
     } catch (error) {
       if (error.name === "AbortError" || this.asking !== asking) return;
@@ -251,7 +224,10 @@ export class StudyPage {
   }
 
   async _accept() {
-    if (await this._send("accept", { revision: this.revision }, () => (this.panel.comment.value = ""))) await this.refresh();
+    await this._send("accept", { revision: this.revision }, () => {
+      this.panel.comment.value = "";
+      this.refresh();
+    });
   }
 
   async _refuse() {
@@ -260,21 +236,22 @@ export class StudyPage {
   }
 
   _conflict(error) {
-    const take = () => this._reload(this.draft);
     alarm("The study has changed meanwhile; nothing was saved, and your changes are still here.", error,
-      button("Load the newest revision with my changes", take), button("Load it without them", () => this._reload(null)));
+      button("Load the newest revision with my changes", () => this._reload(this.draft)),
+      button("Load it without them", () => this._reload(null)));
   }
 
   // Show the newest revision, with the changes of `draft` if it is given.
   async _reload(draft) {
     try {
       this.study = await service.get(this.path, { signal: this.closing.signal });
-      const report = this.study.report_url ? await service.get(this.study.report_url, { signal: this.closing.signal }) : null;
+      const report = await this._report();
       calm();
       this._show(report, draft && report ? draft.onto(report) : null);
       say(`Revision ${this.revision} is shown.`);
     } catch (error) {
-      if (error.name !== "AbortError") alarm("The newest revision was not loaded.", error, button("Try again", () => this._reload(draft)));
+      const again = button("Try again", () => this._reload(draft));
+      if (error.name !== "AbortError") alarm("The newest revision was not loaded.", error, again);
     }
   }
 
@@ -285,7 +262,8 @@ export class StudyPage {
     try {
       study = await service.get(this.path, { signal: this.closing.signal });
     } catch (error) {
-      if (error.name !== "AbortError") alarm("The study's state is not known.", error, button("Ask again", () => this.refresh()));
+      const again = button("Ask again", () => this.refresh());
+      if (error.name !== "AbortError") alarm("The study's state is not known.", error, again);
       return;
     }
     const before = this.study;
@@ -295,14 +273,16 @@ export class StudyPage {
         await this._reload(null);
         return;
       }
-      this._conflict({ detail: `revision ${study.revision} of this study is there`, nextStep: "Look at it, then save again." });
+      const detail = `revision ${study.revision} of this study is there`;
+      this._conflict({ detail, nextStep: "Look at it, then save again." });
     }
     if (this.isSaved && study.state === "parked") this.isSaved = false;
     this.render();
   }
 
   _key(event) {
-    if (!(event.ctrlKey || event.metaKey) || !this.draft || this.lock || event.target.closest("input[id], textarea, dialog")) return;
+    if (!(event.ctrlKey || event.metaKey) || !this.draft || this.lock) return;
+    if (event.target.closest("input[id], textarea, dialog")) return;
     const key = event.key.toLowerCase();
     const redo = key === "y" || (key === "z" && event.shiftKey);
     if (!redo && key !== "z") return;

@@ -10,7 +10,8 @@ const MOST_RATIO = 2; // canvas pixels for each pixel of the page
 const MOST_ZOOM = 16;
 
 export class Viewer {
-  // `act` may have `move(level, part, place, ended)`, `grade(site, node)` and `setGrade(site, grade)`; without it nothing can be changed.
+  // `act` has `move(level, part, place, ended)`, `grade(site, node)` and `setGrade(site, grade)`; without it nothing
+  // can be changed.
   constructor(label, act = null) {
     this.act = act;
     this.label = label;
@@ -23,7 +24,8 @@ export class Viewer {
     this.size = { width: 1, height: 1, turn: 0, rows: 1, columns: 1 };
     this.marks = new Marks(label, () => this.size, act !== null);
     this.note = element("p", { class: "waiting" }, "The radiograph is loading…");
-    this.surface = element("div", { class: "surface", tabindex: "0", role: "group", "aria-label": `${label}. Plus and minus zoom, arrow keys move the picture or change the window, 0 shows all` },
+    const keys = "Plus and minus zoom, arrow keys move the picture or change the window, 0 shows all";
+    this.surface = element("div", { class: "surface", tabindex: "0", role: "group", "aria-label": `${label}. ${keys}` },
       this.canvas, this.marks.root, this.note);
     this.reading = element("span", { class: "reading" });
     this.root = element("div", { class: "viewer" }, this.surface, this._bar());
@@ -35,7 +37,8 @@ export class Viewer {
     const named = (text, name, act) => button(text, act, { "aria-label": `${name}: ${this.label}`, title: name });
     return element("div", { class: "bar" },
       named("−", "Zoom out", () => this.zoom(1 / 1.25)), named("+", "Zoom in", () => this.zoom(1.25)),
-      named("Fit", "Show all", () => this.fit()), named("1:1", "One pixel for each pixel", () => this.zoomTo(1 / this.ratio)),
+      named("Fit", "Show all", () => this.fit()),
+      named("1:1", "One pixel for each pixel", () => this.zoomTo(1 / this.ratio)),
       named("Reset", "Reset zoom and window", () => this.reset()), this.reading);
   }
 
@@ -100,7 +103,8 @@ export class Viewer {
   }
 
   zoomTo(scale, place = [this.surface.clientWidth / 2, this.surface.clientHeight / 2]) {
-    const least = Math.min(this.surface.clientWidth / this.size.width, this.surface.clientHeight / this.size.height) / 2;
+    const { clientWidth, clientHeight } = this.surface;
+    const least = Math.min(clientWidth / this.size.width, clientHeight / this.size.height) / 2;
     const before = this.toUpright(place);
     this.view.scale = Math.min(Math.max(scale, least), MOST_ZOOM);
     const after = this.toUpright(place);
