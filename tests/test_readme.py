@@ -17,7 +17,7 @@ import pytest
 from helpers import tiny, tiny_study
 from helpers.documentation import PAGES, ROOT, anchors, blocks, commands, inline, is_marked, programs
 from spinescore.export.defaults import read_overrides
-from spinescore.runtime import Scorer, Study, cli, structured_report
+from spinescore.runtime import Scorer, Study, StudyReport, cli, structured_report
 
 README = PAGES["README.md"]
 EVERY_COMMAND = [(page, line) for page in PAGES for line in commands(page)]
@@ -75,6 +75,19 @@ def test_the_program_that_is_never_late_runs(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tiny_study.TOTAL}\n"
 
 
+def test_the_program_of_corrections_runs(tmp_path, monkeypatch, capsys):
+    (program,) = programs("docs/results.md")
+    bundle, study = tiny.write_bundle(tmp_path / "bundle"), tiny_study.write_study(tmp_path / "study")
+    program = program.replace('"phantom-reference"', repr(str(bundle))).replace('"demo/study"', repr(str(study)))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "docs/results.md", "exec"), {})
+    total, status = capsys.readouterr().out.split()
+    assert status == "imputed"
+    assert float(total) == pytest.approx(13 + 1 + 11 * 12 / 11)  # one more at C3, and the mean of 11 lumbar corners
+    report = StudyReport.from_json((tmp_path / "corrected" / "report.json").read_text("utf-8"))
+    assert report.corrections[0].points[0].before is not None
+
+
 @pytest.mark.parametrize(
     ("program", "framework"), list(zip(programs("docs/weights.md"), ("torch", "keras"), strict=True))
 )
@@ -87,7 +100,8 @@ def test_references_are_written_in_eight_lines(program, framework):
 def test_every_program_is_run_or_marked():
     """The programs that run: README's, and those that have a test above or in `test_picture_percentiles`."""
     unmarked = {page: sum(not is_marked(program) for program in programs(page)) for page in PAGES}
-    assert {page: n for page, n in unmarked.items() if n} == {"README.md": 1, "docs/bundle.md": 1, "docs/program.md": 4}
+    assert {page: n for page, n in unmarked.items() if n} == {"README.md": 1, "docs/bundle.md": 1, "docs/program.md": 4,
+                                                             "docs/results.md": 1}  # fmt: skip
     assert any("np.percentile" in program for program in programs("docs/bundle.md"))
     for page in PAGES:
         for program in programs(page):

@@ -16,8 +16,9 @@ from spinescore.benchmarks.agreement.figures import Figures, bootstrap
 from spinescore.benchmarks.agreement.measures import GRADE_FIGURES, Ranking
 from spinescore.benchmarks.agreement.notes import notes
 from spinescore.benchmarks.agreement.pairs import Pairs, Totals, pair_up
-from spinescore.runtime.followup.readings import ALL_SITES, Readings
+from spinescore.runtime.followup.readings import ALL_SITES, Readings, ReadingsError
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
+from spinescore.runtime.text import number_of
 
 __all__ = ["ICC_NAMES", "SCHEMA", "agreement_schema", "evaluate"]
 
@@ -39,8 +40,14 @@ def evaluate(
     `resamples` is the size of the bootstrap (0: no intervals). Up to `max_imputed` of a region's 12 corners may be
     missing in a total or a change. The same readings, resamples and seed give the same document, in any order of the
     readings. Undefined figures are None, and `notes` gives the reason. Needs the extra `agreement`. Raises
-    NothingToCompare if no corner has two grades.
+    NothingToCompare if no corner has two grades, ReadingsError if `predicted` has reports that a reader corrected:
+    their grades are not the network's.
     """
+    if predicted.corrected:
+        raise ReadingsError(
+            f"{predicted.name}: readers corrected {number_of(len(predicted.corrected), 'report')}, the first of study "
+            f"{predicted.corrected[0]}, so the grades are not the network's; give the reports before the corrections"
+        )
     pairs = pair_up(predicted, reference, max_imputed)
     figures = Figures(pairs, rules)
     point = figures()
@@ -94,6 +101,7 @@ def _source(readings: Readings) -> dict[str, Any]:
         "corners": len(corners),
         "graded": len(grades),
         "half_points": sum(grade % 1 != 0 for grade in grades),
+        "corrected": len(readings.corrected),
     }
 
 

@@ -26,6 +26,12 @@ def _of_inputs(document: Mapping[str, Any]) -> Iterator[str]:
                 "kappa, figures of grades, ROC curves and syndesmophytes take them rounded up (1.5 as 2); "
                 "totals and changes are exact."
             )
+    corrected = document["inputs"]["reference"].get("corrected", 0)
+    if corrected:
+        yield (
+            f"The reference has {number_of(corrected, 'report')} that a reader corrected: corners that the reader left "
+            "as they were count as the reader's, who saw the network's grades; agreement is overestimated."
+        )
     contradictions = document["contradictions"]
     for studies in contradictions["patients"]:
         yield (

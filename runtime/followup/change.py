@@ -1,6 +1,7 @@
 """Change between two studies of one patient, by the rules that are in use with the mSASSS.
 
-- Comparable: a corner with a grade in both studies. A corner without one has a reason, and never counts as no change.
+- Comparable: a corner with a grade in both studies. A grade that a reader corrected counts as any other. A corner
+  without one has a reason, and never counts as no change.
 - Change of a region: 12 / n times the sum over its n comparable corners; none if more than 3 of 12 are not comparable.
   Totals with imputed corners are reported too, but the change does not use them: a mean that is imputed in one study
   only would itself be a change. The change of the total is the sum of the regions' changes.

@@ -123,13 +123,14 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
     Reports are JSON files (`.json`), or JSON Lines (`.json`, `.jsonl` or `.ndjson`). Folders are searched for reports
     with all subfolders; CSV files are read only if they are named. A folder of `spinescore archive` gives the studies
     of its tables, which the extra `parquet` reads. A file that cannot be read is passed over, with a note. So is a
-    second report of a study by the same bundle, which would count twice.
+    second report of a study by the same bundle, which would count twice; the one with more corrections by readers
+    stays, or else the first.
     """
     for source in sources:
         check_path("a source", source)
     entries: list[Entry] = []
     notes: list[str] = []
-    first: dict[tuple[str, str], str] = {}
+    places: dict[tuple[str, str], int] = {}  # in entries, by study and bundle
     for name, path in _named([Path(source) for source in sources]):
         try:
             for place, report in _read(path):
@@ -138,12 +139,12 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
                     continue
                 entry = Entry(f"{name}{place}", report)
                 uid, bundle = report.study.study_instance_uid, scored_by(report.bundle)
-                kept = entry.name if uid is None else first.setdefault((uid, bundle), entry.name)
-                if kept == entry.name:
+                number = len(entries) if uid is None else places.setdefault((uid, bundle), len(entries))
+                if number == len(entries):
                     entries.append(entry)
-                else:
-                    sentence = f"{entry.name} was passed over: it is of the same study and {_scorer(entry)} as {kept}"
-                    notes.append(notice("report-repeated", sentence, source=entry.name, kept=kept))
+                    continue
+                entries[number], other = sorted((entries[number], entry), key=_corrections, reverse=True)
+                notes.append(_repeated(other, entries[number].name))
         except OSError as error:
             notes.append(_skipped(name, f"it cannot be read ({error.strerror or type(error).__name__})"))
     complete, remarks = linked(entries)
@@ -152,6 +153,15 @@ def read_cohort(*sources: str | os.PathLike[str]) -> Cohort:
 
 def _skipped(name: str, reason: str) -> str:
     return notice("report-skipped", f"{name} was passed over: {reason}", source=name)
+
+
+def _corrections(entry: Entry) -> int:
+    return len(entry.report.corrections)
+
+
+def _repeated(entry: Entry, kept: str) -> str:
+    sentence = f"{entry.name} was passed over: it is of the same study and {_scorer(entry)} as {kept}"
+    return notice("report-repeated", sentence, source=entry.name, kept=kept)
 
 
 def _scorer(entry: Entry) -> str:

@@ -1,9 +1,9 @@
 """The change of the comparable corners that the networks' own probabilities expect, with a 95 % interval.
 
 The model takes both studies as independent given their radiographs, and discs as independent of each other. The two
-corners of a disc share a bridge (`spinescore.runtime.scoring.expected`). So the distribution of the change is the
-convolution of the distributions of both studies. Like the change itself, it is scaled from a region's comparable
-corners to 12.
+corners of a disc share a bridge (`spinescore.runtime.scoring.expected`); a reader's grade is certain. So the
+distribution of the change is the convolution of the distributions of both studies. Like the change itself, it is scaled
+from a region's comparable corners to 12.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.followup.comparison import ExpectedChange
-from spinescore.runtime.scoring.expected import corner_distribution, disc_distribution, interval_of
-from spinescore.runtime.scoring.report import DiscReport, RegionReport
+from spinescore.runtime.scoring.expected import certain, corner_distribution, disc_distribution, interval_of
+from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport
 
 __all__ = ["ChangeDistribution", "expected_change", "region_distribution"]
 
@@ -39,7 +39,7 @@ def region_distribution(baseline: RegionReport, followup: RegionReport, corners:
         if p is None or q is None:
             return None
         one = None if len(sides) == 2 else sides[0]
-        parts.append(np.convolve(_distribution(q, one), _distribution(p, one)[::-1]))
+        parts.append(np.convolve(_distribution(after, q, one), _distribution(before, p, one)[::-1]))
         comparable += len(sides)
     if not comparable:
         return None
@@ -68,17 +68,28 @@ def _graded(disc: DiscReport, number: int) -> bool:
     return disc.corners[number].grade is not None
 
 
-def _distribution(p: Floats, side: int | None) -> Floats:
+def _distribution(disc: DiscReport, p: Floats, side: int | None) -> Floats:
+    """Return the distribution of one corner's grade, or of both corners' total if `side` is None."""
+    if any(map(_is_certain, disc.corners)):  # then the corners do not share a bridge
+        return np.convolve(p[0], p[1]) if side is None else p[side]
     return disc_distribution(p) if side is None else corner_distribution(p, side)
+
+
+def _is_certain(corner: CornerReport) -> bool:
+    return corner.grade_from == "reader" and corner.grade is not None
 
 
 def _probabilities(disc: DiscReport, sides: list[int]) -> Floats | None:
     """Return p0 .. p3 of both corners, (2, 4), each with the sum 1; None if a corner of `sides` has none.
 
+    Those of a reader's grade are certain.
     A corner that is not in `sides` and has none takes those of the other one, which leaves the bridge's probability as
     it is.
     """
-    probabilities = [corner.probabilities for corner in disc.corners]
+    probabilities = [
+        tuple(certain(corner.grade)) if corner.grade is not None and _is_certain(corner) else corner.probabilities
+        for corner in disc.corners
+    ]
     if any(probabilities[side] is None for side in sides):
         return None
     p = np.array([own or probabilities[1 - number] for number, own in enumerate(probabilities)], np.float64)

@@ -59,13 +59,17 @@ class Reading:
 
 @dataclass
 class Readings:
-    """All corners of one source: study -> site -> reading; patients and dates (YYYYMMDD) by study, if known."""
+    """All corners of one source: study -> site -> reading; patients and dates (YYYYMMDD) by study, if known.
+
+    The grades of a report that a reader corrected are the corrected ones.
+    """
 
     name: str
     format: Format = "csv"
     corners: dict[str, dict[str, Reading]] = field(default_factory=dict)
     patients: dict[str, str] = field(default_factory=dict)
     dates: dict[str, str] = field(default_factory=dict)
+    corrected: list[str] = field(default_factory=list)  # studies whose report a reader corrected
 
     def add(self, study: str, site: str, reading: Reading) -> None:
         """Add one corner. Raises ReadingsError (without a place) if it is invalid."""
@@ -285,6 +289,8 @@ def _add_grades(readings: Readings, report: StudyReport) -> None:
     corners = [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]
     sites = {corner.site: Reading(corner.grade, corner.probabilities) for corner in corners}
     _add_study(readings, report.study.study_instance_uid, sites)
+    if report.corrections:
+        readings.corrected.append(str(report.study.study_instance_uid))
     readings.describe(str(report.study.study_instance_uid), report.study.patient_key, report.study.study_date)
 
 

@@ -200,6 +200,7 @@ def _corner_rows(entry: Entry) -> Iterator[Row]:
                 **dict(zip(("p0", "p1", "p2", "p3"), p, strict=True)),
                 "bundle_sha256": entry.report.bundle.sha256 or None,
                 "reader_grade": corner.grade if corner and entry.is_reading else None,
+                "grade_from": corner.grade_from if corner else None,
             }
 
 

@@ -17,6 +17,8 @@ has its reject code (`codes.REJECT_CODES`), and the same words as meaning.
 | EXPECTED, EXPECTED-LOW, EXPECTED-HIGH | the total expected by the probabilities, and its 95 % interval | as the total |
 | UNSCORED | the number of a region's corners without a grade | 0 to 12 |
 | CONFIDENCE, ROTATION | the confidence of a disc's points; the angle of its axis to the horizontal | 0 to 1; degrees |
+| GRADE-ORIGIN, POINTS-ORIGIN | there if a reader set the grade (or said that the corner cannot be read), or gave a disc's points | READER |
+| GRADE-BEFORE | a corner's grade before a reader's first correction, if it had one | 0 to 3 |
 | CORNER, DISC | the type of finding: one anterior vertebral corner, or one disc | |
 | REJECT | why a region was not scored | a reject code |
 """  # noqa: E501
@@ -73,6 +75,10 @@ PRIVATE: dict[str, str] = {
     "SCORED": "Scored",
     "ABSTAINED": "Abstained, no grade",
     "IMPUTED": "Imputed, counts as its region's mean",
+    "GRADE-ORIGIN": "Origin of the grade",
+    "GRADE-BEFORE": "mSASSS grade before the reader's correction",
+    "POINTS-ORIGIN": "Origin of the disc's points",
+    "READER": "Set by a reader",
     "REJECTED": "Rejected, not scored",
     "MISSING": "No radiograph",
 }

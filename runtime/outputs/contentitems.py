@@ -23,6 +23,7 @@ __all__ = [
     "container",
     "element",
     "image_item",
+    "name_item",
     "number_item",
     "region_item",
     "sequence",
@@ -80,6 +81,11 @@ def _children(*items: bytes) -> bytes:
 def text_item(relationship: Relationship, name: Triple, words: bytes) -> bytes:
     """Return a TEXT item; `words` are encoded in the document's character set."""
     return _item(relationship, "TEXT", name, element(0x0040A160, "UT", words))
+
+
+def name_item(relationship: Relationship, name: Triple, person: bytes) -> bytes:
+    """Return a PNAME item; `person` is a DICOM person name, encoded in the document's character set."""
+    return _item(relationship, "PNAME", name, element(0x0040A123, "PN", person))
 
 
 def uid_item(relationship: Relationship, name: Triple, uid: str) -> bytes:

@@ -1,7 +1,13 @@
-"""The page's table of a region's corners: grade, probabilities with small bars, the sum of each disc, and a note."""
+"""The page's table of a region's corners: grade, probabilities with small bars, the sum of each disc, and a note.
+
+The note of a corner that a reader graded begins with an asterisk, and has the grade before.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from spinescore.runtime.outputs.corrections import STAR, star_of
 from spinescore.runtime.outputs.svg import clean, symbol
 from spinescore.runtime.outputs.words import grade_digit
 from spinescore.runtime.scoring.msasss import MAX_GRADE
@@ -11,24 +17,27 @@ from spinescore.runtime.study import Region
 __all__ = ["corner_table", "why_missing"]
 
 
-def corner_table(name: Region, region: RegionReport) -> str:
-    """Return the table (HTML) of a scored region, with a group of two rows for each disc."""
+def corner_table(name: Region, region: RegionReport, before: Mapping[str, int | None]) -> str:
+    """Return the table (HTML) of a scored region, with a group of two rows for each disc.
+
+    `before` has the grades before a reader's correction, by site.
+    """
     heads = "".join(f'<th scope="col" class="p">p({grade})</th>' for grade in range(MAX_GRADE + 1))
     return (
         f"<table><caption>Corners of the {name} spine; probabilities of the grades in percent</caption>\n"
         '<thead><tr><th scope="col" class="disc">Disc</th><th scope="col" class="corner">Corner</th>'
         f'<th scope="col" class="grade">Grade</th>{heads}<th scope="col" class="sum">Sum</th>'
         '<th scope="col" class="note"><span class="unseen">Note</span></th></tr></thead>\n'
-        f"{''.join(map(_disc, region.discs))}</table>"
+        f"{''.join(_disc(disc, before) for disc in region.discs)}</table>"
     )
 
 
-def _disc(disc: DiscReport) -> str:
+def _disc(disc: DiscReport, before: Mapping[str, int | None]) -> str:
     upper, lower = disc.corners
-    given = "<br><small>points given</small>" if disc.points == "given" else ""
+    given = f"{STAR}<br><small>points given</small>" if disc.points == "given" else ""
     level = f'<th scope="rowgroup" rowspan="2">{clean(disc.level)}{given}</th>'
     total = f'<td class="sum" rowspan="2">{_sum(disc)}</td>'
-    return f"<tbody>{_corner(disc, upper, level, total)}{_corner(disc, lower)}</tbody>\n"
+    return f"<tbody>{_corner(disc, upper, before, level, total)}{_corner(disc, lower, before)}</tbody>\n"
 
 
 def _sum(disc: DiscReport) -> str:
@@ -38,17 +47,20 @@ def _sum(disc: DiscReport) -> str:
     return str(low) if low == high else f"{low}&ndash;{high}"
 
 
-def _corner(disc: DiscReport, corner: CornerReport, level: str = "", total: str = "") -> str:
+def _corner(
+    disc: DiscReport, corner: CornerReport, before: Mapping[str, int | None], level: str = "", total: str = ""
+) -> str:
     """Return a row; `level` and `total` are the cells that both rows of a disc share."""
     site, grade = clean(corner.site), grade_digit(corner.grade)
     linked = f'<a href="#mark-{site}">{site}</a>' if disc.confidence > 0 else site
     if corner.probabilities is None:
         bars = '<td class="p" colspan="4">&ndash;</td>'
     else:
-        bars = "".join(_bar(p, number == corner.grade) for number, p in enumerate(corner.probabilities))
+        computed = None if star_of(corner) else corner.grade
+        bars = "".join(_bar(p, number == computed) for number, p in enumerate(corner.probabilities))
     return (
         f'<tr id="row-{site}">{level}<th scope="row">{linked}</th><td class="grade">{symbol(corner.grade)}'
-        f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner)}</td></tr>'
+        f'<span class="unseen">{grade}</span></td>{bars}{total}<td class="note">{_note(corner, before)}</td></tr>'
     )
 
 
@@ -60,12 +72,13 @@ def _bar(p: float, best: bool) -> str:
     )
 
 
-def _note(corner: CornerReport) -> str:
-    if corner.status == "scored":
-        return ""
-    return why_missing(corner) if corner.imputed is None else f"imputed {corner.imputed:.3g}"
+def _note(corner: CornerReport, before: Mapping[str, int | None]) -> str:
+    if corner.status != "scored":
+        reason = why_missing(corner) if corner.imputed is None else f"imputed {corner.imputed:.3g}"
+        return f"{star_of(corner)} {reason}".strip()
+    return f"{STAR} was {grade_digit(before.get(corner.site))}" if star_of(corner) else ""
 
 
 def why_missing(corner: CornerReport) -> str:
-    """Return why a corner has no grade of its own; a corner that abstained has probabilities."""
-    return "unreadable" if corner.probabilities is None else "abstained"
+    """Return why a corner has no grade of its own; in older reports one that abstained has probabilities."""
+    return corner.missing_because or ("unreadable" if corner.probabilities is None else "abstained")

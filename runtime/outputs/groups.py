@@ -5,6 +5,10 @@ centre to its anterior point. Coordinates are those of PS3.3 C.18.6.1.2: 0.0\\0.
 pixel, not its centre, so they are half a pixel larger than the report's. A corner without a grade has a qualitative
 evaluation instead of the number. If it was imputed or is unreadable (114006, DCM, "Measurement failure"), it has no
 probabilities either. A disc that was not localized has no ROI.
+
+The group of a corner that a reader graded has the reader as its observer (`observers`), and neither algorithm nor
+probabilities. For a disc with points by a reader, and for a region that a reader could not read, the reader observes
+the item that says so; the rest of these groups is computed.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from spinescore.runtime.outputs.contentitems import (
     text_item,
     uid_item,
 )
+from spinescore.runtime.outputs.corrections import grades_before
+from spinescore.runtime.outputs.observers import Encode, person_observer
 from spinescore.runtime.outputs.uids import stable_uid
 from spinescore.runtime.scoring.expected import Expected
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport
@@ -47,14 +53,14 @@ _REGION_SCALE, _STUDY_SCALE, _DISC_SCALE, _CORNER_SCALE = (codes.scale(most) for
 
 
 def measurement_groups(
-    report: StudyReport, sources: Mapping[Region, Dataset], algorithm: Sequence[bytes]
+    report: StudyReport, sources: Mapping[Region, Dataset], algorithm: Sequence[bytes], encode: Encode
 ) -> list[bytes]:
     """Return all groups of a report: that of the study, then those of each region, its discs and their corners.
 
     `sources` are the headers of the scored radiographs. `algorithm` are the items of TID 4019, which each group
     repeats. Raises OutputError if a source is missing.
     """
-    maker = _Groups(algorithm, report.study.study_instance_uid or "")
+    maker = _Groups(report, algorithm, encode)
     groups = [maker.study(report)]
     for name, region in report.regions.items():
         groups.append(maker.region(name, region))
@@ -71,9 +77,16 @@ def measurement_groups(
 class _Groups:
     """Makes the groups of one study, each as an encoded content item."""
 
-    def __init__(self, algorithm: Sequence[bytes], study_uid: str) -> None:
+    def __init__(self, report: StudyReport, algorithm: Sequence[bytes], encode: Encode) -> None:
         self._algorithm = algorithm
-        self._study_uid = study_uid
+        self._study_uid = report.study.study_instance_uid or ""
+        self._before = grades_before(report)
+        self._observers: dict[str, list[bytes]] = {}  # the reader who changed it last, by site, level or region
+        for correction in report.corrections:
+            sites = [change.where for change in correction.grades]
+            levels = [change.where for change in correction.points]
+            observer = person_observer(correction.reader, encode)
+            self._observers |= dict.fromkeys((*sites, *levels, *correction.unreadable), observer)
 
     def study(self, report: StudyReport) -> bytes:
         total = report.total
@@ -92,7 +105,8 @@ class _Groups:
             total = "INCOMPLETE" if region.total is None else "IMPUTED" if imputed else "COMPLETE"
             evaluations.append(_evaluation(codes.private("TOTAL-STATUS"), codes.private(total)))
         if region.reject is not None:
-            evaluations.append(_evaluation(codes.private("REJECT"), codes.reject_code(region.reject.code)))
+            reader = self._observers.get(name, []) if region.reject.code == "reader-unreadable" else []
+            evaluations.append(_evaluation(codes.private("REJECT"), codes.reject_code(region.reject.code), *reader))
         return self._group(name, _site(codes.REGION_SITES[name]), numbers, evaluations)
 
     def disc(self, disc: DiscReport, source: Dataset) -> bytes:
@@ -102,8 +116,12 @@ class _Groups:
         ]
         if disc.total is not None:
             numbers.append(_number("DISC-TOTAL", disc.total, _DISC_SCALE))
+        evaluations = []
+        if disc.level in self._observers:
+            origin = codes.private("POINTS-ORIGIN"), codes.private("READER")
+            evaluations.append(_evaluation(*origin, *self._observers[disc.level]))
         line = (disc.centre_px, disc.anterior_px) if disc.confidence > 0 else ()
-        return self._group(disc.level, _site(codes.DISCS[disc.level]), numbers, [], "DISC", line, source)
+        return self._group(disc.level, _site(codes.DISCS[disc.level]), numbers, evaluations, "DISC", line, source)
 
     def corner(self, corner: CornerReport, disc: DiscReport, source: Dataset) -> bytes:
         numbers, evaluations = [], []
@@ -112,12 +130,18 @@ class _Groups:
         else:
             value = _FAILURE if corner.status == "unreadable" else codes.private(corner.status.upper())
             evaluations.append(_evaluation(codes.private("GRADE"), value))
-        if corner.probabilities is not None and corner.status in ("scored", "abstained"):
+        by_reader = corner.grade_from == "reader"
+        if by_reader:
+            evaluations.append(_evaluation(codes.private("GRADE-ORIGIN"), codes.private("READER")))
+            before = self._before.get(corner.site)
+            numbers += [] if before is None else [_number("GRADE-BEFORE", before, _CORNER_SCALE)]
+        elif corner.probabilities is not None and corner.status in ("scored", "abstained"):
             numbers += [_number(f"P{grade}", p, _FRACTION) for grade, p in enumerate(corner.probabilities)]
         vertebra, endplate = codes.corner_site(corner.site)
         site = _site(vertebra, endplate, codes.ANTERIOR)
         point = (disc.anterior_px,) if disc.confidence > 0 else ()
-        return self._group(corner.site, site, numbers, evaluations, "CORNER", point, source)
+        observer = self._observers[corner.site] if by_reader else ()
+        return self._group(corner.site, site, numbers, evaluations, "CORNER", point, source, observer)
 
     def _group(
         self,
@@ -128,17 +152,22 @@ class _Groups:
         finding: str | None = None,
         points_px: Sequence[tuple[float, float]] = (),
         source: Dataset | None = None,
+        observer: Sequence[bytes] = (),
     ) -> bytes:
-        """Return a group; with points it is a planar ROI. Its tracking UID is the same in each report of a study."""
+        """Return a group; with points it is a planar ROI. Its tracking UID is the same in each report of a study.
+
+        With an `observer`, a reader, it is not the algorithm's.
+        """
         tracking = stable_uid("tracking", self._study_uid, name)
         items = [
             text_item("HAS OBS CONTEXT", ("112039", "DCM", "Tracking Identifier"), name.encode("ascii")),
             uid_item("HAS OBS CONTEXT", ("112040", "DCM", "Tracking Unique Identifier"), tracking),
         ]
+        items += observer
         if finding is not None:
             items.append(code_item("CONTAINS", ("121071", "DCM", "Finding"), codes.private(finding)))
         items.append(code_item("CONTAINS", _METHOD, codes.private("MSASSS")))
-        items += [site, *self._algorithm, *numbers, *evaluations]
+        items += [site, *(() if observer else self._algorithm), *numbers, *evaluations]
         is_roi = source is not None and len(points_px) > 0
         if source is not None and is_roi:
             points = np.array(points_px, np.float64) + HALF_PIXEL
@@ -150,8 +179,8 @@ def _number(name: str, value: float, unit: codes.Triple) -> bytes:
     return number_item(codes.private(name), value, unit)
 
 
-def _evaluation(name: codes.Triple, value: codes.Triple) -> bytes:
-    return code_item("CONTAINS", name, value)
+def _evaluation(name: codes.Triple, value: codes.Triple, *context: bytes) -> bytes:
+    return code_item("CONTAINS", name, value, *context)
 
 
 def _bounds(bounds: tuple[int, int], unit: codes.Triple) -> list[bytes]:

@@ -15,13 +15,14 @@ from pathlib import Path
 from string import Template
 
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
+from spinescore.runtime.outputs.corrections import BY_READER, STAR, changes_in_words, grades_before, when
 from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
 from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
 from spinescore.runtime.outputs.uids import software_version
 from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
 from spinescore.runtime.scoring.intake import StudyInput
-from spinescore.runtime.scoring.report import BundleRules, RegionReport, StudyReport, TotalReport
+from spinescore.runtime.scoring.report import BundleRules, CornerReport, RegionReport, StudyReport, TotalReport
 from spinescore.runtime.study import Radiograph, Region, Study
 
 __all__ = ["html"]
@@ -51,10 +52,9 @@ def html(study: StudyInput, report: StudyReport) -> str:
         study=_study(report),
         total=_total(report),
         intended_use=_foreign(report.bundle.intended_use),
-        legend=_legend(),
-        regions="\n".join(
-            _region(name, region, scored_study, report.bundle.rules) for name, region in report.regions.items()
-        ),
+        legend=_legend(report),
+        regions="\n".join(_region(name, scored_study, report) for name in report.regions),
+        corrections=_corrections(report),
         notes=_notes(report),
         origin=_origin(report),
         footer=_footer(report),
@@ -99,7 +99,29 @@ def _total(report: StudyReport) -> str:
         value = f'<div class="value">{total.value:.4g} <span class="most">of {STUDY_MAX}</span></div>'
     return (
         f'<div class="total" role="group" aria-label="Total">{value}{_scale(total)}'
-        f'<p class="said">{sentence}{_expected(total)}</p></div>'
+        f'<p class="said">{sentence}{_corrected(report)}{_expected(total, bool(report.corrections))}</p></div>'
+    )
+
+
+def _corrected(report: StudyReport) -> str:
+    return ' <a href="#corrections">Corrected by a reader.</a>' if report.corrections else ""
+
+
+def _corrections(report: StudyReport) -> str:
+    """Return the section of the corrections, or nothing: reader, time, each change, and the comment."""
+    if not report.corrections:
+        return ""
+    entries = []
+    for correction in report.corrections:
+        lines = "<br>".join(map(_foreign, (correction.comment or "").splitlines()))
+        comment = f"<blockquote>{lines}</blockquote>" if lines else ""
+        changes = clean("; ".join(changes_in_words(correction)))
+        entries.append(
+            f"<li><strong>{_foreign(correction.reader)}</strong>, {when(correction)}: {changes}{comment}</li>"
+        )
+    return (
+        '<section class="corrections" id="corrections" aria-labelledby="corrections-title">'
+        f'<h2 id="corrections-title">Corrections by readers (marked {STAR})</h2><ul>{"".join(entries)}</ul></section>'
     )
 
 
@@ -127,19 +149,23 @@ def _scale(total: TotalReport) -> str:
     return f'<svg class="scale" viewBox="0 0 240 34" aria-hidden="true">{"".join(drawn)}</svg>'
 
 
-def _expected(total: TotalReport) -> str:
+def _expected(total: TotalReport, corrected: bool) -> str:
     if total.expected is None:
         return ""
     low, high = total.expected.interval
-    return f"<br>Expected by the network's own probabilities: {total.expected.mean:.1f}, 95 % interval {low} to {high}."
+    basis = "the readers' grades and the network's probabilities" if corrected else "the network's own probabilities"
+    return f"<br>Expected by {basis}: {total.expected.mean:.1f}, 95 % interval {low} to {high}."
 
 
-def _legend() -> str:
-    entries = (f"<li>{symbol(grade)} {meaning}</li>" for grade, meaning in MEANINGS.items())
+def _legend(report: StudyReport) -> str:
+    entries = [f"<li>{symbol(grade)} {meaning}</li>" for grade, meaning in MEANINGS.items()]
+    if report.corrections:
+        entries.append(f"<li><strong>{STAR}</strong> {BY_READER}</li>")
     return f'<ul class="legend" aria-label="Grades">{"".join(entries)}</ul>'
 
 
-def _region(name: Region, region: RegionReport, study: Study, rules: BundleRules | None) -> str:
+def _region(name: Region, study: Study, report: StudyReport) -> str:
+    region = report.regions[name]
     parts = [f'<article class="region" aria-labelledby="{name}-title">', _heading(name, region)]
     radiograph = radiograph_of(region, study) or _refused_radiograph(region, study)
     if region.status == "rejected" and region.reject is not None:
@@ -148,9 +174,9 @@ def _region(name: Region, region: RegionReport, study: Study, rules: BundleRules
     if radiograph is None:
         parts.append(f'<div class="absent">{_absent(name, region)}</div>')
     else:
-        parts.append(_figure(name, region, radiograph, rules))
+        parts.append(_figure(name, region, radiograph, report.bundle.rules))
     if region.discs:
-        parts.append(corner_table(name, region))
+        parts.append(corner_table(name, region, grades_before(report)))
     return "\n".join([*parts, "</article>"])
 
 
@@ -229,15 +255,20 @@ def _unscored(report: StudyReport) -> Iterator[str]:
         + ("" if rules is None else f" of {rules.abstain_below:g}"),
         "unreadable": "their disc was not found, or its confidence is below the bundle's minimum"
         + ("" if rules is None else f" of {rules.min_confidence:g}"),
+        "unreadable by a reader": "a reader said that they cannot be read",
     }
     for name, region in report.regions.items():
         missing = [corner for disc in region.discs for corner in disc.corners if corner.status != "scored"]
         for kind, reason in reasons.items():
-            corners = [corner for corner in missing if why_missing(corner) == kind]
+            corners = [corner for corner in missing if _kind(corner) == kind]
             if corners:
                 sites, mean = ", ".join(clean(corner.site) for corner in corners), corners[0].imputed
                 counts = "" if mean is None else f"; each counts as the mean of its region, {mean:g}"
                 yield f"<strong>{name.capitalize()}, {kind}:</strong> {sites} ({reason}{counts})"
+
+
+def _kind(corner: CornerReport) -> str:
+    return f"{why_missing(corner)}{' by a reader' if corner.grade_from == 'reader' else ''}"
 
 
 def _origin(report: StudyReport) -> str:

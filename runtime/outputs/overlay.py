@@ -2,6 +2,7 @@
 
 It shows the radiograph's pixels unchanged, with any text that is burned into them, and nothing of the header. Grades
 differ in their digit, the shape of their badge, and their colour. Two corners of grade 3 are one bridge, and joined.
+An asterisk stands beside grades and levels that a reader set.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
+from spinescore.runtime.outputs.corrections import BY_READER, marked_level, star_of
 from spinescore.runtime.outputs.marks import (
     COLOURS,
     MEANINGS,
@@ -71,7 +73,8 @@ def draw_overlay(
     for marks in discs:
         _grades(picture, marks, scale, radius)
     width = picture.shape[1]
-    parts = [_header(title, intended_use, width), picture, _legend(width)]
+    by_reader = any(star_of(badge.corner) for marks in discs for badge in marks.badges)
+    parts = [_header(title, intended_use, width), picture, _legend(width, by_reader)]
     return np.vstack(parts)
 
 
@@ -115,7 +118,7 @@ def _points(picture: Image, marks: DiscMarks, scale: float, colour: Colour = _WH
     for point in (centre, anterior):
         _disc(picture, point, 4, _BLACK)
         _disc(picture, point, 3, colour)
-    _label(picture, marks.disc.level, _scaled(marks.label, scale))
+    _label(picture, marked_level(marks.disc), _scaled(marks.label, scale))
 
 
 def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None:
@@ -126,6 +129,8 @@ def _grades(picture: Image, marks: DiscMarks, scale: float, radius: int) -> None
         centre = _scaled(badge.centre, scale)
         _line(picture, _scaled(badge.foot, scale), centre, _colour(badge.corner.grade))
         _badge(picture, centre, radius, badge.corner.grade)
+        if star_of(badge.corner):
+            _star(picture, centre + np.array([1.1, -1.1]) * radius)
 
 
 def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int | None) -> None:
@@ -138,6 +143,16 @@ def _badge(picture: Image, centre: NDArray[np.floating], radius: int, grade: int
     if grade is None:
         _broken_edge(picture, centre, radius)
     _text(picture, grade_digit(grade), centre, radius / 22, _BLACK, centred=True)
+
+
+def _star(picture: Image, centre: NDArray[np.floating]) -> None:
+    """Draw an asterisk of lines, because the font has a small one that stands high."""
+    import cv2
+
+    halves = [5 * np.array([np.sin(angle), np.cos(angle)]) for angle in (0.0, np.pi / 3, 2 * np.pi / 3)]
+    for width, shade in ((4, _BLACK), (2, _WHITE)):
+        for half in halves:
+            cv2.line(picture, _fixed(centre - half), _fixed(centre + half), shade, width, cv2.LINE_AA, 4)
 
 
 def _label(picture: Image, text: str, centre: NDArray[np.floating]) -> None:
@@ -163,7 +178,7 @@ def _header(title: str, intended_use: str, width: int) -> Image:
     return strip
 
 
-def _legend(width: int) -> Image:
+def _legend(width: int, by_reader: bool) -> Image:
     x, y, places = _MARGIN_PX, _LINE_PX, []
     for grade, meaning in MEANINGS.items():
         needed = 30 + _text_width(meaning, 0.42) + 14
@@ -171,7 +186,12 @@ def _legend(width: int) -> Image:
             x, y = _MARGIN_PX, y + _LINE_PX + 4
         places.append((x, y, grade, meaning))
         x += needed
+    if by_reader:
+        y += _LINE_PX + 4
     strip: Image = np.zeros((y + _LINE_PX, width, 3), np.uint8)
+    if by_reader:
+        _star(strip, np.array([_MARGIN_PX + 9.0, y]))
+        _text(strip, BY_READER, np.array([_MARGIN_PX + 26, y + 5]), 0.42, _WHITE)
     for x, y, grade, meaning in places:
         _badge(strip, np.array([x + 9, y]), 9, grade)
         _text(strip, meaning, np.array([x + 26, y + 5]), 0.42, _WHITE)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.outputs.corrections import BY_READER, STAR, marked_level, star_of
 from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
 from spinescore.runtime.outputs.groups import HALF_PIXEL
-from spinescore.runtime.outputs.marks import DiscMarks, badge_radius, disc_marks
+from spinescore.runtime.outputs.marks import Badge, DiscMarks, badge_radius, disc_marks
 from spinescore.runtime.outputs.words import NOTICE, grade_digit, region_title
 from spinescore.runtime.reading.bitmapshutter import BITMAP, bitmap_elements, hidden_by_bitmap
 from spinescore.runtime.reading.display import Display, Rescale, Window
@@ -87,17 +88,19 @@ def _graphics(marks: tuple[DiscMarks, ...], source: Dataset, title: str) -> tupl
     """Return the graphic layers, and an annotation for each layer that is not empty."""
     pr = highdicom().pr
     canvas, radius = _Canvas(source.Columns, source.Rows), badge_radius(marks)
-    heading = pr.TextObject(f"{title}\r\n{NOTICE}", "DISPLAY", (0.01, 0.01, 0.6, 0.08), text_justification="LEFT")
+    heading = pr.TextObject(
+        f"{title}\r\n{NOTICE}{_key(marks)}", "DISPLAY", (0.01, 0.01, 0.6, 0.08), text_justification="LEFT"
+    )
     badges = [badge for mark in marks for badge in mark.badges]
     drawn: dict[str, tuple[list[Any], list[Any]]] = {  # layer -> graphic objects, text objects
         "CROPS": ([outline for mark in marks for outline in canvas.outline(mark.crop)], []),
         "POINTS": (
             [point for mark in marks for point in canvas.points(mark.centre, mark.anterior)],
-            [canvas.text(mark.disc.level, mark.label, radius) for mark in marks],
+            [canvas.text(marked_level(mark.disc), mark.label, radius) for mark in marks],
         ),
         "GRADES": (
             [],
-            [heading, *(canvas.text(grade_digit(badge.corner.grade), badge.centre, radius) for badge in badges)],
+            [heading, *(canvas.text(_digit(badge), badge.centre, radius) for badge in badges)],
         ),
     }
     layers, annotations = [], []
@@ -110,6 +113,16 @@ def _graphics(marks: tuple[DiscMarks, ...], source: Dataset, title: str) -> tupl
                 pr.GraphicAnnotation([source], layer, graphic_objects=graphics or None, text_objects=texts or None)
             )
     return layers, annotations
+
+
+def _key(marks: tuple[DiscMarks, ...]) -> str:
+    """Return the meaning of the asterisk, if there is one."""
+    by_reader = any(star_of(badge.corner) for mark in marks for badge in mark.badges)
+    return f" {STAR} {BY_READER}" if by_reader else ""
+
+
+def _digit(badge: Badge) -> str:
+    return grade_digit(badge.corner.grade) + star_of(badge.corner)
 
 
 class _Canvas:

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from spinescore.runtime.outputs.corrections import corrected_sites, readers
 from spinescore.runtime.scoring.report import StudyReport
 from spinescore.runtime.study import REGIONS, SITES
 
@@ -33,6 +34,8 @@ COLUMNS: tuple[str, ...] = (
     "bundle",
     "bundle_version",
     "bundle_sha256",
+    "corrected_sites",  # by readers, separated by spaces
+    "readers",  # that corrected the report, separated by commas
 )
 
 # A spreadsheet takes text that begins with one of these for a formula, and anybody may have written a file's header.
@@ -51,6 +54,7 @@ def row(report: StudyReport) -> Row:
     cells.update(patient_key=study.patient_key, imputed_sites=" ".join(total.imputed_sites))
     cells.update(total=total.value, total_low=total.range[0], total_high=total.range[1], total_status=total.status)
     cells.update(bundle=bundle.name, bundle_version=bundle.version, bundle_sha256=bundle.sha256)
+    cells.update(corrected_sites=" ".join(corrected_sites(report)), readers=", ".join(readers(report)))
     discs = [disc for region in report.regions.values() for disc in region.discs]
     cells.update(given_points=" ".join(disc.level for disc in discs if disc.points == "given"))
     for name, region in report.regions.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.outputs.codes import PRIVATE_SCHEME
+from spinescore.runtime.outputs.corrections import BY_READER, STAR
 from spinescore.runtime.text import table
 from spinescore.runtime.warned import caught_warnings
 
@@ -31,7 +32,8 @@ def report_text(path: Path) -> str:
         ds = dcmread(path)
         rows = [(name, _score(item)) for item in _items(ds) if (name := _name(item)) is not None]
         title = f"{ds.SOPClassUID.name}, {ds.get('VerificationFlag', 'unverified').lower()}"
-    return f"{title}: {ds.get('SeriesDescription', '')}\n\n{table(rows, ('site', 'score'))}"
+    key = f"\n\n{STAR} {BY_READER}" if any(STAR in score for _, score in rows) else ""
+    return f"{title}: {ds.get('SeriesDescription', '')}\n\n{table(rows, ('site', 'score'))}{key}"
 
 
 def _items(item: Dataset) -> Iterator[Dataset]:
@@ -56,10 +58,11 @@ def _score(group: Dataset) -> str:
         names = one.get("ConceptNameCodeSequence")
         if names and names[0].CodingSchemeDesignator == PRIVATE_SCHEME:
             own[one.ValueType, names[0].CodeValue] = one
+    star = f" {STAR}" if ("CODE", "GRADE-ORIGIN") in own else ""
     for code in _NUMBERS:
         if ("NUM", code) in own:
             (measured,) = own["NUM", code].MeasuredValueSequence
             most = measured.MeasurementUnitsCodeSequence[0].CodeValue.strip("{}").partition(":")[2]
-            return f"{float(measured.NumericValue):g} of {most}"
+            return f"{float(measured.NumericValue):g} of {most}{star}"
     reasons = [own["CODE", code].ConceptCodeSequence[0].CodeMeaning for code in _REASONS if ("CODE", code) in own]
-    return str(reasons[0]).lower() if reasons else ""
+    return f"{str(reasons[0]).lower()}{star}" if reasons else ""

@@ -1,7 +1,8 @@
 """A radiograph with its marks as an SVG picture for a page: embedded pixels, and a group for each kind of mark.
 
 The picture's user units are the radiograph's pixels (integer coordinates are pixel centres), so that a mark stands at
-the coordinates that the report states. Grades differ in their digit, the shape of their badge, and their colour.
+the coordinates that the report states. Grades differ in their digit, the shape of their badge, and their colour. An
+asterisk stands beside grades and levels that a reader set.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from spinescore.runtime.outputs.corrections import BY_READER, STAR, marked_level, star_of
 from spinescore.runtime.outputs.marks import COLOURS, MEANINGS, Badge, DiscMarks, badge_radius
 from spinescore.runtime.outputs.overlay import shown_grey
 from spinescore.runtime.outputs.words import grade_digit
@@ -108,7 +110,7 @@ def _points(marks: DiscMarks, radius: float) -> str:
 
 def _level(marks: DiscMarks, radius: float) -> str:
     x, y = marks.label
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{1.2 * radius:.1f}">{clean(marks.disc.level)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{1.2 * radius:.1f}">{clean(marked_level(marks.disc))}</text>'
 
 
 def _bridge(marks: DiscMarks) -> str:
@@ -128,15 +130,28 @@ def _badge(badge: Badge, radius: float) -> str:
     lead = _line("edge", badge.foot, badge.centre) + _line("lead", badge.foot, badge.centre)
     return (
         f'{lead}<a id="mark-{site}" href="#row-{site}"><title>{clean(spoken(badge.corner))}</title>'
-        f'<use href="#badge-{_name(badge.corner.grade)}" {_placed(x, y, 1.3 * radius)}/></a>'
+        f'<use href="#badge-{_name(badge.corner.grade)}" {_placed(x, y, 1.3 * radius)}/>{_star(badge, radius)}</a>'
+    )
+
+
+def _star(badge: Badge, radius: float) -> str:
+    """Return the asterisk at the upper right of a badge if a reader set the grade, or nothing."""
+    if not star_of(badge.corner):
+        return ""
+    (x, y), size = badge.centre, 2.4 * radius
+    return (
+        f'<text class="star" x="{x + 1.2 * radius:.1f}" y="{y - 0.1 * radius:.1f}" font-size="{size:.1f}">{STAR}</text>'
     )
 
 
 def spoken(corner: CornerReport) -> str:
     """Return a corner in words: `C5-inferior: grade 2, syndesmophyte, probability 0.93`."""
+    by_reader = f", {BY_READER}" if star_of(corner) else ""
     if corner.grade is None:
         counts = "" if corner.imputed is None else f", counts as {corner.imputed:g}"
-        return f"{corner.site}: not graded{counts}"
+        return f"{corner.site}: not graded{by_reader}{counts}"
+    if by_reader:
+        return f"{corner.site}: grade {corner.grade}, {MEANINGS[corner.grade]}{by_reader}"
     probability = "" if corner.probabilities is None else f", probability {corner.probabilities[corner.grade]:.2f}"
     return f"{corner.site}: grade {corner.grade}, {MEANINGS[corner.grade]}{probability}"
 

@@ -3,7 +3,7 @@
 A UID is `2.25.` and the decimal number of a name-based UUID (PS3.5 B.2; RFC 4122 version 5). The name is everything
 that the report says about the spine, with the identity of bundle, device and software. Timings, dates, file names and
 warnings are no part of it: a result that is made again is the same instance, which an archive may ignore. Any other
-result has other UIDs.
+result has other UIDs: one that a reader corrected differs from the one before by its corrections.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from spinescore.runtime.scoring.report import BundleInfo, RegionReport, StudyReport
+from spinescore.runtime.scoring.report import BundleInfo, DiscReport, RegionReport, StudyReport
 
 __all__ = ["content_name", "software_version", "stable_uid"]
 
@@ -42,6 +42,7 @@ def content_name(report: StudyReport) -> str:
         "device": asdict(report.device),
         "regions": {name: _region(region) for name, region in report.regions.items()},
         "total": asdict(report.total),
+        **({"corrections": [asdict(correction) for correction in report.corrections]} if report.corrections else {}),
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
@@ -51,6 +52,14 @@ def _bundle(bundle: BundleInfo) -> dict[str, Any]:
     return {field: value for field, value in asdict(bundle).items() if field != "rules"}
 
 
+def _disc(disc: DiscReport) -> dict[str, Any]:
+    """Return a disc without the fields that older reports lack: they follow from the rest and the corrections."""
+    document = asdict(disc)
+    for corner in document["corners"]:
+        del corner["grade_from"], corner["missing_because"]
+    return document
+
+
 def _region(region: RegionReport) -> dict[str, Any]:
     return {
         "status": region.status,
@@ -58,7 +67,7 @@ def _region(region: RegionReport) -> dict[str, Any]:
         "radiograph": region.radiograph and region.radiograph.sop_instance_uid,
         "facing": region.radiograph and region.radiograph.facing,
         "turn_deg": region.radiograph and region.radiograph.turn_deg,
-        "discs": [asdict(disc) for disc in region.discs],
+        "discs": [_disc(disc) for disc in region.discs],
         "total": region.total,
         "range": region.range,
     }

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.fields import shown
 from spinescore.runtime.study import LEVELS, sites_of
 
 if TYPE_CHECKING:
-    from spinescore.runtime.scoring.report import DiscReport, RegionReport, StudyReport
+    from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport
 
-__all__ = ["check_consistency"]
+__all__ = ["SAME_PX", "check_consistency"]
 
+SAME_PX = 0.01  # a report's points are rounded, and those of a correction are not
 _ROUNDING = 0.02  # of a total; its imputed grades have three decimals each
 
 
@@ -24,6 +25,7 @@ def check_consistency(report: StudyReport) -> None:
     if report.total.value is not None and None in totals:
         raise ValueError(f"total.value: it is {report.total.value:g}, but a region has no total")
     _check_sum("total.value", report.total.value, totals, "the regions' totals")
+    _check_corrections(report)
 
 
 def _check_region(place: str, levels: tuple[str, ...], region: RegionReport) -> None:
@@ -42,6 +44,41 @@ def _check_region(place: str, levels: tuple[str, ...], region: RegionReport) -> 
         raise ValueError(f"{place}.total: it is {region.total:g}, but the region is {region.status}")
     counts = [count for disc in region.discs for count in _counts(disc)]
     _check_sum(f"{place}.total", region.total, counts, "the grades")
+
+
+def _check_corrections(report: StudyReport) -> None:
+    """Raise `ValueError` if grades and points are not those of the last correction, or no correction has them."""
+    grades = {change.where: change.after for one in report.corrections for change in one.grades}
+    points = {change.where: change.after for one in report.corrections for change in one.points}
+    taken_out = {region for one in report.corrections for region in one.unreadable}
+    for name, region in report.regions.items():
+        if name in taken_out and region.status == "scored":
+            raise ValueError(f"regions.{name}.status: a reader could not read the region, but it is scored")
+        for number, disc in enumerate(region.discs):
+            place = f"regions.{name}.discs[{number}]"
+            there = (disc.centre_px, disc.anterior_px)
+            if disc.level in points and not _same_points(points[disc.level], there):
+                raise ValueError(f"{place}: the points of {disc.level} are not those of the last correction")
+            for side, corner in enumerate(disc.corners):
+                _check_origin(f"{place}.corners[{side}]", corner, grades)
+
+
+def _check_origin(place: str, corner: CornerReport, grades: Mapping[str, int | None]) -> None:
+    by_reader = corner.grade_from == "reader"
+    if by_reader != (corner.site in grades):
+        there = "no correction has its grade" if by_reader else "a correction has its grade"
+        raise ValueError(f"{place}.grade_from: {corner.site} is {shown(corner.grade_from)}, but {there}")
+    if by_reader and corner.grade != grades[corner.site]:
+        raise ValueError(
+            f"{place}.grade: {corner.site} is {corner.grade}, but the last correction set {grades[corner.site]}"
+        )
+    if corner.missing_because is not None and corner.status not in ("imputed", corner.missing_because):
+        raise ValueError(f"{place}.missing_because: {corner.site} is {corner.status}, not {corner.missing_because}")
+
+
+def _same_points(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> bool:
+    pairs = zip(first, second, strict=True)
+    return all(abs(a - b) <= SAME_PX for one, other in pairs for a, b in zip(one, other, strict=True))
 
 
 def _counts(disc: DiscReport) -> list[float | None]:

@@ -29,7 +29,8 @@ from spinescore.runtime.scoring.applied import (
     Reader,
     check_words,
 )
-from spinescore.runtime.scoring.expected import UNKNOWN, total_distribution, with_prior
+from spinescore.runtime.scoring.consistency import SAME_PX
+from spinescore.runtime.scoring.expected import UNKNOWN, certain, total_distribution, with_prior
 from spinescore.runtime.scoring.grading import MissingBecause
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED, RegionScore, score_region
 from spinescore.runtime.scoring.report import (
@@ -45,8 +46,6 @@ from spinescore.runtime.scoring.totals import scored_region, total_report, unsco
 from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region
 
 __all__ = ["Correction", "correct", "corrections_of", "keypoints_of", "left_behind"]
-
-_SAME_PX = 0.01  # a report's points are rounded
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _check_scored_with(report: StudyReport, corrections: Mapping[int, Correction
             for region, levels in correction.points.items() for level, pair in levels.items()}  # fmt: skip
     for (region, level), (place, pair) in last.items():
         there = _points(report.regions[region], level)
-        if there is None or np.abs(np.subtract(there, pair)).max() > _SAME_PX:
+        if there is None or np.abs(np.subtract(there, pair)).max() > SAME_PX:
             raise ValueError(
                 f"{place}: the report was not scored with these points; score the study again with "
                 "keypoints=keypoints_of(corrections), and correct that report"
@@ -289,12 +288,12 @@ def _distribution(discs: Sequence[DiscReport]) -> NDArray[np.float64]:
     corners = [corner for disc in discs for corner in disc.corners]
     by_reader = [corner.grade_from == "reader" and corner.grade is not None for corner in corners]
     rows: list[Any] = [
-        np.eye(len(UNKNOWN))[corner.grade] if certain else corner.probabilities or UNKNOWN
-        for corner, certain in zip(corners, by_reader, strict=True)
+        certain(corner.grade) if by_reader[n] and corner.grade is not None else corner.probabilities or UNKNOWN
+        for n, corner in enumerate(corners)
     ]
     readable = [
-        certain or (_missing_because(corner) != "unreadable" and corner.probabilities is not None)
-        for corner, certain in zip(corners, by_reader, strict=True)
+        by_reader[n] or (_missing_because(corner) != "unreadable" and corner.probabilities is not None)
+        for n, corner in enumerate(corners)
     ]
     believed = with_prior(np.array(rows, np.float64), np.array(readable)).reshape(-1, 2, len(UNKNOWN))
     return total_distribution(believed, [n for n in range(len(discs)) if any(by_reader[2 * n : 2 * n + 2])])

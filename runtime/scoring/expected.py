@@ -31,6 +31,7 @@ __all__ = [
     "Expected",
     "Score",
     "Span",
+    "certain",
     "corner_distribution",
     "disc_distribution",
     "expected_score",
@@ -55,6 +56,13 @@ class Expected:
     mean: Score
     sd: Score
     interval: Span
+
+
+def certain(grade: int) -> NDArray[np.float64]:
+    """Return p0 .. p3 (4) of a grade that a reader set."""
+    probabilities = np.zeros(len(UNKNOWN))
+    probabilities[grade] = 1.0
+    return probabilities
 
 
 def with_prior(probabilities: NDArray[np.float64], readable: NDArray[np.bool_]) -> NDArray[np.float64]:

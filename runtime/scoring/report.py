@@ -260,7 +260,9 @@ class StudyReport:
             for name, region in self.regions.items()
         ]
         total = "none" if self.total.value is None else f"{self.total.value:g}"
-        return f"<StudyReport: {', '.join(regions)}; mSASSS {total} ({self.total.status}); bundle {self.bundle.name}>"
+        corrected = ", corrected by a reader" if self.corrections else ""
+        status = f"{self.total.status}{corrected}"
+        return f"<StudyReport: {', '.join(regions)}; mSASSS {total} ({status}); bundle {self.bundle.name}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a document of plain dictionaries, its `schema` first."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.bundle.provenance import trust_lines
 from spinescore.runtime.manifest import Alternative, Contrast, Grader, Localizer, Manifest, NetworkInput
+from spinescore.runtime.outputs.corrections import BY_READER
 from spinescore.runtime.outputs.words import REGION_MAX, STUDY_MAX
 from spinescore.runtime.scoring.report import CornerReport, RegionReport, StudyReport
 from spinescore.runtime.text import lines, one_line, table
@@ -49,6 +50,8 @@ def _row(corner: CornerReport, truth: Mapping[str, int] | None) -> list[object]:
     else:
         probability = f"{corner.probabilities[corner.grade]:.2f}"
     true_grade = [] if truth is None else [truth.get(corner.site, "-")]
+    if corner.grade_from == "reader":  # the probability is the network's
+        return [corner.site, grade, *true_grade, "", f"{corner.status}, {BY_READER}"]
     return [corner.site, grade, *true_grade, probability, corner.status]
 
 

@@ -163,4 +163,5 @@ def _is_own(scope: Scope) -> bool:
         origin = urlsplit(values[b"origin"].decode("latin-1")).netloc
     except ValueError:  # of an address in brackets
         return False
-    return origin != "" and origin == values.get(b"host", b"").decode("latin-1")
+    host: str = values.get(b"host", b"").decode("latin-1")
+    return origin == host != ""

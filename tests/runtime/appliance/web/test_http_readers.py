@@ -1,0 +1,347 @@
+"""What a reader's page asks for over HTTP: the work list, views of radiographs, events, and the files of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from helpers import dicom_files
+from helpers.appliance import tiny_files
+from helpers.http_calls import TCP, UNIX
+from helpers.served import serve
+from spinescore.runtime import load_radiograph
+from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.studies import change_state
+from spinescore.runtime.appliance.web import events, pages, views
+from spinescore.runtime.appliance.work.reviewanswer import view_of
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def served(make, score):
+    return serve(make(), score)
+
+
+def dated(folder, uid, date, patient="P-1"):
+    files = tiny_files(folder / uid, uid)
+    for path in files:
+        ds = dcmread(path)
+        ds.StudyDate, ds.PatientID = date, patient
+        ds.save_as(path)
+    return files
+
+
+def test_the_work_list_shows_total_findings_and_prior_studies(served, tmp_path):
+    studies = (("1.1", "20260301", "P-1"), ("1.2", "20240101", "P-1"), ("1.3", "20250101", "P-2"), ("1.4", "", "P-1"),
+               ("1.5", "20260301", "P-1"))  # fmt: skip
+    for study in studies:
+        served.appliance.receive(*dated(tmp_path, *study))
+    one = served.get("/v1/studies?state=collecting")["studies"][-1]
+    assert (one["study_date"], one["total"], one["findings"], one["reviewed"], one["has_prior"]) == (
+        None, None, [], None, False,
+    )  # fmt: skip
+    served.appliance.run(20)
+    listed = {one["study"]: one for one in served.get("/v1/studies")["studies"]}
+    report = served.get(served.get("/v1/studies/1")["report_url"])
+    assert listed[1]["total"] == {name: report["total"][name] for name in ("value", "status", "range")}
+    assert listed[1]["study_date"] == "20260301"
+    assert set(listed[1]["findings"]) == {one["code"] for one in (*report["findings"], *report["notices"])}
+    assert {number for number, one in listed.items() if one["has_prior"]} == {1, 5}
+    prior = {number: served.get(f"/v1/studies/{number}")["prior"] for number in listed}
+    assert {number: one and (one["study"], one["study_date"]) for number, one in prior.items()} == {
+        1: (2, "20240101"), 2: None, 3: None, 4: None, 5: (1, "20260301"),
+    }  # fmt: skip
+    assert served.get(prior[1]["report_url"])["study"]["study_date"] == "20240101"
+    assert "patient_key" not in json.dumps(listed)
+
+
+def test_a_list_ends_with_the_day_or_the_second_of_until(served, files):
+    served.appliance.receive(*files)  # the clock of tests stands at 10:00 UTC on 2026-01-05
+    for query, count in (("until=2026-01-05", 1), ("until=2026-01-04", 0), ("until=2026-01-05T10:00:00Z", 1),
+                         ("until=2026-01-05T09:59:59Z", 0), ("until=2026-01-05T12:00:00%2B02:00", 1),
+                         ("since=2026-01-05&until=2026-01-05", 1)):  # fmt: skip
+        assert len(served.get(f"/v1/studies?{query}")["studies"]) == count, query
+    for query in ("until=soon", "until=9999-12-31", "until="):
+        assert served.ask("GET", f"/v1/studies?{query}").status == 400
+
+
+def test_an_index_of_the_version_before_gets_its_summaries(make, score, files):
+    appliance = make()
+    appliance.receive(*files)
+    appliance.run(10)
+    with appliance.index.transaction():
+        for name in ("summaries", "reviews", "changes"):
+            appliance.index.change(f"DROP TABLE {name}")
+        for name in ("study_begins", "study_changes", "study_accepted", "changes_end"):
+            appliance.index.change(f"DROP TRIGGER IF EXISTS {name}")
+        appliance.index.change("PRAGMA user_version = 101")
+    appliance.close()
+    served = serve(make(), score)
+    study = served.get("/v1/studies/1")
+    assert (study["total"]["status"], study["study_date"]) == ("complete", "20260105")
+    assert served.post("/v1/studies/1/accept", {"revision": 1, "reader": "AB"}).status == 200
+
+
+def test_a_view_has_the_grey_values_of_the_file(served, files, monkeypatch):
+    served.appliance.receive(*files)
+    served.appliance.run(10)
+    shown = served.get("/v1/studies/1")["views"]
+    assert set(shown) == {"cervical", "lumbar"}
+    for file in files:
+        one = shown[file.stem]
+        answer = served.ask("GET", one["url"])
+        pixels = dcmread(file).pixel_array
+        assert (one["rows"], one["columns"], one["turn_deg"]) == (*pixels.shape, 0)
+        assert answer.headers["spinescore-size"] == f"{one['rows']} {one['columns']}"
+        assert answer.headers["spinescore-window"] == "127.5 253"
+        assert answer.headers["cache-control"] == "private, no-store"
+        np.testing.assert_array_equal(np.frombuffer(answer.body, "<u2").reshape(pixels.shape), pixels)
+        again = served.ask("GET", one["url"], headers=[("if-none-match", answer.headers["etag"])])
+        assert (again.status, again.body) == (304, b"")
+    assert served.ask("GET", shown["lumbar"]["url"]).status == 200
+    assert served.supervisor.jobs() == ["review", "review"]
+    for path in ("1/views/thoracic", "1/views/..", "9/views/lumbar", "x/views/lumbar"):
+        assert served.ask("GET", f"/v1/studies/{path}").status == 404
+    monkeypatch.setattr(views, "_MOST_KEPT", 1)
+    for path in served.appliance.places.objects.glob("*/*"):
+        path.unlink()
+    for path in served.appliance.places.views.iterdir():
+        path.unlink()
+    gone = served.ask("GET", shown["lumbar"]["url"])
+    assert (gone.status, gone.code) == (409, "object-missing")
+
+
+def test_few_views_are_kept_and_none_over_a_start(make, score, files, monkeypatch):
+    monkeypatch.setattr(views, "_MOST_KEPT", 1)
+    served = serve(make(), score)
+    served.appliance.receive(*files)
+    served.appliance.run(10)
+    for region in ("cervical", "lumbar"):
+        assert served.ask("GET", f"/v1/studies/1/views/{region}").status == 200
+        assert len(list(served.appliance.places.views.iterdir())) == 1
+    served.appliance.close()
+    assert not list(make().places.views.iterdir())
+
+
+@pytest.mark.parametrize("tags", [
+    {"PhotometricInterpretation": "MONOCHROME1"}, {"RescaleSlope": -2, "RescaleIntercept": 9},
+    {"PixelPaddingValue": 0}, {"RescaleSlope": 0.001, "RescaleIntercept": 0},
+    {"WindowCenter": 1000, "WindowWidth": 400},
+])  # fmt: skip
+def test_larger_values_of_a_view_are_brighter(tmp_path, tags):
+    radiograph = load_radiograph(dicom_files.write(dicom_files.radiograph_dataset(**tags), tmp_path / "one.dcm"))
+    pixels, (centre, width) = view_of(radiograph)
+    grey = radiograph.table[radiograph.pixels.astype(int) - radiograph.stored_min]
+    assert (pixels.dtype, pixels.shape, int(pixels.max()) <= 4095) == (np.uint16, radiograph.pixels.shape, True)
+    assert len(np.unique(pixels)) == len(np.unique(radiograph.pixels))
+    order = np.argsort(pixels.ravel(), kind="stable")
+    visible = order[radiograph.pixels.ravel()[order] != 0] if "PixelPaddingValue" in tags else order
+    assert (np.diff(grey.ravel()[visible]) >= 0).all()
+    inside = (pixels > centre - width / 2) & (pixels < centre + width / 2)
+    assert 0 < grey[inside].min() < 0.1
+    assert 0.9 < grey[inside].max() < 1
+
+
+class Listener:
+    """A client of events, which leaves when it was told to, or after some events."""
+
+    def __init__(self, app, last=None) -> None:
+        self.app, self.events, self.status, self._last, self._gone = app, [], None, last, asyncio.Event()
+        self.task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        headers = [(b"last-event-id", str(self._last).encode())] if self._last is not None else []
+        scope = {"type": "http", "method": "GET", "path": "/v1/events", "query_string": b"", "headers": headers,
+                 "server": UNIX, "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+                 "scheme": "http", "root_path": ""}  # fmt: skip
+        await self.app(scope, self._receive, self._send)
+
+    async def _receive(self):
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message) -> None:
+        self.status = message.get("status", self.status)
+        for block in message.get("body", b"").decode().split("\n\n") if self.status == 200 else ():
+            lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+            if "event" in lines:
+                self.events.append((int(lines["id"]), json.loads(lines["data"])))
+
+    async def until(self, count) -> None:
+        while len(self.events) < count:
+            await asyncio.sleep(0.005)
+
+    async def leave(self) -> None:
+        self._gone.set()
+        await self.task
+
+
+def go(work):
+    """Run a coroutine, and every task that it leaves, to the end."""
+
+    async def whole():
+        await asyncio.wait_for(work, WAIT_S)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(whole())
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(events, "_POLL_S", 0.01)
+    monkeypatch.setattr(events, "_SIGN_S", 0.01)
+
+
+def test_listeners_hear_of_each_change_once_also_after_a_restart(make, score, files, quick):
+    served = serve(make(), score)
+
+    async def listen():
+        first = Listener(served.app)
+        while first.status is None:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # signs of life are no events
+        served.appliance.receive(*files)
+        await first.until(1)
+        await first.leave()
+        assert first.events == [(1, {"study": 1, "state": "collecting", "revision": 1})]
+        served.appliance.run(10)
+        second = Listener(served.app, last=1)
+        await second.until(4)
+        await asyncio.to_thread(served.post, "/v1/studies/1/accept", {"revision": 1, "reader": "AB"})
+        await second.until(5)
+        await second.leave()
+        assert [data["state"] for _, data in second.events] == [
+            "due", "scoring", "delivering", "delivered", "delivered",
+        ]  # fmt: skip
+        assert [number for number, _ in second.events] == sorted({number for number, _ in second.events})
+
+    go(listen())
+    served.appliance.close()
+    again = serve(make(), score)
+
+    async def listen_again():
+        listener = Listener(again.app, last=2)
+        await listener.until(3)
+        assert listener.events[0][0] == 3
+        await listener.leave()
+
+    go(listen_again())
+
+
+def test_of_a_hundred_listeners_some_are_served_and_the_index_is_asked_once_for_all(served, files, quick, monkeypatch):
+    asked = []
+    changes = events._changes
+    monkeypatch.setattr(events, "_changes", lambda index, after: asked.append(after) or changes(index, after))
+
+    async def listen():
+        listeners = [Listener(served.app) for _ in range(100)]
+        while any(one.status is None for one in listeners):
+            await asyncio.sleep(0.005)
+        served.appliance.receive(*files)
+        let_in = [one for one in listeners if one.status == 200]
+        assert len(let_in) == 16
+        assert {one.status for one in listeners} == {200, 503}
+        for one in let_in:
+            await one.until(1)
+        before = len(asked)
+        await asyncio.sleep(0.05)
+        assert len(asked) - before < 16  # one task asks
+        for one in listeners:
+            await one.leave()
+        before = len(asked)
+        await asyncio.sleep(0.05)
+        assert len(asked) - before <= 1
+        newcomer = Listener(served.app, last=0)
+        await newcomer.until(1)
+        await newcomer.leave()
+
+    go(listen())
+
+
+def test_a_listener_that_takes_nothing_is_let_go(served, files, quick, monkeypatch):
+    monkeypatch.setattr(events, "_MOST_WAITING", 3)
+    index, clock = served.appliance.index, served.appliance.clock
+    served.appliance.receive(*files)
+
+    async def listen():
+        slow, stuck = Listener(served.app), asyncio.Event()
+        send = slow._send
+
+        async def hold(message):
+            await send(message)
+            if slow.events:
+                await stuck.wait()
+
+        slow._send = hold
+        while slow.status is None:
+            await asyncio.sleep(0.005)
+        for number in range(12):
+            with index.transaction():
+                change_state(index, clock, 1, "due" if number % 2 else "collecting")
+                change_state(index, clock, 1, "scoring")
+            await asyncio.sleep(0.02)
+        stuck.set()
+        await asyncio.wait_for(slow.task, WAIT_S)  # the stream has ended; its client comes again
+
+    go(listen())
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "9" * 40, "1.5", ""])
+def test_a_last_event_that_is_no_number_is_ignored(served, files, quick, last):
+    async def listen():
+        listener = Listener(served.app, last)
+        while listener.status is None:
+            await asyncio.sleep(0.005)
+        served.appliance.receive(*files)
+        await listener.until(1)
+        await listener.leave()
+
+    go(listen())
+
+
+def test_the_page_needs_no_token_and_nothing_else_is_served(served, tmp_path, monkeypatch):
+    folder = tmp_path / "page" / "review"
+    folder.mkdir(parents=True)
+    for name in ("review.html", "review.js", "review.css", "views.js", "secret.txt", ".hidden.js", "Upper.js"):
+        (folder / name).write_text(name)
+    (folder.parent / "outside.js").write_text("outside")
+    monkeypatch.setattr(pages, "_FOLDER", folder)
+
+    def ask(path, method="GET"):
+        return served.ask(method, path, server=TCP)
+
+    assert (ask("/").status, ask("/").headers["location"]) == (307, "/review")
+    for path, name in (
+        ("/review", "review.html"),
+        ("/review/review.js", "review.js"),
+        ("/review/views.js", "views.js"),
+    ):
+        answer = ask(path)
+        assert (answer.status, answer.body.decode()) == (200, name)
+        policy = answer.headers["content-security-policy"]
+        assert {"default-src 'none'", "frame-ancestors 'none'"} <= set(policy.split("; "))
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+    for name in ("secret.txt", ".hidden.js", "Upper.js", "none.js", "..", ".", "..\\outside.js", "review.js\0",
+                 "%2e%2e", "review.js/", "../outside.js", "../review/review.js", "", "review.js.bak",
+                 "/etc/passwd"):  # fmt: skip
+        assert ask(f"/review/{name}").status in (401, 404), name
+    assert ask("/review", "POST").status == 401
+    assert ask("/reviews").status == ask("/review/a/b").status == 401
+
+
+def test_a_service_for_consoles_alone_says_that_it_has_no_page(make, score):
+    served = serve(make(source=(), destination=()), score)
+    answer = served.ask("GET", "/review")
+    assert (answer.status, "consoles alone" in answer.json()["detail"]) == (404, True)
+    assert served.get("/v1/studies")["studies"] == []
+    assert served.ask("GET", "/v1/studies/1").status == 404
+
+
+def test_the_folder_of_views_is_in_the_spool(tmp_path):
+    assert Places(tmp_path, 0).views.parent == tmp_path
