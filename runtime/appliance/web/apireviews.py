@@ -55,7 +55,7 @@ def review_paths() -> Json:
 
 
 _NO_FILE = {"404": "there is no such file"}
-_PAGE = ("text/html", "text/javascript", "text/css")
+_PAGE = ("text/html", "text/javascript", "text/css", "image/svg+xml")
 _OF_WORKER = {"422": "the study cannot be scored so; code says why", "503": "the worker is busy, or not ready",
               "504": "it took too long"}  # fmt: skip
 _OF_CALLS = {"400": "the verdict is malformed, or does not fit the study", "408": "the body did not arrive in time",

@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance.seen.ready import why_not_ready
 from spinescore.runtime.appliance.seen.status import status
+from spinescore.runtime.appliance.web.access import CLIENT
 from spinescore.runtime.appliance.web.shared import Shared
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.errors import SpineScoreError
@@ -43,7 +44,9 @@ def health_routes(site: Site) -> list[Route]:
         return await shown.get()
 
     async def version(request: Request) -> JSONResponse:
-        return JSONResponse({"name": "spinescore", "version": software_version()})
+        client = request.scope.get(CLIENT)
+        reader = None if client is None else client.name
+        return JSONResponse({"name": "spinescore", "version": software_version(), "reader": reader})
 
     return [
         *(Route(f"{prefix}/health/live", live) for prefix in ("", "/v2")),

@@ -63,7 +63,7 @@ def _paths() -> Json:
         "200": answer("they can", an_object(ready={"const": True})),
         "503": answer("they cannot", an_object(ready={"const": False}, reasons=array({"type": "string"}))),
     })  # fmt: skip
-    version = an_object(name={"const": "spinescore"}, version={"type": "string"})
+    version = an_object(name={"const": "spinescore"}, version=TEXT, reader=or_null(TEXT))
     return {
         "/health/live": live,
         "/health/ready": ready,
@@ -71,7 +71,7 @@ def _paths() -> Json:
         "/v2/health/ready": ready,
         "/metrics": get("Figures for Prometheus", {"200": content("the figures", "text/plain", {"type": "string"})}),
         "/openapi.json": get("This document", {"200": answer("the document", {"type": "object"})}),
-        "/v1/version": get("The software", {"200": answer("its name and version", version)}),
+        "/v1/version": get("The software", {"200": answer("its name and version, the name of the reader", version)}),
         "/v1/status": get("The state of the service", {"200": answer(
             "spinescore.appliance-status/1, as spinescore status --json prints it", {"type": "object"})}),
         "/v1/score": {"post": _score()},

@@ -16,8 +16,9 @@ from spinescore.runtime.appliance.web.site import Site
 __all__ = ["pages_routes"]
 
 _FOLDER = Path(__file__).parent / "review"
-_FILE = re.compile(r"[a-z][a-z0-9-]*\.(html|js|css)")
-_KINDS = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
+_FILE = re.compile(r"[a-z][a-z0-9-]*\.(html|js|css|svg)")
+_KINDS = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8",
+          "svg": "image/svg+xml"}  # fmt: skip
 _POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
            "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")  # fmt: skip
 _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",

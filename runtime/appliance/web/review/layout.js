@@ -1,0 +1,178 @@
+// The elements of the page of one study, and how a report fills them.
+
+import { byId, element, sentence } from "/review/dom.js";
+import { CornerTable } from "/review/corners.js";
+import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
+import { legend } from "/review/legend.js";
+import { Viewer } from "/review/viewer.js";
+
+export const REGIONS = ["cervical", "lumbar"];
+const REGION_MAX = 36;
+
+const TOOLS = {
+  points: ["points", "Drag points, choose grades; a drag elsewhere moves the picture"],
+  picture: ["picture", "A drag moves the picture"],
+  window: ["window", "A drag changes contrast (left and right) and brightness (up and down)"],
+};
+
+const SHOWN = { both: ["both"], cervical: ["cervical"], lumbar: ["lumbar"] };
+
+const title = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+const REVIEWED = { accepted: "accepted", corrected: "corrected", unreadable: "cannot be read" };
+
+export const reviewed = (study) => (study.reviewed ? REVIEWED[study.reviewed] ?? study.reviewed : "not yet");
+
+function choice(name, label, options, first, onchange) {
+  return element("fieldset", { class: "choice" }, element("legend", {}, label),
+    Object.entries(options).map(([value, [text, hint]]) => element("label", { title: hint },
+      element("input", { type: "radio", name, value, checked: value === first, onchange: () => onchange(value) }),
+      text)));
+}
+
+export class StudyLayout {
+  constructor(study, panel, acts, prior) {
+    this.study = study;
+    this.acts = acts;
+    this.viewers = {};
+    this.tables = {};
+    this.tool = "points";
+    this.title = element("h2", { tabindex: "-1", id: "study-title" }, `Study ${study.study}`);
+    this.facts = element("dl", { class: "facts" });
+    this.state = element("p", { class: "state", role: "status" });
+    this.regions = Object.fromEntries(REGIONS.map((name) => [name, this._region(name)]));
+    this.grid = element("div", { class: "regions" }, Object.values(this.regions).map((one) => one.root));
+    this.prior = prior;
+    this.tools = element("div", { class: "tools", role: "group", "aria-label": "Tools of the pictures" },
+      choice("tool", "A drag moves", TOOLS, "points", (tool) => this.setTool(tool)),
+      choice("show", "Show", SHOWN, "both", (show) => this.setShown(show)),
+      prior.control);
+    this.legend = legend();
+    this.revisions = element("div");
+    this.files = element("div");
+    this.refusal = element("div");
+    this.root = element("div", { class: "study" },
+      element("div", { class: "head" }, this.title, this.facts, this.state),
+      element("div", { class: "pictures" }, this.tools, this.legend, this.refusal, this.grid),
+      panel.root,
+      element("div", { class: "more" },
+        prior.section,
+        element("section", { class: "card", "aria-labelledby": "revisions-title" },
+          element("h2", { id: "revisions-title" }, "Revisions"), this.revisions),
+        element("section", { class: "card", "aria-labelledby": "files-title" },
+          element("h2", { id: "files-title" }, "Files of this revision"), this.files), help()));
+    this.panel = panel;
+  }
+
+  _region(name) {
+    const amount = element("span", { class: "amount" });
+    const message = element("div");
+    const pictures = element("div", { class: "side-by-side" });
+    const rest = element("div");
+    const root = element("article", { class: "region", "data-region": name, "aria-labelledby": `${name}-title` },
+      element("h2", { id: `${name}-title` }, title(name), amount), message, pictures, rest);
+    return { root, amount, message, pictures, rest };
+  }
+
+  setTool(tool) {
+    this.tool = tool;
+    this.grid.dataset.tool = tool;
+    for (const viewer of [...Object.values(this.viewers), ...this.prior.viewers()]) viewer.tool = tool;
+  }
+
+  setShown(show) {
+    this.grid.dataset.show = show;
+  }
+
+  // A region has a viewer if the service has its radiograph; the viewers stay over revisions.
+  showReport(report) {
+    for (const part of [this.panel.root, this.tools, this.legend, this.grid]) part.hidden = !report;
+    byId("use").textContent = report
+      ? `${report.bundle.intended_use} A reader has to check the grades.`
+      : "Grades are computed by a program. A reader has to check them with the original radiographs.";
+    for (const name of REGIONS) {
+      const view = this.study?.views?.[name];
+      if (view && !this.viewers[name]) this._addViewer(name, view);
+    }
+  }
+
+  _addViewer(name, view) {
+    const viewer = new Viewer(`${title(name)} radiograph`, this.acts(name));
+    viewer.tool = this.tool;
+    this.viewers[name] = viewer;
+    this.regions[name].pictures.prepend(viewer.root);
+    viewer.setSize(view.rows, view.columns, view.turn_deg);
+  }
+
+  showRegion(name, region, discs, isEditable, preview) {
+    const { amount, message, pictures, rest } = this.regions[name];
+    amount.textContent = heading(region, preview);
+    message.replaceChildren(...refusalOf(region, preview, discs.length > 0));
+    const viewer = this.viewers[name];
+    const isScored = region.status === "scored";
+    if (viewer) viewer.setMarks(discs, !isScored && preview?.status !== "scored");
+    if (!viewer && !pictures.firstChild) {
+      pictures.append(element("p", { class: "absent" }, region.status === "missing"
+        ? `The study holds no ${name} radiograph.` : "The radiograph is not there any more."));
+    }
+    const scored = isScored ? discs : [];
+    if (scored.length && !this.tables[name]) {
+      this.tables[name] = new CornerTable(name, this.acts(name));
+      rest.append(this.tables[name].root);
+    }
+    if (this.tables[name]) this.tables[name].root.hidden = scored.length === 0;
+    if (scored.length) this.tables[name].update(scored, isEditable);
+  }
+
+  showStudy(study) {
+    this.study = study;
+    const facts = { "Study date": shownDate(study.study_date), Received: shownTime(study.received_at),
+      Revision: String(study.revision), Reviewed: reviewed(study) };
+    this.facts.replaceChildren(...Object.entries(facts).flatMap(([name, text]) =>
+      [element("dt", {}, name), element("dd", {}, text)]));
+    const why = study.message ? ` ${study.message}${study.code ? ` (${study.code})` : ""}` : "";
+    const state = `State: ${study.state}.${why}`;
+    if (this.state.textContent !== state) this.state.textContent = state; // it is spoken when it changes
+    const text = study.state === "parked"
+      ? "This study has no result. Its state says why; the person who runs the service can have it scored again."
+      : "There is no result of this study yet. The page shows it when it is there.";
+    this.refusal.replaceChildren(...(study.report_url ? [] : [element("p", { class: "absent" }, text)]));
+    this.revisions.replaceChildren(revisionsTable(study));
+    this.files.replaceChildren(filesList(study));
+  }
+}
+
+function heading(region, preview) {
+  const shown = preview ?? region;
+  if (shown.status !== "scored") return shown.status;
+  const total = shown.total === null ? "no total" : `${Math.round(shown.total * 100) / 100} of ${REGION_MAX}`;
+  const rest = shown.missing ? `, range ${shown.range.join("–")}, ${shown.missing} of 12 missing` : "";
+  return total + rest;
+}
+
+function refusalOf(region, preview, hasPoints) {
+  const shown = preview ?? region;
+  if (shown.status !== "rejected" || !shown.reject) return [];
+  const points = hasPoints
+    ? " The points shown are not to be trusted. Put them right, and the region is scored with them." : "";
+  return [element("p", { class: "refusal" }, element("strong", {}, `Rejected (${shown.reject.code}). `),
+    sentence(shown.reject.message), points)];
+}
+
+const KEYS = [
+  ["n, p", "next and previous mark of the picture that has the focus"],
+  ["Arrow keys", "move the chosen point 1 pixel, with Shift 10; without a point the picture, or the window"],
+  ["0, 1, 2, 3, x", "set the grade of the chosen corner; x: cannot be read"],
+  ["Enter", "open the list of grades of the chosen corner"],
+  ["+, −", "zoom"],
+  ["0", "show all, with the first window, if no corner is chosen"],
+  ["Escape", "from a mark back to the picture"],
+  ["Ctrl+Z, Ctrl+Y", "undo, redo"],
+];
+
+function help() {
+  return element("details", { class: "card" }, element("summary", {}, "Keys, mouse and touch"),
+    element("dl", { class: "keys" }, KEYS.flatMap(([key, text]) => [element("dt", {}, key), element("dd", {}, text)])),
+    element("p", {}, "The wheel, or two fingers, zoom. The right mouse button always changes the window. ",
+      "A drag may begin near a point: the point moves as far as the pointer does."));
+}

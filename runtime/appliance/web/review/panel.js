@@ -1,0 +1,134 @@
+// Beside the radiographs: the total, the changes that are not saved yet, and the ways to finish.
+
+import { button, element, told } from "/review/dom.js";
+import { gradeName } from "/review/marks.js";
+
+const STUDY_MAX = 72;
+const READER = "spinescore-reader";
+
+export const shownTotal = (total) => (total?.value === null || total === null || total === undefined
+  ? "no total" : String(Math.round(total.value * 100) / 100));
+
+const WORDS = {
+  complete: () => "All 24 corners are graded.",
+  imputed: ({ imputed_sites: sites, range: [low, high] }) =>
+    `${sites.length} of 24 corners count as their region's mean; the total lies between ${low} and ${high}.`,
+  incomplete: ({ range: [low, high] }) => `Too many corners are missing; the total lies between ${low} and ${high}.`,
+};
+
+export class Panel {
+  // `act` has undo, redo, discard, drop(change), save, accept, refuse, again.
+  constructor(act, readerName) {
+    this.act = act;
+    this.heading = element("h2", { id: "draft-title" });
+    this.total = element("div", { class: "total", role: "status", "aria-label": "Total" });
+    this.undo = button("Undo", act.undo, { title: "Ctrl+Z", "aria-keyshortcuts": "Control+Z" });
+    this.redo = button("Redo", act.redo, { title: "Ctrl+Y", "aria-keyshortcuts": "Control+Y" });
+    this.discard = button("Discard all", act.discard);
+    this.list = element("ul", { class: "changes" });
+    this.none = element("p", { class: "faint" }, "None. Drag a point, or choose a grade.");
+    this.lock = element("p", { class: "lock", role: "status" });
+    this.reader = element("input", {
+      id: "reader", maxlength: 64, autocomplete: "name", "aria-describedby": "finish-hint",
+      value: readerName ?? sessionStorage.getItem(READER) ?? "", readonly: Boolean(readerName),
+      oninput: () => this.reader.setAttribute("aria-invalid", "false"),
+    });
+    this.comment = element("textarea", { id: "comment", rows: 2, maxlength: 1000 });
+    this.save = button("Save correction", act.save, { class: "primary" });
+    this.accept = button("Accept as it is", act.accept);
+    this.refuse = button("Cannot be read…", act.refuse);
+    this.hint = element("p", { class: "faint", id: "finish-hint", role: "status" });
+    this.root = element("aside", { class: "panel", "aria-label": "Result and changes" },
+      element("section", { class: "card" }, element("h2", {}, "Total"), this.total),
+      element("section", { class: "card draft", "aria-labelledby": "draft-title" },
+        this.heading, this.none, this.list,
+        element("p", { class: "actions" }, this.undo, this.redo, this.discard)),
+      element("section", { class: "card finish", "aria-labelledby": "finish-title" },
+        element("h2", { id: "finish-title" }, "Finish"), this.lock,
+        element("label", { for: "reader" }, "Reader, name or initials"), this.reader,
+        element("label", { for: "comment" }, "Comment (may be empty)"), this.comment,
+        element("p", { class: "actions" }, this.save, this.accept, this.refuse), this.hint),
+    );
+  }
+
+  // Return { reader, comment }. There may be no reader: a token may have the name.
+  signature() {
+    const reader = this.reader.value.trim();
+    sessionStorage.setItem(READER, reader);
+    return { reader: reader || null, comment: this.comment.value.trim() || null };
+  }
+
+  askName() {
+    this.reader.setAttribute("aria-invalid", "true");
+    this.reader.focus();
+    this.hint.textContent = "Nothing was saved. Write your name or initials: they stand in the result.";
+  }
+
+  // `working`: the new total is on its way. `failed`: it could not be computed. `isSaved`: the changes are kept.
+  showTotal(report, preview, { working, failed, isSaved }) {
+    const [before, after] = [report.total, preview?.total ?? report.total];
+    const value = (total, name) => element("span", { class: name }, shownTotal(total));
+    const arrow = element("span", { class: "arrow" }, element("span", { class: "unseen" }, "becomes"),
+      element("span", { "aria-hidden": "true" }, "→"));
+    const changed = preview && shownTotal(before) !== shownTotal(after);
+    const parts = [element("p", { class: "value" },
+      changed ? [value(before, "before"), arrow] : null,
+      value(after, "after"), after.value === null ? null : element("span", { class: "most" }, `of ${STUDY_MAX}`))];
+    if (working) parts.push(element("p", { class: "working" }, "Computing the new total…"));
+    else if (failed) {
+      parts.push(element("p", { class: "problem" }, `The new total is not known. ${told(failed)}`),
+        element("p", { class: "actions" }, button("Compute again", this.act.again)));
+    } else if (preview) parts.push(element("p", {}, changed
+        ? `With your changes, ${isSaved ? "which are saved" : "not saved"}.`
+        : "Your changes leave the total as it is."));
+    const isOld = working || failed;
+    if (!isOld) parts.push(element("p", { class: "faint" }, WORDS[after.status](after)));
+    if (after.expected && !isOld) {
+      const [low, high] = after.expected.interval;
+      const mean = after.expected.mean.toFixed(1);
+      parts.push(element("p", { class: "faint" }, `Expected: ${mean}, 95 % interval ${low} to ${high}.`));
+    }
+    this.total.replaceChildren(...parts);
+    this.total.setAttribute("aria-busy", String(Boolean(working)));
+  }
+
+  // `lock`: why nothing can be changed now, or null.
+  showDraft(draft, preview, lock, isSaved) {
+    this.heading.textContent = isSaved ? "Changes, saved" : "Changes, not saved";
+    const lines = draft.changes(preview);
+    this.list.replaceChildren(...lines.map((change) => this._change(change, lock)));
+    this.none.hidden = lines.length > 0;
+    this.undo.disabled = Boolean(lock) || !draft.canUndo;
+    this.redo.disabled = Boolean(lock) || !draft.canRedo;
+    this.discard.disabled = Boolean(lock) || draft.isEmpty;
+    this.save.disabled = Boolean(lock) || draft.isEmpty;
+    this.accept.disabled = Boolean(lock) || !draft.isEmpty;
+    this.refuse.disabled = Boolean(lock) || !draft.isEmpty;
+    this.save.classList.toggle("primary", !draft.isEmpty);
+    this.accept.classList.toggle("primary", draft.isEmpty);
+    this.lock.textContent = lock ?? "";
+    this.lock.hidden = !lock;
+    this.hint.textContent = lock ? "" : draft.isEmpty
+      ? "To save a correction, change a point or a grade first."
+      : "To accept, or to say that a region cannot be read, save or discard your changes first.";
+  }
+
+  _change(change, lock) {
+    const isPoint = change.kind === "point";
+    const text = isPoint ? wordsOfPoint(change) : wordsOfGrade(change);
+    const name = isPoint ? `${change.level} ${change.name}` : change.site;
+    const options = { "aria-label": `Take back: ${name}`, class: "small", disabled: Boolean(lock) };
+    const isOwn = isPoint || change.own;
+    return element("li", {},
+      element("span", {}, text, isOwn ? null : element("small", {}, " follows from the points")),
+      isOwn ? button("Take back", () => this.act.drop(change), options) : null);
+  }
+}
+
+function wordsOfPoint({ level, name, px, mm }) {
+  return `${level}, ${name} point: moved ${px.toFixed(1)} px${mm === null ? "" : ` (${mm.toFixed(2)} mm)`}`;
+}
+
+function wordsOfGrade({ site, before, after, own }) {
+  return `${site}: ${gradeName(before)} → ${own && after === null ? "x, cannot be read" : gradeName(after)}`;
+}

@@ -1,0 +1,369 @@
+"""A service for the review page, on loopback: the routes that the page asks, with studies that a test makes.
+
+Reports are those of the shipped bundle on small phantom radiographs. A correction changes sums as the service does, but
+what new points do to grades is invented: both corners of a moved disc are one grade higher.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+
+from spinescore.runtime import Scorer, load_study
+from spinescore.runtime.phantom.study import dicom_file, draw_view
+from spinescore.runtime.study import REGIONS
+
+PAGE = Path(__file__).parents[2] / "runtime" / "appliance" / "web" / "review"
+KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
+         "svg": "image/svg+xml"}  # fmt: skip
+POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+          "frame-ancestors 'none'; base-uri 'none'; form-action 'none'")  # fmt: skip
+SEED = 1_000_003
+READER, CONSOLE = "a-token-of-a-reader", "a-token-of-a-console"
+BUSY = ("collecting", "due", "scoring")
+
+
+@dataclass
+class Scored:
+    """A phantom study: its report, and by region the file's grey values and the window of its header."""
+
+    report: dict
+    pixels: dict = field(default_factory=dict)
+    window: dict = field(default_factory=dict)
+
+
+@cache
+def scored(visit: int = 0, scale: float = 0.4) -> Scored:
+    import tempfile
+
+    from pydicom import dcmread
+
+    with tempfile.TemporaryDirectory() as name, Scorer.open("phantom-reference", device="cpu", build="no") as scorer:
+        one = Scored({})
+        for region in REGIONS:
+            path = Path(name) / f"{region}.dcm"
+            path.write_bytes(dicom_file(SEED, draw_view(SEED, region, scale, visit)))
+            ds = dcmread(path)
+            grey, most = ds.pixel_array.astype("<u2"), 2**ds.BitsStored - 1
+            low, high = np.percentile(grey, (1, 99)).tolist()
+            centre, width = float(ds.get("WindowCenter", (low + high) / 2)), float(ds.get("WindowWidth", high - low))
+            if ds.PhotometricInterpretation == "MONOCHROME1":
+                grey, centre = most - grey, most - centre
+            one.pixels[region], one.window[region] = grey, {"centre": centre, "width": width}
+        one.report = scorer.score(load_study(name)).to_dict()
+    one.report = json.loads(json.dumps(one.report))
+    return one
+
+
+def corrected(report: dict, points: dict, grades: dict) -> dict:
+    """The report with other points and grades."""
+    report = copy.deepcopy(report)
+    for region, levels in points.items():
+        for disc in report["regions"][region]["discs"]:
+            if disc["level"] in levels:
+                disc["centre_px"], disc["anterior_px"] = levels[disc["level"]]
+                disc["points"] = "given"
+                for corner in disc["corners"]:
+                    corner["grade"] = min(3, (corner["grade"] or 0) + 1)
+    for region in report["regions"].values():
+        for corner in (corner for disc in region["discs"] for corner in disc["corners"]):
+            if corner["site"] in grades:
+                corner["grade"] = grades[corner["site"]]
+                corner["grade_from"] = "reader"
+                corner["status"] = "unreadable" if corner["grade"] is None else "scored"
+    return summed(report)
+
+
+def summed(report: dict) -> dict:
+    missing = []
+    for region in report["regions"].values():
+        corners = [corner for disc in region["discs"] for corner in disc["corners"]]
+        known = [corner["grade"] for corner in corners if corner["grade"] is not None]
+        missing += [corner["site"] for corner in corners if corner["grade"] is None]
+        region["missing"] = 12 - len(known)
+        region["range"] = [sum(known), sum(known) + 3 * region["missing"]]
+        region["total"] = round(sum(known) * 12 / len(known), 3) if known else None
+    regions, total = report["regions"].values(), report["total"]
+    total["range"] = [sum(region["range"][side] for region in regions) for side in (0, 1)]
+    whole = all(region["total"] is not None for region in regions)
+    total["status"] = "incomplete" if not whole else "imputed" if missing else "complete"
+    total["value"] = sum(region["total"] for region in regions) if whole else None
+    total["imputed_sites"] = missing
+    return report
+
+
+def rejected(report: dict, region: str) -> dict:
+    """The report as if the region had been rejected, with points that are not to be trusted."""
+    report = copy.deepcopy(report)
+    one = report["regions"][region]
+    keys = ("level", "centre_px", "anterior_px", "confidence", "points")
+    one["untrusted_points"] = [{key: disc[key] for key in keys} for disc in one["discs"]]
+    reject = {"code": "no-spine", "message": "the discs do not stand in a row", "source": f"{region}.dcm",
+              "region": region}  # fmt: skip
+    one.update(status="rejected", reject=reject, discs=[], total=None)
+    report["rejects"] = [reject]
+    return summed(report)
+
+
+@dataclass
+class Study:
+    number: int
+    scored: Scored | None = None
+    state: str = "delivered"
+    study_date: str = "20260101"
+    received_at: str = "2026-11-29T08:00:00+00:00"
+    reviewed: str | None = None
+    prior: int | None = None
+    reports: list = field(default_factory=list)  # of the revisions from 1
+    revisions: list = field(default_factory=list)
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scored is not None:
+            self.add(self.scored.report, "spinescore", None, None)
+
+    def add(self, report: dict, by: str, verdict: str | None, comment: str | None) -> None:
+        self.reports.append(report)
+        self.revisions.append({"revision": len(self.reports), "made_at": "2026-11-29T08:01:00+00:00", "by": by,
+                               "verdict": verdict, "comment": comment, "report_url": self.url(len(self.reports)),
+                               "total": report["total"]})  # fmt: skip
+
+    def url(self, revision: int) -> str:
+        return f"/v1/studies/{self.number}/results/{revision:064x}/report.json"
+
+    @property
+    def revision(self) -> int:
+        return max(1, len(self.reports) + (self.state in BUSY and bool(self.reports)))
+
+    def row(self) -> dict:
+        report = self.reports[-1] if self.reports else None
+        total = report and {key: report["total"][key] for key in ("value", "status", "range")}
+        return {"study": self.number, "study_instance_uid": f"1.2.{self.number}", "state": self.state,
+                "revision": self.revision, "code": self.code, "message": None, "received_at": self.received_at,
+                "study_date": self.study_date, "total": total,
+                "findings": [one["code"] for one in report["findings"]] if report else [],
+                "reviewed": self.reviewed, "has_prior": self.prior is not None}  # fmt: skip
+
+
+class Double:
+    """The studies, what was asked, and faults to come: `faults` has (method, end of the path) -> (status, problem)."""
+
+    def __init__(self, studies, tokens=None, page_size=100, scoring_s=0.4) -> None:
+        self.studies = {one.number: one for one in studies}
+        self.tokens, self.page_size, self.scoring_s = tokens, page_size, scoring_s
+        self.asked, self.bodies, self.faults, self.events = [], [], {}, []
+        self.changed = threading.Condition()
+        self.is_closed = False
+
+    def say(self, study: Study) -> None:
+        with self.changed:
+            self.events.append({"study": study.number, "state": study.state, "revision": study.revision})
+            self.changed.notify_all()
+
+    def finish(self, study: Study, report: dict, by: str, verdict: str, comment: str | None) -> None:
+        time.sleep(self.scoring_s)
+        study.state = "delivered"
+        study.reviewed = verdict
+        study.add(report, by, verdict, comment)
+        self.say(study)
+
+    def shown(self, study: Study) -> dict:
+        views = {}
+        for region, pixels in study.scored.pixels.items() if study.scored else ():
+            views[region] = {"url": f"/v1/studies/{study.number}/views/{region}", "rows": pixels.shape[0],
+                             "columns": pixels.shape[1],
+                             "turn_deg": study.reports[0]["regions"][region]["radiograph"]["turn_deg"]}  # fmt: skip
+        prior = self.studies.get(study.prior)
+        newest = study.revisions[-1]["report_url"] if study.revisions else None
+        names = ("report.html", "report.json", "sr.dcm")
+        files = [newest.replace("report.json", name) for name in names] if newest else []
+        return {**study.row(), "report_url": newest, "views": views, "revisions": study.revisions,
+                "prior": prior and {"study": prior.number, "report_url": prior.revisions[-1]["report_url"],
+                                    "study_date": prior.study_date},
+                "files": files}  # fmt: skip
+
+
+@contextmanager
+def serving(double: Double):
+    """Serve until the end of the block; yield the address of the page."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"double": double}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    double.stop = lambda: _stop(server, double)
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        double.stop()
+        thread.join(10)
+
+
+def _stop(server, double) -> None:
+    if not double.is_closed:
+        with double.changed:
+            double.is_closed = True
+            double.changed.notify_all()
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    double: Double
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def _answer(self, method: str) -> None:
+        path, _, query = self.path.partition("?")
+        self.double.asked.append((method, self.path, self.headers.get("Host")))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path == "/" or path.startswith("/review"):
+            return self._static(path)
+        for (verb, end), fault in self.double.faults.items():
+            if verb == method and path.endswith(end):
+                return self._problem(*fault)
+        if (refusal := self._refusal(path)) is not None:
+            return self._problem(*refusal)
+        if method == "POST":
+            assert self.headers["Content-Type"] == "application/json"
+            self.double.bodies.append((path, json.loads(body)))
+        return self._route(method, path, query, body)
+
+    def _refusal(self, path: str):
+        if self.double.tokens is None:
+            return None
+        role = self.double.tokens.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
+        if role is None:
+            return 401, _problem("http-request", "the request shows no token that this service knows")
+        if role == "console" and path != "/v1/version":
+            return 403, _problem("http-request", "the role console may not ask for this path")
+        return None
+
+    def _route(self, method: str, path: str, query: str, body: bytes) -> None:
+        if path == "/v1/version":
+            return self._json({"version": "0.1.0"})
+        if path == "/v1/events":
+            return self._events()
+        if path == "/v1/studies":
+            return self._json(self._list(dict(part.split("=") for part in query.split("&") if part)))
+        found = re.fullmatch(r"/v1/studies/(\d+)(/.*)?", path)
+        study = self.double.studies.get(int(found[1])) if found else None
+        if study is None:
+            return self._problem(404, _problem("http-request", "there is no such study"))
+        rest = found[2] or ""
+        if method == "POST":
+            return self._change(study, rest, json.loads(body))
+        if rest == "":
+            return self._json(self.double.shown(study))
+        if rest.startswith("/views/"):
+            window = {"Spinescore-Window": "{centre:g} {width:g}".format(**study.scored.window[rest[7:]])}
+            return self._send(200, study.scored.pixels[rest[7:]].tobytes(), "application/octet-stream", window)
+        if rest.endswith("/report.json"):
+            return self._json(study.reports[int(rest.split("/")[2], 16) - 1])
+        return self._send(200, b"a file", "application/octet-stream")
+
+    def _list(self, query: dict) -> dict:
+        found = [one for number, one in sorted(self.double.studies.items(), reverse=True)
+                 if query.get("state") in (None, one.state)
+                 and query.get("since", "") <= one.received_at[:10]
+                 and one.received_at[:10] <= query.get("until", "9")
+                 and number < int(query.get("cursor", 10**9))]  # fmt: skip
+        shown = found[: self.double.page_size]
+        return {"studies": [one.row() for one in shown], "next": shown[-1].number if len(found) > len(shown) else None}
+
+    def _change(self, study: Study, rest: str, body: dict) -> None:
+        if body["revision"] != len(study.reports) or study.state in BUSY:
+            return self._problem(409, _problem("review-conflict", f"revision {len(study.reports)} is the newest one",
+                                               "load the study again and correct its newest revision"))  # fmt: skip
+        report = corrected(study.reports[-1], body.get("points", {}), body.get("grades", {}))
+        if rest == "/preview":
+            return self._json({"report": report})
+        if rest == "/accept":
+            study.reviewed = "accepted"
+            study.revisions[-1].update(verdict="accepted", comment=body["comment"])
+            self.double.say(study)
+            return self._json({"study": self.double.shown(study)})
+        for region in body.get("regions", ()):
+            report = rejected(report, region)
+        study.state = "due"
+        self.double.say(study)
+        verdict = "unreadable" if rest == "/unreadable" else "corrected"
+        finish = (study, report, body["reader"], verdict, body["comment"])
+        threading.Thread(target=self.double.finish, args=finish, daemon=True).start()
+        return self._json({"study": self.double.shown(study)}, 202)
+
+    def _events(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        at = int(self.headers.get("Last-Event-ID") or len(self.double.events))
+        self.wfile.write(b": hello\n\n")
+        while not self.double.is_closed:
+            with self.double.changed:
+                if len(self.double.events) == at and not self.double.is_closed:
+                    self.double.changed.wait(1)
+                fresh = self.double.events[at:]
+            try:
+                for event in fresh:
+                    at += 1
+                    self.wfile.write(f"id: {at}\nevent: study\ndata: {json.dumps(event)}\n\n".encode())
+                self.wfile.write(b": still here\n\n")
+            except OSError:
+                return
+
+    def _static(self, path: str) -> None:
+        name = "review.html" if path in ("/", "/review") else path.rpartition("/")[2]
+        file = PAGE / name
+        if not file.is_file():
+            return self._problem(404, _problem("http-request", f"there is no {path} here"))
+        more = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return self._send(200, file.read_bytes(), KINDS[file.suffix[1:]], more)
+
+    def _json(self, document: dict, status: int = 200) -> None:
+        self._send(status, json.dumps(document).encode(), "application/json")
+
+    def _problem(self, status: int, document: dict) -> None:
+        self._send(status, json.dumps({"status": status, **document}).encode(), "application/problem+json")
+
+    def _send(self, status: int, content: bytes, kind: str, more: dict | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **(more or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _problem(code: str, detail: str, next_step: str = "correct the request") -> dict:
+    return {"code": code, "detail": detail, "next_step": next_step}
+
+
+def turned(one: Scored, turn_deg: int) -> Scored:
+    """The study as it was stored if `turn_deg` brings it upright."""
+    report, pixels = copy.deepcopy(one.report), {}
+    for region, grey in one.pixels.items():
+        rows, columns = grey.shape
+        pixels[region] = np.ascontiguousarray(np.rot90(grey, turn_deg // 90))
+        for disc in report["regions"][region]["discs"]:
+            for name in ("centre_px", "anterior_px"):
+                x, y = disc[name]
+                disc[name] = {0: [x, y], 90: [y, columns - 1 - x], 180: [columns - 1 - x, rows - 1 - y],
+                              270: [rows - 1 - y, x]}[turn_deg]  # fmt: skip
+        report["regions"][region]["radiograph"]["turn_deg"] = turn_deg
+    return Scored(report, pixels, one.window)
