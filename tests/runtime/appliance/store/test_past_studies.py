@@ -14,10 +14,11 @@ from spinescore.runtime.appliance.configuration.config import SpoolPart, StudyTi
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.seen.status import status
 from spinescore.runtime.appliance.store.counts import tally
+from spinescore.runtime.appliance.store.reviews import accept
 
 DAY_S = 86400.0
 KEEP = SpoolPart("x", objects_h=1.0, results_d=2.0, index_d=4.0)
-TABLES = ("studies", "objects", "results", "deliveries")
+TABLES = ("studies", "objects", "results", "deliveries", "summaries", "reviews")
 
 
 def rows(appliance) -> dict[str, int]:
@@ -39,9 +40,11 @@ def forgotten(make, tmp_path):
     for uid in ("1.2.3", "1.2.4"):
         appliance.receive(*tiny_files(tmp_path / uid, uid))
         appliance.run()
+    accept(appliance.index, appliance.clock, 1, 1, "AB", None, "2026-11-29T08:00:00+00:00")
+    assert rows(appliance)["reviews"] == 1
     pass_days(appliance, 6)
     assert appliance.states() == {"1.2.4": "delivered"}
-    assert rows(appliance) == {"studies": 1, "objects": 2, "results": 1, "deliveries": 3}
+    assert rows(appliance) == {"studies": 1, "objects": 2, "results": 1, "deliveries": 3, "summaries": 1, "reviews": 0}
     return appliance, files
 
 
@@ -64,7 +67,7 @@ def test_what_is_not_delivered_stays(make, files, tmp_path):
     appliance.run()
     pass_days(appliance, 20)
     assert set(appliance.states().values()) == {"parked"}
-    assert rows(appliance) == {"studies": 2, "objects": 4, "results": 2, "deliveries": 6}
+    assert rows(appliance) == {"studies": 2, "objects": 4, "results": 2, "deliveries": 6, "summaries": 2, "reviews": 0}
 
 
 def test_an_object_that_comes_again_is_known(forgotten):
