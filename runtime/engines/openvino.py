@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spinescore.kernels.cache import user_cache
 from spinescore.kernels.signing import is_signed, key_fault, sign
+from spinescore.runtime.engines.locales import kept_locale
 from spinescore.runtime.errors import EngineError
 from spinescore.runtime.files import file_sha256, read_text, write_atomic
 from spinescore.runtime.logs import CACHE, log_once
@@ -187,7 +188,8 @@ def _compiled(core: Any, path: Path, precision: str, floating: str, threads: int
     """Return the compiled models that callers take in turn: usually one, with a stream for each caller."""
     cache = _cache(path)
     try:
-        return _compiled_with(core, path, precision, floating, threads, callers, cache)
+        with kept_locale():
+            return _compiled_with(core, path, precision, floating, threads, callers, cache)
     finally:
         _sign_files(cache)
 
