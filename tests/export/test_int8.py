@@ -41,6 +41,16 @@ def images(hrnet):
                           ).astype(np.float32)  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def ranges(hrnet, images):
+    return calibrate(hrnet, images)
+
+
+@pytest.fixture(scope="module")
+def quantized(hrnet, ranges):
+    return quantize(hrnet, ranges["extremes"], set())
+
+
 def dense(weight, *names, transposed=0):
     """Return a chain of Gemm, Relu, Gemm .., one Gemm for each name, all with the same square weight."""
     nodes, last = [], "x"
@@ -56,6 +66,30 @@ def dense(weight, *names, transposed=0):
     return model_of(nodes, constants, ("N", size), ("N", size))
 
 
+@pytest.fixture(scope="module")
+def residual():
+    """Return a network of ten convolutions and four sums, small enough to be searched again and again."""
+    rng, nodes, constants = np.random.default_rng(3), [], {}
+
+    def convolve(source, name, channels=(8, 8), relu=True):
+        constants[f"{name}.w"] = rng.normal(0, 0.2, (*channels, 3, 3)).astype(np.float32)
+        constants[f"{name}.b"] = rng.normal(0, 0.1, channels[0]).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [source, f"{name}.w", f"{name}.b"], [name], name=name, pads=[1] * 4))
+        return rectify(name) if relu else name
+
+    def rectify(name):
+        nodes.append(helper.make_node("Relu", [name], [f"{name}.relu"], name=f"{name}.relu"))
+        return f"{name}.relu"
+
+    last = convolve("x", "stem", (8, 3))
+    for block in range(4):
+        inner = convolve(convolve(last, f"a{block}"), f"b{block}", relu=False)
+        nodes.append(helper.make_node("Add", [last, inner], [f"sum{block}"], name=f"sum{block}"))
+        last = rectify(f"sum{block}")
+    convolve(last, "y", (2, 8), relu=False)
+    return model_of(nodes, constants, ("N", 3, 64, 64), ("N", 2, 64, 64))
+
+
 def kinds(model):
     return {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
@@ -64,10 +98,10 @@ def makers(model):
     return {node.output[0]: node for node in model.graph.node}
 
 
-def test_all_but_what_is_kept_has_weights_of_8_bits(hrnet, images):
+def test_all_but_what_is_kept_has_weights_of_8_bits(hrnet, ranges):
     names = layers(hrnet, "Conv")
     kept = {names[0], names[-1], names[40]}
-    quantized = quantize(hrnet, calibrate(hrnet, images)["extremes"], kept)
+    quantized = quantize(hrnet, ranges["extremes"], kept)
     made = makers(quantized)
     types = kinds(quantized)
     for node in quantized.graph.node:
@@ -92,15 +126,14 @@ def test_quantized_network_is_near_and_its_original_untouched(hrnet, images):
         assert 0 < mean_error(reference, run_model(quantized, images)) < 0.03
 
 
-def test_keeping_everything_changes_nothing(hrnet, images):
-    kept = quantize(hrnet, calibrate(hrnet, images)["extremes"], set(layers(hrnet)))
+def test_keeping_everything_changes_nothing(hrnet, images, ranges):
+    kept = quantize(hrnet, ranges["extremes"], set(layers(hrnet)))
     assert not any(node.op_type.endswith("Linear") for node in kept.graph.node)
     np.testing.assert_array_equal(run_model(kept, images), run_model(hrnet, images))
 
 
-def test_result_before_a_relu_is_not_rounded(hrnet, images):
+def test_result_before_a_relu_is_not_rounded(hrnet, quantized):
     """An engine joins a convolution and the ReLU that alone reads it; rounding between them would prevent that."""
-    quantized = quantize(hrnet, calibrate(hrnet, images)["extremes"], set())
     rounded = {node.input[0] for node in quantized.graph.node if node.op_type == "QuantizeLinear"}
     readers = {}
     for node in hrnet.graph.node:
@@ -111,8 +144,7 @@ def test_result_before_a_relu_is_not_rounded(hrnet, images):
     assert not rounded & inside
 
 
-def test_upsampling_hands_its_scale_on(hrnet, images):
-    quantized = quantize(hrnet, calibrate(hrnet, images)["extremes"], set())
+def test_upsampling_hands_its_scale_on(quantized):
     made = makers(quantized)
     pairs = {node.input[0]: node for node in quantized.graph.node if node.op_type == "QuantizeLinear"}
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
@@ -161,8 +193,7 @@ def test_ranges_by_rule():
     assert found["least-squares"][0] == values.min()  # nothing there is beyond the limit
 
 
-def test_tensorrts_form_has_zero_points_of_zero_and_is_half(hrnet, images):
-    quantized = quantize(hrnet, calibrate(hrnet, images)["extremes"], set())
+def test_tensorrts_form_has_zero_points_of_zero_and_is_half(quantized):
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     after = {tensor.name: numpy_helper.to_array(tensor) for tensor in to_tensorrt(quantized).graph.initializer}
     assert {int(before[name]) for name in before if name.endswith(".zero") and before[name].ndim == 0} == {0, 128}
@@ -174,13 +205,13 @@ def test_tensorrts_form_has_zero_points_of_zero_and_is_half(hrnet, images):
     assert {array.dtype for name, array in after.items() if name.endswith((".bias", ".scale"))} == {np.dtype("float16")}
 
 
-def test_tensorrt_rtx_reads_its_form(hrnet, images):
+def test_tensorrt_rtx_reads_its_form(quantized):
     trt = pytest.importorskip("tensorrt_rtx", reason='TensorRT-RTX is missing: pip install "spinescore[tensorrt-rtx]"')
     from spinescore.export.engine import define_network
     from spinescore.runtime.engines.flavours import logger_of
 
-    model = to_tensorrt(quantize(hrnet, calibrate(hrnet, images)["extremes"], set()))
-    network, _parser = define_network(trt, trt.Builder(logger_of(trt)), model, "localizer.int8.onnx")
+    builder = trt.Builder(logger_of(trt))
+    network, _parser = define_network(trt, builder, to_tensorrt(quantized), "localizer.int8.onnx")
     assert sum(network.get_layer(i).type == trt.LayerType.QUANTIZE for i in range(network.num_layers)) > 100
 
 
@@ -190,33 +221,33 @@ def flipped(count):
     )
 
 
-def attempts(hrnet, images, flips):
+def attempts(residual, images, flips):
     """Return the search's result if attempt n flips `flips[n]` of 1,000 grades, and later ones as many as the last."""
     left = list(flips)
-    reference = run_model(hrnet, images)
+    reference = run_model(residual, images)
     return make_int8(
-        hrnet, images, reference, lambda _: flipped(left.pop(0) if len(left) > 1 else left[0]), Tolerances(), "net"
+        residual, images, reference, lambda _: flipped(left.pop(0) if len(left) > 1 else left[0]), Tolerances(), "net"
     )
 
 
-def test_search_stops_at_the_bounds(hrnet, images):
-    found = attempts(hrnet, images, [5])
+def test_search_stops_at_the_bounds(residual, images):
+    found = attempts(residual, images, [5])
     assert [step.kept for step in found.steps] == [()] * len(RULES)
     assert found.model is not None
     assert found.fault is None
 
 
-def test_search_takes_the_rule_of_the_smallest_error(hrnet, images):
-    found = attempts(hrnet, images, [0])
+def test_search_takes_the_rule_of_the_smallest_error(residual, images):
+    found = attempts(residual, images, [0])
     best = min(found.steps, key=lambda step: step.error).rule
-    ends = {layers(hrnet, "Conv")[0], layers(hrnet, "Conv")[-1]}
-    chosen = quantize(hrnet, calibrate(hrnet, images)[best], ends)
+    ends = {layers(residual, "Conv")[0], layers(residual, "Conv")[-1]}
+    chosen = quantize(residual, calibrate(residual, images)[best], ends)
     assert found.model.SerializeToString() == chosen.SerializeToString()
 
 
-def test_search_keeps_the_sums_then_group_after_group(hrnet, images, monkeypatch):
+def test_search_keeps_the_sums_then_group_after_group(residual, images, monkeypatch):
     monkeypatch.setattr(sensitivity, "_GROUPS", 3)
-    found = attempts(hrnet, images, [9] * 5 + [4])
+    found = attempts(residual, images, [9] * 5 + [4])
     assert [len(step.kept) for step in found.steps] == [0, 0, 0, 1, 2, 3]
     assert all(step.kept[0] == "sums" for step in found.steps[3:])
     assert found.steps[-1].within
@@ -225,18 +256,18 @@ def test_search_keeps_the_sums_then_group_after_group(hrnet, images, monkeypatch
     assert not any(name.endswith(".dequantized") for node in sums for name in node.input)
 
 
-def test_search_that_fails_says_so(hrnet, images, monkeypatch):
+def test_search_that_fails_says_so(residual, images, monkeypatch):
     monkeypatch.setattr(sensitivity, "_MOST_KEPT", 1)
-    found = attempts(hrnet, images, [500])
+    found = attempts(residual, images, [500])
     assert found.model is None
     assert "not within the tolerances" in found.fault
     assert len(found.steps) == len(RULES) + 2
 
 
-def test_blank_or_few_images_cannot_calibrate(hrnet, images):
+def test_blank_or_few_images_cannot_calibrate(residual, images):
     for few in (images[:3], np.zeros_like(images)):
         with pytest.raises(CheckpointError, match=r"at least 8 golden pictures .* give more radiographs"):
-            make_int8(hrnet, few, few, lambda _: flipped(0), Tolerances(), "localizer")
+            make_int8(residual, few, few, lambda _: flipped(0), Tolerances(), "localizer")
 
 
 def test_network_without_inner_layers_has_no_int8(images):
@@ -311,14 +342,14 @@ def test_a_stride_that_not_all_readers_have_stays_where_it_is(hrnet, tmp_path):
     assert sample_first(hrnet) == hrnet
 
 
-def test_the_search_is_held_to_all_criteria_of_the_gate(hrnet, images):
+def test_the_search_is_held_to_all_criteria_of_the_gate(residual, images):
     """Equal grades are not enough if logits move far (and the other way round)."""
-    reference = run_model(hrnet, images, "FP32")
+    reference = run_model(residual, images, "FP32")
 
     def judge(output):
         return GradeAgreement(216, 0.25, 0, 9, 9, 0)
 
-    found = make_int8(hrnet, images, reference, judge, Tolerances(), "network")
+    found = make_int8(residual, images, reference, judge, Tolerances(), "network")
     assert found.model is None
     assert all(step.faults == "logit difference 0.25, at most 0.2" for step in found.steps)
     assert "logit difference 0.25, at most 0.2" in found.fault

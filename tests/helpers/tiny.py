@@ -58,20 +58,20 @@ def draw(
     angle = np.radians(np.linspace(-20, 30, 6))
     anterior = centre + 0.6 * spacing * np.stack([-np.cos(angle), np.sin(angle)], 1)
     grey = np.zeros((rows, columns))
-    y, x = np.mgrid[:rows, :columns].astype(np.float64)
+    reach = EXTENT / 2 * 0.6 * spacing
     for disc in discs:
         forward = (anterior[disc] - centre[disc]) / np.linalg.norm(anterior[disc] - centre[disc])
         up = np.array([-forward[1], forward[0]])  # of a patient who looks to the left
-        along = (x - centre[disc, 0]) * forward[0] + (y - centre[disc, 1]) * forward[1]
-        above = (x - centre[disc, 0]) * up[0] + (y - centre[disc, 1]) * up[1]
-        reach = EXTENT / 2 * 0.6 * spacing
+        part, x, y = _around(grey, centre[disc], 1.5 * reach)
+        along, above = x * forward[0] + y * forward[1], x * up[0] + y * up[1]
         in_crop = (along >= 0) & (along <= reach) & (np.abs(above) <= reach)
         for corner, patch in enumerate((in_crop & (above > 0), in_crop & (above < 0))):
-            grey[patch] = PATCH_GREYS[grades[disc][corner]]
+            part[patch] = PATCH_GREYS[grades[disc][corner]]
     offset = 12 * REGIONS.index(region) if heads != 12 else 0
+    radius = DOT_RADIUS_PX * rows / HEIGHT
     for index, point in enumerate(np.stack([centre, anterior], 1).reshape(-1, 2)):
-        dot = (x - point[0]) ** 2 + (y - point[1]) ** 2 <= (DOT_RADIUS_PX * rows / HEIGHT) ** 2
-        grey[dot] = DOT_GREYS[offset + index]
+        part, x, y = _around(grey, point, radius)
+        part[x**2 + y**2 <= radius**2] = DOT_GREYS[offset + index]
     points = np.stack([centre, anterior], 1)
     if facing == "right":
         grey, points = grey[:, ::-1], np.stack([columns - 1 - points[..., 0], points[..., 1]], -1)
@@ -81,6 +81,16 @@ def draw(
     told = {"region": region, "facing": facing} if tagged else {}
     radiograph = Radiograph(pixels, table, stored_min=int(limits.min), source=f"{region}.dcm", view="lateral", **told)
     return Drawn(radiograph, points, tuple((int(upper), int(lower)) for upper, lower in grades))
+
+
+def _around(
+    grey: NDArray[np.float64], point: NDArray[np.float64], reach_px: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the part of a picture within `reach_px` of a point, and the distances of its columns and rows."""
+    (left, top), (right, bottom) = np.maximum(point - reach_px, 0).astype(int), (point + reach_px + 2).astype(int)
+    part = grey[top:bottom, left:right]
+    x, y = np.arange(left, left + part.shape[1]) - point[0], np.arange(top, top + part.shape[0]) - point[1]
+    return part, x[None], y[:, None]
 
 
 def write_bundle(folder: Path, **changes: Any) -> Path:
@@ -201,16 +211,17 @@ def localizer(
     If it is `free`, height and width are symbolic (and `prefers_left` does nothing).
     """
     span = np.arange(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1)
-    gauss = np.exp(-(span[:, None] ** 2 + (span[None] + right_px) ** 2) / (2 * BLUR_SIGMA_PX**2))
+    down, along = (np.exp(-((span + shift) ** 2) / (2 * BLUR_SIGMA_PX**2)) for shift in (0, right_px))
     dot = span[:, None] ** 2 + span[None] ** 2 <= (DOT_RADIUS_PX - 0.5) ** 2
-    gauss *= 0.8 / gauss[dot].sum()
+    along *= 0.8 / np.outer(down, along)[dot].sum()
     count = len(greys)
     weights = {
         "first": np.eye(1, channels),
         "greys": greys.reshape(1, count, 1, 1),
         "slope": np.array(-1 / BANDWIDTH),
         "one": np.array(1.0),
-        "blur": np.broadcast_to(gauss, (count, 1, *gauss.shape)),
+        "down": np.broadcast_to(down[:, None], (count, 1, len(span), 1)),
+        "along": np.broadcast_to(along, (count, 1, 1, len(span))),
         "side": np.where(np.arange(WIDTH // 4) < WIDTH // 8, 1.0, 0.5 if prefers_left else 1.0)[: 1 if free else None],
     }
     weights["first"] = weights["first"].reshape(1, channels, 1, 1)
@@ -222,7 +233,10 @@ def localizer(
         helper.make_node("Add", ["falling", "one"], ["near"]),
         helper.make_node("Relu", ["near"], ["match"]),
         helper.make_node(
-            "Conv", ["match", "blur"], ["blurred"], group=count, strides=[4, 4], pads=[BLUR_RADIUS_PX] * 4
+            "Conv", ["match", "down"], ["reduced"], group=count, strides=[4, 1], pads=[BLUR_RADIUS_PX, 0] * 2
+        ),
+        helper.make_node(
+            "Conv", ["reduced", "along"], ["blurred"], group=count, strides=[1, 4], pads=[0, BLUR_RADIUS_PX] * 2
         ),
         helper.make_node("Mul", ["blurred", "side"], ["heatmaps"]),
     ]
