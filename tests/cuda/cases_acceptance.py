@@ -59,19 +59,29 @@ def prepare(engine=EngineDouble):
 
 
 def case_shipped_bundle_is_accepted():
-    """`bundle verify --device cuda` accepts ONNX Runtime in both precisions, and `auto` then scores on the GPU."""
     prepare()
-    with pytest.raises(EngineError, match=r"No engine has been accepted.*verify phantom-reference --device cuda"):
-        Scorer.open(PHANTOM, "cuda")
-    with Scorer.open(PHANTOM, "auto", threads=1) as scorer:
+    accept(PHANTOM, FOLDER / "cache" / "acceptance")
+
+
+def case_accepted_by_the_command():
+    prepare()
+    folder = write_golden_bundle(FOLDER / "b", "none")
+    accept(str(folder), folder / "acceptance")
+
+
+def accept(bundle, records_folder):
+    """`bundle verify --device cuda` accepts ONNX Runtime in both precisions, and `auto` then scores on the GPU."""
+    with pytest.raises(EngineError, match=rf"No engine has been accepted.*verify {re.escape(bundle)} --device cuda"):
+        Scorer.open(bundle, "cuda")
+    with Scorer.open(bundle, "auto", threads=1) as scorer:
         assert scorer.score({}).device.kind == "cpu"
     with contextlib.redirect_stderr(io.StringIO()):
-        assert cli.main(["bundle", "verify", PHANTOM, "--device", "cuda"]) == 0
-    records = [path.read_text(encoding="utf-8") for path in (FOLDER / "cache" / "acceptance").glob("*/*.json")]
+        assert cli.main(["bundle", "verify", bundle, "--device", "cuda"]) == 0
+    records = [path.read_text(encoding="utf-8") for path in records_folder.rglob("*.json")]
     assert sorted(json.loads(record)["precision"] for record in records) == ["fp16", "fp32"]
     assert all('"hardware": "driver double with 16 multiprocessors"' in record for record in records)
     for device in ("cuda", "auto"):
-        with Scorer.open(PHANTOM, device, largest_image_px=LARGEST_PX) as scorer:
+        with Scorer.open(bundle, device, largest_image_px=LARGEST_PX) as scorer:
             report = scorer.score({})
             assert report.device.kind == "cuda"
             assert report.device.precision in ("fp16", "fp32")  # the faster one on the double

@@ -138,13 +138,12 @@ def case_training_pictures():
 
 
 def case_shipped_bundle():
-    """Phantoms as DICOM files, scored with the bundles that ship with the package."""
+    """A phantom as DICOM files, scored with the bundles that ship with the package."""
     for name in shipped_bundles():
         tested = Bundle.open(name)
         with Scorer(tested, opened(largest_image_px=LARGEST_IMAGE_PX)) as cuda, Scorer(tested, HostDevice()) as host:
-            for seed in (1_000_003, 1_000_004):
-                phantom = load_study(write_study(seed, FOLDER / f"{name}-{seed}"))
-                assert_same(cuda.score(phantom), host.score(phantom), points_px=0.5)
+            phantom = load_study(write_study(1_000_003, FOLDER / name))
+            assert_same(cuda.score(phantom), host.score(phantom), points_px=0.5)
     assert_everything_freed()
 
 

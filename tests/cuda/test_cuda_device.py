@@ -16,9 +16,13 @@ CASES = [
     for node in ast.parse(file.read_text(encoding="utf-8")).body
     if isinstance(node, ast.FunctionDef) and node.name.startswith("case_")
 ]
+SLOW = ("shipped_bundle_is_accepted",)  # the gate runs whole networks on all golden inputs, in two precisions
 
 
-@pytest.mark.parametrize(("file", "case"), CASES)
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] in SLOW else []) for case in CASES],
+)
 def test_on_the_driver_double(libraries, tmp_path, file, case):
     if case == "shipped_bundle" and not shipped_bundles():
         pytest.skip("no bundle ships with this version")

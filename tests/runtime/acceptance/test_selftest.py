@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import pytest
 from helpers.golden_bundle import write_golden_bundle
 from helpers.scoring import CERVICAL, LUMBAR
 from helpers.tiny import write_bundle
-from spinescore.runtime import EngineError, Scorer, SelfTestError
+from spinescore.runtime import EngineError, Scorer, SelfTestError, cli
 from spinescore.runtime.acceptance import find_records, write_record
 from spinescore.runtime.acceptance.golden import golden_grader, golden_localizers
 from spinescore.runtime.acceptance.repeats import Repeats, check_repeats
@@ -59,6 +60,25 @@ def bundle(tmp_path, monkeypatch):
     return Bundle.open(write_golden_bundle(tmp_path / "b", "none", int8=True))
 
 
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory):
+    """The folder of such a bundle and its cache after the gate has accepted the double, and the gate's answer."""
+    folder = tmp_path_factory.mktemp("verified")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SPINESCORE_CACHE", str(folder / "cache"))
+        patched.setenv("PYTHONPATH", str(DOUBLE))
+        bundle = Bundle.open(write_golden_bundle(folder / "b", "none", int8=True))
+        return folder, verify("right", bundle)
+
+
+@pytest.fixture
+def accepted(bundle, verified, tmp_path):
+    """A bundle that has a record of the double."""
+    shutil.copytree(verified[0], tmp_path, dirs_exist_ok=True)
+    assert find_records(bundle, "cpu", processor_kind()).accepted
+    return bundle
+
+
 def double(mode: str, *words: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OPENVINO_DOUBLE": mode}
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, encoding="utf-8")
@@ -90,80 +110,90 @@ def true_total() -> int:
     return sum(map(sum, CERVICAL.grades + LUMBAR.grades))
 
 
-@pytest.mark.parametrize(("mode", "beyond"), [("right", 0), ("process", 1), ("stream", 3)])
-def test_the_gate_runs_new_processes_and_the_worst_counts(bundle, tmp_path, mode, beyond):
-    status, found = verify(f"{mode}:{tmp_path / 'count'}" if mode == "process" else mode, bundle)
-    assert found["record"]["processes"] == {"run": 3, "beyond": beyond}
-    assert (status, found["record"]["passed"]) == ((0, True) if mode == "right" else (4, False))
-    assert found["reason"].endswith(f"(in {beyond} of 3 processes)") or not beyond
+def test_the_gate_accepts_what_three_new_processes_compute_rightly(accepted, verified):
+    _, (status, found) = verified
+    assert found["record"]["processes"] == {"run": 3, "beyond": 0}
+    assert (status, found["record"]["passed"], found["reason"]) == (0, True, "")
+    records = find_records(accepted, "cpu", processor_kind())
+    assert (len(records.accepted), len(records.failed)) == (1, 0)
+
+
+@pytest.mark.parametrize(("mode", "run", "beyond"), [("process", 4, 2), ("stream", 3, 3)])
+def test_the_gate_runs_new_processes_and_the_worst_counts(bundle, tmp_path, mode, run, beyond):
+    more = ("--processes", str(run)) if run > 3 else ()
+    status, found = verify(f"{mode}:{tmp_path / 'count'}" if mode == "process" else mode, bundle, *more)
+    assert found["record"]["processes"] == {"run": run, "beyond": beyond}
+    assert (status, found["record"]["passed"]) == (4, False)
+    assert found["reason"].endswith(f"(in {beyond} of {run} processes)")
     records = find_records(bundle, "cpu", processor_kind())
-    assert (len(records.accepted), len(records.failed)) == ((1, 0) if mode == "right" else (0, 1))
+    assert (len(records.accepted), len(records.failed)) == (0, 1)
 
 
-def test_more_processes_can_be_asked_for_and_fewer_cannot(bundle, tmp_path):
-    _, found = verify(f"process:{tmp_path / 'count'}", bundle, "--processes", "4")
-    assert found["record"]["processes"] == {"run": 4, "beyond": 2}
-    refused = double("right", "-m", "spinescore.runtime.cli", "bundle", "verify", str(bundle.folder), "--device", "cpu",
-                     "--processes", "2")  # fmt: skip
-    assert (refused.returncode, "must be at least 3" in refused.stderr) == (2, True)
+def test_fewer_processes_cannot_be_asked_for(bundle, capsys):
+    words = ["bundle", "verify", str(bundle.folder), "--device", "cpu", "--processes", "2"]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "must be at least 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("warm_up", [True, False])
-def test_an_engine_that_was_accepted_and_computes_wrongly_gives_out_no_grade(bundle, warm_up):
-    assert verify("right", bundle)[0] == 0
-    for report in score("right", bundle, precision="int8", warm_up=warm_up):
+def test_an_engine_that_was_accepted_and_computes_wrongly_gives_out_no_grade(accepted, warm_up):
+    for report in score("right", accepted, precision="int8", warm_up=warm_up):
         assert (engine(report), total(report), report["findings"]) == ("openvino", true_total(), [])
-    make_fast(bundle)
-    for report in score("stream", bundle, warm_up=warm_up):
+    make_fast(accepted)
+    for report in score("stream", accepted, warm_up=warm_up):
         assert (engine(report), total(report)) == ("onnxruntime", true_total())
         (finding,) = report["findings"]
         assert (finding["code"], finding["severity"], finding["region"]) == ("engine-failed", "warning", None)
         assert "openvino 2999.1.0 fp32+int8 computes wrongly in this process" in finding["message"]
         assert "grades flip" in finding["message"]
         assert finding["message"] in report["warnings"]
-    (record,) = find_records(bundle, "cpu", processor_kind()).failed
+    (record,) = find_records(accepted, "cpu", processor_kind()).failed
     assert record.self_test in finding["message"]
-    (first, _) = score("right", bundle)  # it is not used any more, and that is said
+
+
+def test_an_engine_that_failed_is_not_used_until_the_gate_takes_it_again(accepted):
+    make_fast(accepted)
+    (first, _) = score("stream", accepted)
+    assert [finding["code"] for finding in first["findings"]] == ["engine-failed"]
+    (first, _) = score("right", accepted)  # it is not used any more, and that is said
     assert (engine(first), first["findings"]) == ("onnxruntime", [])
     assert "Engine openvino int8 is not used: it failed its self-test on " in first["warnings"][0]
-    assert verify("right", bundle)[0] == 0  # until the gate takes it again
-    make_fast(bundle)
-    assert engine(score("right", bundle)[0]) == "openvino"
+    assert verify("right", accepted)[0] == 0
+    make_fast(accepted)
+    assert engine(score("right", accepted)[0]) == "openvino"
 
 
 @pytest.mark.parametrize("warm_up", [True, False])
 @pytest.mark.parametrize("require_acceptance", [True, False])
-def test_an_engine_that_was_named_is_an_error(bundle, warm_up, require_acceptance):
-    assert verify("right", bundle)[0] == 0
+def test_an_engine_that_was_named_is_an_error(accepted, warm_up, require_acceptance):
     options = {"engine": "openvino", "warm_up": warm_up, "require_acceptance": require_acceptance}
-    (found,) = score("stream", bundle, **options, precision="int8")
+    (found,) = score("stream", accepted, **options, precision="int8")
     assert found["error"] == "SelfTestError"
-    assert f"spinescore bundle verify {bundle.folder} --device cpu" in found["message"]
-    assert find_records(bundle, "cpu", processor_kind()).failed
+    assert f"spinescore bundle verify {accepted.folder} --device cpu" in found["message"]
+    assert find_records(accepted, "cpu", processor_kind()).failed
 
 
-def test_an_engine_that_turns_wrong_later_is_found_by_a_repeated_test(bundle):
+def test_an_engine_that_turns_wrong_later_is_found_by_a_repeated_test(accepted):
     code = SCORE.replace("reports.append(json", "scorer.self_test(); reports.append(json")
-    assert verify("right", bundle)[0] == 0
-    make_fast(bundle)
+    make_fast(accepted)
     paths = [str(Path(__file__).parents[2])]
-    found = double("later", "-c", code, str(bundle.folder), "{}", *paths)
+    found = double("later", "-c", code, str(accepted.folder), "{}", *paths)
     first, second = json.loads(found.stdout)
     assert (engine(first), engine(second)) == ("openvino", "onnxruntime")
     (finding,) = second["findings"]
     assert "It had passed before: 1 studies have been scored since then; score them again." in finding["message"]
 
 
-def test_a_plan_whose_engine_fails_is_passed_over(bundle):
-    assert verify("right", bundle)[0] == 0
+def test_a_plan_whose_engine_fails_is_passed_over(accepted):
     setting = Setting("openvino", "int8", 2, Effort(1))
     candidate = Candidate(setting, "openvino 2999.1.0", 24, 0, 0.0, 1, 1.0, 1.0)
     machine = this_machine("cpu")
-    names = {"name": bundle.manifest.name, "sha256": bundle.sha256}
-    LatencyPlan(names, machine, 100.0, 99.0, "one", (candidate,), 0, "2026-01-01").write(bundle)
-    (report, _) = score("right", bundle)
+    names = {"name": accepted.manifest.name, "sha256": accepted.sha256}
+    LatencyPlan(names, machine, 100.0, 99.0, "one", (candidate,), 0, "2026-01-01").write(accepted)
+    (report, _) = score("right", accepted)
     assert (engine(report), report["warnings"]) == ("openvino", [])
-    (report, _) = score("stream", bundle)
+    (report, _) = score("stream", accepted)
     assert engine(report) == "onnxruntime"
     assert [finding["code"] for finding in report["findings"]] == ["engine-failed"]
     assert "The plan" in report["findings"][0]["message"]
