@@ -80,14 +80,14 @@ def test_files_of_real_trainings_give_the_official_tensors(name, save):
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "net.", "a.b.c."])
 @pytest.mark.parametrize("container", ["", "state_dict", "module", "params_ema", "net"])
-def test_one_beginning_is_taken_off_and_said(prefix, container, hrnet, save):
-    root = behind(prefix, hrnet)
+def test_one_beginning_is_taken_off_and_said(prefix, container, resnet, save):
+    root = behind(prefix, resnet)
     path = save({container: root, "epoch": 3} if container else root)
     checkpoint = read_checkpoint(path)
-    assert_same(checkpoint.tensors, hrnet)
-    assert checkpoint.notes == (f"the beginning {prefix!r} was taken off the names of its {len(hrnet)} tensors",)
+    assert_same(checkpoint.tensors, resnet)
+    assert checkpoint.notes == (f"the beginning {prefix!r} was taken off the names of its {len(resnet)} tensors",)
     assert checkpoint.key == ".".join(filter(None, [container, prefix[:-1]]))
-    assert_same(read_checkpoint(path, checkpoint.key).tensors, hrnet)
+    assert_same(read_checkpoint(path, checkpoint.key).tensors, resnet)
 
 
 def test_the_network_says_what_was_taken_off(hrnet, save):
@@ -111,15 +111,16 @@ def test_the_network_says_what_was_taken_off(hrnet, save):
     ],
 )
 @pytest.mark.parametrize("wrapped", ["", "module."])
-def test_two_sets_are_refused_until_one_is_named(first, second, wrapped, hrnet, save):
-    path = save({first: hrnet, "optimizer": {"state": [hrnet["conv1.weight"]]}, second: behind(wrapped, raised(hrnet))})
+def test_two_sets_are_refused_until_one_is_named(first, second, wrapped, resnet, save):
+    later = behind(wrapped, raised(resnet))
+    path = save({first: resnet, "optimizer": {"state": [resnet["conv1.weight"]]}, second: later})
     with pytest.raises(CheckpointError) as caught:
-        open_network(str(path), "localizer", "", SIZE)
+        open_network(str(path), "grader", "corners", SIZE)
     full = f"{second}.{wrapped}".rstrip(".")
     assert all(part in str(caught.value) for part in ("weights.pth: 2 sets", repr(first), repr(full), f"FILE:{full}"))
-    assert_same(read_checkpoint(path, first).tensors, hrnet)
-    assert_same(read_checkpoint(path, second).tensors, raised(hrnet))
-    assert_same(read_checkpoint(path, full).tensors, raised(hrnet))
+    assert_same(read_checkpoint(path, first).tensors, resnet)
+    assert_same(read_checkpoint(path, second).tensors, raised(resnet))
+    assert_same(read_checkpoint(path, full).tensors, raised(resnet))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ from spinescore.runtime.outputs.html import html
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed ({', '.join(NAMES)})")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed ({', '.join(NAMES)})"),
+    pytest.mark.slow,
+]
 
 WIDTH, HEIGHT = 1400, 1700
 A4_PT = (595, 842)
