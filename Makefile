@@ -33,10 +33,13 @@ serve-demo: $(VENV)/installed-serve-demo ## start the appliance, send it a synth
 	$(BIN)/python -m spinescore.runtime.cli study report 1 --config appliance-demo/appliance.toml
 
 # A process for each core, each with whole files, whose fixtures are costly; PYTEST_ARGS="-n 0 ..." keeps to one process.
-PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
+# pytest-xdist would begin with the files of most tests; tests/conftest.py begins with those that take longest.
+PYTEST = $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+
+MARKED = not slow$(if $(CONSTRAINTS), and not versionless)
 
 test: $(VENV)/installed-test ## run the tests but the slow ones; PYTEST_ARGS="tests/runtime -k html" chooses
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "$(MARKED)" $(PYTEST_ARGS)
 
 slow: $(VENV)/installed-test ## run the slow tests: whole services and commands, for minutes
 	$(PYTEST) -m slow $(PYTEST_ARGS)

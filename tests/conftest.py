@@ -6,6 +6,26 @@ from hypothesis import settings
 import spinescore.runtime  # noqa: F401  # before a test imports an engine, which would else look up its maker's host
 from spinescore.runtime.acceptance import gate
 
+# Files that take longest, and that have few tests each; a process that began one of them last would work on alone.
+_LONGEST = (
+    "test_cuda_device.py",
+    "test_int8.py",
+    "test_selftest.py",
+    "test_build.py",
+    "test_install.py",
+    "test_crashes.py",
+    "test_export_test_time.py",
+    "test_bench.py",
+    "test_shipped_bundle.py",
+    "test_structured_report.py",
+    "test_openvino.py",
+    "test_localizers.py",
+    "test_life.py",
+    "test_page_commands.py",
+    "test_examples.py",
+    "test_readme.py",
+)
+
 settings.register_profile("spinescore", deadline=None, derandomize=True, database=None)
 settings.load_profile("spinescore")
 
@@ -26,3 +46,9 @@ def _one_process_stands_for_all_of_the_gate():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(gate, "_runs", lambda *arguments: run_all(*arguments[:-1], 1) * arguments[-1])
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first; `make test` keeps this order."""
+    last = len(_LONGEST)
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else last)

@@ -50,6 +50,7 @@ def compiled(pytestconfig):
     return found
 
 
+@pytest.mark.versionless
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_architecture_compiles_without_spills(compiled, source):
     path, report = compiled[source]

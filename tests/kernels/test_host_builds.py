@@ -58,6 +58,7 @@ print("all cases")
 """
 
 
+@pytest.mark.versionless
 @pytest.mark.parametrize("build", list(BUILDS))
 def test_the_references_hold_for_every_build(pytestconfig, build):
     reason = host_build.unavailable()

@@ -83,6 +83,7 @@ def test_without_library_or_headers_the_error_says_so(double):
         nvrtc.compile_ptx_by_nvrtc("warp")
 
 
+@pytest.mark.versionless
 @pytest.mark.parametrize("source", SOURCES)
 def test_nvrtc_itself_compiles_the_kernels(source, tmp_path):
     if nvrtc._library() is None:
