@@ -18,16 +18,12 @@ pytest.importorskip("dicomweb_client")
 from pydicom import dcmread
 
 from helpers.hostile_http import Server, answer, die, drip, flood, half, hang
+from helpers.web_archives import KINDS, found, opened, stored, told
 from spinescore.runtime.appliance import webclient
-from spinescore.runtime.appliance.configuration.config import Destination
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
-from spinescore.runtime.appliance.sending.delivery import SENT, Deliverer, Outcome, Parcel
-from spinescore.runtime.appliance.sending.sendorthanc import OrthancDestination
-from spinescore.runtime.appliance.sending.sendstow import StowDestination
+from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.phantom import write_study
-
-KINDS = {"stow": StowDestination, "orthanc": OrthancDestination}
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +36,6 @@ def parcel(tmp_path_factory):
 @pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
-
-
-def opened(kind: str, server: Server, **more):
-    return KINDS[kind]("vna", Web(server.url, **more))
-
-
-def element(value, vr="UI"):
-    return {"vr": vr, "Value": [value]}
-
-
-def told(parcel, tag="00081199", reason=None, uid=None):
-    """The answer of STOW-RS about one instance."""
-    item = {"00081155": element(uid or parcel.sop_instance_uid)}
-    if reason is not None:
-        item["00081197"] = element(reason, "US")
-    return {tag: {"vr": "SQ", "Value": [item]}}
-
-
-def stored(kind: str, parcel):
-    """The answer that a file was stored."""
-    return answer(200, told(parcel) if kind == "stow" else {"Status": "Success"})
-
-
-def found(kind: str, parcel):
-    """The answer that the instance is there."""
-    return answer(200, [{"00080018": element(parcel.sop_instance_uid)}] if kind == "stow" else [{"Type": "Instance"}])
 
 
 FAILED, OTHER = "00081198", "0008119A"
@@ -231,70 +201,6 @@ def test_a_password_may_have_every_letter(parcel, kind, tmp_path):
     with Server(stored(kind, parcel)) as server:
         opened(kind, server, user="Jürgen", password_file=str(tmp_path / "password")).send(parcel)
     assert server.requests[0].headers["authorization"] == "Basic SsO8cmdlbjpIw7ZobGU6IDcg4oKs"
-
-
-class Delivered:
-    """A scored study whose report goes to an archive over HTTP."""
-
-    def __init__(self, make, files, kind: str, server: Server, **more) -> None:
-        self.one = make(destination=(Destination("vna", kind, web=Web(server.url, **more)),))
-        self.archive = opened(kind, server, **more)
-        self.deliverer = Deliverer(self.one.index, self.one.clock, self.one.places, self.archive)
-        self.one.receive(*files)
-        self.one.run()
-        row = self.row()
-        path = self.one.places.results / row["input_key"] / row["file"]
-        self.parcel = Parcel(path, "sr", "", row["sop_instance_uid"], self.one.study()["uid"], 1)
-
-    def row(self):
-        (row,) = self.one.index.rows("SELECT * FROM deliveries")
-        return row
-
-    def faults(self) -> list[str]:
-        return [row["code"] for row in self.one.index.rows("SELECT code FROM faults")]
-
-
-@pytest.mark.parametrize("first", [answer(503), die, half], ids=["503", "dies", "half"])
-@pytest.mark.parametrize("is_there", [False, True])
-def test_after_an_unclear_outcome_the_archive_is_asked_first(make, files, kind, first, is_there):
-    with Server(first) as server:
-        study = Delivered(make, files, kind, server)
-        study.deliverer.step()
-        assert study.row()["state"] == "waiting"
-        assert not study.deliverer.step()  # it is left alone for a while
-        server.plan = [found(kind, study.parcel) if is_there else answer(200, []), stored(kind, study.parcel)]
-        study.one.clock.pass_s(60.0)
-        study.deliverer.step()
-    assert study.row()["state"] == "sent"
-    assert study.one.study()["state"] == "delivered"
-    assert [one.body == b"" or kind == "orthanc" for one in server.requests] == [kind == "orthanc", True] + [
-        kind == "orthanc"
-    ] * (not is_there)
-    assert len(server.requests) == (2 if is_there else 3)
-
-
-def test_a_wrong_credential_parks_nothing(make, files, kind, tmp_path):
-    (tmp_path / "token").write_text("wrong")
-    with Server(answer(401)) as server:
-        study = Delivered(make, files, kind, server, token_file=str(tmp_path / "token"))
-        for _ in range(4):
-            study.deliverer.step()
-            study.one.clock.pass_s(600.0)
-        assert study.row()["state"] == "waiting"
-        assert "does not accept the token" in study.row()["message"]
-        assert study.faults() == ["credential-refused"]  # not at each attempt
-        server.plan = [answer(200, []), stored(kind, study.parcel)]
-        study.one.clock.pass_s(900.0)
-        study.deliverer.step()
-    assert study.one.study()["state"] == "delivered"
-
-
-def test_a_refused_file_is_parked(make, files, kind):
-    with Server(answer(415)) as server:
-        study = Delivered(make, files, kind, server)
-        study.deliverer.step()
-    assert study.row()["code"] == "delivery-refused"
-    assert study.one.study()["state"] == "parked"
 
 
 @pytest.fixture(scope="module")
