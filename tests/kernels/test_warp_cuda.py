@@ -71,10 +71,12 @@ def assert_close(kernels, case, half):
     assert excess(found, warp(case.sources, case.rois, case.spec), case.spec, case.bound, half) <= 0, case.name
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_largest_images(kernels, half):
+def test_largest_images(kernels):
     for case in largest_warps(np.random.default_rng(5)):
-        assert_close(kernels, case, half)
+        expected = warp(case.sources, case.rois, case.spec)
+        for half in (False, True):
+            found = host_run.warp(kernels, case.sources, case.rois, case.spec, half)
+            assert excess(found, expected, case.spec, case.bound, half) <= 0, (case.name, half)
 
 
 @pytest.mark.parametrize("half", [False, True])
