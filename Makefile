@@ -49,7 +49,7 @@ QUICK = $(filter-out tests/test_page_commands.py tests/test_examples.py, $(wildc
     tests/runtime/bundle tests/runtime/followup tests/runtime/machine tests/runtime/manifest \
     $(filter-out %/test_fuzz_dicom.py %/test_given_arrays.py, $(wildcard tests/runtime/reading/test_*.py)) \
     $(filter-out %/test_decodeworker.py, $(wildcard tests/runtime/reading/decoding/test_*.py)) \
-    $(addprefix tests/runtime/scoring/test_, budget.py expected.py geometry.py grading.py msasss.py report.py) \
+    $(addprefix tests/runtime/scoring/test_, budget.py hard_budgets.py expected.py geometry.py grading.py msasss.py report.py) \
     $(addprefix tests/runtime/outputs/test_, html_report.py rows.py)
 
 quick: $(VENV)/installed-test ## run a part of the tests, at most a minute on two cores

@@ -7,10 +7,9 @@ from helpers import host_build
 
 
 @pytest.fixture(scope="session")
-def libraries(tmp_path_factory):
-    """The driver double, and the kernels compiled for the host."""
+def libraries(tmp_path_factory, pytestconfig):
+    """The driver double, and the kernels compiled for the host, which pytest's cache keeps."""
     reason = double.unavailable() or host_build.unavailable()
     if reason:
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("double")
-    return double.build(folder), host_build.build(folder)
+    return double.build(tmp_path_factory.mktemp("double")), host_build.build(pytestconfig.cache.mkdir("kernels"))
