@@ -153,8 +153,8 @@ def serve(
         if "receive" in roles:
             say(f"serving on the spool {places.root}")
             if filesystem_of(places.root) in _IN_MEMORY:
-                say(f"the spool {places.root} is in memory: what it has is lost when the machine stops; for studies that "
-                    "matter name a folder on a disk")  # fmt: skip
+                say(f"the spool {places.root} is in memory: what it has is lost when the machine stops; name a folder "
+                    "on a disk for studies that matter")  # fmt: skip
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle, expects)
 
