@@ -8,6 +8,7 @@ import subprocess
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 
@@ -79,7 +80,7 @@ class Orthanc:
         """Return how often each instance arrived, by its SOP Instance UID, whether Orthanc had it already or not."""
         return Counter(self._record.read_text(encoding="utf-8").split()) if self._record.exists() else Counter()
 
-    def _ask(self, path: str) -> list[dict[str, object]]:
+    def _ask(self, path: str) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._web}/{path}", timeout=60) as answer:
-            documents: list[dict[str, object]] = json.load(answer)
+            documents: list[dict[str, Any]] = json.load(answer)
         return documents

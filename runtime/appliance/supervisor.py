@@ -20,7 +20,7 @@ from spinescore.runtime.appliance.sending.delivery import note_destinations
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull, damage
-from spinescore.runtime.appliance.store.places import Places, locked
+from spinescore.runtime.appliance.store.places import Places, filesystem_of, locked
 from spinescore.runtime.appliance.work.consolejob import remove_folders
 from spinescore.runtime.appliance.work.consolequeue import FOR_CONSOLES, ConsoleQueue
 from spinescore.runtime.appliance.work.dispatch import Dispatcher
@@ -41,6 +41,7 @@ _CLEAN_S = 60.0
 _TELL_S = 1.0  # between two signs of life
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _STEADY_S = 1.0, 60.0, 60.0
 _SILENT_S = 60.0  # after which a process is ended
+_IN_MEMORY = ("tmpfs", "ramfs")
 _SHOWN = 12  # digits of the bundle's hash that people see
 
 
@@ -151,6 +152,9 @@ def serve(
         opened.callback(systemd.stopping)
         if "receive" in roles:
             say(f"serving on the spool {places.root}")
+            if filesystem_of(places.root) in _IN_MEMORY:
+                say(f"the spool {places.root} is in memory: what it has is lost when the machine stops; name a folder "
+                    "on a disk for studies that matter")  # fmt: skip
         loop = _Loop(config, places, index, clock, dispatcher, children, say, bundle.sha256[:_SHOWN], systemd)
         loop.run(stop, until_idle, expects)
 
