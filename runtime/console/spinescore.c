@@ -59,47 +59,61 @@ static int set_address(spinescore_handle *handle, const char *address, spinescor
 #endif
 }
 
-static int make_handle(const spinescore_options *theirs, spinescore_handle **handle, spinescore_problem *problem) {
+/* Fills a new handle, whose memory is zero. */
+static int set_options(spinescore_handle *handle, const spinescore_options *options, spinescore_problem *problem) {
+    if (options->token != NULL) {
+        if (!is_printable(options->token, sizeof handle->token - 1))
+            return usage(problem, "options.token is empty, too long, or has a blank or a character that is not ASCII.");
+        memcpy(handle->token, options->token, strlen(options->token) + 1);
+    }
+    handle->connect_timeout_ms = options->connect_timeout_ms != 0 ? options->connect_timeout_ms : 2000;
+    handle->send_timeout_ms = options->send_timeout_ms != 0 ? options->send_timeout_ms : 10000;
+    handle->timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : 60000;
+    return set_address(handle, options->address, problem);
+}
+
+/* Windows counts the programs and libraries that use its sockets. Returns 0 if they cannot be used. */
+static int start_sockets(void) {
+#ifdef _WIN32
+    WSADATA data;
+    return WSAStartup(MAKEWORD(2, 2), &data) == 0;
+#else
+    return 1;
+#endif
+}
+
+static int open_handle(const spinescore_options *theirs, spinescore_handle **handle, spinescore_problem *problem) {
     spinescore_options options;
-    spinescore_handle *made;
+    spinescore_handle *opened;
     size_t capacity;
-    if (!take(&options, sizeof options, theirs))
-        return usage(problem, "The options are NULL, or their struct_size does not fit this library.");
-    if (options.token != NULL && !is_printable(options.token, sizeof made->token - 1))
-        return usage(problem, "options.token is empty, too long, or has a blank or a character that is not ASCII.");
+    int status;
+    if (!take(&options, sizeof options, theirs)) return wrong_struct(problem, "options");
     capacity = options.answer_bytes != 0 ? options.answer_bytes : (size_t)1 << 20;
-    made = capacity < SIZE_MAX / 2 ? (spinescore_handle *)malloc(sizeof *made + capacity) : NULL;
-    if (made == NULL)
+    opened = capacity < SIZE_MAX / 2 ? (spinescore_handle *)malloc(sizeof *opened + capacity) : NULL;
+    if (opened == NULL)
         return fail(problem, SPINESCORE_NO_MEMORY, "Give a smaller buffer.", "There is no memory for the handle.");
-    memset(made, 0, sizeof *made);
-    made->answer = (char *)(made + 1);
-    made->answer_capacity = capacity;
-    made->connect_timeout_ms = options.connect_timeout_ms != 0 ? options.connect_timeout_ms : 2000;
-    made->send_timeout_ms = options.send_timeout_ms != 0 ? options.send_timeout_ms : 10000;
-    made->timeout_ms = options.timeout_ms != 0 ? options.timeout_ms : 60000;
-    if (options.token != NULL) memcpy(made->token, options.token, strlen(options.token) + 1);
-    *handle = made;
-    return set_address(made, options.address, problem);
+    memset(opened, 0, sizeof *opened);
+    opened->answer = (char *)(opened + 1);
+    opened->answer_capacity = capacity;
+    status = set_options(opened, &options, problem);
+    if (status == SPINESCORE_OK && !start_sockets())
+        status = fail(problem, SPINESCORE_NO_MEMORY, "Repair Windows Sockets.", "Windows Sockets cannot be used.");
+    if (status == SPINESCORE_OK)
+        *handle = opened;
+    else
+        free(opened);
+    return status;
 }
 
 int spinescore_open(const spinescore_options *options, spinescore_handle **handle, spinescore_problem *problem) {
-    spinescore_handle *made = NULL;
     spinescore_problem ours;
     clear_problem(&ours);
-    if (handle == NULL)
+    if (handle == NULL) {
         (void)usage(&ours, "There is no place for the handle.");
-    else if (make_handle(options, &made, &ours) != SPINESCORE_OK)
-        free(made);
-#ifdef _WIN32
-    else {
-        WSADATA data;
-        if (WSAStartup(MAKEWORD(2, 2), &data) != 0) {
-            free(made);
-            (void)fail(&ours, SPINESCORE_NO_MEMORY, "Repair Windows Sockets.", "Windows Sockets cannot be used.");
-        }
+    } else {
+        *handle = NULL;
+        (void)open_handle(options, handle, &ours);
     }
-#endif
-    if (handle != NULL) *handle = ours.status == SPINESCORE_OK ? made : NULL;
     return finish(problem, &ours);
 }
 
@@ -108,7 +122,7 @@ void spinescore_close(spinescore_handle *handle) {
 #ifdef _WIN32
     (void)WSACleanup();
 #endif
-    memset(handle->token, 0, sizeof handle->token);
+    wipe(handle, sizeof *handle + handle->answer_capacity); /* the token, and the rest of the last study */
     free(handle);
 }
 
@@ -198,7 +212,7 @@ static int take_views(const spinescore_request *request, spinescore_view views[M
             return usage(problem, "request.formats is no list such as sr,gsps.");
     for (i = 0; i < request->view_count; i++) {
         if (!take(&views[i], sizeof views[i], next))
-            return usage(problem, "A view's struct_size does not fit this library.");
+            return wrong_struct(problem, "request.views");
         next += request->views->struct_size;
         if (views[i].row_stride_bytes == 0) views[i].row_stride_bytes = row_bytes(&views[i]);
         if (!check_view(&views[i]))
@@ -237,8 +251,10 @@ int spinescore_score(spinescore_handle *handle, const spinescore_request *reques
     call_type call;
     memset(&full, 0, sizeof full);
     clear_problem(&ours);
-    if (!take(&taken, sizeof taken, request) || !has_size(report, sizeof full)) {
-        (void)usage(&ours, "The request or the report is NULL, or its struct_size does not fit this library.");
+    if (!take(&taken, sizeof taken, request)) {
+        (void)wrong_struct(&ours, "request");
+    } else if (!has_size(report, sizeof full)) {
+        (void)wrong_struct(&ours, "report");
     } else if (taken.answer != NULL && taken.answer_capacity == 0) {
         (void)usage(&ours, "request.answer_capacity is 0.");
     } else if (take_views(&taken, views, &ours) == SPINESCORE_OK) {
@@ -257,8 +273,10 @@ int spinescore_parse(const char *json, size_t bytes, spinescore_report *report, 
     spinescore_report full;
     clear_problem(&ours);
     memset(&full, 0, sizeof full);
-    if (json == NULL || !has_size(report, sizeof full))
-        (void)usage(&ours, "The JSON or the report is NULL, or report.struct_size does not fit this library.");
+    if (json == NULL)
+        (void)usage(&ours, "The JSON is NULL.");
+    else if (!has_size(report, sizeof full))
+        (void)wrong_struct(&ours, "report");
     else
         (void)parse(json, bytes, &full, &ours);
     give(report, &full, sizeof full);

@@ -5,12 +5,14 @@
 
    Rules of every call
    - It returns a spinescore_status. With a `problem` the caller also gets the code, what happened, and the next step.
-   - The caller sets `struct_size` of every struct that it passes to its sizeof. Fields are only added, and only at the
-     end of such a struct, so that an older program works with a newer library. Nested structs never change.
-   - The caller owns every buffer. Only the handle is allocated here, by spinescore_open; spinescore_close frees it.
+   - Every struct that a caller passes begins with SPINESCORE_..._INIT, which sets its struct_size: this is how the
+     library sees with which version the program was compiled. Fields are only added, and only at the end of such a
+     struct, so that an older program works with a newer library. Nested structs never change.
+   - The caller owns every buffer and every text that it passes; they are not used after the call. Only the handle is
+     allocated here, by spinescore_open; spinescore_close frees it. A call needs about 24 KiB of the thread's stack.
    - One handle makes one call at a time: a second call at the same time returns SPINESCORE_IN_USE at once. Any number
      of handles work side by side. There is no global state, no signal is raised, and the locale does not matter.
-   - All text is UTF-8. */
+   - All text is UTF-8, names of files too, also on Windows. */
 #ifndef SPINESCORE_H
 #define SPINESCORE_H
 
@@ -51,6 +53,18 @@ typedef enum spinescore_status {
 } spinescore_status;
 
 typedef struct spinescore_handle spinescore_handle;
+
+/* The first value of a struct that a caller passes: its struct_size, and 0 for everything else. For example
+       spinescore_request request = SPINESCORE_REQUEST_INIT;
+   C++ has make<spinescore_request>() of spinescore.hpp instead. */
+#ifndef __cplusplus
+#define SPINESCORE_INIT(type) {.struct_size = (uint32_t)sizeof(type)}
+#define SPINESCORE_OPTIONS_INIT SPINESCORE_INIT(spinescore_options)
+#define SPINESCORE_PROBLEM_INIT SPINESCORE_INIT(spinescore_problem)
+#define SPINESCORE_VIEW_INIT SPINESCORE_INIT(spinescore_view)
+#define SPINESCORE_REQUEST_INIT SPINESCORE_INIT(spinescore_request)
+#define SPINESCORE_REPORT_INIT SPINESCORE_INIT(spinescore_report)
+#endif
 
 /* How the service is reached. A value of 0 or NULL takes the default. */
 typedef struct spinescore_options {
@@ -205,8 +219,10 @@ SPINESCORE_API int spinescore_fetch(spinescore_handle *handle, const char *path,
 SPINESCORE_API int spinescore_fetch_to_file(spinescore_handle *handle, const char *path, const char *file,
                                             spinescore_problem *problem);
 
-/* Ends the call that another thread is making with this handle: it returns SPINESCORE_CANCELLED within 20 ms, and the
-   service drops the study. Returns 1; or 0 if no call is running, and then the next call is not affected either. */
+/* Ends the call that another thread is making with this handle. That call returns SPINESCORE_CANCELLED, at most about
+   20 ms later, and the service drops the study. If it was ending anyway, it returns what it was about to return.
+   Returns 1, or 0 if no call is running; the next call is not affected. Any thread may cancel, at any time between
+   spinescore_open and spinescore_close. */
 SPINESCORE_API int spinescore_cancel(spinescore_handle *handle);
 
 /* Fills `report` from JSON that the caller kept: an answer of the service, or the report alone. */

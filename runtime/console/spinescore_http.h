@@ -59,7 +59,8 @@ static int check_time(call_type *call, int64_t deadline_ms, const char *step) {
     if (swap_state(&call->handle->state, STOPPED, STOPPED) == STOPPED)
         return fail(call->problem, SPINESCORE_CANCELLED, "Nothing.", "The call was cancelled.");
     if (now < deadline_ms) return SPINESCORE_OK;
-    return fail(call->problem, SPINESCORE_TIMEOUT, "Look at the load of the service, or raise the time-out.",
+    return fail(call->problem, SPINESCORE_TIMEOUT,
+                "Look whether the service runs, and at its load; or raise the time-out.",
                 "%s took longer than %ld ms.", step, (long)(deadline_ms - call->start_ms));
 }
 
@@ -78,8 +79,12 @@ static socket_type make_socket(int family) {
     socket_type one = socket(family, SOCK_STREAM, 0);
     int yes = 1;
 #ifdef _WIN32
+    /* else Windows asks a port on which nothing listens three times, for about two seconds */
+    TCP_INITIAL_RTO_PARAMETERS once = {TCP_INITIAL_RTO_UNSPECIFIED_RTT, TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS};
+    DWORD ignored = 0;
     u_long mode = 1;
     if (one == NO_SOCKET) return one;
+    (void)WSAIoctl(one, SIO_TCP_INITIAL_RTO, &once, (DWORD)sizeof once, NULL, 0, &ignored, NULL, NULL);
     (void)ioctlsocket(one, (long)FIONBIO, &mode);
     (void)SetHandleInformation((HANDLE)one, HANDLE_FLAG_INHERIT, 0);
 #else
@@ -138,9 +143,13 @@ static int open_connection(call_type *call) {
                 "There is no service at %s (error %d).", call->handle->address, error);
 }
 
+static int64_t send_deadline_ms(const call_type *call) {
+    return call->start_ms + call->handle->connect_timeout_ms + call->handle->send_timeout_ms;
+}
+
 /* Sends all bytes. Returns ANSWERED_EARLY if the service closes or answers before it took everything. */
 static int send_all(call_type *call, const char *data, size_t bytes) {
-    int64_t deadline_ms = call->start_ms + call->handle->connect_timeout_ms + call->handle->send_timeout_ms;
+    int64_t deadline_ms = send_deadline_ms(call);
     while (bytes > 0) {
         size_t part = bytes < ((size_t)1 << 18) ? bytes : (size_t)1 << 18;
         int ready, error, status;
@@ -251,23 +260,46 @@ static int read_header(call_type *call, const char *line) {
     return SPINESCORE_OK;
 }
 
-/* Reads the head of the answer. Interim answers (100 Continue) are passed over. */
-static int read_head(call_type *call) {
+/* Reads the head of the next answer, which may be an interim one such as 100 Continue. */
+static int read_next_head(call_type *call) {
     const char *line = call->handle->line;
     int status, count = 0;
-    do {
+    if ((status = read_line(call)) != SPINESCORE_OK) return status;
+    if (strlen(line) < 12 || strncmp(line, "HTTP/1.", 7) != 0 || line[8] != ' ' || line[9] < '1' || line[9] > '5' ||
+        skip_digits(line + 9, line + 12) != line + 12 || (line[12] != ' ' && line[12] != 0))
+        return bad_answer(call, "The answer does not begin as one of HTTP/1.1 does.");
+    call->http_status = (line[9] - '0') * 100 + (line[10] - '0') * 10 + (line[11] - '0');
+    for (;;) {
         if ((status = read_line(call)) != SPINESCORE_OK) return status;
-        if (strlen(line) < 12 || strncmp(line, "HTTP/1.", 7) != 0 || line[8] != ' ' || line[9] < '1' || line[9] > '5' ||
-            skip_digits(line + 9, line + 12) != line + 12 || (line[12] != ' ' && line[12] != 0))
-            return bad_answer(call, "The answer does not begin as one of HTTP/1.1 does.");
-        call->http_status = (line[9] - '0') * 100 + (line[10] - '0') * 10 + (line[11] - '0');
-        for (;;) {
-            if ((status = read_line(call)) != SPINESCORE_OK) return status;
-            if (*line == 0) break;
-            if (++count > MAX_HEAD_LINES) return bad_answer(call, "The head of the answer is too long.");
-            if ((status = read_header(call, line)) != SPINESCORE_OK) return status;
+        if (*line == 0) return SPINESCORE_OK;
+        if (++count > MAX_HEAD_LINES) return bad_answer(call, "The head of the answer is too long.");
+        if ((status = read_header(call, line)) != SPINESCORE_OK) return status;
+    }
+}
+
+/* Waits until the service wants the body: it says 100 Continue, or nothing for a second.
+   A service that refuses the study answers before the body comes, and closes the connection. Bytes of a body that
+   arrive then would make Windows discard the answer. Returns ANSWERED_EARLY if that answer is here. */
+static int await_continue(call_type *call) {
+    int64_t end_ms = now_ms() + CONTINUE_MS;
+    int status;
+    while (call->http_status != 100) {
+        if (call->received_begin == call->received_end && wait_slice(call->socket, CAN_READ) == 0) {
+            status = check_time(call, send_deadline_ms(call), "Sending the study");
+            if (status != SPINESCORE_OK || now_ms() >= end_ms) return status;
+        } else {
+            if ((status = read_next_head(call)) != SPINESCORE_OK) return status;
+            if (call->http_status >= 200) return ANSWERED_EARLY;
         }
-    } while (call->http_status < 200);
+    }
+    return SPINESCORE_OK;
+}
+
+/* Reads the head of the answer, if that has not come yet. Interim answers are passed over. */
+static int read_head(call_type *call) {
+    int status;
+    while (call->http_status < 200)
+        if ((status = read_next_head(call)) != SPINESCORE_OK) return status;
     call->problem->http_status = call->http_status;
     if (call->is_chunked && call->has_length)
         return bad_answer(call, "The answer has both a Content-Length and chunks.");

@@ -12,6 +12,7 @@
 #ifdef _WIN32
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <mstcpip.h>
 #include <windows.h>
 typedef SOCKET socket_type;
 typedef int length_type;
@@ -44,7 +45,8 @@ typedef size_t length_type;
 #endif
 #endif
 
-enum { SLICE_MS = 20, MAX_DEPTH = 32, MAX_VIEWS = 4, MAX_HEAD_LINES = 100 };
+enum { SLICE_MS = 20, CONTINUE_MS = 1000 };
+enum { MAX_DEPTH = 32, MAX_VIEWS = 4, MAX_HEAD_LINES = 100, MAX_STRUCT_BYTES = 65536 };
 enum { IDLE = 0, RUNNING = 1, STOPPED = 2 }; /* states of a handle */
 enum { CAN_READ = 1, CAN_WRITE = 2 };
 enum { ANSWERED_EARLY = -1 }; /* beside the statuses: the service answered before it had everything */
@@ -101,6 +103,12 @@ static int usage(spinescore_problem *problem, const char *message) {
     return fail(problem, SPINESCORE_USAGE, "Correct the call.", "%s", message);
 }
 
+/* The commonest fault of a program: a struct that was not initialised. */
+static int wrong_struct(spinescore_problem *problem, const char *name) {
+    return fail(problem, SPINESCORE_USAGE, "Begin with SPINESCORE_..._INIT, and compile header and library together.",
+                "%s is NULL, its struct_size was not set, or it uses a field that this library does not have.", name);
+}
+
 static void clear_problem(spinescore_problem *problem) {
     memset(problem, 0, sizeof *problem);
     problem->struct_size = (uint32_t)sizeof *problem;
@@ -112,7 +120,7 @@ static int has_size(const void *theirs, size_t least_size) {
     uint32_t size;
     if (theirs == NULL) return 0;
     memcpy(&size, theirs, sizeof size);
-    return size >= least_size && size <= 65536;
+    return size >= least_size && size <= MAX_STRUCT_BYTES;
 }
 
 /* Copies a struct of ours to one of the caller's, which may be newer and longer: then the rest becomes zero. */
@@ -142,6 +150,12 @@ static int finish(spinescore_problem *theirs, const spinescore_problem *ours) {
     return ours->status;
 }
 
+/* Overwrites memory that is freed next, which a compiler may leave out if memset does it. */
+static void wipe(void *memory, size_t bytes) {
+    volatile char *place = (volatile char *)memory;
+    while (bytes > 0) place[--bytes] = 0;
+}
+
 static int64_t now_ms(void) {
 #ifdef _WIN32
     return (int64_t)GetTickCount64();
@@ -154,8 +168,8 @@ static int64_t now_ms(void) {
 
 /* Replaces `from` with `to` in one step, and returns the value before. */
 static long swap_state(volatile long *state, long from, long to) {
-#ifdef _MSC_VER
-    return _InterlockedCompareExchange(state, to, from);
+#ifdef _WIN32
+    return InterlockedCompareExchange(state, to, from);
 #else
     return __sync_val_compare_and_swap(state, from, to);
 #endif

@@ -4,6 +4,8 @@
 
 #include "spinescore_http.h"
 
+enum { BOUNDARY_BYTES = 32 };
+
 /* Text that is written piece by piece into a buffer. */
 typedef struct {
     char *buffer;
@@ -127,28 +129,24 @@ static void put_request(text_type *text, const spinescore_request *request, cons
     put(text, "]}");
 }
 
-/* A word for the boundary, which pixels contain only by a chance of 2^-128. It needs no secrecy. */
-static void make_boundary(const void *salt, char boundary[40]) {
-    uint64_t seed = (uint64_t)(uintptr_t)salt ^ ((uint64_t)now_ms() << 20), parts[2];
-    int i;
+/* Writes a boundary between parts that is new in each call, so that no pixels can be made to contain it.
+   It needs no secrecy. The constants are those of splitmix64. */
+static void make_boundary(const void *salt, char boundary[BOUNDARY_BYTES]) {
+    uint64_t word = (uint64_t)(uintptr_t)salt ^ ((uint64_t)now_ms() << 20);
 #ifdef _WIN32
     LARGE_INTEGER now;
     (void)QueryPerformanceCounter(&now);
-    seed ^= (uint64_t)now.QuadPart << 16 ^ GetCurrentThreadId();
+    word ^= (uint64_t)now.QuadPart << 16 ^ GetCurrentThreadId();
 #else
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    seed ^= (uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid();
+    word ^= (uint64_t)now.tv_nsec << 32 ^ (uint64_t)getpid();
 #endif
-    for (i = 0; i < 2; i++) { /* splitmix64 */
-        uint64_t z = seed += UINT64_C(0x9E3779B97F4A7C15);
-        z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-        parts[i] = z ^ (z >> 31);
-    }
-    (void)snprintf(boundary, 40, "%08lx%08lx%08lx%08lx", (unsigned long)(parts[0] >> 32),
-                   (unsigned long)(parts[0] & 0xFFFFFFFFu), (unsigned long)(parts[1] >> 32),
-                   (unsigned long)(parts[1] & 0xFFFFFFFFu));
+    word = (word ^ (word >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    word = (word ^ (word >> 27)) * UINT64_C(0x94D049BB133111EB);
+    word ^= word >> 31;
+    (void)snprintf(boundary, BOUNDARY_BYTES, "spinescore-%08lx%08lx", (unsigned long)(word >> 32),
+                   (unsigned long)(word & 0xFFFFFFFFu));
 }
 
 static size_t row_bytes(const spinescore_view *view) { return (size_t)view->columns * (view->bits_allocated / 8); }
@@ -197,7 +195,7 @@ static int send_head(call_type *call, const char *method, const char *path, cons
     if (boundary != NULL) {
         put(&text, "Content-Type: multipart/form-data; boundary=");
         put(&text, boundary);
-        put(&text, "\r\nContent-Length: ");
+        put(&text, "\r\nExpect: 100-continue\r\nContent-Length: ");
         put_number(&text, bytes);
         put(&text, "\r\n");
     }
@@ -223,7 +221,7 @@ static int send_study(call_type *call, const spinescore_request *request, const 
     text_type text = {NULL, sizeof handle->text, 0, 0};
     size_t ends[MAX_VIEWS + 1], begin = 0;
     uint64_t bytes = 0;
-    char boundary[40];
+    char boundary[BOUNDARY_BYTES];
     uint32_t i;
     int status;
     text.buffer = handle->text;
@@ -243,6 +241,7 @@ static int send_study(call_type *call, const spinescore_request *request, const 
     ends[i] = text.used;
     if (text.is_full) return usage(call->problem, "The texts of the views are too long.");
     status = send_head(call, "POST", "/v1/score", boundary, bytes + text.used);
+    if (status == SPINESCORE_OK) status = await_continue(call);
     for (i = 0; status == SPINESCORE_OK && i <= request->view_count; i++) {
         status = send_all(call, handle->text + begin, ends[i] - begin);
         begin = ends[i];

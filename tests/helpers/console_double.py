@@ -77,11 +77,13 @@ def problem(line: str, *headers: str, **changes: object) -> bytes:
 
 RIGHT = json.dumps(ANSWER).encode()
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PLAIN: dict[str, bytes] = {
     "right": answer("200 OK", ANSWER),
     "indented": answer("200 OK", json.dumps(ANSWER, indent=2).replace("\n", "\r\n\t").encode()),
     "chunked": chunked(RIGHT, 1000),
-    "interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n" + answer("200 OK", ANSWER),
+    "interim": CONTINUE + b"HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n" + answer("200 OK", ANSWER),
+    "never-continues": answer("200 OK", ANSWER),
     "silent": b"",
     "half-head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "half-body": answer("200 OK", ANSWER)[:-500],
@@ -222,10 +224,13 @@ def serve_one(stream: socket.socket, double: Double) -> None:
     token = headers.get("authorization", "Bearer right").removeprefix("Bearer ")
     if token == "busy-early":  # an answer before the study is read, as a service that is full gives it
         stream.sendall(PLAIN["busy"])
+        double.requests[token] = line, headers, first + b"".join(iter(lambda: stream.recv(65536), b""))
         return
     if token == "slow-send":  # nothing is read any more
         threading.Event().wait(3)
         return
+    if headers.get("expect") == "100-continue" and token != "never-continues":
+        stream.sendall(CONTINUE)
     try:
         double.requests[token] = line, headers, read_body(stream, first, int(headers.get("content-length", 0)))
     except ConnectionError:

@@ -10,7 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_VIEWS = 4 };
+#ifdef _WIN32
+#include <windows.h>
+#endif
+
+enum { MAX_VIEWS = 4, NAME_BYTES = 1024 };
+
+/* Returns a file's name in UTF-8, as the library takes it. Windows gives it to main in the computer's code page. */
+static const char *to_utf8(const char *name, char utf8[NAME_BYTES]) {
+#ifdef _WIN32
+    wchar_t wide[NAME_BYTES];
+    if (MultiByteToWideChar(CP_ACP, 0, name, -1, wide, NAME_BYTES) == 0 ||
+        WideCharToMultiByte(CP_UTF8, 0, wide, -1, utf8, NAME_BYTES, NULL, NULL) == 0)
+        return "";
+    return utf8;
+#else
+    (void)utf8;
+    return name;
+#endif
+}
 
 /* Returns the bytes of a file; NULL if it cannot be read. A console has its pixels in memory already. */
 static void *read_file(const char *name, size_t *bytes) {
@@ -33,12 +51,11 @@ static void *read_file(const char *name, size_t *bytes) {
 /* Describes one view. `words` is REGION:ROWS:COLUMNS:FILE or FILE. Returns the memory to free; NULL for a fault. */
 static void *describe(const char *words, spinescore_view *view) {
     static const char *const regions[] = {"cervical", "lumbar"};
-    char region[16], name[1024];
+    char region[16], name[NAME_BYTES];
     unsigned rows, columns;
     void *data;
     int i;
-    memset(view, 0, sizeof *view);
-    view->struct_size = (uint32_t)sizeof *view;
+    *view = (spinescore_view)SPINESCORE_VIEW_INIT;
     if (sscanf(words, "%15[a-z]:%u:%u:%1023[^\n]", region, &rows, &columns, name) == 4) {
         for (i = 0; i < 2; i++)
             if (strcmp(region, regions[i]) == 0) view->region = regions[i];
@@ -74,16 +91,11 @@ static int print_problem(const spinescore_problem *problem) {
 }
 
 static int score(spinescore_handle *handle, const spinescore_view *views, uint32_t count, const char *file) {
-    static spinescore_report report;
-    spinescore_request request;
-    spinescore_problem problem;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
+    spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
+    char name[NAME_BYTES];
     uint32_t i;
-    memset(&request, 0, sizeof request);
-    memset(&report, 0, sizeof report);
-    memset(&problem, 0, sizeof problem);
-    request.struct_size = (uint32_t)sizeof request;
-    report.struct_size = (uint32_t)sizeof report;
-    problem.struct_size = (uint32_t)sizeof problem;
     request.views = views;
     request.view_count = count;
     request.formats = file != NULL ? "sr" : NULL;
@@ -94,21 +106,17 @@ static int score(spinescore_handle *handle, const spinescore_view *views, uint32
     (void)printf("mSASSS %d, possible %d to %d\n", (int)report.total, (int)report.range[0], (int)report.range[1]);
     for (i = 0; file != NULL && i < report.result_count; i++)
         if (strcmp(report.results[i].format, "sr") == 0 &&
-            spinescore_fetch_to_file(handle, report.results[i].path, file, &problem) != SPINESCORE_OK)
+            spinescore_fetch_to_file(handle, report.results[i].path, to_utf8(file, name), &problem) != SPINESCORE_OK)
             return print_problem(&problem);
     return 0;
 }
 
 /* Opens a handle, scores, and closes it. A console keeps its handle for all studies. */
 static int run(const char *address, const spinescore_view *views, uint32_t count, const char *file) {
-    spinescore_options options;
-    spinescore_problem problem;
+    spinescore_options options = SPINESCORE_OPTIONS_INIT;
+    spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
     spinescore_handle *handle;
     int status;
-    memset(&options, 0, sizeof options);
-    memset(&problem, 0, sizeof problem);
-    options.struct_size = (uint32_t)sizeof options;
-    problem.struct_size = (uint32_t)sizeof problem;
     options.address = address;
     options.token = getenv("SPINESCORE_TOKEN");
     if (spinescore_open(&options, &handle, &problem) != SPINESCORE_OK) return print_problem(&problem);

@@ -23,8 +23,11 @@ static void score(const char *address, const std::vector<spinescore_view> &views
         std::cout << "warning: " << report.fields.warnings[i].code << '\n';
     std::cout << "mSASSS " << report.fields.total << ", " << report.json.size() << " bytes of JSON\n";
     for (uint32_t i = 0; out != nullptr && i < report.fields.result_count; i++)
-        if (std::strcmp(report.fields.results[i].format, "sr") == 0)
-            client.fetch_to_file(report.fields.results[i].path, out);
+        if (std::strcmp(report.fields.results[i].format, "sr") == 0) {
+            const std::vector<unsigned char> bytes = client.fetch(report.fields.results[i].path);
+            std::ofstream file(out, std::ios::binary);
+            file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+        }
 }
 
 int main(int count, char **words) {

@@ -31,12 +31,10 @@ static void read_http(const char *data, size_t bytes) {
 }
 
 static void read_json(const char *data, size_t bytes) {
-    spinescore_report report;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
     char *exact = (char *)malloc(bytes + !bytes); /* so that a byte too far is seen */
     if (exact == NULL) return;
     memcpy(exact, data, bytes);
-    memset(&report, 0, sizeof report);
-    report.struct_size = (uint32_t)sizeof report;
     if (spinescore_parse(exact, bytes, &report, NULL) == SPINESCORE_OK)
         if (report.total > 72 || report.result_count > 16 || report.regions[0].disc_count > 6) abort();
     free(exact);

@@ -7,9 +7,7 @@
 static const uint16_t PIXELS[100 * 60] = {0};
 
 static spinescore_view a_view(void) {
-    spinescore_view view;
-    memset(&view, 0, sizeof view);
-    view.struct_size = (uint32_t)sizeof view;
+    spinescore_view view = SPINESCORE_VIEW_INIT;
     view.data = PIXELS;
     view.data_bytes = sizeof PIXELS;
     view.rows = 100;
@@ -20,15 +18,9 @@ static spinescore_view a_view(void) {
 
 static void score(spinescore_handle *handle, const char *name, const spinescore_view *views, uint32_t count,
                   const char *formats) {
-    spinescore_request request;
-    spinescore_report report;
-    spinescore_problem problem;
-    memset(&request, 0, sizeof request);
-    memset(&report, 0, sizeof report);
-    memset(&problem, 0, sizeof problem);
-    request.struct_size = (uint32_t)sizeof request;
-    report.struct_size = (uint32_t)sizeof report;
-    problem.struct_size = (uint32_t)sizeof problem;
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
+    spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
     request.views = views;
     request.view_count = count;
     request.formats = formats;
@@ -93,13 +85,11 @@ static void score_newer(spinescore_handle *handle) {
         spinescore_report report;
         uint64_t added;
     } report;
-    spinescore_request request;
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
     memset(views, 0, sizeof views);
     memset(&report, 0xEE, sizeof report);
-    memset(&request, 0, sizeof request);
     views[0].view = views[1].view = a_view();
     views[0].view.struct_size = views[1].view.struct_size = (uint32_t)sizeof views[0];
-    request.struct_size = (uint32_t)sizeof request;
     report.report.struct_size = (uint32_t)sizeof report;
     request.views = &views[0].view;
     request.view_count = 2;
@@ -110,14 +100,13 @@ static void score_newer(spinescore_handle *handle) {
 }
 
 int main(int count, char **words) {
-    spinescore_options options;
+    spinescore_options options = SPINESCORE_OPTIONS_INIT;
     spinescore_handle *handle = NULL;
-    spinescore_report report;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
     char buffer[10];
     size_t bytes;
     if (count < 2) return 1;
-    memset(&options, 0, sizeof options);
-    memset(&report, 0, sizeof report);
+    options.struct_size = 0;
     printf("no-size: %s\n", spinescore_status_name(spinescore_open(&options, &handle, NULL)));
     options.struct_size = (uint32_t)sizeof options;
     options.address = words[1];
@@ -131,6 +120,7 @@ int main(int count, char **words) {
     score_newer(handle);
     score(NULL, "no-handle", NULL, 0, NULL);
     printf("no-request: %s\n", spinescore_status_name(spinescore_score(handle, NULL, &report, NULL)));
+    report.struct_size = 0;
     printf("parse-no-size: %s\n", spinescore_status_name(spinescore_parse("{}", 2, &report, NULL)));
     printf("parse-nothing: %s\n", spinescore_status_name(spinescore_parse(NULL, 2, &report, NULL)));
     printf("fetch-elsewhere: %s\n",

@@ -39,16 +39,12 @@ static void score(spinescore_handle *handle, const char *name, spinescore_proble
     size_t bytes = (size_t)(ROWS - 1) * STRIDE + COLUMNS * 2, i;
     unsigned char *pixels = (unsigned char *)malloc(bytes);
     char *own = (char *)malloc(100000);
-    spinescore_view views[2];
-    spinescore_request request;
-    spinescore_report report;
+    spinescore_view views[2] = {SPINESCORE_VIEW_INIT, SPINESCORE_VIEW_INIT};
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
     if (pixels == NULL || own == NULL) exit(1);
     for (i = 0; i < bytes; i++)
         pixels[i] = (unsigned char)(i % STRIDE >= COLUMNS * 2 ? 0xEE : (i / STRIDE * 7 + i % STRIDE) & 0x7F);
-    memset(views, 0, sizeof views);
-    memset(&request, 0, sizeof request);
-    memset(&report, 0, sizeof report);
-    views[0].struct_size = views[1].struct_size = (uint32_t)sizeof views[0];
     views[0].data = pixels;
     views[0].data_bytes = bytes;
     views[0].row_stride_bytes = STRIDE;
@@ -62,7 +58,6 @@ static void score(spinescore_handle *handle, const char *name, spinescore_proble
     views[0].sop_instance_uid = "1.2.\"3\\\n";
     views[1].data = file;
     views[1].data_bytes = sizeof file - 1;
-    request.struct_size = (uint32_t)sizeof request;
     request.views = views;
     request.view_count = 2;
     request.budget_ms = 800;
@@ -71,7 +66,6 @@ static void score(spinescore_handle *handle, const char *name, spinescore_proble
         request.answer = own;
         request.answer_capacity = 100000;
     }
-    report.struct_size = (uint32_t)sizeof report;
     (void)spinescore_score(handle, &request, &report, problem);
     if (problem->status == SPINESCORE_OK) {
         const spinescore_corner *corner = &report.regions[1].discs[0].corners[1];
@@ -107,11 +101,8 @@ static void *score_beside(void *argument) {
 
 /* While another thread scores with the handle, a second call says so; then the first one is cancelled. */
 static void call_twice(spinescore_handle *handle, spinescore_problem *problem) {
-    struct other_call other;
+    struct other_call other = {handle, SPINESCORE_PROBLEM_INIT};
     pthread_t thread;
-    memset(&other, 0, sizeof other);
-    other.handle = handle;
-    other.problem.struct_size = (uint32_t)sizeof other.problem;
     if (pthread_create(&thread, NULL, score_beside, &other) != 0) exit(1);
     while (spinescore_ready(handle, problem) != SPINESCORE_IN_USE) pause_ms(20);
     while (!spinescore_cancel(handle)) pause_ms(20);
@@ -123,17 +114,11 @@ static void *score_thrice(void *argument) {
     static const uint16_t pixels[90 * 80] = {0};
     const spinescore_options *options = (const spinescore_options *)argument;
     spinescore_handle *handle;
-    spinescore_view view;
-    spinescore_request request;
-    spinescore_report report;
+    spinescore_view view = SPINESCORE_VIEW_INIT;
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
     size_t right = 0;
     int i;
-    memset(&view, 0, sizeof view);
-    memset(&request, 0, sizeof request);
-    memset(&report, 0, sizeof report);
-    view.struct_size = (uint32_t)sizeof view;
-    request.struct_size = (uint32_t)sizeof request;
-    report.struct_size = (uint32_t)sizeof report;
     view.data = pixels;
     view.data_bytes = sizeof pixels;
     view.rows = 90;
@@ -186,13 +171,9 @@ int main(int count, char **words) {
     size_t j;
     (void)setlocale(LC_ALL, "");
     for (i = 3; i < count; i++) {
-        spinescore_options options;
-        spinescore_problem problem;
+        spinescore_options options = SPINESCORE_OPTIONS_INIT;
+        spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
         spinescore_handle *handle = NULL;
-        memset(&options, 0, sizeof options);
-        memset(&problem, 0, sizeof problem);
-        options.struct_size = (uint32_t)sizeof options;
-        problem.struct_size = (uint32_t)sizeof problem;
         options.address = words[1];
         options.token = words[i];
         for (j = 0; j < sizeof prefixes / sizeof prefixes[0]; j++)

@@ -68,8 +68,8 @@ int main(int count, char **words) {
     int is_short = count > 1 && strcmp(words[1], "-s") == 0, i;
     if (count > 1 && strcmp(words[1], "-c") == 0) print_codes();
     for (i = is_short ? 2 : 1; i < count && strcmp(words[1], "-c") != 0; i++) {
-        spinescore_report report;
-        spinescore_problem problem;
+        spinescore_report report = SPINESCORE_REPORT_INIT;
+        spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
         FILE *file = fopen(words[i], "rb");
         size_t size;
         char *exact;
@@ -78,10 +78,6 @@ int main(int count, char **words) {
         (void)fclose(file);
         if ((exact = (char *)malloc(size + !size)) == NULL) return 1; /* so that a byte too far is seen */
         memcpy(exact, json, size);
-        memset(&report, 0, sizeof report);
-        memset(&problem, 0, sizeof problem);
-        report.struct_size = (uint32_t)sizeof report;
-        problem.struct_size = (uint32_t)sizeof problem;
         (void)spinescore_parse(exact, size, &report, &problem);
         free(exact);
         if (is_short || problem.status != SPINESCORE_OK)

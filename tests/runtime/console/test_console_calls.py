@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import locale
 import os
-import re
 import socket
 import subprocess
 from pathlib import Path
@@ -14,26 +13,10 @@ import numpy as np
 import pytest
 
 from helpers.console_build import SANITIZERS, compile_c, need, need_unix, run, sdk
-from helpers.console_double import PLAIN, SR, console_double
+from helpers.console_calls import EXPECTED, RIGHT, calls
+from helpers.console_double import SR, console_double
 
 PROBE = Path(__file__).with_name("probe.c")
-RIGHT = ("right", "indented", "chunked", "interim", "dribble", "own-right")
-STATUSES = {
-    "ok": RIGHT,
-    "closed": ("silent", "half-head", "half-body", "half-chunk", "no-last-chunk", "fetch-half-body", "file-half-body"),
-    "too-large": ("huge-length", "chunk-huge", "large", "large-chunked", "own-large"),
-    "rejected": ("rejected", "own-rejected", "rejected-report", "problem-half", "fetch-rejected"),
-    "busy": ("busy", "busy-until", "busy-early", "ready-starting"),
-    "refused": ("unauthorized", "broken", "problem-large", "problem-odd"),
-    "timeout": ("too-late", "slow", "slow-body", "slow-send"),
-    "cancelled": ("cancel",),
-    "in-use": ("twice-cancel",),
-}
-FETCHED = ("many-right", "fetch-right", "fetch-sr-chunked", "file-right", "ready-right")
-LISTED = {case for cases in STATUSES.values() for case in cases}
-EXPECTED = {case: status for status, cases in STATUSES.items() for case in cases}
-EXPECTED |= dict.fromkeys(FETCHED, "ok") | dict.fromkeys(PLAIN.keys() - LISTED, "bad-answer")
-LINE = re.compile(r"(\S+)(.*?) \| (\S+) http=(\d+) retry=(-?\d+) code=(\S*) \| (.*) \| (.*)")
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +30,6 @@ def probe(library, tmp_path_factory):
     """The program that makes the calls, with AddressSanitizer and UndefinedBehaviorSanitizer."""
     out = tmp_path_factory.mktemp("probe") / "probe"
     return compile_c("gcc", library, out, *SANITIZERS, "-pthread", str(PROBE))
-
-
-def calls(words, address, folder, cases, **more):
-    """Run the program; return the groups of its line for each case."""
-    text = run([*map(str, words), address, str(folder), *cases], **more)
-    lines = [match.groups() for line in text.splitlines() if (match := LINE.fullmatch(line))]
-    assert [line[0] for line in lines] == list(cases), text
-    return {line[0]: line[1:] for line in lines}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +99,13 @@ def test_the_service_gets_the_study_without_the_padding_of_its_rows(answered):
         np.frombuffer(parts["view-1"][1], np.uint8).reshape(701, 1006), (rows * 7 + columns) & 0x7F
     )
     assert parts["view-2"] == ("application/dicom", b"any bytes, with a \r\n--boundary in it")
+
+
+def test_a_study_that_is_refused_is_not_sent(answered):
+    """Windows discards an answer if the study still comes when the service closes the connection."""
+    _, double, _ = answered
+    line, headers, body = double.requests["busy-early"]
+    assert (line, headers["expect"], body) == ("POST /v1/score HTTP/1.1", "100-continue", b"")
 
 
 def test_the_service_sees_who_is_late_or_cancels(answered):

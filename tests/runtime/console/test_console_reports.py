@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.console_build import SANITIZERS, compile_c, need_unix, run, sdk
-from helpers.console_double import ANSWER, PLAIN, REPORT, SR, console_double, edited
+from helpers.console_calls import MISUSE
+from helpers.console_double import ANSWER, PLAIN, REPORT, console_double, edited
 from helpers.made_reports import NORMAL, changed, made_report
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.study import REGIONS
@@ -297,46 +298,6 @@ def test_the_table_of_codes_is_that_of_the_service(programs):
     assert max(map(len, CODES)) < 48, "the structs of C hold 47 bytes"
 
 
-MISUSE = """\
-no-size: usage
-no-place: usage
-no-options: usage
-no-memory: no-memory
-sound: ok
-no-views: usage
-zero-views: usage
-five-views: usage
-formats: usage
-a-row-too-many: usage
-stride-beyond-the-data: usage
-stride-within-the-data: ok
-stride-below-a-row: usage
-stride-huge: usage
-no-columns: usage
-bits-12: usage
-bits-stored-17: usage
-one-spacing: usage
-spacing-negative: usage
-no-data: usage
-text-too-long: usage
-view-too-short: usage
-newer: ok 1 1
-newer-used: usage
-no-handle: usage
-no-request: usage
-parse-no-size: usage
-parse-nothing: usage
-fetch-elsewhere: usage
-fetch-two-lines: usage
-fetch-small: too-large {size}
-no-folder: file
-cancel-nothing: 0 0
-ready: ok
-codes: 1 1
-names: unknown unknown
-"""
-
-
 def test_wrong_calls_are_refused_and_newer_programs_served(programs, tmp_path):
     with console_double(tmp_path / "s") as double:
-        assert run([programs["misuse"], double.address]) == MISUSE.format(size=len(SR))
+        assert run([programs["misuse"], double.address]) == MISUSE

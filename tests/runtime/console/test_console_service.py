@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import socket
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
-
 import pytest
 from pydicom import dcmread
 
-from helpers.console_build import compile_c, need_unix, run, sdk
+from helpers.console_build import compile_c, run, sdk
 from helpers.console_languages import MAKERS, call_example
-from spinescore.runtime import Scorer, cli, load_study, radiograph_from_array
+from helpers.console_service import need_service, printed_grades, serving, serving_over_tcp
+from spinescore.runtime import Scorer, load_study, radiograph_from_array
 from spinescore.runtime.phantom import write_study
 from spinescore.runtime.study import REGIONS
 
 pytestmark = pytest.mark.slow
-
-WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -36,42 +28,6 @@ def scorer():
         yield opened
 
 
-def is_ready(path) -> bool:
-    with socket.socket(socket.AF_UNIX) as stream:
-        stream.settimeout(WAIT_S)
-        try:
-            stream.connect(str(path))
-        except OSError:
-            return False
-        stream.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        return stream.recv(100).startswith(b"HTTP/1.1 200 ")
-
-
-@contextmanager
-def serving(folder, *options):
-    """A service alone. Yields the address of its socket when it is ready."""
-    command = [sys.executable, "-m", "spinescore.runtime.cli", "serve", "--http-only", "--device", "cpu"]
-    with subprocess.Popen([*command, "--folder", str(folder), *options], stderr=subprocess.PIPE) as process:
-        try:
-            end = time.monotonic() + WAIT_S
-            while not is_ready(folder / "http.sock"):
-                assert time.monotonic() < end, "the service was never ready"
-                assert process.poll() is None, process.stderr.read().decode()
-                time.sleep(0.05)
-            yield str(folder / "http.sock")
-        finally:
-            process.terminate()
-            process.communicate(timeout=WAIT_S)
-
-
-def need_service() -> None:
-    need_unix()
-    try:
-        cli._parser().parse_args(["serve", "--http-only"])
-    except SystemExit:
-        pytest.skip("this version has no local HTTP service")
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     need_service()
@@ -84,10 +40,6 @@ def grades_of(report):
         (corner.site, -1 if corner.grade is None else corner.grade)
         for region in report.regions.values() for disc in region.discs for corner in disc.corners
     ]  # fmt: skip
-
-
-def printed_grades(text):
-    return [(site, int(grade)) for site, grade in re.findall(r"\b([CTLS]\d+-(?:inferior|superior))\s+(-?\d)", text)]
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +61,9 @@ def test_a_phantom_study_is_scored(service, study, scorer, library, tmp_path, la
 def test_over_tcp_a_study_is_scored_with_the_token_alone(study, library, tmp_path):
     need_service()
     command = MAKERS["c"](library, tmp_path)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with serving(tmp_path / "service", "--port", str(port)):
-        token = (tmp_path / "service" / "token").read_text(encoding="utf-8").strip()
-        done = call_example(command, tmp_path, f"127.0.0.1:{port}", *study, token=token)
-        wrong = call_example(command, tmp_path, f"127.0.0.1:{port}", *study, token="wrong")
+    with serving_over_tcp(tmp_path / "service") as (address, token):
+        done = call_example(command, tmp_path, address, *study, token=token)
+        wrong = call_example(command, tmp_path, address, *study, token="wrong")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(printed_grades(done.stdout)) == 24
     assert wrong.returncode == 1
