@@ -6,6 +6,8 @@ The service (`spinescore serve --http-only`) scores one study again and again: t
 16 bits, 15 MB each, whose region and facing are stated, and the same pixels as uncompressed DICOM files. `answer_ms`
 runs from the connection to the last byte of the answer, `scoring_ms` is the report's own time in the same call, and
 `overhead_ms` the difference. `in_process_ms` is `Scorer.score` on the same frames here, after the service ended.
+`library`: the frames sent by the C library, compiled by `cc -O2`, over the unix socket and over TCP; `answer_ms` is the
+time of its call, and `above_in_process_ms` that time less the median of `in_process_ms`.
 `at_once`: four consoles, each with one call after the other; their slowest answers are compared with `queue_ms`, four
 times the median time of one call alone. `start_s`: from the start of the process to the first answer, and the same
 without the opening of the bundle, which is timed in a process of its own. All processes share the machine's cores.
@@ -31,7 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spinescore.benchmarks import consolelibrary
+from spinescore.benchmarks.consolelibrary import scoring_ms
 from spinescore.benchmarks.harness.child import SPINESCORE, answer, this_module
+from spinescore.benchmarks.harness.ports import free_port
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.harness.timing import percentiles
 from spinescore.runtime.phantom import draw_view
@@ -95,8 +100,7 @@ class _Service:
         total_ms = (time.perf_counter() - started) * 1e3
         if answered.status != http.client.OK:
             raise RuntimeError(f"the service answered {answered.status}: {content[:300]!r}")
-        times = json.loads(content)["report"]["timings_ms"]
-        return total_ms, times["total"] + (times["read"] or 0.0)
+        return total_ms, scoring_ms(json.loads(content))
 
     def is_ready(self) -> bool:
         connection = _Connection(self.socket)
@@ -110,9 +114,10 @@ class _Service:
 
 
 @contextmanager
-def _service(folder: Path, bundle: str) -> Iterator[_Service]:
+def _service(folder: Path, bundle: str, port: int | None = None) -> Iterator[_Service]:
     """Run a service until the block ends; it is ready when the block begins."""
     words = [*SPINESCORE, "serve", "--http-only", "--device", "cpu", "--bundle", bundle, "--folder", str(folder)]
+    words += [] if port is None else ["--port", str(port)]
     service = _Service(folder / "http.sock", time.perf_counter())
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -196,13 +201,33 @@ def _alone(service: _Service, call: _Call, count: int) -> dict[str, Any]:
     for _ in range(_WARM_UP):
         service.ask(call)
     times = [service.ask(call) for _ in range(count)]
+    return {"megabytes": round(len(call.body) / 1e6, 1), "studies": count, **_figures(times)}
+
+
+def _figures(times: Sequence[tuple[float, float]], of: Sequence[int] = (50, 90, 99)) -> dict[str, Any]:
     return {
-        "megabytes": round(len(call.body) / 1e6, 1),
-        "studies": count,
-        "answer_ms": percentiles([total for total, _ in times]),
-        "scoring_ms": percentiles([scoring for _, scoring in times]),
-        "overhead_ms": percentiles([total - scoring for total, scoring in times]),
+        "answer_ms": percentiles([total for total, _ in times], of=of),
+        "scoring_ms": percentiles([scoring for _, scoring in times], of=of),
+        "overhead_ms": percentiles([total - scoring for total, scoring in times], of=of),
     }
+
+
+def _library(scratch: Path, service: _Service, port: int, study: Sequence[Dataset], count: int) -> dict[str, Any]:
+    """Return the times of the C library over each of its ways; nothing if there is no C compiler."""
+    token = (service.socket.parent / "token").read_text(encoding="ascii").strip()
+    ways = {"unix": (str(service.socket), None), "tcp": (f"127.0.0.1:{port}", token)}
+    pixels = [ds.PixelData for ds in study]
+    times = consolelibrary.measure(scratch / "library", ways, _views(study), pixels, _WARM_UP + count)
+    figures = {name: _figures(some[_WARM_UP:], (50, 90, 95, 99)) for name, some in times.items()}
+    return {"compiler": " ".join(consolelibrary.COMPILER), "studies": count, **figures} if figures else {}
+
+
+def _add_above(library: dict[str, Any], in_process_ms: float) -> None:
+    """Add what each way of the C library takes above the scorer in process."""
+    for figures in library.values():
+        if isinstance(figures, dict):
+            answers = figures["answer_ms"].items()
+            figures["above_in_process_ms"] = {name: round(ms - in_process_ms, 3) for name, ms in answers}
 
 
 def _at_once(service: _Service, call: _Call, count: int, one_ms: float) -> dict[str, Any]:
@@ -268,13 +293,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = _study()
     frames, files = _frames(study), _files(study)
     with tempfile.TemporaryDirectory(prefix="spinescore-console-") as name:
-        with _service(Path(name) / "service", arguments.bundle) as service:
+        port = free_port()
+        with _service(Path(name) / "service", arguments.bundle, port) as service:
             figures: dict[str, Any] = {"frames": _alone(service, frames, arguments.studies)}
             figures["dicom"] = _alone(service, files, arguments.studies)
             one_ms = figures["frames"]["answer_ms"]["p50"]
+            figures["library"] = _library(Path(name), service, port, study, arguments.studies)
             figures["at_once"] = _at_once(service, frames, arguments.studies, one_ms)
         figures["start"] = _start(Path(name), frames, arguments.bundle, arguments.rounds)
     figures["in_process_ms"] = _in_process(_radiographs(study), arguments.bundle, arguments.studies)
+    _add_above(figures["library"], figures["in_process_ms"]["p50"])
     command.publish(figures)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -26,6 +27,12 @@ def test_every_figure_of_a_small_run(tmp_path, capsys):
         assert record[name]["studies"] == 2
         assert record[name]["answer_ms"]["p50"] > record[name]["scoring_ms"]["p50"] > 0
         assert record[name]["overhead_ms"]["p50"] > 0
+    if shutil.which("cc"):
+        for name in ("unix", "tcp"):
+            figures = record["library"][name]
+            assert figures["answer_ms"]["p95"] >= figures["answer_ms"]["p50"] > figures["scoring_ms"]["p50"] > 0
+            above_ms = figures["answer_ms"]["p95"] - record["in_process_ms"]["p50"]
+            assert figures["above_in_process_ms"]["p95"] == pytest.approx(above_ms, abs=0.01)
     assert (record["at_once"]["consoles"], record["at_once"]["studies"]) == (4, 8)
     assert record["at_once"]["slowest_over_queue"] > 0
     assert record["start"]["first_answer_s"]["p50"] > record["start"]["opening_s"]["p50"] > 0
