@@ -108,14 +108,16 @@ namespace SpineScore
         [MarshalAs(UnmanagedType.ByValArray, SizeConst = 16)] public Result[] Results;
     }
 
-    /// <summary>One radiograph: pixels (ushort[], or byte[] of 8 bits), or a DICOM file (byte[], and Rows is 0).</summary>
+    /// <summary>One radiograph: pixels (ushort[] or byte[]), or a DICOM file (byte[], and Rows is 0).</summary>
     public sealed class View
     {
         public Array Data;
         public int Rows, Columns, BitsStored;
+        public int BitsAllocated;  // 8 or 16; 0: 16 for ushort[], 8 for byte[]
         public int RowStrideBytes;  // 0: rows follow each other without padding
         public double RowSpacingMm, ColumnSpacingMm;  // 0: not known
         public string PhotometricInterpretation, Region, Facing, StudyInstanceUid, SopInstanceUid;
+        public byte[] Header;  // of raw pixels: a DICOM file without pixels, to which DICOM results refer; null: none
     }
 
     /// <summary>The service. One thread at a time makes calls; Cancel may come from any thread.</summary>
@@ -285,10 +287,14 @@ namespace SpineScore
             internal UIntPtr DataBytes, RowStrideBytes;
             internal uint Columns, BitsAllocated, BitsStored, Reserved;
             internal double RowSpacingMm, ColumnSpacingMm;
-            internal IntPtr PhotometricInterpretation, Region, Facing, StudyInstanceUid, SopInstanceUid;
+            internal IntPtr PhotometricInterpretation, Region, Facing, StudyInstanceUid, SopInstanceUid, Header;
+            internal UIntPtr HeaderBytes;
 
             internal static View Of(SpineScore.View view, Memory memory)
             {
+                if (!(view.Data is ushort[]) && !(view.Data is byte[]))
+                    throw new ArgumentException("View.Data is neither ushort[] nor byte[].");
+                int bits = view.BitsAllocated != 0 ? view.BitsAllocated : view.Data is ushort[] ? 16 : 8;
                 return new View
                 {
                     StructSize = (uint)Marshal.SizeOf(typeof(View)),
@@ -297,7 +303,7 @@ namespace SpineScore
                     DataBytes = new UIntPtr((ulong)Buffer.ByteLength(view.Data)),
                     RowStrideBytes = new UIntPtr((uint)view.RowStrideBytes),
                     Columns = (uint)view.Columns,
-                    BitsAllocated = view.Data is ushort[] ? 16u : 8u,
+                    BitsAllocated = (uint)bits,
                     BitsStored = (uint)view.BitsStored,
                     RowSpacingMm = view.RowSpacingMm,
                     ColumnSpacingMm = view.ColumnSpacingMm,
@@ -305,7 +311,9 @@ namespace SpineScore
                     Region = memory.Text(view.Region),
                     Facing = memory.Text(view.Facing),
                     StudyInstanceUid = memory.Text(view.StudyInstanceUid),
-                    SopInstanceUid = memory.Text(view.SopInstanceUid)
+                    SopInstanceUid = memory.Text(view.SopInstanceUid),
+                    Header = view.Header == null ? IntPtr.Zero : memory.Pin(view.Header),
+                    HeaderBytes = new UIntPtr(view.Header == null ? 0u : (uint)view.Header.Length)
                 };
             }
         }

@@ -190,7 +190,8 @@ int spinescore_ready(spinescore_handle *handle, spinescore_problem *problem) {
 static int check_view(const spinescore_view *view) {
     size_t bytes = row_bytes(view);
     if (view->data == NULL || view->data_bytes == 0) return 0;
-    if (view->rows == 0) return 1;
+    if ((view->header != NULL) != (view->header_bytes != 0)) return 0;
+    if (view->rows == 0) return view->header == NULL;
     if (view->rows > 65535 || view->columns == 0 || view->columns > 65535) return 0;
     if ((view->bits_allocated != 8 && view->bits_allocated != 16) || view->bits_stored > view->bits_allocated) return 0;
     if (!(view->pixel_spacing_mm[0] >= 0 && view->pixel_spacing_mm[0] < 1000)) return 0;
@@ -216,7 +217,7 @@ static int take_views(const spinescore_request *request, spinescore_view views[M
         next += request->views->struct_size;
         if (views[i].row_stride_bytes == 0) views[i].row_stride_bytes = row_bytes(&views[i]);
         if (!check_view(&views[i]))
-            return usage(problem, "A view's rows, columns, bits, stride, spacing and data_bytes do not fit together.");
+            return usage(problem, "A view's rows, columns, bits, stride, spacing, data, header do not fit together.");
     }
     return SPINESCORE_OK;
 }

@@ -88,7 +88,8 @@ typedef struct spinescore_problem {
     char next_step[256];   /* what to do next */
 } spinescore_problem;
 
-/* One radiograph: raw grey pixels, or the bytes of a DICOM file. Then rows is 0, and data and data_bytes are enough. */
+/* One radiograph: raw grey pixels, or the bytes of a DICOM file. Then rows is 0, and data and data_bytes are enough.
+   DICOM results of raw pixels refer to the header, and cannot be made without one. */
 typedef struct spinescore_view {
     uint32_t struct_size;
     uint32_t rows;
@@ -100,17 +101,19 @@ typedef struct spinescore_view {
     uint32_t bits_stored;    /* 0: as many as are allocated */
     uint32_t reserved;
     double pixel_spacing_mm[2];             /* between rows, between columns; 0: not known */
-    const char *photometric_interpretation; /* NULL: MONOCHROME2 */
+    const char *photometric_interpretation; /* "MONOCHROME1" if 0 is white; NULL: MONOCHROME2, or the header's */
     const char *region;                     /* "cervical", "lumbar", or NULL if it is not known */
     const char *facing;                     /* the side to which the patient looks: "left", "right" or NULL */
     const char *study_instance_uid;         /* NULL if there is none */
     const char *sop_instance_uid;
+    const void *header; /* for raw pixels: the bytes of a DICOM file without pixels, which states the rest; or NULL */
+    size_t header_bytes;
 } spinescore_view;
 
 /* What to score, and how. */
 typedef struct spinescore_request {
     uint32_t struct_size;
-    uint32_t view_count; /* 1 to 4, all of them raw pixels or all of them DICOM files */
+    uint32_t view_count; /* 1 to 4, all of them raw pixels or all of them DICOM files; with headers at most 2 */
     const spinescore_view *views;
     uint32_t budget_ms;  /* 0: none */
     int32_t strict;      /* not 0: reject a region for each warning on its quality */

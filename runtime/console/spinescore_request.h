@@ -80,7 +80,8 @@ static void put_view(text_type *text, const spinescore_view *view, unsigned numb
     put_whole(text, "rows", view->rows);
     put_whole(text, "columns", view->columns);
     put_whole(text, "bits_allocated", view->bits_allocated);
-    put_whole(text, "bits_stored", view->bits_stored != 0 ? view->bits_stored : view->bits_allocated);
+    if (view->bits_stored != 0 || view->header == NULL)
+        put_whole(text, "bits_stored", view->bits_stored != 0 ? view->bits_stored : view->bits_allocated);
     put_name(text, "pixel_spacing_mm");
     if (view->pixel_spacing_mm[0] > 0) {
         put(text, "[");
@@ -92,11 +93,17 @@ static void put_view(text_type *text, const spinescore_view *view, unsigned numb
         put(text, "null");
     }
     put_words(text, "photometric_interpretation",
-              view->photometric_interpretation != NULL ? view->photometric_interpretation : "MONOCHROME2");
+              view->photometric_interpretation != NULL || view->header != NULL ? view->photometric_interpretation
+                                                                               : "MONOCHROME2");
     put_words(text, "region", view->region);
     put_words(text, "facing", view->facing);
     put_words(text, "study_instance_uid", view->study_instance_uid);
     put_words(text, "sop_instance_uid", view->sop_instance_uid);
+    if (view->header != NULL) {
+        put(text, ",\"header\":\"view-");
+        put_number(text, number);
+        put(text, "-header\"");
+    }
     put(text, "}");
 }
 
@@ -203,51 +210,68 @@ static int send_head(call_type *call, const char *method, const char *path, cons
     return send_all(call, handle->line, text.used);
 }
 
-/* Writes the head of a view's part. */
-static void put_part(text_type *text, const char *boundary, const spinescore_view *view, unsigned number) {
+/* A part of the body after the part `request`: the text before it ends at `text_end`. */
+typedef struct {
+    const spinescore_view *view;
+    size_t text_end;
+    int is_header; /* of a DICOM file; else the view itself */
+} part_type;
+
+/* Writes the head of a part, view-1 or view-1-header. */
+static part_type put_part(text_type *text, const char *boundary, const spinescore_view *view, unsigned number,
+                          int is_header) {
+    part_type part;
     put(text, "\r\n--");
     put(text, boundary);
     put(text, "\r\nContent-Disposition: form-data; name=\"view-");
     put_number(text, number);
+    put(text, is_header ? "-header" : "");
     put(text, "\"; filename=\"view-");
     put_number(text, number);
-    put(text, view->rows == 0 ? ".dcm\"\r\nContent-Type: application/dicom\r\n\r\n"
-                              : ".raw\"\r\nContent-Type: application/octet-stream\r\n\r\n");
+    put(text, is_header || view->rows == 0 ? ".dcm\"\r\nContent-Type: application/dicom\r\n\r\n"
+                                           : ".raw\"\r\nContent-Type: application/octet-stream\r\n\r\n");
+    part.view = view;
+    part.text_end = text->used;
+    part.is_header = is_header;
+    return part;
 }
 
 /* Sends the study as multipart/form-data. */
 static int send_study(call_type *call, const spinescore_request *request, const spinescore_view *views) {
-    spinescore_handle *handle = call->handle;
-    text_type text = {NULL, sizeof handle->text, 0, 0};
-    size_t ends[MAX_VIEWS + 1], begin = 0;
+    char *texts = call->handle->text;
+    text_type text = {NULL, sizeof call->handle->text, 0, 0};
+    part_type parts[2 * MAX_VIEWS];
+    size_t begin = 0;
     uint64_t bytes = 0;
     char boundary[BOUNDARY_BYTES];
-    uint32_t i;
+    uint32_t i, count = 0;
     int status;
-    text.buffer = handle->text;
+    text.buffer = texts;
     make_boundary(call, boundary);
     put(&text, "--");
     put(&text, boundary);
     put(&text, "\r\nContent-Disposition: form-data; name=\"request\"\r\nContent-Type: application/json\r\n\r\n");
     put_request(&text, request, views);
     for (i = 0; i < request->view_count; i++) {
-        put_part(&text, boundary, &views[i], i + 1);
-        ends[i] = text.used;
-        bytes += sent_bytes(&views[i]);
+        if (views[i].header != NULL) parts[count++] = put_part(&text, boundary, &views[i], i + 1, 1);
+        parts[count++] = put_part(&text, boundary, &views[i], i + 1, 0);
+        bytes += views[i].header_bytes + sent_bytes(&views[i]);
     }
     put(&text, "\r\n--");
     put(&text, boundary);
     put(&text, "--\r\n");
-    ends[i] = text.used;
     if (text.is_full) return usage(call->problem, "The texts of the views are too long.");
     status = send_head(call, "POST", "/v1/score", boundary, bytes + text.used);
     if (status == SPINESCORE_OK) status = await_continue(call);
-    for (i = 0; status == SPINESCORE_OK && i <= request->view_count; i++) {
-        status = send_all(call, handle->text + begin, ends[i] - begin);
-        begin = ends[i];
-        if (status == SPINESCORE_OK && i < request->view_count) status = send_view(call, &views[i]);
+    for (i = 0; status == SPINESCORE_OK && i < count; i++) {
+        const spinescore_view *view = parts[i].view;
+        status = send_all(call, texts + begin, parts[i].text_end - begin);
+        begin = parts[i].text_end;
+        if (status != SPINESCORE_OK) break;
+        status = parts[i].is_header ? send_all(call, (const char *)view->header, view->header_bytes)
+                                    : send_view(call, view);
     }
-    return status;
+    return status == SPINESCORE_OK ? send_all(call, texts + begin, text.used - begin) : status;
 }
 
 #endif

@@ -56,6 +56,9 @@ bits-stored-17: usage
 one-spacing: usage
 spacing-negative: usage
 no-data: usage
+header-of-no-bytes: usage
+header: ok
+header-of-a-file: usage
 text-too-long: usage
 view-too-short: usage
 newer: ok 1 1

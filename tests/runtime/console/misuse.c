@@ -68,6 +68,13 @@ static void score_views(spinescore_handle *handle) {
     views[0].data = NULL;
     score(handle, "no-data", views, 1, NULL);
     views[0] = a_view();
+    views[0].header = PIXELS;
+    score(handle, "header-of-no-bytes", views, 1, NULL);
+    views[0].header_bytes = 10;
+    score(handle, "header", views, 1, NULL);
+    views[0].rows = 0;
+    score(handle, "header-of-a-file", views, 1, NULL);
+    views[0] = a_view();
     views[0].region = long_text;
     score(handle, "text-too-long", views, 1, NULL);
     views[0] = a_view();

@@ -33,9 +33,9 @@ static void *cancel_soon(void *handle) {
     return NULL;
 }
 
-/* Two views: 16 bits with padded rows, whose last row has no padding; and the bytes of a file. */
+/* Two views: 16 bits with padded rows, whose last row has no padding, and a header; and the bytes of a file. */
 static void score(spinescore_handle *handle, const char *name, spinescore_problem *problem) {
-    static const char file[] = "any bytes, with a \r\n--boundary in it";
+    static const char file[] = "any bytes, with a \r\n--boundary in it", header[] = "a header";
     size_t bytes = (size_t)(ROWS - 1) * STRIDE + COLUMNS * 2, i;
     unsigned char *pixels = (unsigned char *)malloc(bytes);
     char *own = (char *)malloc(100000);
@@ -56,6 +56,8 @@ static void score(spinescore_handle *handle, const char *name, spinescore_proble
     views[0].pixel_spacing_mm[1] = 1.0625;
     views[0].region = "cervical";
     views[0].sop_instance_uid = "1.2.\"3\\\n";
+    views[0].header = header;
+    views[0].header_bytes = sizeof header - 1;
     views[1].data = file;
     views[1].data_bytes = sizeof file - 1;
     request.views = views;

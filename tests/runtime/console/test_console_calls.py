@@ -72,7 +72,8 @@ def test_the_service_gets_the_study_without_the_padding_of_its_rows(answered):
     line, headers, _ = double.requests["chunked"]
     assert (line, headers["connection"]) == ("POST /v1/score HTTP/1.1", "close")
     parts = double.parts("chunked")
-    assert list(parts) == ["request", "view-1", "view-2"]
+    assert list(parts) == ["request", "view-1-header", "view-1", "view-2"]
+    assert parts["view-1-header"] == ("application/dicom", b"a header")
     assert json.loads(parts["request"][1]) == {
         "strict": False,
         "budget_ms": 800,
@@ -85,11 +86,12 @@ def test_the_service_gets_the_study_without_the_padding_of_its_rows(answered):
                 "bits_allocated": 16,
                 "bits_stored": 12,
                 "pixel_spacing_mm": [0.14, 1.0625],
-                "photometric_interpretation": "MONOCHROME2",
+                "photometric_interpretation": None,
                 "region": "cervical",
                 "facing": None,
                 "study_instance_uid": None,
                 "sop_instance_uid": '1.2."3\\\n',
+                "header": "view-1-header",
             }
         ],
     }

@@ -186,6 +186,48 @@ def test_the_structs_of_csharp_are_as_long_as_those_of_c(library, tmp_path):
     assert run(["mono", str(tmp_path / "Sizes.exe")]).split() == ours.split()
 
 
+WRONG_IN_CSHARP = """\
+words: ok True
+words-as-bytes: ok True
+bytes-too-few: Usage
+header: ok True
+integers: View.Data is neither ushort[] nor byte[].
+nothing: View.Data is neither ushort[] nor byte[].
+cancel: False
+disposed: Usage
+cancel: False
+"""
+
+
+def test_wrong_calls_in_csharp_are_refused(library, tmp_path):
+    need_unix()
+    need("mcs", "mono")
+    compile_c("gcc", library, tmp_path / "libspinescore.so", "-shared", "-fPIC")
+    source = str(Path(__file__).with_name("Misuse.cs"))
+    run(["mcs", "-warn:4", "-warnaserror", f"-out:{tmp_path / 'Misuse.exe'}", str(library / "SpineScore.cs"), source])
+    with console_double(tmp_path / "s") as double:
+        done = call_example(["mono", str(tmp_path / "Misuse.exe")], tmp_path, double.address)
+        parts = double.parts("right")
+    assert (done.stdout, done.stderr) == (WRONG_IN_CSHARP, "")
+    assert parts["view-1-header"] == ("application/dicom", bytes(9))
+
+
+def test_a_project_may_contain_the_library_without_its_examples(library, tmp_path):
+    need_unix()
+    need("cmake")
+    (tmp_path / "CMakeLists.txt").write_text(
+        f"cmake_minimum_required(VERSION 3.13)\nproject(console C)\nadd_subdirectory({library} sdk)\n"
+        "add_executable(score main.c)\ntarget_link_libraries(score PRIVATE spinescore)\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "main.c").write_text(
+        '#include "spinescore.h"\nint main(void) { return spinescore_cancel(NULL); }\n', encoding="utf-8"
+    )
+    run(["cmake", "-S", str(tmp_path), "-B", str(tmp_path / "build")])
+    run(["cmake", "--build", str(tmp_path / "build")])
+    run([str(tmp_path / "build" / "score")])
+
+
 def test_the_programs_of_the_page_compile(library, tmp_path):
     need_unix()
     need("g++")

@@ -83,6 +83,60 @@ def test_frames_in_memory_are_scored(service, study, scorer, library, tmp_path):
     assert printed_grades(done.stdout) == grades_of(scorer.score(radiographs))
 
 
+HEADED = """
+#include "spinescore.h"
+#include <stdio.h>
+#include <stdlib.h>
+static void *read_file(const char *name, size_t *bytes) {
+    FILE *file = fopen(name, "rb");
+    void *data = malloc(50000000);
+    if (file == NULL || data == NULL) exit(1);
+    *bytes = fread(data, 1, 50000000, file);
+    (void)fclose(file);
+    return data;
+}
+int main(int count, char **words) {
+    spinescore_options options = SPINESCORE_OPTIONS_INIT;
+    spinescore_view view = SPINESCORE_VIEW_INIT;
+    spinescore_request request = SPINESCORE_REQUEST_INIT;
+    spinescore_report report = SPINESCORE_REPORT_INIT;
+    spinescore_problem problem = SPINESCORE_PROBLEM_INIT;
+    spinescore_handle *handle;
+    uint32_t i;
+    if (count != 7) return 1;
+    options.address = words[1];
+    view.rows = (uint32_t)atoi(words[2]);
+    view.columns = (uint32_t)atoi(words[3]);
+    view.bits_allocated = 16;
+    view.data = read_file(words[4], &view.data_bytes);
+    view.header = read_file(words[5], &view.header_bytes);
+    request.views = &view;
+    request.view_count = 1;
+    request.formats = "sr";
+    if (spinescore_open(&options, &handle, &problem) == SPINESCORE_OK &&
+        spinescore_score(handle, &request, &report, &problem) == SPINESCORE_OK)
+        for (i = 0; i < report.result_count; i++)
+            (void)spinescore_fetch_to_file(handle, report.results[i].path, words[6], &problem);
+    (void)printf("%s %s", spinescore_status_name(problem.status), report.study_instance_uid);
+    return 0;
+}
+"""
+
+
+def test_a_frame_with_a_header_has_dicom_results(service, study, library, tmp_path):
+    (tmp_path / "headed.c").write_text(HEADED, encoding="utf-8")
+    program = compile_c("gcc", library, tmp_path / "headed", str(tmp_path / "headed.c"))
+    ds = dcmread(study[0])
+    (tmp_path / "frame.raw").write_bytes(ds.pixel_array.astype("<u2").tobytes())
+    del ds.PixelData
+    ds.save_as(tmp_path / "header.dcm")
+    words = (str(ds.Rows), str(ds.Columns), *(str(tmp_path / name) for name in ("frame.raw", "header.dcm", "sr.dcm")))
+    assert run([str(program), service, *words]) == f"ok {ds.StudyInstanceUID}"
+    result = dcmread(tmp_path / "sr.dcm")
+    assert (result.Modality, result.StudyInstanceUID) == ("SR", ds.StudyInstanceUID)
+    assert ds.SOPInstanceUID in str(result)
+
+
 def test_a_study_that_cannot_be_scored_says_why(service, library, tmp_path):
     command = MAKERS["c"](library, tmp_path)
     (tmp_path / "blank.raw").write_bytes(bytes(2 * 900 * 800))
