@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["make_folder", "move", "sync", "sync_tree", "write_new", "write_whole"]
+__all__ = ["make_folder", "move", "patiently", "sync", "sync_tree", "write_new", "write_whole"]
+
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+def patiently(work: Callable[[], object]) -> None:
+    """Rename or remove files by `work`, which on Windows is tried again for 3 s.
+
+    There a file that another program has open can be neither renamed nor removed, and virus scanners open new files.
+    """
+    for pause_s in _PAUSES_S if sys.platform == "win32" else ():
+        with suppress(PermissionError):
+            work()
+            return
+        time.sleep(pause_s)
+    work()
 
 
 def sync(path: Path) -> None:
@@ -29,7 +47,7 @@ def sync_tree(folder: Path) -> None:
 
 def move(source: Path, target: Path) -> None:
     """Give a synced file or folder its final name; a file there is replaced. It is on the disk then."""
-    source.replace(target)
+    patiently(lambda: source.replace(target))
     sync(target.parent)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from functools import partial
 from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
@@ -13,6 +15,7 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import note_object
+from spinescore.runtime.durable import patiently
 from spinescore.runtime.files import file_sha256
 
 __all__ = ["clean", "recover"]
@@ -28,7 +31,7 @@ def recover(places: Places, index: Index, clock: Clock) -> None:
     scoring was interrupted is due again.
     """
     for path in places.incoming.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        patiently(partial(shutil.rmtree, path) if path.is_dir() else path.unlink)
     _index_objects(places, index, clock)
     _index_quarantine(places, index, clock)
     with index.transaction():
@@ -128,12 +131,16 @@ def _clean_console(places: Places, before_s: float) -> None:
     for folder in places.console.iterdir():
         seconds = folder.name.partition("-")[0]
         if not seconds.isdecimal() or int(seconds) < before_s:
-            _remove_folder(places, folder)
+            try:
+                _remove_folder(places, folder)
+            except PermissionError:
+                if sys.platform != "win32":
+                    raise  # there a program may hold a file for long; the next turn tries again
 
 
 def _remove_folder(places: Places, folder: Path) -> None:
     """Remove a result folder; after a crash in between, either all of it is there or only a part in `incoming`."""
     if folder.is_dir():
         aside = places.incoming / f"{folder.name}.removed"
-        folder.replace(aside)
-        shutil.rmtree(aside)
+        patiently(lambda: folder.replace(aside))
+        patiently(lambda: shutil.rmtree(aside))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from spinescore.runtime.machine.crashes import crash_silently
 from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.machine.processes import end_with_parent, ending, worker_command
 
@@ -126,6 +127,7 @@ def answering(hear: Callable[[Message], None] | None = None) -> Callable[..., No
     to standard error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    crash_silently()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library's prints must not disturb the answers
     end_with_parent(None if hear is None else lambda line: hear(json.loads(line)))

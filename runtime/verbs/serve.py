@@ -98,9 +98,10 @@ def _serve_http_only(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and Ctrl-C set while the block runs."""
+    """Yield an event that SIGTERM and Ctrl-C set while the block runs, and on Windows Ctrl-Break."""
     stop = threading.Event()
-    before = {number: signal.signal(number, _setter(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGINT)}
+    before = {number: signal.signal(number, _setter(stop)) for number in numbers}
     try:
         yield stop
     finally:

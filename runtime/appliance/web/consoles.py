@@ -23,6 +23,8 @@ from spinescore.runtime.documents import document_of
 
 __all__ = ["Busy", "Consoles", "GaveUp"]
 
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 60.0
+
 Outcome = tuple[str | None, str | None]  # a code and a sentence; both None if the study was scored
 
 
@@ -86,6 +88,11 @@ class Consoles:
         self._answers.pop(key, None)
         self._keeping.pop(key, None)
         await asyncio.to_thread(shutil.rmtree, folder, True)
+        pause_s = _FIRST_PAUSE_S
+        while folder.exists():  # Windows removes no file that the worker still maps, or a virus scanner reads
+            await asyncio.sleep(pause_s)
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)

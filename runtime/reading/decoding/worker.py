@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from spinescore.runtime.machine.crashes import crash_silently
 from spinescore.runtime.reading.decoding import codecs
 from spinescore.runtime.reading.pixelformat import PixelFormat
 from spinescore.runtime.text import brief
@@ -60,7 +61,7 @@ def main(file: str) -> None:
     Answers go to a copy of the standard output, so that a codec that prints does not disturb them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    _crash_silently()
+    crash_silently()
     answers = os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
@@ -93,14 +94,6 @@ def _answer_to(request: dict[str, Any], memory: mmap.mmap) -> dict[str, str]:
         return {"error": str(fault)}
     except Exception as fault:
         return {"error": brief(fault)}
-
-
-def _crash_silently() -> None:
-    """Switch off the window in which Windows reports a crash, and which keeps the process until a user closes it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.SetErrorMode(msvcrt.SEM_FAILCRITICALERRORS | msvcrt.SEM_NOGPFAULTERRORBOX)
 
 
 def _limit_memory(pixels: int) -> None:

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import types
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from spinescore.runtime import cli, durable
 from spinescore.runtime.appliance import httponly, supervisor
+from spinescore.runtime.appliance.clock import start_clock
 from spinescore.runtime.appliance.httponly import alone, own_folder
-from spinescore.runtime.appliance.store.places import Places, is_running, locked
+from spinescore.runtime.appliance.recovery import clean
+from spinescore.runtime.appliance.seen import audit
+from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.places import Places, is_running, locked, make_places
 from spinescore.runtime.appliance.web import server
 from spinescore.runtime.appliance.web.access import read_access
+from spinescore.runtime.appliance.web.consoles import Consoles
 from spinescore.runtime.appliance.web.sockets import open_tcp_socket
 from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.machine import crashes
 from spinescore.runtime.machine.child import Child
+from spinescore.runtime.verbs import serve
 
 
 @pytest.fixture
@@ -193,3 +205,106 @@ def test_a_child_hears_every_message_and_ends_with_its_parent():
         assert json.loads(process.stdout.readline()) == {"heard": {"b": "x" * 100_000}}
         process.stdin.close()
         assert process.wait(60) == 1
+
+
+@pytest.fixture
+def scanned(monkeypatch):
+    """A virus scanner that holds a file for the first two tries to rename or remove it. Returns the pauses."""
+    pauses = []
+
+    def held(real):
+        tries = []
+
+        def work(*arguments, **more):
+            tries.append(1)
+            if len(tries) <= 2:
+                raise PermissionError(errno.EACCES, "used by another process")
+            return real(*arguments, **more)
+
+        return work
+
+    monkeypatch.setattr("time.sleep", pauses.append)
+    monkeypatch.setattr(type(Path()), "replace", held(type(Path()).replace))
+    monkeypatch.setattr(shutil, "rmtree", held(shutil.rmtree))
+    return pauses
+
+
+def test_on_windows_a_file_that_is_held_for_a_moment_is_renamed_later(tmp_path, windows, scanned):
+    (tmp_path / "file").write_bytes(b"x")
+    durable.move(tmp_path / "file", tmp_path / "final")
+    assert (tmp_path / "final").read_bytes() == b"x"
+    assert scanned == [0.05, 0.1]
+
+
+def test_on_linux_a_rename_that_is_refused_is_refused_at_once(tmp_path, scanned):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(PermissionError):
+        durable.move(tmp_path / "file", tmp_path / "final")
+    assert scanned == []
+
+
+def test_on_windows_results_that_are_held_are_removed_at_a_later_turn(tmp_path, windows, monkeypatch):
+    places = make_places(tmp_path / "spool", 0)
+    (places.console / "0-key").mkdir()
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+    def held(*_):
+        raise PermissionError(errno.EACCES, "used by another process")
+
+    with monkeypatch.context() as patched, closing(Index(places.index)) as index:
+        patched.setattr(type(Path()), "replace", held)
+        clean(places, index, start_clock(index), 0.0, -1.0)
+        assert (places.console / "0-key").is_dir()
+    with closing(Index(places.index)) as index:
+        clean(places, index, start_clock(index), 0.0, -1.0)
+    assert not (places.console / "0-key").exists()
+
+
+def test_the_files_of_a_call_are_removed_as_soon_as_nobody_holds_them(tmp_path, monkeypatch):
+    tries = []
+    real = shutil.rmtree
+
+    def held(folder, ignore_errors):
+        tries.append(folder)
+        if len(tries) > 2:
+            real(folder, ignore_errors)
+
+    async def call():
+        consoles = Consoles().open(make_places(tmp_path, 0), types.SimpleNamespace(now=lambda: 1.0), lambda **_: None)
+        monkeypatch.setattr(shutil, "rmtree", held)
+        monkeypatch.setattr("spinescore.runtime.appliance.web.consoles._FIRST_PAUSE_S", 0.001)
+        async with consoles.call() as (_, folder):
+            (folder / "image-1.raw").write_bytes(b"pixels")
+        await asyncio.gather(*consoles._tasks)
+        return folder
+
+    assert not asyncio.run(call()).exists()
+    assert len(tries) == 3
+
+
+def test_on_windows_control_break_ends_the_service(monkeypatch):
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    with serve._stopping() as stop:
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop.wait(60)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_on_windows_the_lines_of_the_audit_log_are_written_as_they_are(tmp_path, monkeypatch):
+    """Without O_BINARY Windows would end them with CR LF, and their hashes would not fit."""
+    flags = []
+    real = os.open
+    monkeypatch.setattr(os, "O_BINARY", 1 << 30, raising=False)
+    monkeypatch.setattr(
+        os, "open", lambda path, flag, *mode: flags.append(flag) or real(path, flag & ~(1 << 30), *mode)
+    )
+    audit._append(tmp_path / "log", b"a line\n")
+    assert flags[0] & 1 << 30
+
+
+def test_on_windows_a_crash_opens_no_window(windows, monkeypatch):
+    modes = []
+    names = {"SetErrorMode": modes.append, "SEM_FAILCRITICALERRORS": 1, "SEM_NOGPFAULTERRORBOX": 2}
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(**names))
+    crashes.crash_silently()
+    assert modes == [3]
