@@ -46,8 +46,7 @@ export class ListPage {
     this.body = element("tbody");
     this.count = element("p", { class: "faint", role: "status" });
     this.more = button("Show more", () => this._read(this.next), { hidden: true });
-    const heads = HEADS.map((name) =>
-      element("th", { scope: "col", class: name.toLowerCase().replace(" ", "-") }, name));
+    const heads = HEADS.map((name) => element("th", { scope: "col" }, name));
     this.main.replaceChildren(
       element("h2", { tabindex: "-1", id: "list-title" }, "Work list"), form, this.count,
       element("table", { class: "worklist", "aria-labelledby": "list-title" },
