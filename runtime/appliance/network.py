@@ -82,10 +82,10 @@ def network_faults(config: Config) -> list[str]:
 
 def certificate_faults(config: Config, now: datetime) -> list[str]:
     """Return a sentence for each certificate of the configuration that is not valid at a time."""
-    tables = (config.node and config.node.tls, *(one.tls for one in config.destination), config.http.tls)
-    web = (one.web for one in (*config.source, *config.destination))
-    paths = [path for tls in tables if tls is not None for path in (tls.cert, tls.ca)]
-    paths += [path for one in web for path in (one.cert, one.ca) if path]
+    node = None if config.node is None else config.node.tls
+    tables = [tls for tls in (node, config.http.tls, *(one.tls for one in config.destination)) if tls is not None]
+    web = [*(one.web for one in config.source), *(one.web for one in config.destination)]
+    paths = [path for one in (*tables, *web) for path in (one.cert, one.ca) if path]
     faults = []
     for path in dict.fromkeys(paths):
         with suppress(OSError, ValueError):  # `network_faults` tells of those

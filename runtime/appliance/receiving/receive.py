@@ -214,8 +214,9 @@ class Receiver:
     def _close(self, event: evt.Event) -> None:
         association = event.assoc
         self._server.closed(association)
-        number = self._number_of.pop(association, None)
-        self._admitted.pop(association, None)
+        with self._lock:  # another thread may be counting them
+            number = self._number_of.pop(association, None)
+            self._admitted.pop(association, None)
         if number is not None:
             self._events.released(number)
 
