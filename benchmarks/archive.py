@@ -1,6 +1,8 @@
-"""Measures `spinescore archive` beside one scorer in a loop, and beside the networks alone.
+"""Measures `spinescore archive` beside one scorer in a loop, and beside the networks alone; or tries its long runs.
 
-    python -m spinescore.benchmarks.archive [--count 60] [--flat 2000] [--bundle B] [--seconds 20] [--out F]
+    python -m spinescore.benchmarks.archive [--count 60] [--bundle B] [--seconds 20] [--out F]
+    python -m spinescore.benchmarks.archive --kills 10 [--count 500] [--bundle B] [--out F]
+    python -m spinescore.benchmarks.archive --flat 2000 [--bundle B] [--out F]
 
 The studies are full-size phantoms, a few of them drawn and the others copies under UIDs of their own, uncompressed, in
 the system's folder for temporary files. Their headers state region and facing, so that no network is run to find these
@@ -8,141 +10,47 @@ out. `loop`: one process opens a scorer with its default threads, reads and scor
 one study after the other; its rate is that of all studies but the first. `networks`: for each split of the cores into
 processes and threads, as many processes run a study's networks alone, all at once, for `--seconds`. `archive`: the same
 splits, from the first study that is done to the last, and `chosen`, with the split that the run measures for itself.
+`core_ms` is the processor time of the same for each study: of the workers, not of the run that feeds them.
 The tables of all runs must have the same bytes. `memory` is the most that all processes of a run held together
-(proportional set size, sampled five times a second), beside its bound: for each process the scorer (the loop's resident
-memory when it is open) and twice the largest study (the loop's peak less that), and 200 MiB. `flat`: so many small
-studies with two processes, with the memory over the run. Exit status 1 if the best rate is below 1.25 x the loop or
-0.9 x the networks, or if memory or bytes are not as they should be.
+(proportional set size, sampled once a second), beside its bound: for each process the scorer (the loop's resident
+memory when it is open) and twice the largest study (the loop's peak less that), and 200 MiB. Exit status 1 if the best
+rate is below 1.25 x the loop or 0.9 x the networks, or if memory or bytes are not as they should be.
+
+`--kills`: a run of small studies with two workers is killed so many times (SIGKILL): in turn the run, a worker, and all
+processes. After a kill of the run the same command is called again. Each study must be in the tables once, with the
+bytes of a run that was not disturbed. `--flat`: the memory of a run of so many small studies (the first of full size)
+with two workers: the resident memory of each process at every outcome, and the bound as above. It is flat if no process
+grows by more than 8 MiB from the first hundred studies to the last (medians). Exit status 1 if that is not so.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from spinescore.benchmarks.archiveruns import run_archive, tables_digest
+from spinescore.benchmarks.archivetrials import MUST_BE_NONE, SPARE_BYTES, memory_over, try_kills, watch_memory
 from spinescore.benchmarks.bench.alone import networks_alone
 from spinescore.benchmarks.harness.child import answer, this_module
 from spinescore.benchmarks.harness.environment import memory_bytes
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.manystudies import write_studies
-from spinescore.runtime.archive.crews import Crews, Opened, splits
-from spinescore.runtime.archive.layout import Places
-from spinescore.runtime.archive.local import Outcome, Task
-from spinescore.runtime.archive.manifest import largest_bytes, make_manifest
-from spinescore.runtime.archive.run import score_archive
-from spinescore.runtime.archive.scoring import Request
+from spinescore.runtime.archive.crews import splits
 from spinescore.runtime.bundle import Bundle
-from spinescore.runtime.followup.archivefiles import table_files
 from spinescore.runtime.scorer import Scorer
 
 __all__ = ["main", "most_at_once"]
 
-SCHEMA = "spinescore.archive-throughput/1"
+SCHEMA = "spinescore.archive-throughput/2"
 LEAST_OF_LOOP, LEAST_OF_NETWORKS = 1.25, 0.9
-SPARE_BYTES = 200 << 20
-_LOOKS = 11
-_SAMPLE_S = 0.2
-_SHARD_STUDIES = 16
+_STUDIES, _STUDIES_TO_KILL = 60, 500
 _MIB = 1 << 20
-
-
-class Timed:
-    """A way to score that notes when each outcome came, and the memory of all processes meanwhile."""
-
-    def __init__(self, way: Crews) -> None:
-        self._way, self.times_s, self.memory = way, [0.0], [0]
-
-    def facts(self) -> dict[str, Any]:
-        return self._way.facts()
-
-    def outcomes(self, tasks: Iterator[Task], total: int, opened: Opened, request: Request) -> Iterator[Outcome]:
-        times: list[float] = []
-        with _sampled() as memory:
-            for outcome in self._way.outcomes(tasks, total, opened, request):
-                times.append(time.perf_counter())
-                yield outcome
-        self.times_s, self.memory = times, memory
-
-    @property
-    def rate(self) -> float:
-        return (len(self.times_s) - 1) / max(self.times_s[-1] - self.times_s[0], 1e-9)
-
-
-@contextmanager
-def _sampled() -> Iterator[list[int]]:
-    """Yield a list to which the memory of this process and its descendants is added, five times a second."""
-    samples, done = [_all_memory()], threading.Event()
-
-    def sample() -> None:
-        while not done.wait(_SAMPLE_S):
-            samples.append(_all_memory())
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        thread.join()
-
-
-def _all_memory(proc: Path = Path("/proc")) -> int:
-    """Return the proportional set size of this process and its descendants; 0 if the system does not tell it."""
-    parents, total = {pid: _parent(proc / str(pid)) for pid in _processes(proc)}, 0
-    waiting = [int((proc / "self").readlink().name)] if (proc / "self").exists() else []
-    while waiting:
-        pid = waiting.pop()
-        waiting += [child for child, parent in parents.items() if parent == pid]
-        total += _memory(proc / str(pid))
-    return total
-
-
-def _memory(process: Path) -> int:
-    """Return the proportional set size of one process; 0 if it has ended."""
-    try:
-        lines = (process / "smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-
-
-def _processes(proc: Path) -> list[int]:
-    return [int(folder.name) for folder in proc.glob("[0-9]*")]
-
-
-def _parent(folder: Path) -> int:
-    try:
-        return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _archive(
-    studies: Path, tables: Path, bundle: str, split: tuple[int | None, int | None], log: list[str]
-) -> tuple[Timed, Places]:
-    """Score a folder of studies into tables with this split; with None the run chooses."""
-    places = Places(tables)
-    make_manifest(places, "folder", str(studies), _SHARD_STUDIES, log.append)
-    way = Timed(Crews(*split, 600.0, largest_bytes(places), log.append, places.note))
-    request = Request(
-        bundle, "cpu", None, None, None, 3, False, "no", split[1], False, False, str(studies)
-    )  # the arguments of the command without options
-    score_archive(places, request, way, log.append)
-    return way, places
-
-
-def _digest(places: Places) -> str:
-    content = b"".join(path.read_bytes() for path in table_files(places.tables))
-    return hashlib.sha256(content).hexdigest()
 
 
 def _loop(bundle: str, folders: Sequence[Path]) -> dict[str, Any]:
@@ -154,9 +62,15 @@ def _loop(bundle: str, folders: Sequence[Path]) -> dict[str, Any]:
         times = []
         for folder in folders:
             scorer.score(load_study(*sorted(folder.glob("*.dcm"))))
-            times.append(time.perf_counter())
-    rate = (len(times) - 1) / (times[-1] - times[0])
-    return {"studies_a_second": rate, "open_bytes": opened, "peak_bytes": memory_bytes()["peak_bytes"]}
+            times.append((time.perf_counter(), time.process_time()))
+    seconds, core_s = (last - first for first, last in zip(times[0], times[-1], strict=True))
+    rate, core_ms = (len(times) - 1) / seconds, core_s * 1e3 / (len(times) - 1)
+    return {
+        "studies_a_second": rate,
+        "core_ms": core_ms,
+        "open_bytes": opened,
+        "peak_bytes": memory_bytes()["peak_bytes"],
+    }
 
 
 def _networks(bundle: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -166,21 +80,20 @@ def _networks(bundle: str, threads: int, seconds: float) -> dict[str, Any]:
     with networks_alone(Bundle.open(bundle), "cpu", choice, threads) as run_all:
         print("ready", flush=True)
         sys.stdin.readline()
-        count, begun = 0, time.perf_counter()
+        count, begun, begun_core = 0, time.perf_counter(), time.process_time()
         while (passed := time.perf_counter() - begun) < seconds:
             run_all()
             count += 1
-        return {"studies_a_second": count / passed}
+        return {"studies_a_second": count / passed, "core_ms": (time.process_time() - begun_core) * 1e3 / count}
 
 
-def most_at_once(command: Sequence[str], count: int) -> float:
-    """Return the sum of the rates of `count` processes that begin to run together."""
+def most_at_once(command: Sequence[str], count: int) -> tuple[float, float]:
+    """Return the sum of the rates of `count` processes that begin to run together, and their mean core time in ms."""
     import subprocess
 
     processes = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
     ]
-    rate = 0.0
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
@@ -188,22 +101,20 @@ def most_at_once(command: Sequence[str], count: int) -> float:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in processes:
-        lines = process.communicate()[0].splitlines()
-        rate += float(json.loads(lines[-1])["studies_a_second"])
-    return rate
+    answers = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
+    return sum(one["studies_a_second"] for one in answers), sum(one["core_ms"] for one in answers) / count
 
 
-def _measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+def _measure(bundle: str, studies: int, scale: float, seconds: float, scratch: Path) -> dict[str, Any]:
     log: list[str] = []
-    bundle = arguments.bundle
-    folders = write_studies(scratch / "studies", arguments.count, scale=arguments.scale, stated=True)
+    folders = write_studies(scratch / "studies", studies, scale=scale, stated=True)
     loop = answer(this_module("archive", "--child", "loop", "--bundle", bundle, "--folder", str(scratch / "studies")))
     figures: dict[str, Any] = {
         "bundle": bundle,
         "studies": len(folders),
         "networks": {},
         "archive": {},
+        "core_ms": {"loop": round(loop["core_ms"], 1)},
         "memory_mib": {},
     }
     each_study = loop["peak_bytes"] - loop["open_bytes"]
@@ -211,16 +122,19 @@ def _measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     for number, (count, threads) in enumerate([*splits(None, None), (None, None)]):
         name = "chosen" if count is None else f"{count} x {threads}"
         if count is not None:
-            words = ("--child", "networks", "--threads", str(threads), "--seconds", str(arguments.seconds))
-            rate = most_at_once(this_module("archive", "--bundle", bundle, *words), count)
+            words = ("--child", "networks", "--threads", str(threads), "--seconds", str(seconds))
+            rate, core_ms = most_at_once(this_module("archive", "--bundle", bundle, *words), count)
             figures["networks"][name] = round(rate, 3)
-        way, places = _archive(scratch / "studies", scratch / f"tables-{number}", bundle, (count, threads), log)
-        digests.add(_digest(places))
+            figures["core_ms"][f"networks {name}"] = round(core_ms, 1)
+        way, places = run_archive(scratch / "studies", scratch / f"tables-{number}", bundle, (count, threads), log)
+        digests.add(tables_digest(places.tables))
         bound = way.facts()["processes"] * (loop["open_bytes"] + 2 * each_study) + SPARE_BYTES
         figures["archive"][name] = round(way.rate, 3)
         figures["memory_mib"][name] = {"most": _mib(max(way.memory)), "bound": _mib(bound)}
         if count is None:
             figures["chosen"] = way.facts()
+        else:
+            figures["core_ms"][f"archive {name}"] = round(way.core_ms, 1)
     figures["loop"] = round(loop["studies_a_second"], 3)
     figures["scorer_mib"], figures["largest_study_mib"] = _mib(loop["open_bytes"]), _mib(each_study)
     figures["tables_alike"] = len(digests) == 1
@@ -230,46 +144,53 @@ def _measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return figures
 
 
-def _flat(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Return the memory over a run of many small studies."""
-    write_studies(scratch / "small", arguments.flat)
-    way, _ = _archive(scratch / "small", scratch / "flat", arguments.bundle, (2, 1), [])
-    memory = way.memory
-    looks = [memory[look * (len(memory) - 1) // (_LOOKS - 1)] for look in range(_LOOKS)]
-    return {"studies": arguments.flat, "memory_mib_over_the_run": [_mib(size) for size in looks]}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if rates, memory and bytes are as they should be, else 1."""
+    """Exit status: 0 if all is as the module's text says that it should be, else 1."""
     command = Command("archive", SCHEMA, __doc__)
-    add = command.options.add_argument
-    add("--count", type=int, default=60, metavar="N", help="full-size studies (60)")
-    add(
-        "--flat",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="small studies of the run for memory; 0 leaves it out (2000)",
-    )
+    _add_options(command.options.add_argument)
+    arguments = command.start(argv)
+    if arguments.child is not None:
+        print(json.dumps(_child(arguments)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="spinescore-archive-") as name:
+        figures, as_it_should_be = _figures(arguments, Path(name))
+    command.publish(figures)
+    return 0 if as_it_should_be else 1
+
+
+def _add_options(add: Callable[..., Any]) -> None:
+    add("--count", type=int, metavar="N", help="studies: of full size (60), or small ones with --kills (500)")
+    add("--kills", type=int, metavar="N", help="try a run that is killed so many times")
+    add("--flat", type=int, metavar="N", help="watch the memory of a run of so many small studies")
     add("--scale", type=float, default=1.0, metavar="S", help="size of the pictures but the first beside full size (1)")
     add("--bundle", default="phantom-reference", metavar="B", help="bundle (phantom-reference)")
     add("--seconds", type=float, default=20.0, metavar="S", help="time of the networks alone (20)")
-    add("--child", choices=("loop", "networks"), help=argparse.SUPPRESS)
+    add("--child", choices=("loop", "networks", "flat"), help=argparse.SUPPRESS)
     add("--folder", type=Path, help=argparse.SUPPRESS)
+    add("--most", type=int, help=argparse.SUPPRESS)
     add("--threads", type=int, help=argparse.SUPPRESS)
-    arguments = command.start(argv)
+
+
+def _child(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.child == "loop":
-        print(json.dumps(_loop(arguments.bundle, sorted(arguments.folder.iterdir()))))
-        return 0
-    if arguments.child == "networks":
-        print(json.dumps(_networks(arguments.bundle, arguments.threads, arguments.seconds)))
-        return 0
-    with tempfile.TemporaryDirectory(prefix="spinescore-archive-") as name:
-        figures = _measure(arguments, Path(name))
-        if arguments.flat:
-            figures["flat"] = _flat(arguments, Path(name))
-    command.publish(figures)
-    return 0 if _is_as_it_should_be(figures) else 1
+        return _loop(arguments.bundle, sorted(arguments.folder.iterdir())[: arguments.most])
+    if arguments.child == "flat":
+        return memory_over(arguments.folder, arguments.bundle)
+    return _networks(arguments.bundle, arguments.threads, arguments.seconds)
+
+
+def _figures(arguments: argparse.Namespace, scratch: Path) -> tuple[dict[str, Any], bool]:
+    """Return the figures of the measurement or of the trial, and whether they are as they should be."""
+    bundle = arguments.bundle
+    if arguments.kills is not None:
+        trial = try_kills(scratch, bundle, arguments.count or _STUDIES_TO_KILL, arguments.kills)
+        right = trial["tables_alike"] and not any(trial[name] for name in MUST_BE_NONE)
+        return {"bundle": bundle, "kills": trial}, right
+    if arguments.flat is not None:
+        trial = watch_memory(scratch, bundle, arguments.flat)
+        return {"bundle": bundle, "flat": trial}, trial["flat"]
+    figures = _measure(bundle, arguments.count or _STUDIES, arguments.scale, arguments.seconds, scratch)
+    return figures, _is_as_it_should_be(figures)
 
 
 def _is_as_it_should_be(figures: dict[str, Any]) -> bool:

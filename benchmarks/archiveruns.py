@@ -1,0 +1,152 @@
+"""A run of `spinescore archive` that is measured: when studies are done, and the memory and processor time it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spinescore.runtime.archive.crews import Crews, Opened
+from spinescore.runtime.archive.layout import Places
+from spinescore.runtime.archive.local import Outcome, Task
+from spinescore.runtime.archive.manifest import largest_bytes, make_manifest
+from spinescore.runtime.archive.run import score_archive
+from spinescore.runtime.archive.scoring import Request
+from spinescore.runtime.followup.archivefiles import table_files
+
+__all__ = ["Split", "Timed", "descendants", "processor_s", "run_archive", "tables_digest"]
+
+Split = tuple["int | None", "int | None"]  # processes, and threads of each; None leaves the choice to the run
+
+_PROC = Path("/proc")
+_SAMPLE_S = 1.0  # a sample takes 10 ms of a core
+_SHARD_STUDIES = 16
+
+
+class Timed:
+    """A way to score that notes when each outcome came, and the memory and processor time of all processes meanwhile.
+
+    `watch` is called at each outcome.
+    """
+
+    def __init__(self, way: Crews, watch: Callable[[], None]) -> None:
+        self._way, self._watch = way, watch
+        self.times_s, self.memory, self.processor_s = [0.0], [0], 0.0
+
+    def facts(self) -> dict[str, Any]:
+        return self._way.facts()
+
+    def outcomes(self, tasks: Iterator[Task], total: int, opened: Opened, request: Request) -> Iterator[Outcome]:
+        times: list[float] = []
+        begun_s = 0.0
+        with _sampled() as memory:
+            for outcome in self._way.outcomes(tasks, total, opened, request):
+                times.append(time.perf_counter())
+                if len(times) in (1, total):
+                    self.processor_s = sum(map(processor_s, descendants())) - begun_s
+                    begun_s = self.processor_s
+                self._watch()
+                yield outcome
+        self.times_s, self.memory = times, memory
+
+    @property
+    def rate(self) -> float:
+        """Studies a second, from the first outcome to the last."""
+        return (len(self.times_s) - 1) / max(self.times_s[-1] - self.times_s[0], 1e-9)
+
+    @property
+    def core_ms(self) -> float:
+        """Processor time of the workers for each study after the first; without meaning if the run chose its split."""
+        return self.processor_s * 1e3 / max(len(self.times_s) - 1, 1)
+
+
+def run_archive(
+    studies: Path, tables: Path, bundle: str, split: Split, log: list[str], watch: Callable[[], None] = lambda: None
+) -> tuple[Timed, Places]:
+    """Score a folder of studies into tables with this split; with None the run chooses."""
+    places = Places(tables)
+    make_manifest(places, "folder", str(studies), _SHARD_STUDIES, log.append)
+    way = Timed(Crews(*split, 600.0, largest_bytes(places), log.append, places.note), watch)
+    request = Request(
+        bundle, "cpu", None, None, None, 3, False, "no", split[1], False, False, str(studies)
+    )  # the arguments of the command without options
+    score_archive(places, request, way, log.append)
+    return way, places
+
+
+def tables_digest(tables: Path) -> str:
+    """Return one hash of all tables in a folder."""
+    content = b"".join(path.read_bytes() for path in table_files(tables))
+    return hashlib.sha256(content).hexdigest()
+
+
+def descendants(ancestor: int | None = None) -> list[int]:
+    """Return the processes below one (this one), in the order of their start; none if the system does not tell."""
+    parents = {pid: _parent(pid) for pid in (int(folder.name) for folder in _PROC.glob("[0-9]*"))}
+    below: set[int] = set()
+    waiting = [os.getpid() if ancestor is None else ancestor]
+    while waiting:
+        pid = waiting.pop()
+        children = [child for child, parent in parents.items() if parent == pid]
+        below.update(children)
+        waiting += children
+    return sorted(below)
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor time that a process has used; 0 if it has ended."""
+    if sys.platform == "win32":
+        return 0.0
+    fields = _status(pid)
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK")) if fields else 0.0
+
+
+@contextmanager
+def _sampled() -> Iterator[list[int]]:
+    """Yield a list to which the memory of this process and its descendants is added, once a second."""
+    samples, done = [_all_memory()], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_S):
+            samples.append(_all_memory())
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        samples.append(_all_memory())
+        done.set()
+        thread.join()
+
+
+def _all_memory() -> int:
+    """Return the proportional set size of this process and its descendants; 0 if the system does not tell it."""
+    return sum(map(_memory, (os.getpid(), *descendants())))
+
+
+def _memory(pid: int) -> int:
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+def _parent(pid: int) -> int:
+    fields = _status(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _status(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the program's name; empty if the process has ended."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
