@@ -23,7 +23,7 @@ from spinescore.runtime.followup.archivefiles import read_rows, table_files
 from spinescore.runtime.machine.memory import resident_bytes
 from spinescore.runtime.verbs import NOTHING_SCORED, OK
 
-__all__ = ["MOST_GROWTH_BYTES", "MUST_BE_NONE", "SPARE_BYTES", "memory_over", "try_kills", "watch_memory"]
+__all__ = ["MOST_GROWTH_BYTES", "MUST_BE_NONE", "SPARE_BYTES", "memory_over", "over_time", "try_kills", "watch_memory"]
 
 MUST_BE_NONE = ("studies_missing", "studies_twice", "files_left", "processes_left")
 SPARE_BYTES = 200 << 20
@@ -191,11 +191,12 @@ def memory_over(folder: Path, bundle: str) -> dict[str, Any]:
         samples.append([resident_bytes(), *map(resident_bytes, workers)])
 
     way, _ = run_archive(folder / "studies", folder / "tables", bundle, (_WORKERS, 1), [], watch)
-    processes = [_over_time(sizes) for sizes in zip(*samples, strict=True)]
+    processes = [over_time(sizes) for sizes in zip(*samples, strict=True)]
     return {"studies": len(samples), "most": max(way.memory), "processes": processes}
 
 
-def _over_time(sizes: Sequence[int]) -> dict[str, Any]:
+def over_time(sizes: Sequence[int]) -> dict[str, Any]:
+    """Return the medians of the first and the last hundred sizes, the largest, and a few over the run."""
     edge = max(1, min(_EDGE, len(sizes) // 2))
     looks = [sizes[look * (len(sizes) - 1) // (_LOOKS - 1)] for look in range(_LOOKS)]
     return {"first": median(sizes[:edge]), "last": median(sizes[-edge:]), "most": max(sizes), "looks": looks}
