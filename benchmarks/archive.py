@@ -182,11 +182,11 @@ def _child(arguments: argparse.Namespace) -> dict[str, Any]:
 def _figures(arguments: argparse.Namespace, scratch: Path) -> tuple[dict[str, Any], bool]:
     """Return the figures of the measurement or of the trial, and whether they are as they should be."""
     bundle = arguments.bundle
-    if arguments.kills is not None:
+    if arguments.kills:
         trial = try_kills(scratch, bundle, arguments.count or _STUDIES_TO_KILL, arguments.kills)
         right = trial["tables_alike"] and not any(trial[name] for name in MUST_BE_NONE)
         return {"bundle": bundle, "kills": trial}, right
-    if arguments.flat is not None:
+    if arguments.flat:
         trial = watch_memory(scratch, bundle, arguments.flat)
         return {"bundle": bundle, "flat": trial}, trial["flat"]
     figures = _measure(bundle, arguments.count or _STUDIES, arguments.scale, arguments.seconds, scratch)
