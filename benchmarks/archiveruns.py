@@ -20,7 +20,7 @@ from spinescore.runtime.archive.run import score_archive
 from spinescore.runtime.archive.scoring import Request
 from spinescore.runtime.followup.archivefiles import table_files
 
-__all__ = ["Split", "Timed", "descendants", "processor_s", "run_archive", "tables_digest"]
+__all__ = ["Split", "Timed", "descendants", "processes_with", "processor_s", "run_archive", "tables_digest"]
 
 Split = tuple["int | None", "int | None"]  # processes, and threads of each; None leaves the choice to the run
 
@@ -99,6 +99,12 @@ def descendants(ancestor: int | None = None) -> list[int]:
     return sorted(below)
 
 
+def processes_with(text: str) -> list[int]:
+    """Return the processes with a text in their arguments."""
+    commands = ((int(folder.name), _read(folder / "cmdline")) for folder in _PROC.glob("[0-9]*"))
+    return [pid for pid, command in commands if text in command]
+
+
 def processor_s(pid: int) -> float:
     """Return the processor time that a process has used; 0 if it has ended."""
     if sys.platform == "win32":
@@ -132,10 +138,7 @@ def _all_memory() -> int:
 
 
 def _memory(pid: int) -> int:
-    try:
-        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
+    lines = _read(_PROC / str(pid) / "smaps_rollup").splitlines()
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
@@ -146,7 +149,12 @@ def _parent(pid: int) -> int:
 
 def _status(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat after the program's name; empty if the process has ended."""
+    return _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file about a process; empty if the process has ended."""
     try:
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
+        return ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spinescore.benchmarks.archiveruns import descendants, run_archive, tables_digest
+from spinescore.benchmarks.archiveruns import descendants, processes_with, run_archive, tables_digest
 from spinescore.benchmarks.harness.child import SPINESCORE, answer, this_module
 from spinescore.benchmarks.manystudies import write_studies
 from spinescore.runtime.archive.layout import Places
@@ -85,8 +85,7 @@ class _Run:
     def __init__(self, studies: Path, tables: Path, bundle: str) -> None:
         words = ["archive", str(studies), "--out", str(tables), "--bundle", bundle, "--device", "cpu", "--build", "no"]
         options = ["--workers", str(_WORKERS), "--threads", "1", "--shard-studies", str(_SHARD_STUDIES)]
-        self._command, self._places = [*SPINESCORE, *words, *options], Places(tables)
-        self._killed: list[int] = []
+        self._command, self._places, self._studies = [*SPINESCORE, *words, *options], Places(tables), str(studies)
         self._start()
 
     def _start(self) -> None:
@@ -118,7 +117,6 @@ class _Run:
         for pid in {"run": [], "worker": workers[-1:], "all": workers}[victim]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._killed += workers
         if victim != "worker":
             self._start()
         return victim
@@ -132,9 +130,9 @@ class _Run:
             raise TimeoutError(f"the run ended with status {self._process.returncode}")
 
     def left(self) -> int:
-        """Return how many workers of killed runs are still there a minute after the end."""
+        """Return how many workers are still there a minute after the end; their arguments name the studies."""
         end = time.monotonic() + _END_S
-        while (left := sum(resident_bytes(pid) > 0 for pid in self._killed)) and time.monotonic() < end:
+        while (left := len(processes_with(self._studies))) and time.monotonic() < end:
             time.sleep(0.1)
         return left
 

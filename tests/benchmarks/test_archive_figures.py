@@ -93,6 +93,7 @@ def test_a_child_and_its_child_are_found_with_their_time():
         (grandchild,) = archiveruns.descendants(child.pid)
         assert grandchild in below
         assert os.getpid() not in below
+        assert archiveruns.processes_with("print(1, flush=True); input()") == [child.pid, grandchild]
     finally:
         child.communicate(b"\n")
     assert archiveruns.processor_s(os.getpid()) > 0
