@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from spinescore.runtime.scoring.applied import AppliedCorrection, DiscPoints, GradeChange
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, StudyReport, UntrustedPoints
@@ -13,6 +13,7 @@ __all__ = [
     "changes_in_words",
     "corrected_sites",
     "grades_before",
+    "has_marks",
     "marked_level",
     "readers",
     "star_of",
@@ -62,8 +63,15 @@ def star_of(corner: CornerReport) -> str:
 
 
 def marked_level(disc: DiscReport | UntrustedPoints) -> str:
-    """Return the level, with a mark if a reader gave its points."""
-    return disc.level + (STAR if disc.points == "given" else "")
+    """Return the level, with a mark if a reader gave the points of a scored region's disc."""
+    return disc.level + (STAR if isinstance(disc, DiscReport) and disc.points == "given" else "")
+
+
+def has_marks(discs: Iterable[DiscReport | UntrustedPoints]) -> bool:
+    """Return whether a grade or a level of these discs has a mark, so that its meaning must be shown."""
+    return any(
+        isinstance(disc, DiscReport) and (disc.points == "given" or any(map(star_of, disc.corners))) for disc in discs
+    )
 
 
 def _grades(change: GradeChange) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from spinescore.runtime.outputs.cornertable import corner_table, why_missing
-from spinescore.runtime.outputs.corrections import BY_READER, STAR, changes_in_words, grades_before, when
+from spinescore.runtime.outputs.corrections import BY_READER, STAR, changes_in_words, grades_before, has_marks, when
 from spinescore.runtime.outputs.marks import MEANINGS, disc_marks, untrusted_marks
 from spinescore.runtime.outputs.source import radiograph_of, study_of
 from spinescore.runtime.outputs.svg import clean, embedded_picture, figure, symbol, symbols
@@ -159,7 +159,7 @@ def _expected(total: TotalReport, corrected: bool) -> str:
 
 def _legend(report: StudyReport) -> str:
     entries = [f"<li>{symbol(grade)} {meaning}</li>" for grade, meaning in MEANINGS.items()]
-    if report.corrections:
+    if has_marks(disc for region in report.regions.values() for disc in region.discs):
         entries.append(f"<li><strong>{STAR}</strong> {BY_READER}</li>")
     return f'<ul class="legend" aria-label="Grades">{"".join(entries)}</ul>'
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinescore.runtime.errors import REJECT_CODES
-from spinescore.runtime.outputs.corrections import BY_READER, marked_level, star_of
+from spinescore.runtime.outputs.corrections import BY_READER, has_marks, marked_level, star_of
 from spinescore.runtime.outputs.marks import (
     COLOURS,
     MEANINGS,
@@ -73,8 +73,7 @@ def draw_overlay(
     for marks in discs:
         _grades(picture, marks, scale, radius)
     width = picture.shape[1]
-    by_reader = any(star_of(badge.corner) for marks in discs for badge in marks.badges)
-    parts = [_header(title, intended_use, width), picture, _legend(width, by_reader)]
+    parts = [_header(title, intended_use, width), picture, _legend(width, has_marks(marks.disc for marks in discs))]
     return np.vstack(parts)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinescore.runtime.outputs.corrections import BY_READER, STAR, marked_level, star_of
+from spinescore.runtime.outputs.corrections import BY_READER, STAR, has_marks, marked_level, star_of
 from spinescore.runtime.outputs.dicomobjects import highdicom, objects_by_region
 from spinescore.runtime.outputs.groups import HALF_PIXEL
 from spinescore.runtime.outputs.marks import Badge, DiscMarks, badge_radius, disc_marks
@@ -117,8 +117,7 @@ def _graphics(marks: tuple[DiscMarks, ...], source: Dataset, title: str) -> tupl
 
 def _key(marks: tuple[DiscMarks, ...]) -> str:
     """Return the meaning of the asterisk, if there is one."""
-    by_reader = any(star_of(badge.corner) for mark in marks for badge in mark.badges)
-    return f" {STAR} {BY_READER}" if by_reader else ""
+    return f" {STAR} {BY_READER}" if has_marks(mark.disc for mark in marks) else ""
 
 
 def _digit(badge: Badge) -> str:

@@ -1,17 +1,15 @@
 """Corrections by readers: grades and points that replace the computed ones, and regions that cannot be read.
 
-A correction is applied to a report, without pixels and without the bundle. Totals, ranges, imputed values and expected
-scores are computed again as scoring computes them (`msasss`, `expected`).
+A correction is applied to a report, without pixels and without the bundle; `regrading` computes its totals again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spinescore.runtime.arguments import check_kind
 from spinescore.runtime.documents import document_of, read
@@ -30,20 +28,10 @@ from spinescore.runtime.scoring.applied import (
     check_words,
 )
 from spinescore.runtime.scoring.consistency import SAME_PX
-from spinescore.runtime.scoring.expected import UNKNOWN, certain, total_distribution, with_prior
-from spinescore.runtime.scoring.grading import MissingBecause
-from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED, RegionScore, score_region
-from spinescore.runtime.scoring.report import (
-    CornerReport,
-    DiscReport,
-    RegionReport,
-    RejectInfo,
-    StudyReport,
-    UntrustedPoints,
-)
+from spinescore.runtime.scoring.regrading import taken_out, with_grades
+from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport, UntrustedPoints
 from spinescore.runtime.scoring.reporting import with_notices
-from spinescore.runtime.scoring.totals import scored_region, total_report, unscored_region
-from spinescore.runtime.study import LEVELS, REGIONS, SITES, Finding, Region
+from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region
 
 __all__ = ["Correction", "correct", "corrections_of", "keypoints_of", "left_behind"]
 
@@ -109,7 +97,8 @@ def correct(
     the report that the reader saw; its points stand in the result as those before the correction.
 
     Grades by a reader are certain in the expected scores. The other corner of such a disc then counts with its own
-    probabilities. An older report does not say how many corners may be imputed; the default holds for it.
+    probabilities. An older report does not say how many corners may be imputed: the default holds for it, unless its
+    regions show another number.
 
     Raises `TypeError` for arguments of other types. Raises `ValueError`, with the place and the next step, if a
     correction is not valid or does not fit the report.
@@ -173,17 +162,9 @@ def _points(region: RegionReport, level: str) -> DiscPoints | None:
 
 def _corrected(report: StudyReport, correction: Correction, before: StudyReport | None, path: str) -> StudyReport:
     applied = _applied(report, correction, before, path)
-    discs = {
-        region: [_graded(disc, correction.grades) for disc in report.regions[region].discs]
-        for region in REGIONS
-        if report.regions[region].status == "scored"
-    }
-    changed = [region for region in discs if any(site in correction.grades for site in SITES[region])]
-    report = replace(report, corrections=(*report.corrections, applied))
-    if changed:
-        report = _with_grades(report, discs, changed)
+    report = with_grades(replace(report, corrections=(*report.corrections, applied)), correction.grades)
     for region in (region for region in REGIONS if region in correction.unreadable):
-        report = _taken_out(report, region)
+        report = taken_out(report, region)
     return report
 
 
@@ -220,6 +201,9 @@ def _check_regions(report: StudyReport, correction: Correction, path: str) -> No
                 f"{path}.grades.{graded[0]}: the {region} region is {status} and has no grades; leave it out, or give "
                 "its points and score the study again"
             )
+        reject = report.regions[region].reject
+        if correction.points.get(region) and reject is not None and reject.code == "reader-unreadable":
+            raise ValueError(f"{path}.points.{region}: a reader could not read the region; leave its points out")
         if region in correction.unreadable and status == "missing":
             raise ValueError(
                 f"{path}.unreadable: the study has no {region} radiograph to be read; leave the region out"
@@ -237,89 +221,6 @@ def _correction_of(record: AppliedCorrection) -> Correction:
 
 def _corners(report: StudyReport) -> list[CornerReport]:
     return [corner for region in report.regions.values() for disc in region.discs for corner in disc.corners]
-
-
-def _graded(disc: DiscReport, grades: Mapping[str, int | None]) -> DiscReport:
-    """Return the disc with the reader's grades."""
-    upper, lower = (
-        replace(
-            corner,
-            grade=grades[corner.site],
-            grade_from="reader",
-            missing_because="unreadable" if grades[corner.site] is None else None,
-        )
-        if corner.site in grades
-        else replace(corner, missing_because=_missing_because(corner))
-        for corner in disc.corners
-    )
-    return replace(disc, corners=(upper, lower))
-
-
-def _missing_because(corner: CornerReport) -> MissingBecause | None:
-    """Return why a corner has no grade; an older report does not say it for an imputed one."""
-    if corner.grade is not None or corner.missing_because is not None:
-        return corner.missing_because
-    if corner.status == "imputed":
-        return "unreadable" if corner.probabilities is None else "abstained"
-    return "abstained" if corner.status == "abstained" else "unreadable"
-
-
-def _with_grades(
-    report: StudyReport, discs: Mapping[Region, Sequence[DiscReport]], changed: Sequence[Region]
-) -> StudyReport:
-    """Return the report with the totals of these discs; a region that is not `changed` stays as it is."""
-    regions = dict(report.regions)
-    scores = {region: _score(report, region, discs[region]) for region in discs}
-    distributions = {region: _distribution(discs[region]) for region in discs}
-    for region in changed:
-        radiograph = regions[region].radiograph
-        regions[region] = scored_region(radiograph, discs[region], scores[region], distributions[region])
-    return replace(report, regions=regions, total=total_report(scores, distributions))
-
-
-def _score(report: StudyReport, region: Region, discs: Sequence[DiscReport]) -> RegionScore:
-    most = report.max_imputed_per_region
-    grades = [corner.grade for disc in discs for corner in disc.corners]
-    return score_region(region, grades, DEFAULT_MAX_IMPUTED if most is None else most)
-
-
-def _distribution(discs: Sequence[DiscReport]) -> NDArray[np.float64]:
-    """Return the distribution of a region's total; a reader's grade is certain."""
-    corners = [corner for disc in discs for corner in disc.corners]
-    by_reader = [corner.grade_from == "reader" and corner.grade is not None for corner in corners]
-    rows: list[Any] = [
-        certain(corner.grade) if by_reader[n] and corner.grade is not None else corner.probabilities or UNKNOWN
-        for n, corner in enumerate(corners)
-    ]
-    readable = [
-        by_reader[n] or (_missing_because(corner) != "unreadable" and corner.probabilities is not None)
-        for n, corner in enumerate(corners)
-    ]
-    believed = with_prior(np.array(rows, np.float64), np.array(readable)).reshape(-1, 2, len(UNKNOWN))
-    return total_distribution(believed, [n for n in range(len(discs)) if any(by_reader[2 * n : 2 * n + 2])])
-
-
-def _taken_out(report: StudyReport, region: Region) -> StudyReport:
-    """Return the report with a region rejected because it cannot be read."""
-    old = report.regions[region]
-    source = (old.radiograph.source or None) if old.radiograph else None
-    message = f"{source or 'The radiograph'}: a reader could not read the {region} spine; repeat the radiograph."
-    points = old.untrusted_points or tuple(
-        UntrustedPoints(disc.level, disc.centre_px, disc.anterior_px, disc.confidence, disc.points or "found")
-        for disc in old.discs
-    )
-    reject = RejectInfo("reader-unreadable", message, source, region)
-    regions = {**report.regions, region: unscored_region(region, reject, old.radiograph, points)}
-    discs = {name: regions[name].discs for name in REGIONS if regions[name].discs}
-    scores = {name: _score(report, name, discs[name]) for name in discs}
-    finding = Finding(reject.code, "reject", message, region, source)
-    return replace(
-        report,
-        regions=regions,
-        total=total_report(scores, {name: _distribution(discs[name]) for name in discs}),
-        rejects=tuple(dict.fromkeys((*report.rejects, reject))),
-        findings=tuple(dict.fromkeys((*report.findings, finding))),
-    )
 
 
 def _at(path: str, name: str) -> str:

@@ -4,8 +4,15 @@
     server     runs the application on them
     limits     how many connections there are, how large a head is, and how long each may take
     app        the application: its routes, and errors as problems (RFC 9457)
+    access     who may ask for which path
     health     whether the service lives and is ready, its state and version
     metrics    what Prometheus reads
+    scoring    a console's call: pixels in, the report out
+    studies    studies that are sent, listed, shown and taken up again
+    reviews    readers' verdicts: corrections, "cannot be read", "accepted", and previews of them
+    views      the grey values of a radiograph, for the review page
+    events     each change of a study, to those who listen
+    pages      the files of the review page
 
 Nothing here imports pydicom or an engine before a request needs it.
 """

@@ -160,8 +160,8 @@ def _is_own(scope: Scope) -> bool:
     if b"origin" not in values:
         return True
     try:
-        origin = urlsplit(values[b"origin"].decode("latin-1")).netloc
+        origin = str(urlsplit(values[b"origin"].decode("latin-1")).netloc)
     except ValueError:  # of an address in brackets
         return False
-    host: str = values.get(b"host", b"").decode("latin-1")
-    return origin == host != ""
+    host = str(values.get(b"host", b"").decode("latin-1"))
+    return bool(host) and origin == host

@@ -42,11 +42,13 @@ def views_routes(site: Site, calls: WorkCalls) -> list[Route]:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={**PRIVATE, "ETag": tag})
         kept = site.places.views / one.sha256
-        try:
-            if not kept.exists():
-                async with calls.done(partial(ReviewJob, objects=(one,)), request) as folder:
-                    await asyncio.to_thread(_keep, site.places, folder / VIEW, kept)
+        with suppress(FileNotFoundError):
             return await asyncio.to_thread(_answer, kept, tag)
+        try:
+            async with calls.done(partial(ReviewJob, objects=(one,)), request) as folder:
+                answer = await asyncio.to_thread(_answer, folder / VIEW, tag)
+                await asyncio.to_thread(_keep, site.places, folder / VIEW, kept)
+                return answer
         except (GaveUp, ClientDisconnect):
             return Response(status_code=400)  # nobody gets it
 
@@ -66,16 +68,18 @@ def _object_of(site: Site, index: Index, number: int, region: str) -> JobObject:
 
 
 def _keep(places: Places, made: Path, kept: Path) -> None:
-    """Give a view its place, and remove the oldest ones."""
-    made.replace(kept)
+    """Give a view its place, if there is room, and remove the oldest ones."""
+    if places.has_room():
+        made.replace(kept)
     oldest = sorted(places.views.iterdir(), key=lambda path: path.stat().st_mtime)[:-_MOST_KEPT]
     for path in oldest:
         with suppress(FileNotFoundError):
             path.unlink()
 
 
-def _answer(kept: Path, tag: str) -> Response:
-    with kept.open("rb") as file:
+def _answer(path: Path, tag: str) -> Response:
+    """Return the answer with a view. Raises FileNotFoundError."""
+    with path.open("rb") as file:
         head = json.loads(file.readline())
         pixels = file.read()
     size, window = f"{head['rows']} {head['columns']}", "{:g} {:g}".format(*head["window"])

@@ -349,6 +349,12 @@ def test_a_region_that_was_taken_out_gets_no_grade_later():
         correct(of_grades(), [correction(unreadable=("cervical",)), correction(LATER, grades={"C3-superior": 1})])
 
 
+def test_a_region_that_was_taken_out_gets_no_points_later():
+    later = correction(LATER, points={"cervical": {"C2/C3": PAIR}})
+    with pytest.raises(ValueError, match=r"corrections\[1\]\.points\.cervical: a reader could not read the region"):
+        correct(of_grades(), [correction(unreadable=("cervical",)), later])
+
+
 @pytest.mark.parametrize("arguments", [(None, []), (1, [FIRST]), ("report", FIRST), ("report", "x"), ("report", [1])])
 def test_arguments_of_other_types_are_refused(arguments):
     report, corrections = arguments
@@ -381,6 +387,20 @@ def test_an_older_report_is_read_and_corrected():
     assert not report.corrections
     corrected = checked(correct(report, [correction(grades={"C3-superior": 1})]))
     assert (corrected.total.value, corrected.total.status) == (round(12 / 11, 3), "imputed")
+
+
+def test_an_older_report_shows_how_many_corners_were_imputed():
+    lost = changed(NORMAL, at0=None)
+    report = correct(replace(of_grades(lost, lost), max_imputed_per_region=0), [correction(grades={"C3-superior": 1})])
+    older = replace(report, max_imputed_per_region=None, corrections=())
+    regions = {**older.regions, "lumbar": replace(older.regions["lumbar"], total=None)}
+    corrected = correct(replace(older, regions=regions), [correction(grades={"C3-superior": 1})])
+    assert (corrected.regions["cervical"].total, corrected.total.value) == (None, None)
+    checked(corrected)
+    many = of_grades([None] * 5 + [1] * 7)
+    imputed = replace(many.regions["cervical"], total=12)
+    many = replace(many, max_imputed_per_region=None, regions={**many.regions, "cervical": imputed})
+    assert correct(many, [correction(grades={"T1-superior": 1})]).regions["cervical"].total == 12
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ def test_a_folder_is_served_until_nothing_is_left_to_do(config, capsys):
     assert run(capsys, "study", "list", "--config", config, "--state", "parked")[1].strip() == "no studies"
     shown = json.loads(run(capsys, "study", "show", "1.2.3.4", "--config", config, "--json")[1])
     assert len(shown["objects"]) == 2
-    assert "sr.dcm" in run(capsys, "study", "show", "1", "--config", config)[1]
+    assert [(one["revision"], one["by"], one["verdict"]) for one in shown["revisions"]] == [(1, "spinescore", None)]
+    text = run(capsys, "study", "show", "1", "--config", config)[1]
+    assert all(words in text for words in ("sr.dcm", "revisions", "(complete)", "reviewed: -"))
     assert "not parked" in run(capsys, "study", "retry", "1", "--config", config)[2]
     assert run(capsys, "study", "retry", "77", "--config", config)[0] == 4
     assert run(capsys, "study", "deliver", "1", "--destination", "pacs", "--config", config)[0] == 2

@@ -124,6 +124,9 @@ def test_few_views_are_kept_and_none_over_a_start(make, score, files, monkeypatc
     for region in ("cervical", "lumbar"):
         assert served.ask("GET", f"/v1/studies/1/views/{region}").status == 200
         assert len(list(served.appliance.places.views.iterdir())) == 1
+    monkeypatch.setattr(served.appliance.places, "has_room", lambda byte_count=0: False)
+    assert served.ask("GET", "/v1/studies/1/views/cervical").status == 200  # made anew, and not kept
+    assert served.supervisor.jobs() == ["review"] * 3
     served.appliance.close()
     assert not list(make().places.views.iterdir())
 

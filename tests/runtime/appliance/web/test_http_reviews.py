@@ -139,6 +139,17 @@ def test_of_two_readers_at_once_one_is_told_to_look_again(served):
     assert len(served.get("/v1/studies/1")["revisions"]) == 2
 
 
+def test_of_two_corrections_at_the_same_moment_one_counts(served):
+    async def both():
+        body = json.dumps({"revision": 1, "reader": "AB", "grades": GRADES}).encode()
+        ask = [acall(served.app, "POST", "/v1/studies/1/grades", body, "application/json") for _ in range(4)]
+        return sorted(answer.status for answer in await asyncio.gather(*ask))
+
+    assert asyncio.run(both()) == [202, 409, 409, 409]
+    served.appliance.run(10)
+    assert list(served.appliance.delivered()) == ["revision-1", "revision-2"]
+
+
 def test_a_study_that_collects_is_scored_or_is_parked_is_not_corrected(served, tmp_path):
     index, clock = served.appliance.index, served.appliance.clock
     served.appliance.receive(*tiny_files(tmp_path / "other", "1.2.9"))
