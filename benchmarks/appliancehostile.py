@@ -89,9 +89,10 @@ def try_hostile(folder: Path, bundle: str, count: int) -> dict[str, Any]:
 def _calls(node: _Node, film: Path) -> tuple[float, float]:
     """Return the seconds of a C-ECHO and of a C-STORE, each in an association of its own."""
     from pydicom import dcmread
+    from pydicom.uid import UID
 
     ds = dcmread(film)
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.80.{time.time_ns()}"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.3680043.8.498.80.{time.time_ns()}")
     return (_seconds(lambda: _ask(node, (), lambda one: one.send_c_echo())),
             _seconds(lambda: _ask(node, (ds.SOPClassUID,), lambda one: one.send_c_store(ds))))  # fmt: skip
 
