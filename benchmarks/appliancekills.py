@@ -40,6 +40,7 @@ _SEED = 20261129
 _STUDIES_A_KILL = 10
 _DELAY_S = 1.5  # a kill falls at most so long after its study is sent
 _END_S = 600.0
+_LOOK_S = 2.0
 _VICTIMS = ("receive", "all", "work", "supervisor", "send", "web")
 
 
@@ -170,15 +171,33 @@ def _finish(config: Path) -> int:
     retried = 0
     for _ in range(3):
         with session([*SPINESCORE, "serve", "--config", str(config), "--until-idle"]) as service:
-            service.wait(_END_S)
-        with closing(sqlite3.connect(config.parent / "spool" / "index.sqlite")) as index:
-            parked = [row[0] for row in index.execute("SELECT id FROM studies WHERE state = 'parked'")]
+            _wait_while_it_moves(service, config)
+        parked = [number for number, state in _states(config) if state == "parked"]
         if not parked:
             break
         for number in parked:
             run_child([*SPINESCORE, "study", "retry", str(number), "--config", str(config)])
         retried += len(parked)
     return retried
+
+
+def _wait_while_it_moves(service: subprocess.Popen[bytes], config: Path) -> None:
+    """Wait until the service has ended. Raises `TimeoutError` if no study changes its state for 10 minutes."""
+    states, end = _states(config), time.monotonic() + _END_S
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            service.wait(_LOOK_S)
+            return
+        before, states = states, _states(config)
+        if states != before:
+            end = time.monotonic() + _END_S
+        elif time.monotonic() > end:
+            raise TimeoutError(f"{sum(state != 'delivered' for _, state in states)} studies are not delivered")
+
+
+def _states(config: Path) -> list[tuple[int, str]]:
+    with closing(sqlite3.connect(config.parent / "spool" / "index.sqlite", timeout=60)) as index:
+        return index.execute("SELECT id, state FROM studies ORDER BY id").fetchall()
 
 
 def _outcome(spool: Path, orthanc: Orthanc, films: Sequence[Sequence[Path]], archive: bool) -> dict[str, Any]:

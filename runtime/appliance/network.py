@@ -85,7 +85,8 @@ def certificate_faults(config: Config, now: datetime) -> list[str]:
     node = None if config.node is None else config.node.tls
     tables = [tls for tls in (node, config.http.tls, *(one.tls for one in config.destination)) if tls is not None]
     web = [*(one.web for one in config.source), *(one.web for one in config.destination)]
-    paths = [path for one in (*tables, *web) for path in (one.cert, one.ca) if path]
+    paths = [*(path for tls in tables for path in (tls.cert, tls.ca)),
+             *(path for one in web for path in (one.cert, one.ca) if path)]  # fmt: skip
     faults = []
     for path in dict.fromkeys(paths):
         with suppress(OSError, ValueError):  # `network_faults` tells of those
