@@ -142,7 +142,7 @@ def _browser() -> Iterator[Chrome]:
         raise RuntimeError("chromium or chromedriver is missing; install Debian's chromium and chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in ("--headless=new", "--disable-gpu", "--no-first-run", "--window-size=1280,900"):
+    for flag in ("--headless=new", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--window-size=1280,900"):
         options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")
