@@ -11,7 +11,7 @@ from typing import Annotated
 
 import numpy as np
 
-from spinescore.runtime.arguments import check_kind
+from spinescore.runtime.arguments import check_kind, shown
 from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.fields import Keys, Length, OneOf
 from spinescore.runtime.notices import findings_of, notice
@@ -125,7 +125,9 @@ def left_behind(report: StudyReport, corrections: Sequence[Correction]) -> Study
 def _checked(corrections: Sequence[Correction]) -> list[Correction]:
     """Return the corrections as they are after writing and reading, which checks every field."""
     if isinstance(corrections, (str, bytes, Mapping)) or not isinstance(corrections, Sequence):
-        raise TypeError("corrections must be a sequence of Correction; call correct(report, [correction])")
+        raise TypeError(
+            f"corrections must be a sequence of Correction, got {shown(corrections)}; call correct(report, [one])"
+        )
     for correction in corrections:
         check_kind("an item of corrections", correction, Correction, "correct(report, [Correction(...)])")
     return [read(Correction, document_of(one), f"corrections[{n}]") for n, one in enumerate(corrections)]

@@ -23,6 +23,7 @@ import pytest
 from spinescore.runtime import cli, durable
 from spinescore.runtime.appliance import httponly, supervisor
 from spinescore.runtime.appliance.clock import start_clock
+from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.httponly import alone, own_folder
 from spinescore.runtime.appliance.recovery import clean
 from spinescore.runtime.appliance.seen import audit
@@ -253,10 +254,10 @@ def test_on_windows_results_that_are_held_are_removed_at_a_later_turn(tmp_path, 
 
     with monkeypatch.context() as patched, closing(Index(places.index)) as index:
         patched.setattr(type(Path()), "replace", held)
-        clean(places, index, start_clock(index), 0.0, -1.0)
+        clean(places, index, start_clock(index), SpoolPart("x", objects_h=0.0, results_d=-1.0))
         assert (places.console / "0-key").is_dir()
     with closing(Index(places.index)) as index:
-        clean(places, index, start_clock(index), 0.0, -1.0)
+        clean(places, index, start_clock(index), SpoolPart("x", objects_h=0.0, results_d=-1.0))
     assert not (places.console / "0-key").exists()
 
 

@@ -15,7 +15,7 @@ from helpers.appliance import tiny_files
 from helpers.http_calls import TCP, acall
 from helpers.served import CLIENTS, serve
 from spinescore.runtime import StudyReport
-from spinescore.runtime.appliance.configuration.config import Score
+from spinescore.runtime.appliance.configuration.config import Score, SpoolPart
 from spinescore.runtime.appliance.configuration.httpconfig import Http, HttpToken
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.recovery import clean
@@ -212,7 +212,7 @@ def test_a_radiograph_that_comes_before_a_correction_is_scored_leaves_it_behind(
 
 def test_a_correction_without_its_radiographs_waits_until_they_are_sent_again(served, files):
     served.appliance.clock.pass_s(90000.0)
-    clean(served.appliance.places, served.appliance.index, served.appliance.clock, 24.0, 30.0)
+    clean(served.appliance.places, served.appliance.index, served.appliance.clock, SpoolPart("x"))
     assert not list(served.appliance.places.objects.glob("*/*"))
     points = moved(report_of(served))
     preview = served.post("/v1/studies/1/preview", {"revision": 1, "points": points})
@@ -316,7 +316,7 @@ def test_results_are_held_until_a_reader_has_judged_them(make, score, bundle, tm
     served.appliance.run(20)
     assert set(served.appliance.states().values()) == {"scored"}
     served.appliance.clock.pass_s(40 * 86400.0)  # nothing that is held is removed after its time
-    clean(served.appliance.places, served.appliance.index, served.appliance.clock, 24.0, 30.0)
+    clean(served.appliance.places, served.appliance.index, served.appliance.clock, SpoolPart("x"))
     served.appliance.close()
     again = make(settings=held)
     again.clock.now_s = served.appliance.clock.now_s
