@@ -164,6 +164,7 @@ class Double:
         self.asked, self.bodies, self.faults, self.events = [], [], {}, []
         self.changed = threading.Condition()
         self.is_closed = False
+        self.listeners = 0
 
     def say(self, study: Study) -> None:
         with self.changed:
@@ -310,6 +311,15 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"study": self.double.shown(study)}, 202)
 
     def _events(self) -> None:
+        with self.double.changed:
+            self.double.listeners += 1
+        try:
+            self._stream()
+        finally:
+            with self.double.changed:
+                self.double.listeners -= 1
+
+    def _stream(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

@@ -54,6 +54,12 @@ class Reader:
     def press(self, text: str, inside: str = "body") -> None:
         self.button(text, inside).click()
 
+    def alert(self):
+        """The question that the browser asks, which comes a moment after its cause."""
+        from selenium.webdriver.support.expected_conditions import alert_is_present
+
+        return wait_for(self.driver, alert_is_present(), "the browser's question")
+
     def keys(self, *keys: str) -> None:
         """Press keys at the element that has the focus."""
         from selenium.webdriver.common.action_chains import ActionChains

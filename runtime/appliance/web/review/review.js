@@ -54,9 +54,19 @@ async function start() {
   }
   byId("leave").hidden = !service.token();
   show();
+  follow();
+}
+
+function follow() {
   listening?.abort();
   listening = new AbortController();
   service.listen(changed, live, listening.signal);
+}
+
+// Nobody sees a hidden page, and a browser has six connections for all pages of one service: the stream would hold one.
+function rest() {
+  listening?.abort();
+  byId("live").dataset.was = "off";
 }
 
 function changed(event) {
@@ -93,6 +103,15 @@ addEventListener("hashchange", () => {
     return;
   }
   show();
+});
+
+addEventListener("pagehide", rest);
+addEventListener("visibilitychange", () => {
+  if (document.hidden) rest();
+  else if (page) follow();
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted && page) follow();
 });
 
 addEventListener("beforeunload", (event) => {

@@ -340,14 +340,28 @@ def test_leaving_with_changes_asks(reader):
     reader.open(2)
     reader.drag(reader.place(POINT), 15, 0)
     reader.one("#to-list").click()
-    alert = reader.driver.switch_to.alert
+    alert = reader.alert()
     assert "not saved" in alert.text
     alert.dismiss()
     reader.wait(lambda: reader.driver.current_url.endswith("#/studies/2"), "the study stays")
     assert "moved" in reader.text(".changes")
     reader.one("#to-list").click()
-    reader.driver.switch_to.alert.accept()
+    reader.alert().accept()
     reader.wait_text("main", "Work list")
+
+
+def test_a_page_that_was_left_holds_no_connection(reader, service):
+    """The browser keeps pages for "back", and has six connections for all of them: the seventh page would hang."""
+    for _ in range(8):
+        reader.open(2)
+        reader.wait(lambda: service.listeners == 1, "this page alone listens")
+        reader.driver.get("about:blank")
+    reader.driver.back()
+    reader.wait_drawn()
+    reader.wait_text("#live", "Live")
+    service.studies[2].state = "parked"
+    service.say(service.studies[2])
+    reader.wait_text(".study", "parked")
 
 
 def test_what_is_asked_is_small(reader, service):
