@@ -91,7 +91,8 @@ def _some(fields: Json) -> Json:
 
 
 def _body(needed: list[str], **fields: Json) -> Json:
-    words = {name: or_null({"type": "string", "maxLength": most}) for name, most in (("reader", 64), ("comment", 1000))}
+    words = {name: or_null({"type": "string", "minLength": least, "maxLength": most})
+             for name, least, most in (("reader", 1, 64), ("comment", 0, 1000))}  # fmt: skip
     schema = _some({"revision": {"type": "integer", "minimum": 1}, **words, **fields})
     schema["required"] = ["revision", *needed]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
