@@ -97,7 +97,7 @@ class Receiver:
             evt_handlers=[
                 (evt.EVT_REQUESTED, self._request),
                 (evt.EVT_C_STORE, self._store),
-                (evt.EVT_C_ECHO, lambda event: _SUCCESS),
+                (evt.EVT_C_ECHO, self._echo),
                 (evt.EVT_N_EVENT_REPORT, self._report),
                 (evt.EVT_CONN_CLOSE, self._close),
             ],
@@ -203,12 +203,19 @@ class Receiver:
         self._events.refused(f"{peer.ae_title} at {association.requestor.address}", reason, kind)
         return _status(status, reason)
 
+    def _echo(self, event: evt.Event) -> int:
+        """Answer a C-ECHO, which is no part of an object."""
+        self._server.guards[event.assoc].object_done()
+        return _SUCCESS
+
     def _report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         """Hand on a report about Storage Commitment. A failure is answered as one, so that the peer reports again."""
         try:
             self._events.committed(self._admitted[event.assoc], event.event_information)
         except (OSError, IndexFull):
             return 0x0213, None  # PS3.7, annex C: resource limitation
+        finally:
+            self._server.guards[event.assoc].object_done()
         return _SUCCESS, None
 
     def _close(self, event: evt.Event) -> None:

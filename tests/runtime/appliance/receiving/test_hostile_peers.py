@@ -7,6 +7,7 @@ import resource
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,18 @@ def test_many_objects_of_one_association_are_counted_one_by_one(radiographs):
         answers = [association.send_c_store(sent).Status for _ in range(3)]
     assert answers == [0, 0, 0]
     assert len(heard.files) == 3
+
+
+def test_the_time_of_an_object_does_not_begin_with_an_echo(radiographs):
+    sent = min(map(object_of, radiographs), key=lambda one: len(one.PixelData))
+    with (
+        node(limits=Limits(object_s=1.5)) as (receiver, heard),
+        associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID), Verification) as association,
+    ):
+        assert association.send_c_echo().Status == 0
+        time.sleep(2.0)
+        assert association.send_c_store(sent).Status == 0
+    assert len(heard.files) == 1
 
 
 def test_threads_and_descriptors_come_back():
