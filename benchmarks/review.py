@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinescore.benchmarks.harness.child import SPINESCORE
+from spinescore.benchmarks.harness.child import SPINESCORE, session
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.benchmarks.harness.record import Command
 from spinescore.benchmarks.harness.timing import percentiles
@@ -120,17 +118,13 @@ def _service(folder: Path, bundle: str) -> Iterator[str]:
     config.write_text(_CONFIG.format(bundle=bundle, port=port), encoding="utf-8")
     _write_study(folder / "inbox")
     words = [*SPINESCORE, "serve", "--config", str(config)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: process.poll() is not None or listens(port), "the start of the service", _WAIT_S)
-            wait_until(lambda: process.poll() is not None or bool(list((folder / "out").glob("*/*/set.json"))),
-                       "the score of the study", _WAIT_S)  # fmt: skip
-            if process.poll() is not None:
-                raise RuntimeError("the service did not start")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+    with session(words) as process:
+        wait_until(lambda: process.poll() is not None or listens(port), "the start of the service", _WAIT_S)
+        wait_until(lambda: process.poll() is not None or bool(list((folder / "out").glob("*/*/set.json"))),
+                   "the score of the study", _WAIT_S)  # fmt: skip
+        if process.poll() is not None:
+            raise RuntimeError("the service did not start")
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What becomes of each call that the programs `probe` and `misuse` make to the double of the service."""
+"""The results of the calls that the programs `probe` and `misuse` make to the double of the service."""
 
 from __future__ import annotations
 

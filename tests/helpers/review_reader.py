@@ -43,7 +43,7 @@ class Reader:
         return self.driver.find_element("css selector", selector)
 
     def text(self, selector: str) -> str:
-        """The text of all elements, of which there may be none, with single spaces."""
+        """The text of all elements with single spaces; it is empty if there is no element."""
         script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText).join(' ')"
         return " ".join(self.driver.execute_script(script, selector).split())
 

@@ -1,1 +1,1 @@
-"""What the appliance says of itself: ready, status, signs of life, and the audit log."""
+"""The appliance as it is seen from outside: readiness, status, signs of life, and the audit log."""

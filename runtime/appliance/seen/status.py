@@ -154,9 +154,10 @@ def show_study(index: Index, study: int) -> dict[str, Any]:
 
 
 def _revisions(index: Index, study: int) -> list[dict[str, Any]]:
-    """Return the revisions that were scored, and the corrections that were not yet: who made each, and the verdict.
+    """Return the revisions that were scored, and those that wait with a correction.
 
-    `reader` and `comment` are those of the last verdict.
+    `by` is the reader whose correction began the revision, or this program; `reader` and `comment` are those of its
+    last verdict.
     """
     results = {row["revision"]: row for row in index.rows(
         "SELECT r.*, u.total FROM results r LEFT JOIN summaries u USING (input_key) WHERE r.study = ? "

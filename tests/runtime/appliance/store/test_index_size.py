@@ -1,4 +1,4 @@
-"""What the service does again and again takes as many steps of SQLite with many finished studies as with few."""
+"""The service's loops take as many steps of SQLite with many finished studies as with few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader's page asks for over HTTP: the work list, views of radiographs, events, and the files of the page."""
+"""The calls of a reader's page over HTTP: the work list, views of radiographs, events, and the files of the page."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_process_that_ends_is_started_again(appliance):
 
 
 def refusal(one, worker) -> str:
-    """What the worker says when it cannot open the bundle."""
+    """The message of a worker that cannot open the bundle."""
     dispatcher = Dispatcher(one.queue, worker, one.index, one.places, one.clock, one.config.score)
     steps_left = iter(range(600))
     while dispatcher.shown.get("state") != "refused" and next(steps_left, None) is not None:
