@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers.appliance import OUT, Appliance, FakeClock, config_of, tiny_files
@@ -23,6 +24,7 @@ from spinescore.runtime.appliance.store import index
 from spinescore.runtime.scoring.report import StudyReport
 
 ENDED = 9
+TURN = "turn"
 FILES = ["report.json", "set.json", "sr.dcm"]
 
 
@@ -83,6 +85,23 @@ def forked(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def try_each_step(folder: Path, prepare: Callable[[Path], object], run: Callable[[Path, int], int]) -> None:
+    """End `run(root, number)` before each step in turn, and start `run(root, 0)` after it; print what was wrong.
+
+    `prepare` makes `root` for each turn; it is always `folder / TURN`.
+    """
+    wrong, number, status, root = {}, 0, ENDED, folder / TURN
+    while status == ENDED:
+        number += 1
+        prepare(root)
+        status = forked(lambda: run(root, number))  # noqa: B023  # it ends within this turn
+        again = forked(lambda: run(root, 0))
+        if again or status not in (0, ENDED):
+            wrong[number] = [status, again]
+        shutil.rmtree(root)
+    print(json.dumps({"steps": number - 1, "wrong": wrong}))
+
+
 def main(folder: Path, bundle: Path, report: Path) -> None:
     ready = StudyReport.from_json(report.read_text(encoding="utf-8"))
     files = tiny_files(folder / "study")
@@ -101,19 +120,12 @@ def main(folder: Path, bundle: Path, report: Path) -> None:
             print(fault, file=sys.stderr)
         return 2 * bool(faults)
 
-    wrong, number, status = {}, 0, ENDED
-    while status == ENDED:
-        number += 1
-        root = folder / f"crash-{number}"
+    def prepare(root: Path) -> None:
         (root / "inbox").mkdir(parents=True)
         for path in files:
             shutil.copy(path, root / "inbox")
-        status = forked(lambda: run(root, number))  # noqa: B023  # it ends within this turn
-        again = forked(lambda: run(root, 0))  # noqa: B023
-        if again or status not in (0, ENDED):
-            wrong[number] = [status, again]
-        shutil.rmtree(root)
-    print(json.dumps({"steps": number - 1, "wrong": wrong}))
+
+    try_each_step(folder, prepare, run)
 
 
 if __name__ == "__main__":

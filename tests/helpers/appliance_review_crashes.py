@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from helpers.appliance import OUT, Appliance, FakeClock, config_of, open_scorer, tiny_files
-from helpers.appliance_crashes import ENDED, FILES, end_before, forked
+from helpers.appliance_crashes import FILES, TURN, end_before, forked, try_each_step
 from spinescore.runtime import Correction, load_study
 from spinescore.runtime.appliance.seen.audit import files_of, read_head, record_of
 from spinescore.runtime.appliance.seen.auditcheck import Flaw, check
@@ -61,7 +61,7 @@ def main(folder: Path, bundle: Path) -> None:
     def start(root: Path, now_s: float) -> Appliance:
         return Appliance(config_of(root, bundle), lambda study: ready, FakeClock(now_s))
 
-    def prepare(root: Path) -> int:
+    def score_first(root: Path) -> int:
         appliance = start(root, 1000.0)
         appliance.receive(*files)
         appliance.run(10)
@@ -84,18 +84,9 @@ def main(folder: Path, bundle: Path) -> None:
             print(f"{root.name}: {fault}", file=sys.stderr)
         return 2 * bool(faults)
 
-    wrong, number, status = {}, 0, ENDED
-    assert forked(lambda: prepare(folder / "first")) == 0
-    while status == ENDED:
-        number += 1
-        root = folder / "first"
-        shutil.copytree(root, folder / "kept") if number == 1 else shutil.copytree(folder / "kept", root)
-        status = forked(lambda: run(root, number))  # noqa: B023  # it ends within this turn
-        again = forked(lambda: run(root, 0))  # noqa: B023
-        if again or status not in (0, ENDED):
-            wrong[number] = [status, again]
-        shutil.rmtree(root)
-    print(json.dumps({"steps": number - 1, "wrong": wrong}))
+    assert forked(lambda: score_first(folder / TURN)) == 0
+    (folder / TURN).rename(folder / "scored")
+    try_each_step(folder, lambda root: shutil.copytree(folder / "scored", root), run)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.codes import CODES
 from spinescore.runtime.text import one_line
 
-__all__ = ["HANDLERS", "Problem", "disconnect", "document_of_problem", "malformed", "problem", "status_of",
-           "unknown"]  # fmt: skip
+__all__ = ["HANDLERS", "RETRY_SOON", "Problem", "busy", "disconnect", "document_of_problem", "malformed", "problem",
+           "status_of", "unknown"]  # fmt: skip
+
+RETRY_SOON = {"Retry-After": "1"}  # of a service that has enough to do
 
 # The status of the answer for a job of the worker by its code; what is not here is a reject of the study: 422.
 _STATUSES = {"http-busy": 503, "not-ready": 503, "no-space": 503, "cancelled": 503, "worker-timeout": 504,
@@ -40,6 +42,11 @@ def malformed(sentence: str) -> Problem:
 def unknown(sentence: str) -> Problem:
     """Return the problem of a request for an object that is not there."""
     return Problem(404, Fault("http-request", sentence))
+
+
+def busy(sentence: str) -> Problem:
+    """Return the problem of a service that has enough to do."""
+    return Problem(503, Fault("http-busy", sentence), RETRY_SOON)
 
 
 def document_of_problem(status: int, fault: Fault) -> dict[str, Any]:

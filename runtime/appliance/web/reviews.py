@@ -28,7 +28,7 @@ from spinescore.runtime.appliance.web.access import CLIENT, Client
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, small_body, wrong_type
 from spinescore.runtime.appliance.web.consoles import GaveUp
 from spinescore.runtime.appliance.web.problems import Problem, malformed
-from spinescore.runtime.appliance.web.shown import asked, data_answer, number_of, radiographs_of, show
+from spinescore.runtime.appliance.web.shown import asked, check_study, data_answer, number_of, radiographs_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.workcalls import WorkCalls
 from spinescore.runtime.appliance.work.consolejob import ANSWER
@@ -92,7 +92,7 @@ def reviews_routes(site: Site, calls: WorkCalls) -> list[Route]:
 
     async def preview(request: Request) -> Response:
         number, call = number_of(request), await _read(site, request)
-        seen, objects, corrections = await asked(site, lambda index: _seen(site, index, number, call))
+        seen, objects, corrections = await asked(site, lambda index: _inputs(site, index, number, call))
         if call.correction is None or not call.correction.points:
             return data_answer({"report": await asyncio.to_thread(_corrected, seen, call.correction)})
         try:
@@ -158,19 +158,25 @@ def _kept(change: Any) -> Any:
         raise Problem(503, Fault("no-space", text), RETRY_LATER) from None
 
 
-def _seen(
-    site: Site, index: Index, number: int, call: _Call
-) -> tuple[Path, tuple[JobObject, ...], tuple[Correction, ...]]:
-    """Return the report that the reader sees, the study's objects, and the corrections in it. Raises Problem."""
-    show(site, index, number)
+def _seen(site: Site, index: Index, number: int, call: _Call) -> Path:
+    """Return the file of the report that the reader sees. Raises Problem."""
+    check_study(index, number)
     results = _kept(partial(reviews.latest, index, number, call.revision))
-    path = site.places.results / results["input_key"] / FORMATS["json"].file
+    path: Path = site.places.results / results["input_key"] / FORMATS["json"].file
     if not path.is_file():
         text = f"study {number} has no report that could be corrected ({results['code']})"
         raise Problem(409, Fault("review-conflict", text))
+    return path
+
+
+def _inputs(
+    site: Site, index: Index, number: int, call: _Call
+) -> tuple[Path, tuple[JobObject, ...], tuple[Correction, ...]]:
+    """Return the report that the reader sees, the study's objects, and the corrections in it. Raises Problem."""
+    seen = _seen(site, index, number, call)
     rows = index.rows("SELECT sha256 FROM objects WHERE study = ? ORDER BY sop_instance_uid", number)
     objects = tuple(JobObject(row["sha256"], str(site.places.object(row["sha256"]))) for row in rows)
-    return path, objects, reviews.corrections_of(index, number, call.revision)
+    return seen, objects, reviews.corrections_of(index, number, call.revision)
 
 
 def _corrected(seen: Path, correction: Correction | None) -> Any:
@@ -184,7 +190,7 @@ def _corrected(seen: Path, correction: Correction | None) -> Any:
 
 def _correct(site: Site, index: Index, number: int, call: _Call) -> Any:
     assert call.correction is not None
-    seen = _seen(site, index, number, call)[0]
+    seen = _seen(site, index, number, call)
     if not call.correction.points:
         _corrected(seen, call.correction)
     elif missing := [name for name in call.correction.points if name not in radiographs_of(seen)]:
@@ -194,6 +200,6 @@ def _correct(site: Site, index: Index, number: int, call: _Call) -> Any:
 
 
 def _accept(site: Site, index: Index, number: int, call: _Call) -> Any:
-    show(site, index, number)
+    check_study(index, number)
     reviews.accept(index, site.clock, number, call.revision, call.reader, call.comment, call.at)
     return show(site, index, number)

@@ -16,7 +16,7 @@ from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.web.bodies import Body, form_or_file, whole_body
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles, GaveUp
 from spinescore.runtime.appliance.web.media import file_response
-from spinescore.runtime.appliance.web.problems import Problem, disconnect, malformed, problem, status_of
+from spinescore.runtime.appliance.web.problems import RETRY_SOON, busy, disconnect, malformed, problem, status_of
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreRequest, read_query, read_request
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
 from spinescore.runtime.appliance.work.consolejob import ANSWER, ConsoleJob
@@ -24,7 +24,6 @@ from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
 
 __all__ = ["scoring_routes"]
 
-_RETRY = {"Retry-After": "1"}
 _KEY = re.compile(r"[0-9]{1,15}-[0-9a-f]{32}")
 
 
@@ -39,8 +38,7 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
                 code, message = await consoles.score(job, disconnect(request.receive))
                 return await _answer(consoles, job, code, message or "")
         except Busy:
-            text = f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again"
-            raise Problem(503, Fault("http-busy", text), _RETRY) from None
+            raise busy(f"{MOST_WAITING + 1} calls of consoles are being served already; send the study again") from None
         except (GaveUp, ClientDisconnect):
             return Response(status_code=400)  # nobody gets it
 
@@ -121,4 +119,4 @@ async def _answer(consoles: Consoles, job: ConsoleJob, code: str | None, message
         return Response(content, media_type="application/json")
     status = status_of(code)
     report = {"report": json.loads(path.read_bytes())["report"]} if path.exists() else {}
-    return problem(status, Fault(code, message), _RETRY if status == 503 else None, **report)
+    return problem(status, Fault(code, message), RETRY_SOON if status == 503 else None, **report)

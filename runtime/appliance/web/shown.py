@@ -20,7 +20,7 @@ from spinescore.runtime.appliance.web.problems import unknown
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.outputs.formats import FORMATS
 
-__all__ = ["PRIVATE", "asked", "data_answer", "number_of", "radiographs_of", "show"]
+__all__ = ["PRIVATE", "asked", "check_study", "data_answer", "number_of", "radiographs_of", "show"]
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REPORT = FORMATS["json"].file
@@ -50,22 +50,28 @@ def data_answer(document: Any, status: int = 200) -> JSONResponse:
     return JSONResponse(document, status, PRIVATE)
 
 
-def show(site: Site, index: Index, number: int) -> dict[str, Any]:
-    """Return a study with links to its files, views and prior study. Raises Problem if there is none."""
+def check_study(index: Index, number: int) -> None:
+    """Raise Problem if there is no study with this number."""
     if index.one("SELECT 1 FROM studies WHERE id = ?", number) is None:
         raise unknown(f"there is no study {number}")
+
+
+def show(site: Site, index: Index, number: int) -> dict[str, Any]:
+    """Return a study with links to its files, views and prior study. Raises Problem if there is none."""
+    check_study(index, number)
     study = status.show_study(index, number)
     files = [
         f"{_link(number, one['input_key'])}/{path.name}"
         for one in study["results"] if not one["removed"]
         for path in sorted((site.places.results / one["input_key"]).glob("*")) if path.name != SET
     ]  # fmt: skip
+    keys = {one["revision"]: one.pop("input_key") for one in study["revisions"]}
     for one in study["revisions"]:
-        url = f"{_link(number, one.pop('input_key'))}/{_REPORT}"
+        url = f"{_link(number, keys[one['revision']])}/{_REPORT}"
         one["report_url"] = url if url in files else None
-    scored = [one for one in study["revisions"] if one["made_at"] is not None]
-    report_url = scored[-1]["report_url"] if scored else None
-    views = {} if report_url is None else _views(number, site.places.results / report_url.split("/")[5] / _REPORT)
+    newest = next((one for one in reversed(study["revisions"]) if one["made_at"] is not None), None)
+    report_url = newest and newest["report_url"]
+    views = _views(number, site.places.results / keys[newest["revision"]] / _REPORT) if newest and report_url else {}
     return {**study, "files": files, "report_url": report_url, "prior": _prior(index, number), "views": views}
 
 

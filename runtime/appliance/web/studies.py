@@ -26,8 +26,8 @@ from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.appliance.store.studies import STATES
 from spinescore.runtime.appliance.web.bodies import RETRY_LATER, Body, form_or_file, whole_body, wrong_type
 from spinescore.runtime.appliance.web.media import file_response
-from spinescore.runtime.appliance.web.problems import Problem, malformed, unknown
-from spinescore.runtime.appliance.web.shown import asked, data_answer, number_of, show
+from spinescore.runtime.appliance.web.problems import Problem, busy, malformed, unknown
+from spinescore.runtime.appliance.web.shown import asked, check_study, data_answer, number_of, show
 from spinescore.runtime.appliance.web.site import Site
 from spinescore.runtime.appliance.web.upload import DICOM, Part, Related, boundary_of
 from spinescore.runtime.appliance.work.consolejob import SUFFIX
@@ -130,8 +130,7 @@ async def _receive(
 ) -> list[_Outcome]:
     """Take the files of a call into the spool. When this returns they cannot be lost any more."""
     if calls.locked():
-        text = f"{_MOST_CALLS} calls are sending studies already; send it again"
-        raise Problem(503, Fault("http-busy", text), {"Retry-After": "1"})
+        raise busy(f"{_MOST_CALLS} calls are sending studies already; send it again")
     limit = site.config.http.max_body_mb << 20
     async with calls, _folder(site) as folder:
         async with whole_body(request, partial(make, folder), site.places, limit) as body:
@@ -225,11 +224,11 @@ def _list(index: Index, **chosen: Any) -> dict[str, Any]:
 
 
 def _retry(site: Site, index: Index, number: int) -> dict[str, Any]:
-    show(site, index, number)
+    check_study(index, number)
     return {"message": status.retry(index, site.clock, number), "study": show(site, index, number)}
 
 
 def _deliver(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
-    show(site, index, number)
+    check_study(index, number)
     message = status.deliver_again(index, site.clock, number, destination)
     return {"message": message, "study": show(site, index, number)}

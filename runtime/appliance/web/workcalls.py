@@ -11,12 +11,13 @@ from starlette.requests import Request
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.web.consoles import Busy, Consoles
-from spinescore.runtime.appliance.web.problems import Problem, disconnect, status_of
+from spinescore.runtime.appliance.web.problems import RETRY_SOON, Problem, busy, disconnect, status_of
 from spinescore.runtime.appliance.work.reviewjob import ReviewJob
 
 __all__ = ["WorkCalls"]
 
 _AT_ONCE, _MOST = 2, 16
+_BUSY = "the worker has enough to do; ask again"
 
 
 class WorkCalls:
@@ -32,21 +33,16 @@ class WorkCalls:
         Raises Problem if it could not be done, GaveUp if the caller left before.
         """
         if self._count >= _MOST:
-            raise _busy()
+            raise busy(_BUSY)
         self._count += 1
         try:
             async with self._turns, self._consoles.call() as (key, folder):
                 code, message = await self._consoles.score(make(key, str(folder)), disconnect(request.receive))
                 if code is not None:
                     status = status_of(code)
-                    headers = {"Retry-After": "1"} if status == 503 else None
-                    raise Problem(status, Fault(code, message or ""), headers)
+                    raise Problem(status, Fault(code, message or ""), RETRY_SOON if status == 503 else None)
                 yield folder
         except Busy:
-            raise _busy() from None
+            raise busy(_BUSY) from None
         finally:
             self._count -= 1
-
-
-def _busy() -> Problem:
-    return Problem(503, Fault("http-busy", "the worker has enough to do; ask again"), {"Retry-After": "1"})

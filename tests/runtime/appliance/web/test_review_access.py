@@ -71,13 +71,6 @@ def many():
     return [double.Study(40, double.scored(1), prior=39), double.Study(39, double.scored(0)), *rows]
 
 
-@pytest.fixture(scope="module")
-def driver():
-    need_browser()
-    with browsing() as driver:
-        yield driver
-
-
 @pytest.fixture
 def service():
     return double.Double(many(), page_size=20)

@@ -7,20 +7,12 @@ import json
 import pytest
 
 from helpers import review_double as double
-from helpers.browser import browsing, need_browser
 from helpers.review_reader import Reader
 
 pytestmark = pytest.mark.slow
 CONTROL, SHIFT, ESCAPE, ENTER, TAB = "\ue009", "\ue008", "\ue00c", "\ue007", "\ue004"
 RIGHT, DOWN = "\ue014", "\ue015"
 POINT = "C4/C5, anterior point"
-
-
-@pytest.fixture(scope="module")
-def driver():
-    need_browser()
-    with browsing() as driver:
-        yield driver
 
 
 @pytest.fixture
