@@ -18,14 +18,13 @@ import numpy as np
 from spinescore.benchmarks.harness.record import Command
 from spinescore.runtime.followup.association import associate
 from spinescore.runtime.followup.associationinput import Study, Unit
-from spinescore.runtime.study import LEVELS
+from spinescore.runtime.study import ALL_LEVELS
 from spinescore.runtime.text import table
 
 __all__ = ["SCHEMA", "coverage", "draw_cohort", "main"]
 
 SCHEMA = "spinescore.association-coverage/2"
 
-_LEVELS = tuple(level for levels in LEVELS.values() for level in levels)
 _RISK = 0.09  # of a new syndesmophyte in an unexposed unit at the mean age
 _AT_RISK = 0.75  # share of units without a syndesmophyte at baseline
 _AGE_EFFECT = 0.03  # in log odds, per year from the mean age
@@ -49,12 +48,12 @@ def draw_cohort(seed: int, patients: int, odds_ratio: float, correlation: float,
     for patient in range(patients):
         age, shared, inflamed = rng.normal(0, 10), rng.normal(), rng.beta(1, 3)
         lean = 0.02 * age if by_age else 0.0
-        exposed = rng.random(len(_LEVELS)) < np.clip(inflamed + lean, 0, 1)
+        exposed = rng.random(len(ALL_LEVELS)) < np.clip(inflamed + lean, 0, 1)
         logit = math.log(_RISK / (1 - _RISK)) + math.log(odds_ratio) * exposed + (_AGE_EFFECT * age if by_age else 0.0)
-        hidden = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * rng.normal(size=len(_LEVELS))
+        hidden = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * rng.normal(size=len(ALL_LEVELS))
         event = norm.cdf(hidden) < 1 / (1 + np.exp(-logit))
-        at_risk = rng.random(len(_LEVELS)) < _AT_RISK
-        for level, x, y, risk in zip(_LEVELS, exposed, event, at_risk, strict=True):
+        at_risk = rng.random(len(ALL_LEVELS)) < _AT_RISK
+        for level, x, y, risk in zip(ALL_LEVELS, exposed, event, at_risk, strict=True):
             covariates = (45 + age,) if by_age else ()
             units.append(Unit(f"{patient}", level, 730, bool(x), bool(y) if risk else None, None, covariates))
     return Study(tuple(units), ("age",) if by_age else (), {})

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ALL_LEVELS",
+    "ALL_SITES",
     "FROM_LIBRARY",
     "LEVELS",
     "REGIONS",
@@ -49,6 +51,10 @@ def sites_of(level: str) -> tuple[str, str]:
 SITES: dict[Region, tuple[str, ...]] = {
     region: tuple(site for level in levels for site in sites_of(level)) for region, levels in LEVELS.items()
 }
+
+# Of both regions, from above.
+ALL_LEVELS: tuple[str, ...] = tuple(level for levels in LEVELS.values() for level in levels)
+ALL_SITES: tuple[str, ...] = tuple(site for sites in SITES.values() for site in sites)
 
 
 # The beginning of warnings from a library, which may quote the content of a file.

@@ -11,7 +11,7 @@ from spinescore.runtime.bundle import Bundle
 from spinescore.runtime.devices import Device
 from spinescore.runtime.reading.studies import load_studies
 from spinescore.runtime.scoring.studyscorer import StudyScorer
-from spinescore.runtime.study import SITES, Study
+from spinescore.runtime.study import ALL_SITES, Study
 
 __all__ = ["Grades", "compare_studies", "grades_of", "places_of"]
 
@@ -48,4 +48,4 @@ def _grades(scorer: StudyScorer, study: Study) -> Grades:
     report = scorer.score(study).report
     discs = [disc for region in report.regions.values() for disc in region.discs]
     grades = {corner.site: corner.grade for disc in discs for corner in disc.corners}
-    return {site: grades.get(site) for sites in SITES.values() for site in sites}
+    return {site: grades.get(site) for site in ALL_SITES}

@@ -32,12 +32,12 @@ from spinescore.runtime.scoring.report import (
     TimingsMs,
     TotalReport,
 )
-from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region, sites_of
+from spinescore.runtime.study import ALL_SITES, LEVELS, REGIONS, SITES, Region, sites_of
 
 __all__ = ["read_csv"]
 
 _MAX_BYTES = 256_000_000
-_SITES = frozenset(site for sites in SITES.values() for site in sites)
+_SITES = frozenset(ALL_SITES)
 _KEY = re.compile(r"[0-9a-f]{32}")
 _NO_TIMES = TimingsMs(None, None, None, None, None)
 _PROBABILITIES = ("p0", "p1", "p2", "p3")

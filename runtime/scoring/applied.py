@@ -9,11 +9,9 @@ from typing import Annotated
 
 from spinescore.runtime.fields import Length, OneOf, Within, dotted, shown
 from spinescore.runtime.scoring.msasss import MAX_GRADE
-from spinescore.runtime.study import LEVELS, SITES, Region
+from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, LEVELS, Region
 
 __all__ = [
-    "LEVEL_NAMES",
-    "SITE_NAMES",
     "AppliedCorrection",
     "Comment",
     "DiscPoints",
@@ -23,9 +21,6 @@ __all__ = [
     "Reader",
     "check_words",
 ]
-
-SITE_NAMES = tuple(site for sites in SITES.values() for site in sites)
-LEVEL_NAMES = tuple(level for levels in LEVELS.values() for level in levels)
 
 _MOST_PX = 100_000.0  # more than the sides of any radiograph; points may lie outside it
 
@@ -42,7 +37,7 @@ _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?\+00:00", re
 class GradeChange:
     """A reader's grade of the site `where`. None: the corner had no grade before, or cannot be read."""
 
-    where: Annotated[str, OneOf(*SITE_NAMES)]
+    where: Annotated[str, OneOf(*ALL_SITES)]
     before: Grade | None
     after: Grade | None
 
@@ -54,7 +49,7 @@ class PointsChange:
     `before` is None if there were none, or if they are not known.
     """
 
-    where: Annotated[str, OneOf(*LEVEL_NAMES)]
+    where: Annotated[str, OneOf(*ALL_LEVELS)]
     before: DiscPoints | None
     after: DiscPoints
 

@@ -16,8 +16,6 @@ from spinescore.runtime.documents import document_of, read
 from spinescore.runtime.fields import Keys, Length, OneOf
 from spinescore.runtime.notices import findings_of, notice
 from spinescore.runtime.scoring.applied import (
-    LEVEL_NAMES,
-    SITE_NAMES,
     AppliedCorrection,
     Comment,
     DiscPoints,
@@ -31,7 +29,7 @@ from spinescore.runtime.scoring.consistency import SAME_PX
 from spinescore.runtime.scoring.regrading import taken_out, with_grades
 from spinescore.runtime.scoring.report import CornerReport, DiscReport, RegionReport, StudyReport, UntrustedPoints
 from spinescore.runtime.scoring.reporting import with_notices
-from spinescore.runtime.study import LEVELS, REGIONS, SITES, Region
+from spinescore.runtime.study import ALL_LEVELS, ALL_SITES, LEVELS, REGIONS, SITES, Region
 
 __all__ = ["Correction", "correct", "corrections_of", "keypoints_of", "left_behind"]
 
@@ -48,9 +46,9 @@ class Correction:
     reader: Reader = field(repr=False)
     at: Annotated[str, Length(1, 64)]
     points: Annotated[
-        Mapping[Region, Annotated[Mapping[str, DiscPoints], Keys(*LEVEL_NAMES, least=0)]], Keys(*REGIONS, least=0)
+        Mapping[Region, Annotated[Mapping[str, DiscPoints], Keys(*ALL_LEVELS, least=0)]], Keys(*REGIONS, least=0)
     ] = field(default_factory=dict)
-    grades: Annotated[Mapping[str, Grade | None], Keys(*SITE_NAMES, least=0)] = field(default_factory=dict)
+    grades: Annotated[Mapping[str, Grade | None], Keys(*ALL_SITES, least=0)] = field(default_factory=dict)
     unreadable: Annotated[tuple[Annotated[Region, OneOf(*REGIONS)], ...], Length(0, len(REGIONS))] = ()
     comment: Comment | None = field(default=None, repr=False)
 

@@ -18,7 +18,7 @@ from spinescore.runtime.appliance.web.apiparts import (
     problems,
     ref,
 )
-from spinescore.runtime.study import LEVELS, REGIONS, SITES
+from spinescore.runtime.study import ALL_SITES, LEVELS, REGIONS
 
 __all__ = ["review_paths", "study_schema"]
 
@@ -70,7 +70,7 @@ def _calls(unknown: dict[str, str]) -> Json:
     pair = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     pairs = {"type": "array", "items": pair, "minItems": 2, "maxItems": 2}
     points = _some({region: _some(dict.fromkeys(levels, pairs)) for region, levels in LEVELS.items()})
-    grades = _some({site: {"enum": [0, 1, 2, 3, None]} for sites in SITES.values() for site in sites})
+    grades = _some({site: {"enum": [0, 1, 2, 3, None]} for site in ALL_SITES})
     regions = array({"enum": list(REGIONS)})
     preview = {"200": answer("the report", an_object(report=ref("Report")))}
     return {

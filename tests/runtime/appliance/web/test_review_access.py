@@ -76,17 +76,6 @@ def service():
     return double.Double(many(), page_size=20)
 
 
-@pytest.fixture
-def reader(driver, service):
-    with double.serving(service) as url:
-        reader = Reader(driver, url)
-        driver.get("about:blank")
-        driver.get_log("browser")
-        driver.get_log("performance")
-        yield reader
-        assert reader.problems(getattr(service, "allowed", ())) == []
-
-
 def numbers(reader):
     return [int(one.text) for one in reader.all(".worklist tbody th")]
 

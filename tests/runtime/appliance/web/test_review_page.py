@@ -22,17 +22,6 @@ def service():
     return double.Double([double.Study(2, new, prior=1), double.Study(1, old, study_date="20240101")])
 
 
-@pytest.fixture
-def reader(driver, service):
-    with double.serving(service) as url:
-        reader = Reader(driver, url)
-        driver.get("about:blank")
-        driver.get_log("browser")
-        driver.get_log("performance")
-        yield reader
-        assert reader.problems(getattr(service, "allowed", ())) == []
-
-
 def value(service, number=2):
     return service.studies[number].scored.report["total"]["value"]
 

@@ -14,6 +14,7 @@ from pydicom import dcmread
 from helpers.browser import browsing, need_browser
 from helpers.http_calls import ask
 from helpers.review_reader import Reader
+from spinescore.benchmarks.harness.appliance import write_config
 from spinescore.benchmarks.harness.ports import free_port, listens, wait_until
 from spinescore.runtime.phantom import write_study
 
@@ -21,28 +22,7 @@ pytestmark = pytest.mark.slow
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 POINT = "C4/C5, anterior point"
-CONFIG = """\
-[node]
-host = "127.0.0.1"
-port = {node}
-[[peer]]
-ae_title = "MODALITY"
-host = "127.0.0.1"
-[spool]
-path = "spool"
-reserve_gb = 0.001
-[score]
-bundle = "phantom-reference"
-device = "cpu"
-[study]
-quiet_s = 2.0
-quiet_complete_s = 0.2
-[[destination]]
-name = "archive"
-kind = "dicom"
-host = "127.0.0.1"
-port = {archive}
-ae_title = "ARCHIVE"
+MORE = """\
 results = ["sr"]
 [http]
 tcp = "127.0.0.1:{web}"
@@ -76,8 +56,11 @@ def service(tmp_path):
     ports = {name: free_port() for name in ("node", "archive", "web")}
     (tmp_path / "reader.token").write_text(TOKEN)
     (tmp_path / "reader.token").chmod(0o600)
-    config, archive = tmp_path / "appliance.toml", tmp_path / "archive"
-    config.write_text(CONFIG.format(**ports))
+    config = write_config(tmp_path, ports["node"], ports["archive"], "phantom-reference", quiet_s=2.0,
+                          quiet_complete_s=0.2)  # fmt: skip
+    with config.open("a") as file:
+        file.write(MORE.format(**ports))
+    archive = tmp_path / "archive"
     archive.mkdir()
     scp = ("storescp", "-od", archive, ports["archive"])
     serve = (sys.executable, "-m", "spinescore.runtime.cli", "serve", "--config", config)
