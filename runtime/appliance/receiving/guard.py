@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from pynetdicom.ae import ApplicationEntity
@@ -26,11 +26,13 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from spinescore.runtime.appliance.fault import Refusal
 
-__all__ = ["GuardedServer", "Limits", "PduGuard"]
+__all__ = ["GuardedServer", "Limits", "PduGuard", "items_of"]
 
 _HEADER_LENGTH = 6  # bytes of a PDU before its body (PS3.8, section 9.3.1)
 _ASSOCIATE_RQ, _DATA = 0x01, 0x04
 _READ_SIZE = 256 * 1024
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def arriving(self) -> int:
         """Return the bytes of the objects that are arriving now, of all associations together."""
-        return sum(guard.held for association, guard in list(self.guards.items()) if association.is_alive())
+        return sum(guard.held for association, guard in items_of(self.guards) if association.is_alive())
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell of a connection that failed before its association, as one whose TLS handshake fails."""
@@ -256,6 +258,15 @@ class _Handler(RequestHandler):
         association.acse_timeout = limits.request_s
         association.network_timeout = limits.idle_s
         return association
+
+
+def items_of(table: WeakKeyDictionary[Association, _Value]) -> list[tuple[Association, _Value]]:
+    """Return the items of a table to which other threads add meanwhile, and from which keys go at any time.
+
+    The table's own `items` raises `RuntimeError` then, which would end the thread of an association without an answer.
+    """
+    pairs = [(key, table.get(key)) for reference in table.keyrefs() if (key := reference()) is not None]
+    return [(key, value) for key, value in pairs if value is not None]
 
 
 def _speaks(connection: socket.socket, wait_s: float) -> bool:

@@ -36,7 +36,7 @@ from spinescore.runtime.appliance.receiving.arrival import (
     NotStored,
     arrival_of,
 )
-from spinescore.runtime.appliance.receiving.guard import GuardedServer, Limits
+from spinescore.runtime.appliance.receiving.guard import GuardedServer, Limits, items_of
 from spinescore.runtime.appliance.store.index import IndexFull
 from spinescore.runtime.reading.decoding.syntaxes import (
     DEFLATED,
@@ -167,7 +167,7 @@ class Receiver:
         peers = [peer for peer in peers if peer.cert_sha256 is None or peer.cert_sha256.lower() == fingerprint]
         if not peers:
             return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's", "certificate"
-        holders = [holder for other, holder in self._admitted.items() if other.is_alive()]
+        holders = [holder for other, holder in items_of(self._admitted) if other.is_alive()]
         if len(holders) >= self._limits.max_associations and peers[0] in holders:  # its first one is always accepted
             return (
                 _LIMIT,

@@ -6,9 +6,12 @@ import contextlib
 import resource
 import socket
 import struct
+import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,6 +134,33 @@ def test_the_time_of_an_object_does_not_begin_with_an_echo(radiographs):
         time.sleep(2.0)
         assert association.send_c_store(sent).Status == 0
     assert len(heard.files) == 1
+
+
+class Gone:
+    """An association that is over at once."""
+
+    def is_alive(self) -> bool:
+        return False
+
+
+def test_associations_that_begin_and_end_meanwhile_do_not_disturb_the_count():
+    interval, over, last = sys.getswitchinterval(), threading.Event(), deque[Gone](maxlen=50)
+
+    def churn() -> None:
+        while not over.is_set():
+            last.append(Gone())
+            receiver._server.guards[last[-1]] = SimpleNamespace(held=1)
+
+    with node() as (receiver, _):
+        thread = threading.Thread(target=churn)
+        sys.setswitchinterval(1e-6)
+        thread.start()
+        try:
+            assert [receiver._server.arriving() for _ in range(5000)] == [0] * 5000
+        finally:
+            over.set()
+            thread.join()
+            sys.setswitchinterval(interval)
 
 
 def test_threads_and_descriptors_come_back():
