@@ -1,4 +1,4 @@
-"""The build step that compiles the kernels for the package. Only setuptools imports this file (pyproject.toml)."""
+"""The build steps that compile the kernels for the package. Only setuptools imports this file (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from setuptools.command.bdist_wheel import bdist_wheel, get_platform
 from setuptools.command.build_py import build_py
 
-__all__ = ["BuildWithKernels"]
+__all__ = ["BuildWithKernels", "TaggedWheel"]
 
 
 class BuildWithKernels(build_py):
     """Copies the modules and, if nvcc is there, puts the fatbins and their PTX beside them.
 
-    Without nvcc the kernels are compiled when they are first used. The wheel stays `py3-none-any`: fatbins and PTX are
-    code for GPUs, the same for every host, and nothing else is compiled.
+    Without nvcc the kernels are compiled when they are first used.
     """
 
     def run(self) -> None:
@@ -37,6 +37,19 @@ class BuildWithKernels(build_py):
                 build.compile_ptx(source, folder / build.shipped_name(source, ".ptx"), nvcc)
         except build.KernelBuildError as error:
             self.warn(f"{error} The CUDA kernels will be compiled when they are first used.")
+
+
+class TaggedWheel(bdist_wheel):
+    """Tags a wheel that carries compiled kernels for the platform of its nvcc, or for the one that `--plat-name` names.
+
+    Fatbins are the same for every processor of the host, but each platform has GPUs and a CUDA of its own: those that
+    a workstation's nvcc makes do not load on a Jetson. A wheel without fatbins stays `py3-none-any`.
+    """
+
+    def get_tag(self) -> tuple[str, str, str]:
+        if not self.plat_name_supplied and any(Path(self.bdist_dir).glob("spinescore/kernels/*.fatbin")):
+            self.plat_name, self.plat_name_supplied = get_platform(None), True
+        return super().get_tag()
 
 
 def _build_module() -> ModuleType:

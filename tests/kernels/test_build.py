@@ -324,3 +324,26 @@ def test_a_package_is_built_without_fatbins_where_nvcc_is_missing_or_fails(nvcc,
     assert [*folder.iterdir()] == []
     assert "no host compiler" in said[0]
     assert "nvcc was not found" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "has_kernels", "platform"),
+    [
+        ({}, True, "linux_x86_64"),
+        ({}, False, "any"),
+        ({"plat_name": "linux_aarch64"}, True, "linux_aarch64"),
+    ],
+)
+def test_a_wheel_with_compiled_kernels_has_the_tag_of_its_platform(
+    package_step, monkeypatch, options, has_kernels, platform
+):
+    from spinescore.kernels import packaging
+
+    step, folder = package_step
+    monkeypatch.setattr(packaging, "get_platform", lambda folder: "linux_x86_64")
+    wheel = packaging.TaggedWheel(step.distribution, **options)
+    wheel.bdist_dir, wheel.root_is_pure = step.build_lib, True
+    wheel.plat_name_supplied = bool(options)
+    if has_kernels:
+        (folder / build.shipped_name(SOURCES[0])).write_bytes(FATBIN)
+    assert wheel.get_tag() == ("py3", "none", platform)

@@ -96,7 +96,7 @@ def _write(part: Path, target: Target, own: Path | None, key: minisign.SecretKey
         path.mkdir(parents=True)
     others = download(pins_for(read_text(REQUIREMENTS / "appliance.txt"), target), target, wheels)
     (installer,) = download(pins_for(read_text(REQUIREMENTS / "installer.txt"), target), target, pip)
-    ours = read_wheel(build_own(wheels) if own is None else Path(shutil.copy(own, wheels)), target)
+    ours = read_wheel(build_own(wheels, target) if own is None else Path(shutil.copy(own, wheels)), target)
     if ours.name != "spinescore":
         raise SpineScoreError(f"{ours.path.name} is not a wheel of spinescore")
     for name, place in _SHIPPED.items():

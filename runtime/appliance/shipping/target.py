@@ -53,7 +53,8 @@ class Target:
         """The tags of the wheels that run there."""
         own = tags.cpython_tags(self.python, platforms=self.platforms)
         interpreter = "cp{}{}".format(*self.python)
-        return frozenset([*own, *tags.compatible_tags(self.python, interpreter, self.platforms)])
+        built_here = tags.Tag("py3", "none", f"linux_{self.machine}")  # our own wheel: no index takes one of this tag
+        return frozenset([built_here, *own, *tags.compatible_tags(self.python, interpreter, self.platforms)])
 
     @property
     def environment(self) -> dict[str, str]:

@@ -81,7 +81,7 @@ def download(pins: dict[str, str], target: Target, folder: Path) -> list[Wheel]:
     return wheels
 
 
-def build_own(folder: Path) -> Path:
+def build_own(folder: Path, target: Target) -> Path:
     """Build the wheel of spinescore from the source that runs, in a folder, and return it. Raises SpineScoreError."""
     if not (_SOURCE / "pyproject.toml").is_file():
         raise SpineScoreError("spinescore does not run from its source here; name its wheel with --wheel")
@@ -89,7 +89,9 @@ def build_own(folder: Path) -> Path:
         tree = Path(temporary) / "spinescore"  # a copy: an old folder build/ would get into the wheel
         leave = shutil.ignore_patterns(".*", "build", "dist", "tests", "*.egg-info", "__pycache__")
         shutil.copytree(_SOURCE, tree, ignore=leave)
-        _pip("wheel", ["--no-deps", "--wheel-dir", temporary, str(tree)], "the wheel of spinescore could not be built")
+        tag = f"--config-settings=--build-option=--plat-name=linux_{target.machine}"
+        words = ["--no-deps", "--wheel-dir", temporary, tag, str(tree)]
+        _pip("wheel", words, "the wheel of spinescore could not be built")
         (built,) = Path(temporary).glob("*.whl")
         return Path(shutil.copy(built, folder))
 

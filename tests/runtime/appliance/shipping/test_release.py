@@ -59,7 +59,9 @@ def test_older_wheels_run_on_a_newer_platform():
     target = parse_target("manylinux_2_35_x86_64", "3.11")
     tags = {str(tag) for tag in target.tags}
     assert {"cp311-cp311-manylinux_2_35_x86_64", "cp38-abi3-manylinux2014_x86_64", "py3-none-any"} <= tags
+    assert "py3-none-linux_x86_64" in tags  # our own wheel, with kernels
     assert not {"cp311-cp311-manylinux_2_36_x86_64", "cp312-cp312-manylinux_2_17_x86_64"} & tags
+    assert not {"cp311-cp311-linux_x86_64", "py3-none-linux_aarch64"} & tags
     assert "manylinux_2_5_aarch64" not in parse_target("manylinux_2_35_aarch64", "3.11").platforms
 
 
