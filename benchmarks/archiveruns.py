@@ -37,20 +37,19 @@ class Timed:
 
     def __init__(self, way: Crews, watch: Callable[[], None]) -> None:
         self._way, self._watch = way, watch
-        self.times_s, self.memory, self.processor_s = [0.0], [0], 0.0
+        self.times_s, self.memory, self.workers_s, self.run_s = [0.0], [0], 0.0, 0.0
 
     def facts(self) -> dict[str, Any]:
         return self._way.facts()
 
     def outcomes(self, tasks: Iterator[Task], total: int, opened: Opened, request: Request) -> Iterator[Outcome]:
         times: list[float] = []
-        begun_s = 0.0
         with _sampled() as memory:
             for outcome in self._way.outcomes(tasks, total, opened, request):
                 times.append(time.perf_counter())
                 if len(times) in (1, total):
-                    self.processor_s = sum(map(processor_s, descendants())) - begun_s
-                    begun_s = self.processor_s
+                    self.workers_s = sum(map(processor_s, descendants())) - self.workers_s
+                    self.run_s = time.process_time() - self.run_s
                 self._watch()
                 yield outcome
         self.times_s, self.memory = times, memory
@@ -63,7 +62,15 @@ class Timed:
     @property
     def core_ms(self) -> float:
         """Processor time of the workers for each study after the first; without meaning if the run chose its split."""
-        return self.processor_s * 1e3 / max(len(self.times_s) - 1, 1)
+        return self._each_ms(self.workers_s)
+
+    @property
+    def run_core_ms(self) -> float:
+        """The same of this process, which feeds the workers, writes the tables and takes the samples."""
+        return self._each_ms(self.run_s)
+
+    def _each_ms(self, seconds: float) -> float:
+        return seconds * 1e3 / max(len(self.times_s) - 1, 1)
 
 
 def run_archive(

@@ -115,7 +115,7 @@ class Crews:
         most = max(1, int((memory_bytes() - _SPARE_BYTES) // max(each, 1)))
         if self._workers is not None or candidates[0][0] <= most:
             return candidates
-        self._say(f"the memory suffices for {most} processes")
+        self._say(f"processes that score: at most {most}, because of the memory")
         return [(most, self._threads or max(1, core_count() // most)), *(one for one in candidates if one[0] <= most)]
 
     def _probe(self, crew: Crew, split: Split, tasks: Iterator[Task]) -> Iterator[Outcome]:

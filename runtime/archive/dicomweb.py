@@ -74,10 +74,10 @@ class WebArchive:
         fields = ["StudyInstanceUID", "StudyDate", "PatientID", "IssuerOfPatientID"]
 
         def ask() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = _client(self.url).search_for_studies(
+            studies: list[dict[str, Any]] = _client(self.url).search_for_studies(
                 limit=_PAGE, offset=offset, fields=fields, search_filters=filters
             )
-            return found
+            return studies
 
         try:
             return _tried(ask)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from spinescore.runtime.documents import document_of, read
@@ -24,7 +25,7 @@ _SHARD = re.compile(r"shard-(\d{4})-(\d{6})")
 
 
 class ArchiveError(SpineScoreError):
-    """An archive's tables that cannot be made, or gone on with, as the call asks."""
+    """The tables of an archive cannot be begun or continued as the call asks."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,14 @@ def read_document(path: Path, kind: type[Any]) -> Any:
 
 
 def write_document(path: Path, document: Any) -> None:
-    """Write a document unless another process has written it first. Raises OSError."""
-    text = json.dumps(document_of(document), indent=1) + "\n"
-    temporary = write_atomic(path.with_name(f".{path.name}.{os.getpid()}"), text)
-    try:
-        with suppress(FileExistsError):
+    """Write a document unless another process, perhaps on another machine, has written it first. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = write_atomic(Path(folder) / path.name, json.dumps(document_of(document), indent=1) + "\n")
+        try:
             os.link(temporary, path)
-    finally:
-        temporary.unlink()
+        except FileExistsError:
+            pass
+        except OSError:  # some network shares have no hard links
+            if not path.exists():
+                temporary.replace(path)

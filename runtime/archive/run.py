@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from spinescore.runtime.archive.progress import Progress
 from spinescore.runtime.archive.scoring import Request, not_scored, parsed_rows
 from spinescore.runtime.archive.shards import OpenShards, Work, codes_of, work_of
 from spinescore.runtime.files import write_atomic
+from spinescore.runtime.followup.archivefiles import parquet_of
 from spinescore.runtime.followup.archivetables import archive_dictionary
 from spinescore.runtime.scoring.report import BundleInfo
 
@@ -67,6 +69,8 @@ def score_archive(
     done = Scored()
     if not total:
         return done
+    # pyarrow loads pandas with its first table, if that is installed: a second of a core, while scorers are opened.
+    threading.Thread(target=parquet_of, args=([],), name="spinescore-tables").start()
     run = _Run(places, request, say, total)
     try:
         for outcome in way.outcomes(run.tasks(works), total, run.opened, run.request):

@@ -27,7 +27,7 @@ SUMMARY = "summary.json"  # the number of studies, and the bytes of the largest 
 
 _CACHE_KB = 32 << 10
 _SCHEMA = """
-create table known (study text primary key) without rowid;
+create table listed (study text primary key) without rowid;
 create table file (study text, path text, sop text, bytes integer, code text, patient text, day text);
 """
 
@@ -63,8 +63,9 @@ def list_studies(scanned: Path, folder: Path, base: Path, count: int, earlier: I
             sorter.execute(f"pragma {word}")
         sorter.executescript(_SCHEMA)
         sorter.execute("begin")
-        known = ((json.dumps(entry.study),) for path in earlier for entry in read_list(path) if entry.study is not None)
-        sorter.executemany("insert or ignore into known values (?)", known)
+        entries = (entry for path in earlier for entry in read_list(path))
+        listed = ((json.dumps(entry.study),) for entry in entries if entry.study is not None)
+        sorter.executemany("insert or ignore into listed values (?)", listed)
         sorter.executemany("insert into file values (?, ?, ?, ?, ?, ?, ?)", map(_row, records(scanned)))
         sorter.execute("commit")
         summary = _write(part, _entries(sorter, base), count)
@@ -101,7 +102,7 @@ def _row(record: Record) -> tuple[Any, ...]:
 def _entries(sorter: sqlite3.Connection, base: Path) -> Iterator[dict[str, Any]]:
     """Yield the studies in the order of their UIDs, then the files without a study in the order of their paths."""
     rows = sorter.execute(
-        "select * from file where study is not null and study not in (select study from known) order by study, path"
+        "select * from file where study is not null and study not in (select study from listed) order by study, path"
     )
     for study, group in groupby(rows, key=itemgetter(0)):
         files = list(group)

@@ -133,6 +133,11 @@ def _check(arguments: argparse.Namespace) -> None:
         check_paths([Path(arguments.source or arguments.list)])
     if arguments.source is not None and not _is_web(arguments) and not Path(arguments.source).is_dir():
         raise UsageError(f"SOURCE {arguments.source} is a file; name a folder, or a list of files with --list FILE")
+    if arguments.since is not None and arguments.shard[1] > 1 and not arguments.scan_only:
+        raise UsageError(
+            "--since changes the list of studies, which machines that share the work need first: call spinescore "
+            "archive with --since and --scan-only once, then with --shard on each machine"
+        )
     if arguments.ray_address is not None and arguments.engine != "ray":
         raise UsageError("--ray-address is for --engine ray")
     if arguments.format:

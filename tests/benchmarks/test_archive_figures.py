@@ -35,7 +35,7 @@ def test_a_few_studies_give_a_whole_record(tmp_path, capsys):
     assert record["tables_alike"] is True
     splits = set(record["networks"])
     assert set(record["archive"]) == {*splits, "chosen"}
-    kinds = {f"{kind} {split}" for kind in ("archive", "networks") for split in splits}
+    kinds = {f"{kind} {split}" for kind in ("archive", "run", "networks") for split in splits}
     assert set(record["core_ms"]) == {"loop", *kinds}
     rates = (*record["archive"].values(), *record["networks"].values(), record["loop"], *record["core_ms"].values())
     assert all(rate > 0 for rate in rates)

@@ -1,11 +1,13 @@
 """A run of an archive: rows, identities, order, going on, parts, codes, results; scored in this process."""
 
+import threading
 from collections import Counter
 
 import pytest
 
 from helpers import archive, tiny
 from spinescore.runtime import Scorer
+from spinescore.runtime.archive import run
 from spinescore.runtime.archive.layout import ArchiveError, Places
 from spinescore.runtime.archive.scoring import read_entry, replaced, rows_of_entry
 from spinescore.runtime.archive.status import status_of
@@ -194,3 +196,15 @@ def test_a_study_whose_results_cannot_be_written_is_scored_once_and_keeps_its_ro
     again, unwritten = outcome(str(tmp_path / "out"))
     assert (again, len(scored)) == (rows, 2)
     assert "out" in unwritten
+
+
+def test_the_library_of_the_tables_is_loaded_before_the_first_study_is_done(source, scorer, tmp_path, monkeypatch):
+    loaded = threading.Event()
+    monkeypatch.setattr(run, "parquet_of", lambda rows: rows or loaded.set())
+
+    class Waiting(archive.Inline):
+        def outcomes(self, *given):
+            assert loaded.wait(60)
+            yield from super().outcomes(*given)
+
+    archive.run(tmp_path, source, Waiting(scorer, most=1))

@@ -180,7 +180,7 @@ def test_the_memory_limits_the_processes(four_cores, monkeypatch):
     monkeypatch.setattr(crews, "memory_bytes", lambda: (512 + 260) << 20)
     way, said, _ = score_all(20)
     assert (way.facts()["processes"], way.facts()["threads"]) == (2, 2)
-    assert "the memory suffices for 2 processes" in said
+    assert "processes that score: at most 2, because of the memory" in said
 
 
 def test_a_gpu_has_one_process(four_cores):

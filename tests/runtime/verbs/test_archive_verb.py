@@ -63,6 +63,7 @@ def test_a_bundle_that_is_not_there_is_refused(source, tmp_path, capfd):
         (["{source}", "--out", "{out}", "--shard", "3/2"], "'3/2' is no part"),
         (["{source}", "--out", "{out}", "--shard", "0/2"], "'0/2' is no part"),
         (["{source}", "--out", "{out}", "--shard", "1/2"], "--scan-only first"),
+        (["{source}", "--out", "{out}", "--shard", "1/2", "--since", "2026-01-31"], "--scan-only once"),
         (["{source}", "--out", "{out}", "--since", "yesterday"], "'yesterday' is no day"),
         (["{source}", "--out", "{out}", "--format", "json,doc"], "no format 'doc'"),
         (["--status", "{source}"], "has no tables"),
