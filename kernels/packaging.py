@@ -46,10 +46,13 @@ class TaggedWheel(bdist_wheel):
     a workstation's nvcc makes do not load on a Jetson. A wheel without fatbins stays `py3-none-any`.
     """
 
+    plat_name_supplied: bool  # by an option
+
     def get_tag(self) -> tuple[str, str, str]:
         if not self.plat_name_supplied and any(Path(self.bdist_dir).glob("spinescore/kernels/*.fatbin")):
             self.plat_name, self.plat_name_supplied = get_platform(None), True
-        return super().get_tag()
+        tag: tuple[str, str, str] = super().get_tag()
+        return tag
 
 
 def _build_module() -> ModuleType:
