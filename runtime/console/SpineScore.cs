@@ -261,7 +261,6 @@ namespace SpineScore
         {
             internal uint StructSize, ConnectTimeoutMs, SendTimeoutMs, TimeoutMs;
             internal IntPtr Address, Token;
-            internal UIntPtr AnswerBytes;
         }
 
         [StructLayout(LayoutKind.Sequential, CharSet = CharSet.Ansi)]

@@ -1,7 +1,7 @@
 /* spinescore.h: scores a lateral spine study by the spinescore service of this computer.
 
-   C99; needs only the C library (on Windows also ws2_32). Compile spinescore.c and spinescore_codes.c into the program,
-   or build them as a library with the CMake file beside this header.
+   C99 on a little-endian computer; needs only the C library (on Windows also ws2_32). Compile spinescore.c and
+   spinescore_codes.c into the program, or build them as a library with the CMake file beside this header.
 
    Rules of every call
    - It returns a spinescore_status. With a `problem` the caller also gets the code, what happened, and the next step.
@@ -9,7 +9,7 @@
      library sees with which version the program was compiled. Fields are only added, and only at the end of such a
      struct, so that an older program works with a newer library. Nested structs never change.
    - The caller owns every buffer and every text that it passes; they are not used after the call. Only the handle is
-     allocated here, by spinescore_open; spinescore_close frees it. A call needs about 24 KiB of the thread's stack.
+     allocated here, by spinescore_open; spinescore_close frees it. A call needs about 16 KiB of the thread's stack.
    - One handle makes one call at a time: a second call at the same time returns SPINESCORE_IN_USE at once. Any number
      of handles work side by side. There is no global state, no signal is raised, and the locale does not matter.
    - All text is UTF-8, names of files too, also on Windows. */
@@ -44,7 +44,7 @@ typedef enum spinescore_status {
     SPINESCORE_CANCELLED = 5,   /* spinescore_cancel was called */
     SPINESCORE_UNREACHABLE = 6, /* there is no service at the address */
     SPINESCORE_CLOSED = 7,      /* the connection ended before the answer did */
-    SPINESCORE_BAD_ANSWER = 8,  /* the answer is not HTTP, not JSON, or not a report */
+    SPINESCORE_BAD_ANSWER = 8,  /* the answer is not HTTP, or not a report */
     SPINESCORE_TOO_LARGE = 9,   /* the answer does not fit into the buffer */
     SPINESCORE_USAGE = 10,      /* an argument is wrong */
     SPINESCORE_IN_USE = 11,     /* another thread makes a call with this handle */
@@ -74,7 +74,6 @@ typedef struct spinescore_options {
     uint32_t timeout_ms;         /* for the whole call; default 60,000 */
     const char *address;         /* path of a Unix socket, or 127.0.0.1:PORT; no other host, because there is no TLS */
     const char *token;           /* needed over TCP */
-    size_t answer_bytes;         /* size of the handle's own buffer for answers; default 1 MiB */
 } spinescore_options;
 
 /* What went wrong. Every call fills it; after SPINESCORE_OK its texts are empty. */
@@ -181,7 +180,7 @@ typedef struct spinescore_report {
     int32_t within_budget; /* 1, 0, or -1 without a budget */
     uint32_t reserved;
     double elapsed_ms;     /* of scoring, as the service measured it; -1: not measured */
-    uint64_t answer_bytes; /* size of the answer's JSON, also if it did not fit and its size is known */
+    uint64_t answer_bytes; /* size of the answer's JSON, also if it was not kept or did not fit */
     char study_instance_uid[72];
     spinescore_region regions[2]; /* SPINESCORE_CERVICAL, SPINESCORE_LUMBAR */
     uint32_t warning_count;       /* of all warnings; the first 32 are here, all of them in the JSON */
@@ -228,8 +227,8 @@ SPINESCORE_API int spinescore_fetch_to_file(spinescore_handle *handle, const cha
    spinescore_open and spinescore_close. */
 SPINESCORE_API int spinescore_cancel(spinescore_handle *handle);
 
-/* Fills `report` from JSON that the caller kept: an answer of the service, or the report alone. */
-SPINESCORE_API int spinescore_parse(const char *json, size_t bytes, spinescore_report *report,
+/* Fills `report` from one that the caller kept as its bytes, perhaps of a program of another version, and checks it. */
+SPINESCORE_API int spinescore_parse(const void *kept, size_t bytes, spinescore_report *report,
                                     spinescore_problem *problem);
 
 /* The row of a code; NULL if this version of the library does not know it. */

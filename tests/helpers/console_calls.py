@@ -8,19 +8,28 @@ from collections.abc import Iterable
 from helpers.console_build import run
 from helpers.console_double import PLAIN, SR
 
-RIGHT = ("right", "indented", "chunked", "interim", "never-continues", "dribble", "own-right")
+RIGHT = ("right", "indented", "interim", "newer", "never-continues", "dribble", "own-right")
 STATUSES = {
-    "ok": RIGHT,
-    "closed": ("silent", "half-head", "half-body", "half-chunk", "no-last-chunk", "fetch-half-body", "file-half-body"),
-    "too-large": ("huge-length", "chunk-huge", "large", "large-chunked", "own-large"),
-    "rejected": ("rejected", "own-rejected", "rejected-report", "problem-half", "fetch-rejected"),
-    "busy": ("busy", "busy-until", "busy-early", "ready-starting"),
-    "refused": ("unauthorized", "broken", "problem-large", "problem-odd"),
+    "ok": (*RIGHT, "large", "no-json"),
+    "closed": (
+        "silent",
+        "half-head",
+        "half-struct",
+        "half-body",
+        "line-feeds",
+        "problem-cut",
+        "fetch-half-body",
+        "file-half-body",
+    ),
+    "too-large": ("huge-length", "own-large"),
+    "rejected": ("rejected", "own-rejected", "rejected-report", "rejected-wrongly", "problem-half", "fetch-rejected"),
+    "busy": ("busy", "busy-early", "no-service", "ready-starting"),
+    "refused": ("unauthorized", "broken", "broken-half", "problem-large", "problem-json", "file-broken"),
     "timeout": ("too-late", "slow", "slow-body", "slow-send"),
     "cancelled": ("cancel",),
     "in-use": ("twice-cancel",),
 }
-FETCHED = ("many-right", "fetch-right", "fetch-sr-chunked", "file-right", "ready-right")
+FETCHED = ("many-right", "fetch-right", "file-right", "ready-right")
 LISTED = {case for cases in STATUSES.values() for case in cases}
 EXPECTED = {case: status for status, cases in STATUSES.items() for case in cases}
 EXPECTED |= dict.fromkeys(FETCHED, "ok") | dict.fromkeys(PLAIN.keys() - LISTED, "bad-answer")
@@ -39,7 +48,6 @@ MISUSE = f"""\
 no-size: usage
 no-place: usage
 no-options: usage
-no-memory: no-memory
 sound: ok
 no-views: usage
 zero-views: usage

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
 from pathlib import Path
 
+from helpers.console_structs import SentAnswer
 from helpers.made_reports import NORMAL, changed, made_report
+from spinescore.runtime.console.wire import ANSWER as KIND
+from spinescore.runtime.console.wire import REQUEST, REQUEST_BYTES, pack_answer, unpack_request
 
 SR = bytes(range(256)) * 600
 GRADES = {"cervical": changed(NORMAL, at1=2), "lumbar": changed(NORMAL, at1=1)}
@@ -34,119 +36,159 @@ PROBLEM = {
 }
 
 
-def answer(status: str, body: bytes | dict, *headers: str, kind: str = "application/json") -> bytes:
+def answer(status: str, body: bytes | dict, *headers: str, kind: str = KIND) -> bytes:
     """A whole answer with its Content-Length."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status}", f"content-type: {kind}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
-def chunked(body: bytes, size: int, end: bytes = b"0\r\nX-Trailer: 1\r\n\r\n") -> bytes:
-    """A whole answer in chunks of a size."""
-    parts = [body[i : i + size] for i in range(0, len(body), size)]
-    chunks = b"".join(b"%X;note=1\r\n%s\r\n" % (len(part), part) for part in parts)
-    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end
+def packed(
+    document: dict, status: int = 200, retry_after_s: int = -1, text: bytes | None = None, **fields: object
+) -> bytes:
+    """The body of an answer, as the service makes it; then fields of its structs are changed.
+
+    A field is named by its path, with underscores doubled: `report__regions__0__total`.
+    """
+    sent = SentAnswer.from_buffer_copy(pack_answer(status, retry_after_s, document))
+    for path, value in fields.items():
+        *names, last = path.split("__")
+        place = sent
+        for name in names:
+            place = place[int(name)] if name.isdecimal() else getattr(place, name)
+        if last.isdecimal():
+            place[int(last)] = value
+        else:
+            setattr(place, last, value)
+    return bytes(sent) + (json.dumps(document).encode() if text is None else text)
+
+
+def report(**fields: object) -> bytes:
+    """An answer with a report, some of whose fields are changed."""
+    return answer("200 OK", packed(ANSWER, **{f"report__{path}": value for path, value in fields.items()}))
+
+
+def corner(**fields: object) -> bytes:
+    """An answer whose first corner is changed."""
+    return report(**{f"regions__0__discs__0__corners__0__{path}": value for path, value in fields.items()})
 
 
 def edited(**changes: object) -> dict:
-    """The right answer with other fields in its report."""
+    """The right answer with other fields in the JSON of its report."""
     return {**ANSWER, "report": {**REPORT, **changes}}
 
 
-def region_with(**changes: object) -> dict:
-    """The right answer with another cervical region."""
-    return edited(regions={**REPORT["regions"], "cervical": {**REPORT["regions"]["cervical"], **changes}})
+def problem(line: str, *, retry_after_s: int = -1, **changes: object) -> bytes:
+    """An answer with a problem."""
+    document = {**PROBLEM, "status": int(line[:3]), **changes}
+    return answer(line, packed(document, int(line[:3]), retry_after_s))
 
 
-def disc_with(**changes: object) -> dict:
-    """The right answer with another first disc."""
-    first, *others = REPORT["regions"]["cervical"]["discs"]
-    return region_with(discs=[{**first, **changes}, *others])
-
-
-def corner_with(**changes: object) -> dict:
-    """The right answer with another first corner."""
-    upper, lower = REPORT["regions"]["cervical"]["discs"][0]["corners"]
-    return disc_with(corners=[{**upper, **changes}, lower])
-
-
-def problem(line: str, *headers: str, **changes: object) -> bytes:
-    """An answer with a problem document."""
-    return answer(line, {**PROBLEM, **changes}, *headers, kind="application/problem+json")
-
-
-RIGHT = json.dumps(ANSWER).encode()
-HEAD = b"HTTP/1.1 200 OK\r\n"
+RIGHT = packed(ANSWER)
+LONGER = 16  # bytes of fields that a later version has
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: " + KIND.encode() + b"\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PLAIN: dict[str, bytes] = {
-    "right": answer("200 OK", ANSWER),
-    "indented": answer("200 OK", json.dumps(ANSWER, indent=2).replace("\n", "\r\n\t").encode()),
-    "chunked": chunked(RIGHT, 1000),
-    "interim": CONTINUE + b"HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n" + answer("200 OK", ANSWER),
-    "never-continues": answer("200 OK", ANSWER),
+    "right": answer("200 OK", RIGHT),
+    "indented": answer("200 OK", packed(ANSWER, text=json.dumps(ANSWER, indent=2).encode())),
+    "interim": CONTINUE + b"HTTP/1.1 103 Early Hints\r\nX: 1\r\n\r\n" + answer("200 OK", RIGHT),
+    "newer": answer("200 OK", packed(ANSWER, report__struct_size=9384 + LONGER)[:10216] + b"\7" * LONGER + b"{}"),
+    "large": answer("200 OK", RIGHT + b" " * 2_000_000),
+    "no-json": answer("200 OK", packed(ANSWER, text=b"")),
+    "never-continues": answer("200 OK", RIGHT),
     "silent": b"",
     "half-head": b"HTTP/1.1 200 OK\r\nContent-Le",
-    "half-body": answer("200 OK", ANSWER)[:-500],
-    "half-chunk": chunked(RIGHT, 1000)[:2500],
-    "no-last-chunk": chunked(RIGHT, 1000, b""),
-    "endless-trailers": chunked(RIGHT, 1000, b"0\r\n" + b"X: 1\r\n" * 1000 + b"\r\n"),
+    "half-struct": answer("200 OK", RIGHT)[:5000],
+    "half-body": answer("200 OK", RIGHT)[:-500],
     "huge-length": HEAD + b"Content-Length: 999999999999999999\r\n\r\n" + RIGHT,
     "overflowing-length": HEAD + b"Content-Length: 18446744073709551999\r\n\r\n" + RIGHT,
     "negative-length": HEAD + b"Content-Length: -1\r\n\r\n" + RIGHT,
     "signed-length": HEAD + b"Content-Length: +5\r\n\r\n" + RIGHT,
     "empty-length": HEAD + b"Content-Length: \r\n\r\n" + RIGHT,
-    "two-lengths": answer("200 OK", ANSWER, f"Content-Length: {len(RIGHT)}"),
-    "length-and-chunks": chunked(RIGHT, 1000).replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n", 1),
+    "two-lengths": answer("200 OK", RIGHT, f"Content-Length: {len(RIGHT)}"),
     "no-length": HEAD + b"\r\n" + RIGHT,
+    "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n%X\r\n%s\r\n0\r\n\r\n" % (len(RIGHT), RIGHT),
+    "length-and-chunks": answer("200 OK", RIGHT, "Transfer-Encoding: chunked"),
     "gzip": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + RIGHT,
-    "chunk-without-size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n",
-    "chunk-too-long": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
-    "chunk-overflow": HEAD + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n",
-    "chunk-huge": HEAD + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n" + b" " * 3_000_000,
     "not-http": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "status-no-number": b"HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n",
     "status-cut": b"HTTP/1.1 20\r\n\r\n",
+    "status-999": b"HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n",
     "line-feeds": b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}",
     "folded-header": HEAD + b"X: 1\r\n Content-Length: 7\r\n\r\n",
     "header-without-colon": HEAD + b"Content-Length 2\r\n\r\n{}",
     "endless-head": HEAD + b"X: 1\r\n" * 100_000,
     "endless-line": HEAD + b"X: " + b"1" * 100_000,
     "nul-in-head": HEAD + b"X: \0\r\nContent-Length: 2\r\n\r\n{}",
-    "nul-in-body": answer("200 OK", RIGHT[:50] + b"\0" + RIGHT[50:]),
+    "json": answer("200 OK", ANSWER, kind="application/json"),
+    "other-type": answer("200 OK", RIGHT, kind=f"{KIND}.2"),
     "empty-body": answer("200 OK", b""),
-    "no-json": answer("200 OK", RIGHT[:-1]),
-    "two-values": answer("200 OK", RIGHT + b"{}"),
-    "list": answer("200 OK", b"[]"),
-    "deep": answer("200 OK", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "deep-objects": answer("200 OK", b'{"x":' * 200_000),
-    "bad-utf8": answer("200 OK", RIGHT.replace(b"tiny", b"t\xc0\x80y")),
-    "half-surrogate": answer("200 OK", RIGHT.replace(b"tiny", b"t\\ud800y")),
-    "other-schema": answer("200 OK", edited(schema="spinescore.report/2")),
-    "no-total": answer("200 OK", {**ANSWER, "report": {k: v for k, v in REPORT.items() if k != "total"}}),
-    "two-totals": answer("200 OK", RIGHT.replace(b'"total": {', b'"t\\u006ftal": {}, "total": {', 1)),
-    "total-too-high": answer("200 OK", edited(total={**REPORT["total"], "value": 73})),
-    "grade-4": answer("200 OK", corner_with(grade=4)),
-    "grade-text": answer("200 OK", corner_with(grade="2")),
-    "grade-half": answer("200 OK", corner_with(grade=1.5)),
-    "grade-null": answer("200 OK", corner_with(grade=None)),
-    "probabilities-3": answer("200 OK", corner_with(probabilities=[0, 0, 1])),
-    "one-corner": answer("200 OK", disc_with(corners=REPORT["regions"]["cervical"]["discs"][0]["corners"][:1])),
-    "seven-discs": answer("200 OK", region_with(discs=[REPORT["regions"]["cervical"]["discs"][0]] * 7)),
-    "point-huge": answer("200 OK", disc_with(centre_px=[1e300, 5])),
-    "null-study": answer("200 OK", edited(study=None)),
-    "path-too-long": answer("200 OK", {**ANSWER, "results": {"sr": "/v1/results/" + "x" * 300}}),
-    "large": answer("200 OK", RIGHT + b" " * 2_000_000),
-    "large-chunked": chunked(RIGHT + b" " * 2_000_000, 10_000),
-    "busy": problem("503 Service Unavailable", "Retry-After: 7", status=503, code="budget"),
-    "busy-until": problem("503 Service Unavailable", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT", status=503),
+    "cut-problem": answer("200 OK", RIGHT[:800]),
+    "cut-report": answer("200 OK", RIGHT[:10215]),
+    "no-report": answer("200 OK", packed({})),
+    "size-too-small": report(struct_size=9383),
+    "size-too-large": report(struct_size=65537),
+    "size-beyond-the-body": report(struct_size=65536),
+    "problem-size": answer("200 OK", packed(ANSWER, problem__struct_size=831)),
+    "code-without-end": answer("422 Unprocessable Content", packed(PROBLEM, 422, problem__code=b"x" * 48)),
+    "message-without-end": answer("422 Unprocessable Content", packed(PROBLEM, 422, problem__message=b"x" * 512)),
+    "step-without-end": answer("422 Unprocessable Content", packed(PROBLEM, 422, problem__next_step=b"x" * 256)),
+    "study-without-end": report(study_instance_uid=b"1" * 72),
+    "total-73": report(total=73),
+    "total-no-number": report(total=float("nan")),
+    "total-infinite": report(total=float("inf")),
+    "total-negative": report(total=-0.5),
+    "total-status": report(total_status=3),
+    "range-73": report(range__1=73),
+    "range-backwards": report(range__0=70, range__1=3),
+    "budget": report(within_budget=2),
+    "elapsed-negative": report(elapsed_ms=-2),
+    "elapsed-no-number": report(elapsed_ms=float("nan")),
+    "region-status": report(regions__1__status=3),
+    "region-status-negative": report(regions__1__status=-1),
+    "region-total": report(regions__0__total=37),
+    "region-range": report(regions__0__range__1=37),
+    "missing-13": report(regions__0__missing=13),
+    "reject-code": report(regions__0__reject_code=b"low confidence"),
+    "seven-discs": report(regions__0__disc_count=7),
+    "five-discs": report(regions__0__disc_count=5),
+    "discs-of-a-missing-region": report(regions__0__status=2),
+    "level-without-end": report(regions__0__discs__5__level=b"C2/C3/C4"),
+    "point-huge": report(regions__0__discs__0__centre_px__1=1e300),
+    "point-no-number": report(regions__0__discs__5__anterior_px__0=float("nan")),
+    "confidence": report(regions__1__discs__0__confidence=1.5),
+    "rotation": report(regions__1__discs__0__rotation_deg=181),
+    "disc-total": report(regions__1__discs__0__total=6.5),
+    "grade-4": corner(grade=4),
+    "grade-missing": corner(grade=-1),
+    "grade-negative": corner(grade=-2),
+    "grade-of-no-status": corner(status=1),
+    "corner-status": corner(status=4, grade=-1),
+    "no-site": corner(site=b""),
+    "imputed": corner(imputed=3.5),
+    "probability": corner(probabilities__2=1.01),
+    "probability-missing": corner(probabilities__2=-1),
+    "warning-without-code": report(warning_count=1),
+    "finding-code": report(warning_count=1, warnings__0__code=b"x" * 48),
+    "finding-region": report(reject_count=1, rejects__0__code=b"x", rejects__0__region=2),
+    "seventeen-results": report(result_count=17),
+    "path-without-end": report(results__0__path=b"/v1/results/" + b"x" * 196),
+    "path-in-two-lines": report(results__1__path=b"/v1/results/\r\nX: 1"),
+    "busy": problem("503 Service Unavailable", retry_after_s=7, code="budget"),
     "rejected": problem("422 Unprocessable Content"),
     "rejected-report": problem("422 Unprocessable Content", report=REJECTED),
-    "unauthorized": problem("401 Unauthorized", status=401, code="error", detail="The token is not known."),
-    "too-late": problem("504 Gateway Timeout", status=504, code="budget"),
+    "rejected-wrongly": answer(
+        "422 Unprocessable Content", packed({**PROBLEM, "report": REJECTED}, 422, report__total=73)
+    ),
+    "unauthorized": problem("401 Unauthorized", code="error", detail="The token is not known."),
+    "too-late": problem("504 Gateway Timeout", code="budget"),
     "broken": answer("500 Internal Server Error", b"<html>oops</html>", kind="text/html"),
-    "problem-large": answer("500 Internal Server Error", b"x" * 3_000_000),
+    "broken-half": answer("500 Internal Server Error", b"<html>oops</html>", kind="text/html")[:-7],
+    "no-service": answer("503 Service Unavailable", b"", kind="text/html"),
+    "problem-large": answer("500 Internal Server Error", b"x" * 3_000_000, kind="text/html"),
     "problem-half": problem("422 Unprocessable Content")[:-20],
-    "problem-odd": problem("400 Bad Request", code=7, detail=None, next_step=["x"]),
+    "problem-cut": problem("422 Unprocessable Content")[:700],
+    "problem-json": answer("400 Bad Request", PROBLEM, kind="application/problem+json"),
     "moved": answer("301 Moved Permanently", b"", "Location: /v2"),
     "nothing": b"HTTP/1.1 204 No Content\r\n\r\n",
 }
@@ -161,16 +203,17 @@ class Double:
     closed: list[str] = field(default_factory=list)
 
     def parts(self, token: str) -> dict[str, tuple[str, bytes]]:
-        """The parts of a request by their names: content type and bytes."""
+        """The options of a request as JSON, and its files by their names: content type and bytes."""
         _, headers, body = self.requests[token]
-        text = f"Content-Type: {headers['content-type']}\r\n\r\n".encode() + body
-        return {
-            str(part.get_param("name", header="content-disposition")): (
-                part.get_content_type(),
-                part.get_payload(decode=True),
-            )
-            for part in message_from_bytes(text, policy=policy.HTTP).iter_parts()
-        }
+        assert headers["content-type"] == REQUEST
+        options, files = unpack_request(body[:REQUEST_BYTES])
+        parts, place = {"request": ("application/json", json.dumps(options).encode())}, REQUEST_BYTES
+        for name, is_dicom, size in files:
+            kind = "application/dicom" if is_dicom else "application/octet-stream"
+            parts[name] = kind, body[place : place + size]
+            place += size
+        assert place == len(body)
+        return parts
 
 
 def read_head(stream: socket.socket) -> tuple[str, dict[str, str], bytes]:
@@ -206,11 +249,12 @@ def wait_for_close(stream: socket.socket) -> None:
 
 def answers(line: str, token: str) -> list[bytes]:
     """The pieces of the answer to a request."""
-    if line.startswith("GET /v1/results/") and token in ("right", "sr-chunked"):
-        return [answer("200 OK", SR, kind="application/dicom") if token == "right" else chunked(SR, 7000)]
+    if line.startswith("GET /v1/results/") and token == "right":
+        return [answer("200 OK", SR, kind="application/dicom")]
     if line.startswith("GET /health/ready"):
         ready = token != "starting"
-        return [answer("200 OK" if ready else "503 Service Unavailable", {"ready": ready})]
+        line = "200 OK" if ready else "503 Service Unavailable"
+        return [answer(line, {"ready": ready}, kind="application/json")]
     if token == "dribble":
         return [PLAIN["right"][i : i + 97] for i in range(0, len(PLAIN["right"]), 97)]
     if token.startswith(("slow", "cancel")):

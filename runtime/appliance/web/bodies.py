@@ -13,8 +13,10 @@ from starlette.requests import Request
 
 from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.store.places import FULL, Places
+from spinescore.runtime.appliance.web.consolebody import Packed
 from spinescore.runtime.appliance.web.problems import Problem
 from spinescore.runtime.appliance.web.upload import Malformed, Multipart, Whole, boundary_of
+from spinescore.runtime.console.wire import REQUEST
 
 __all__ = ["RETRY_LATER", "Body", "form_or_file", "small_body", "whole_body", "wrong_type"]
 
@@ -22,8 +24,8 @@ RETRY_LATER = {"Retry-After": "30"}  # of a spool that takes nothing in until an
 
 _BODY_S = 50.0  # in which a body has to arrive; later the connection is cut off without an answer (`limits`)
 
-Body = Multipart | Whole
-B = TypeVar("B", Multipart, Whole, Body)
+Body = Multipart | Packed | Whole
+B = TypeVar("B", Multipart, Packed, Whole, Body)
 
 
 @asynccontextmanager
@@ -106,7 +108,7 @@ def form_or_file(request: Request, folder: Path, files: tuple[str, ...], most: i
     if kind == "multipart/form-data":
         return Multipart(folder, boundary_of(content_type), most)
     if kind in files:
-        return Whole(folder, kind)
+        return Packed(folder, most) if kind == REQUEST else Whole(folder, kind)
     *first, last = ("multipart/form-data", *files)
     raise wrong_type(f"{', '.join(first)} and {last}")
 

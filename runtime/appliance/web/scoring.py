@@ -21,6 +21,7 @@ from spinescore.runtime.appliance.web.scorerequest import MOST_FILES, ScoreReque
 from spinescore.runtime.appliance.web.upload import DICOM, FRAME, ZIP, Malformed, Part
 from spinescore.runtime.appliance.work.consolejob import ANSWER, ConsoleJob
 from spinescore.runtime.appliance.work.consolequeue import MOST_WAITING
+from spinescore.runtime.console.wire import REQUEST
 
 __all__ = ["scoring_routes"]
 
@@ -53,7 +54,7 @@ def scoring_routes(consoles: Consoles, places: Places, max_body_bytes: int) -> l
 async def _read(request: Request, folder: Path, places: Places, limit: int) -> tuple[Body, ScoreRequest]:
     """Return the files and the options of a call. Raises Problem, ClientDisconnect."""
     async with whole_body(
-        request, partial(form_or_file, request, folder, (DICOM, ZIP), MOST_FILES), places, limit
+        request, partial(form_or_file, request, folder, (DICOM, ZIP, REQUEST), MOST_FILES), places, limit
     ) as body:
         return body, _options(request, body)
 

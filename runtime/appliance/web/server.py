@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from spinescore.runtime.appliance.configuration.config import Config
 from spinescore.runtime.appliance.configuration.httpconfig import address_of
 from spinescore.runtime.appliance.network import server_context
+from spinescore.runtime.appliance.web.consolebody import PackedAnswers
 from spinescore.runtime.appliance.web.limits import LimitedProtocol
 from spinescore.runtime.appliance.web.sockets import BACKLOG, open_tcp_socket, open_unix_socket
 from spinescore.runtime.errors import SpineScoreError
@@ -77,8 +78,8 @@ def socket_path(config: Config) -> Path:
 def make_server(app: Starlette, listeners: list[Listener], alive: Callable[[], None]) -> uvicorn.Server:
     """Return a server; its `run` serves until this process ends. `alive` is called once a second."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # it shows tracebacks, and can be flooded
-    settings = uvicorn.Config(app, http=LimitedProtocol, loop="asyncio", ws="none", lifespan="off", log_config=None,
-                              access_log=False, server_header=False, proxy_headers=False)  # fmt: skip
+    settings = uvicorn.Config(PackedAnswers(app), http=LimitedProtocol, loop="asyncio", ws="none", lifespan="off",
+                              log_config=None, access_log=False, server_header=False, proxy_headers=False)  # fmt: skip
     return _Server(settings, listeners, alive)
 
 

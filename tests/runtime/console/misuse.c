@@ -119,9 +119,6 @@ int main(int count, char **words) {
     options.address = words[1];
     printf("no-place: %s\n", spinescore_status_name(spinescore_open(&options, NULL, NULL)));
     printf("no-options: %s\n", spinescore_status_name(spinescore_open(NULL, &handle, NULL)));
-    options.answer_bytes = (size_t)-1;
-    printf("no-memory: %s\n", spinescore_status_name(spinescore_open(&options, &handle, NULL)));
-    options.answer_bytes = 0;
     if (spinescore_open(&options, &handle, NULL) != SPINESCORE_OK) return 1;
     score_views(handle);
     score_newer(handle);

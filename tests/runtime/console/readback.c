@@ -1,4 +1,4 @@
-/* Reads each file of the command line as an answer, and prints every field of the report as a line of words.
+/* Reads each file of the command line as a kept report, and prints every field of the report as a line of words.
 
    With the word -s in front it prints only the names of the statuses. With -c it prints the table of codes. */
 #include "spinescore.h"
@@ -64,7 +64,7 @@ static void print_codes(void) {
 }
 
 int main(int count, char **words) {
-    static char json[2000000];
+    static char kept[2000000];
     int is_short = count > 1 && strcmp(words[1], "-s") == 0, i;
     if (count > 1 && strcmp(words[1], "-c") == 0) print_codes();
     for (i = is_short ? 2 : 1; i < count && strcmp(words[1], "-c") != 0; i++) {
@@ -74,10 +74,10 @@ int main(int count, char **words) {
         size_t size;
         char *exact;
         if (file == NULL) return 1;
-        size = fread(json, 1, sizeof json, file);
+        size = fread(kept, 1, sizeof kept, file);
         (void)fclose(file);
         if ((exact = (char *)malloc(size + !size)) == NULL) return 1; /* so that a byte too far is seen */
-        memcpy(exact, json, size);
+        memcpy(exact, kept, size);
         (void)spinescore_parse(exact, size, &report, &problem);
         free(exact);
         if (is_short || problem.status != SPINESCORE_OK)

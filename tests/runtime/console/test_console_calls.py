@@ -62,16 +62,17 @@ def test_a_problem_says_what_happened_and_what_to_do(answered):
     assert lines["busy"][1:5] == lines["busy-early"][1:5] == ("busy", "503", "7", "budget")
     assert lines["unauthorized"][4:] == ("error", "The token is not known.", "Give the points.")
     assert lines["too-late"][1:5] == ("timeout", "504", "-1", "budget")
+    assert lines["rejected-wrongly"][0] == " rejects="
     http = "The service answered with the HTTP status 400."
-    assert lines["problem-odd"][4:] == ("", http, "Look at the log of the service.")
+    assert lines["problem-json"][4:] == ("", http, "Look at the log of the service.")
     assert all(line[5] and line[6] for case, line in lines.items() if line[1] != "ok"), "a message and a next step"
 
 
 def test_the_service_gets_the_study_without_the_padding_of_its_rows(answered):
     _, double, _ = answered
-    line, headers, _ = double.requests["chunked"]
+    line, headers, _ = double.requests["indented"]
     assert (line, headers["connection"]) == ("POST /v1/score HTTP/1.1", "close")
-    parts = double.parts("chunked")
+    parts = double.parts("indented")
     assert list(parts) == ["request", "view-1-header", "view-1", "view-2"]
     assert parts["view-1-header"] == ("application/dicom", b"a header")
     assert json.loads(parts["request"][1]) == {
@@ -117,7 +118,7 @@ def test_the_service_sees_who_is_late_or_cancels(answered):
 
 def test_results_are_fetched_whole_or_not_at_all(answered):
     lines, _, folder = answered
-    assert lines["fetch-right"][0] == lines["fetch-sr-chunked"][0] == f" bytes={len(SR)} sum={sum(SR)}"
+    assert lines["fetch-right"][0] == f" bytes={len(SR)} sum={sum(SR)}"
     assert lines["fetch-half-body"][0] == " bytes=0 sum=0"
     assert {path.name for path in folder.iterdir() if path.name.startswith("file")} == {"file-right"}
     assert (folder / "file-right").read_bytes() == SR
@@ -162,7 +163,7 @@ def test_a_service_that_takes_no_connection_any_more_is_waited_for_until_the_tim
 
 
 def test_over_tcp_all_is_the_same(probe, answered, tmp_path):
-    cases = ("right", "chunked", "half-body", "busy", "busy-early", "cancel", "slow", "fetch-right", "two-lengths")
+    cases = ("right", "interim", "half-body", "busy", "busy-early", "cancel", "slow", "fetch-right", "two-lengths")
     with console_double(None) as double:
         lines = calls([probe], double.address, tmp_path, cases)
     assert {case: line[1:5] for case, line in lines.items()} == {case: answered[0][case][1:5] for case in cases}

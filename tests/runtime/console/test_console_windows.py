@@ -40,7 +40,7 @@ def test_each_answer_gives_its_status(wine, library, tmp_path):
     with console_double(None) as double:
         text = wine.run(probe, double.address, windows_path(tmp_path), *cases)
         assert {"slow", "slow-body", "cancel"} <= set(double.closed)
-        facts = json.loads(double.parts("chunked")["request"][1])
+        facts = json.loads(double.parts("indented")["request"][1])
     lines = {match[1]: match.groups() for line in text.splitlines() if (match := LINE.fullmatch(line))}
     assert {case: line[2] for case, line in lines.items()} == {case: EXPECTED[case] for case in cases}
     assert lines["right"][1] == " total=3 range=3..3 results=2 L1-superior=1 own=0"
