@@ -21,6 +21,7 @@
 
 #include "spinescore.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,7 +79,6 @@ typedef int length_type;
 
 static int last_error(void) { return WSAGetLastError(); }
 static int is_passing(int error) { return error == WSAEWOULDBLOCK || error == WSAEINPROGRESS || error == WSAEINTR; }
-static int is_backlog_full(int error) { return (void)error, 0; }
 static void close_socket(socket_type one) { (void)closesocket(one); }
 static int64_t now_ms(void) { return (int64_t)GetTickCount64(); }
 
@@ -138,7 +138,6 @@ static void remove_file(const char *name) {
 #else
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -160,7 +159,6 @@ static int last_error(void) { return errno; }
 static int is_passing(int error) {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS || error == EINTR;
 }
-static int is_backlog_full(int error) { return error == EAGAIN; } /* of a Unix socket: nothing is in progress */
 static void close_socket(socket_type one) { (void)close(one); }
 static int start_sockets(void) { return 1; }
 static void stop_sockets(void) {}
@@ -201,7 +199,13 @@ static void remove_file(const char *name) { (void)remove(name); }
 
 struct spinescore_handle {
     volatile long state;
-    struct sockaddr_storage target;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in tcp;
+#ifndef _WIN32
+        struct sockaddr_un local;
+#endif
+    } target;
     socklen_t target_bytes;
     uint32_t connect_timeout_ms, send_timeout_ms, timeout_ms;
     char address[256], token[512];
@@ -224,19 +228,17 @@ typedef struct {
 /* Where a body goes: to a buffer, to a file, or if it has neither, nowhere. */
 typedef struct {
     char *buffer;
-    FILE *file;
     uint64_t capacity, used;
+    const char *name; /* of the file that a call makes when its body comes */
+    FILE *file;
 } sink_type;
 
 /* ---- Problems and structs ---- */
 
-static int fail(spinescore_problem *problem, int status, const char *next_step, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 4, 5)))
-#endif
-    ;
-
 /* Fills the problem with what happened here, and returns `status`. */
+#ifdef __GNUC__
+__attribute__((format(printf, 4, 5)))
+#endif
 static int fail(spinescore_problem *problem, int status, const char *next_step, const char *format, ...) {
     va_list values;
     problem->status = status;
@@ -308,72 +310,59 @@ static int is_printable(const char *text, size_t most) {
 
 /* ---- The handle ---- */
 
-/* Reads 127.a.b.c:PORT, localhost:PORT, or the path of a Unix socket. */
+/* Reads 127.a.b.c:PORT, localhost:PORT, or the path of a Unix socket, into a handle that is zero. */
 static int set_address(spinescore_handle *handle, const char *address, spinescore_problem *problem) {
     unsigned b = 0, c = 0, d = 1, port = 0;
     int end = 0;
-    struct sockaddr_in tcp;
     if (address == NULL || *address == 0 || strlen(address) >= sizeof handle->address)
         return usage(problem, "options.address is missing or too long.");
-    memcpy(handle->address, address, strlen(address) + 1);
-    if (strchr(address, '/') == NULL && strchr(address, '\\') == NULL) {
-        if ((sscanf(address, "localhost:%5u%n", &port, &end) != 1 &&
-             sscanf(address, "127.%3u.%3u.%3u:%5u%n", &b, &c, &d, &port, &end) != 4) ||
-            address[end] != 0 || b > 255 || c > 255 || d > 255 || port < 1 || port > 65535)
-            return usage(problem, "options.address is neither the path of a Unix socket nor 127.0.0.1:PORT.");
-        memset(&tcp, 0, sizeof tcp);
-        tcp.sin_family = AF_INET;
-        tcp.sin_port = htons((unsigned short)port);
-        tcp.sin_addr.s_addr = htonl((uint32_t)127 << 24 | (uint32_t)b << 16 | (uint32_t)c << 8 | (uint32_t)d);
-        memcpy(&handle->target, &tcp, sizeof tcp);
-        handle->target_bytes = (socklen_t)sizeof tcp;
-        return SPINESCORE_OK;
-    }
+    memcpy(handle->address, address, strlen(address));
+    if (strpbrk(address, "/\\") != NULL) {
 #ifdef _WIN32
-    return usage(problem, "On Windows the service is reached at 127.0.0.1:PORT.");
+        return usage(problem, "On Windows the service is reached at 127.0.0.1:PORT.");
 #else
-    {
-        struct sockaddr_un local;
-        if (strlen(address) >= sizeof local.sun_path) return usage(problem, "The path of the Unix socket is too long.");
-        memset(&local, 0, sizeof local);
-        local.sun_family = AF_UNIX;
-        memcpy(local.sun_path, address, strlen(address));
-        memcpy(&handle->target, &local, sizeof local);
-        handle->target_bytes = (socklen_t)sizeof local;
+        if (strlen(address) >= sizeof handle->target.local.sun_path)
+            return usage(problem, "The path of the Unix socket is too long.");
+        memcpy(handle->target.local.sun_path, address, strlen(address));
+        handle->target.local.sun_family = AF_UNIX;
+        handle->target_bytes = (socklen_t)sizeof handle->target.local;
         return SPINESCORE_OK;
-    }
 #endif
-}
-
-static int open_handle(const spinescore_options *theirs, spinescore_handle **handle, spinescore_problem *problem) {
-    spinescore_options options;
-    spinescore_handle *opened;
-    if (!take(&options, sizeof options, theirs)) return wrong_struct(problem, "options");
-    if (options.token != NULL && !is_printable(options.token, sizeof opened->token - 1))
-        return usage(problem, "options.token is empty, too long, or has a blank or a character that is not ASCII.");
-    if ((opened = (spinescore_handle *)calloc(1, sizeof *opened)) == NULL)
-        return fail(problem, SPINESCORE_NO_MEMORY, "Free memory.", "There is no memory for the handle.");
-    if (options.token != NULL) memcpy(opened->token, options.token, strlen(options.token));
-    opened->connect_timeout_ms = options.connect_timeout_ms != 0 ? options.connect_timeout_ms : 2000;
-    opened->send_timeout_ms = options.send_timeout_ms != 0 ? options.send_timeout_ms : 10000;
-    opened->timeout_ms = options.timeout_ms != 0 ? options.timeout_ms : 60000;
-    if (set_address(opened, options.address, problem) == SPINESCORE_OK && !start_sockets())
-        (void)fail(problem, SPINESCORE_NO_MEMORY, "Repair Windows Sockets.", "Windows Sockets cannot be used.");
-    if (problem->status == SPINESCORE_OK)
-        *handle = opened;
-    else
-        free(opened);
-    return problem->status;
+    }
+    if ((sscanf(address, "localhost:%5u%n", &port, &end) != 1 &&
+         sscanf(address, "127.%3u.%3u.%3u:%5u%n", &b, &c, &d, &port, &end) != 4) ||
+        address[end] != 0 || b > 255 || c > 255 || d > 255 || port < 1 || port > 65535)
+        return usage(problem, "options.address is neither the path of a Unix socket nor 127.0.0.1:PORT.");
+    handle->target.tcp.sin_family = AF_INET;
+    handle->target.tcp.sin_port = htons((unsigned short)port);
+    handle->target.tcp.sin_addr.s_addr = htonl((uint32_t)127 << 24 | (uint32_t)b << 16 | (uint32_t)c << 8 | d);
+    handle->target_bytes = (socklen_t)sizeof handle->target.tcp;
+    return SPINESCORE_OK;
 }
 
 int spinescore_open(const spinescore_options *options, spinescore_handle **handle, spinescore_problem *problem) {
     spinescore_problem ours;
+    spinescore_options taken;
+    spinescore_handle *opened = NULL;
     clear_problem(&ours);
-    if (handle == NULL) {
-        (void)usage(&ours, "There is no place for the handle.");
+    if (handle != NULL) *handle = NULL;
+    if (handle == NULL || !take(&taken, sizeof taken, options)) {
+        (void)wrong_struct(&ours, "handle or options");
+    } else if (taken.token != NULL && !is_printable(taken.token, sizeof opened->token - 1)) {
+        (void)usage(&ours, "options.token is empty, too long, or has a blank or a character that is not ASCII.");
+    } else if ((opened = (spinescore_handle *)calloc(1, sizeof *opened)) == NULL) {
+        (void)fail(&ours, SPINESCORE_NO_MEMORY, "Free memory.", "There is no memory for the handle.");
     } else {
-        *handle = NULL;
-        (void)open_handle(options, handle, &ours);
+        if (taken.token != NULL) memcpy(opened->token, taken.token, strlen(taken.token));
+        opened->connect_timeout_ms = taken.connect_timeout_ms != 0 ? taken.connect_timeout_ms : 2000;
+        opened->send_timeout_ms = taken.send_timeout_ms != 0 ? taken.send_timeout_ms : 10000;
+        opened->timeout_ms = taken.timeout_ms != 0 ? taken.timeout_ms : 60000;
+        if (set_address(opened, taken.address, &ours) == SPINESCORE_OK && !start_sockets())
+            (void)fail(&ours, SPINESCORE_NO_MEMORY, "Repair Windows Sockets.", "Windows Sockets cannot be used.");
+        if (ours.status == SPINESCORE_OK)
+            *handle = opened;
+        else
+            free(opened);
     }
     return finish(problem, &ours);
 }
@@ -400,28 +389,27 @@ static void begin_step(call_type *call, const char *step, uint64_t limit_ms) {
     call->end_ms = call->start_ms + (int64_t)limit_ms;
 }
 
-/* Waits for one slice, unless the call was cancelled or the time of the step is over. */
-static int wait_once(call_type *call, socket_type one, int events, int *ready) {
-    if (swap_state(&call->handle->state, STOPPED, STOPPED) == STOPPED)
-        return fail(call->problem, SPINESCORE_CANCELLED, "Nothing.", "The call was cancelled.");
-    if (now_ms() >= call->end_ms)
-        return fail(call->problem, SPINESCORE_TIMEOUT,
-                    "Look whether the service runs, and at its load; or raise the time-out.",
-                    "%s took longer than %ld ms.", call->step, (long)(call->end_ms - call->start_ms));
-    *ready = wait_slice(one, events);
+/* Waits until the socket can do one of the events, or until `pause_end_ms`; then `ready` is 0. */
+static int wait_until(call_type *call, socket_type one, int events, int64_t pause_end_ms, int *ready) {
+    do {
+        if (swap_state(&call->handle->state, STOPPED, STOPPED) == STOPPED)
+            return fail(call->problem, SPINESCORE_CANCELLED, "Nothing.", "The call was cancelled.");
+        if (now_ms() >= call->end_ms)
+            return fail(call->problem, SPINESCORE_TIMEOUT,
+                        "Look whether the service runs, and at its load; or raise the time-out.",
+                        "%s took longer than %ld ms.", call->step, (long)(call->end_ms - call->start_ms));
+        *ready = wait_slice(one, events);
+    } while (*ready == 0 && now_ms() < pause_end_ms);
     return SPINESCORE_OK;
 }
 
-/* Waits until the socket can do one of the events. */
 static int wait_for(call_type *call, int events, int *ready) {
-    int status = wait_once(call, call->socket, events, ready);
-    while (status == SPINESCORE_OK && *ready == 0) status = wait_once(call, call->socket, events, ready);
-    return status;
+    return wait_until(call, call->socket, events, INT64_MAX, ready);
 }
 
 static int open_connection(call_type *call) {
     const spinescore_handle *handle = call->handle;
-    const struct sockaddr *target = (const struct sockaddr *)&handle->target;
+    const struct sockaddr *target = &handle->target.any;
     socklen_t size = sizeof(int);
     int error, yes = 1, ready, status;
     begin_step(call, "Connecting", handle->connect_timeout_ms);
@@ -432,9 +420,9 @@ static int open_connection(call_type *call) {
     prepare_socket(call->socket);
     if (target->sa_family == AF_INET)
         (void)setsockopt(call->socket, IPPROTO_TCP, TCP_NODELAY, (const char *)&yes, sizeof yes);
-    while ((error = connect(call->socket, target, handle->target_bytes) == 0 ? 0 : last_error()) != 0 &&
-           target->sa_family != AF_INET && is_backlog_full(error))
-        if ((status = wait_once(call, NO_SOCKET, 0, &ready)) != SPINESCORE_OK) return status; /* a pause */
+    while ((error = connect(call->socket, target, handle->target_bytes) == 0 ? 0 : last_error()) == EAGAIN &&
+           target->sa_family != AF_INET) /* too many wait for a Unix socket: nothing is in progress, so pause */
+        if ((status = wait_until(call, NO_SOCKET, 0, 0, &ready)) != SPINESCORE_OK) return status;
     if (is_passing(error)) {
         if ((status = wait_for(call, CAN_WRITE, &ready)) != SPINESCORE_OK) return status;
         if (getsockopt(call->socket, SOL_SOCKET, SO_ERROR, (char *)&error, &size) != 0) error = last_error();
@@ -530,11 +518,8 @@ static int read_next_head(call_type *call) {
    A service that refuses the study answers before the body comes, and closes the connection. Bytes of a body that
    arrive then would make Windows discard the answer. Returns ANSWERED_EARLY if that answer is here. */
 static int await_continue(call_type *call) {
-    int64_t end_ms = now_ms() + CONTINUE_MS;
-    int status, ready = 0;
-    while (!ready && now_ms() < end_ms)
-        if ((status = wait_once(call, call->socket, CAN_READ, &ready)) != SPINESCORE_OK) return status;
-    if (!ready) return SPINESCORE_OK;
+    int ready, status = wait_until(call, call->socket, CAN_READ, now_ms() + CONTINUE_MS, &ready);
+    if (status != SPINESCORE_OK || !ready) return status;
     if ((status = read_next_head(call)) != SPINESCORE_OK) return status;
     return call->http_status == 100 && call->received_begin == call->received_end ? SPINESCORE_OK : ANSWERED_EARLY;
 }
@@ -566,16 +551,12 @@ static int read_body(call_type *call, sink_type *sink, uint64_t bytes) {
 
 /* Moves the next bytes of the body to a struct. */
 static int read_struct(call_type *call, void *place, size_t bytes) {
-    sink_type sink = {NULL, NULL, 0, 0};
-    sink.buffer = (char *)place;
-    sink.capacity = bytes;
+    sink_type sink = {(char *)place, bytes, 0, NULL, NULL};
     return read_body(call, &sink, bytes);
 }
 
-static int is_ended(const char *text, size_t capacity) { return memchr(text, 0, capacity) != NULL; }
-
-/* Reads the head of the answer, unless it has come, and the problem. `outcome` gets the status that they mean. */
-static int read_answer(call_type *call, int *outcome) {
+/* Reads the head of the answer, unless it has come, and its problem, whose status is then that of the call. */
+static int read_answer(call_type *call) {
     spinescore_problem told;
     int status, http;
     clear_problem(&told);
@@ -584,10 +565,12 @@ static int read_answer(call_type *call, int *outcome) {
         if ((status = read_next_head(call)) != SPINESCORE_OK) return status;
     http = call->http_status;
     if (call->is_packed && (status = read_struct(call, &told, sizeof told)) != SPINESCORE_OK) return status;
-    if (told.struct_size != sizeof told || !is_ended(told.code, sizeof told.code) ||
-        !is_ended(told.message, sizeof told.message) || !is_ended(told.next_step, sizeof told.next_step))
-        return bad_answer(call->problem, "problem");
-    if (http != 200 && told.message[0] == 0) /* of a proxy, or of a service that is too busy to say more */
+    if (told.struct_size != sizeof told) return bad_answer(call->problem, "problem");
+    told.code[sizeof told.code - 1] = told.message[sizeof told.message - 1] = 0;
+    told.next_step[sizeof told.next_step - 1] = 0;
+    if (http == 200)
+        clear_problem(&told);
+    else if (told.message[0] == 0) /* of a proxy, or of a service that is too busy to say more */
         (void)fail(&told, 0, http == 503 ? "Try again later." : "Look at the log of the service.",
                    "The service answered with the HTTP status %d.", http);
     told.status = http == 200                  ? SPINESCORE_OK
@@ -598,7 +581,6 @@ static int read_answer(call_type *call, int *outcome) {
                                                : SPINESCORE_REFUSED;
     told.http_status = http;
     *call->problem = told;
-    *outcome = told.status;
     return SPINESCORE_OK;
 }
 
@@ -652,7 +634,7 @@ static int are_results(const spinescore_result *results, uint32_t count) {
 
 /* Checks a report that came as bytes. */
 static int check_report(const spinescore_report *report, spinescore_problem *problem) {
-    if (!has_size(report, sizeof *report) || !is_ended(report->study_instance_uid, sizeof report->study_instance_uid))
+    if (!has_size(report, sizeof *report) || memchr(report->study_instance_uid, 0, sizeof report->study_instance_uid) == NULL)
         return bad_answer(problem, "report");
     if (!is_within(report->total_status, 0, SPINESCORE_TOTAL_INCOMPLETE) || !is_none_or_within(report->total, 72) ||
         !is_range(report->range, 72))
@@ -808,27 +790,25 @@ static void end_call(call_type *call) {
 
 /* Reads the answer to a study: its problem, its report, which is left zero if there is none, and its JSON. */
 static int read_score(call_type *call, const spinescore_request *request, spinescore_report *report) {
-    sink_type sink = {NULL, NULL, MAX_BODY_BYTES, 0}, nowhere = {NULL, NULL, MAX_STRUCT_BYTES, 0};
+    sink_type nowhere = {NULL, MAX_STRUCT_BYTES, 0, NULL, NULL};
+    sink_type sink = {request->answer, MAX_BODY_BYTES, 0, NULL, NULL};
     spinescore_problem told;
-    int outcome, status = read_answer(call, &outcome);
+    int status = read_answer(call);
     if (status != SPINESCORE_OK) return status;
     told = *call->problem;
     if (call->is_packed) status = read_struct(call, report, sizeof *report);
-    if (status == SPINESCORE_OK && (report->struct_size != 0 || outcome == SPINESCORE_OK)) {
+    if (status == SPINESCORE_OK && (report->struct_size != 0 || told.status == SPINESCORE_OK)) {
         if ((status = check_report(report, call->problem)) == SPINESCORE_OK)
             status = read_body(call, &nowhere, report->struct_size - sizeof *report);
     }
     report->answer_bytes = call->left;
-    if (request->answer != NULL) {
-        sink.buffer = request->answer;
-        sink.capacity = request->answer_capacity - 1; /* for the NUL */
-    }
+    if (request->answer != NULL) sink.capacity = request->answer_capacity - 1; /* for the NUL */
     if (status == SPINESCORE_OK) status = read_body(call, &sink, call->left);
     if (request->answer != NULL) request->answer[sink.used] = 0;
     if (status != SPINESCORE_OK) report->struct_size = 0;
-    if (outcome == SPINESCORE_OK || status == SPINESCORE_CANCELLED || status == SPINESCORE_TIMEOUT) return status;
+    if (told.status == SPINESCORE_OK || status == SPINESCORE_CANCELLED || status == SPINESCORE_TIMEOUT) return status;
     *call->problem = told; /* whatever became of the rest */
-    return outcome;
+    return told.status;
 }
 
 int spinescore_score(spinescore_handle *handle, const spinescore_request *request, spinescore_report *report,
@@ -882,7 +862,13 @@ static int get(spinescore_handle *handle, const char *path, sink_type *sink, spi
     call_type call;
     int status = begin_call(&call, handle, problem);
     if (status == SPINESCORE_OK) status = send_head(&call, "GET", path, "");
-    if (status <= SPINESCORE_OK && read_answer(&call, &status) != SPINESCORE_OK) status = problem->status;
+    if (status <= SPINESCORE_OK) {
+        (void)read_answer(&call);
+        status = problem->status;
+    }
+    if (status == SPINESCORE_OK && sink->name != NULL && (sink->file = open_file(sink->name)) == NULL)
+        status = fail(problem, SPINESCORE_FILE, "Check the folder and who may write there.",
+                      "The file %.400s cannot be made.", sink->name);
     if (status == SPINESCORE_OK) status = read_body(&call, sink, call.left);
     if (status == SPINESCORE_TOO_LARGE) sink->used = call.left;
     end_call(&call);
@@ -891,7 +877,7 @@ static int get(spinescore_handle *handle, const char *path, sink_type *sink, spi
 
 int spinescore_ready(spinescore_handle *handle, spinescore_problem *problem) {
     spinescore_problem ours;
-    sink_type nowhere = {NULL, NULL, MAX_BODY_BYTES, 0};
+    sink_type nowhere = {NULL, MAX_BODY_BYTES, 0, NULL, NULL};
     clear_problem(&ours);
     (void)get(handle, "/health/ready", &nowhere, &ours);
     return finish(problem, &ours);
@@ -905,14 +891,12 @@ static int is_result(const char *path) {
 int spinescore_fetch(spinescore_handle *handle, const char *path, void *buffer, size_t capacity, size_t *bytes,
                      spinescore_problem *problem) {
     spinescore_problem ours;
-    sink_type sink = {NULL, NULL, 0, 0};
+    sink_type sink = {(char *)buffer, capacity, 0, NULL, NULL};
     clear_problem(&ours);
     if (bytes != NULL) *bytes = 0;
     if (buffer == NULL || bytes == NULL || !is_result(path)) {
         (void)usage(&ours, "The buffer or its size is missing, or the path is not that of a result.");
     } else {
-        sink.buffer = (char *)buffer;
-        sink.capacity = capacity;
         (void)get(handle, path, &sink, &ours);
         if (ours.status == SPINESCORE_OK || ours.status == SPINESCORE_TOO_LARGE) *bytes = (size_t)sink.used;
     }
@@ -922,25 +906,22 @@ int spinescore_fetch(spinescore_handle *handle, const char *path, void *buffer, 
 int spinescore_fetch_to_file(spinescore_handle *handle, const char *path, const char *file,
                              spinescore_problem *problem) {
     spinescore_problem ours;
-    sink_type sink = {NULL, NULL, MAX_BODY_BYTES, 0};
     char part[1024];
+    sink_type sink = {NULL, MAX_BODY_BYTES, 0, part, NULL};
     clear_problem(&ours);
     if (file == NULL || *file == 0 || strlen(file) + 6 > sizeof part || !is_result(path)) {
         (void)usage(&ours, "The file's name is missing or too long, or the path is not that of a result.");
-        return finish(problem, &ours);
+    } else {
+        (void)snprintf(part, sizeof part, "%s.part", file);
+        (void)get(handle, path, &sink, &ours);
     }
-    (void)snprintf(part, sizeof part, "%s.part", file);
-    if ((sink.file = open_file(part)) == NULL) {
-        (void)fail(&ours, SPINESCORE_FILE, "Check the folder and who may write there.",
-                   "The file %.400s cannot be made.", part);
-        return finish(problem, &ours);
+    if (sink.file != NULL) {
+        int is_whole = fclose(sink.file) == 0 && ours.status == SPINESCORE_OK && rename_file(part, file);
+        if (!is_whole) remove_file(part);
+        if (!is_whole && ours.status == SPINESCORE_OK)
+            (void)fail(&ours, SPINESCORE_FILE, "Check the disk and the folder.",
+                       "The file %.400s cannot be written.", file);
     }
-    (void)get(handle, path, &sink, &ours);
-    if ((fclose(sink.file) != 0 || (ours.status == SPINESCORE_OK && !rename_file(part, file))) &&
-        ours.status == SPINESCORE_OK)
-        (void)fail(&ours, SPINESCORE_FILE, "Check the disk and the folder.", "The file %.400s cannot be written.",
-                   file);
-    if (ours.status != SPINESCORE_OK) remove_file(part);
     return finish(problem, &ours);
 }
 

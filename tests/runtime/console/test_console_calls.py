@@ -63,6 +63,9 @@ def test_a_problem_says_what_happened_and_what_to_do(answered):
     assert lines["unauthorized"][4:] == ("error", "The token is not known.", "Give the points.")
     assert lines["too-late"][1:5] == ("timeout", "504", "-1", "budget")
     assert lines["rejected-wrongly"][0] == " rejects="
+    assert lines["code-without-end"][4] == "x" * 47
+    assert lines["message-without-end"][5] == "x" * 511
+    assert lines["step-without-end"][6] == "x" * 255
     http = "The service answered with the HTTP status 400."
     assert lines["problem-json"][4:] == ("", http, "Look at the log of the service.")
     assert all(line[5] and line[6] for case, line in lines.items() if line[1] != "ok"), "a message and a next step"
