@@ -1,7 +1,7 @@
 """The C library with which a console calls the local service: its sources, and the folder that `console-sdk` writes.
 
 The sources are data of this package. The table of codes is not among them: it is written from `CODES`, so that the two
-cannot differ.
+cannot differ. `wire` reads and writes the structs of the library for the service.
 """
 
 from __future__ import annotations

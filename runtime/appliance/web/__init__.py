@@ -8,6 +8,7 @@
     health     whether the service lives and is ready, its state and version
     metrics    what Prometheus reads
     scoring    a console's call: pixels in, the report out
+    consolebody    the same for the C library, whose study and report are structs
     studies    studies that are sent, listed, shown and taken up again
     reviews    readers' verdicts: corrections, "cannot be read", "accepted", and previews of them
     views      the grey values of a radiograph, for the review page

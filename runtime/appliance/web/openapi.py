@@ -23,6 +23,7 @@ from spinescore.runtime.appliance.web.apiparts import (
 )
 from spinescore.runtime.appliance.web.apireviews import review_paths, study_schema
 from spinescore.runtime.appliance.web.scorerequest import MOST_FILES
+from spinescore.runtime.console.wire import ANSWER, REQUEST
 from spinescore.runtime.machine.packages import software_version
 from spinescore.runtime.outputs.formats import ResultFormat
 
@@ -95,20 +96,23 @@ def _score() -> Json:
         parameter("query", "strict", {"type": "boolean"}),
         parameter("query", "formats", array({"enum": list(get_args(ResultFormat))})) | {"explode": False},
     ]
+    responses = {"200": answer("the report, and links to the results", ref("ScoreAnswer"))} | problems({
+        "400": "the body or an option is malformed", "408": "the body did not arrive in time",
+        "413": "the body, a part of it, or its number of files is beyond a limit",
+        "415": "the Content-Type is none of the four", "422": "the study cannot be scored; code says why",
+        "500": "the service failed, or the worker ended while it scored the study",
+        "503": "the service is busy, not ready or full", "504": "the study took too long"})  # fmt: skip
+    for response in responses.values():
+        response["content"][ANSWER] = {"schema": BINARY}
     return {
         "summary": "Score a study",
-        "description": "It goes before the studies of the queue. Options are in the part request, or in the query.",
+        "description": "It goes before the studies of the queue. Options are in the part request, or in the query. "
+        f"The C library sends and accepts structs ({REQUEST}, {ANSWER}).",
         "parameters": query,
         "requestBody": {"required": True, "content": {
             "multipart/form-data": {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
-            _DICOM: raw, _ZIP: raw}},
-        "responses": {"200": answer("the report, and links to the results", ref("ScoreAnswer"))} | problems({
-            "400": "the body or an option is malformed", "408": "the body did not arrive in time",
-            "413": "the body, a part of it, or its number of files is beyond a limit",
-            "415": "the Content-Type is none of the three", "422": "the study cannot be scored; code says why",
-            "500": "the service failed, or the worker ended while it scored the study",
-            "503": "the service is busy, not ready or full",
-            "504": "the study took too long"}),
+            _DICOM: raw, _ZIP: raw, REQUEST: raw}},
+        "responses": responses,
     }  # fmt: skip
 
 
