@@ -56,10 +56,7 @@ typedef struct {
     spinescore_report report;
 } sent_answer;
 
-typedef char no_struct_has_padding[sizeof(sent_request) == 1088 && sizeof(spinescore_problem) == 832 &&
-                                           sizeof(spinescore_report) == 9384 && sizeof(sent_answer) == 10216
-                                       ? 1
-                                       : -1];
+typedef char no_struct_has_padding[sizeof(sent_request) == 1088 && sizeof(sent_answer) == 10216 ? 1 : -1];
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "spinescore needs a little-endian computer"
 #endif
@@ -75,7 +72,6 @@ typedef char no_struct_has_padding[sizeof(sent_request) == 1088 && sizeof(spines
 typedef SOCKET socket_type;
 typedef int length_type;
 #define NO_SOCKET INVALID_SOCKET
-#define SEND_FLAGS 0
 
 static int last_error(void) { return WSAGetLastError(); }
 static int is_passing(int error) { return error == WSAEWOULDBLOCK || error == WSAEINPROGRESS || error == WSAEINTR; }
@@ -149,11 +145,6 @@ static void remove_file(const char *name) {
 typedef int socket_type;
 typedef size_t length_type;
 #define NO_SOCKET (-1)
-#ifdef MSG_NOSIGNAL
-#define SEND_FLAGS MSG_NOSIGNAL
-#else
-#define SEND_FLAGS 0 /* macOS has the socket option SO_NOSIGPIPE */
-#endif
 
 static int last_error(void) { return errno; }
 static int is_passing(int error) {
@@ -195,6 +186,10 @@ static FILE *open_file(const char *name) { return fopen(name, "wb"); }
 static int rename_file(const char *from, const char *to) { return rename(from, to) == 0; }
 static void remove_file(const char *name) { (void)remove(name); }
 
+#endif
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* macOS has the socket option SO_NOSIGPIPE, and Windows no signal */
 #endif
 
 struct spinescore_handle {
@@ -437,11 +432,11 @@ static int open_connection(call_type *call) {
 static int send_all(call_type *call, const void *data, size_t bytes) {
     const char *next = (const char *)data;
     while (bytes > 0) {
-        int ready, status = wait_for(call, CAN_READ | CAN_WRITE, &ready);
+        int ready = 0, status = wait_for(call, CAN_READ | CAN_WRITE, &ready);
         long sent;
         if (status != SPINESCORE_OK) return status;
         if (ready & CAN_READ) return ANSWERED_EARLY;
-        sent = (long)send(call->socket, next, (length_type)(bytes < 262144 ? bytes : 262144), SEND_FLAGS);
+        sent = (long)send(call->socket, next, (length_type)(bytes < 262144 ? bytes : 262144), MSG_NOSIGNAL);
         if (sent < 0 && !is_passing(last_error())) return ANSWERED_EARLY;
         next += sent > 0 ? sent : 0;
         bytes -= sent > 0 ? (size_t)sent : 0;
@@ -452,7 +447,7 @@ static int send_all(call_type *call, const void *data, size_t bytes) {
 /* Receives more bytes if none are left. */
 static int receive(call_type *call) {
     while (call->received_begin == call->received_end) {
-        int ready, status = wait_for(call, CAN_READ, &ready);
+        int ready = 0, status = wait_for(call, CAN_READ, &ready);
         long count;
         if (status != SPINESCORE_OK) return status;
         count = (long)recv(call->socket, call->handle->bytes, (length_type)sizeof call->handle->bytes, 0);
@@ -518,7 +513,7 @@ static int read_next_head(call_type *call) {
    A service that refuses the study answers before the body comes, and closes the connection. Bytes of a body that
    arrive then would make Windows discard the answer. Returns ANSWERED_EARLY if that answer is here. */
 static int await_continue(call_type *call) {
-    int ready, status = wait_until(call, call->socket, CAN_READ, now_ms() + CONTINUE_MS, &ready);
+    int ready = 0, status = wait_until(call, call->socket, CAN_READ, now_ms() + CONTINUE_MS, &ready);
     if (status != SPINESCORE_OK || !ready) return status;
     if ((status = read_next_head(call)) != SPINESCORE_OK) return status;
     return call->http_status == 100 && call->received_begin == call->received_end ? SPINESCORE_OK : ANSWERED_EARLY;
@@ -793,19 +788,20 @@ static int read_score(call_type *call, const spinescore_request *request, spines
     sink_type nowhere = {NULL, MAX_STRUCT_BYTES, 0, NULL, NULL};
     sink_type sink = {request->answer, MAX_BODY_BYTES, 0, NULL, NULL};
     spinescore_problem told;
+    uint64_t json_bytes;
     int status = read_answer(call);
     if (status != SPINESCORE_OK) return status;
     told = *call->problem;
     if (call->is_packed) status = read_struct(call, report, sizeof *report);
-    if (status == SPINESCORE_OK && (report->struct_size != 0 || told.status == SPINESCORE_OK)) {
-        if ((status = check_report(report, call->problem)) == SPINESCORE_OK)
-            status = read_body(call, &nowhere, report->struct_size - sizeof *report);
-    }
-    report->answer_bytes = call->left;
+    if (status == SPINESCORE_OK && (report->struct_size != 0 || told.status == SPINESCORE_OK) &&
+        (status = check_report(report, call->problem)) == SPINESCORE_OK)
+        status = read_body(call, &nowhere, report->struct_size - sizeof *report);
+    json_bytes = call->left;
     if (request->answer != NULL) sink.capacity = request->answer_capacity - 1; /* for the NUL */
     if (status == SPINESCORE_OK) status = read_body(call, &sink, call->left);
     if (request->answer != NULL) request->answer[sink.used] = 0;
-    if (status != SPINESCORE_OK) report->struct_size = 0;
+    if (status != SPINESCORE_OK) memset(report, 0, sizeof *report);
+    report->answer_bytes = json_bytes;
     if (told.status == SPINESCORE_OK || status == SPINESCORE_CANCELLED || status == SPINESCORE_TIMEOUT) return status;
     *call->problem = told; /* whatever became of the rest */
     return told.status;
@@ -819,7 +815,6 @@ int spinescore_score(spinescore_handle *handle, const spinescore_request *reques
     spinescore_view views[MAX_VIEWS];
     sent_request sent;
     call_type call;
-    uint64_t bytes;
     int status;
     clear_problem(&ours);
     memset(&full, 0, sizeof full);
@@ -834,9 +829,6 @@ int spinescore_score(spinescore_handle *handle, const spinescore_request *reques
         if (status <= SPINESCORE_OK) (void)read_score(&call, &taken, &full);
         end_call(&call);
     }
-    bytes = full.answer_bytes;
-    if (full.struct_size == 0) memset(&full, 0, sizeof full);
-    full.answer_bytes = bytes;
     give(report, &full, sizeof full);
     return finish(problem, &ours);
 }
