@@ -6,8 +6,8 @@ They are cut by the runtime's own host device and kernels, so that an export is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spinescore.export.sessions import thread_count
 from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.acceptance.golden import normalised
@@ -28,7 +27,10 @@ from spinescore.runtime.scoring.geometry import scaled_rois, whole_image
 from spinescore.runtime.scoring.networks import HEATMAP_STRIDE
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 
-__all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]
+__all__ = [
+    "GoldenView", "crop_pictures", "draw_phantoms", "localizer_pictures", "locate", "normalised", "phantom_views",
+    "read_views",
+]  # fmt: skip
 
 _FIRST_SEED = 900_000  # neither among the phantoms that train (below 100,000) nor those that test (from 1,000,000 on)
 
@@ -51,16 +53,17 @@ class GoldenView:
         return view
 
 
-def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
-    """Draw that many phantom studies into `folder`; return both radiographs of each."""
+def draw_phantoms(pool: Executor, folder: Path, studies: int) -> Iterator[Path]:
+    """Begin to draw that many phantom studies into `folder`; return an iterator that waits for each one's folder."""
     from spinescore.runtime.phantom import write_study
 
+    return pool.map(lambda seed: write_study(seed, folder / str(seed)), range(_FIRST_SEED, _FIRST_SEED + studies))
+
+
+def phantom_views(drawn: Iterable[Path], studies: int) -> list[GoldenView]:
+    """Return both radiographs of each of the phantom `studies`, when they are drawn."""
     views = []
-    seeds = range(_FIRST_SEED, _FIRST_SEED + studies)
-    with ThreadPoolExecutor(thread_count()) as pool:  # drawing runs in OpenCV and NumPy, without Python's lock
-        drawn = pool.map(lambda seed: write_study(seed, folder / str(seed)), seeds)
-        folders = list(tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None))
-    for written in folders:
+    for written in tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None):
         truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
         for region in REGIONS:
             drawn_view = truth["regions"][region]
