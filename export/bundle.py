@@ -42,6 +42,8 @@ from spinescore.runtime.study import REGIONS
 
 __all__ = ["ExportReport", "export_bundle"]
 
+_WRITERS = 2  # threads; each holds one file in memory
+
 Document = dict[str, Any]
 
 
@@ -130,11 +132,12 @@ def export_bundle(
         prove(graders, check_grader, draft.grader.input, check_kind, weights == "half")
         options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)
         views = phantom_views(drawn, golden_studies) if drawn else read_views(golden)
-        with replaced_folder(out) as folder, workers(1) as writer:
+        with replaced_folder(out) as folder, workers(_WRITERS) as writer:
             files = BundleFiles(folder, writer)
             located, points = try_localizers(localizers, views, draft.localizer, options, files.save_graph)
+            files.save_golden(located)
             graded = try_graders(graders, views, points, draft.grader, options, files.save_graph)
-            files.save_golden(located, graded)
+            files.save_golden(graded)
             moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
             changed = agreement_of_grader(graded, draft.grader)
             beside = agreement_of_alternatives(located, draft.localizer)

@@ -37,11 +37,15 @@ _FIRST_SEED = 900_000  # neither among the phantoms that train (below 100,000) n
 
 @dataclass(frozen=True, eq=False)
 class GoldenView:
-    """One radiograph file; `points_px` (6, 2, 2) are the discs' centre and anterior xy, if they are known."""
+    """One radiograph file of (rows, columns) `shape`; `points_px` (6, 2, 2) are the discs' true centre and anterior xy.
+
+    The pixels are read again for each use: all radiographs together would take much memory.
+    """
 
     path: Path
     region: Region
     faces_right: bool
+    shape: tuple[int, int]
     points_px: NDArray[np.float32] | None = None
 
     def parameters(self) -> NDArray[np.void]:
@@ -66,10 +70,10 @@ def phantom_views(drawn: Iterable[Path], studies: int) -> list[GoldenView]:
     for written in tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None):
         truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
         for region in REGIONS:
-            drawn_view = truth["regions"][region]
-            points = [[disc["centre_px"], disc["anterior_px"]] for disc in drawn_view["discs"]]
-            faces_right = drawn_view["radiograph"]["facing"] == "right"
-            views.append(GoldenView(written / f"{region}.dcm", region, faces_right, np.array(points, np.float32)))
+            discs, facts = truth["regions"][region]["discs"], truth["regions"][region]["radiograph"]
+            points = np.array([[disc["centre_px"], disc["anterior_px"]] for disc in discs], np.float32)
+            shape, faces_right = (facts["rows"], facts["columns"]), facts["facing"] == "right"
+            views.append(GoldenView(written / f"{region}.dcm", region, faces_right, shape, points))
     return views
 
 
@@ -85,7 +89,8 @@ def read_views(paths: Sequence[Path]) -> list[GoldenView]:
                 raise BundleError(f"golden radiograph {file} cannot be used: {error}") from error
             continue
         region = radiograph.region or REGIONS[len(views) % len(REGIONS)]
-        views.append(GoldenView(file, region, radiograph.facing == "right"))
+        shape = radiograph.rows, radiograph.columns
+        views.append(GoldenView(file, region, radiograph.facing == "right", shape))
     if not views:
         raise BundleError(f"no radiograph in {', '.join(map(str, paths))}; give DICOM radiographs of the spine")
     return views
@@ -96,9 +101,8 @@ def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer, scale:
     size = localizer.input_at(scale)
     pictures = []
     for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
-        radiograph = load_radiograph(view.path)
-        roi = scaled_rois(_whole(view, radiograph, localizer).reshape(1), scale)
-        pictures.append(_cut(radiograph, roi, size, localizer.contrast))
+        roi = scaled_rois(_whole(view, localizer).reshape(1), scale)
+        pictures.append(_cut(load_radiograph(view.path), roi, size, localizer.contrast))
     return np.concatenate(pictures)
 
 
@@ -112,8 +116,7 @@ def locate(
     points = np.zeros((len(views), DISCS, 2), POINT)
     spec = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
     for number, view in enumerate(views):
-        radiograph = load_radiograph(view.path)
-        roi = _whole(view, radiograph, localizer).reshape(1)
+        roi = _whole(view, localizer).reshape(1)
         points[number] = decode(heatmaps[number][None], roi, view.parameters(), spec)[0]
     return points
 
@@ -131,10 +134,10 @@ def crop_pictures(
     return np.concatenate(pictures)
 
 
-def _whole(view: GoldenView, radiograph: Radiograph, localizer: Localizer) -> NDArray[np.void]:
+def _whole(view: GoldenView, localizer: Localizer) -> NDArray[np.void]:
     shape, fit = (localizer.input.height, localizer.input.width), localizer.input.fit or "stretch"
     facing: Facing = "right" if view.faces_right else "left"
-    return whole_image(0, radiograph.rows, radiograph.columns, shape, fit, facing, localizer.facing)
+    return whole_image(0, *view.shape, shape, fit, facing, localizer.facing)
 
 
 def _cut(radiograph: Radiograph, rois: NDArray[np.void], size: NetworkInput, contrast: Contrast) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Writes the files of a bundle into its folder, in one thread beside the networks' runs."""
+"""Writes the files of a bundle into its folder, beside the networks' runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 class BundleFiles:
-    """The files of a bundle, written one after the other to save memory, and their entries in the manifest."""
+    """The files of a bundle, written in threads of `writer`, and their entries in the manifest."""
 
     def __init__(self, folder: Path, writer: Executor) -> None:
         self._folder, self._writer = folder, writer
@@ -35,13 +35,10 @@ class BundleFiles:
         """Begin to write a graph, which nobody may change any more."""
         self._entries[path] = self._writer.submit(lambda: self._write(path, model.SerializeToString()))
 
-    def save_golden(self, located: Sequence[Trial], graded: Sequence[Trial]) -> None:
-        """Begin to write the golden inputs with their FP32 outputs."""
-        for kind, trials in (("localizer", located), ("grader", graded)):
-            path = GOLDEN[kind]
-            self._entries[path] = self._writer.submit(
-                lambda path=path, trials=trials: self._write(path, _golden_archive(trials))
-            )
+    def save_golden(self, trials: Sequence[Trial]) -> None:
+        """Begin to write the golden inputs of all localizers, or of all networks of the grader."""
+        path = GOLDEN[trials[0].network.kind]
+        self._entries[path] = self._writer.submit(lambda: self._write(path, _golden_archive(trials)))
 
     def entries(self, stems: Sequence[str]) -> dict[str, Document]:
         """Return the entries by path when all files are on the disk: the networks `stems`, then the golden inputs."""
@@ -60,7 +57,7 @@ def file_entry(path: str, content: bytes) -> Document:
 
 
 def _golden_archive(trials: Sequence[Trial]) -> bytes:
-    """Return the golden inputs and FP32 outputs of all localizers, or of all networks of a grader."""
+    """Return the golden inputs with their FP32 outputs."""
     arrays: dict[str, Any] = {}
     for trial in trials:
         is_localizer = trial.network.kind == "localizer"

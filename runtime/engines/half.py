@@ -190,6 +190,7 @@ def _convert_attributes(node: onnx.NodeProto) -> None:
 
 def _report(graph: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> HalfReport:
     layers = {name: node.name or node.output[0] for node in graph.node for name in node.input}
+    halves = {tensor.name: tensor for tensor in graph.initializer}
     largest = LayerMax("", 0.0)
     overflowed: list[LayerCount] = []
     flushed: list[LayerCount] = []
@@ -199,8 +200,8 @@ def _report(graph: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> Half
         magnitude = float(max(value.max(), -value.min())) if value.size else 0.0
         if magnitude > largest.value:
             largest = LayerMax(layer, magnitude)
-        with np.errstate(over="ignore", under="ignore"):
-            bits = value.astype(np.float16).view(np.uint16) & _MAGNITUDE  # whole numbers compare faster than halves
+        half = numpy_helper.to_array(halves[tensor.name])
+        bits = half.view(np.uint16) & _MAGNITUDE  # integers compare faster than halves
         for counts, hits in (
             (overflowed, bits == _INFINITY),
             (flushed, (bits == 0) & (value != 0)),

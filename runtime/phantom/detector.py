@@ -50,16 +50,16 @@ def expose(rng: np.random.Generator, attenuation: Map, pixel_mm: float, mirrored
     centre = primary[y0:y1, x0:x1][::_BLOCK, ::_BLOCK]
     level = float(np.median(centre[centre < np.percentile(centre, 70)]))  # the exposure control sees the body, not air
     scatter = rng.uniform(0.3, 0.9) * _slow(np.minimum(primary, 4 * level), 25 / pixel_mm)
-    signal = cv2.GaussianBlur(primary, (0, 0), rng.uniform(0.10, 0.18) / pixel_mm)
+    signal = np.asarray(cv2.GaussianBlur(primary, (0, 0), rng.uniform(0.10, 0.18) / pixel_mm), np.float32)
     signal += scatter
     quanta = rng.uniform(20_000, 90_000) * pixel_mm**2  # per pixel with the signal `level`
     signal *= quanta / level
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
     noise *= np.sqrt(signal)
     signal += noise
-    exposed = np.maximum(signal, 0.05 * quanta * 0.01, out=signal)
-    exposed /= np.float32(quanta)
-    grey = np.negative(np.log(exposed, out=exposed), out=exposed)
+    np.maximum(signal, 0.05 * quanta * 0.01, out=signal)
+    signal /= np.float32(quanta)
+    grey: Map = np.negative(np.log(signal, out=signal), out=signal)
     return _store(rng, _process(rng, grey, pixel_mm), field, shutter)
 
 
