@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,18 +10,17 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from spinescore.export.classes import in_bundle_order
 from spinescore.export.defaults import contract, named_in_faults, read_overrides
 from spinescore.export.folder import check_target, replaced_folder, write_synced
-from spinescore.export.golden import phantom_views, read_views
+from spinescore.export.golden import draw_phantoms, phantom_views, read_views
 from spinescore.export.networks import open_alternatives, open_graders, open_localizers
 from spinescore.export.proof import prove
 from spinescore.export.provenance import network_records
 from spinescore.export.reference import Kind
 from spinescore.export.sensitivity import Int8Result
 from spinescore.export.sources import Network
+from spinescore.export.threads import thread_count, workers
 from spinescore.export.trial import (
     Options,
     Trial,
@@ -34,10 +31,10 @@ from spinescore.export.trial import (
     try_localizers,
 )
 from spinescore.export.truth import PointError, likely_exchange, point_errors
+from spinescore.export.writing import GOLDEN, BundleFiles, file_entry
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement
 from spinescore.runtime.bundle import MANIFEST_NAME, Bundle, manifest_sha256
 from spinescore.runtime.bundle.networkcheck import check_networks
-from spinescore.runtime.engines.half import HALF_MAX
 from spinescore.runtime.errors import BundleError, CheckpointError
 from spinescore.runtime.manifest import CLASSES, HEAD_OUTPUTS, PRECISIONS, SCHEMA, Manifest
 from spinescore.runtime.manifest.tolerances import Tolerances
@@ -45,7 +42,7 @@ from spinescore.runtime.study import REGIONS
 
 __all__ = ["ExportReport", "export_bundle"]
 
-GOLDEN = {"localizer": "golden/localizer.npz", "grader": "golden/grader.npz"}
+_WRITERS = 2  # threads; each holds one file in memory
 
 Document = dict[str, Any]
 
@@ -113,46 +110,52 @@ def export_bundle(
         raise ValueError(f"precisions {precisions} must hold fp32, golden_studies {golden_studies} be at least 1")
     check_target(out)
     overrides = read_overrides(manifest)
-    first = open_localizers(localizer, overrides)
-    localizers = [*first, *open_alternatives(alternatives, first, overrides)]
-    head, graders = open_graders(grader, overrides)
-    graders = in_bundle_order(graders, overrides, bridge_class)
-    networks = [*localizers, *graders]
-    by_region: dict[str, Network] = {region: network for network in first for region in network.regions}
-    document = contract(by_region, head, graders[0], overrides)
-    document["grader"]["classes"] = {network.role: list(CLASSES[network.outputs]) for network in graders}
-    document["name"] = name or document.get("name") or out.absolute().name
-    document["version"] = version or document["version"]
-    with named_in_faults(manifest):
-        draft = _manifest(document, networks, {**{f"{n.stem}.fp32.onnx": b"" for n in networks}, **_no_golden()})
-    prove(first, check_localizer, draft.localizer.input, None, weights == "half")
-    prove(graders, check_grader, draft.grader.input, check_kind, weights == "half")
-    options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, replaced_folder(out) as folder:
-        views = read_views(golden) if golden else phantom_views(Path(scratch), golden_studies)
-        located, points = try_localizers(localizers, views, draft.localizer, options)
-        graded = try_graders(graders, views, points, draft.grader, options)
-        moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
-        changed = agreement_of_grader(graded, draft.grader)
-        beside = agreement_of_alternatives(located, draft.localizer)
-        errors = point_errors(located, views, draft.localizer)
-        warnings = _warnings([*located, *graded], strict) + likely_exchange(located, views, draft.localizer, errors)
-        if options.fp16:
-            warnings += _out_of_bounds(moved, changed, draft.bounds)
-        document["provenance"] = {
-            **document["provenance"],
-            "exporter": f"spinescore {installed_version('spinescore')}",
-            "stored_weights": "float16" if weights == "half" else "float32",
-            "golden_inputs": "radiographs given at export" if golden else "phantoms",
-            "networks": network_records([*located, *graded], beside, document, overrides),
-        }
-        files = _files(located, graded)
-        written = _manifest(document, networks, files)
-        for path, content in files.items():
-            write_synced(folder / path, content)
-        warnings += _costly(folder, written)
-        text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_synced(folder / MANIFEST_NAME, text.encode())
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        workers(thread_count()) as drawing,
+    ):
+        drawn = None if golden else draw_phantoms(drawing, Path(scratch), golden_studies)  # while networks are read
+        first = open_localizers(localizer, overrides)
+        localizers = [*first, *open_alternatives(alternatives, first, overrides)]
+        head, graders = open_graders(grader, overrides)
+        graders = in_bundle_order(graders, overrides, bridge_class)
+        networks = [*localizers, *graders]
+        by_region: dict[str, Network] = {region: network for network in first for region in network.regions}
+        document = contract(by_region, head, graders[0], overrides)
+        document["grader"]["classes"] = {network.role: list(CLASSES[network.outputs]) for network in graders}
+        document["name"] = name or document.get("name") or out.absolute().name
+        document["version"] = version or document["version"]
+        with named_in_faults(manifest):
+            paths = [*(f"{network.stem}.fp32.onnx" for network in networks), *GOLDEN.values()]
+            draft = _manifest(document, networks, {path: file_entry(path, b"") for path in paths})
+        prove(first, check_localizer, draft.localizer.input, None, weights == "half")
+        prove(graders, check_grader, draft.grader.input, check_kind, weights == "half")
+        options = Options(weights == "half", "fp16" in precisions, int8, draft.bounds)
+        views = phantom_views(drawn, golden_studies) if drawn else read_views(golden)
+        with replaced_folder(out) as folder, workers(_WRITERS) as writer:
+            files = BundleFiles(folder, writer)
+            located, points = try_localizers(localizers, views, draft.localizer, options, files.save_graph)
+            files.save_golden(located)
+            graded = try_graders(graders, views, points, draft.grader, options, files.save_graph)
+            files.save_golden(graded)
+            moved = {trial.network.stem: agreement_of_localizer(trial, draft.localizer) for trial in located}
+            changed = agreement_of_grader(graded, draft.grader)
+            beside = agreement_of_alternatives(located, draft.localizer)
+            errors = point_errors(located, views, draft.localizer)
+            warnings = _warnings([*located, *graded], strict) + likely_exchange(located, views, draft.localizer, errors)
+            if options.fp16:
+                warnings += _out_of_bounds(moved, changed, draft.bounds)
+            document["provenance"] = {
+                **document["provenance"],
+                "exporter": f"spinescore {installed_version('spinescore')}",
+                "stored_weights": "float16" if weights == "half" else "float32",
+                "golden_inputs": "radiographs given at export" if golden else "phantoms",
+                "networks": network_records([*located, *graded], beside, document, overrides),
+            }
+            written = _manifest(document, networks, files.entries([network.stem for network in networks]))
+            warnings += _costly(folder, written)
+            text = json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            write_synced(folder / MANIFEST_NAME, text.encode())
     Bundle(out, written, manifest_sha256(written)).trust_networks()  # they have just run on this machine
     notes = tuple(f"{network.stem}: {note}" for network in networks for note in network.notes)
     quantized = {trial.network.stem: trial.int8 for trial in (*located, *graded) if trial.int8 is not None}
@@ -162,7 +165,7 @@ def export_bundle(
     )  # fmt: skip
 
 
-def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, bytes]) -> Manifest:
+def _manifest(document: Document, networks: Sequence[Network], files: Mapping[str, Document]) -> Manifest:
     """Return the manifest over `files`, checked like any bundle's. Raises `BundleError` that names a wrong field."""
     paths: dict[str, dict[str, dict[str, str]]] = {}  # by alternative, then by region or role
     for network in networks:
@@ -183,48 +186,9 @@ def _manifest(document: Document, networks: Sequence[Network], files: Mapping[st
                 "files": {role: own[role] for role in HEAD_OUTPUTS[document["grader"]["head"]]},
             },
             "golden": GOLDEN,
-            "files": {path: _entry(path, content) for path, content in files.items()},
+            "files": files,
         }
     )
-
-
-def _entry(path: str, content: bytes) -> Document:
-    precision = path.split(".")[-2] if path.endswith(".onnx") else None
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "precision": precision}
-
-
-def _no_golden() -> dict[str, bytes]:
-    return dict.fromkeys(GOLDEN.values(), b"")
-
-
-def _files(located: Sequence[Trial], graded: Sequence[Trial]) -> dict[str, bytes]:
-    """Return contents by path: the networks, then the golden inputs with their FP32 outputs."""
-    files = {}
-    for trial in (*located, *graded):
-        files[f"{trial.network.stem}.fp32.onnx"] = trial.model.SerializeToString()
-        if trial.half is not None and trial.half.model is not None:
-            files[f"{trial.network.stem}.fp16.onnx"] = trial.half.model.SerializeToString()
-        if trial.int8 is not None and trial.int8.model is not None:
-            files[f"{trial.network.stem}.int8.onnx"] = trial.int8.model.SerializeToString()
-    for kind, trials in (("localizer", located), ("grader", graded)):
-        arrays: dict[str, Any] = {}
-        for trial in trials:
-            role = trial.network.role or "both"
-            other = f"_{trial.network.alternative}" if trial.network.alternative else ""
-            arrays[f"image_{role}"] = trial.pictures  # an alternative has the localizer's pictures
-            arrays[f"expected_{role}{other}"] = _compact(trial.expected) if kind == "localizer" else trial.expected
-            arrays |= {f"image_{role}_x{scale:g}": pictures for scale, pictures in trial.scaled.items()}
-            if kind == "localizer":
-                arrays[f"region_{role}"] = trial.regions
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **arrays)
-        files[GOLDEN[kind]] = packed.getvalue()
-    return files
-
-
-def _compact(heatmaps: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, Any]:
-    """Return heatmaps as half if they fit: precise enough to compare, and the bundle is a quarter smaller."""
-    return heatmaps.astype(np.float16) if np.abs(heatmaps).max() <= HALF_MAX else heatmaps
 
 
 def _warnings(trials: Sequence[Trial], strict: bool) -> list[str]:

@@ -6,8 +6,8 @@ They are cut by the runtime's own host device and kernels, so that an export is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spinescore.export.sessions import thread_count
 from spinescore.kernels.decode import DISCS, POINT, VIEW, CropSpec, DecodeSpec, crops, decode
 from spinescore.kernels.warp import Source, WarpSpec
 from spinescore.runtime.acceptance.golden import normalised
@@ -28,18 +27,25 @@ from spinescore.runtime.scoring.geometry import scaled_rois, whole_image
 from spinescore.runtime.scoring.networks import HEATMAP_STRIDE
 from spinescore.runtime.study import REGIONS, Facing, Radiograph, Region
 
-__all__ = ["GoldenView", "crop_pictures", "localizer_pictures", "locate", "normalised", "phantom_views", "read_views"]
+__all__ = [
+    "GoldenView", "crop_pictures", "draw_phantoms", "localizer_pictures", "locate", "normalised", "phantom_views",
+    "read_views",
+]  # fmt: skip
 
 _FIRST_SEED = 900_000  # neither among the phantoms that train (below 100,000) nor those that test (from 1,000,000 on)
 
 
 @dataclass(frozen=True, eq=False)
 class GoldenView:
-    """One radiograph file; `points_px` (6, 2, 2) are the discs' centre and anterior xy, if they are known."""
+    """One radiograph file of (rows, columns) `shape`; `points_px` (6, 2, 2) are the discs' true centre and anterior xy.
+
+    The pixels are read again for each use: all radiographs together would take much memory.
+    """
 
     path: Path
     region: Region
     faces_right: bool
+    shape: tuple[int, int]
     points_px: NDArray[np.float32] | None = None
 
     def parameters(self) -> NDArray[np.void]:
@@ -51,22 +57,23 @@ class GoldenView:
         return view
 
 
-def phantom_views(folder: Path, studies: int) -> list[GoldenView]:
-    """Draw that many phantom studies into `folder`; return both radiographs of each."""
+def draw_phantoms(pool: Executor, folder: Path, studies: int) -> Iterator[Path]:
+    """Begin to draw that many phantom studies into `folder`; return an iterator that waits for each one's folder."""
     from spinescore.runtime.phantom import write_study
 
+    return pool.map(lambda seed: write_study(seed, folder / str(seed)), range(_FIRST_SEED, _FIRST_SEED + studies))
+
+
+def phantom_views(drawn: Iterable[Path], studies: int) -> list[GoldenView]:
+    """Return both radiographs of each of the phantom `studies`, when they are drawn."""
     views = []
-    seeds = range(_FIRST_SEED, _FIRST_SEED + studies)
-    with ThreadPoolExecutor(thread_count()) as pool:  # drawing runs in OpenCV and NumPy, without Python's lock
-        drawn = pool.map(lambda seed: write_study(seed, folder / str(seed)), seeds)
-        folders = list(tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None))
-    for written in folders:
+    for written in tqdm(drawn, desc="drawing phantoms", total=studies, leave=False, disable=None):
         truth = json.loads((written / "truth.json").read_text(encoding="utf-8"))
         for region in REGIONS:
-            drawn_view = truth["regions"][region]
-            points = [[disc["centre_px"], disc["anterior_px"]] for disc in drawn_view["discs"]]
-            faces_right = drawn_view["radiograph"]["facing"] == "right"
-            views.append(GoldenView(written / f"{region}.dcm", region, faces_right, np.array(points, np.float32)))
+            discs, facts = truth["regions"][region]["discs"], truth["regions"][region]["radiograph"]
+            points = np.array([[disc["centre_px"], disc["anterior_px"]] for disc in discs], np.float32)
+            shape, faces_right = (facts["rows"], facts["columns"]), facts["facing"] == "right"
+            views.append(GoldenView(written / f"{region}.dcm", region, faces_right, shape, points))
     return views
 
 
@@ -82,7 +89,8 @@ def read_views(paths: Sequence[Path]) -> list[GoldenView]:
                 raise BundleError(f"golden radiograph {file} cannot be used: {error}") from error
             continue
         region = radiograph.region or REGIONS[len(views) % len(REGIONS)]
-        views.append(GoldenView(file, region, radiograph.facing == "right"))
+        shape = radiograph.rows, radiograph.columns
+        views.append(GoldenView(file, region, radiograph.facing == "right", shape))
     if not views:
         raise BundleError(f"no radiograph in {', '.join(map(str, paths))}; give DICOM radiographs of the spine")
     return views
@@ -93,9 +101,8 @@ def localizer_pictures(views: Sequence[GoldenView], localizer: Localizer, scale:
     size = localizer.input_at(scale)
     pictures = []
     for view in tqdm(views, desc="golden radiographs", leave=False, disable=None):
-        radiograph = load_radiograph(view.path)
-        roi = scaled_rois(_whole(view, radiograph, localizer).reshape(1), scale)
-        pictures.append(_cut(radiograph, roi, size, localizer.contrast))
+        roi = scaled_rois(_whole(view, localizer).reshape(1), scale)
+        pictures.append(_cut(load_radiograph(view.path), roi, size, localizer.contrast))
     return np.concatenate(pictures)
 
 
@@ -109,8 +116,7 @@ def locate(
     points = np.zeros((len(views), DISCS, 2), POINT)
     spec = DecodeSpec(localizer.decode, localizer.align, HEATMAP_STRIDE, localizer.channels())
     for number, view in enumerate(views):
-        radiograph = load_radiograph(view.path)
-        roi = _whole(view, radiograph, localizer).reshape(1)
+        roi = _whole(view, localizer).reshape(1)
         points[number] = decode(heatmaps[number][None], roi, view.parameters(), spec)[0]
     return points
 
@@ -128,10 +134,10 @@ def crop_pictures(
     return np.concatenate(pictures)
 
 
-def _whole(view: GoldenView, radiograph: Radiograph, localizer: Localizer) -> NDArray[np.void]:
+def _whole(view: GoldenView, localizer: Localizer) -> NDArray[np.void]:
     shape, fit = (localizer.input.height, localizer.input.width), localizer.input.fit or "stretch"
     facing: Facing = "right" if view.faces_right else "left"
-    return whole_image(0, radiograph.rows, radiograph.columns, shape, fit, facing, localizer.facing)
+    return whole_image(0, *view.shape, shape, fit, facing, localizer.facing)
 
 
 def _cut(radiograph: Radiograph, rois: NDArray[np.void], size: NetworkInput, contrast: Contrast) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ names of their layers in the checkpoint, so that messages about them can be trac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,16 +62,19 @@ def free_size(model: onnx.ModelProto) -> None:
 
 
 def with_weights_apart(
-    model: onnx.ModelProto, weights: onnx.ModelProto
+    model: onnx.ModelProto,
+    weights: onnx.ModelProto,
+    change: Callable[[TensorProto], TensorProto] | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     """Return a copy of `model` with the initializers of `weights`, and the values of the large ones by name.
 
     In the copy the large ones are marked as external data. An engine that takes values from memory need not be given
-    the graph as one long message.
+    the graph as one long message. `change` makes another tensor of each initializer.
     """
     light, values = without_initializers(model), {}
     inputs = {value.name for value in model.graph.input}  # an initializer of the same name is an input's default
-    for tensor in weights.graph.initializer:
+    for original in weights.graph.initializer:
+        tensor = change(original) if change else original
         is_large = np.prod(tensor.dims) > _SMALL and tensor.HasField("raw_data")
         if not is_large or tensor.data_type not in _PLAIN_TYPES or tensor.name in inputs:
             light.graph.initializer.append(tensor)

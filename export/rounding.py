@@ -1,14 +1,17 @@
 """Measures on the CPU how FP16 changes activations.
 
 ONNX Runtime's CPU provider computes an FP16 graph in FP32 and removes the casts between its nodes, so running the FP16
-file there shows the rounding of weights and ends alone. `round_like_half` adds casts that are kept: products and sums
+file there shows the rounding of weights and ends alone. `rounded_graph` adds casts that are kept: products and sums
 are FP32, and each result is stored as half, as on a GPU's tensor cores.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,14 +20,20 @@ from spinescore.export.graph import without_initializers, without_weights
 from spinescore.export.sessions import map_batches, open_session
 from spinescore.runtime.engines.half import LayerMax, float_names
 
-__all__ = ["largest_activations", "round_like_half"]
+__all__ = ["largest_activations", "open_rounded", "rounded_graph"]
 
 # Their results are values of their inputs, or 0.
 _CHOOSING = ("Flatten", "Identity", "MaxPool", "Relu", "Reshape", "Transpose")
 
 
-def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of the FP32 `model` with the input, weights and every node's result rounded to half.
+def open_rounded(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Return a session of the FP32 `model` that rounds its input, weights and every node's result to half."""
+    graph, floats = rounded_graph(model)
+    return open_session(graph, model, partial(_rounded, floats))
+
+
+def rounded_graph(model: onnx.ModelProto) -> tuple[onnx.ModelProto, set[str]]:
+    """Return a copy that rounds, without initializers, and the names of those that must be rounded too.
 
     Two kinds of results need no cast: those of operators that only choose among halves, and those that only a ReLU
     reads, since rounding before or after a ReLU is the same. So a convolution and its ReLU stay one operation, as
@@ -33,7 +42,6 @@ def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
     rounded = without_initializers(model)
     graph = rounded.graph
     floats = _float_tensors(model) - float_names(graph)
-    graph.initializer.extend(_rounded(t) if t.name in floats else t for t in model.graph.initializer)
     later = _rounded_later(graph, floats)
     entries = [value.name for value in graph.input if value.name in floats]
     nodes = [cast for name in entries for cast in _rounding(name, f"{name}.rounded")]
@@ -50,7 +58,7 @@ def round_like_half(model: onnx.ModelProto) -> onnx.ModelProto:
         for name in outputs:
             nodes.extend(_rounding(f"{name}.exact", name))
     _replace_nodes(graph, nodes)
-    return rounded
+    return rounded, floats
 
 
 def largest_activations(model: onnx.ModelProto, images: Images, label: str = "") -> list[LayerMax]:
@@ -113,7 +121,10 @@ def _rounded_later(graph: onnx.GraphProto, floats: set[str]) -> set[str]:
     return {name for name in results if readers.get(name) == {"Relu"}}
 
 
-def _rounded(tensor: TensorProto) -> TensorProto:
+def _rounded(floats: set[str], tensor: TensorProto) -> TensorProto:
+    """Return `tensor` rounded to half if its name is one of `floats`."""
+    if tensor.name not in floats:
+        return tensor
     with np.errstate(over="ignore", under="ignore"):
         values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
     return numpy_helper.from_array(values, tensor.name)

@@ -6,7 +6,6 @@ every layer. An image's results are the same bits either way, and in batches of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,11 +18,11 @@ from tqdm import tqdm
 
 from spinescore.export.averaged import Images, ScaledImages
 from spinescore.export.graph import with_weights_apart
+from spinescore.export.threads import thread_count
 from spinescore.runtime.engines.onnxruntime import give_back
 from spinescore.runtime.errors import CheckpointError
-from spinescore.runtime.machine.processor import core_count
 
-__all__ = ["map_batches", "open_session", "run_model", "run_session", "thread_count"]
+__all__ = ["map_batches", "open_session", "run_model", "run_session"]
 
 _BATCH = 2  # images in one run; more do not make a run of one thread any faster, and take memory
 _MOST_CALLERS = 8  # runs at the same time, each with its own activations
@@ -31,27 +30,32 @@ _MOST_CALLERS = 8  # runs at the same time, each with its own activations
 Result = TypeVar("Result")
 
 
-def thread_count() -> int:
-    """Return the number of threads for networks: OMP_NUM_THREADS, or else one for each core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 0) or core_count()
-
-
 def _caller_count() -> int:
     return min(thread_count(), _MOST_CALLERS)
 
 
-def open_session(model: onnx.ModelProto, weights_of: onnx.ModelProto | None = None) -> onnxruntime.InferenceSession:
+def open_session(
+    model: onnx.ModelProto,
+    weights_of: onnx.ModelProto | None = None,
+    change: Callable[[onnx.TensorProto], onnx.TensorProto] | None = None,
+    *,
+    optimised: bool = True,
+) -> onnxruntime.InferenceSession:
     """Return a CPU session of `model` that several threads may run at the same time.
 
-    If `weights_of` is given, `model` has no initializers of its own and uses those of `weights_of`.
+    If `weights_of` is given, `model` has no initializers of its own and uses those of `weights_of`; `change` makes
+    another tensor of each. If not `optimised`, the session opens sooner and in less memory, and runs more slowly.
     Raises `CheckpointError` if ONNX Runtime refuses the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count() // _caller_count()
     options.enable_mem_pattern = False  # a pattern takes all activations of a run as one block
     options.log_severity_level = 4  # errors arrive as exceptions
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     give_back()
-    light, weights = with_weights_apart(model, weights_of or model)  # ONNX Runtime copies a whole graph three times
+    # ONNX Runtime copies a whole graph three times.
+    light, weights = with_weights_apart(model, weights_of or model, change)
     try:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)

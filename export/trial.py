@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from spinescore.export.averaged import Images, scaled_images
 from spinescore.export.golden import GoldenView, crop_pictures, localizer_pictures, locate, normalised
-from spinescore.export.precision import HalfResult, make_half
+from spinescore.export.precision import HalfResult, PreparedHalf, prepare_half, try_half
 from spinescore.export.sensitivity import Int8Result, make_int8
 from spinescore.export.sessions import run_model
 from spinescore.export.sources import Network
+from spinescore.export.threads import workers
 from spinescore.runtime.acceptance.comparison import GradeAgreement, PointAgreement, compare_grades, compare_points
 from spinescore.runtime.engines.half import store_half
 from spinescore.runtime.errors import BundleError, CheckpointError
@@ -33,6 +34,9 @@ __all__ = [
     "try_graders",
     "try_localizers",
 ]
+
+
+Save = Callable[[str, onnx.ModelProto], None]  # begins to write a finished graph under a file's name
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,11 @@ class Trial:
 
 
 def try_localizers(
-    networks: Sequence[Network], views: Sequence[GoldenView], localizer: Localizer, options: Options
+    networks: Sequence[Network],
+    views: Sequence[GoldenView],
+    localizer: Localizer,
+    options: Options,
+    save: Save,
 ) -> tuple[list[Trial], NDArray[np.void]]:
     """Try every localizer on the radiographs of its regions; return the trials, and the points (N, 6, 2) of all views.
 
@@ -92,10 +100,10 @@ def try_localizers(
             raise BundleError(f"no golden radiograph shows the {network.role} spine; give some of both regions")
         shown = {scale: whole[mine] for scale, whole in pictures.items()}
         images = scaled_images([normalised(part, localizer.input) for part in shown.values()], localizer)
-        trial = _try(network, shown.pop(1.0), images, options, regions[mine])
+        trial = _try(network, shown.pop(1.0), images, options, regions[mine], save)
         trial = replace(trial, scaled=shown)
         if options.int8:
-            trial = _quantized(trial, options.bounds, partial(_moved, trial, localizer))
+            trial = _quantized(trial, options.bounds, partial(_moved, trial, localizer), save)
         if not network.alternative:
             heatmaps.update(zip(mine.tolist(), trial.expected, strict=True))
         trials.append(trial)
@@ -108,6 +116,7 @@ def try_graders(
     points: NDArray[np.void],
     grader: Grader,
     options: Options,
+    save: Save,
 ) -> list[Trial]:
     """Try every network of the grader on the crops around `points`."""
     trials = []
@@ -115,10 +124,10 @@ def try_graders(
         flips = FLIPS[network.outputs]
         pictures = crop_pictures(views, points, grader, flips)
         images = normalised(pictures, grader.input)
-        trials.append(_try(network, pictures, images, options, np.zeros(0, np.uint8)))
+        trials.append(_try(network, pictures, images, options, np.zeros(0, np.uint8), save))
     if options.int8:
         judges = [partial(_regraded, trials, trial, grader) for trial in trials]
-        trials = [_quantized(trial, options.bounds, judge) for trial, judge in zip(trials, judges, strict=True)]
+        trials = [_quantized(trial, options.bounds, judge, save) for trial, judge in zip(trials, judges, strict=True)]
     return trials
 
 
@@ -158,22 +167,38 @@ def _quantized(
     trial: Trial,
     bounds: Tolerances,
     judge: Callable[[NDArray[np.float32]], PointAgreement | GradeAgreement],
+    save: Save,
 ) -> Trial:
-    plain = trial.network.fit(trial.images)
-    return replace(trial, int8=make_int8(plain, trial.images, trial.expected, judge, bounds, trial.network.stem))
+    plain, stem = trial.network.fit(trial.images), trial.network.stem
+    result = make_int8(plain, trial.images, trial.expected, judge, bounds, stem)
+    if result.model is not None:
+        save(f"{stem}.int8.onnx", result.model)
+    return replace(trial, int8=result)
 
 
 def _try(
-    network: Network, pictures: NDArray[np.uint8], images: Images, options: Options, regions: NDArray[np.uint8]
+    network: Network,
+    pictures: NDArray[np.uint8],
+    images: Images,
+    options: Options,
+    regions: NDArray[np.uint8],
+    save: Save,
 ) -> Trial:
     model = network.fit(images)
     if options.stored_half:
         model = store_half(model)
-    expected = run_model(model, images, f"{network.stem}: FP32")
+    with workers(1) as beside:
+        prepared = beside.submit(prepare_half, model, images) if options.fp16 else None
+        expected = run_model(model, images, f"{network.stem}: FP32")
     if not np.isfinite(expected).all():
         raise CheckpointError(
             f"{network.provenance['source']}: gives NaN or infinity on golden inputs; are mean and std of its input "
             "those that it was trained with?"
         )
-    half = make_half(model, images, expected, network.stem) if options.fp16 else None
+    save(f"{network.stem}.fp32.onnx", model)
+    half = prepared.result() if prepared else None
+    if isinstance(half, PreparedHalf):
+        half = try_half(half, model, images, expected, network.stem)
+    if half is not None and half.model is not None:
+        save(f"{network.stem}.fp16.onnx", half.model)
     return Trial(network, model, images, pictures, expected, half, regions)

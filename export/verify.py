@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 
 from spinescore.export.averaged import scaled_images
-from spinescore.export.rounding import round_like_half
-from spinescore.export.sessions import run_model
+from spinescore.export.rounding import open_rounded
+from spinescore.export.sessions import run_model, run_session
 from spinescore.runtime.acceptance.comparison import (
     GradeAgreement,
     PointAgreement,
@@ -120,7 +120,7 @@ def _ran(bundle: Bundle, golden: GoldenNetwork) -> _Runs:
     path, _ = bundle.network(golden.files, ("fp32",))
     model = onnx.load(str(path))
     fp32 = run_model(model, images, f"{path.name}: FP32")
-    half = run_model(round_like_half(model), images, f"{path.name}: half precision")
+    half = run_session(open_rounded(model), images, f"{path.name}: half precision")
     if fp32.shape != golden.expected.shape:
         raise BundleError(
             f"{path.name} gives {fp32.shape}, the golden inputs expect {golden.expected.shape}; export again"

@@ -104,7 +104,9 @@ def normalised(pictures: NDArray[np.uint8], size: NetworkInput) -> NDArray[np.fl
     """Return 8-bit pictures (N, H, W) as a network's input (N, channels, H, W)."""
     grey = pictures[:, None].astype(np.float32) / np.float32(255)
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (size.mean, size.std))
-    return np.asarray((grey - mean) / std, np.float32)
+    images = grey - mean
+    images /= std
+    return images
 
 
 def _localizer(bundle: Bundle, arrays: _Arrays, role: str, files: Files, one_study: bool) -> GoldenNetwork:

@@ -6,11 +6,11 @@ each Resize; here its scales, which ONNX wants in float32, stay as they are and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from spinescore.runtime.engines.onnxgraph import check_graph, without_initializers
@@ -69,10 +69,7 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
     _refuse_inner_graphs(graph)
     _drop_casts_of_stored(graph, {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT16})
     keep = float_names(graph)
-    weights: dict[str, NDArray[np.floating]] = {}
     for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            weights[tensor.name] = numpy_helper.to_array(tensor)
         is_converted = tensor.data_type == TensorProto.FLOAT and tensor.name not in keep
         graph.initializer.append(_half_tensor(tensor) if is_converted else tensor)
     for node in graph.node:
@@ -85,7 +82,9 @@ def to_half(model: onnx.ModelProto) -> tuple[onnx.ModelProto, HalfReport]:
         check_graph(half)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CheckpointError(f"the graph {graph.name} is not valid in half precision: {error}") from error
-    return half, _report(graph, {name: value for name, value in weights.items() if name not in keep})
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type in floats and tensor.name not in keep]
+    return half, _report(graph, weights)
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -189,19 +188,20 @@ def _convert_attributes(node: onnx.NodeProto) -> None:
             attribute.i = TensorProto.FLOAT16
 
 
-def _report(graph: onnx.GraphProto, weights: dict[str, NDArray[np.floating]]) -> HalfReport:
+def _report(graph: onnx.GraphProto, weights: Sequence[onnx.TensorProto]) -> HalfReport:
     layers = {name: node.name or node.output[0] for node in graph.node for name in node.input}
+    halves = {tensor.name: tensor for tensor in graph.initializer}
     largest = LayerMax("", 0.0)
     overflowed: list[LayerCount] = []
     flushed: list[LayerCount] = []
     subnormal: list[LayerCount] = []
-    for name, value in weights.items():
-        layer = layers.get(name, name)
+    for tensor in weights:
+        layer, value = layers.get(tensor.name, tensor.name), numpy_helper.to_array(tensor)
         magnitude = float(max(value.max(), -value.min())) if value.size else 0.0
         if magnitude > largest.value:
             largest = LayerMax(layer, magnitude)
-        with np.errstate(over="ignore", under="ignore"):
-            bits = value.astype(np.float16).view(np.uint16) & _MAGNITUDE  # whole numbers compare faster than halves
+        half = numpy_helper.to_array(halves[tensor.name])
+        bits = half.view(np.uint16) & _MAGNITUDE  # integers compare faster than halves
         for counts, hits in (
             (overflowed, bits == _INFINITY),
             (flushed, (bits == 0) & (value != 0)),

@@ -72,7 +72,8 @@ def draw_view(seed: int, region: Region, scale: float = 1.0, visit: int = 0) -> 
     if visit:
         rng = np.random.default_rng([seed, 97, REGIONS.index(region), visit])  # another exposure
     mirrored = bool(rng.random() < 0.5)
-    image = expose(rng, soft + bone, spacing_mm / unit, mirrored)
+    bone += soft
+    image = expose(rng, bone, spacing_mm / unit, mirrored)
     centres = np.array([spine.disc_centre(i) for i in range(6)])
     anteriors = np.array([spine.disc_anterior(i) for i in range(6)])
     if mirrored:

@@ -7,8 +7,8 @@ import pytest
 
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
-from spinescore.export.rounding import largest_activations, round_like_half
-from spinescore.export.sessions import run_model
+from spinescore.export.rounding import largest_activations, open_rounded
+from spinescore.export.sessions import open_session, run_model, run_session
 from spinescore.export.sources import parameters_of
 from spinescore.export.synthetic import Synthetic, fit_grader, fit_localizer, parse_synthetic, random_tensors
 from spinescore.kernels.decode import peaks
@@ -58,7 +58,8 @@ def test_every_grade_occurs_also_in_half(outputs):
     model = build_resnet(fit_grader(random_tensors(Synthetic("resnet152", 8), outputs, 3), BLOBS), 64, 64)
     classes = 4 if outputs == 8 else outputs
     exact, rounded = (
-        run_model(m, BLOBS).reshape(len(BLOBS), -1, classes).argmax(2) for m in (model, round_like_half(model))
+        run_session(session, BLOBS).reshape(len(BLOBS), -1, classes).argmax(2)
+        for session in (open_session(model), open_rounded(model))
     )
     for corner in exact.T:
         assert np.bincount(corner, minlength=classes).min() >= len(BLOBS) / classes / 3

@@ -10,7 +10,8 @@ import pytest
 
 from helpers import tiny
 from spinescore.export import truth
-from spinescore.export.golden import phantom_views
+from spinescore.export.golden import draw_phantoms, phantom_views
+from spinescore.export.threads import workers
 from spinescore.export.truth import likely_exchange, point_errors
 from spinescore.runtime.manifest import Manifest
 from spinescore.runtime.reading.studies import load_radiograph
@@ -22,7 +23,8 @@ HEIGHT, WIDTH = tiny.HEIGHT // 4, tiny.WIDTH // 4
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory):
-    return phantom_views(tmp_path_factory.mktemp("phantoms"), 1)
+    with workers(1) as pool:
+        return phantom_views(draw_phantoms(pool, tmp_path_factory.mktemp("phantoms"), 1), 1)
 
 
 def described(heads):

@@ -11,8 +11,8 @@ from helpers.golden_networks import golden_run, model_of, unpacked
 from spinescore.export.checkpoints import read_checkpoint
 from spinescore.export.hrnet import build_hrnet
 from spinescore.export.resnet152 import build_resnet
-from spinescore.export.rounding import largest_activations, round_like_half
-from spinescore.export.sessions import open_session, run_model
+from spinescore.export.rounding import largest_activations, open_rounded, rounded_graph
+from spinescore.export.sessions import open_session, run_model, run_session
 from spinescore.export.synthetic import parse_synthetic, random_tensors
 from spinescore.runtime.engines.half import HALF_MAX, LayerCount, store_half, to_half
 from spinescore.runtime.errors import CheckpointError
@@ -55,7 +55,7 @@ def test_half_file_runs_and_is_near(hrnet):
 
 def test_original_is_left_alone(hrnet):
     before = hrnet.SerializeToString()
-    for change in (to_half, store_half, round_like_half):
+    for change in (to_half, store_half, open_rounded):
         change(hrnet)
     assert hrnet.SerializeToString() == before
 
@@ -158,12 +158,12 @@ def test_weights_beyond_half_are_stored_as_they_are():
 )
 def test_rounding_shows_what_the_cpu_hides(factors, value, expected):
     """On the CPU, ONNX Runtime keeps FP32 between the nodes of an FP16 graph; the rounded graph must round."""
-    assert run_model(round_like_half(scaled(*factors)), np.array([[value]], np.float32)) == expected
+    assert run_session(open_rounded(scaled(*factors)), np.array([[value]], np.float32)) == expected
 
 
 def test_rounding_of_stored_half_is_the_rounding_of_the_network(hrnet):
     image, _ = golden_run("hrnet-legacy.pth", 3)
-    both = [run_model(round_like_half(model), image) for model in (hrnet, store_half(hrnet))]
+    both = [run_session(open_rounded(model), image) for model in (hrnet, store_half(hrnet))]
     np.testing.assert_array_equal(*both)
 
 
@@ -202,8 +202,9 @@ def test_rounding_of_fewer_values_gives_the_same_bits(hrnet, name):
         tensors = random_tensors(parse_synthetic("synthetic:resnet50-w8"), outputs=8, channels=3)
         model = build_resnet(tensors, 64, 64)
     image = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
-    rounded = round_like_half(model)
-    np.testing.assert_array_equal(run_model(rounded, image), run_model(rounded_everywhere(model), image))
+    outputs = run_session(open_rounded(model), image)
+    np.testing.assert_array_equal(outputs, run_model(rounded_everywhere(model), image))
+    rounded, _ = rounded_graph(model)
     followers = {node.input[0]: node.op_type for node in rounded.graph.node}
     convolutions = [node.output[0] for node in rounded.graph.node if node.op_type == "Conv"]
     assert sum(followers[value] == "Relu" for value in convolutions) > len(convolutions) / 3

@@ -66,7 +66,7 @@ def test_evidence_of_the_facing_goes_by_what_the_localizer_is_shown(tmp_path):
 def test_an_export_shows_the_same(tmp_path, monkeypatch):
     films = {side: draw("cervical", facing=side).radiograph for side in ("left", "right")}
     monkeypatch.setattr("spinescore.export.golden.load_radiograph", films.__getitem__)
-    views = [GoldenView(side, "cervical", side == "right") for side in films]
+    views = [GoldenView(side, "cervical", side == "right", (film.rows, film.columns)) for side, film in films.items()]
     shown = {}
     for facing in ("left", "right", "as-is"):
         document = listed(manifest())
