@@ -163,6 +163,13 @@ def _open(driver: Chrome, views: Path | None) -> float:
     return float(driver.execute_script(_OPENED_MS))
 
 
+def _sign_in(driver: Chrome, url: str) -> None:
+    """Leave the token in the tab; the page removes it if the answer to a call without one comes later."""
+    driver.get(f"{url}/review")
+    _until(driver, "return document.querySelector('#token') !== null")
+    driver.execute_script("sessionStorage.setItem('spinescore-token', arguments[0])", _TOKEN)
+
+
 def _address(driver: Chrome, url: str) -> float:
     driver.get("about:blank")
     driver.get(f"{url}/review#/studies/1")
@@ -171,8 +178,7 @@ def _address(driver: Chrome, url: str) -> float:
 
 
 def _measure(driver: Chrome, url: str, views: Path, count: int) -> dict[str, Any]:
-    driver.get(f"{url}/review")
-    driver.execute_script("sessionStorage.setItem('spinescore-token', arguments[0])", _TOKEN)
+    _sign_in(driver, url)
     driver.refresh()
     _until(driver, "return document.querySelector('.worklist a') !== null")
     runs = range(_WARM_UP + count)
@@ -198,8 +204,7 @@ def _draw(driver: Chrome, url: str, path: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    driver.get(f"{url}/review")
-    driver.execute_script("sessionStorage.setItem('spinescore-token', arguments[0])", _TOKEN)
+    _sign_in(driver, url)
     size = {"width": 1280, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     _address(driver, url)
