@@ -11,11 +11,12 @@ import argparse
 import atexit
 import gc
 import logging
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spinescore.runtime.errors import BudgetExceeded, InputRejected, SpineScoreError
 from spinescore.runtime.verbs import (
@@ -98,12 +99,30 @@ def _fail(status: int, message: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and end for a word that this parser does not know: the verb names it, not the whole command."""
+        parsed, others = super().parse_known_args(args, namespace)
+        if others:
+            self.error(f"unrecognized arguments: {' '.join(others)}")
+        return parsed, others
+
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error through `say`, since words of a command may contain anything, and end."""
-        for line in self.format_usage().splitlines():
-            say(line)
-        say(f"{self.prog}: error: {message} (help: {self.prog} --help)")
+        """Print the error through `say`, since words of a command may contain anything, and end.
+
+        The usage is left out: a verb's options take many lines, and its help has them.
+        """
+        say(f"{self.prog}: error: {message}{self._near(message)} (help: {self.prog} --help)")
         sys.exit(USAGE)
+
+    def _near(self, message: str) -> str:
+        """Return the option, verb or name that a misspelt word was probably meant to be, in words."""
+        from spinescore.runtime.fields import near_name
+
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice is not None:
+            return near_name(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        option = re.search(r"unrecognized arguments: (?:.* )?(--[\w-]+)", message)
+        return "" if option is None else near_name(option[1], self._option_string_actions)
 
 
 class _Version(argparse.Action):

@@ -23,19 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = "CSV with columns study, site, grade (and p0..p3, patient, study_date), a report, or a folder of reports"
     parser.add_argument("predicted", type=Path, metavar="PREDICTED", help=form)
     parser.add_argument("reference", type=Path, metavar="REFERENCE", help="the reader's grades, in the same forms")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write evaluate.json, evaluate.md and the pictures")
+    text = "folder for evaluate.json, evaluate.md and the pictures"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples; 0 for no intervals (1000)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (0)")
-    text = "missing corners of a region's 12 that a total or a change may have (3)"
+    text = "resamples; 0 for no intervals (default: 1000)"
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=text)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
+    text = "missing corners of a region's 12 that a total or a change may have (default: 3)"
     parser.add_argument("--max-imputed", type=int, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
-    text = "least change that counts as progression (2)"
+    text = "least change that counts as progression, in units (default: 2)"
     parser.add_argument("--progression", type=float, default=2.0, metavar="UNITS", help=text)
-    text = "years between two visits for judging progression (1.5-2.5)"
+    text = "years between two visits for judging progression (default: 1.5-2.5)"
     parser.add_argument("--window-years", type=window_years, default=(1.5, 2.5), metavar="LEAST-MOST", help=text)
-    text = "readers whose mean is the score, for the smallest detectable change (1)"
+    text = "readers whose mean is the score, for the smallest detectable change (default: 1)"
     parser.add_argument("--readers", type=int, default=1, metavar="K", help=text)
-    text = "also write the pictures as svg, pdf, or both"
+    text = "formats of the pictures besides PNG: svg, pdf or both"
     parser.add_argument("--figures", type=figure_formats, default=("png",), metavar="F[,F]", help=text)
     parser.set_defaults(verb=run)
 

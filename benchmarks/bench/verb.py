@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from spinescore.runtime.names import DeviceName
 from spinescore.runtime.verbs import OK, UsageError, say
-from spinescore.runtime.verbs.options import add_engine, add_localizer
+from spinescore.runtime.verbs.options import add_action, add_engine, add_localizer
 
 if TYPE_CHECKING:
     from spinescore.benchmarks.bench.measure import Different, Plan
@@ -37,39 +37,47 @@ SLOWER = 5  # exit status of `compare --fail-above`, the same as for a budget th
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `spinescore bench`, and its two actions."""
-    text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (both by default)"
+    text = f"bundles to measure; {_BUNDLES[1]} is HRNet-W32 and ResNet152 with random weights (default: both)"
     parser.add_argument("--bundle", nargs="+", default=list(_BUNDLES), metavar="B", help=text)
-    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help="device to run on (auto)")
+    text = "device to run on (default: auto)"
+    parser.add_argument("--device", default="auto", choices=get_args(DeviceName), help=text)
     add_engine(parser)
     add_localizer(parser)
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks on a CPU (all cores)")
-    text = f"parts to measure, of {', '.join(_PARTS)} (all)"
+    text = "threads of the networks on a CPU (default: all cores)"
+    parser.add_argument("--threads", type=int, metavar="N", help=text)
+    text = f"parts to measure, of {', '.join(_PARTS)} (default: all)"
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), metavar="PART", help=text)
-    parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (200)")
+    parser.add_argument("--runs", type=int, default=200, metavar="N", help="rounds that count (default: 200)")
     parser.add_argument(
-        "--seconds", type=float, default=120, metavar="S", help="longest time for a part's rounds (120)"
+        "--seconds",
+        type=float,
+        default=120,
+        metavar="S",
+        help="longest time for a part's rounds, in seconds (default: 120)",
     )
-    parser.add_argument("--warmup", type=int, default=3, metavar="N", help="rounds before them (3)")
-    text = "cold starts, warm starts, and pairs of processes whose memory is read (5)"
+    text = "rounds before them, which do not count (default: 3)"
+    parser.add_argument("--warmup", type=int, default=3, metavar="N", help=text)
+    text = "cold starts, warm starts, and pairs of processes whose memory is read (default: 5)"
     parser.add_argument("--starts", type=int, default=5, metavar="N", help=text)
-    text = "pixels of each image, in millions (1 4 10)"
+    text = "pixels of each image, in millions (default: 1 4 10)"
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 4, 10], metavar="M", help=text)
-    text = "rounds of every size and transfer syntax (5)"
+    text = "rounds of every size and transfer syntax (default: 5)"
     parser.add_argument("--image-runs", type=int, default=5, metavar="N", help=text)
-    parser.add_argument("--concurrent", type=int, metavar="N", help="studies at once, at most (as many as cores)")
-    text = f"also time the same study by other means: {', '.join(_PEERS)} (all that are installed)"
+    text = "studies at once, at most (default: as many as cores)"
+    parser.add_argument("--concurrent", type=int, metavar="N", help=text)
+    text = f"also time the same study by other means: {', '.join(_PEERS)} (default: all that are installed)"
     parser.add_argument("--peers", nargs="*", choices=_PEERS, metavar="PEER", help=text)
     parser.add_argument("--out", type=Path, metavar="F", help="write the record as JSON")
     text = "your own studies to score once each, in place of drawn ones: DICOM files, archives and folders"
     parser.add_argument("--studies", type=Path, nargs="+", metavar="PATH", help=text)
-    text = "different studies to draw, without --studies (20)"
+    text = "different studies to draw, without --studies (default: 20)"
     parser.add_argument("--study-count", type=int, default=20, metavar="N", help=text)
     _add_report(parser)
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the tables")
     actions = parser.add_subparsers(metavar="ACTION", required=False)
-    _add_compare(actions.add_parser("compare", help="compare records before and after a change"))
-    show = actions.add_parser("show", help="show a record as Markdown and plots")
-    show.add_argument("record", type=Path, metavar="RECORD")
+    _add_compare(add_action(actions, "compare", "compare records before and after a change"))
+    show = add_action(actions, "show", "show a record as Markdown and plots")
+    show.add_argument("record", type=Path, metavar="RECORD", help="record that `spinescore bench --out` wrote")
     _add_report(show)
     parser.set_defaults(verb=run)
     show.set_defaults(verb=_show)
@@ -85,7 +93,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help=text)
     text = f"exit with {SLOWER} if the whole interval of a ratio of medians lies above R; needs four pairs or more"
     parser.add_argument("--fail-above", type=float, metavar="R", help=text)
-    parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help="resamples (2000)")
+    text = "resamples of the bootstrap (default: 2000)"
+    parser.add_argument("--bootstrap", type=int, default=2000, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(verb=_compare)
 
@@ -184,6 +193,7 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
     import math
 
     from spinescore.benchmarks.bench.measure import Plan
+    from spinescore.runtime.bundle import Bundle
 
     least = dict.fromkeys(("runs", "starts", "image_runs", "concurrent", "threads", "study_count"), 1) | {"warmup": 0}
     for name, at_least in least.items():
@@ -197,6 +207,8 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
     _check_bundles(arguments.bundle)
     _check_studies(arguments.studies)
     _check_report(arguments.report)
+    if arguments.bundle[0] != _BUNDLES[1]:
+        Bundle.open(arguments.bundle[0])  # a misspelt one is refused before studies are drawn
     peers = arguments.peers
     return Plan(
         parts=tuple(dict.fromkeys(arguments.parts)),

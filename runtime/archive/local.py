@@ -21,7 +21,7 @@ from spinescore.runtime.archive.layout import ArchiveError, Shard
 from spinescore.runtime.archive.scoring import Request
 from spinescore.runtime.archive.studylists import Entry
 from spinescore.runtime.documents import document_of
-from spinescore.runtime.machine.processes import ending, worker_command
+from spinescore.runtime.machine.processes import ending, without_interrupts, worker_command
 
 __all__ = ["Crew", "Outcome", "Task"]
 
@@ -126,7 +126,9 @@ class Crew:
     def _start(self) -> _Member:
         command = worker_command("spinescore.runtime.archive.workerprocess", self._request)
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        member = _Member(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, creationflags=flags))
+        pipe = subprocess.PIPE
+        with without_interrupts():
+            member = _Member(subprocess.Popen(command, stdin=pipe, stdout=pipe, creationflags=flags))
         threading.Thread(target=_hear, args=(member, self._said), name="spinescore-worker", daemon=True).start()
         return member
 

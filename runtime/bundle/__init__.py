@@ -83,7 +83,7 @@ class Bundle:
         if name is not None and name not in files:
             raise BundleError(
                 f"Bundle {self.manifest.name} has no localizer {name!r} beside its own; there is: "
-                f"{', '.join(files) or 'none'}."
+                f"{', '.join(files) or 'none'}." + " Leave it out for the bundle's own." * (not files)
             )
         alone = replace(whole, files=whole.files if name is None else files[name], alternatives=())
         return replace(self, manifest=replace(self.manifest, localizer=alone), localizer=name)

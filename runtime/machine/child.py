@@ -19,7 +19,7 @@ from typing import Any
 
 from spinescore.runtime.machine.crashes import crash_silently
 from spinescore.runtime.machine.memory import resident_bytes
-from spinescore.runtime.machine.processes import end_with_parent, ending, worker_command
+from spinescore.runtime.machine.processes import end_with_parent, ending, without_interrupts, worker_command
 
 __all__ = ["Child", "Message", "answering"]
 
@@ -53,13 +53,14 @@ class Child:
         """Start the process with a request. The process before must have been ended with `kill`."""
         self._said = queue.Queue()
         command = worker_command(self._module, json.dumps(request))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=() if sys.platform == "win32" else self._inherited,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        with without_interrupts():
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=() if sys.platform == "win32" else self._inherited,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
         arguments = (self._process, self._said, self._on_message)
         self._listener = threading.Thread(target=_listen, args=arguments, name="spinescore-child", daemon=True)
         self._listener.start()

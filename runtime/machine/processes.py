@@ -32,6 +32,7 @@ __all__ = [
     "is_frozen",
     "join_users",
     "leave_users",
+    "without_interrupts",
     "worker_command",
 ]
 
@@ -103,6 +104,23 @@ def worker_command(module: str, argument: str, function: str = "main") -> list[s
         return [sys.executable, _WORKER, f"{module}:{function}", argument]
     start = f"import sys; sys.path[:] = sys.argv[2:]; from {module} import {function}; {function}(sys.argv[1])"
     return [interpreter(), "-c", start, argument, *sys.path]
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let processes that the block starts hear no Ctrl-C, which at their start would give a traceback.
+
+    Ctrl-C is for their parent. A process inherits the blocked signal from the thread that starts it. On Windows a
+    process without a window hears no Ctrl-C anyway.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

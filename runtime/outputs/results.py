@@ -125,6 +125,10 @@ def write_results(
     check_path("folder", folder)
     scored_study, place = study_of(study, report), Path(folder)
     files, faults, cause = _make_files(chosen, scored_study, report, created)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{place} cannot be made ({error.strerror}): name another folder") from error
     for stale in sorted(_FILES - set(files)):
         faults += _faults(place / stale, _remove)
     for file, write in files.items():
@@ -187,7 +191,9 @@ def _faults(path: Path, step: Callable[[Path], object]) -> list[str]:
     except OSError as error:
         what = "is of an earlier report and cannot be removed" if step is _remove else "cannot be written"
         reason = error.strerror or type(error).__name__
-        advice = "free space there" if error.errno == errno.ENOSPC else "close what holds it open"
+        advice = (
+            "free space there" if error.errno == errno.ENOSPC else "close what holds it open, let this user write there"
+        )
         return [f"{path} {what} ({reason}): {advice}, or name another folder"]
     except OutputError as error:
         return [str(error)]

@@ -103,7 +103,8 @@ def _in_folder(path: Path) -> Iterator[Item]:
     folder becomes a refused item.
     """
     root = Path(os.path.realpath(path))
-    for folder, folders, names in os.walk(path):
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=closed.append):
         folders.sort()
         for name in folders:
             link = Path(folder, name)
@@ -113,6 +114,14 @@ def _in_folder(path: Path) -> Iterator[Item]:
             if name.upper() != "DICOMDIR" and not name.startswith("."):
                 file = Path(folder, name)
                 yield _file(file, file.relative_to(path).as_posix(), in_folder=True)
+    for error in closed:
+        yield _cannot_be_listed(Path(error.filename), path, error)
+
+
+def _cannot_be_listed(folder: Path, path: Path, error: OSError) -> Item:
+    source = path.name if folder == path else folder.relative_to(path).as_posix()
+    message = f"the folder {source} cannot be read ({error.strerror}); let this user read it"
+    return _refused(Item(source, True, io.BytesIO, str(folder)), InputRejected("not-dicom", message))
 
 
 def _leads_out(link: Path, source: str) -> Item:

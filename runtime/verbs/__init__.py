@@ -44,12 +44,18 @@ def check_paths(paths: Iterable[Path]) -> None:
             raise UsageError(f"there is no file or folder {path}")
 
 
-def check_out(folder: Path | None) -> None:
-    """Raise UsageError, before any work, if the folder for results is a file."""
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; name a folder")
+def check_out(folder: Path | None, option: str = "--out") -> None:
+    """Raise UsageError, before any work, if the folder for results, or a folder above it, is a file."""
+    for path in () if folder is None else (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                within = "" if path == folder else f"{folder}: "
+                raise UsageError(f"{option} {within}{path} is a file; name a folder")
+            return
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     """Return the error for a file that cannot be read, with the system's reason."""
-    return UsageError(f"{path} cannot be read ({error.strerror or type(error).__name__})")
+    return UsageError(
+        f"{path} cannot be read ({error.strerror or type(error).__name__}); check the path and its rights"
+    )

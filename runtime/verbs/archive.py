@@ -12,12 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from spinescore.runtime.codes import CODES
+from spinescore.runtime.fields import near_name
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, REFUSED, UsageError, check_out, check_paths, say, show
 from spinescore.runtime.verbs.extras import check_library
-from spinescore.runtime.verbs.options import BUNDLE, add_localizer, add_strict, count, positive
+from spinescore.runtime.verbs.options import BUNDLE, add_localizer, add_strict, imputed, positive
 
 if TYPE_CHECKING:
     from spinescore.runtime.archive.crews import Outcomes
@@ -101,7 +103,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         "most missing corners of a region that are replaced by the region's mean; with more missing, the region has no "
         f"total (default: {DEFAULT_MAX_IMPUTED})"
     )
-    parser.add_argument("--max-imputed", type=count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
+    parser.add_argument("--max-imputed", type=imputed, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
     add_strict(parser)
 
 
@@ -129,6 +131,13 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.wrong_usage("name the archive as SOURCE, or a list of its files with --list FILE")
     if arguments.out is None:
         arguments.wrong_usage("name the folder for the tables with --out TABLES")
+    if arguments.retry is not None and arguments.retry not in CODES:
+        near = near_name(arguments.retry, CODES) or "; --status TABLES lists those of the tables"
+        raise UsageError(f"--retry: there is no code {arguments.retry!r}{near}")
+    if "://" in (arguments.source or "") and not _is_web(arguments):
+        raise UsageError(
+            f"SOURCE {arguments.source} is no address of a DICOMweb server; it begins with http:// or https://"
+        )
     if not _is_web(arguments):
         check_paths([Path(arguments.source or arguments.list)])
     if arguments.source is not None and not _is_web(arguments) and not Path(arguments.source).is_dir():
@@ -209,7 +218,7 @@ def _show_status(places: Places, as_json: bool) -> int:
     from spinescore.runtime.archive.status import status_of
 
     if not places.work.is_dir():
-        raise UsageError(f"{places.tables} has no tables of spinescore archive")
+        raise UsageError(f"{places.tables} has no tables of spinescore archive; name the folder of --out")
     try:
         status = status_of(places)
     except ValueError as error:

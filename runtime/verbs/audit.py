@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.text import number_of
 from spinescore.runtime.verbs import OK, say, show
 from spinescore.runtime.verbs.options import add_action
 from spinescore.runtime.verbs.serve import add_config, read
@@ -50,8 +51,8 @@ def verify(arguments: argparse.Namespace) -> int:
         show(f"the audit log in {spool / FOLDER} has no records yet")
         return OK
     repaired = f"; {result.repaired} torn lines, each explained by a record" * bool(result.repaired)
-    show(f"the audit log in {spool / FOLDER} is whole: {result.records} records in {result.files} files, "
-         f"from {result.first} to {result.last}{repaired}")  # fmt: skip
+    amount = f"{number_of(result.records, 'record')} in {number_of(result.files, 'file')}"
+    show(f"the audit log in {spool / FOLDER} is whole: {amount}, from {result.first} to {result.last}{repaired}")
     return OK
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spinescore.runtime.verbs import OK, UsageError, show
+from spinescore.runtime.errors import SpineScoreError
+from spinescore.runtime.verbs import OK, check_out, show
 
 __all__ = ["add_arguments", "run"]
 
@@ -21,8 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the library and name its files. Return the exit status."""
     from spinescore.runtime.console import write_sdk
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UsageError(f"{arguments.out} is a file; name a folder")
-    for path in write_sdk(arguments.out):
+    check_out(arguments.out, "DIR")
+    try:
+        paths = write_sdk(arguments.out)
+    except FileNotFoundError as error:  # the system lets nobody make a folder there
+        raise SpineScoreError(f"{arguments.out} cannot be made ({error.strerror}); name another folder") from error
+    for path in paths:
         show(str(path))
     return OK

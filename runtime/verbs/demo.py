@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spinescore.runtime.jsonfile import read_json
 from spinescore.runtime.verbs import check_out, say, show
-from spinescore.runtime.verbs.options import add_scorer, add_strict, count
+from spinescore.runtime.verbs.options import add_scorer, add_strict, seed
 from spinescore.runtime.verbs.scoring import open_scorer, say_warnings_and_rejects, status_of, wait_for_check
 
 __all__ = ["add_arguments", "run"]
@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for the study and results (default: demo)"
     )
-    parser.add_argument("--seed", type=count, default=_DEMO_SEED, metavar="N", help="seed of the synthetic study")
+    text = f"seed of the synthetic study; the same seed gives the same study (default: {_DEMO_SEED})"
+    parser.add_argument("--seed", type=seed, default=_DEMO_SEED, metavar="N", help=text)
     add_scorer(parser)
     add_strict(parser)
     parser.set_defaults(verb=run)

@@ -27,7 +27,10 @@ _NO_MEMORY = (
 
 # Advice for each error of the operating system.
 _ADVICE = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "close what holds it open, or choose another place"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "close what holds it open, let this user write there, or choose another place",
+    ),
     **dict.fromkeys((errno.ENOSPC, errno.EFBIG), "free space there, or choose another place"),
     **dict.fromkeys((errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP), "choose another place"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "move what is in its place away, or choose another place"),

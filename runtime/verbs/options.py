@@ -10,7 +10,7 @@ from typing import Any, get_args
 from spinescore.runtime.engines.sidecar import FLAVOURS
 from spinescore.runtime.names import BuildMode, DeviceName, EngineName, PrecisionName
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
-from spinescore.runtime.study import REGIONS, Facing
+from spinescore.runtime.study import LEVELS, REGIONS, Facing
 
 __all__ = [
     "BUILDERS",
@@ -25,11 +25,15 @@ __all__ = [
     "add_strict",
     "add_studies",
     "count",
+    "imputed",
     "milliseconds",
     "positive",
+    "seed",
 ]
 
 BUNDLE = "phantom-reference"
+_SITES_OF_A_REGION = 2 * len(LEVELS[REGIONS[0]])
+_LAST_SEED = 10**12 - 1  # the seed is a part of the Patient ID and other short texts of a file
 
 # The frameworks that build engines, by the name that `--engine` takes, with their import names. The lean runtime only
 # runs engines.
@@ -83,7 +87,7 @@ def add_scorer(parser: argparse.ArgumentParser) -> None:
         "most missing corners of a region that are replaced by the region's mean; with more missing, the region has no "
         f"total (default: {DEFAULT_MAX_IMPUTED})"
     )
-    parser.add_argument("--max-imputed", type=count, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
+    parser.add_argument("--max-imputed", type=imputed, default=DEFAULT_MAX_IMPUTED, metavar="N", help=text)
 
 
 def add_engine(parser: argparse.ArgumentParser, unaccepted: bool = True) -> None:
@@ -141,6 +145,20 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def imputed(text: str) -> int:
+    if (number := count(text)) > _SITES_OF_A_REGION:
+        raise argparse.ArgumentTypeError(f"{number} is more than the {_SITES_OF_A_REGION} corners of a region")
+    return number
+
+
+def seed(text: str) -> int:
+    if (number := count(text)) > _LAST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{number} is too large for the short texts of a file; the last seed is {_LAST_SEED}"
+        )
+    return number
 
 
 def positive(text: str) -> int:

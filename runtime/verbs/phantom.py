@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from spinescore.runtime.verbs import OK, check_out, say
-from spinescore.runtime.verbs.options import count, positive
+from spinescore.runtime.verbs.options import positive, seed
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seed", type=count, required=True, metavar="N", help="seed of the first patient; the next one has N + 1"
+        "--seed", type=seed, required=True, metavar="N", help="seed of the first patient; the next one has N + 1"
     )
     parser.add_argument("--count", type=positive, default=1, metavar="K", help="number of patients (default: 1)")
     text = "number of studies of each patient, two years apart, with progression (default: 1)"
@@ -28,9 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.phantom import write_study
 
     check_out(arguments.out)
-    for seed in range(arguments.seed, arguments.seed + arguments.count):
+    for number in range(arguments.seed, arguments.seed + arguments.count):
         for visit in range(arguments.visits):
-            folder = arguments.out / (f"phantom-{seed}" + (f"-visit-{visit + 1}" if visit else ""))
-            write_study(seed, folder, visit)
+            folder = arguments.out / (f"phantom-{number}" + (f"-visit-{visit + 1}" if visit else ""))
+            write_study(number, folder, visit)
             say(str(folder))
     return OK

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.names import DeviceName
+from spinescore.runtime.text import number_of
 from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, say, show
 from spinescore.runtime.verbs.options import BUNDLE
 from spinescore.runtime.verbs.servedemo import FOLDER, Modality, make_demo, results_of
@@ -25,6 +26,7 @@ __all__ = ["DEFAULT_CONFIG", "add_arguments", "add_config", "read", "run"]
 
 DEFAULT_CONFIG = Path("/etc/spinescore/appliance.toml")
 _LAST_PORT = 65535
+_OF_HTTP_ONLY = ("bundle", "device", "folder", "port")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--demo", action="store_true", help=text)
     text = "serve consoles over HTTP alone, without a configuration, on the bundle and device that are named"
     chosen.add_argument("--http-only", action="store_true", help=text)
-    text = f"with --http-only: bundle, a folder, or the name of a shipped one (default: {BUNDLE})"
-    parser.add_argument("--bundle", default=BUNDLE, metavar="B", help=text)
-    parser.add_argument("--device", choices=get_args(DeviceName), default="auto", help="with --http-only (auto)")
+    text = f"with --http-only: bundle to score with, a folder or the name of a shipped bundle (default: {BUNDLE})"
+    parser.add_argument("--bundle", metavar="B", help=text)
+    text = "with --http-only: device to run on; auto: a GPU if it can run the bundle, else the CPU (default: auto)"
+    parser.add_argument("--device", choices=get_args(DeviceName), help=text)
     text = "with --http-only: the folder of the socket and the results (default: a temporary one)"
     parser.add_argument("--folder", type=Path, metavar="DIR", help=text)
-    text = "with --http-only: answer also on this port of 127.0.0.1, to those who show the token in the folder"
+    text = "with --http-only: answer also on this port of 127.0.0.1, to programs that send the token in the folder"
     parser.add_argument("--port", type=int, metavar="N", help=text)
     text = "end when no file, study or delivery waits any more"
     parser.add_argument("--until-idle", action="store_true", help=text)
@@ -59,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C. Return the exit status."""
     if arguments.http_only:
         return _serve_http_only(arguments)
+    if alone := [name for name in _OF_HTTP_ONLY if getattr(arguments, name) is not None]:
+        raise UsageError(f"--{alone[0]} is for --http-only; the appliance has this in its configuration (--config F)")
     if sys.platform == "win32":
         text = "the appliance runs on Linux only; on Windows use spinescore serve --http-only, or spinescore score"
         raise SpineScoreError(text)
@@ -87,11 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _serve_http_only(arguments: argparse.Namespace) -> int:
     from spinescore.runtime.appliance.httponly import ROLES, alone, own_folder
     from spinescore.runtime.appliance.supervisor import serve
+    from spinescore.runtime.bundle import Bundle
 
+    if arguments.config != DEFAULT_CONFIG or arguments.until_idle:
+        raise UsageError("--http-only has no configuration and no end: leave --config and --until-idle out")
     if arguments.port is not None and not 1 <= arguments.port <= _LAST_PORT:
         raise UsageError(f"--port: {arguments.port} is no port; name one from 1 to {_LAST_PORT}")
+    bundle = arguments.bundle or BUNDLE
+    Bundle.open(bundle)  # a fault is said before a folder is made
     with _stopping() as stop, own_folder(arguments.folder) as folder:
-        service = alone(folder, arguments.bundle, arguments.device, arguments.port)
+        service = alone(folder, bundle, arguments.device or "auto", arguments.port)
         say(f"answering {service.where}")
         serve(service.config, stop, say, roles=ROLES)
     return OK
@@ -121,14 +131,16 @@ def read(path: Path) -> Config:
     """Return the configuration. Raises UsageError after a message for every fault of the file."""
     from spinescore.runtime.appliance.configuration.config import ConfigError, read_config
 
+    if not path.exists():
+        raise UsageError(f"there is no configuration {path}; name one with --config F; docs/appliance.md shows one")
     try:
         return read_config(path)
     except ConfigError as error:
         for fault in error.faults:
             say(f"{path}: {fault}")
-        count = len(error.faults)
-        raise UsageError(f"the configuration {path} has {count} fault{'s' * (count != 1)}; correct it, and check it "
-                         "with spinescore serve --check") from None  # fmt: skip
+        option = "" if path == DEFAULT_CONFIG else f" --config {path}"
+        raise UsageError(f"the configuration {path} has {number_of(len(error.faults), 'fault')}; correct it, and check "
+                         f"it with spinescore serve --check{option}") from None  # fmt: skip
 
 
 def _check(config: Config, path: Path) -> int:
@@ -153,9 +165,9 @@ def _check(config: Config, path: Path) -> int:
     for fault in faults:
         say(f"{path}: {fault}")
     if faults:
-        raise UsageError(f"{len(faults)} fault{'s' * (len(faults) != 1)}; correct them, then start the service")
-    show(f"{path} is valid: {len(config.source)} sources, {len(config.destination)} destinations, "
-         f"bundle {config.score.bundle}")  # fmt: skip
+        raise UsageError(f"{number_of(len(faults), 'fault')}; correct them, then start the service")
+    sources, destinations = number_of(len(config.source), "source"), number_of(len(config.destination), "destination")
+    show(f"{path} is valid: {sources}, {destinations}, bundle {config.score.bundle}")
     return OK
 
 

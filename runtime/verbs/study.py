@@ -79,6 +79,8 @@ def _shown(value: Any) -> str:
         return f"{_shown(value['value'])} ({value['status']})"
     if isinstance(value, list):
         return ", ".join(value) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else str(value)
 
 

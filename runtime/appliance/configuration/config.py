@@ -26,7 +26,7 @@ from spinescore.runtime.documents import read
 from spinescore.runtime.fields import OPTIONAL, Length, Within, dotted
 from spinescore.runtime.files import read_text
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.outputs.formats import ResultFormat
+from spinescore.runtime.outputs.formats import FORMATS, ResultFormat
 
 __all__ = ["Config", "ConfigError", "Destination", "Node", "Peer", "ResultKind", "Score", "SopClassName", "Source",
            "SpoolPart", "StudyTimes", "Tls", "read_config"]  # fmt: skip
@@ -146,8 +146,7 @@ class Config:
     def formats(self) -> tuple[ResultFormat, ...]:
         """The formats that are made of each study: the report, and all that a destination gets."""
         kinds = {kind for destination in self.destination for kind in destination.gets}
-        order: tuple[ResultFormat, ...] = ("json", "html", "png", "csv", "sr", "gsps", "sc")
-        return tuple(name for name in order if name == "json" or name in kinds)
+        return tuple(name for name in FORMATS if name == "json" or name in kinds)
 
 
 class ConfigError(Exception):

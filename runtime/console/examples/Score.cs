@@ -29,7 +29,7 @@ public static class Program
         }
         catch (SpineScoreException error)
         {
-            Console.Error.WriteLine("{0} {1}: {2} {3}", error.Status, error.Code, error.Message, error.NextStep);
+            Console.Error.WriteLine("{0} {1}: {2}\n  next: {3}", error.Status, error.Code, error.Message, error.NextStep);
             return 1;
         }
         return 0;

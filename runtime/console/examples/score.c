@@ -85,7 +85,7 @@ static void print_region(const char *name, const spinescore_region *region) {
 }
 
 static int print_problem(const spinescore_problem *problem) {
-    (void)fprintf(stderr, "%s: %s %s\n", *problem->code ? problem->code : spinescore_status_name(problem->status),
+    (void)fprintf(stderr, "%s: %s\n  next: %s\n", *problem->code ? problem->code : spinescore_status_name(problem->status),
                   problem->message, problem->next_step);
     return 1;
 }

@@ -50,8 +50,8 @@ int main(int count, char **words) {
     try {
         score(words[1], views, out);
     } catch (const spinescore::Error &error) {
-        std::cerr << spinescore_status_name(error.status()) << ' ' << error.code() << ": " << error.what() << ' '
-                  << error.next_step() << '\n';
+        std::cerr << spinescore_status_name(error.status()) << ' ' << error.code() << ": " << error.what()
+                  << "\n  next: " << error.next_step() << '\n';
         return 1;
     }
     return 0;

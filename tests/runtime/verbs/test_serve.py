@@ -107,7 +107,7 @@ def test_nothing_of_a_patient_is_in_messages_or_the_status(config, capfd):
 
 def test_a_configuration_is_checked(config, capsys):
     assert run(capsys, "serve", "--config", config, "--check")[:2] == (
-        0, f"{config} is valid: 1 sources, 1 destinations, bundle {config.parent / 'bundle'}\n",
+        0, f"{config} is valid: 1 source, 1 destination, bundle {config.parent / 'bundle'}\n",
     )  # fmt: skip
     (config.parent / "out").rmdir()
     (config.parent / "bundle" / "bundle.json").write_text("{}")

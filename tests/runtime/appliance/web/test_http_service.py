@@ -293,7 +293,7 @@ def test_health_is_answered_while_a_study_is_scored(service, study):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_commands_and_the_program_of_the_page(tmp_path, study, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(study[0].parent, "study")
+    shutil.copytree(study[0].parent, "demo/study")
     (serve,) = commands("docs/http.md")
     calls = [line for line in "".join(blocks("docs/http.md", "sh")).splitlines() if "# needs" not in line]
     assert shlex.split(serve, comments=True) == ["spinescore", "serve", "--http-only", "--folder", "console"]
