@@ -16,6 +16,7 @@ from spinescore.runtime.appliance.store.places import Places, is_running
 from spinescore.runtime.appliance.store.studies import STATES, change_state
 from spinescore.runtime.appliance.store.summaries import LATEST
 from spinescore.runtime.codes import CODES
+from spinescore.runtime.text import number_of
 
 __all__ = [
     "SCHEMA",
@@ -223,4 +224,4 @@ def deliver_again(
                        user=user or audit.operator())  # fmt: skip
     if not count:
         return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
-    return f"{count} files of study {study} are delivered again, those that are not there yet"
+    return f"{number_of(count, 'file')} of study {study} will be delivered again where missing"
