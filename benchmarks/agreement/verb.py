@@ -10,7 +10,7 @@ from typing import Any
 
 from spinescore.runtime.outputs.figures import FIGURE_FORMATS, figure_formats
 from spinescore.runtime.scoring.msasss import DEFAULT_MAX_IMPUTED
-from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_paths, say, show, show_json
+from spinescore.runtime.verbs import NOTHING_SCORED, OK, UsageError, check_out, check_paths, say, show, show_json
 from spinescore.runtime.verbs.rules import window_years
 
 __all__ = ["add_arguments", "run"]
@@ -69,15 +69,14 @@ def _check(arguments: argparse.Namespace) -> None:
     """Raise `UsageError` for invalid options, before any work."""
     if not 0 <= arguments.bootstrap <= _MOST_RESAMPLES or arguments.seed < 0:
         raise UsageError(f"--bootstrap must be from 0 to {_MOST_RESAMPLES}, and --seed 0 or more")
-    if (
-        not 0 <= arguments.max_imputed < 12
-        or not 1 <= arguments.readers <= 100
-        or not math.isfinite(arguments.progression)
-    ):
-        raise UsageError("--max-imputed must be from 0 to 11, --readers from 1 to 100, and --progression a number")
+    if not 0 <= arguments.max_imputed < 12:
+        raise UsageError("--max-imputed must be from 0 to 11")
+    if not 1 <= arguments.readers <= 100:
+        raise UsageError("--readers must be from 1 to 100")
+    if not math.isfinite(arguments.progression):
+        raise UsageError("--progression must be a number of units")
     check_paths((arguments.predicted, arguments.reference))
-    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
-        raise UsageError(f"--out {arguments.out} is a file; name a folder")
+    check_out(arguments.out)
     _need("scipy", "agreement", "intervals are computed")
     if arguments.out is not None:
         _need("matplotlib", "plots", "pictures are drawn")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.verbs import OK, UsageError, say
+from spinescore.runtime.verbs import OK, UsageError, check_out_file, say
 from spinescore.runtime.verbs.options import add_action, add_engine, add_localizer
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ def _plan(arguments: argparse.Namespace, cores: int) -> Plan:
     _check_bundles(arguments.bundle)
     _check_studies(arguments.studies)
     _check_report(arguments.report)
+    check_out_file(arguments.out)
     if arguments.bundle[0] != _BUNDLES[1]:
         Bundle.open(arguments.bundle[0])  # a misspelt one is refused before studies are drawn
     peers = arguments.peers

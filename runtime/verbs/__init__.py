@@ -23,6 +23,7 @@ __all__ = [
     "USAGE",
     "UsageError",
     "check_out",
+    "check_out_file",
     "check_paths",
     "say",
     "show",
@@ -52,6 +53,15 @@ def check_out(folder: Path | None, option: str = "--out") -> None:
                 within = "" if path == folder else f"{folder}: "
                 raise UsageError(f"{option} {within}{path} is a file; name a folder")
             return
+
+
+def check_out_file(file: Path | None, option: str = "--out") -> None:
+    """Raise UsageError, before any work, if the file for a result is a folder, or lies below a file."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder; name a file")
+    check_out(file.parent, option)
 
 
 def unreadable(path: Path, error: OSError) -> UsageError:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spinescore.runtime.verbs import OK, gate, say, show
+from spinescore.runtime.verbs import OK, check_out, gate, say, show
 from spinescore.runtime.verbs.extras import export_extra
 from spinescore.runtime.verbs.options import BUILDERS, positive
 
@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [f"--{name}" for name in ("localizer", "grader", "out") if getattr(arguments, name) is None]
     if missing:
         arguments.wrong_usage(f"the following arguments are required: {', '.join(missing)}")
+    check_out(arguments.out.parent)
     from spinescore.runtime.bundle.provenance import trust_lines
     from spinescore.runtime.verbs.summary import export_summary
 

@@ -33,7 +33,9 @@ _ADVICE = {
     ),
     **dict.fromkeys((errno.ENOSPC, errno.EFBIG), "free space there, or choose another place"),
     **dict.fromkeys((errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP), "choose another place"),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "move what is in its place away, or choose another place"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.EISDIR, errno.ENOTDIR), "move what is in its place away, or choose another place"
+    ),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "let this program open more files (ulimit -n)"),
 }
 if hasattr(errno, "EDQUOT"):

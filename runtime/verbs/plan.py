@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from spinescore.runtime.engines import ENGINES
 from spinescore.runtime.names import DeviceName
-from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, say, show
+from spinescore.runtime.verbs import OK, OVER_BUDGET, UsageError, check_out_file, say, show
 from spinescore.runtime.verbs.options import BUNDLE
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from spinescore.runtime.opening.plansearch import least_runs
     from spinescore.runtime.scoring.budget import checked_ms
 
+    check_out_file(arguments.out)
     try:
         checked_ms(arguments.budget_ms, "--budget-ms")
     except ValueError as error:

@@ -139,8 +139,8 @@ def test_exit_status_of_what_cannot_be_compared(files, tmp_path: Path, capsys) -
         (2, [predicted, reference, "--bootstrap", "-1"], "--bootstrap must be from 0"),
         (2, [predicted, reference, "--seed", "-1"], "--seed 0 or more"),
         (2, [predicted, reference, "--max-imputed", "12"], "--max-imputed must be from 0 to 11"),
-        (2, [predicted, reference, "--progression", "nan"], "--progression a number"),
-        (2, [predicted, reference, "--readers", "0"], "--readers from 1 to 100"),
+        (2, [predicted, reference, "--progression", "nan"], "--progression must be a number of units"),
+        (2, [predicted, reference, "--readers", "0"], "--readers must be from 1 to 100"),
         (2, [predicted, reference, "--out", str(bad)], "is a file; name a folder"),
         (3, [str(other), reference], "have nothing to compare: no study is in both"),
     ):

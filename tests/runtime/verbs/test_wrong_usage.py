@@ -45,6 +45,10 @@ REFUSED = [
     (2, ["serve", "--port", "8474"], "--port is for --http-only"),
     (2, ["serve", "--http-only", "--until-idle"], "leave --config and --until-idle out"),
     (4, ["serve", "--http-only", "--folder", "made", "--bundle", "none"], "There is no bundle 'none'"),
+    (2, ["bench", "--out", "file/x.json"], "--out file is a file; name a folder"),
+    (2, ["bench", "--bundle", "phantom-reference", "--out", "folder"], "--out folder is a folder; name a file"),
+    (2, ["plan", "--budget-ms", "100", "--out", "file/x.json"], "--out file is a file; name a folder"),
+    (2, ["export", "--localizer", "x", "--grader", "y", "--out", "file/b"], "--out file is a file; name a folder"),
     (4, ["bench", "--bundle", "none"], "There is no bundle 'none'"),
 ]  # fmt: skip
 
