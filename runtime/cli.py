@@ -62,7 +62,8 @@ _VERBS = {
 }
 _STATUSES = """\
 exit status: 0 at least one region was scored, 1 unexpected fault, 2 wrong usage, 3 nothing could be scored,
-4 bundle, checkpoint, engine or device refused, or a result not written, 5 scored but over budget"""
+4 bundle, checkpoint, engine or device refused, or a result not written, 5 scored but over budget,
+130 ended by Ctrl-C"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
