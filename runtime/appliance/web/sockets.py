@@ -105,6 +105,6 @@ def open_tcp_socket(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        text = f"it cannot be listened on {host} port {port} ({error.strerror}); name another address or port"
+        text = f"nothing can listen on {host}, port {port} ({error.strerror}); name another address or port"
         raise SpineScoreError(f"http.tcp: {text}") from None
     return listener
