@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from spinescore.runtime.appliance.configuration.config import Node
 from spinescore.runtime.appliance.receiving.arrival import IMPLEMENTATION_CLASS_UID
-from spinescore.runtime.appliance.receiving.guard import Limits
+from spinescore.runtime.appliance.receiving.pduguard import Limits
 from spinescore.runtime.appliance.receiving.receive import CLASSES, TRANSFER_SYNTAXES
 from spinescore.runtime.appliance.sending.senddicom import SENT_CLASSES, SENT_SYNTAXES
 from spinescore.runtime.appliance.sending.sendstow import REFUSALS
@@ -64,7 +64,7 @@ def statement() -> str:
             "| status of a C-STORE | meaning |",
             "|---|---|",
             "| 0000 | the object is on the disk, and cannot be lost any more |",
-            "| A700 | the spool has no room; nothing of the object was kept, send it again later |",
+            "| A700 | the object cannot be kept now, mostly for lack of room; nothing of it stays, send it later |",
             "| A900 | the object's SOP class is not that of its presentation context |",
             "| C000 | the object is no DICOM object with UIDs |",
             "",

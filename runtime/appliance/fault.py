@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
 from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused"]
+__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused", "place_of"]
 
-Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
+Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object", "fault"]
 LATER = (
     "no-space",
     "spool-unwritable",
     "audit-not-written",
 )  # the object can be taken in when an operator has corrected that
+
+_MOST_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,9 @@ class Refused(Exception):
 
 class Denied(ConnectionError):
     """A server does not accept the credential that the configuration has for it; the message names the credential."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return the kind of an exception and the last lines that led to it; its own text may name a patient."""
+    frames = [f"{Path(frame.f_code.co_filename).name} line {line}" for frame, line in walk_tb(error.__traceback__)]
+    return " < ".join([type(error).__name__, *frames[: -_MOST_FRAMES - 1 : -1]])

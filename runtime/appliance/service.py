@@ -16,14 +16,16 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from spinescore.runtime.appliance.clock import ServiceClock, read_clock
 from spinescore.runtime.appliance.configuration.config import Config, Node
-from spinescore.runtime.appliance.fault import Fault, Refusal
+from spinescore.runtime.appliance.fault import Fault, Refusal, place_of
 from spinescore.runtime.appliance.receiving.sources import open_source
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.sending.commitment import Ask, Committer
@@ -49,8 +51,10 @@ _GIB = 1 << 30
 _LOOK_S = 0.25  # between two looks for deliveries
 _LISTEN_AGAIN_S = 5.0
 _FAULT_S = 600.0  # after which the same fault is noted again
+_MOST_NOTED = 100  # different faults of one code in that time: a peer can cause them at will, and each takes a commit
+_MORE = "there are more different faults of this kind than are noted; the metrics count them"
 _STUCK_S = 300.0  # that one delivery may take; an archive that is silent is given up after 30 s
-_REFUSALS = ("peer-refused", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
+_REFUSALS = ("peer-refused", "dicom-fault", "not-dicom", "no-uid", "too-large", "file-unreadable")  # for the audit log
 
 
 def open_places(config: Config) -> Places:
@@ -59,9 +63,22 @@ def open_places(config: Config) -> Places:
 
 
 def main(request: str) -> None:
-    """Be a process of the service. `request` is JSON: the role and the configuration."""
+    """Be a process of the service. `request` is JSON: the role and the configuration.
+
+    Texts of exceptions and warnings may name patients, so none gets into the log. The process ends at once, also while
+    threads of pynetdicom run, so that it is started again.
+    """
+    warnings.showwarning = lambda *_: None
+    threading.excepthook = _tell_of_thread
     options = json.loads(request)
-    {"receive": _receive, "send": _send, "web": _web}[options["role"]](read(Config, options["config"]))
+    try:
+        {"receive": _receive, "send": _send, "web": _web}[options["role"]](read(Config, options["config"]))
+    except (SpineScoreError, IndexFull) as error:
+        _tell(str(error))
+    except Exception as error:
+        _tell(f"the process {options['role']} failed ({place_of(error)})")
+    finally:
+        os._exit(1)
 
 
 def _receive(config: Config) -> None:
@@ -128,8 +145,7 @@ class _Node:
         """
         node = self._config.node
         if self._receiver is not None and not self._receiver.is_listening:
-            _tell("the DICOM node accepts no connection any more, and is started again")
-            sys.exit(1)
+            raise SpineScoreError("the DICOM node accepts no connection any more, and is started again")
         if node is not None and self._receiver is None and self._clock.now() >= self._next_s:
             self._next_s = self._clock.now() + _LISTEN_AGAIN_S
             try:
@@ -137,8 +153,11 @@ class _Node:
             except OSError as error:
                 reason = error.strerror or brief(error)
                 return [Fault("node-unavailable", f"the node cannot listen at {node.host} port {node.port} ({reason})")]
-        faults = None if self._events is None else self._events.faults
-        return [] if faults is None else [faults.get() for _ in range(faults.qsize())]
+        if self._events is None:
+            return []
+        with suppress(IndexFull):
+            self._events.end_late(self._spool)
+        return [self._events.faults.get() for _ in range(self._events.faults.qsize())]
 
     def refusals(self) -> list[Refusal]:
         """Return the kinds of all refusals since the last call."""
@@ -156,10 +175,15 @@ class _Node:
 
 
 def _note(index: Index, clock: ServiceClock, noted: dict[tuple[str, str], float], faults: list[Fault]) -> None:
-    """Keep faults for `status`, the same one not again and again."""
+    """Keep faults for `status`, the same one not again and again, and not more than the log can bear."""
+    now = clock.now()
+    for key in [key for key, at_s in noted.items() if now - at_s >= _FAULT_S] if faults else ():
+        del noted[key]
     for fault in faults:
-        key, now = (fault.code, fault.message), clock.now()
-        if now - noted.get(key, -_FAULT_S) < _FAULT_S:
+        if sum(code == fault.code for code, _ in noted) >= _MOST_NOTED:
+            fault = replace(fault, message=_MORE)
+        key = (fault.code, fault.message)
+        if key in noted:
             continue
         noted[key] = now
         _tell(f"{fault.code}: {fault.message}")
@@ -198,11 +222,7 @@ def _web(config: Config) -> None:
 
     consoles = Consoles()
     with _process(config, consoles.hear) as (places, clock, index, say):
-        try:
-            access, sockets = read_access(config.http), open_sockets(config)
-        except SpineScoreError as error:
-            _tell(str(error))
-            sys.exit(1)
+        access, sockets = read_access(config.http), open_sockets(config)
         with suppress(IndexFull):
             Spool(places, index, clock, 0).close_associations(SOURCE)
         app = make_app(Site(config, places, clock, access, consoles.open(places, clock, say)))
@@ -230,13 +250,18 @@ def _deliver(
                 destination.rest()
                 time.sleep(_LOOK_S)
     except BaseException as error:
-        _tell(f"the delivery to {destination.name} ended and is started again ({brief(error)})")
+        _tell(f"the delivery to {destination.name} ended and is started again ({place_of(error)})")
         os._exit(1)
 
 
 def _tell(text: str) -> None:
     """Print a message without patient data on standard error, which is the service's log."""
     print(one_line(text), file=sys.stderr, flush=True)
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        _tell(f"a thread failed ({place_of(ended.exc_value)})")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Heard:
         self.ended: list[int] = []
         self.reports: list[Dataset] = []
         self.full: Exception | None = None
-        self.room = True
+        self.room: bool | Exception = True
         self.end = threading.Event()
         self.refusal = threading.Event()
 
@@ -43,6 +43,8 @@ class Heard:
         self.files.append((arrival, b"".join(arrival.parts)))
 
     def ready(self) -> bool:
+        if isinstance(self.room, Exception):
+            raise self.room
         return self.room
 
     def released(self, association: int) -> None:
@@ -55,6 +57,8 @@ class Heard:
         self.refusal.set()
 
     def committed(self, peer: Peer, report: Dataset) -> None:
+        if self.full:
+            raise self.full
         self.reports.append(report)
 
 
@@ -62,7 +66,7 @@ class Heard:
 def node(*peers: Peer, **settings):
     """A receiver on a free port of the loopback interface, with what it tells."""
     heard = Heard()
-    receiver = Receiver("SPINESCORE", peers or (MODALITY,), heard, port=0, **settings)
+    receiver = Receiver("SPINESCORE", peers or (MODALITY,), heard, **{"port": 0, **settings})
     receiver.start()
     try:
         yield receiver, heard

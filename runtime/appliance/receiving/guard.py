@@ -1,9 +1,10 @@
 """The guard in front of pynetdicom's server: limits on connections, TLS handshakes, PDUs, objects and time.
 
 pynetdicom 3.0 accepts a PDU of any length, waits for a TLS handshake in the loop that accepts connections, and lets
-connections without an association take the places of others. The guard replaces these parts: a server class, a request
-handler, and the `recv` of an association's socket. They use names of pynetdicom that are not public, so the extra
-`appliance` allows 3.0 only, and a test fails if a name is gone.
+connections without an association take the places of others. It leaves the connection open if the thread of an
+association fails, and gives no answer to a request that lacks a field. The guard replaces these parts: a server class,
+a request handler, the `recv` of an association's socket, and two functions of an association. They use names of
+pynetdicom that are not public, so the extra `appliance` allows 3.0 only, and a test fails if a name is gone.
 """
 
 from __future__ import annotations
@@ -15,130 +16,25 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import Any
 
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_CANCEL_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from spinescore.runtime.appliance.fault import Refusal
+from spinescore.runtime.appliance.fault import Refusal, place_of
+from spinescore.runtime.appliance.receiving.pduguard import Limits, PduGuard
 
-__all__ = ["GuardedServer", "Limits", "PduGuard", "items_of"]
+__all__ = ["GuardedServer"]
 
-_HEADER_LENGTH = 6  # bytes of a PDU before its body (PS3.8, section 9.3.1)
-_ASSOCIATE_RQ, _DATA = 0x01, 0x04
-_READ_SIZE = 256 * 1024
-
-_Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits that the guard holds every peer to: sizes in bytes, times in seconds."""
-
-    max_associations: int = 10
-    max_waiting: int = 32  # connections whose association has not been requested yet
-    max_pdu: int = 131_072  # body of a P-DATA-TF PDU; the peer is told of it
-    max_request: int = 1_048_576  # body of every other PDU
-    max_object: int = 256 * 1024 * 1024
-    max_memory: int = 512 * 1024 * 1024  # objects that are arriving, of all associations together
-    request_s: float = 10.0  # from the connection to the request for an association, TLS handshake included
-    pdu_s: float = 30.0  # from a PDU's first byte to its last
-    object_s: float = 300.0  # from the first byte of an object's first PDU to its last byte
-    idle_s: float = 60.0  # an association on which nothing moves is aborted
-
-
-class LimitError(ConnectionError):
-    """A peer went beyond a limit; pynetdicom ends the association as it does if the connection is lost."""
-
-
-class PduGuard:
-    """Reads the PDUs of one association within the limits; its `recv` stands in for that of pynetdicom's socket.
-
-    pynetdicom reads a PDU with two calls: the header of 6 bytes, then a body of the length that the header states. The
-    guard reads the header too, so that it knows the kind of the PDU whose body is asked for.
-    """
-
-    def __init__(
-        self,
-        connection: socket.socket,
-        limits: Limits,
-        arriving: Callable[[], int],
-        refused: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.connection = connection
-        self._limits = limits
-        self._arriving = arriving
-        self._refused = refused
-        self._clock = clock
-        self._kind = 0
-        self._pdu_end = 0.0
-        self._object_end: float | None = None
-        self.held = 0  # bytes of the object that is arriving
-
-    def recv(self, count: int) -> bytearray:
-        """Return `count` bytes, or fewer if the peer closed the connection.
-
-        Raises `LimitError` for a PDU or an object above the limits, and `TimeoutError` for one that arrives too slowly.
-        """
-        try:
-            if count == _HEADER_LENGTH and self._kind == 0:
-                return self._header()
-            kind, self._kind = self._kind, 0
-            self._admit(kind, count)
-            return self._read(count)
-        except OSError as error:
-            if isinstance(error, (LimitError, TimeoutError)):
-                self._refused(str(error) or "the peer sent too slowly")
-            raise
-
-    def object_done(self) -> None:
-        """The object that arrived was stored or refused: its bytes are no longer held, and its time starts anew."""
-        self.held, self._object_end = 0, None
-
-    def _header(self) -> bytearray:
-        self._pdu_end = self._clock() + self._limits.pdu_s
-        header = self._read(_HEADER_LENGTH)
-        self._kind = header[0] if header else 0
-        return header
-
-    def _admit(self, kind: int, length: int) -> None:
-        limit = self._limits.max_pdu if kind == _DATA else self._limits.max_request
-        if length > limit:
-            raise LimitError(f"a PDU of type {kind} claims {length} bytes; at most {limit} are read")
-        if kind != _DATA:
-            return
-        if self._object_end is None:
-            self._object_end = self._clock() + self._limits.object_s
-        if self.held + length > self._limits.max_object:
-            raise LimitError(f"an object is larger than {self._limits.max_object} bytes")
-        if self._arriving() + length > self._limits.max_memory:
-            raise LimitError(f"objects of more than {self._limits.max_memory} bytes were arriving at the same time")
-        self.held += length
-
-    def _read(self, count: int) -> bytearray:
-        received = bytearray(count)
-        view, filled = memoryview(received), 0
-        while filled < count:
-            self.connection.settimeout(self._time_left())
-            read = self.connection.recv_into(view[filled : filled + _READ_SIZE])
-            if not read:
-                break
-            filled += read
-        view.release()
-        del received[filled:]
-        return received
-
-    def _time_left(self) -> float:
-        end = self._pdu_end if self._object_end is None else min(self._pdu_end, self._object_end)
-        left = end - self._clock()
-        if left <= 0:
-            raise TimeoutError("a PDU or an object took longer than the limits allow")
-        return left
+_BY_PROVIDER = 0x02  # source of an A-ABORT (PS3.8, table 9-26)
 
 
 class GuardedServer(ThreadedAssociationServer):
@@ -171,7 +67,7 @@ class GuardedServer(ThreadedAssociationServer):
         self.moved_s = time.monotonic()
         self._waiting: dict[int, socket.socket] = {}
         self._waiting_lock = threading.Lock()
-        self.guards: WeakKeyDictionary[Association, PduGuard] = WeakKeyDictionary()
+        self._guards: dict[Association, PduGuard] = {}
         super().__init__(ae, address, ae_title, contexts, request_handler=_Handler, **settings)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -202,17 +98,28 @@ class GuardedServer(ThreadedAssociationServer):
             _shut(connection)
         return True
 
+    def watch(self, association: Association, guard: PduGuard) -> None:
+        """Have a guard count what arrives on an association, until it is closed."""
+        self._guards[association] = guard
+
     def requested(self, association: Association) -> socket.socket:
         """Note that the peer asked for this association: its connection, which is returned, no longer waits."""
-        connection = self.guards[association].connection
+        connection = self._guards[association].connection
         self._forget(connection)
         return connection
 
     def closed(self, association: Association) -> None:
         """Close the association's connection: pynetdicom leaves it open if its shutdown fails."""
-        connection = self.guards[association].connection
-        self._forget(connection)
-        connection.close()
+        guard = self._guards.pop(association, None)
+        if guard is not None:
+            self._forget(guard.connection)
+            guard.connection.close()
+
+    def object_done(self, association: Association) -> None:
+        """The object of an association was stored or refused."""
+        guard = self._guards.get(association)
+        if guard is not None:  # or else it was closed meanwhile
+            guard.message_done()
 
     def _forget(self, connection: socket.socket) -> None:
         with self._waiting_lock:
@@ -220,7 +127,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def arriving(self) -> int:
         """Return the bytes of the objects that are arriving now, of all associations together."""
-        return sum(guard.held for association, guard in items_of(self.guards) if association.is_alive())
+        return sum(guard.held for guard in list(self._guards.values()))  # a copy: other threads add and remove
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell of a connection that failed before its association, as one whose TLS handshake fails."""
@@ -253,20 +160,61 @@ class _Handler(RequestHandler):
         association_socket = association.dul.socket
         assert association_socket is not None
         association_socket.recv = guard.recv  # type: ignore[method-assign,assignment]
-        server.guards[association] = guard
+        association.run = partial(_run, association, server, address)  # type: ignore[method-assign]
+        association.dul.run = partial(_run_below, association.dul, server, address)  # type: ignore[method-assign]
+        association._serve_request = partial(_serve, association, server, address, guard)  # type: ignore[method-assign]
+        association.bind(evt.EVT_DIMSE_RECV, partial(_note_message, guard))
+        server.watch(association, guard)
         association.acceptor.supported_contexts = []  # until the peer is known
         association.acse_timeout = limits.request_s
         association.network_timeout = limits.idle_s
         return association
 
 
-def items_of(table: WeakKeyDictionary[Association, _Value]) -> list[tuple[Association, _Value]]:
-    """Return the items of a table to which other threads add meanwhile, and from which keys go at any time.
+def _run(association: Association, server: GuardedServer, address: str) -> None:
+    """Run an association in its thread. In any case its connection is closed then, and its end is told."""
+    try:
+        Association.run(association)
+    except Exception as error:
+        server.refused(address, f"its association failed ({place_of(error)})", "fault")
+        association.abort()
+    finally:
+        association.dul.kill_dul()
+        evt.trigger(association, evt.EVT_CONN_CLOSE, {"address": address})
 
-    The table's own `items` raises `RuntimeError` then, which would end the thread of an association without an answer.
-    """
-    pairs = [(key, table.get(key)) for reference in table.keyrefs() if (key := reference()) is not None]
-    return [(key, value) for key, value in pairs if value is not None]
+
+def _run_below(layer: DULServiceProvider, server: GuardedServer, address: str) -> None:
+    """Run the layer below an association in its thread. Bytes that it cannot read end the association."""
+    try:
+        DULServiceProvider.run(layer)
+    except Exception as error:
+        server.refused(address, f"it sent bytes that cannot be read ({place_of(error)})", "object")
+        abort = A_ABORT_RQ()
+        abort.source, abort.reason_diagnostic = _BY_PROVIDER, 0
+        assert layer.socket is not None
+        layer.socket.send(abort.encode())
+
+
+def _serve(
+    association: Association, server: GuardedServer, address: str, guard: PduGuard, message: Any, context_id: int
+) -> None:
+    """Serve a message. One that is no request, or lacks a field, ends the association: it can have no answer."""
+    try:
+        if message.is_valid_request:
+            Association._serve_request(association, message, context_id)
+        else:
+            server.refused(address, "it sent a message that is no request, or lacks a field", "object")
+            association.abort()
+    finally:
+        if not isinstance(message, C_STORE):  # those are done before they are answered
+            guard.message_done()
+
+
+def _note_message(guard: PduGuard, event: evt.Event) -> None:
+    """Note that a message has come; a request to cancel another one is not served."""
+    guard.message_came()
+    if isinstance(event.message, C_CANCEL_RQ):
+        guard.message_done()
 
 
 def _speaks(connection: socket.socket, wait_s: float) -> bool:

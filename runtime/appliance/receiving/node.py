@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
@@ -13,12 +14,13 @@ from spinescore.runtime.appliance.configuration.config import Config, Node, Peer
 from spinescore.runtime.appliance.fault import LATER, Fault, Refusal, Refused
 from spinescore.runtime.appliance.network import server_context
 from spinescore.runtime.appliance.receiving.arrival import Arrival, NotStored
-from spinescore.runtime.appliance.receiving.guard import Limits
+from spinescore.runtime.appliance.receiving.pduguard import Limits
 from spinescore.runtime.appliance.receiving.receive import Receiver
 from spinescore.runtime.appliance.sending.commitment import note_report
-from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.spool import Association, Spool
+from spinescore.runtime.errors import SpineScoreError
 
 __all__ = ["SOURCE", "NodeEvents", "open_receiver"]
 
@@ -31,6 +33,7 @@ class NodeEvents:
     def __init__(self, places: Places, clock: Clock, max_object_bytes: int) -> None:
         self._places, self._clock, self._max_bytes = places, clock, max_object_bytes
         self._associations: dict[int, Association] = {}
+        self._ended: SimpleQueue[Association] = SimpleQueue()
         self.faults: SimpleQueue[Fault] = SimpleQueue()
         self.refusals: SimpleQueue[Refusal] = SimpleQueue()  # for the metrics
 
@@ -56,16 +59,30 @@ class NodeEvents:
         return self._places.has_room()
 
     def released(self, association: int) -> None:
-        """Let the association's studies wait for it no more."""
+        """Let the association's studies wait for it no more. What cannot be noted now is left for `end_late`."""
         ended = self._associations.pop(association, None)
         if ended is not None:
-            with self._spool() as spool:
+            try:
+                with self._spool() as spool:
+                    spool.end(ended)
+            except (IndexFull, SpineScoreError, sqlite3.Error):
+                self._ended.put(ended)
+
+    def end_late(self, spool: Spool) -> None:
+        """Note the ends that could not be noted in time, as the disk was full. Raises `IndexFull` if it still is."""
+        while not self._ended.empty():
+            ended = self._ended.get()
+            try:
                 spool.end(ended)
+            except BaseException:
+                self._ended.put(ended)
+                raise
 
     def refused(self, peer: str, reason: str, kind: Refusal) -> None:
         """Note that a connection, an association or an object was refused."""
         self.refusals.put(kind)
-        self.faults.put(Fault("peer-refused", f"{peer} was refused: {reason}"))
+        text = f"{peer} was refused: {reason}"
+        self.faults.put(Fault("dicom-fault", text) if kind == "fault" else Fault("peer-refused", text))
 
     def committed(self, peer: Peer, report: Dataset) -> None:
         """Note what an archive says that it keeps."""

@@ -15,20 +15,21 @@ import ssl
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import cast
-from weakref import WeakKeyDictionary
 
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 from spinescore.runtime.appliance.configuration.config import Peer, SopClassName
-from spinescore.runtime.appliance.fault import Refusal
+from spinescore.runtime.appliance.fault import Refusal, place_of
 from spinescore.runtime.appliance.receiving.arrival import (
     IMPLEMENTATION_CLASS_UID,
     Events,
@@ -36,7 +37,8 @@ from spinescore.runtime.appliance.receiving.arrival import (
     NotStored,
     arrival_of,
 )
-from spinescore.runtime.appliance.receiving.guard import GuardedServer, Limits, items_of
+from spinescore.runtime.appliance.receiving.guard import GuardedServer
+from spinescore.runtime.appliance.receiving.pduguard import Limits
 from spinescore.runtime.appliance.store.index import IndexFull
 from spinescore.runtime.reading.decoding.syntaxes import (
     DEFLATED,
@@ -52,11 +54,23 @@ __all__ = ["CLASSES", "TRANSFER_SYNTAXES", "Receiver"]
 _SUCCESS, _OUT_OF_RESOURCES, _WRONG_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 _UNKNOWN_CALLING, _UNKNOWN_CALLED = (1, 1, 3), (1, 1, 7)  # PS3.8, table 9-21: result, source, diagnostic
 _CONGESTION, _LIMIT = (2, 3, 1), (2, 3, 2)  # both transient: the peer may try again
+_NOT_NOTED, _FAILED = 0x0213, 0x0110  # PS3.7, annex C: resource limitation, processing failure
 _STUCK_S = 10.0
 _COMMENT_LENGTH = 64  # an Error Comment is an LO
+_OVER = "its association is over"
 
 CLASSES = {cast(SopClassName, kind.name): uid for uid, kind in SOP_CLASSES.items() if not kind.retired}
 TRANSFER_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED, *SYNTAXES)
+
+
+@dataclass
+class _Admitted:
+    """An association that was admitted. Under its lock an object is stored, or its end is told, but never both."""
+
+    peer: Peer
+    number: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    is_over: bool = False
 
 
 class Receiver:
@@ -75,10 +89,9 @@ class Receiver:
     ) -> None:
         limits = limits or Limits()
         self._peers, self._events, self._limits = tuple(peers), events, limits
-        self._admitted: WeakKeyDictionary[Association, Peer] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._admitted: dict[Association, _Admitted] = {}
+        self._lock = threading.Lock()  # of `_admitted`
         self._numbers = count(1)
-        self._number_of: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
         entity = AE(ae_title)
         entity.maximum_pdu_size = limits.max_pdu
         entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -142,15 +155,19 @@ class Receiver:
     def _request(self, event: evt.Event) -> None:
         """Admit or reject an association. Until it is admitted its association supports nothing, whatever fails."""
         association = event.assoc
-        connection = self._server.requested(association)
         address = str(association.requestor.address)
-        request = cast(A_ASSOCIATE, association.requestor.primitive)
-        calling = request.calling_ae_title.strip()
-        with self._lock:  # so that two requests do not take the last place
-            refusal = self._refusal(association, address, calling, request.called_ae_title.strip(), connection)
+        try:
+            connection = self._server.requested(association)
+            request = cast(A_ASSOCIATE, association.requestor.primitive)
+            calling = request.calling_ae_title.strip()
+            with self._lock:  # so that two requests do not take the last place
+                refusal = self._refusal(association, address, calling, request.called_ae_title.strip(), connection)
+            peer = f"{calling} at {address}"
+        except Exception as error:  # pynetdicom would accept the association, and support nothing
+            peer, refusal = address, (_CONGESTION, f"its request failed ({place_of(error)})", "fault")
         if refusal is not None:
             answer, reason, kind = refusal
-            self._events.refused(f"{calling} at {address}", reason, kind)
+            self._events.refused(peer, reason, kind)
             association.acse.send_reject(*answer)
             association.kill()
 
@@ -167,7 +184,7 @@ class Receiver:
         peers = [peer for peer in peers if peer.cert_sha256 is None or peer.cert_sha256.lower() == fingerprint]
         if not peers:
             return _UNKNOWN_CALLING, f"its certificate ({fingerprint or 'none'}) is not the peer's", "certificate"
-        holders = [holder for other, holder in items_of(self._admitted) if other.is_alive()]
+        holders = [one.peer for one in self._admitted.values()]
         if len(holders) >= self._limits.max_associations and peers[0] in holders:  # its first one is always accepted
             return (
                 _LIMIT,
@@ -176,61 +193,73 @@ class Receiver:
             )
         if not self._events.ready():
             return _CONGESTION, "there is no room for its objects", "no-space"
-        self._admitted[association] = peers[0]
-        self._number_of[association] = next(self._numbers)
+        self._admitted[association] = _Admitted(peers[0], next(self._numbers))
         association.acceptor.supported_contexts = _contexts(peers[0].classes)
         return None
 
     def _store(self, event: evt.Event) -> Dataset:
         """Answer a C-STORE request after its object is stored, or say why it is not."""
-        association = event.assoc
-        guard = self._server.guards[association]
-        peer = self._admitted[association]
+        admitted = self._admitted.get(event.assoc)
         try:
-            arrival = arrival_of(event, self._number_of[association], peer)
-            self._events.store(arrival)
+            if admitted is None:
+                raise NotStored(_OVER)
+            with admitted.lock:
+                if admitted.is_over:
+                    raise NotStored(_OVER)
+                self._events.store(arrival_of(event, admitted.number, admitted.peer))
             return _status(_SUCCESS)
         except ValueError as error:
             status = _WRONG_CLASS if isinstance(error, Mismatch) else _NOT_UNDERSTOOD
-            return self._refuse(peer, association, status, str(error))
+            return self._refuse(event.assoc, status, str(error), "object")
         except (NotStored, OSError) as error:
-            return self._refuse(peer, association, _OUT_OF_RESOURCES, str(error))
+            return self._refuse(event.assoc, _OUT_OF_RESOURCES, str(error), "no-space")
+        except Exception as error:  # the peer must not let go of the object
+            return self._refuse(event.assoc, _OUT_OF_RESOURCES, f"storing failed ({place_of(error)})", "fault")
         finally:
-            guard.object_done()
+            self._server.object_done(event.assoc)
 
-    def _refuse(self, peer: Peer, association: Association, status: int, reason: str) -> Dataset:
-        kind: Refusal = "no-space" if status == _OUT_OF_RESOURCES else "object"
-        self._events.refused(f"{peer.ae_title} at {association.requestor.address}", reason, kind)
+    def _refuse(self, association: Association, status: int, reason: str, kind: Refusal) -> Dataset:
+        self._events.refused(_name(association), reason, kind)
         return _status(status, reason)
 
     def _echo(self, event: evt.Event) -> int:
-        """Answer a C-ECHO, which is no part of an object."""
-        self._server.guards[event.assoc].object_done()
-        return _SUCCESS
+        """Answer a C-ECHO. Any other request of its SOP class was not served."""
+        return _SUCCESS if isinstance(event.request, C_ECHO) else _FAILED
 
     def _report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         """Hand on a report about Storage Commitment. A failure is answered as one, so that the peer reports again."""
         try:
-            self._events.committed(self._admitted[event.assoc], event.event_information)
+            self._events.committed(self._admitted[event.assoc].peer, event.event_information)
         except (OSError, IndexFull):
-            return 0x0213, None  # PS3.7, annex C: resource limitation
-        finally:
-            self._server.guards[event.assoc].object_done()
+            return _NOT_NOTED, None
+        except Exception as error:
+            self._events.refused(_name(event.assoc), f"noting its report failed ({place_of(error)})", "fault")
+            return _FAILED, None
         return _SUCCESS, None
 
     def _close(self, event: evt.Event) -> None:
-        association = event.assoc
-        self._server.closed(association)
-        with self._lock:  # another thread may be counting them
-            number = self._number_of.pop(association, None)
-            self._admitted.pop(association, None)
-        if number is not None:
-            self._events.released(number)
+        """Note the end of an association, once. An object that is being stored is stored before."""
+        self._server.closed(event.assoc)
+        with self._lock:
+            admitted = self._admitted.pop(event.assoc, None)
+        if admitted is not None:
+            with admitted.lock:
+                admitted.is_over = True
+                try:
+                    self._events.released(admitted.number)
+                except Exception as error:
+                    self._events.refused(_name(event.assoc), f"noting its end failed ({place_of(error)})", "fault")
+
+
+def _name(association: Association) -> str:
+    return f"{association.requestor.ae_title.strip()} at {association.requestor.address}"
 
 
 def _is_of(peer: Peer, address: str) -> bool:
     """Return whether the address is the peer's, or of its network."""
-    return ipaddress.ip_address(address) in ipaddress.ip_network(peer.host, strict=False)
+    number = ipaddress.ip_address(address)
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None  # of a node that listens on ::
+    return (mapped or number) in ipaddress.ip_network(peer.host, strict=False)
 
 
 def _contexts(classes: Sequence[SopClassName]) -> list[PresentationContext]:

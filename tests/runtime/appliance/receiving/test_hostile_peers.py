@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 import time
-from collections import deque
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +17,14 @@ import pytest
 
 pytest.importorskip("pynetdicom")
 
-from pynetdicom import StoragePresentationContexts, dul, transport
+from pynetdicom import StoragePresentationContexts, association, dimse, dul, transport
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
 from helpers.dicom_node import associated, node, object_of
 from spinescore.runtime.appliance.configuration.config import Peer
-from spinescore.runtime.appliance.receiving.guard import LimitError, Limits, PduGuard
+from spinescore.runtime.appliance.receiving.pduguard import LimitError, Limits, PduGuard
 
 pytestmark = pytest.mark.usefixtures("closed_clients")
 
@@ -136,20 +138,14 @@ def test_the_time_of_an_object_does_not_begin_with_an_echo(radiographs):
     assert len(heard.files) == 1
 
 
-class Gone:
-    """An association that is over at once."""
-
-    def is_alive(self) -> bool:
-        return False
-
-
 def test_associations_that_begin_and_end_meanwhile_do_not_disturb_the_count():
-    interval, over, last = sys.getswitchinterval(), threading.Event(), deque[Gone](maxlen=50)
+    interval, over = sys.getswitchinterval(), threading.Event()
 
     def churn() -> None:
         while not over.is_set():
-            last.append(Gone())
-            receiver._server.guards[last[-1]] = SimpleNamespace(held=1)
+            association = object()
+            receiver._server.watch(association, SimpleNamespace(held=0, connection=socket.socket()))
+            receiver._server.closed(association)
 
     with node() as (receiver, _):
         thread = threading.Thread(target=churn)
@@ -161,6 +157,54 @@ def test_associations_that_begin_and_end_meanwhile_do_not_disturb_the_count():
             over.set()
             thread.join()
             sys.setswitchinterval(interval)
+
+
+def request_of(sent) -> C_STORE:
+    """A request whose answer nobody waits for."""
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sent.SOPClassUID, sent.SOPInstanceUID
+    request.DataSet = BytesIO(encode(sent, False, True))
+    return request
+
+
+def test_objects_that_come_before_the_answer_are_counted_with_the_others(radiographs):
+    sent = min(map(object_of, radiographs), key=lambda one: len(one.PixelData))
+    size, going = len(sent.PixelData), threading.Event()
+    with node(limits=Limits(max_memory=3 * size)) as (receiver, heard):
+        keep, heard.store = heard.store, lambda arrival: (going.wait(60), keep(arrival))
+        with associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)) as association:
+            for _ in range(4):
+                association.dimse.send_msg(request_of(sent), association.accepted_contexts[0].context_id)
+            assert heard.refusal.wait(60)
+            going.set()
+        assert heard.end.wait(60)
+    assert heard.refusals[0][1] == f"objects of more than {3 * size} bytes were arriving at the same time"
+
+
+def test_a_request_without_a_field_ends_its_association(radiographs):
+    sent = min(map(object_of, radiographs), key=lambda one: len(one.PixelData))
+    request = request_of(sent)
+    request._affected_sop_instance_uid = None
+    with node() as (receiver, heard):
+        with associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)) as association:
+            association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+            association.join(60)
+            assert not association.is_established
+        assert heard.end.wait(60)
+    assert heard.refusals[0][1] == "it sent a message that is no request, or lacks a field"
+    assert not heard.files
+
+
+def test_bytes_that_cannot_be_read_end_their_association():
+    nothing = struct.pack(">BBLLBB", 0x04, 0, 6, 2, 1, 0x03)  # the last fragment of a command set without elements
+    with node() as (receiver, heard):
+        with associated(receiver, Verification) as association:
+            association.dul.socket.send(nothing)
+            association.join(60)
+            assert association.is_aborted
+        assert heard.end.wait(60)
+    assert heard.refusals[0][1].startswith("it sent bytes that cannot be read (")
 
 
 def test_threads_and_descriptors_come_back():
@@ -182,6 +226,11 @@ def test_the_names_of_pynetdicom_that_the_guard_uses_are_there():
     assert callable(transport.AssociationSocket.recv)
     assert callable(transport.RequestHandler._create_association)
     assert {"get_request", "verify_request", "handle_error"} <= set(dir(transport.ThreadedAssociationServer))
+    assert callable(association.Association._serve_request)
+    assert issubclass(dul.DULServiceProvider, threading.Thread)
+    assert issubclass(association.Association, threading.Thread)
+    assert "self.assoc._serve_request" in Path(dimse.__file__).read_text()
+    assert "self._serve_request(" in Path(association.__file__).read_text()
     source = Path(dul.__file__).read_text()
     assert "self.socket.recv(6)" in source
     assert "self.socket.recv(pdu_length)" in source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 from io import BytesIO
 from typing import get_args
 
@@ -15,6 +16,7 @@ from pydicom import Dataset
 pytest.importorskip("pynetdicom")
 
 from pynetdicom import build_role
+from pynetdicom.acse import ACSE
 from pynetdicom.sop_class import (
     ComputedRadiographyImageStorage,
     CTImageStorage,
@@ -22,7 +24,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from helpers.dicom_node import DX, MODALITY, associated, node, object_of
+from helpers.dicom_node import DX, MODALITY, Heard, associated, node, object_of
 from spinescore.runtime.appliance.configuration.config import Peer, SopClassName
 from spinescore.runtime.appliance.receiving.arrival import NotStored
 from spinescore.runtime.appliance.receiving.receive import CLASSES, TRANSFER_SYNTAXES
@@ -134,12 +136,69 @@ def test_without_room_the_peer_is_told_to_send_again(radiographs, fault):
     assert len(heard.files) == 1
 
 
-def test_a_fault_in_the_store_is_no_success(radiographs):
+def test_a_fault_in_the_store_has_the_object_sent_again(radiographs):
     sent = object_of(radiographs[0])
     with node() as (receiver, heard):
-        heard.full = RuntimeError("a fault of ours")
+        heard.full = RuntimeError("a fault of ours with the name of a patient")
         with associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)) as association:
-            assert association.send_c_store(sent).Status >= 0xA700
+            assert association.send_c_store(sent).Status == 0xA700
+            heard.full = None
+            assert association.send_c_store(sent).Status == 0
+    peer, reason = heard.refusals[0]
+    assert peer == "MODALITY at 127.0.0.1"
+    assert reason.startswith("storing failed (RuntimeError < dicom_node.py line ")
+    assert "patient" not in reason
+
+
+def test_a_fault_in_a_request_is_a_rejection_for_now():
+    with node() as (receiver, heard):
+        heard.room = RuntimeError("a fault of ours")
+        with associated(receiver, Verification) as association:
+            assert association.is_rejected
+            assert association.acceptor.primitive.result == 2
+        heard.room = True
+        with associated(receiver, Verification) as association:
+            assert association.is_established
+    assert heard.refusals[0][1].startswith("its request failed (RuntimeError")
+
+
+def test_a_fault_in_an_association_closes_its_connection(monkeypatch):
+    with node() as (receiver, heard):
+        monkeypatch.setattr(ACSE, "_negotiate_as_acceptor", lambda acse: 1 / 0)
+        with associated(receiver, Verification) as association:
+            assert association.is_aborted
+        assert heard.end.wait(60)
+        assert not receiver._server._guards
+    assert heard.refusals[0][1].startswith("its association failed (ZeroDivisionError")
+
+
+def test_an_association_ends_after_the_object_that_is_being_stored(radiographs):
+    sent, begun, going = object_of(radiographs[0]), threading.Event(), threading.Event()
+
+    def store(arrival) -> None:
+        begun.set()
+        assert going.wait(60)
+        assert not heard.ended
+        Heard.store(heard, arrival)
+
+    with node() as (receiver, heard):
+        heard.store = store
+        with associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID)) as association:
+            thread = threading.Thread(target=association.send_c_store, args=(sent,))
+            thread.start()
+            assert begun.wait(60)
+            association.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # the sender waits no longer
+            thread.join()
+        going.set()
+        assert heard.end.wait(60)
+    assert [arrival.association for arrival, _ in heard.files] == heard.ended
+    assert not heard.refusals
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_a_node_that_listens_on_all_addresses_knows_its_peers():
+    with node(host="::") as (receiver, _), associated(receiver, Verification) as association:
+        assert association.is_established
 
 
 def test_an_aborted_transfer_stores_nothing(radiographs):
@@ -186,8 +245,13 @@ def test_a_report_of_storage_commitment_is_taken_with_reversed_roles():
             status, _ = association.send_n_event_report(
                 information, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"
             )
-    assert status.Status == 0
+            heard.full = RuntimeError("a fault of ours")
+            failed, _ = association.send_n_event_report(
+                information, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"
+            )
+    assert (status.Status, failed.Status) == (0, 0x0110)
     assert heard.reports[0].TransactionUID == "2.25.7"
+    assert heard.refusals[0][1].startswith("noting its report failed (RuntimeError")
 
 
 def test_a_class_that_can_be_configured_has_its_uid():

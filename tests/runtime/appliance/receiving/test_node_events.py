@@ -1,0 +1,56 @@
+"""What the DICOM node's receiver tells, in the index: ends of associations that cannot be noted, and faults of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+pytest.importorskip("pynetdicom")
+
+from spinescore.runtime.appliance import service
+from spinescore.runtime.appliance.configuration.config import Peer
+from spinescore.runtime.appliance.fault import Fault
+from spinescore.runtime.appliance.receiving.arrival import Arrival
+from spinescore.runtime.appliance.receiving.node import NodeEvents
+from spinescore.runtime.appliance.store import index as index_module
+from spinescore.runtime.appliance.store.index import IndexFull
+
+
+def test_the_end_of_an_association_is_noted_when_there_is_room_again(make, files, monkeypatch):
+    appliance = make()
+    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
+    events.store(Arrival(1, Peer("XRAY1", "127.0.0.1"), "1.2", "1.3", "1.4", (files[0].read_bytes(),)))
+
+    def refuse(connection):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index_module, "commit", refuse)
+        events.released(1)
+        with pytest.raises(IndexFull):
+            events.end_late(appliance.spool)
+    assert appliance.index.one("SELECT closed_s FROM associations")[0] is None
+    events.end_late(appliance.spool)
+    assert appliance.index.one("SELECT closed_s FROM associations")[0] == appliance.clock.now()
+
+
+def test_a_fault_of_ours_is_told_apart_from_those_of_peers(make):
+    appliance = make()
+    events = NodeEvents(appliance.places, appliance.clock, 1 << 20)
+    events.refused("XRAY1 at 10.0.0.1", "storing failed (KeyError)", "fault")
+    events.refused("10.0.0.2", "the address belongs to no peer", "address")
+    assert [events.faults.get().code for _ in range(2)] == ["dicom-fault", "peer-refused"]
+
+
+def test_a_flood_of_different_refusals_is_not_noted_one_by_one(make):
+    appliance, noted = make(), {}
+    flood = [Fault("peer-refused", f"T{number} at 10.0.0.1 was refused") for number in range(1000)]
+    service._note(appliance.index, appliance.clock, noted, [*flood, Fault("file-unreadable", "a file")])
+    codes = [row["code"] for row in appliance.index.rows("SELECT code FROM faults")]
+    assert codes == ["peer-refused"] * 101 + ["file-unreadable"]
+    assert appliance.index.one("SELECT message FROM faults WHERE id = 101")["message"] == service._MORE
+    appliance.clock.pass_s(600.0)
+    service._note(appliance.index, appliance.clock, noted, flood[:1])
+    assert len(noted) == 1
