@@ -14,7 +14,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.sending.delivery import EXPIRES_S
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
-from spinescore.runtime.appliance.store.past import forget, past_content
+from spinescore.runtime.appliance.store.past import FINISHED, forget, past_content
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.appliance.store.summaries import fill_summaries
@@ -109,14 +109,14 @@ def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
 def _clean_objects(places: Places, index: Index, before_s: float) -> None:
     rows = index.rows(
         "SELECT o.sha256 FROM objects o LEFT JOIN studies s ON s.id = o.study WHERE o.removed = 0 AND "
-        f"((s.state IN ('delivered', 'scored') AND s.changed_s < ? AND s.id NOT IN {_HELD}) OR "
+        f"((s.state IN {FINISHED} AND s.changed_s < ? AND s.id NOT IN {_HELD}) OR "
         "(o.study IS NULL AND o.received_s < ?))", before_s, before_s,
     )  # fmt: skip
     for row in rows:
         with index.transaction():
             removed = index.change(
                 "UPDATE objects SET removed = 1 WHERE sha256 = ? AND (study IS NULL OR study IN "
-                "(SELECT id FROM studies WHERE state IN ('delivered', 'scored') AND changed_s < ?))",
+                f"(SELECT id FROM studies WHERE state IN {FINISHED} AND changed_s < ?))",
                 row["sha256"], before_s,
             )  # fmt: skip
         if removed:
@@ -127,7 +127,7 @@ def _clean_results(places: Places, index: Index, before_s: float) -> None:
     rows = index.rows(
         "SELECT r.input_key FROM results r JOIN studies s ON s.id = r.study WHERE r.removed = 0 AND r.made_s < ? AND "
         f"NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.input_key = r.input_key AND (d.state IN {_OPEN} OR "
-        "d.changed_s >= ?)) AND (s.input_key IS NOT r.input_key OR (s.state IN ('delivered', 'scored') AND "
+        f"d.changed_s >= ?)) AND (s.input_key IS NOT r.input_key OR (s.state IN {FINISHED} AND "
         "s.changed_s < ?))", before_s, before_s, before_s,
     )  # fmt: skip
     for row in rows:

@@ -1,4 +1,4 @@
-"""`spinescore study list|show|report|retry|deliver`: the studies of the appliance."""
+"""`spinescore study list|show|report|retry|deliver|dismiss`: the studies of the appliance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spinescore.runtime.verbs.status import opened, study_of
 
 __all__ = ["add_arguments"]
 
-_STATES = ("collecting", "due", "scoring", "scored", "delivering", "delivered", "parked")
+_STATES = ("collecting", "due", "scoring", "scored", "delivering", "delivered", "parked", "dismissed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     reporter = add_action(actions, "report", "print the structured report of a study, as its destinations got it")
     retrier = add_action(actions, "retry", "have a parked study scored again")
     deliverer = add_action(actions, "deliver", "have the results of a study delivered again, if they are not there")
-    deliverer.add_argument("--destination", metavar="NAME", help="only to this destination")
+    dismisser = add_action(actions, "dismiss", "give up deliveries of a study that wait or are parked")
+    for action in (deliverer, dismisser):
+        action.add_argument("--destination", metavar="NAME", help="only to this destination")
     for action in (lister, shower):
         action.add_argument("--json", action="store_true", help="print JSON")
-    for action, verb in ((shower, show_one), (reporter, report), (retrier, retry), (deliverer, deliver)):
+    for action, verb in ((shower, show_one), (reporter, report), (retrier, retry), (deliverer, deliver),
+                         (dismisser, dismiss)):  # fmt: skip
         action.add_argument("study", metavar="STUDY", help="number of the study, or its Study Instance UID")
         action.set_defaults(verb=verb)
-    for action in (lister, shower, reporter, retrier, deliverer):
+    for action in (lister, shower, reporter, retrier, deliverer, dismisser):
         add_config(action)
 
 
@@ -117,5 +120,14 @@ def deliver(arguments: argparse.Namespace) -> int:
     if arguments.destination is not None and arguments.destination not in names:
         raise UsageError(f"there is no destination {arguments.destination}; there are {', '.join(names) or 'none'}")
     with opened(arguments.config) as (_, index, clock):
-        say(status.deliver_again(index, clock, study_of(index, arguments.study), arguments.destination))
+        say(status.deliver_again(index, clock, study_of(index, arguments.study), arguments.destination, among=names))
+    return OK
+
+
+def dismiss(arguments: argparse.Namespace) -> int:
+    """Give up deliveries of a study, also to a destination that is not configured any more. Return the exit status."""
+    from spinescore.runtime.appliance.store import dismissal
+
+    with opened(arguments.config) as (_, index, clock):
+        say(dismissal.dismiss(index, clock, study_of(index, arguments.study), arguments.destination))
     return OK

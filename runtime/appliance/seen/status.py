@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from spinescore.runtime.appliance.clock import Clock
@@ -190,7 +191,7 @@ def retry(index: Index, clock: Clock, study: int, *, user: str | None = None) ->
     """
     with index.transaction():
         row = index.one("SELECT * FROM studies WHERE id = ?", study)
-        if row["state"] != "parked":
+        if row["state"] not in ("parked", "dismissed"):
             return f"study {study} is {row['state']}, not parked; nothing was changed"
         if index.one("SELECT 1 FROM results WHERE input_key = ?", row["input_key"]) is not None:
             return f"study {study} has its results; call spinescore study deliver {study}"
@@ -201,21 +202,31 @@ def retry(index: Index, clock: Clock, study: int, *, user: str | None = None) ->
 
 
 def deliver_again(
-    index: Index, clock: Clock, study: int, destination: str | None = None, *, user: str | None = None
+    index: Index,
+    clock: Clock,
+    study: int,
+    destination: str | None = None,
+    *,
+    among: Iterable[str] | None = None,
+    user: str | None = None,
 ) -> str:
     """Have the results of a study delivered again, and return a sentence on it.
 
-    A file that the destination may have is asked for first, so that no second copy is sent. `user` as in `retry`.
+    To all destinations, or those `among` the names: what is for one that the configuration does not have any more
+    would wait for ever. A file that the destination may have is asked for first, so that no second copy is sent.
+    `user` as in `retry`.
     """
+    names = json.dumps(None if among is None else list(among))
     now = clock.now()
     with index.transaction():
         row = index.one("SELECT * FROM studies WHERE id = ?", study)
         count = index.change(
             "UPDATE deliveries SET state = 'waiting', unclear = max(unclear, attempts > 0), first_s = ?, "
             "next_s = ?, code = NULL, message = NULL, changed_s = ? WHERE input_key = ? AND state IN "
-            "('parked', 'sent', 'committed', 'waiting') AND sha256 != '' AND (? IS NULL OR destination = ?) "
+            "('parked', 'dismissed', 'sent', 'committed', 'waiting') AND sha256 != '' AND "
+            "(? IS NULL OR destination = ?) AND (? = 'null' OR destination IN (SELECT value FROM json_each(?))) "
             "AND input_key NOT IN (SELECT input_key FROM results WHERE removed = 1)",
-            now, now, now, row["input_key"], destination, destination,
+            now, now, now, row["input_key"], destination, destination, names, names,
         )  # fmt: skip
         if count:
             change_state(index, clock, study, "delivering")

@@ -4,6 +4,7 @@
                    |-> waiting        the destination is not reachable; tried again after 5 s to 15 min, for 7 days
                    |-> parked         it refused the file, or was not reachable for 7 days
     waiting -> cancelled              a later revision of the study takes the place of this one
+    waiting, parked -> dismissed      a person has given it up (`store/dismissal`)
 
 A row that was `sending` when its process ended has an unclear outcome: the destination is asked before anything is
 sent again, as a second copy is not harmless in every archive. The list of a result set (`set.json`) goes last.
@@ -226,7 +227,7 @@ def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> Non
 
 def _move(index: Index, clock: Clock, row: sqlite3.Row, state: str) -> None:
     text = (f"the destination {row['destination']} is not in the configuration any more; add it again under this name, "
-            "and start the service")  # fmt: skip
+            f"and start the service, or call spinescore study dismiss {row['study']}")  # fmt: skip
     fault = Fault("destination-removed", text) if state == "parked" else None
     now = clock.now()
     index.change(

@@ -13,7 +13,9 @@ from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.index import Index
 
-__all__ = ["forget", "past_content", "past_revision"]
+__all__ = ["FINISHED", "forget", "past_content", "past_revision"]
+
+FINISHED = "('scored', 'delivered', 'dismissed')"  # in SQL: states of studies whose objects are not needed any more
 
 _STUDIES, _BATCHES = 200, 5  # in one transaction, and at most so many transactions in a call
 _DIGEST_BYTES = 16
@@ -41,12 +43,12 @@ def forget(index: Index, clock: Clock, before_s: float) -> int:
     for _ in range(_BATCHES):
         with index.transaction():
             studies = index.rows(
-                "SELECT id, uid, revision FROM studies WHERE state IN ('delivered', 'scored') AND changed_s < ? AND "
+                f"SELECT id, uid, revision FROM studies WHERE state IN {FINISHED} AND changed_s < ? AND "
                 "id < (SELECT max(id) FROM studies) AND "
                 "NOT EXISTS (SELECT 1 FROM objects o WHERE o.study = studies.id AND o.removed = 0) AND "
                 "NOT EXISTS (SELECT 1 FROM results r WHERE r.study = studies.id AND (r.removed = 0 OR EXISTS "
                 "(SELECT 1 FROM deliveries d WHERE d.input_key = r.input_key AND d.state NOT IN "
-                "('sent', 'committed', 'cancelled')))) LIMIT ?", before_s, _STUDIES,
+                "('sent', 'committed', 'cancelled', 'dismissed')))) LIMIT ?", before_s, _STUDIES,
             )  # fmt: skip
             for study in studies:
                 _forget_study(index, study["id"], study["uid"], study["revision"])

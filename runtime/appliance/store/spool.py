@@ -17,7 +17,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
-from spinescore.runtime.appliance.store.past import past_content
+from spinescore.runtime.appliance.store.past import FINISHED, past_content
 from spinescore.runtime.appliance.store.places import FULL, UNWRITABLE, Places
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.files import file_sha256
@@ -186,7 +186,7 @@ class Spool:
 
     def _is_needed(self, study: int | None) -> bool:
         """Return whether a study is not finished, so that the files of its objects are needed."""
-        query = "SELECT 1 FROM studies WHERE id = ? AND state NOT IN ('delivered', 'scored')"
+        query = f"SELECT 1 FROM studies WHERE id = ? AND state NOT IN {FINISHED}"
         return study is not None and self.index.one(query, study) is not None
 
     def _is_open(self, identity: Identity) -> bool:

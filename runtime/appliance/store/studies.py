@@ -1,11 +1,13 @@
 """A study's state, and how received objects change it. Everything here is one row of the index, changed at once.
 
     collecting -> due -> scoring -> scored -> delivering -> delivered        parked(code) from any of them
+                                                                             parked -> dismissed
 
 - collecting: objects arrive. due: it may be scored. scoring: the worker has it.
 - scored: its results are kept, and no destination gets them, or none before a reader has accepted them. delivering:
   some are not delivered yet.
 - parked: something has to be done by hand (`spinescore study retry`, `spinescore study deliver`).
+- dismissed: a person has given up what was parked or waited (`spinescore study dismiss`), as by `dismissal`.
 
 A radiograph that arrives when a study is beyond `due` begins a new revision: the study collects again, and deliveries
 of the earlier revision that have not begun are cancelled. So does one that arrives before a reader's correction was
@@ -32,8 +34,7 @@ from spinescore.runtime.study import REGIONS
 __all__ = ["STATES", "advance", "cancel_deliveries", "change_state", "input_key", "is_due", "note_object", "park",
            "settle"]  # fmt: skip
 
-STATES = ("collecting", "due", "scoring", "scored", "delivering", "delivered", "parked")
-FINISHED = ("scored", "delivered")
+STATES = ("collecting", "due", "scoring", "scored", "delivering", "delivered", "parked", "dismissed")
 
 
 def note_object(
@@ -148,7 +149,7 @@ def park(index: Index, clock: Clock, study: int, fault: Fault) -> None:
 def settle(index: Index, clock: Clock, study: int) -> None:
     """Set the state of a study whose results are there, within a transaction, from the states of its deliveries."""
     row = index.one("SELECT * FROM studies WHERE id = ?", study)
-    if row["state"] not in ("scoring", "due", "scored", "delivering", "delivered", "parked"):
+    if row["state"] == "collecting":
         return
     deliveries = index.rows(
         "SELECT d.* FROM deliveries d JOIN results r USING (input_key) WHERE r.study = ? AND r.input_key = ? "
@@ -163,6 +164,8 @@ def settle(index: Index, clock: Clock, study: int) -> None:
         if row["state"] != "parked":
             park(index, clock, study, Fault(parked[0]["code"], parked[0]["message"]))
         return
+    elif any(one["state"] == "dismissed" for one in deliveries):
+        state = "dismissed"
     else:
         state = "delivered" if deliveries else "scored"
     if state != row["state"]:

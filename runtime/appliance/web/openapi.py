@@ -162,6 +162,9 @@ def _studies() -> Json:
         "/v1/studies/{number}/deliver": number | {"post": {
             "summary": "Deliver the results of a study again", "responses": changed | again,
             "parameters": [parameter("query", "destination", TEXT)]}},
+        "/v1/studies/{number}/dismiss": number | {"post": {
+            "summary": "Give up deliveries of a study that wait or are parked", "responses": changed | again,
+            "parameters": [parameter("query", "destination", TEXT)]}},
         "/v1/studies/{number}/results/{key}/{file}": {"parameters": [
             *number["parameters"], parameter("path", "key", {"type": "string", "pattern": "^[0-9a-f]{64}$"}),
             parameter("path", "file", {"type": "string", "pattern": f"^{FILES}$"})],

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from spinescore.runtime.appliance.fault import LATER, Fault, Refused
 from spinescore.runtime.appliance.seen import status
+from spinescore.runtime.appliance.store.dismissal import dismiss
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import Identity, read_identity
 from spinescore.runtime.appliance.store.spool import Spool
@@ -95,6 +96,10 @@ def studies_routes(site: Site) -> list[Route]:
             raise malformed(f"there is no destination {destination[:64]!r} in the configuration")
         return data_answer(await asked(site, lambda index: _deliver(site, index, number, destination)))
 
+    async def dismissed(request: Request) -> Response:
+        number, destination = number_of(request), request.query_params.get("destination")
+        return data_answer(await asked(site, lambda index: _dismiss(site, index, number, destination)))
+
     async def result(request: Request) -> Response:
         number, key, file = number_of(request), request.path_params["key"], request.path_params["file"]
         if _RESULT_KEY.fullmatch(key):
@@ -109,6 +114,7 @@ def studies_routes(site: Site) -> list[Route]:
         Route("/v1/studies/{number}/results/{key}/{file}", result),
         Route("/v1/studies/{number}/retry", retried, methods=["POST"]),
         Route("/v1/studies/{number}/deliver", delivered, methods=["POST"]),
+        Route("/v1/studies/{number}/dismiss", dismissed, methods=["POST"]),
         Route("/dicom-web/studies", store, methods=["POST"]),
     ]
 
@@ -230,5 +236,11 @@ def _retry(site: Site, index: Index, number: int) -> dict[str, Any]:
 
 def _deliver(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
     check_study(index, number)
-    message = status.deliver_again(index, site.clock, number, destination)
+    names = [one.name for one in site.config.destination]
+    message = status.deliver_again(index, site.clock, number, destination, among=names)
     return {"message": message, "study": show(site, index, number)}
+
+
+def _dismiss(site: Site, index: Index, number: int, destination: str | None) -> dict[str, Any]:
+    check_study(index, number)
+    return {"message": dismiss(index, site.clock, number, destination), "study": show(site, index, number)}

@@ -88,6 +88,8 @@ def test_a_folder_is_served_until_nothing_is_left_to_do(config, capsys):
     assert "not parked" in run(capsys, "study", "retry", "1", "--config", config)[2]
     assert run(capsys, "study", "retry", "77", "--config", config)[0] == 4
     assert run(capsys, "study", "deliver", "1", "--destination", "pacs", "--config", config)[0] == 2
+    answer = run(capsys, "study", "dismiss", "1", "--destination", "pacs", "--config", config)
+    assert "study 1 is delivered and has no delivery that waits" in answer[2]
     (study / "sr.dcm").unlink()
     assert "3 files" in run(capsys, "study", "deliver", "1", "--config", config)[2]
     assert run(capsys, "serve", "--config", config, "--until-idle")[0] == 0

@@ -6,7 +6,7 @@ import { shownDate, shownTime } from "/review/history.js";
 import { shownTotal } from "/review/panel.js";
 import * as service from "/review/service.js";
 
-const STATES = ["collecting", "due", "scoring", "scored", "delivering", "delivered", "parked"];
+const STATES = ["collecting", "due", "scoring", "scored", "delivering", "delivered", "parked", "dismissed"];
 const HEADS = ["Study", "Received", "Study date", "State", "Total", "Findings", "Reviewed", "Prior"];
 
 export class ListPage {

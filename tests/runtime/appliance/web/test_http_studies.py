@@ -137,9 +137,14 @@ def test_a_parked_study_is_scored_again_and_results_are_delivered_again(served, 
     assert again["study"]["state"] == "delivering"
     assert "delivered again" in again["message"]
     assert served.ask("POST", "/v1/studies/1/deliver?destination=pacs").status == 400
+    nothing = served.ask("POST", "/v1/studies/1/dismiss?destination=pacs").json()
+    assert nothing["message"].endswith("nothing was changed")
+    given_up = served.ask("POST", "/v1/studies/1/dismiss").json()
+    assert (given_up["study"]["state"], given_up["study"]["files"]) == ("dismissed", again["study"]["files"])
+    assert served.ask("GET", "/v1/studies?state=dismissed").json()["studies"][0]["study"] == 1
     for path in ("/v1/studies/9", "/v1/studies/one"):
         assert served.ask("GET", path).status == 404
-        assert served.ask("POST", f"{path}/retry").status == served.ask("POST", f"{path}/deliver").status == 404
+        assert {served.ask("POST", f"{path}/{verb}").status for verb in ("retry", "deliver", "dismiss")} == {404}
 
 
 def test_who_may(served, files):
@@ -150,5 +155,7 @@ def test_who_may(served, files):
     body = form(*parts(files))
     assert [status(role, "POST", "/v1/studies", body, FORM) for role in ("console", "reader")] == [202, 403]
     assert [status(role, "GET", "/v1/studies/1") for role in ("console", "reader", "admin")] == [403, 200, 200]
-    assert [status(role, "POST", "/v1/studies/1/retry") for role in ("console", "reader", "admin")] == [403, 403, 200]
+    for verb in ("retry", "dismiss"):
+        path = f"/v1/studies/1/{verb}"
+        assert [status(role, "POST", path) for role in ("console", "reader", "admin")] == [403, 403, 200]
     assert json.loads(json.dumps(served.appliance.states())) == {"1.2.3.4": "collecting"}

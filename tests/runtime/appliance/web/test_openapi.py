@@ -76,7 +76,7 @@ def test_every_described_path_has_roles():
         assert fits or not ROLES[method, begin], begin
     for path in paths:
         for method in set(paths[path]) - {"parameters"}:
-            free = path.endswith(("/retry", "/deliver")) or PUBLIC.fullmatch(path)
+            free = path.endswith(("/retry", "/deliver", "/dismiss")) or PUBLIC.fullmatch(path)
             assert allowed(method.upper(), path) or free, path
     assert allowed("POST", "/v1/studies/3/points") == ("reader",)
     assert allowed("POST", "/v1/studies/3/4/points") == allowed("POST", "/v1/studies/3/deliver/points") == ()
