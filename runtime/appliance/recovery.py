@@ -16,6 +16,7 @@ from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.objects import read_identity
 from spinescore.runtime.appliance.store.past import FINISHED, forget, past_content
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.reviews import note_scored
 from spinescore.runtime.appliance.store.studies import note_object
 from spinescore.runtime.appliance.store.summaries import fill_summaries
 from spinescore.runtime.durable import patiently
@@ -103,6 +104,7 @@ def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
     _clean_console(places, now - keep.results_d * _DAY_S)
     _clean_quarantine(places, index)
     forget(index, clock, now - keep.index_d * _DAY_S)
+    note_scored(index)
     places.fill_reserve()
 
 

@@ -18,6 +18,7 @@ from spinescore.runtime.errors import SpineScoreError
 __all__ = ["Index", "IndexFull", "IndexUnwritable", "commit", "damage"]
 
 _VERSION = 102  # the hundreds change if the version before could not read the index; the rest counts additions
+_UNFINISHED = 1_000_000  # is added while the index has work that an earlier version would lose: it refuses the sum
 _STRICT_SINCE = (3, 37, 0)
 _BUSY_MS = 5000
 _FULL = "database or disk is full"
@@ -133,12 +134,13 @@ class Index:
     def _set_up(self) -> None:
         for pragma in ("synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {_BUSY_MS}"):
             self._connection.execute(f"PRAGMA {pragma}")
-        version = self.one("PRAGMA user_version")[0]
+        marks, version = divmod(self.one("PRAGMA user_version")[0], _UNFINISHED)
+        later = f"the index {self._path} was made by a later version of spinescore (format {version})"
         if version // 100 > _VERSION // 100:
-            raise SpineScoreError(
-                f"the index {self._path} was made by a later version of spinescore (format {version}); "
-                "start that version"
-            )
+            raise SpineScoreError(f"{later}; start that version")
+        if marks and version > _VERSION:
+            raise SpineScoreError(f"{later}, and has corrections of readers that this version would lose; start that "
+                                  "version, and go back when they are scored, and none is parked")  # fmt: skip
         if version >= _VERSION:
             return
         self._connection.execute("PRAGMA journal_mode = PERSIST")
@@ -152,7 +154,7 @@ class Index:
                 self._tally(table, kind)
             for name, body in _TRIGGERS.items():
                 self._connection.execute(f"CREATE TRIGGER IF NOT EXISTS {name} {body}")
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            self._connection.execute(f"PRAGMA user_version = {_VERSION + _UNFINISHED * marks}")
 
     def _tally(self, table: str, kind: str) -> None:
         """Have `tallies` count the rows of a table by kind and state, by triggers: to count them takes too long."""
@@ -223,6 +225,16 @@ class Index:
         """Raise `sqlite3.Error` if no transaction can begin: the file is read-only, or locked for too long."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute("ROLLBACK")
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether earlier versions are kept from the index."""
+        return bool(self.one("PRAGMA user_version")[0] >= _UNFINISHED)
+
+    def mark_unfinished(self, unfinished: bool) -> None:
+        """Keep earlier versions from the index, or let them in again, within a transaction."""
+        version = self.one("PRAGMA user_version")[0] % _UNFINISHED
+        self.change(f"PRAGMA user_version = {version + _UNFINISHED * unfinished}")
 
     def fact(self, name: str) -> str | None:
         """Return a fact that was kept; None if there is none."""

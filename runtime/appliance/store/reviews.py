@@ -2,7 +2,8 @@
 
 A correction begins a revision, which is scored with it and with the corrections of the revision that the reader saw
 (its `base`). A radiograph that comes later begins a revision without corrections. Each verdict is a row of the index;
-it is on the disk before the reader is told that it was taken.
+it is on the disk before the reader is told that it was taken. A version of this program that knows no corrections would
+score without them: while one waits to be scored, earlier versions refuse the index.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "corrections_left",
     "corrections_of",
     "latest",
+    "note_scored",
     "take_correction",
 ]
 
@@ -88,11 +90,24 @@ def take_correction(index: Index, clock: Clock, study: int, revision: int, corre
         index.insert("reviews", study=study, revision=new, base=revision, verdict=verdict, reader=correction.reader,
                      at=correction.at, comment=correction.comment,
                      correction=json.dumps(document_of(correction)))  # fmt: skip
+        index.mark_unfinished(True)
         add(index, "reviews", verdict)
         points = sum(map(len, correction.points.values()))
         audit.note(index, clock, verdict, study=study, revision=new, reader=correction.reader, points=points or None,
                    grades=len(correction.grades) or None, regions=len(correction.unreadable) or None)  # fmt: skip
     return new
+
+
+def note_scored(index: Index) -> None:
+    """Let earlier versions open the index again if no correction waits to be scored. Called now and then."""
+    if index.is_unfinished:
+        with index.transaction():
+            waiting = index.one(
+                "SELECT 1 FROM reviews v JOIN studies s ON s.id = v.study AND s.revision = v.revision WHERE "
+                "v.correction IS NOT NULL AND s.state != 'dismissed' AND "
+                "NOT EXISTS (SELECT 1 FROM results r WHERE r.input_key = s.input_key)"
+            )
+            index.mark_unfinished(waiting is not None)
 
 
 def accept(index: Index, clock: Clock, study: int, revision: int, reader: str, comment: str | None, at: str) -> None:
