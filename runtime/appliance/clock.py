@@ -47,15 +47,30 @@ class ServiceClock:
 
 def start_clock(index: Index) -> ServiceClock:
     """Return the clock, and keep its offset in the index. The supervisor calls this at its start."""
-    boot = _BOOT.read_text().strip() if _BOOT.exists() else ""
+    boot = _boot()
     if not boot or index.fact("boot") != boot:
-        latest_s = index.one(_LATEST)["t"] or 0.0
+        offset_s = _next_offset_s(index)
         with index.transaction():
             index.keep("boot", boot)
-            index.keep("offset_s", repr(latest_s - time.monotonic()))
+            index.keep("offset_s", repr(offset_s))
     return read_clock(index)
 
 
 def read_clock(index: Index) -> ServiceClock:
-    """Return the clock that the supervisor started."""
+    """Return the clock that the supervisor started.
+
+    If the machine was started since, and the service was not, the clock goes on from the latest time as at its start.
+    """
+    boot, kept = _boot(), index.fact("boot")
+    if boot and kept and boot != kept:
+        return ServiceClock(_next_offset_s(index))
     return ServiceClock(float(index.fact("offset_s") or 0.0))
+
+
+def _boot() -> str:
+    """Return the name of this run of the machine; empty if the system gives none."""
+    return _BOOT.read_text().strip() if _BOOT.exists() else ""
+
+
+def _next_offset_s(index: Index) -> float:
+    return float(index.one(_LATEST)["t"] or 0.0) - time.monotonic()

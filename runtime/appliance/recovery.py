@@ -26,6 +26,7 @@ __all__ = ["clean", "recover"]
 
 _HELD = "(SELECT r.study FROM results r JOIN deliveries d USING (input_key) WHERE d.state = 'held')"
 _HOUR_S, _DAY_S = 3600.0, 86400.0
+_BATCH = 500  # in one transaction
 _OPEN = "('waiting', 'sending', 'committing', 'parked', 'held')"  # states of deliveries whose files are still needed
 
 
@@ -109,33 +110,34 @@ def clean(places: Places, index: Index, clock: Clock, keep: SpoolPart) -> None:
 
 
 def _clean_objects(places: Places, index: Index, before_s: float) -> None:
-    rows = index.rows(
+    """Remove objects. A file goes while the index is locked, so that none goes that arrives again at this moment."""
+    query = (
         "SELECT o.sha256 FROM objects o LEFT JOIN studies s ON s.id = o.study WHERE o.removed = 0 AND "
-        f"((s.state IN {FINISHED} AND s.changed_s < ? AND s.id NOT IN {_HELD}) OR "
-        "(o.study IS NULL AND o.received_s < ?))", before_s, before_s,
-    )  # fmt: skip
-    for row in rows:
+        f"((s.state IN {FINISHED} AND s.changed_s < ?1 AND s.id NOT IN {_HELD}) OR "
+        "(o.study IS NULL AND o.received_s < ?1)) LIMIT ?2"
+    )
+    while index.one(query, before_s, 1) is not None:
         with index.transaction():
-            removed = index.change(
-                "UPDATE objects SET removed = 1 WHERE sha256 = ? AND (study IS NULL OR study IN "
-                f"(SELECT id FROM studies WHERE state IN {FINISHED} AND changed_s < ?))",
-                row["sha256"], before_s,
-            )  # fmt: skip
-        if removed:
-            places.object(row["sha256"]).unlink(missing_ok=True)
+            rows = index.rows(query, before_s, _BATCH)  # again: something may have changed
+            for row in rows:
+                index.change("UPDATE objects SET removed = 1 WHERE sha256 = ?", row["sha256"])
+                places.object(row["sha256"]).unlink(missing_ok=True)
 
 
 def _clean_results(places: Places, index: Index, before_s: float) -> None:
-    rows = index.rows(
-        "SELECT r.input_key FROM results r JOIN studies s ON s.id = r.study WHERE r.removed = 0 AND r.made_s < ? AND "
+    query = (
+        "SELECT r.input_key FROM results r JOIN studies s ON s.id = r.study WHERE r.removed = 0 AND r.made_s < ?1 AND "
         f"NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.input_key = r.input_key AND (d.state IN {_OPEN} OR "
-        f"d.changed_s >= ?)) AND (s.input_key IS NOT r.input_key OR (s.state IN {FINISHED} AND "
-        "s.changed_s < ?))", before_s, before_s, before_s,
-    )  # fmt: skip
-    for row in rows:
+        f"d.changed_s >= ?1)) AND (s.input_key IS NOT r.input_key OR (s.state IN {FINISHED} AND "
+        "s.changed_s < ?1)) LIMIT ?2"
+    )
+    while index.one(query, before_s, 1) is not None:
         with index.transaction():
-            index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
-        _remove_folder(places, places.results / row["input_key"])
+            rows = index.rows(query, before_s, _BATCH)  # again: something may have changed
+            for row in rows:
+                index.change("UPDATE results SET removed = 1 WHERE input_key = ?", row["input_key"])
+        for row in rows:
+            _remove_folder(places, places.results / row["input_key"])
 
 
 def _clean_quarantine(places: Places, index: Index) -> None:

@@ -183,19 +183,21 @@ class _Loop:
 
     def run(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> None:
         """Serve until `stop` is set; with `until_idle` also until nothing is left to do."""
-        while not stop.is_set():
-            try:
-                self._step()
-            except IndexFull as error:
-                self._say(str(error))
-                stop.wait(1.0)
-            state = self._dispatcher.shown.get("state")
-            if self._clock.now() >= self._tell_s or state != self._told:
-                self._tell()
-                self._tell_s, self._told = self._clock.now() + _TELL_S, state
+        is_over = False
+        while not is_over and not stop.is_set():
+            is_over = self._turn(stop, until_idle, expects)
+
+    def _turn(self, stop: threading.Event, until_idle: bool, expects: Callable[[], bool]) -> bool:
+        """Do all that is due; return whether nothing is left to do."""
+        try:
+            self._step()
+            self._tell_in_time()
             nothing_comes = self._children[0].said.get("pending") == 0 and not self._dispatcher.is_busy
-            if until_idle and nothing_comes and not expects() and _is_idle(self._index):
-                return
+            return until_idle and nothing_comes and not expects() and _is_idle(self._index)
+        except (IndexFull, sqlite3.OperationalError) as error:  # of a disk that does not answer, for example
+            self._say(str(error) if isinstance(error, IndexFull) else damage(self._places.index, error))
+            stop.wait(1.0)
+            return False
 
     def _step(self) -> None:
         for child in self._children:
@@ -208,6 +210,12 @@ class _Loop:
         if self._clock.now() >= self._clean_s:
             clean(self._places, self._index, self._clock, self._spool)
             self._clean_s = self._clock.now() + _CLEAN_S
+
+    def _tell_in_time(self) -> None:
+        state = self._dispatcher.shown.get("state")
+        if self._clock.now() >= self._tell_s or state != self._told:
+            self._tell()
+            self._tell_s, self._told = self._clock.now() + _TELL_S, state
 
     def _tell(self) -> None:
         """Give a sign of life: how each process is, and whether the service is ready."""

@@ -191,6 +191,8 @@ class _Deadline:
     def watch(self, connection: socket.socket) -> None:
         """End this connection, too, when the time is over; it is closed here."""
         self._socket = connection
+        if self.is_over:  # while it was made
+            self._end()
 
     def cancel(self) -> None:
         self._timer.cancel()

@@ -41,6 +41,7 @@ _FITTING: dict[Any, Any] = {"spool": {"path": "x"}, "score": {"bundle": "x"}, "p
                             "cert": "x", "key": "x", "ca": "x", "url": "http://x", "role": "reader", "file": "x",
                             "token": [{"role": "reader", "file": "x"}]}  # fmt: skip
 _MOST_FAULTS = 100
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Peer:
 
     def _check_fields(self, path: str) -> None:
         check_ae_title(self.ae_title, path)
+        if self.cert_sha256 is not None and not _SHA256.fullmatch(self.cert_sha256):
+            raise ValueError(f"{path}.cert_sha256: expected 64 hexadecimal digits, without colons")
         try:
             ipaddress.ip_network(self.host, strict=False)
         except ValueError:
@@ -136,6 +139,10 @@ class Config:
             raise ValueError("peer: missing; without a [[peer]] the node would refuse every association")
         if self.peer and self.node is None:
             raise ValueError("node: missing; peers can send only to a [node]")
+        for place, peer in enumerate(self.peer):
+            if peer.cert_sha256 is not None and self.node is not None and self.node.tls is None:
+                text = "the node has no tls, so that no peer shows a certificate; give it tls, or remove it"
+                raise ValueError(f"peer[{place}].cert_sha256: {text}")
         for kind, entries in (("source", self.source), ("destination", self.destination)):
             names = [entry.name for entry in entries]
             for place, name in enumerate(names):

@@ -177,7 +177,7 @@ class Receiver:
         """Return answer, reason and its kind if the association is refused; else note its peer and its contexts."""
         if called != association.acceptor.ae_title.strip():
             return _UNKNOWN_CALLED, f"it calls {called}, which is not this node's AE title", "title"
-        peers = [peer for peer in self._peers if peer.ae_title == calling and _is_of(peer, address)]
+        peers = [peer for peer in self._peers if peer.ae_title.strip() == calling and _is_of(peer, address)]
         if not peers:
             return _UNKNOWN_CALLING, "no peer has this AE title and address", "title"
         fingerprint = _fingerprint(connection)

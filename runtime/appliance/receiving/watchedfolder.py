@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class FolderSource:
     def _look(self) -> tuple[list[Path], int]:
         """Return the files that are ready, and the number of those that are not."""
         now, found, ready, waiting = self._clock.now(), {}, [], 0
-        for path, status in sorted(_files(self._folder)):
+        for path, status in sorted(self._files(os.scandir(self._folder))):
             self._beat()
             seen = self._seen.get(path)
             if seen is None or (seen.size, seen.mtime_ns) != (status.st_size, status.st_mtime_ns):
@@ -107,19 +107,21 @@ class FolderSource:
         self._seen = found
         return ready, waiting
 
-
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the regular files of a folder and its subfolders."""
-    for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name.lower().endswith(_UNFINISHED):
-            continue
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry.path))
-            elif entry.is_file(follow_symlinks=False):
-                yield Path(entry.path), entry.stat(follow_symlinks=False)
-        except FileNotFoundError:  # it was removed meanwhile
-            continue
+    def _files(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the regular files of a folder and its subfolders, but of those that can be read."""
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower().endswith(_UNFINISHED):
+                continue
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._files(os.scandir(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path), entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # it was removed meanwhile
+                continue
+            except OSError as error:
+                text = f"a folder below the source {self._source.name} cannot be read ({error.strerror})"
+                self.faults.append(Fault("file-unreadable", f"{text}; correct its permissions"))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

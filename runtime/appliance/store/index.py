@@ -96,7 +96,9 @@ class IndexUnwritable(IndexFull):
 
 
 def damage(path: Path, error: sqlite3.Error) -> str:
-    """Return the sentence for a person that the index is damaged."""
+    """Return the sentence for a person that the index is damaged, or cannot be read now."""
+    if isinstance(error, sqlite3.OperationalError):
+        return f"the index {path} cannot be read ({error}); look at its disk and its permissions, and try again"
     return (
         f"the index {path} cannot be used ({error}); end the service, and move the index away to have all objects of "
         "the spool indexed and scored again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -140,37 +140,41 @@ class Spool:
         association: Association | None,
         along: Callable[[], object] | None,
     ) -> Received:
-        other = self._namesake(identity, sha256)
-        if other:
+        if self._namesake(identity, sha256):
             return self._quarantine(part, sha256, identity, association)
         row = self.index.one("SELECT study FROM objects WHERE sha256 = ?", sha256)
         if row is not None and (not self._is_needed(row["study"]) or self._is_whole(sha256)):
             return Received("known", sha256, row["study"])
         if row is None and past_content(self.index, identity.sop_instance_uid, sha256) and not self._is_open(identity):
             return Received("known", sha256, None)
-        target = self.places.object(sha256)
+        target, number, study = self.places.object(sha256), None, None
         durable.make_folder(target.parent)
-        durable.move(part, target)
-        number = None if association is None else association.number
         try:
+            # The file gets its place while the index is locked: no other process that has the same object, or removes
+            # old ones, is between the file and its row then.
             with self.index.transaction():
-                if self._namesake(identity, sha256):  # another process received it meanwhile
-                    study = None
-                else:
+                is_other = self._namesake(identity, sha256)  # another process received it meanwhile
+                if not is_other:
+                    durable.move(part, target)
                     number = self._note_association(association)
                     study = note_object(self.index, self._clock, identity, sha256, size, number)
                     self._audit("received", association, identity, sha256, bytes=size, study=study, code=identity.code)
                     if along is not None:
                         along()
         except BaseException:
-            if self.index.one("SELECT 1 FROM objects WHERE sha256 = ? AND removed = 0", sha256) is None:
-                target.unlink(missing_ok=True)
+            self._take_back(target, sha256)
             raise
-        if self._namesake(identity, sha256):
-            return self._quarantine(target, sha256, identity, association)
+        if is_other:
+            return self._quarantine(part, sha256, identity, association)
         if association is not None:
             association.number = number
         return Received("stored", sha256, study)
+
+    def _take_back(self, target: Path, sha256: str) -> None:
+        """Remove a file without a row. If the index cannot be locked, the next start of the service indexes it."""
+        with suppress(IndexFull), self.index.transaction():
+            if self.index.one("SELECT 1 FROM objects WHERE sha256 = ? AND removed = 0", sha256) is None:
+                target.unlink(missing_ok=True)
 
     def _namesake(self, identity: Identity, sha256: str) -> bool:
         """Return whether an object with the same SOP Instance UID and other content is here."""

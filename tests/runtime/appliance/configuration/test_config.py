@@ -113,6 +113,8 @@ def test_every_fault_is_said_at_once(tmp_path):
     assert all(": " in fault for fault in said)
 
 
+CERTIFIED = '[node]\n[[peer]]\nae_title = "A"\nhost = "10.0.0.1"\ncert_sha256 = "{}"\n'
+
 WEB = """\
 [[source]]
 name = "a"
@@ -219,6 +221,8 @@ def test_every_key_and_token_may_be_a_credential(tmp_path, monkeypatch):
         (LEAST + '[http]\ntcp = "1.2.3.4:0"\ntoken = ["x"]\n', ["http.token[0]", "http.tcp"]),
         (LEAST + "[node]\nport = 104\n", ["peer"]),
         (LEAST + '[[peer]]\nae_title = "A"\nhost = "10.0.0.1"\n', ["node"]),
+        (LEAST + CERTIFIED.format("ab:" * 21 + "a"), ["peer[0].cert_sha256: expected 64 hexadecimal digits"]),
+        (LEAST + CERTIFIED.format("ab" * 32), ["peer[0].cert_sha256: the node has no tls"]),
         (LEAST + '[[source]]\nname = "a"\nkind = "folder"\npath = "a"\n' * 2, ["source[1].name"]),
         (LEAST + '["a.b: c"]\nd = 1\n', ["a.b: c"]),
     ],

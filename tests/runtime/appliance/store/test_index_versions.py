@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
 from spinescore.runtime.appliance.configuration.config import SpoolPart
 from spinescore.runtime.appliance.recovery import clean
 from spinescore.runtime.appliance.store import index as index_module
 from spinescore.runtime.appliance.store.dismissal import dismiss
-from spinescore.runtime.appliance.store.index import Index
+from spinescore.runtime.appliance.store.index import Index, damage
 from spinescore.runtime.appliance.store.reviews import take_correction
 from spinescore.runtime.errors import SpineScoreError
 from spinescore.runtime.scoring.correction import Correction
@@ -52,6 +55,12 @@ def test_a_format_that_this_version_does_not_know_is_refused(make):
     appliance.index._connection.execute("PRAGMA user_version = 203")
     with pytest.raises(SpineScoreError, match=r"made by a later version of spinescore \(format 203\); start that"):
         Index(appliance.places.index)
+
+
+def test_an_index_that_cannot_be_read_now_is_not_called_damaged():
+    locked = damage(Path("index.sqlite"), sqlite3.OperationalError("database is locked"))
+    assert locked.startswith("the index index.sqlite cannot be read (database is locked); look at its disk")
+    assert "move the index away" in damage(Path("index.sqlite"), sqlite3.DatabaseError("file is not a database"))
 
 
 def test_while_a_correction_is_due_the_version_before_is_refused(corrected, version_before, make):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import threading
+import time
+from contextlib import closing
 
 import pytest
 
@@ -15,6 +19,7 @@ from spinescore.runtime.appliance.fault import Refused
 from spinescore.runtime.appliance.recovery import clean, recover
 from spinescore.runtime.appliance.store import index, places
 from spinescore.runtime.appliance.store.places import disk_fault, filesystem_of, make_places
+from spinescore.runtime.appliance.store.spool import Spool
 from spinescore.runtime.errors import SpineScoreError
 
 
@@ -122,6 +127,35 @@ def test_a_full_index_takes_nothing_in_and_frees_the_reserve(make, files, monkey
     assert (parts(appliance), objects(appliance), appliance.states()) == ([], [], {})
     assert not appliance.places.reserve.exists()
     assert appliance.spool.receive([files[0].read_bytes()]).status == "stored"
+
+
+def test_of_two_that_receive_an_object_at_once_a_failure_takes_nothing_from_the_other(make, files, monkeypatch):
+    appliance, others = make(), []
+    commit, here = index.commit, threading.current_thread()
+    data = files[0].read_bytes()
+
+    def receive_also() -> None:
+        with closing(index.Index(appliance.places.index)) as own:
+            others.append(Spool(appliance.places, own, appliance.clock, 1 << 20).receive([data]).status)
+
+    def fail_here(connection) -> None:
+        if threading.current_thread() is not here:
+            commit(connection)
+            return
+        if thread.ident is None:
+            thread.start()
+            time.sleep(0.3)  # the other one waits for the index
+        raise index.sqlite3.OperationalError("database or disk is full")
+
+    thread = threading.Thread(target=receive_also)
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "commit", fail_here)
+        with pytest.raises(Refused, match="no-space"):
+            appliance.spool.receive([data])
+        patched.setattr(index, "commit", commit)
+        thread.join()
+    assert others == ["stored"]
+    assert [path.read_bytes() for path in appliance.places.objects.glob("*/*")] == [data]
 
 
 def test_an_index_that_cannot_be_written_takes_nothing_in_until_it_can(make, files):
@@ -284,6 +318,25 @@ def test_a_folder_is_watched(make, files, tmp_path):
     appliance.clock.pass_s(2.0)
     assert (source.poll(), source.faults) == (0, [])
     assert len(objects(appliance)) == 2
+
+
+def test_a_folder_that_cannot_be_read_does_not_hold_up_the_others(make, files, tmp_path, monkeypatch):
+    appliance = make(source=(Source("inbox", "folder", str(tmp_path / "inbox"), settle_s=0.0),))
+    (source,), scan = appliance.sources, os.scandir
+    (tmp_path / "inbox" / "closed").mkdir()
+    shutil.copy(files[0], tmp_path / "inbox")
+
+    def scan_most(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_most)
+    source.poll()
+    assert [fault.message for fault in source.faults] == [
+        "a folder below the source inbox cannot be read (Permission denied); correct its permissions"
+    ]
+    assert len(objects(appliance)) == 1
 
 
 def test_a_file_that_stays_half_is_named_and_read_when_it_is_whole(make, files, tmp_path):

@@ -220,6 +220,8 @@ def test_a_changed_date_changes_no_time(make, files, monkeypatch):
     with appliance.index.transaction():
         appliance.index.keep("boot", "an earlier start of the machine")
         appliance.index.keep("latest_s", "5000000.0")
+    by_hand = read_clock(appliance.index)  # of a command, while the service is not running
+    assert 5000000.0 <= by_hand.now() < 5000010.0
     later = start_clock(appliance.index)
     assert 5000000.0 <= later.now() < 5000010.0
     assert abs(read_clock(appliance.index).now() - later.now()) < 1.0
