@@ -86,7 +86,8 @@ def _receive(config: Config) -> None:
     with _process(config) as (places, clock, index, say):
         spool = Spool(places, index, clock, config.spool.max_object_mb << 20)
         for source in config.source:
-            spool.close_associations(source.name)
+            with suppress(IndexFull):
+                spool.close_associations(source.name)
         beat = _beating(say)
         sources = {source.name: open_source(source, config, places, clock, beat) for source in config.source}
         noted: dict[tuple[str, str], float] = {}
@@ -167,7 +168,8 @@ class _Node:
     def _start(self, settings: Node) -> None:
         from spinescore.runtime.appliance.receiving import node
 
-        self._spool.close_associations(node.SOURCE)
+        with suppress(IndexFull):  # a C-ECHO is answered without room, too
+            self._spool.close_associations(node.SOURCE)
         events = node.NodeEvents(self._places, self._clock, self._config.spool.max_object_mb << 20)
         receiver = node.open_receiver(self._config, settings, events)
         receiver.start()

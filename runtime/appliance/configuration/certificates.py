@@ -18,7 +18,7 @@ def validity_fault(path: Path, now: datetime) -> str | None:
 
     Raises OSError or ValueError if the file cannot be read.
     """
-    pem = _PEM.search(path.read_text(encoding="ascii"))
+    pem = _PEM.search(path.read_text(encoding="ascii", errors="replace"))
     if pem is None:
         raise ValueError(f"{path} has no certificate")
     begin, end = _validity(ssl.PEM_cert_to_DER_cert(pem[0]))

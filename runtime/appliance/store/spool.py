@@ -55,15 +55,21 @@ class Spool:
 
     def __init__(self, places: Places, index: Index, clock: Clock, max_object_bytes: int) -> None:
         self.places, self.index, self._clock, self._max_bytes = places, index, clock, max_object_bytes
+        self._late: list[Association] = []  # whose end could not be noted
 
     @contextmanager
     def association(self, source: str) -> Iterator[Association]:
         """Hold the studies of all objects that are received with this association until the block ends."""
+        while self._late:
+            self.end(self._late[-1])
+            self._late.pop()
         association = Association(source)
         try:
             yield association
         finally:
+            self._late.append(association)
             self.end(association)
+            self._late.pop()
 
     def end(self, association: Association) -> None:
         """Let the association's studies wait for it no more."""

@@ -22,10 +22,10 @@ LATEST = "(SELECT input_key FROM results WHERE study = {study} ORDER BY revision
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the columns of a result's summary, from its report; without a report there is nothing to show."""
-    path = folder / FORMATS["json"].file
-    report = read_json(path) if path.is_file() else None
-    if report is None:
+    """Return the columns of a result's summary, from its report; without a whole report there is nothing to show."""
+    try:
+        report = read_json(folder / FORMATS["json"].file)
+    except (OSError, ValueError):
         return {"findings": "[]"}
     total = {name: report["total"][name] for name in ("value", "status", "range")}
     codes = dict.fromkeys(one["code"] for name in ("findings", "notices") for one in report.get(name, ()))

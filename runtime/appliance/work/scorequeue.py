@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 
 from spinescore.runtime.appliance.clock import Clock
@@ -61,8 +62,18 @@ class ScoreQueue:
                 return job, self._has_results(job.input_key)
 
     def _has_results(self, key: str) -> bool:
-        known = self._index.one("SELECT 1 FROM results WHERE input_key = ?", key) is not None
-        return known or (self._places.results / key / SET).exists()
+        """Return whether results are there. Those that no index has were sent nowhere: damaged ones are made again."""
+        folder = self._places.results / key
+        if self._index.one("SELECT 1 FROM results WHERE input_key = ?", key) is not None:
+            return True
+        if not folder.exists():
+            return False
+        try:
+            read_results(folder)
+            return True
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+            return False
 
     def _job(self, study: sqlite3.Row) -> Job:
         objects = self._index.rows(

@@ -158,6 +158,24 @@ def test_of_two_that_receive_an_object_at_once_a_failure_takes_nothing_from_the_
     assert [path.read_bytes() for path in appliance.places.objects.glob("*/*")] == [data]
 
 
+def test_the_end_of_an_association_that_could_not_be_noted_is_noted_with_the_next_one(make, files, monkeypatch):
+    appliance = make()
+
+    def full(connection):
+        raise index.sqlite3.OperationalError("database or disk is full")
+
+    def receive_until_the_disk_is_full(patched) -> None:
+        with appliance.spool.association("test") as association:
+            appliance.spool.receive([files[0].read_bytes()], association)
+            patched.setattr(index, "commit", full)
+
+    with monkeypatch.context() as patched, pytest.raises(index.IndexFull):
+        receive_until_the_disk_is_full(patched)
+    assert appliance.index.one("SELECT count(*) FROM associations WHERE closed_s IS NULL")[0] == 1
+    appliance.receive(files[1])
+    assert appliance.index.one("SELECT count(*) FROM associations WHERE closed_s IS NULL")[0] == 0
+
+
 def test_an_index_that_cannot_be_written_takes_nothing_in_until_it_can(make, files):
     appliance = make()
     appliance.index._connection.execute("PRAGMA query_only = ON")

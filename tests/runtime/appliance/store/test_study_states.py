@@ -211,6 +211,21 @@ def test_a_format_that_cannot_be_made_parks_the_study_and_the_others_are_deliver
     assert (appliance.study()["state"], appliance.study()["code"]) == ("parked", "output")
 
 
+def test_damaged_results_that_were_not_noted_are_made_again(make, files):
+    appliance = make()
+    appliance.receive(*files)
+    appliance.clock.pass_s(20.0)
+    appliance.queue.advance()
+    job, is_done = appliance.queue.take()
+    assert not is_done
+    appliance.worker.act(job)
+    (appliance.places.results / job.input_key / "set.json").write_text("{")
+    appliance.close()
+    again = make(appliance.clock)  # the service ended before the index had the results
+    again.run(5)
+    assert again.delivered() == {"revision-1": ["report.json", "set.json", "sr.dcm"]}
+
+
 def test_a_changed_date_changes_no_time(make, files, monkeypatch):
     from spinescore.runtime.appliance.clock import read_clock, start_clock
 
