@@ -12,7 +12,6 @@ import pytest
 
 from helpers import appliance
 from helpers.certificates import write_certificates
-from spinescore.runtime.phantom import write_study
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]
@@ -58,13 +57,6 @@ def memory_folder(tmp_path):
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def radiographs(tmp_path_factory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("study")
-    write_study(1, folder)
-    return sorted(folder.glob("**/*.dcm"))
 
 
 @pytest.fixture(scope="session")

@@ -126,18 +126,6 @@ def test_many_objects_of_one_association_are_counted_one_by_one(radiographs):
     assert len(heard.files) == 3
 
 
-def test_the_time_of_an_object_does_not_begin_with_an_echo(radiographs):
-    sent = min(map(object_of, radiographs), key=lambda one: len(one.PixelData))
-    with (
-        node(limits=Limits(object_s=1.5)) as (receiver, heard),
-        associated(receiver, (sent.SOPClassUID, sent.file_meta.TransferSyntaxUID), Verification) as association,
-    ):
-        assert association.send_c_echo().Status == 0
-        time.sleep(2.0)
-        assert association.send_c_store(sent).Status == 0
-    assert len(heard.files) == 1
-
-
 def test_associations_that_begin_and_end_meanwhile_do_not_disturb_the_count():
     interval, over = sys.getswitchinterval(), threading.Event()
 
@@ -260,6 +248,24 @@ def test_a_pdu_has_one_time_limit_however_it_comes_in_pieces():
     with pytest.raises(TimeoutError):
         guard.recv(50)
     assert wire.timeouts == sorted(wire.timeouts, reverse=True)
+
+
+def test_the_time_of_a_message_begins_after_the_one_before():
+    now = [0.0]
+    wire = Wire((struct.pack(">BBL", 0x04, 0, 10) + bytes(10)) * 3, 100)
+    guard = PduGuard(wire, Limits(object_s=5.0, pdu_s=60.0), lambda: 0, lambda reason: None, lambda: now[0])
+    guard.recv(6)
+    guard.recv(10)
+    guard.message_came()
+    assert guard.held == 10
+    guard.message_done()
+    now[0] = 100.0
+    guard.recv(6)
+    guard.recv(10)
+    assert guard.held == 10
+    now[0] = 106.0
+    with pytest.raises(TimeoutError):
+        guard.recv(6)
 
 
 def test_a_pdu_of_six_bytes_is_no_header():
