@@ -8,7 +8,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
