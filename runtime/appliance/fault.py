@@ -7,7 +7,7 @@ from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused"]
+__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused", "Unsent"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object"]
 LATER = (
@@ -37,5 +37,9 @@ class Refused(Exception):
         self.fault = fault
 
 
-class Denied(ConnectionError):
+class Unsent(ConnectionError):
+    """Nothing was sent, or the server has certainly taken nothing: the next attempt need not ask first."""
+
+
+class Denied(Unsent):
     """A server does not accept the credential that the configuration has for it; the message names the credential."""

@@ -155,11 +155,11 @@ def test_no_proxy_and_no_file_of_passwords_is_used(parcel, kind, monkeypatch, tm
 
 
 HOLDS = {
-    "stow": [(200, [], False), (204, b"", False), (404, b"", False), (501, b"", False), (500, b"", None),
-             (200, b"<html>", None), (200, {}, None), (200, [3, {"00080018": 7}], False),
-             (200, [{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}], False)],
-    "orthanc": [(200, [], False), (200, [{"Type": "Study"}], False), (404, b"", None), (500, b"", None),
-                (200, b"<html>", None), (200, [3], False)],
+    "stow": [(200, [], False), (204, b"", False), (401, b"", False), (403, b"", False), (404, b"", False),
+             (501, b"", False), (500, b"", None), (200, b"<html>", None), (200, {}, None),
+             (200, [3, {"00080018": 7}], False), (200, [{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}], False)],
+    "orthanc": [(200, [], False), (200, [{"Type": "Study"}], False), (403, b"", False), (404, b"", False),
+                (405, b"", False), (500, b"", None), (200, b"<html>", None), (200, [3], False)],
 }  # fmt: skip
 
 
@@ -189,8 +189,7 @@ def test_credentials_are_shown_as_their_files_have_them_now(parcel, kind, tmp_pa
             token.write_text(text)
             with pytest.raises(Denied, match=reason):
                 archive.send(parcel)
-        with pytest.raises(Denied, match=r"HTTP status 403"):
-            archive.holds(parcel)
+        assert archive.holds(parcel) is False  # it may be a credential for storing alone
         token.write_text("new\n")
         assert archive.send(parcel) == SENT
     assert [one.headers["authorization"] for one in server.requests] == ["Bearer old", "Bearer old", "Bearer new"]
