@@ -79,7 +79,7 @@ class DicomDestination:
             return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
         status = association.send_c_store(ds)
         self._used_s = self._clock.now()
-        return outcome_of(self._answered(status), str(status.get("ErrorComment", "")))
+        return outcome_of(self._answered(status))
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the archive has the file's instance; False as well if the archive answers no questions.

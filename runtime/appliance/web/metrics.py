@@ -30,6 +30,7 @@ from spinescore.runtime.machine.packages import software_version
 __all__ = ["families", "metrics_routes", "metrics_text"]
 
 _FAULTS = ("worker-crashed", "worker-timeout", "worker-memory")
+_RESULTS = ("sent", "later", "refused", "expired", "cancelled", "committed", "not-kept")
 _PROCESSES = ("receive", "send", "web")
 
 Values = Mapping[tuple[str, ...], float]
@@ -90,7 +91,7 @@ def _counted(config: Config, index: Index) -> Iterator[Metric]:
     yield counter("quarantined_instances", "Objects with the SOP Instance UID of another one")
     yield counter("rejected", "Connections, associations and objects of DICOM peers that were refused", "reason",
                   expected=[(kind,) for kind in get_args(Refusal)])  # fmt: skip
-    results = [(name, result) for name in names for result in ("sent", "later", "refused", "expired", "committed")]
+    results = [(name, result) for name in names for result in _RESULTS]
     yield counter("deliveries", "Attempts to deliver a file, and confirmations", "destination", "result",
                   expected=results)  # fmt: skip
     yield counter("reviews", "Verdicts of readers on results", "verdict", expected=[(name,) for name in VERDICTS])

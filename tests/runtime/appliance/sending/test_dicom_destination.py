@@ -46,8 +46,10 @@ class Answers:
         self.store, self.action, self.asked = 0x0000, 0x0000, []
         self.find: list[tuple[int, str | None]] = [(0x0000, None)]
 
-    def on_store(self, event) -> int:
-        return self.store
+    def on_store(self, event) -> Dataset:
+        answer = Dataset()
+        answer.Status, answer.ErrorComment = self.store, "Patient Doe, 4711"
+        return answer
 
     def on_find(self, event):
         for status, uid in self.find:
