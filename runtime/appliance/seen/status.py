@@ -222,5 +222,5 @@ def deliver_again(
             audit.note(index, clock, "delivered-again", study=study, destination=destination, files=count,
                        user=user or audit.operator())  # fmt: skip
     if not count:
-        return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
+        return f"study {study} is {row['state']} and has no results to deliver again now; nothing was changed"
     return f"{count} files of study {study} are delivered again, those that are not there yet"

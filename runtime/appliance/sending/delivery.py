@@ -162,13 +162,13 @@ class Deliverer:
         try:
             outcome = self._try(row, parcel_of(self._places, row))
             unclear = int(outcome.kind == "later")
-        except Denied as error:
-            self._unreached = before + 1
-            fault = Fault("credential-refused", f"the destination {name}: {error}")
-            return Outcome("later", str(error)), row["unclear"], fault
         except Unsent as error:
             self._unreached = before + 1
-            outcome, unclear = Outcome("later", str(error)), row["unclear"]
+            # Results that were superseded meanwhile are asked for next, and cancelled.
+            unclear = int(row["unclear"] or is_superseded(self._index, row))
+            outcome = Outcome("later", str(error))
+            if isinstance(error, Denied):
+                return outcome, unclear, Fault("credential-refused", f"the destination {name}: {error}")
         except Exception as error:  # a destination is a network: nothing that it does may end the service
             outcome = Outcome("later", reason_of(error))
         if outcome.kind != "later" or not (row["attempts"] or before):

@@ -15,6 +15,7 @@ from spinescore.runtime.appliance.seen.status import deliver_again, retry
 from spinescore.runtime.appliance.sending.delivery import Outcome, note_destinations
 from spinescore.runtime.appliance.sending.sendfolder import FolderDestination
 from spinescore.runtime.appliance.store.index import IndexFull
+from spinescore.runtime.appliance.store.studies import cancel_deliveries
 
 
 def test_a_destination_is_tried_again_later_and_later_and_then_parked(make, files):
@@ -132,6 +133,28 @@ def test_a_destination_that_cannot_say_for_a_day_gets_the_file_again(make, files
         appliance.step()
     assert sorted(sent) == ["json", "set", "sr"]
     assert appliance.study()["state"] == "delivered"
+
+
+def test_results_that_are_superseded_while_the_destination_is_not_reached_are_not_sent(make, files):
+    appliance = make()
+    deliverer, index = appliance.deliverers.pop(), appliance.index
+    appliance.receive(*files)
+    appliance.run(5)
+
+    def superseded(parcel):
+        with index.transaction():
+            index.change("UPDATE studies SET revision = 2, input_key = NULL, state = 'collecting'")
+            cancel_deliveries(index, appliance.clock.now(), 1)
+        raise Unsent("no network")
+
+    appliance.destinations[0].send = superseded
+    assert deliverer.step()
+    assert [row["state"] for row in index.rows("SELECT state FROM deliveries")].count("waiting") == 1
+    del appliance.destinations[0].send
+    appliance.clock.pass_s(60.0)
+    assert deliverer.step()
+    assert {row["state"] for row in index.rows("SELECT state FROM deliveries")} == {"cancelled"}
+    assert appliance.delivered() == {}
 
 
 def test_an_outcome_that_the_index_has_no_room_for_is_unclear(make, files, monkeypatch):
