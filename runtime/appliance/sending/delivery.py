@@ -12,9 +12,7 @@ file again. The list of a result set (`set.json`) goes last.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -40,13 +38,11 @@ __all__ = [
     "fault_of",
     "is_superseded",
     "note_delivery",
-    "note_destinations",
     "observe_way",
     "parcel_of",
     "reason_of",
 ]
 
-_BATCH = 200
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _NOTE_AGAIN_S = 3600.0
 _ASKED_S = 86400.0  # for so long a destination is asked that cannot say whether it has a file
@@ -258,31 +254,6 @@ class Deliverer:
 def _wait_s(attempts: int) -> float:
     """Return the seconds before the next attempt."""
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempts, 10))
-
-
-def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> None:
-    """Park what is to go to a destination that the configuration has no more; what waits for one of `names` goes on."""
-    gone = "d.state IN ('waiting', 'sending', 'committing') AND d.destination NOT IN (SELECT value FROM json_each(?))"
-    back = "d.state = 'parked' AND d.code = 'destination-removed' AND d.destination IN (SELECT value FROM json_each(?))"
-    for condition, state in ((gone, "parked"), (back, "waiting")):
-        while rows := index.rows(f"{DELIVERIES} WHERE {condition} LIMIT ?", json.dumps(list(names)), _BATCH):
-            with index.transaction():
-                for row in rows:
-                    _move(index, clock, row, state)
-
-
-def _move(index: Index, clock: Clock, row: sqlite3.Row, state: str) -> None:
-    text = (f"the destination {row['destination']} is not in the configuration any more; add it again under this name, "
-            "and start the service")  # fmt: skip
-    fault = Fault("destination-removed", text) if state == "parked" else None
-    now = clock.now()
-    index.change(
-        "UPDATE deliveries SET state = ?, code = ?, message = ?, unclear = max(unclear, state IN ('sending', "
-        "'committing')), first_s = ?, next_s = ?, changed_s = ? WHERE id = ?", state, fault and fault.code,
-        fault and fault.message, now, now, now, row["id"],
-    )  # fmt: skip
-    if not is_superseded(index, row):
-        settle(index, clock, row["study"])
 
 
 def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:

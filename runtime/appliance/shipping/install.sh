@@ -184,10 +184,10 @@ try_release() {
 
 # Everything is on the disk before the link changes, in one step: whoever follows it finds one release or the other.
 point_to() {
-    sync
+    sync -f "$prefix"
     ln -s "$1" "$prefix/.current.new"
     mv -fT "$prefix/.current.new" "$prefix/current"
-    sync
+    sync -f "$prefix"
 }
 
 install() {
@@ -215,7 +215,7 @@ install() {
     fi
     try_release
     before=$(current)
-    sync # before the mark: a release with it is never installed again
+    sync -f "$prefix" # before the mark: a release with it is never installed again
     : >"$release/installed"
     if [ -n "$before" ] && [ "$before" != "$version" ]; then
         printf '%s\n' "$before" >"$release/.previous" && mv -f "$release/.previous" "$release/previous"

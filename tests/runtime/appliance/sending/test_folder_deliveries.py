@@ -12,7 +12,8 @@ import pytest
 from helpers.appliance import OUT
 from spinescore.runtime.appliance.fault import Unsent
 from spinescore.runtime.appliance.seen.status import deliver_again, retry
-from spinescore.runtime.appliance.sending.delivery import Outcome, note_destinations
+from spinescore.runtime.appliance.sending.delivery import Outcome
+from spinescore.runtime.appliance.sending.destinations import note_destinations
 from spinescore.runtime.appliance.sending.sendfolder import FolderDestination
 from spinescore.runtime.appliance.store.index import IndexFull
 from spinescore.runtime.appliance.store.studies import cancel_deliveries

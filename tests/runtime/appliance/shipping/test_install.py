@@ -34,9 +34,9 @@ needs_verifier = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
+def shelf(module_folder):
     """Signed releases of the versions 1.0 to 1.3 with a public key, and a prefix into which 1.0 is installed."""
-    folder = tmp_path_factory.mktemp("releases")
+    folder = module_folder
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         first = folder / "1.0"

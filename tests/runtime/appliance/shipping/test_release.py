@@ -28,9 +28,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="releases are ma
 
 
 @pytest.fixture(scope="module")
-def signed_release(tmp_path_factory):
+def signed_release(module_folder):
     """A signed release of doubles."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = module_folder
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         own = doubles.write_own(folder)
