@@ -253,7 +253,7 @@ class Deliverer:
 
 def _wait_s(attempts: int) -> float:
     """Return the seconds before the next attempt."""
-    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempts, 10))
+    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(attempts, 10)))
 
 
 def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
