@@ -84,7 +84,7 @@ def statement() -> str:
             "The statuses 0000, B000 to BFFF and 0111 (duplicate SOP instance) count as stored. 0110 and A7xx are",
             "tried again after 5 s to 15 min, for 7 days. Any other status parks the file. If the outcome of a C-STORE",
             "is unclear, the archive is asked with C-FIND (Study Root, level IMAGE) before the object is sent again;",
-            "an archive that takes no C-FIND gets the same instance again.",
+            "an archive that takes no C-FIND, or does not allow it, gets the same instance again.",
             "",
             "A report of Storage Commitment may come on the association of the request or on one that the archive",
             "opens to the node. Without a report the archive is asked again after an hour. The failure reason 0112",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from spinescore.runtime.codes import CODES
 
-__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused", "place_of"]
+__all__ = ["LATER", "Denied", "Fault", "Refusal", "Refused", "Unsent", "place_of"]
 
 Refusal = Literal["address", "tls", "title", "certificate", "associations", "no-space", "limits", "object", "fault"]
 LATER = (
@@ -41,7 +41,11 @@ class Refused(Exception):
         self.fault = fault
 
 
-class Denied(ConnectionError):
+class Unsent(ConnectionError):
+    """Nothing was sent, or the server has certainly taken nothing: the next attempt need not ask first."""
+
+
+class Denied(Unsent):
     """A server does not accept the credential that the configuration has for it; the message names the credential."""
 
 

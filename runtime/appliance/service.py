@@ -239,14 +239,12 @@ def _deliver(
         index = Index(places.index, places.release_reserve)
         deliverer = Deliverer(index, clock, places, destination, confirms=ask is not None)
         committer = None if ask is None else Committer(index, clock, places, destination.name, ask)
-        deliverer.recover()
         destination.clear()
         while True:
             moved_s[destination.name] = time.monotonic()
             try:
                 again = deliverer.step() or (committer is not None and committer.step())
-            except IndexFull:
-                deliverer.recover()
+            except IndexFull:  # tried again: what was under way has an unclear outcome then
                 again = False
             if not again:
                 destination.rest()

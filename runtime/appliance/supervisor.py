@@ -16,7 +16,7 @@ from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.seen.alive import Alive, write_alive
 from spinescore.runtime.appliance.seen.notify import Systemd
 from spinescore.runtime.appliance.seen.ready import reasons_against
-from spinescore.runtime.appliance.sending.delivery import note_destinations
+from spinescore.runtime.appliance.sending.destinations import note_destinations
 from spinescore.runtime.appliance.service import open_places
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index, IndexFull, damage

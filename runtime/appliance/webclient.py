@@ -25,11 +25,11 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from requests.exceptions import ConnectTimeout, ReadTimeout
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProtocolError, ReadTimeoutError
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.configuration.secret import read_secret
-from spinescore.runtime.appliance.fault import Denied
+from spinescore.runtime.appliance.fault import Denied, Unsent
 
 __all__ = ["Answer", "WebClient", "open_session", "raise_if_denied"]
 
@@ -169,10 +169,11 @@ class _Adapter(HTTPAdapter):
             response.raw = BytesIO(content)
             return response
         except (RequestException, HTTPError, OSError) as error:
-            if type(error) in (ConnectionError, Denied):
+            if type(error) in (ConnectionError, Denied, Unsent):
                 raise
             reason = f"did not answer within {limit_s:g} s" if deadline.is_over else _reason(error)
-            raise ConnectionError(f"{host} {reason}") from None
+            kind = Unsent if any(isinstance(one, ConnectTimeoutError) for one in _chain(error)) else ConnectionError
+            raise kind(f"{host} {reason}") from None
         finally:
             if not is_open:
                 deadline.cancel()
@@ -269,10 +270,7 @@ def _limited(pieces: Iterator[bytes], host: str) -> Iterator[bytes]:
 
 def _reason(error: BaseException) -> str:
     """Return the reason of a failed exchange, without the text of the libraries, which holds the path."""
-    chain: list[BaseException] = [error]
-    for one in chain:  # which grows: the libraries chain some errors, and hold others as an argument
-        inner = (one.__cause__, one.__context__, *one.args)
-        chain += [other for other in inner if isinstance(other, BaseException) and other not in chain]
+    chain = _chain(error)
     for one in chain:
         if isinstance(one, ssl.SSLCertVerificationError):
             return f"has a certificate that is not accepted ({one.verify_message}); correct ca, or the host in url"
@@ -283,6 +281,15 @@ def _reason(error: BaseException) -> str:
     if isinstance(chain[0], ConnectTimeout) or not any(isinstance(one, ProtocolError) for one in chain):
         return "cannot be reached"
     return "ended the connection without a whole answer"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error with all errors behind it."""
+    chain = [error]
+    for one in chain:  # which grows: the libraries chain some errors, and hold others as an argument
+        inner = (one.__cause__, one.__context__, *one.args)
+        chain += [other for other in inner if isinstance(other, BaseException) and other not in chain]
+    return chain
 
 
 def _host(url: str) -> str:

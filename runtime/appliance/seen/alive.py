@@ -48,7 +48,7 @@ def write_alive(places: Places, alive: Alive) -> None:
 def read_alive(places: Places) -> Alive | None:
     """Return what the supervisor wrote last; None if there is nothing to read."""
     for _ in range(_TRIES):
-        with suppress(ValueError, TypeError):  # it is being written, or a later version wrote it
+        with suppress(OSError, ValueError, TypeError):  # it is being written, or a later version wrote it
             return _parse(places.root / _NAME)
         time.sleep(_PAUSE_S)
     return None

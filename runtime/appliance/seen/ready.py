@@ -78,7 +78,7 @@ def _fault_of_audit(places: Places, index: Index) -> str | None:
     if head is None:
         return None
     try:
-        with (places.root / FOLDER / head.file).open("ab"):
+        with (places.root / FOLDER / head.file).open("r+b"):  # which makes no file: it would be that of this user
             return None
     except FileNotFoundError:  # it is begun again, with a record that says so
         return None

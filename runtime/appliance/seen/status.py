@@ -234,5 +234,5 @@ def deliver_again(
             audit.note(index, clock, "delivered-again", study=study, destination=destination, files=count,
                        user=user or audit.operator())  # fmt: skip
     if not count:
-        return f"study {study} is {row['state']} and has no results to deliver; nothing was changed"
+        return f"study {study} is {row['state']} and has no results to deliver again now; nothing was changed"
     return f"{number_of(count, 'file')} of study {study} will be delivered again where missing"

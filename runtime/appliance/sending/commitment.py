@@ -5,8 +5,9 @@
                   |-> parked      the archive will never keep it, or did not answer for 7 days
 
 The archive answers with a report, on the association of the request, on a later one, or on one that it opens to the
-node. A report counts if this spool made its transaction, however late it comes. Without a report the archive is asked
-again, in a new transaction.
+node. A report counts if this spool made its transaction, however late it comes; but if it says that the archive does
+not have a file, only if the file was sent before the request. Without a report the archive is asked again, in a new
+transaction.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from spinescore.runtime.appliance.sending.delivery import (
     note_delivery,
     observe_way,
     parcel_of,
+    reason_of,
 )
 from spinescore.runtime.appliance.store.counts import add
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import settle
-from spinescore.runtime.text import brief
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -45,7 +46,7 @@ Ask = Callable[[Sequence[Parcel], str], Outcome]  # `sent`: the archive was aske
 
 _ASK_AGAIN_S = 3600.0
 _UNREACHABLE_S = 60.0
-_SOON_S = 30.0  # before an object that was not kept is sent, or asked for, again
+_SOON_S, _LATEST_S = 30.0, 3600.0  # before an object that was not kept is sent, or asked for, again
 _MOST = 64  # objects in one request
 _NO_SUCH_OBJECT = 0x0112  # the failure reasons of PS3.3, table C.14-1a
 _FOR_EVER = {0x0119: "its class and instance conflict", 0x0122: "it does not support the SOP class"}
@@ -67,10 +68,10 @@ class Committer:
         )  # fmt: skip
         if not rows:
             return False
-        late = [row for row in rows if now - row["first_s"] > EXPIRES_S]
+        late = [row for row in rows if now - row["changed_s"] > EXPIRES_S]  # since it was sent
         for row in late:
             text = f"{self._destination} did not confirm {row['file']} for 7 days"
-            _change(self._index, self._clock, row, "parked", now, fault_of("delivery-expired", text))
+            _end(self._index, self._clock, row, fault_of("delivery-expired", text))
         asked = [row for row in rows if row not in late]
         if asked:
             self._ask_for(asked)
@@ -85,17 +86,17 @@ class Committer:
         try:
             outcome = self._ask([parcel_of(self._places, row) for row in rows], transaction)
         except Exception as error:  # an archive is a network: nothing that it does may end the service
-            outcome = Outcome("later", brief(error))
+            outcome = Outcome("later", reason_of(error))
         if outcome.kind == "sent":
             return
         for row in rows:
             if outcome.kind == "refused":
                 text = f"{self._destination} was not asked to confirm {row['file']}: {outcome.message}"
-                _change(self._index, self._clock, row, "parked", now, fault_of("delivery-refused", text))
+                _end(self._index, self._clock, row, fault_of("delivery-refused", text))
             else:
+                text = f"{self._destination} cannot be asked to confirm it: {outcome.message}"
                 with self._index.transaction():
-                    self._index.change("UPDATE deliveries SET next_s = ? WHERE id = ? AND state = 'committing'",
-                                       now + _UNREACHABLE_S, row["id"])  # fmt: skip
+                    _again(self._index, row, "committing", now + _UNREACHABLE_S, text)
 
 
 def note_report(places: Places, clock: Clock, report: Dataset) -> None:
@@ -104,47 +105,67 @@ def note_report(places: Places, clock: Clock, report: Dataset) -> None:
     Raises `IndexFull` if it could not be noted; the archive has to report again.
     """
     with closing(Index(places.index, places.release_reserve)) as index:
-        made = index.one("SELECT * FROM commitments WHERE transaction_uid = ?", str(report.get("TransactionUID", "")))
-        if made is None:
+        request = index.one(
+            "SELECT * FROM commitments WHERE transaction_uid = ?", str(report.get("TransactionUID", ""))
+        )
+        if request is None:
             return
-        now = clock.now()
         for item in report.get("ReferencedSOPSequence") or ():
-            for row in _rows(index, made["destination"], item):
-                _change(index, clock, row, "committed", now)
+            for row in _rows(index, request, item):
+                _end(index, clock, row)
         for item in report.get("FailedSOPSequence") or ():
-            reason = int(item.get("FailureReason") or 0)
-            for row in _rows(index, made["destination"], item):
-                if reason in _FOR_EVER:
-                    text = f"{row['destination']} does not keep {row['file']}: {_FOR_EVER[reason]}"
-                    _change(index, clock, row, "parked", now, fault_of("delivery-refused", text))
-                else:
-                    again = "waiting" if reason == _NO_SUCH_OBJECT else "committing"
-                    _change(index, clock, row, again, now + _SOON_S)
+            reason = item.get("FailureReason")
+            for row in _rows(index, request, item):
+                if row["changed_s"] <= request["asked_s"]:
+                    _not_kept(index, clock, row, reason if isinstance(reason, int) else 0)
 
 
-def _rows(index: Index, destination: str, item: Dataset) -> list[sqlite3.Row]:
-    """Return the deliveries of an instance that this destination has not confirmed yet."""
+def _rows(index: Index, request: sqlite3.Row, item: Dataset) -> list[sqlite3.Row]:
+    """Return the deliveries of an instance that the destination of a request has not confirmed yet."""
     return index.rows(
         f"{DELIVERIES} WHERE d.destination = ? AND d.sop_instance_uid = ? AND d.state = 'committing'",
-        destination, str(item.get("ReferencedSOPInstanceUID", "")),
+        request["destination"], str(item.get("ReferencedSOPInstanceUID", "")),
     )  # fmt: skip
 
 
-def _change(
-    index: Index, clock: Clock, row: sqlite3.Row, state: str, next_s: float, fault: Fault | None = None
-) -> None:
+def _not_kept(index: Index, clock: Clock, row: sqlite3.Row, reason: int) -> None:
+    """Note why an archive does not keep an instance. It may accept, and lose, each copy: they come ever more rarely."""
+    now, archive = clock.now(), row["destination"]
+    since_s = now - row["first_s"]
+    fault = Fault("delivery-not-kept", f"{archive} does not keep {row['file']} (failure reason 0x{reason:04X})")
+    if reason in _FOR_EVER:
+        text = f"{archive} does not keep {row['file']}: {_FOR_EVER[reason]}"
+        _end(index, clock, row, fault_of("delivery-refused", text))
+    elif since_s > EXPIRES_S:
+        _end(index, clock, row, fault_of("delivery-expired", f"{fault.message} after 7 days"))
+    else:
+        state = "waiting" if reason == _NO_SUCH_OBJECT else "committing"
+        with index.transaction():
+            if _again(index, row, state, now + min(max(_SOON_S, since_s), _LATEST_S), fault.message):
+                add(index, "deliveries", archive, "not-kept")
+                at = clock.date().isoformat(timespec="seconds")
+                index.note_fault(at, fault.code, fault.message, row["study"])
+
+
+def _again(index: Index, row: sqlite3.Row, state: str, next_s: float, message: str) -> bool:
+    """Have a file asked for or sent again at a time, within a transaction; False if a report came first."""
+    query = "UPDATE deliveries SET state = ?, next_s = ?, message = ? WHERE id = ? AND state = 'committing'"
+    return index.change(query, state, next_s, message, row["id"]) > 0
+
+
+def _end(index: Index, clock: Clock, row: sqlite3.Row, fault: Fault | None = None) -> None:
+    """Note that an archive has confirmed a file, or that it is parked for a fault."""
+    state, now = "committed" if fault is None else "parked", clock.now()
     with index.transaction():
         changed = index.change(
-            "UPDATE deliveries SET state = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
-            "WHERE id = ? AND state = 'committing'",
-            state, next_s, fault and fault.code, fault and fault.message, clock.now(), row["id"],
+            "UPDATE deliveries SET state = ?, code = ?, message = ?, changed_s = ? WHERE id = ? AND "
+            "state = 'committing'", state, fault and fault.code, fault and fault.message, now, row["id"],
         )  # fmt: skip
-        if changed:
-            result = {"waiting": "not-kept", "committing": "not-kept"}.get(state, state)
-            add(index, "deliveries", row["destination"], fault.code.removeprefix("delivery-") if fault else result)
-        if changed and state == "committed":
-            observe_way(index, "committed", row, clock.now())
+        if not changed:  # another report came first
+            return
+        add(index, "deliveries", row["destination"], fault.code.removeprefix("delivery-") if fault else state)
+        if fault is None:
+            observe_way(index, "committed", row, now)
         if not is_superseded(index, row):
             settle(index, clock, row["study"])
-        if changed and state in ("committed", "parked"):
-            note_delivery(index, clock, row, fault.code if fault else state)
+        note_delivery(index, clock, row, fault.code if fault else state)

@@ -7,25 +7,25 @@
     waiting, parked -> dismissed      a person has given it up (`store/dismissal`)
 
 A row that was `sending` when its process ended has an unclear outcome: the destination is asked before anything is
-sent again, as a second copy is not harmless in every archive. The list of a result set (`set.json`) goes last.
+sent again, as a second copy is not harmless in every archive. A destination that cannot answer that for a day gets the
+file again. The list of a result set (`set.json`) goes last.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from spinescore.runtime.appliance.clock import Clock
-from spinescore.runtime.appliance.fault import Denied, Fault
+from spinescore.runtime.appliance.fault import Denied, Fault, Unsent
 from spinescore.runtime.appliance.seen import audit
 from spinescore.runtime.appliance.store.counts import add, observe
 from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
 from spinescore.runtime.appliance.store.studies import settle
+from spinescore.runtime.files import file_sha256
 from spinescore.runtime.text import brief
 
 __all__ = [
@@ -39,14 +39,14 @@ __all__ = [
     "fault_of",
     "is_superseded",
     "note_delivery",
-    "note_destinations",
     "observe_way",
     "parcel_of",
+    "reason_of",
 ]
 
-_BATCH = 200
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 900.0
 _NOTE_AGAIN_S = 3600.0
+_ASKED_S = 86400.0  # for so long a destination is asked that cannot say whether it has a file
 DELIVERIES = (  # rows for `parcel_of`
     "SELECT d.*, s.id AS study, s.uid, s.last_s, r.revision AS of_revision, r.made_s FROM deliveries d "
     "JOIN results r USING (input_key) JOIN studies s ON s.id = r.study"
@@ -68,9 +68,12 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one attempt. `message` gives the reason, without patient data."""
+    """The outcome of one attempt. `message` gives the reason, without patient data.
 
-    kind: Literal["sent", "refused", "later"]
+    `cancelled`: the destination does not have the file, and a later revision has taken its place.
+    """
+
+    kind: Literal["sent", "refused", "later", "cancelled"]
     message: str = ""
 
 
@@ -78,7 +81,10 @@ SENT = Outcome("sent")
 
 
 class Destination(Protocol):
-    """A place that gets results. `send` and `holds` may raise anything, which counts as `later`."""
+    """A place that gets results. `send` and `holds` may raise anything, which counts as `later`.
+
+    After `Unsent` the place certainly has no more than before; after anything else the outcome is unclear.
+    """
 
     name: str
 
@@ -104,33 +110,68 @@ class Deliverer:
         """With `confirms` the destination is asked later whether it keeps each instance (`commitment`)."""
         self._confirms = confirms
         self._index, self._clock, self._places, self._destination = index, clock, places, destination
-        self._held_until_s = 0.0  # the destination was not reachable
+        self._unreached = 0  # attempts since the destination was there
+        self._held_until_s = 0.0  # until then it is left alone
         self._noted_s: dict[str, float] = {}  # when a fault of the destination was last noted, by its code
+        self._is_open = True  # whether a row may be `sending` though no attempt is under way
 
     def recover(self) -> None:
-        """Note that the outcome of a delivery that was under way is unclear. Call it once, before `step`."""
+        """Note that the outcome of a delivery that was under way is unclear.
+
+        What waits for a confirmation is `sent` if the destination is not asked to confirm any more.
+        """
         with self._index.transaction():
             self._index.change("UPDATE deliveries SET state = 'waiting', unclear = 1 WHERE destination = ? AND "
                                "state = 'sending'", self._destination.name)  # fmt: skip
+            if not self._confirms:
+                self._end_confirmations()
+        self._is_open = False
+
+    def _end_confirmations(self) -> None:
+        rows = self._index.rows(f"{DELIVERIES} WHERE d.destination = ? AND d.state = 'committing'",
+                                self._destination.name)  # fmt: skip
+        for row in rows:
+            self._index.change("UPDATE deliveries SET state = 'sent' WHERE id = ?", row["id"])
+            if not is_superseded(self._index, row):
+                settle(self._index, self._clock, row["study"])
 
     def step(self) -> bool:
-        """Deliver the next file. Return False if there is none, or the destination has to be left alone for now."""
+        """Deliver the next file. Return False if there is none, or the destination has to be left alone for now.
+
+        Raises `IndexFull` if the index cannot be written. The outcome is unclear then, and is asked for.
+        """
+        if self._is_open:
+            self.recover()
         row = self._claim()
         if row is None:
             return False
-        denied = False
+        self._is_open = True
+        outcome, unclear, fault = self._attempt(row)
+        self._finish(row, outcome, unclear)
+        if fault is not None:
+            self._note(fault)
+        return True
+
+    def _attempt(self, row: sqlite3.Row) -> tuple[Outcome, int, Fault | None]:
+        """Return the outcome, whether the destination may have the file, and the fault to note."""
+        name, unclear = self._destination.name, 1
+        before, self._unreached = self._unreached, 0
         try:
             outcome = self._try(row, parcel_of(self._places, row))
-        except Denied as error:
-            outcome, denied = Outcome("later", str(error)), True
-            self._note(Fault("credential-refused", f"the destination {self._destination.name}: {error}"))
+            unclear = int(outcome.kind == "later")
+        except Unsent as error:
+            self._unreached = before + 1
+            # Results that were superseded meanwhile are asked for next, and cancelled.
+            unclear = int(row["unclear"] or is_superseded(self._index, row))
+            outcome = Outcome("later", str(error))
+            if isinstance(error, Denied):
+                return outcome, unclear, Fault("credential-refused", f"the destination {name}: {error}")
         except Exception as error:  # a destination is a network: nothing that it does may end the service
-            outcome = Outcome("later", str(error) if type(error) is ConnectionError else brief(error))
-        self._finish(row, outcome)
-        if outcome is not None and outcome.kind == "later" and row["attempts"] and not denied:
-            text = f"the destination {self._destination.name}: {outcome.message}; it is tried again"
-            self._note(Fault("destination-unreachable", text))
-        return True
+            outcome = Outcome("later", reason_of(error))
+        if outcome.kind != "later" or not (row["attempts"] or before):
+            return outcome, unclear, None
+        text = f"the destination {name}: {outcome.message}; it is tried again"
+        return outcome, unclear, Fault("destination-unreachable", text)
 
     def _note(self, fault: Fault) -> None:
         """Note a fault of the destination for `status`, not at each attempt: all is delivered when it is mended."""
@@ -161,82 +202,59 @@ class Deliverer:
             )  # fmt: skip
         return row if claimed else None
 
-    def _try(self, row: sqlite3.Row, parcel: Parcel) -> Outcome | None:
-        """Return the outcome; None if the file is not there, and a later revision has taken its place."""
-        if not parcel.path.is_file():
+    def _try(self, row: sqlite3.Row, parcel: Parcel) -> Outcome:
+        try:
+            if file_sha256(parcel.path) != parcel.sha256:
+                return Outcome("refused", "the file is damaged in the spool")
+        except FileNotFoundError:
             return Outcome("refused", "the file is not in the spool any more")
         if row["unclear"]:
             there = self._destination.holds(parcel)
-            if there is None:
+            if there is None and self._clock.now() - row["first_s"] < _ASKED_S:
                 return Outcome("later", "the destination cannot say whether it has the file")
             if there:
                 return SENT
             if is_superseded(self._index, row):
-                return None
+                return Outcome("cancelled")
         return self._destination.send(parcel)
 
-    def _finish(self, row: sqlite3.Row, outcome: Outcome | None) -> None:
-        now = self._clock.now()
-        since_s = now - row["first_s"]
+    def _finish(self, row: sqlite3.Row, outcome: Outcome, unclear: int) -> None:
+        now, name = self._clock.now(), self._destination.name
+        state, next_s = str(outcome.kind), now
         fault: Fault | None = None
-        state: str = "cancelled" if outcome is None else outcome.kind
-        next_s = now
-        if outcome is not None and outcome.kind == "refused":
-            text = f"{self._destination.name} refused {row['file']}: {outcome.message}"
-            fault = fault_of("delivery-refused", text)
-        elif outcome is not None and outcome.kind == "later":
-            next_s = now + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(row["attempts"], 10))
-            state, self._held_until_s = "waiting", next_s
-            if since_s > EXPIRES_S:
-                text = f"{self._destination.name} was not reachable for 7 days ({outcome.message})"
-                fault = fault_of("delivery-expired", text)
+        if outcome.kind == "refused":
+            fault = fault_of("delivery-refused", f"{name} refused {row['file']}: {outcome.message}")
+        elif outcome.kind == "later":
+            state, next_s = "waiting", now + _wait_s(row["attempts"])
+            if now - row["first_s"] > EXPIRES_S:
+                fault = fault_of("delivery-expired", f"{name} was not reachable for 7 days ({outcome.message})")
+        elif outcome.kind == "sent" and self._confirms and row["sop_instance_uid"]:
+            state = "committing"
         if fault is not None:
             state = "parked"
-        if state == "sent" and self._confirms and row["sop_instance_uid"]:
-            state = "committing"
         with self._index.transaction():
             self._index.change(
                 "UPDATE deliveries SET state = ?, unclear = ?, next_s = ?, code = ?, message = ?, changed_s = ? "
-                "WHERE id = ?", state, int(outcome is not None and outcome.kind == "later"), next_s,
-                fault and fault.code, outcome.message if outcome else None, now, row["id"],
+                "WHERE id = ?", state, unclear, next_s, fault and fault.code,
+                fault.message if fault else outcome.message, now, row["id"],
             )  # fmt: skip
-            result = fault.code.removeprefix("delivery-") if fault else outcome.kind if outcome else state
-            add(self._index, "deliveries", self._destination.name, result)
-            if result == "sent":
+            add(self._index, "deliveries", name, fault.code.removeprefix("delivery-") if fault else outcome.kind)
+            if outcome.kind == "sent":
                 observe_way(self._index, "delivered", row, now)
             if not is_superseded(self._index, row):
                 settle(self._index, self._clock, row["study"])
             if fault is not None:
-                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message if outcome else None)
-            elif outcome is not None and outcome.kind == "sent":
+                note_delivery(self._index, self._clock, row, fault.code, reason=outcome.message)
+            elif outcome.kind == "sent":
                 note_delivery(self._index, self._clock, row, "delivered")
-        if state in ("sent", "committing"):
-            self._held_until_s = 0.0
+        self._is_open = False
+        # The file's own attempts do not count: one that the destination cannot take must not hold up the others.
+        self._held_until_s = now + _wait_s(max(0, self._unreached - 1)) if outcome.kind == "later" else 0.0
 
 
-def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> None:
-    """Park what is to go to a destination that the configuration has no more; what waits for one of `names` goes on."""
-    gone = "d.state IN ('waiting', 'sending', 'committing') AND d.destination NOT IN (SELECT value FROM json_each(?))"
-    back = "d.state = 'parked' AND d.code = 'destination-removed' AND d.destination IN (SELECT value FROM json_each(?))"
-    for condition, state in ((gone, "parked"), (back, "waiting")):
-        while rows := index.rows(f"{DELIVERIES} WHERE {condition} LIMIT ?", json.dumps(list(names)), _BATCH):
-            with index.transaction():
-                for row in rows:
-                    _move(index, clock, row, state)
-
-
-def _move(index: Index, clock: Clock, row: sqlite3.Row, state: str) -> None:
-    text = (f"the destination {row['destination']} is not in the configuration any more; add it again under this name, "
-            f"and start the service, or call spinescore study dismiss {row['study']}")  # fmt: skip
-    fault = Fault("destination-removed", text) if state == "parked" else None
-    now = clock.now()
-    index.change(
-        "UPDATE deliveries SET state = ?, code = ?, message = ?, unclear = max(unclear, state IN ('sending', "
-        "'committing')), first_s = ?, next_s = ?, changed_s = ? WHERE id = ?", state, fault and fault.code,
-        fault and fault.message, now, now, now, row["id"],
-    )  # fmt: skip
-    if not is_superseded(index, row):
-        settle(index, clock, row["study"])
+def _wait_s(attempts: int) -> float:
+    """Return the seconds before the next attempt."""
+    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * (1 << min(attempts, 10)))
 
 
 def parcel_of(places: Places, row: sqlite3.Row) -> Parcel:
@@ -262,6 +280,11 @@ def is_superseded(index: Index, row: sqlite3.Row) -> bool:
     """Return whether a later revision of the study has taken the place of a delivery's results."""
     query = "SELECT 1 FROM studies WHERE id = ? AND input_key = ?"
     return index.one(query, row["study"], row["input_key"]) is None
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason that an error gives; those of our own are sentences already."""
+    return str(error) if type(error) in (ConnectionError, Unsent, Denied) else brief(error)
 
 
 def fault_of(code: str, text: str) -> Fault:

@@ -1,20 +1,31 @@
-"""The destinations by the `kind` of their table in the configuration. Each module is imported if its kind is used."""
+"""The destinations of the configuration: opened by the `kind` of their table, and results for those that come and go.
+
+The module of a kind is imported if the kind is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sqlite3
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
 from spinescore.runtime.appliance.clock import Clock
 from spinescore.runtime.appliance.configuration.config import Config, Destination, Node
+from spinescore.runtime.appliance.fault import Fault
 from spinescore.runtime.appliance.network import client_context
 from spinescore.runtime.appliance.sending.commitment import note_report
+from spinescore.runtime.appliance.sending.delivery import DELIVERIES, is_superseded
 from spinescore.runtime.appliance.sending.delivery import Destination as Place
 from spinescore.runtime.appliance.sending.sendfolder import FolderDestination
+from spinescore.runtime.appliance.store.index import Index
 from spinescore.runtime.appliance.store.places import Places
+from spinescore.runtime.appliance.store.studies import settle
 
-__all__ = ["open_destination"]
+__all__ = ["note_destinations", "open_destination"]
+
+_BATCH = 200
 
 _Opener = Callable[[Destination, Config, Clock, Places], Place]
 
@@ -54,3 +65,28 @@ def _orthanc(destination: Destination, *_: object) -> Place:
 
 
 _OPENERS: dict[str, _Opener] = {"folder": _folder, "dicom": _dicom, "stow": _stow, "orthanc": _orthanc}
+
+
+def note_destinations(index: Index, clock: Clock, names: Collection[str]) -> None:
+    """Park what is to go to a destination that the configuration has no more; what waits for one of `names` goes on."""
+    gone = "d.state IN ('waiting', 'sending', 'committing') AND d.destination NOT IN (SELECT value FROM json_each(?))"
+    back = "d.state = 'parked' AND d.code = 'destination-removed' AND d.destination IN (SELECT value FROM json_each(?))"
+    for condition, state in ((gone, "parked"), (back, "waiting")):
+        while rows := index.rows(f"{DELIVERIES} WHERE {condition} LIMIT ?", json.dumps(list(names)), _BATCH):
+            with index.transaction():
+                for row in rows:
+                    _move(index, clock, row, state)
+
+
+def _move(index: Index, clock: Clock, row: sqlite3.Row, state: str) -> None:
+    text = (f"the destination {row['destination']} is not in the configuration any more; add it again under this name, "
+            f"and start the service, or call spinescore study dismiss {row['study']}")  # fmt: skip
+    fault = Fault("destination-removed", text) if state == "parked" else None
+    now = clock.now()
+    index.change(
+        "UPDATE deliveries SET state = ?, code = ?, message = ?, unclear = max(unclear, state IN ('sending', "
+        "'committing')), first_s = ?, next_s = ?, changed_s = ? WHERE id = ?", state, fault and fault.code,
+        fault and fault.message, now, now, now, row["id"],
+    )  # fmt: skip
+    if not is_superseded(index, row):
+        settle(index, clock, row["study"])

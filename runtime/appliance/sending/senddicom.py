@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from spinescore.runtime.appliance.clock import Clock
+from spinescore.runtime.appliance.fault import Unsent
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.sending.storestatus import SUCCESS, outcome_of
 from spinescore.runtime.reading.decoding.syntaxes import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
@@ -31,15 +32,20 @@ from spinescore.runtime.text import one_line
 
 __all__ = ["SENT_CLASSES", "SENT_SYNTAXES", "Archive", "DicomDestination"]
 
-SENT_CLASSES: tuple[str, ...] = (
-    Comprehensive3DSRStorage,
-    GrayscaleSoftcopyPresentationStateStorage,
-    SecondaryCaptureImageStorage,
-)
+_CLASSES: dict[str, str] = {  # by kind of result
+    "sr": Comprehensive3DSRStorage,
+    "gsps": GrayscaleSoftcopyPresentationStateStorage,
+    "sc": SecondaryCaptureImageStorage,
+}
+SENT_CLASSES = tuple(_CLASSES.values())
 _ASK = StudyRootQueryRetrieveInformationModelFind
 SENT_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 _TIMEOUT_S = 30.0
 _IDLE_S = 5.0
+_PENDING = (0xFF00, 0xFF01)
+# Statuses (PS3.7, annex C; PS3.4, C.4.1.1.4) after which it makes no sense to ask again.
+_NO_QUERIES = (0x0118, 0x0119, 0x0122, 0x0124, 0x0211, 0x0212, 0xA900)
+_NO_COMMITMENT = (0x0118, 0x0119, 0x0122, 0x0123, 0x0211, 0x0212)
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,14 @@ class DicomDestination:
         self._used_s = clock.now()
 
     def send(self, parcel: Parcel) -> Outcome:
-        """Send one file. Raises `ConnectionError` if the archive cannot be reached, or does not answer."""
+        """Send one file. Raises `ConnectionError` if the archive does not answer, `Unsent` if it is not reached."""
         association = self._associate()
         ds = dcmread(parcel.path)
         if not _accepts(association, ds.SOPClassUID):
             return Outcome("refused", f"it takes no objects of the SOP class {ds.SOPClassUID.name}")
         status = association.send_c_store(ds)
         self._used_s = self._clock.now()
-        return outcome_of(self._answered(status), str(status.get("ErrorComment", "")))
+        return outcome_of(self._answered(status))
 
     def holds(self, parcel: Parcel) -> bool | None:
         """Return whether the archive has the file's instance; False as well if the archive answers no questions.
@@ -91,9 +97,9 @@ class DicomDestination:
         held: bool | None = False
         for status, identifier in association.send_c_find(query, _ASK):
             answer = self._answered(status)
-            if answer in (0xFF00, 0xFF01):
+            if answer in _PENDING:
                 held = held or (identifier is not None and identifier.get("SOPInstanceUID") == ds.SOPInstanceUID)
-            elif answer != SUCCESS:
+            elif answer != SUCCESS and answer not in _NO_QUERIES:
                 held = held or None
         self._used_s = self._clock.now()
         return held
@@ -107,8 +113,9 @@ class DicomDestination:
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = []
         for parcel in parcels:
-            ds, item = dcmread(parcel.path, stop_before_pixels=True), Dataset()
-            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+            item = Dataset()
+            item.ReferencedSOPClassUID = _CLASSES[parcel.kind]
+            item.ReferencedSOPInstanceUID = parcel.sop_instance_uid
             request.ReferencedSOPSequence.append(item)
         status, _ = association.send_n_action(
             request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -117,7 +124,10 @@ class DicomDestination:
         answer = self._answered(status)
         if answer == SUCCESS:
             return SENT
-        return Outcome("later", f"it answered a request for Storage Commitment with the status 0x{answer:04X}")
+        message = f"it answered a request for Storage Commitment with the status 0x{answer:04X}"
+        if answer in _NO_COMMITMENT:
+            return Outcome("refused", f"{message}; set commitment = false")
+        return Outcome("later", message)
 
     def _take_report(self, event: evt.Event) -> tuple[int, Dataset | None]:
         self._reported(event.event_information)
@@ -138,7 +148,7 @@ class DicomDestination:
             association.release()
 
     def _associate(self) -> Association:
-        """Return the open association, or a new one. Raises `ConnectionError`."""
+        """Return the open association, or a new one. Raises `Unsent`."""
         if self._association is not None and self._association.is_established:
             return self._association
         self._association = None
@@ -157,8 +167,11 @@ class DicomDestination:
             return association
         where = f"{archive.ae_title} at {archive.host}:{archive.port}"
         if association.is_rejected:
-            raise ConnectionError(f"{where} rejected the association of {archive.calling_ae_title}")
-        raise ConnectionError(f"{where} cannot be reached ({_why_not(archive)})")
+            reason = _reason(association)
+            raise Unsent(f"{where} rejected the association of {archive.calling_ae_title} ({reason})")
+        if association.rejected_contexts:
+            raise Unsent(f"{where} takes no objects that results consist of")
+        raise Unsent(f"{where} cannot be reached ({_why_not(archive)})")
 
     def _answered(self, status: Dataset) -> int:
         """Return the status of an answer. Raises `ConnectionError` if there is none: the outcome is unclear."""
@@ -166,6 +179,12 @@ class DicomDestination:
             self._association = None
             raise ConnectionError(f"{self._archive.ae_title} did not answer")
         return int(status.Status)
+
+
+def _reason(association: Association) -> str:
+    """Return the archive's reason for a rejection (PS3.8, table 9-21)."""
+    answer = association.acceptor.primitive
+    return "no reason given" if answer is None else one_line(answer.reason_str)
 
 
 def _why_not(archive: Archive) -> str:

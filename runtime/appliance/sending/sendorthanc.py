@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from spinescore.runtime.appliance.configuration.endpoints import Web
+from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
 from spinescore.runtime.appliance.webclient import WebClient
 
 __all__ = ["OrthancDestination"]
 
 _REFUSALS = (400, 413, 415)  # for this file; after any other status it may be stored later
+_NO_QUERIES = (404, 405, 501)  # a web server before it lets no question through
 
 
 class OrthancDestination:
@@ -36,8 +38,13 @@ class OrthancDestination:
         return Outcome("refused" if answer.status in _REFUSALS else "later", message)
 
     def holds(self, parcel: Parcel) -> bool | None:
-        """Return whether Orthanc has the instance; None if it does not say."""
-        answer = self._client.ask("POST", "/tools/lookup", str(parcel.sop_instance_uid).encode())
+        """Return whether Orthanc has the instance; None if it does not say, and False if it may not be asked."""
+        try:
+            answer = self._client.ask("POST", "/tools/lookup", str(parcel.sop_instance_uid).encode())
+        except Denied:  # if the credential is good for nothing, `send` says so
+            return False
+        if answer.status in _NO_QUERIES:
+            return False
         resources = answer.document()
         if answer.status != 200 or not isinstance(resources, list):
             return None

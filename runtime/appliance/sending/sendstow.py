@@ -23,7 +23,7 @@ _FAILED, _STORED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _SOP_INSTANCE_UID, _REFERENCED_UID, _FAILURE_REASON = "00080018", "00081155", "00081197"
 _NOT_AUTHORIZED = 0x0124  # PS3.18, table I.2-2
 REFUSALS = (400, 406, 409, 411, 413, 415, 422)  # for this file; after any other status it may be stored later
-_NO_QUERIES = (400, 404, 405, 406, 501)
+_NO_QUERIES = (204, 400, 401, 403, 404, 405, 406, 501)  # of instances: it has none, or may not be asked
 
 
 class StowDestination:
@@ -41,16 +41,20 @@ class StowDestination:
         """Send one file. Raises `ConnectionError` if the outcome is unclear, `Denied` for a wrong credential."""
         ds = dcmread(parcel.path)
         answer = self._answered(lambda: self._client.store_instances([ds]))
+        raise_if_denied(self._web, answer.status)
         return _outcome(answer, str(parcel.sop_instance_uid))
 
     def holds(self, parcel: Parcel) -> bool | None:
-        """Return whether the archive has the instance; False as well if it answers no queries."""
+        """Return whether the archive has the instance; False as well if it answers no queries.
+
+        A credential may be good for storing alone. If it is good for nothing, `send` says so.
+        """
         answer = self._answered(
             lambda: self._client.search_for_instances(
                 parcel.study_instance_uid, search_filters={"SOPInstanceUID": str(parcel.sop_instance_uid)}
             )
         )
-        if answer.status == 204 or answer.status in _NO_QUERIES:
+        if answer.status in _NO_QUERIES:
             return False
         instances = answer.document()
         if answer.status != 200 or not isinstance(instances, list):
@@ -68,7 +72,6 @@ class StowDestination:
         try:
             request()
         except _Answered as answered:
-            raise_if_denied(self._web, answered.answer.status)
             return answered.answer
         raise ConnectionError(f"{self.name} did not answer")
 

@@ -12,10 +12,10 @@ _STORED_WITH_WARNING = range(0xB000, 0xC000)
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 
-def outcome_of(status: int, comment: str = "") -> Outcome:
-    """Return the outcome that a status means; `comment` is the archive's."""
+def outcome_of(status: int) -> Outcome:
+    """Return the outcome that a status means. The archive's comment on it may name the patient, and is left out."""
     if status in (SUCCESS, _DUPLICATE) or status in _STORED_WITH_WARNING:
         return SENT
-    message = f"it answered with the status 0x{status:04X}" + (f" ({comment})" if comment else "")
+    message = f"it answered with the status 0x{status:04X}"
     later = status in _OUT_OF_RESOURCES or status == PROCESSING_FAILURE
     return Outcome("later" if later else "refused", message)

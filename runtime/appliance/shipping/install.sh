@@ -19,6 +19,9 @@ signed=yes
 python=
 back=no
 gate_s=1800 # the longest that each step of the trial may take
+work=       # the folder of this installation
+release=    # the folder that gets the release
+told=       # yes after a message that names the fault
 
 # Run the pip of a wheel, the first argument, without installing it.
 run_pip='import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module("pip", run_name="__main__", alter_sys=True)'
@@ -30,7 +33,16 @@ say() {
 fail() {
     say "$1"
     say "$prefix/current was not changed"
+    told=yes
     exit 1
+}
+
+# Half of a release would only fill the disk. A killed installation leaves it to the next one.
+end() {
+    status=$?
+    rm -rf "$work"
+    [ -z "$release" ] || [ -f "$release/installed" ] || rm -rf "$release"
+    [ "$status" -eq 0 ] || [ -n "$told" ] || say "it was stopped, or could not write; $prefix/current is $(current)"
 }
 
 usage() {
@@ -127,7 +139,16 @@ sys.exit(platform.machine() != machine or int(version.split(".")[1]) < int(minor
         fail "the release is for $(value_of platform), but this is $(uname -m) with $(getconf GNU_LIBC_VERSION || echo another C library)"
 }
 
+# Wheels unpack to three or four times their size.
+check_room() {
+    needed=$(($(du -sk . | cut -f 1) * 4))
+    free=$(df -k --output=avail . | tail -n 1)
+    [ "$free" -ge "$needed" ] ||
+        fail "$prefix has $((free / 1024)) MiB free, and the release needs about $((needed / 1024)); free space there"
+}
+
 install_packages() {
+    check_room
     say "installing spinescore $version into $release"
     rm -rf "$release"
     "$python" -I -m venv --without-pip "$release" >"$work/log" 2>&1 || fail_log "the environment could not be made"
@@ -136,6 +157,7 @@ install_packages() {
         -r requirements.txt >"$work/log" 2>&1 || fail_log "the packages could not be installed"
     mkdir "$release/release"
     cp -R install.sh appliance.toml systemd release requirements.txt sbom.cdx.json SHA256SUMS* "$release/release/"
+    chmod -R u=rwX,go=rX "$release/release" # a folder that was unpacked with another umask has other permissions
 }
 
 fail_log() {
@@ -162,15 +184,15 @@ try_release() {
 
 # Everything is on the disk before the link changes, in one step: whoever follows it finds one release or the other.
 point_to() {
-    sync
+    sync -f "$prefix"
     ln -s "$1" "$prefix/.current.new"
     mv -fT "$prefix/.current.new" "$prefix/current"
-    sync
+    sync -f "$prefix"
 }
 
 install() {
     work=$(mktemp -d "$prefix/.install.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
+    trap end EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
@@ -193,6 +215,7 @@ install() {
     fi
     try_release
     before=$(current)
+    sync -f "$prefix" # before the mark: a release with it is never installed again
     : >"$release/installed"
     if [ -n "$before" ] && [ "$before" != "$version" ]; then
         printf '%s\n' "$before" >"$release/.previous" && mv -f "$release/.previous" "$release/previous"

@@ -30,7 +30,7 @@ from spinescore.runtime.machine.packages import software_version
 __all__ = ["families", "metrics_routes", "metrics_text"]
 
 _FAULTS = ("worker-crashed", "worker-timeout", "worker-memory")
-_RESULTS = ("sent", "later", "refused", "expired", "committed", "dismissed")
+_RESULTS = ("sent", "later", "refused", "expired", "cancelled", "committed", "not-kept", "dismissed")
 _PROCESSES = ("receive", "send", "web")
 
 Values = Mapping[tuple[str, ...], float]

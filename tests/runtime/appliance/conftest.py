@@ -17,6 +17,9 @@ if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]
 
 
+_MEMORY = Path("/dev/shm")
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     return appliance.write_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
@@ -54,9 +57,32 @@ def files(tmp_path):
 @pytest.fixture
 def memory_folder(tmp_path):
     """A folder in memory if there is one, where an fsync takes no time."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else tmp_path) as folder:
+    with tempfile.TemporaryDirectory(dir=_MEMORY if has_memory() else tmp_path) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path(request, tmp_path):
+    """The test's folder: in memory, as most of the time goes into an fsync, but on the disk for slow tests."""
+    if request.node.get_closest_marker("slow") or not has_memory():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=_MEMORY, prefix="spinescore-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory):
+    """A folder of a module's tests: in memory if there is one."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY if has_memory() else tmp_path_factory.getbasetemp()) as folder:
+        yield Path(folder)
+
+
+def has_memory() -> bool:
+    """Whether there is memory for files, and programs in it may run."""
+    if not os.access(_MEMORY, os.W_OK) or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        return False
+    return shutil.disk_usage(_MEMORY).free > 1 << 30
 
 
 @pytest.fixture(scope="session")

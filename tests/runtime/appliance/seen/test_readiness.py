@@ -64,6 +64,8 @@ def test_an_audit_log_that_cannot_be_written_is_a_reason(make, files):
     before = log.read_bytes()
     assert before
     log.unlink()
+    assert reasons(appliance) == []  # the service begins it again
+    assert not log.exists()  # and its user must own it
     log.mkdir()
     (reason,) = reasons(appliance)
     assert "the audit log cannot be written" in reason

@@ -57,6 +57,9 @@ class Delivered:
     def states(self) -> dict[str, str]:
         return {row["file"]: row["state"] for row in self.index.rows("SELECT * FROM deliveries")}
 
+    def message(self) -> str:
+        return self.index.one("SELECT message FROM deliveries WHERE file = 'sr.dcm'")["message"]
+
     def study(self) -> str:
         return self.index.one("SELECT state FROM studies")["state"]
 
@@ -147,6 +150,7 @@ def test_an_archive_that_cannot_be_asked_now_is_asked_soon(delivered):
     delivered.archive.answer = ConnectionError("nobody listens")
     delivered.committer.step()
     assert not delivered.committer.step()
+    assert delivered.message() == "out cannot be asked to confirm it: nobody listens"
     delivered.archive.answer = SENT
     delivered.clock.pass_s(61)
     assert delivered.committer.step()
@@ -168,6 +172,72 @@ def test_after_seven_days_without_a_report_the_study_is_parked(delivered):
     assert delivered.committer.step()
     assert delivered.study() == "parked"
     assert delivered.index.one("SELECT code FROM studies")["code"] == "delivery-expired"
+
+
+def test_an_archive_that_takes_a_file_late_has_seven_days_to_confirm_it(delivered):
+    with delivered.index.transaction():
+        delivered.index.change("UPDATE deliveries SET first_s = first_s - ?", 7 * 24 * HOUR_S - 60)
+    delivered.committer.step()
+    delivered.clock.pass_s(HOUR_S + 1)
+    delivered.committer.step()
+    assert len(delivered.archive.asked) == 2
+    delivered.report()
+    assert delivered.study() == "delivered"
+
+
+def test_an_archive_that_loses_every_copy_gets_few_of_them(delivered):
+    steps = 0
+    with delivered.index.transaction():  # for six days it has done so
+        delivered.index.change("UPDATE deliveries SET first_s = first_s - ?", 6 * 24 * HOUR_S)
+    while delivered.study() == "delivering":
+        delivered.clock.pass_s(1800.0)
+        delivered.deliverer.step()
+        if delivered.committer.step():
+            delivered.report(failed=0x0112)
+        steps += 1
+        assert steps < 2 * 24 * 2
+    assert delivered.study() == "parked"
+    assert 10 < delivered.archive.sent.count("sr.dcm") <= 25
+    faults = {row["code"] for row in delivered.index.rows("SELECT code FROM faults")}
+    assert faults == {"delivery-not-kept", "delivery-expired"}
+
+
+def test_a_failure_from_before_a_copy_was_sent_brings_no_other_copy(delivered):
+    delivered.committer.step()
+    delivered.clock.pass_s(HOUR_S + 1)
+    delivered.committer.step()
+    delivered.report(delivered.archive.asked[0], failed=0x0112)
+    delivered.clock.pass_s(HOUR_S + 1)
+    delivered.deliverer.step()
+    delivered.report(delivered.archive.asked[1], failed=0x0112)  # what it did not have then
+    assert delivered.states()["sr.dcm"] == "committing"
+    delivered.report(delivered.archive.asked[1])
+    assert delivered.study() == "delivered"
+
+
+@pytest.mark.parametrize("reason", [None, [1, 2]])
+def test_a_failure_without_a_reason_is_asked_for_again(delivered, reason):
+    delivered.committer.step()
+    told = Dataset()
+    told.TransactionUID = delivered.archive.asked[0][0]
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = delivered.archive.asked[0][1][0]
+    if reason is not None:
+        item.FailureReason = reason
+    told.FailedSOPSequence = [item]
+    note_report(delivered.places, delivered.clock, told)
+    assert delivered.states()["sr.dcm"] == "committing"
+    assert "failure reason 0x0000" in delivered.message()
+
+
+def test_an_archive_that_is_asked_to_confirm_no_more_leaves_nothing_open(delivered):
+    delivered.committer.step()
+    deliverer = Deliverer(delivered.index, delivered.clock, delivered.places, delivered.archive)
+    assert not deliverer.step()
+    assert delivered.states()["sr.dcm"] == "sent"
+    assert delivered.study() == "delivered"
+    delivered.report()  # too late, and no matter
+    assert delivered.states()["sr.dcm"] == "sent"
 
 
 def test_a_report_about_an_earlier_revision_does_not_touch_the_study(delivered, files):

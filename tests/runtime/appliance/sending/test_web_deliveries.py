@@ -68,7 +68,7 @@ def test_a_wrong_credential_parks_nothing(make, files, kind, tmp_path):
         assert study.row()["state"] == "waiting"
         assert "does not accept the token" in study.row()["message"]
         assert study.faults() == ["credential-refused"]  # not at each attempt
-        server.plan = [answer(200, []), stored(kind, study.parcel)]
+        server.plan = [stored(kind, study.parcel)]
         study.one.clock.pass_s(900.0)
         study.deliverer.step()
     assert study.one.study()["state"] == "delivered"

@@ -15,21 +15,21 @@ import pytest
 
 pytest.importorskip("dicomweb_client")
 
-from pydicom import dcmread
+import numpy as np
 
+from helpers import dicom_files
 from helpers.hostile_http import Server, answer, die, drip, flood, half, hang
 from helpers.web_archives import KINDS, found, opened, stored, told
 from spinescore.runtime.appliance import webclient
 from spinescore.runtime.appliance.configuration.endpoints import Web
 from spinescore.runtime.appliance.fault import Denied
 from spinescore.runtime.appliance.sending.delivery import SENT, Outcome, Parcel
-from spinescore.runtime.phantom import write_study
 
 
 @pytest.fixture(scope="module")
 def parcel(tmp_path_factory):
-    path = sorted(write_study(7, tmp_path_factory.mktemp("study")).glob("*.dcm"))[0]
-    ds = dcmread(path, stop_before_pixels=True)
+    ds = dicom_files.radiograph_dataset(np.arange(1 << 19, dtype=np.uint16).reshape(1 << 10, -1))  # sent in pieces
+    path = dicom_files.write(ds, tmp_path_factory.mktemp("study") / "sr.dcm")
     return Parcel(path, "sr", "", ds.SOPInstanceUID, ds.StudyInstanceUID, 1)
 
 
@@ -107,8 +107,8 @@ def test_what_orthanc_filters_out_is_refused(parcel):
 
 
 FAILURES = {
-    "hangs": (hang, "did not answer within 0.5 s"),
-    "drips": (drip, "did not answer within 2 s"),
+    "hangs": (hang, "did not answer within 0.3 s"),
+    "drips": (drip, "did not answer within 0.5 s"),
     "dies": (die, "ended the connection without a whole answer"),
     "half": (half, "ended the connection without a whole answer"),
     "floods": (flood, "answered with more than 4 MiB"),
@@ -119,9 +119,11 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_to_answer_leaves_the_outcome_open(parcel, kind, failure, monkeypatch):
-    monkeypatch.setattr(webclient, "_SILENT_S", 0.5)
-    monkeypatch.setattr(webclient, "_FILE_S", 2.0)
-    monkeypatch.setattr(webclient, "_ANSWER_S", 2.0)
+    if failure == "hangs":
+        monkeypatch.setattr(webclient, "_SILENT_S", 0.3)
+    if failure == "drips":
+        monkeypatch.setattr(webclient, "_FILE_S", 0.5)
+        monkeypatch.setattr(webclient, "_ANSWER_S", 0.5)
     act, reason = FAILURES[failure]
     with Server(act, act, stored(kind, parcel)) as server:
         archive = opened(kind, server)
@@ -130,6 +132,7 @@ def test_a_failure_to_answer_leaves_the_outcome_open(parcel, kind, failure, monk
                 attempt(parcel)
             assert str(caught.value).startswith(f"127.0.0.1:{server.port} ")
             assert "studies" not in str(caught.value)  # paths hold UIDs
+        monkeypatch.undo()
         assert archive.send(parcel) == SENT
 
 
@@ -155,11 +158,11 @@ def test_no_proxy_and_no_file_of_passwords_is_used(parcel, kind, monkeypatch, tm
 
 
 HOLDS = {
-    "stow": [(200, [], False), (204, b"", False), (404, b"", False), (501, b"", False), (500, b"", None),
-             (200, b"<html>", None), (200, {}, None), (200, [3, {"00080018": 7}], False),
-             (200, [{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}], False)],
-    "orthanc": [(200, [], False), (200, [{"Type": "Study"}], False), (404, b"", None), (500, b"", None),
-                (200, b"<html>", None), (200, [3], False)],
+    "stow": [(200, [], False), (204, b"", False), (401, b"", False), (403, b"", False), (404, b"", False),
+             (501, b"", False), (500, b"", None), (200, b"<html>", None), (200, {}, None),
+             (200, [3, {"00080018": 7}], False), (200, [{"00080018": {"vr": "UI", "Value": ["1.2.3"]}}], False)],
+    "orthanc": [(200, [], False), (200, [{"Type": "Study"}], False), (403, b"", False), (404, b"", False),
+                (405, b"", False), (500, b"", None), (200, b"<html>", None), (200, [3], False)],
 }  # fmt: skip
 
 
@@ -189,8 +192,7 @@ def test_credentials_are_shown_as_their_files_have_them_now(parcel, kind, tmp_pa
             token.write_text(text)
             with pytest.raises(Denied, match=reason):
                 archive.send(parcel)
-        with pytest.raises(Denied, match=r"HTTP status 403"):
-            archive.holds(parcel)
+        assert archive.holds(parcel) is False  # it may be a credential for storing alone
         token.write_text("new\n")
         assert archive.send(parcel) == SENT
     assert [one.headers["authorization"] for one in server.requests] == ["Bearer old", "Bearer old", "Bearer new"]
@@ -251,12 +253,12 @@ def drip_tls(listener: socket.socket) -> None:
 
 
 def test_a_handshake_without_an_end_is_ended(parcel, kind, monkeypatch):
-    monkeypatch.setattr(webclient, "_FILE_S", 1.0)
+    monkeypatch.setattr(webclient, "_FILE_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=drip_tls, args=(listener,))
         thread.start()
         archive = KINDS[kind]("vna", Web(f"https://127.0.0.1:{listener.getsockname()[1]}"))
-        with pytest.raises(ConnectionError, match="did not answer within 1 s"):
+        with pytest.raises(ConnectionError, match=r"did not answer within 0\.5 s"):
             archive.send(parcel)
         thread.join(10)
     assert not thread.is_alive()

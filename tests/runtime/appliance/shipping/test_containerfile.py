@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -28,6 +29,29 @@ def test_the_final_stage_installs_nothing_and_runs_as_a_user():
     (user,) = (line for line in FINAL if line.startswith("USER "))
     assert re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", user)
     assert FINAL.index(user) > FINAL.index(runs[-1])
+
+
+def test_its_folders_and_its_command_are_those_of_the_installer_and_the_unit():
+    (prefix,) = re.findall(r"^prefix=(/\S+)$", FILE.with_name("install.sh").read_text(encoding="utf-8"), re.MULTILINE)
+    unit = FILE.with_name("spinescore.service").read_text(encoding="utf-8")
+    (variables,) = re.findall(r"^Environment=(.+)$", unit, re.MULTILINE)
+    settings = dict(word.split("=", 1) for word in variables.split())
+    of_image = dict(re.findall(r"(\w+)=(\S+)", next(line for line in FINAL if line.startswith("ENV "))))
+    assert of_image == {**settings, "PATH": f"{prefix}/current/bin:$PATH"}
+    assert f"COPY --from=install {prefix} {prefix}" in FINAL
+    folders = set(settings.values())
+    assert set(json.loads(words_of("VOLUME"))) == folders
+    made = words_of("RUN").split()
+    assert folders == {word for word in made if word.startswith("/")}
+    assert words_of("USER") == f"{made[made.index('-o') + 1]}:{made[made.index('-g') + 1]}"
+    command = [f"{prefix}/current/bin/{json.loads(words_of('ENTRYPOINT'))[0]}", *json.loads(words_of("CMD"))]
+    assert f"ExecStart={' '.join(command)}" in unit.splitlines()
+
+
+def words_of(instruction: str) -> str:
+    """The rest of the only line of the final stage with an instruction."""
+    (line,) = (line for line in FINAL if line.startswith(f"{instruction} "))
+    return line.partition(" ")[2].strip()
 
 
 @pytest.mark.parametrize("running", [True, False])

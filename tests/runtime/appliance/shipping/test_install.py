@@ -34,9 +34,9 @@ needs_verifier = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
+def shelf(module_folder):
     """Signed releases of the versions 1.0 to 1.3 with a public key, and a prefix into which 1.0 is installed."""
-    folder = tmp_path_factory.mktemp("releases")
+    folder = module_folder
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         first = folder / "1.0"
@@ -53,6 +53,8 @@ def shelf(tmp_path_factory):
         (other / "release").write_text(about.replace("version=1.0", f"version={version}"), encoding="utf-8")
         doubles.sign_again(other)
     doubles.write_public(folder)
+    for path in sorted(first.rglob("*"), reverse=True):  # as if it was unpacked with another umask
+        path.chmod(0o700 if path.is_dir() else 0o666)
     ended = install(folder, "1.0", "--unsigned")
     assert ended.returncode == 0, ended.stderr
     return folder
@@ -97,6 +99,36 @@ def test_a_release_is_installed_with_its_unit_and_its_list(shelf):
     assert there >= {"install.sh", "systemd", "appliance.toml", "sbom.cdx.json", "SHA256SUMS", "SHA256SUMS.minisig"}
     assert not (installed / "previous").exists()
     assert current(shelf)
+    for path in (installed / "release", *(installed / "release").rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
+
+
+FULL = """
+mount -t tmpfs -o size=$1k tmpfs "$2" && mkdir "$2/0.9" && ln -s 0.9 "$2/current" || exit 77
+shift 2
+"$@"; status=$?
+ls -A "$OPT" >&2
+readlink "$OPT/current" >&2
+exit $status
+"""
+
+
+@pytest.mark.parametrize(
+    ("releases", "message"),
+    [(0, "the release could not be copied; free space in"), (2, "MiB free, and the release needs about")],
+)
+def test_a_disk_without_room_is_named_and_nothing_is_left(shelf, tmp_path, releases, message):
+    opt = tmp_path / "opt"
+    opt.mkdir()
+    size = sum(path.stat().st_size for path in (shelf / "1.1").rglob("*") if path.is_file())
+    words = ["unshare", "-rm", "sh", "-c", FULL, "sh", str(64 + size * releases // 1024), str(opt)]
+    line = ["sh", str(shelf / "1.1" / "install.sh"), "--prefix", str(opt), "--python", sys.executable, "--unsigned"]
+    ended = subprocess.run([*words, *line], env={**os.environ, "OPT": str(opt)}, capture_output=True, text=True)
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("needs mount namespaces")
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert ended.stderr.splitlines()[-4:] == [".lock", "0.9", "current", "0.9"]
 
 
 @needs_verifier
@@ -199,18 +231,19 @@ def test_a_wheel_that_the_release_lacks_is_named(shelf, copied):
     text = refused(shelf, copied, "--unsigned")
     assert "No matching distribution found for tinydep==1.5" in text
     assert "the packages could not be installed" in text
-    assert not (shelf / "opt" / "1.1" / "installed").exists()
+    assert not (shelf / "opt" / "1.1").exists()
 
 
 def test_a_release_that_fails_its_trial_is_not_used(shelf):
-    for step in ("bundle", "serve"):
-        text = refused(shelf, "1.1", "--unsigned", DOUBLE_FAILS=step)
+    for version, step in (("1.1", "bundle"), ("1.0", "serve")):
+        text = refused(shelf, version, "--unsigned", DOUBLE_FAILS=step)
         assert "the double fails" in text
         assert f"spinescore {step} " in text
-        assert not (shelf / "opt" / "1.1" / "installed").exists()
     for name, value in (("DOUBLE_STATE", "parked"), ("DOUBLE_RESULT", "not-scored.json")):
-        text = refused(shelf, "1.1", "--unsigned", **{name: value})
-        assert "the synthetic study was not scored and delivered, so 1.1 is not used" in text
+        text = refused(shelf, "1.0", "--unsigned", **{name: value})
+        assert "the synthetic study was not scored and delivered, so 1.0 is not used" in text
+    assert (shelf / "opt" / "1.0" / "installed").exists()  # as before
+    assert not (shelf / "opt" / "1.1").exists()
 
 
 def test_another_build_of_an_installed_version_is_refused(shelf, copied):
@@ -231,6 +264,22 @@ def test_only_one_installation_at_a_time(shelf):
             holder.communicate(b"\n")
     assert ended.returncode == 1
     assert "another installation" in ended.stderr
+
+
+def test_an_installation_that_is_stopped_leaves_nothing(shelf):
+    before, release = current(shelf), shelf / "opt" / "1.3"
+    running = subprocess.Popen(command(shelf, "1.3", "--unsigned"), stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
+    give_up = time.monotonic() + WAIT_S
+    while not release.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGTERM)
+    _, text = running.communicate(timeout=WAIT_S)
+    assert running.returncode != 0
+    assert f"current is {before}" in text or "current was not changed" in text
+    assert not release.exists()
+    assert not list((shelf / "opt").glob(".install.*"))
 
 
 def test_a_killed_installation_changes_nothing_and_is_repeated(shelf, tmp_path):

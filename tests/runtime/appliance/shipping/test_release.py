@@ -15,7 +15,6 @@ pytest.importorskip("nacl", reason="needs PyNaCl, of the extra appliance")
 
 from helpers import wheel_doubles as doubles
 from spinescore.runtime import cli
-from spinescore.runtime.appliance.configuration.config import read_config
 from spinescore.runtime.appliance.shipping import release, sbom, wheels
 from spinescore.runtime.appliance.shipping.target import parse_target
 from spinescore.runtime.errors import SpineScoreError
@@ -29,9 +28,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="releases are ma
 
 
 @pytest.fixture(scope="module")
-def signed_release(tmp_path_factory):
+def signed_release(module_folder):
     """A signed release of doubles."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = module_folder
     with pytest.MonkeyPatch.context() as patch:
         doubles.offer(folder, patch)
         own = doubles.write_own(folder)
@@ -222,9 +221,3 @@ def test_signing_is_decided_by_hand(words):
     with pytest.raises(SystemExit) as ended:
         cli.main(["appliance", *words])
     assert ended.value.code == 2
-
-
-def test_the_example_of_the_configuration_is_valid():
-    config = read_config(SHIPPED / "appliance.toml")
-    assert config.node is not None
-    assert [place.kind for place in config.destination] == ["dicom"]
