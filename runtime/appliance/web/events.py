@@ -79,7 +79,7 @@ class _Events:
         while True:
             try:
                 changes = await asked(self._site, lambda index: _changes(index, self._last))
-            except (sqlite3.Error, SpineScoreError):  # it is busy; the next turn gets them
+            except (OSError, sqlite3.Error, SpineScoreError):  # it is busy; the next turn gets them
                 changes = []
             for change in changes:
                 self._last = change[0]

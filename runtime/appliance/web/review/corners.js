@@ -112,7 +112,7 @@ export function openChooser(viewer, node, corner, choose) {
     const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const grade = gradeOf(event.key);
     event.stopPropagation();
-    if (event.key === "Tab") return;
+    if (event.key === "Tab" || event.ctrlKey || event.metaKey || event.altKey) return;
     if (move) options[(options.indexOf(document.activeElement) + move + options.length) % options.length].focus();
     if (event.key === "Escape") close(true);
     if (grade !== undefined) options[CHOICES.indexOf(grade)].click();

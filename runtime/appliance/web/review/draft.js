@@ -74,11 +74,6 @@ export class Draft {
     this.last = null;
   }
 
-  // Begin a new step with the next change, also if it is of the same thing.
-  close() {
-    this.last = null;
-  }
-
   _step(thing, state) {
     const [now, same] = [performance.now(), thing !== null && this.last?.thing === thing];
     const merge = same && now - this.last.at < MERGE_MS && this.at === this.steps.length - 1;
@@ -87,17 +82,25 @@ export class Draft {
     this.last = { thing, at: now };
   }
 
-  // The same changes of another revision's report. Discs and corners that it does not have are left out.
+  // Return the same changes of another revision's report, and the names of those that do not fit it: their disc or
+  // corner is not there any more, or was seen on another radiograph.
   onto(report) {
-    const draft = new Draft(report);
+    const [fresh, left] = [new Draft(report), []];
+    const seen = ({ regions }, region) => regions[region].radiograph?.pixels_digest;
+    const isSame = (region) => seen(this.report, region) === seen(report, region);
     for (const [region, levels] of Object.entries(this.now.points)) {
       for (const [level, pair] of Object.entries(levels)) {
-        if (!discsOf(report.regions[region]).some((disc) => disc.level === level)) continue;
-        pair.forEach((place, part) => draft.movePoint(region, level, part, place));
+        const isThere = isSame(region) && discsOf(report.regions[region]).some((disc) => disc.level === level);
+        if (isThere) pair.forEach((place, part) => fresh.movePoint(region, level, part, place));
+        else left.push(level);
       }
     }
-    for (const [site, grade] of Object.entries(this.now.grades)) if (draft.find(site)) draft.setGrade(site, grade);
-    return draft;
+    for (const [site, grade] of Object.entries(this.now.grades)) {
+      const place = fresh.find(site);
+      if (place && isSame(place.region)) fresh.setGrade(site, grade);
+      else left.push(site);
+    }
+    return { fresh, left };
   }
 
   find(site, report = this.report) {

@@ -129,6 +129,76 @@ def test_the_list_and_the_study_are_live(reader, service):
     assert reader.label("L1-inferior").startswith("L1-inferior: grade 3")
 
 
+def test_a_list_that_is_shown_again_is_where_it_was(reader, service):
+    """The stream ends when the page is hidden, and what happened meanwhile is read when it opens again."""
+    reader.driver.execute_cdp_cmd("Page.enable", {})
+    script = {"source": "Object.defineProperty(document, 'hidden', { get: () => window.isHidden ?? true });"}
+    added = reader.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", script)
+    try:
+        reader.open()
+        reader.wait_text("main", "20 studies shown")
+        assert service.listeners == 0, "a page that was opened in the background holds no connection"
+    finally:
+        reader.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    reader.press("Show more")
+    reader.wait_text("main", "32 studies shown.")
+    reader.one("a[href='#/studies/5']").send_keys("")
+    service.studies[5].state = "delivering"
+    reader.driver.execute_script(
+        "window.isHidden = false; document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))"
+    )
+    reader.wait_text("tr:has(a[href='#/studies/5'])", "delivering")
+    assert len(numbers(reader)) == 32
+    assert reader.focused() == "Open study 5"
+
+
+def test_studies_come_into_a_searched_list_in_their_order_and_many_changes_are_read_at_once(reader, service):
+    reader.open()
+    reader.wait_text(".live", "Live")
+    choose(reader, "state", "parked")
+    reader.wait_text("main", "8 studies shown.")
+    service.studies[18].state = "parked"
+    service.say(service.studies[18])
+    reader.wait(lambda: numbers(reader) == [29, 25, 21, 18, 17, 13, 9, 5, 1], "the study in its place")
+    before = len(service.asked)
+    for number in range(1, 31):
+        service.studies[number].state = "parked"
+    with service.changed:
+        service.events += [{"study": number, "state": "parked", "revision": 1} for number in range(1, 31)]
+        service.changed.notify_all()
+    reader.wait_text("main", "30 studies shown.")
+    assert len(service.asked) - before < 6
+
+
+def test_days_are_those_of_the_reader(reader, service):
+    reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Pacific/Auckland"})
+    try:
+        service.studies[40].received_at = "2026-11-30T20:00:00+00:00"  # it is 1 December in Auckland
+        reader.open()
+        reader.wait_text("main", "20 studies shown")
+        for day, shown in (("2026-12-01", [40]), ("2026-11-30", [])):
+            choose(reader, "since", day)
+            choose(reader, "until", day)
+            reader.wait(lambda shown=shown: numbers(reader) == shown, day)
+    finally:
+        reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+
+
+def test_a_stream_without_a_sign_of_life_is_not_called_live(reader, service):
+    """A network that is gone does not close a connection."""
+    reader.open()
+    states = reader.driver.execute_async_script("""
+    const [done, ending, states] = [arguments[0], new AbortController(), []];
+    import("/review/service.js").then(({ listen }) => listen(() => {}, (problem) => {
+      states.push(problem && problem.detail);
+      if (states.length === 2) {
+        ending.abort();
+        done(states);
+      }
+    }, ending.signal, 200));""")  # fmt: skip
+    assert states == [None, "the service does not answer"]
+
+
 def test_a_token_is_asked_for_kept_and_refused(driver):
     service = double.Double(many(), {double.READER: "reader", double.CONSOLE: "console"})
     with double.serving(service) as url:
@@ -169,7 +239,7 @@ def test_the_service_is_gone_in_the_middle(reader, service):
     reader.wait_text(".live", "Not live")
     reader.one("#reader").send_keys("AB")
     reader.press("Save correction")
-    reader.wait_text("#alerts", "It was not saved; your changes are still here. The service does not answer.")
+    reader.wait_text("#alerts", "It is not known whether it was saved; your changes are still here. The service")
     assert "moved" in reader.text(".changes")
     reader.press("Close this message")
     assert reader.text("#alerts") == ""
@@ -180,8 +250,8 @@ def test_a_radiograph_that_cannot_be_had_is_told(reader, service):
     problem = {"code": "view-removed", "detail": "the radiograph was removed", "next_step": "send the study again"}
     service.faults["GET", "/views/lumbar"] = (409, problem)
     reader.driver.get(f"{reader.url}/review#/studies/40")
-    reader.wait_text("#alerts", "The radiograph was removed. Send the study again. (view-removed)")
-    reader.wait_text("[data-region=lumbar]", "The radiograph was not loaded.")
+    text = "The radiograph was not loaded. The radiograph was removed. Send the study again."
+    reader.wait_text("[data-region=lumbar]", text)
     service.faults.clear()
     reader.press("Load it again")
     reader.wait_drawn()
