@@ -56,7 +56,7 @@ export class StudyLayout {
       panel.root,
       element("div", { class: "more" },
         prior.section,
-        element("section", { class: "card", "aria-labelledby": "revisions-title" },
+        element("section", { class: "card all", "aria-labelledby": "revisions-title" },
           element("h2", { id: "revisions-title" }, "Revisions"), this.revisions),
         element("section", { class: "card", "aria-labelledby": "files-title" },
           element("h2", { id: "files-title" }, "Files of this revision"), this.files), help()));

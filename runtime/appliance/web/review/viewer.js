@@ -166,6 +166,7 @@ export class Viewer {
   }
 
   _resized() {
+    if (!this.surface.clientWidth) return; // it is not shown
     if (this.isFitted) this.fit();
     else this.draw();
   }
