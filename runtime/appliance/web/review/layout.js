@@ -55,9 +55,9 @@ export class StudyLayout {
       element("div", { class: "pictures" }, this.tools, this.legend, this.refusal, this.grid),
       panel.root,
       element("div", { class: "more" },
-        prior.section,
         element("section", { class: "card all", "aria-labelledby": "revisions-title" },
           element("h2", { id: "revisions-title" }, "Revisions"), this.revisions),
+        prior.section,
         element("section", { class: "card", "aria-labelledby": "files-title" },
           element("h2", { id: "files-title" }, "Files of this revision"), this.files), help()));
     this.panel = panel;

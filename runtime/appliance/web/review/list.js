@@ -203,7 +203,7 @@ function cellsOf(study) {
   const range = isWhole ? null : element("small", {}, ` ${total.status}, ${total.range.join("–")}`);
   const why = study.state === "parked" && study.code ? element("small", { class: "wrap" }, ` ${study.code}`) : null;
   const listed = findings.length ? element("span", { title: findings.join(", ") }, findings.slice(0, 2).join(", "),
-    findings.length > 2 ? ` and ${findings.length - 2} more` : null) : "none";
+    findings.length > 2 ? ` and ${findings.length - 2} more` : null) : total ? "none" : "–";
   const state = [element("span", { class: `state-${study.state}` }, study.state), why];
   const amount = [total ? shownTotal(total) : "–", range];
   return [shownTime(study.received_at), shownDate(study.study_date), state, amount, listed, reviewed(study),
