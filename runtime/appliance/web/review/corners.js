@@ -1,4 +1,5 @@
-// The table of one region's corners, in which every grade can be set, and the list of grades that opens at a mark.
+// The table of one region's corners, in which every grade can be set, the list of grades that opens at a mark, and the
+// meaning of the grades (Creemers et al. 2005, doi 10.1136/ard.2004.020503).
 
 import { badge, element } from "/review/dom.js";
 import { gradeOf } from "/review/gestures.js";
@@ -79,6 +80,9 @@ export class CornerTable {
     parts.row.classList.toggle("changed", corner.own || corner.grade !== corner.before);
   }
 }
+
+export const legend = () => element("ul", { class: "legend", "aria-label": "Grades" },
+  CHOICES.map((grade) => element("li", {}, badge(grade), ` ${MEANINGS[grade]}`)));
 
 function notes(corner) {
   const texts = [];

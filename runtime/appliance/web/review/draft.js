@@ -1,6 +1,6 @@
 // A reader's changes of one revision before they are saved. Nothing is sent or kept from here.
 
-const MERGE_MS = 1000; // changes of the same thing within this time are one step to undo
+const MERGE_MS = 1000; // changes of the same thing within this time are one step to undo, as is a drag
 
 export const PARTS = ["centre", "anterior"];
 
@@ -31,7 +31,7 @@ export class Draft {
   }
 
   // Points are kept by region and level, [centre, anterior], as the service takes them.
-  movePoint(region, level, part, place) {
+  movePoint(region, level, part, place, ended = true) {
     const disc = discsOf(this.report.regions[region]).find((one) => one.level === level);
     const before = [disc.centre_px, disc.anterior_px];
     const pair = [...(this.now.points[region]?.[level] ?? before)];
@@ -40,7 +40,7 @@ export class Draft {
     if (String(pair) === String(before)) delete levels[level];
     const points = { ...this.now.points, [region]: levels };
     if (Object.keys(levels).length === 0) delete points[region];
-    this._step(`${region} ${level} ${part}`, { ...this.now, points });
+    this._step(`${region} ${level} ${part}`, { ...this.now, points }, ended);
   }
 
   setGrade(site, grade) {
@@ -74,12 +74,12 @@ export class Draft {
     this.last = null;
   }
 
-  _step(thing, state) {
+  _step(thing, state, ended = true) {
     const [now, same] = [performance.now(), thing !== null && this.last?.thing === thing];
-    const merge = same && now - this.last.at < MERGE_MS && this.at === this.steps.length - 1;
+    const merge = same && (!this.last.ended || now - this.last.at < MERGE_MS) && this.at === this.steps.length - 1;
     this.steps = [...this.steps.slice(0, merge ? this.at : this.at + 1), state];
     this.at = this.steps.length - 1;
-    this.last = { thing, at: now };
+    this.last = { thing, at: now, ended };
   }
 
   // Return the same changes of another revision's report, and the names of those that do not fit it: their disc or
@@ -103,8 +103,8 @@ export class Draft {
     return { fresh, left };
   }
 
-  find(site, report = this.report) {
-    for (const [region, { discs }] of Object.entries(report.regions)) {
+  find(site) {
+    for (const [region, { discs }] of Object.entries(this.report.regions)) {
       for (const disc of discs) {
         const corner = disc.corners.find((one) => one.site === site);
         if (corner) return { region, disc, corner };

@@ -1,9 +1,8 @@
 // The elements of the page of one study, and how a report fills them.
 
 import { byId, element, sentence } from "/review/dom.js";
-import { CornerTable } from "/review/corners.js";
+import { CornerTable, legend } from "/review/corners.js";
 import { filesList, revisionsTable, shownDate, shownTime } from "/review/history.js";
-import { legend } from "/review/legend.js";
 import { Viewer } from "/review/viewer.js";
 
 export const REGIONS = ["cervical", "lumbar"];

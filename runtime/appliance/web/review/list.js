@@ -15,7 +15,7 @@ const MOST_ALONE = 10; // more studies that have changed are read as a list
 export class ListPage {
   constructor(main, kept) {
     this.main = main;
-    this.kept = kept; // what was searched for, over visits of this page
+    this.kept = kept; // what was searched for, the last study of the list, and the one that was opened
     this.closing = new AbortController();
     this.rows = new Map();
     this.changes = new Set();
@@ -51,7 +51,7 @@ export class ListPage {
     }));
     for (const name of FIELDS) this[name].value = this.kept[name] ?? "";
     this.body = element("tbody");
-    this.count = element("p", { class: "faint", role: "status" });
+    this.count = element("p", { class: "faint", role: "status" }, "Loading…");
     this.more = button("Show more", () => this._readMore(), { hidden: true });
     const heads = HEADS.map((name) => element("th", { scope: "col" }, name));
     this.main.replaceChildren(
@@ -59,37 +59,41 @@ export class ListPage {
       element("table", { class: "worklist", "aria-labelledby": "list-title" },
         element("thead", {}, element("tr", {}, heads)), this.body),
       element("p", { class: "actions" }, this.more));
-    await this._search();
+    await this.refresh();
   }
 
   async _search() {
     for (const name of FIELDS) this.kept[name] = this[name].value;
     this.count.textContent = "Loading…";
-    const answer = await this._read(null);
-    if (answer) this._fill(answer.studies, answer.next);
+    await this._readTo(Infinity);
   }
 
+  // The next page may also come with a `refresh` that begins meanwhile.
   async _readMore() {
+    this.below = this.next;
+    this.kept.least = this.next - 1;
     const answer = await this._read(this.next);
     if (!answer) return;
-    const [first] = answer.studies.map((study) => this._put(study));
+    for (const study of answer.studies) this._put(study);
     this._end(answer.next);
-    first?.querySelector("a").focus();
   }
 
   // Read what is shown again, for instance after the service was away.
-  async refresh() {
-    if (!this.isRead) return this._search();
-    const least = Math.min(...this.rows.keys());
+  refresh() {
+    return this._readTo(this.kept.least ?? Infinity);
+  }
+
+  // Read the list from the newest study down to one with the number `least`, and the rest of its page.
+  async _readTo(least) {
     const studies = [];
     let next = null;
     do {
       const answer = await this._read(next);
-      if (!answer) return null;
+      if (!answer) return;
       studies.push(...answer.studies);
       next = answer.next;
     } while (next !== null && next > least);
-    return this._fill(studies, next);
+    this._fill(studies, next);
   }
 
   // Return a page of the list; null if it was not had, or something else was asked for meanwhile.
@@ -126,14 +130,18 @@ export class ListPage {
       this.rows.delete(number);
     }
     for (const study of studies) this._put(study);
-    this.isRead = true;
     this._end(next);
   }
 
   _end(next) {
     this.next = next;
+    this.kept.least = Math.min(...this.rows.keys());
     this.more.hidden = next === null;
     this._count();
+    const row = this.below ? [...this.body.children].find((one) => one.number < this.below)
+      : this.rows.get(this.kept.opened);
+    row?.querySelector("a").focus();
+    this.below = this.kept.opened = null;
   }
 
   _count() {
@@ -193,7 +201,7 @@ export class ListPage {
     const [asked, time] = [this._query(null), Date.parse(received)];
     return [null, state].includes(asked.get("state"))
       && !(time < Date.parse(asked.get("since"))) && !(time > Date.parse(asked.get("until")) + 999)
-      && (this.next === null || study > Math.min(...this.rows.keys()));
+      && (this.next === null || study > this.kept.least);
   }
 }
 

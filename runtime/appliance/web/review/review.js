@@ -75,6 +75,7 @@ function show() {
   address = location.hash || "#/";
   const study = /^#\/studies\/(\d{1,15})$/.exec(address);
   byId("to-list").hidden = !study;
+  if (study) searched.opened = Number(study[1]);
   document.title = study ? `Study ${study[1]} – spinescore review` : "spinescore review";
   page = study ? new StudyPage(main, Number(study[1]), version) : new ListPage(main, searched);
   page.open();

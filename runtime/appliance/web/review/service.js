@@ -4,7 +4,7 @@ const KEY = "spinescore-token";
 const MOST_MS = 120000; // for an answer
 const SILENT_MS = 45000; // the stream has a sign of life every 15 s
 
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, { detail, code = null, next_step: nextStep = null }) {
     super(detail);
     Object.assign(this, { status, detail, code, nextStep });

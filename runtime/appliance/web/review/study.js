@@ -152,7 +152,7 @@ export class StudyPage {
     return (region) => ({
       move: (level, part, place, ended) => {
         if (this._refuseChange()) return;
-        this._change(() => this.draft.movePoint(region, level, part, this._within(region, place)), ended);
+        this._change(() => this.draft.movePoint(region, level, part, this._within(region, place), ended), ended);
       },
       grade: (site, node) => {
         if (this._refuseChange()) return;

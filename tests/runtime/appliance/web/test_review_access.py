@@ -95,6 +95,11 @@ def test_the_list_is_searched_and_goes_on(reader, service):
     reader.press("Show more")
     reader.wait_text("main", "32 studies shown.")
     assert reader.focused() == "Open study 12"
+    reader.one("a[href='#/studies/5']").click()
+    reader.wait_text("main", "Study 5")
+    reader.driver.back()
+    reader.wait_text("main", "32 studies shown.")
+    assert reader.focused() == "Open study 5"
     choose(reader, "state", "parked")
     reader.wait_text("main", "8 studies shown.")
     assert "no-spine" in reader.text(".worklist tbody tr:first-child")
@@ -341,7 +346,11 @@ def test_two_fingers_zoom():
 
     with double.serving(double.Double(many())) as url, browsing(1024, 768, touch=True) as driver:
         reader = Reader(driver, url).open(40)
-        before = float(reader.text("[data-region=cervical] .reading").split(" %")[0])
+
+        def zoom():
+            return float(reader.text("[data-region=cervical] .reading").split(" %")[0])
+
+        before = zoom()
         box = reader.one("[data-region=cervical] .surface").rect
         x, y = box["x"] + box["width"] / 2, box["y"] + 120
         actions = ActionBuilder(driver, duration=30)
@@ -355,8 +364,7 @@ def test_two_fingers_zoom():
             finger.create_pointer_move(30, round(x + 90 * side), round(y))
             finger.create_pointer_up(0)
         actions.perform()
-        after = float(reader.text("[data-region=cervical] .reading").split(" %")[0])
-        assert after / before == pytest.approx(3, rel=0.2)
+        reader.wait(lambda: zoom() / before == pytest.approx(3, rel=0.2), "three times as large")
         assert "None." in reader.text(".draft")
 
 

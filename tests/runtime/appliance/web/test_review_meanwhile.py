@@ -211,8 +211,8 @@ def test_a_pointer_that_the_browser_takes_away_leaves_its_point_where_it_was(rea
       surface.dispatchEvent(new PointerEvent(kind, { clientX, clientY, pointerId: 9, pointerType: 'pen', button: 0,
         bubbles: true, cancelable: true }));
     }""", events)  # fmt: skip
+    reader.wait(lambda: reader.place(POINT) == pytest.approx((x + 20, y), abs=1), "the point at its last place")
     reader.settled_total()
-    assert reader.place(POINT) == pytest.approx((x + 20, y), abs=1)
 
 
 def test_keys_of_the_browser_set_no_grade_and_taking_back_keeps_the_focus(reader, service):
