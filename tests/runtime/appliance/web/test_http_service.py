@@ -27,7 +27,7 @@ from spinescore.runtime.phantom import write_study
 pytestmark = pytest.mark.slow
 
 DICOM, FRAME = "application/dicom", "application/octet-stream"
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 
 @pytest.fixture(scope="module")
