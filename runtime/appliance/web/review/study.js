@@ -100,7 +100,8 @@ export class StudyPage {
     this.stopAsking();
     if (this.isSaved) this.panel.comment.value = "";
     this.report = report;
-    this.shownRevision = this.study.revisions?.find((one) => one.report_url === this.study.report_url)?.revision;
+    this.shownUrl = this.study.report_url;
+    this.shownRevision = this.study.revisions?.find((one) => one.report_url === this.shownUrl)?.revision;
     this.isSaved = false;
     this.preview = null;
     this.failed = null;
@@ -238,12 +239,17 @@ export class StudyPage {
       button("Load it without them", () => this._reload(null)));
   }
 
-  // Show the newest revision, with the changes of `draft` if it is given.
-  async _reload(draft) {
+  // Show the newest revision, with the changes of `draft` if it is given. Unless the reader has chosen that, changes that
+  // were made while it loads are not lost.
+  async _reload(draft, isChosen = true) {
     try {
       const study = await service.get(this.path, { signal: this.closing.signal });
       const report = await this._report(study);
       this.study = study;
+      if (!isChosen && this.hasChanges) {
+        this._tellNewest();
+        return;
+      }
       calm();
       const { fresh, left } = draft && report ? draft.onto(report) : { fresh: null, left: [] };
       this.views.load(study);
@@ -255,6 +261,12 @@ export class StudyPage {
       const again = button("Try again", () => this._reload(draft));
       if (!this.isClosed) alarm("The newest revision was not loaded.", error, again);
     }
+  }
+
+  _tellNewest() {
+    const detail = `revision ${this.study.revision} of this study is there`;
+    this.conflict({ detail, nextStep: "Look at it, then save again." });
+    this._showStudy();
   }
 
   changed(event) {
@@ -281,13 +293,12 @@ export class StudyPage {
     }
     const before = this.study;
     this.study = study;
-    if (study.report_url && study.report_url !== before.report_url) {
+    if (study.report_url && study.report_url !== this.shownUrl) {
       if (!this.hasChanges) {
-        await this._reload(null);
+        await this._reload(null, false);
         return;
       }
-      const detail = `revision ${study.revision} of this study is there`;
-      this.conflict({ detail, nextStep: "Look at it, then save again." });
+      if (study.report_url !== before.report_url) this._tellNewest();
     }
     if (this.isSaved && study.state === "parked") this.isSaved = false;
     this._showStudy();

@@ -84,6 +84,22 @@ def test_another_radiograph_takes_the_place_of_the_picture_and_changes_on_the_fi
     assert "None." in reader.text(".draft")
 
 
+def test_a_change_while_a_newer_revision_loads_is_kept(reader, service):
+    service.allowed = (409,)
+    reader.open(2)
+    study = service.studies[2]
+    with held(service, "GET", "/report.json"):
+        study.add(double.corrected(study.reports[0], {}, {"S1-superior": 3}), "CD", "corrected", None)
+        service.say(study)
+        reader.wait(lambda: ("GET", study.url(2)) in [one[:2] for one in service.asked], "the newer report")
+        choose(reader, SITE, other_grade(service))
+    reader.wait_text("#alerts", "Revision 2 is the newest one")  # the preview's conflict
+    assert f"{SITE}:" in reader.text(".changes")
+    reader.press("Load the newest revision with my changes")
+    reader.wait(lambda: reader.label("S1-superior").startswith("S1-superior: grade 3"), "the newest revision")
+    assert f"{SITE}:" in reader.text(".changes")
+
+
 def test_nothing_can_be_changed_while_a_correction_is_sent(reader, service):
     """What was changed then would not be in the correction, and would be lost with the next revision."""
     reader.open(2)
